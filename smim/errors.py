@@ -1,0 +1,66 @@
+"""Errors that are told to the user in one message, and the exit status that each one leaves."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+
+
+class SmimError(Exception):
+    """Something outside of the user's doing went wrong; the message says what, where and what to do."""
+
+    exit_status = 1
+
+
+class UserError(SmimError, ValueError):
+    """A mistake of the user's: a wrong file, key or value. Exit status 2."""
+
+    exit_status = 2
+
+
+_STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
+                 errno.EFBIG: "the file would exceed the size that is allowed here"}  # fmt: skip
+
+
+def storage_problem(error: BaseException) -> str | None:
+    """Says in words that the storage is full, or None where `error` is something else.
+
+    safetensors raises its own error type with the operating system's number only in the text.
+    """
+    number = getattr(error, "errno", None)
+    if number in _STORAGE_FULL:
+        return _STORAGE_FULL[number]
+    return next((text for n, text in _STORAGE_FULL.items() if f"os error {n})" in str(error)), None)
+
+
+def nearest(word: str, valid: list[str]) -> str:
+    """A hint to append to an error message: the valid word nearest to a wrong one, or all of them."""
+    close = get_close_matches(word, valid, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(sorted(valid))}"
+
+
+@contextmanager
+def told_to_user() -> Iterator[None]:
+    """Ends the process with one clear line instead of a traceback where an error is meant for the user."""
+    try:
+        yield
+    except SmimError as error:
+        _exit(str(error), error.exit_status)
+    except KeyboardInterrupt:
+        _exit("interrupted", 130)
+    except BrokenPipeError:
+        os._exit(141)  # the reader of our output left, as in `smim ... | head`
+    except Exception as error:
+        problem = storage_problem(error)
+        if problem is None:
+            raise
+        _exit(f"{problem}: {error}. Nothing that was there before was changed.", 1)
+
+
+def _exit(message: str, status: int) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(status)

@@ -1,0 +1,47 @@
+"""Diagonal Gaussians over the latent space. All log densities in nats and in fp32.
+
+Shapes: B sentences, D latent dimensions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, diag(exp(log_variance))) for each of B sentences; both fields fp32 [B, D]. Eq. 6.3."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """A reparameterised draw [B, D], from `noise` ~ N(0, I) [B, D] where given."""
+        noise = torch.randn_like(self.mean) if noise is None else noise
+        return self.mean + noise * self.standard_deviation
+
+    @property
+    def standard_deviation(self) -> Tensor:
+        return torch.exp(0.5 * self.log_variance)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log density of z [B, D], in nats [B]."""
+        squared = (z - self.mean).square() * torch.exp(-self.log_variance)
+        return -0.5 * (squared + self.log_variance + _LOG_2PI).sum(-1)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats [B]."""
+        return 0.5 * (self.log_variance + _LOG_2PI + 1).sum(-1)
+
+    def kl_to_standard_normal(self) -> Tensor:
+        """KL(self || N(0, I)) in nats [B], in closed form."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum(-1)
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """log density of z [B, D] under the anchor P(z) = N(0, I), in nats [B]."""
+    return -0.5 * (z.square() + _LOG_2PI).sum(-1)

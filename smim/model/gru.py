@@ -1,0 +1,50 @@
+"""The thesis's one-layer GRU encoder and decoder (section 7.2, Figures 6.1 and 6.2).
+
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class GRUEncoder(nn.Module):
+    """Reads the reversed sentence, `<sos>` last, and returns the last state."""
+
+    def __init__(self, *, embedding_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.output_dim = hidden_dim
+        self.gru = nn.GRU(embedding_dim, hidden_dim, batch_first=True)
+
+    def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """The state [B, H] after each sentence's last token; padding on the right is never read."""
+        states_BTH, _ = self.gru(embedded_BTE)
+        return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+
+class GRUDecoder(nn.Module):
+    """Autoregressive decoder; z makes the first state and joins the input at every step."""
+
+    def __init__(self, *, embedding_dim: int, hidden_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.output_dim = hidden_dim
+        self.latent_to_state = nn.Linear(latent_dim, hidden_dim)
+        self.gru = nn.GRU(embedding_dim + latent_dim, hidden_dim, batch_first=True)
+
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
+        """Teacher forcing: the states [B, T, H] that predict each next token."""
+        states_BTH, _ = self.gru(self._input(embedded_BTE, z_BD), self.initial_state(z_BD)[None])
+        return states_BTH
+
+    def initial_state(self, z_BD: Tensor) -> Tensor:
+        """The state [B, H] before the first token."""
+        return self.latent_to_state(z_BD)
+
+    def step(self, embedded_BE: Tensor, z_BD: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """One token: the output [B, H] that predicts the next one, and the new state [B, H]."""
+        _, state_1BH = self.gru(self._input(embedded_BE[:, None], z_BD), state_BH[None])
+        return state_1BH[0], state_1BH[0]
+
+    @staticmethod
+    def _input(embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
+        z_BTD = z_BD[:, None].expand(-1, embedded_BTE.shape[1], -1)
+        return torch.cat([embedded_BTE, z_BTD.to(embedded_BTE.dtype)], dim=-1)

@@ -1,0 +1,57 @@
+"""The VAE's negative ELBO with optional KL annealing: sVAE of section 7.2."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from smim.errors import UserError, nearest
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.objectives.base import Objective, Terms, collapse_terms
+from smim.text.batches import Batch
+
+_ANNEALING = ["none", "linear", "logistic"]
+
+
+@dataclass(frozen=True)
+class VAE(Objective):
+    """-log p(x|z) + w KL(q(z|x) || N(0, I)), with the KL in closed form.
+
+    `kl_annealing`: `none` (w = 1, the thesis's PTB rows), `linear` (w = step / `annealing_steps`, at
+    most 1) or `logistic` (w = sigmoid(`logistic_slope` (step - `annealing_steps`))). Validation
+    always uses w = 1.
+    """
+
+    name: str = "vae"
+    kl_annealing: str = "none"
+    annealing_steps: int = 10_000
+    logistic_slope: float = 0.0025
+
+    def __post_init__(self) -> None:
+        if self.kl_annealing not in _ANNEALING:
+            raise UserError(
+                f"objective.kl_annealing is {self.kl_annealing!r}; {nearest(self.kl_annealing, _ANNEALING)}"
+            )
+        if self.annealing_steps < 1:
+            raise UserError(f"objective.annealing_steps is {self.annealing_steps}, it must be at least 1")
+
+    def kl_weight(self, step: int | None) -> float:
+        """w after `step` optimizer steps; 1 where `step` is None."""
+        if step is None or self.kl_annealing == "none":
+            return 1.0
+        if self.kl_annealing == "linear":
+            return min(1.0, step / self.annealing_steps)
+        return 1 / (1 + math.exp(-self.logistic_slope * (step - self.annealing_steps)))
+
+    def terms(
+        self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
+    ) -> Terms:
+        posterior = model.posterior(batch)
+        reconstruction = -model.log_prob(batch, posterior.sample(noise)).with_eos
+        weight = self.kl_weight(step)
+        return {
+            "loss": reconstruction + weight * posterior.kl_to_standard_normal(),
+            "reconstruction": reconstruction,
+            "kl_weight": reconstruction.new_full(reconstruction.shape, weight),
+            **collapse_terms(posterior, model.args.min_log_variance),
+        }

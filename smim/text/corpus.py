@@ -1,0 +1,113 @@
+"""Prepared corpora on disk: a card, a tokenizer, and per split Arrow shards that are memory-mapped.
+
+    DIR/corpus.json  tokenizer/  train/00000.arrow ...  valid/...  test/...
+
+A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any
+labels; `datasets.Dataset.from_file` opens it too.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from smim import storage
+from smim.errors import UserError, nearest
+from smim.text.tokenizer import Tokenizer
+
+CARD = "corpus.json"
+FORMAT = 1
+_OWN_COLUMNS = ("text", "ids", "length")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, memory-mapped: sentences by row number, from 0 in the order of the source."""
+
+    name: str
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N]."""
+        return self.table.column("length").to_numpy()
+
+    @property
+    def label_columns(self) -> list[str]:
+        return [name for name in self.table.column_names if name not in _OWN_COLUMNS]
+
+    def ids(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+        """Token ids of the given rows, one int32 array a sentence."""
+        return [row.values.to_numpy() for row in (self.table.column("ids")[int(i)] for i in rows)]
+
+    def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
+        """The given rows' sentences as they were in the source, or all of them."""
+        column = self.table.column("text")
+        return column.to_pylist() if rows is None else [column[int(i)].as_py() for i in rows]
+
+    def labels(self, name: str) -> list[Any]:
+        """One label column, in order of the rows; raises `UserError` naming those there are."""
+        if name not in self.label_columns:
+            raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
+        return self.table.column(name).to_pylist()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A prepared corpus that was opened with `Corpus.open`."""
+
+    directory: Path
+    card: dict[str, Any]
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, directory: Path | str) -> "Corpus":
+        """Opens a prepared corpus; raises `UserError` where it is missing, damaged or inconsistent."""
+        directory = Path(directory)
+        if not (directory / CARD).is_file():
+            raise UserError(
+                f"{directory} is not a prepared corpus (no {CARD} in it); make one with "
+                f"`python data_prep/build.py corpus=NAME output={directory}`"
+            )
+        card = storage.read_json(directory / CARD)
+        if card.get("format") != FORMAT:
+            raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
+        tokenizer = Tokenizer.load(directory / "tokenizer")
+        if tokenizer.hash != card["tokenizer_hash"]:
+            raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
+        return cls(directory=directory, card=card, tokenizer=tokenizer)
+
+    @property
+    def name(self) -> str:
+        return self.card["name"]
+
+    def split(self, name: str) -> Split:
+        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
+        if name not in self.card["splits"]:
+            raise UserError(f"{self.directory} has no split {name!r}; {nearest(name, list(self.card['splits']))}")
+        described = self.card["splits"][name]
+        tables = list(self._shards(name, described["shards"]))
+        table = pa.concat_tables(tables)
+        if table.num_rows != described["sentences"]:
+            raise UserError(
+                f"{self.directory / name} holds {table.num_rows} sentences where {CARD} says "
+                f"{described['sentences']}; prepare the corpus again"
+            )
+        return Split(name=name, table=table)
+
+    def _shards(self, split: str, shards: list[dict[str, Any]]) -> Iterator[pa.Table]:
+        for shard in shards:
+            path = self.directory / split / shard["file"]
+            try:
+                if path.stat().st_size != shard["bytes"]:
+                    raise UserError(f"{path} is truncated; prepare the corpus again")
+                yield pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+            except (FileNotFoundError, pa.ArrowInvalid) as error:
+                raise UserError(f"{path} is missing or damaged ({error}); prepare the corpus again") from None
