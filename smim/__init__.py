@@ -1,9 +1,9 @@
 """sentenceMIM: one fixed-size code per sentence that can be searched and decoded.
 
-    import smim
-    model = smim.load("runs/ptb_amim_512/model")
-    codes = model.encode(["the company said profit rose"])
-    model.decode(codes)
+import smim
+model = smim.load("runs/ptb_amim_512/model")
+codes = model.encode(["the company said profit rose"])
+model.decode(codes)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -107,9 +107,7 @@ class SentenceAutoencoder(nn.Module):
 
     def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
         """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
-        embedded_BTE = F.dropout(
-            self.embedding(_decoder_input(batch)), self.args.embedding_dropout, self.training
-        )
+        embedded_BTE = F.dropout(self.embedding(_decoder_input(batch)), self.args.embedding_dropout, self.training)
         states_BTH = self.decoder(embedded_BTE, z_BD)
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID

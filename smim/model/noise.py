@@ -11,9 +11,7 @@ _STREAMS = {"latent": 0, "decoding": 1}
 
 def normal(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int, size: int) -> Tensor:
     """Standard normal noise, fp32 [B, size], for the `draw`-th latent sample of each sentence."""
-    return _stack(
-        [_generator("latent", seed, i, draw).standard_normal(size, dtype=np.float32) for i in sentences]
-    )
+    return _stack([_generator("latent", seed, i, draw).standard_normal(size, dtype=np.float32) for i in sentences])
 
 
 def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int, size: int) -> Tensor:

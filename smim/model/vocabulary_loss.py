@@ -19,9 +19,7 @@ def token_log_prob(hidden_NH: Tensor, target_N: Tensor, projection: nn.Linear) -
     chunks = zip(hidden_NH.split(_TOKENS_PER_CHUNK), target_N.split(_TOKENS_PER_CHUNK), strict=True)
     return torch.cat(
         [
-            checkpoint(
-                _chunk_log_prob, hidden, target, projection.weight, projection.bias, use_reentrant=False
-            )
+            checkpoint(_chunk_log_prob, hidden, target, projection.weight, projection.bias, use_reentrant=False)
             for hidden, target in chunks
         ]
     )

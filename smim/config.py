@@ -1,0 +1,133 @@
+"""Hydra configurations: composed, checked, and turned into dataclasses, with errors that help.
+
+The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`) share this.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from smim.errors import SmimError, UserError, nearest, told_to_user
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+
+T = TypeVar("T")
+
+
+def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
+    """Runs `main` with the configuration `configs/CONFIG_NAME.yaml` and the command line's overrides.
+
+    Hydra's own flags (`--help`, `--cfg job`, `--multirun`) work. A mistake ends the process with one
+    message and exit status 2.
+    """
+
+    def told(config: DictConfig) -> None:
+        with told_to_user():
+            main(config)
+
+    with told_to_user():
+        # With a flag (`--cfg job`, `--multirun`) the command line is Hydra's to take apart.
+        if not any(argument.startswith("-") for argument in sys.argv[1:]):
+            compose(config_name, sys.argv[1:])
+    # Hydra reports what escapes `told` (a bug of ours) with a shortened traceback unless this is set.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(told)()
+
+
+def compose(config_name: str, overrides: list[str]) -> DictConfig:
+    """The configuration as `run` would pass it; raises `UserError` naming each wrong override."""
+    if not CONFIGS.is_dir():
+        raise UserError(f"{CONFIGS} does not exist: preparing, training and evaluating run from a clone")
+    with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
+        try:
+            config = hydra.compose(config_name, overrides)
+            OmegaConf.resolve(config)
+            added = any(override.startswith("+") for override in overrides)
+        except (HydraException, OmegaConfBaseException) as error:
+            problems = [problem for o in overrides if (problem := _problem(config_name, o))]
+            raise UserError("; ".join(problems) or str(error).splitlines()[0]) from None
+        if added and (problems := [problem for o in overrides if (problem := _problem(config_name, o))]):
+            raise UserError("; ".join(problems))
+        return config
+
+
+def make(cls: type[T], section: DictConfig, prefix: str) -> T:
+    """A section of the configuration as the dataclass that owns it; types and values are checked."""
+    values = OmegaConf.to_container(section)
+    assert isinstance(values, dict)
+    try:
+        schema = OmegaConf.structured(cls)
+        OmegaConf.set_readonly(schema, False)
+        return OmegaConf.to_object(OmegaConf.merge(schema, values))  # type: ignore[return-value]
+    except ConfigKeyError as error:
+        key = str(error.full_key or error.key)
+        known = list(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        raise UserError(f"unknown key {prefix}.{key}; {nearest(key, known)}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(f"{prefix}.{error.full_key} is missing; give {prefix}.{error.full_key}=...") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{prefix}.{error.full_key}: {str(error).splitlines()[0]}") from None
+
+
+def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> list[Any]:
+    """Builds several sections, and lists the mistakes of all of them in one error."""
+    built, problems = [], []
+    for name, builder in sections.items():
+        try:
+            built.append(builder(config[name]))
+        except SmimError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems))
+    return built
+
+
+def _problem(config_name: str, override: str) -> str | None:
+    """Why one override is refused, or None where it is not at fault."""
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        return f"cannot read {override!r} as KEY=VALUE: {str(error).splitlines()[0]}"
+    key, value = parsed.key_or_group, str(parsed.value())
+    if (CONFIGS / key).is_dir():
+        options = [file.stem for file in sorted((CONFIGS / key).glob("*.yaml"))]
+        return None if value in options else f"{key}={value}: no such {key}; {nearest(value, options)}"
+    groups = [folder.name for folder in CONFIGS.iterdir() if folder.is_dir()]
+    if parsed.is_add():
+        return f"unknown key {key}: keys cannot be added; {nearest(key, sorted(_keys(hydra.compose(config_name))))}"
+    try:
+        hydra.compose(config_name, [override])
+    except HydraException:
+        known = _keys(hydra.compose(config_name, [])) | _keys_of_groups(groups)
+        return None if key in known else f"unknown key {key}; {nearest(key, sorted(known))}"
+    except OmegaConfBaseException as error:
+        return f"{override}: {str(error).splitlines()[0]}"
+    return None
+
+
+def _keys_of_groups(groups: list[str]) -> set[str]:
+    """Keys that some option of a group defines, whichever one is chosen."""
+    return {
+        f"{group}.{key}"
+        for group in groups
+        if group != "experiment"
+        for file in (CONFIGS / group).glob("*.yaml")
+        for key in _keys(OmegaConf.load(file))  # type: ignore[arg-type]
+    }
+
+
+def _keys(config: DictConfig, prefix: str = "") -> set[str]:
+    keys: set[str] = set()
+    for key, value in OmegaConf.to_container(config).items():  # type: ignore[union-attr]
+        keys.add(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys |= _keys(OmegaConf.create(value), f"{prefix}{key}.")
+    return keys

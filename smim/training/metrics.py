@@ -1,0 +1,72 @@
+"""Sums of per-sentence terms, and the log that holds a JSON object a line."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from smim import storage
+
+
+class Meter:
+    """Sums per-sentence terms on the device, in fp64, until they are read as means over all processes."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+
+    def add(self, terms: dict[str, Tensor], *, num_tokens: Tensor) -> None:
+        """Adds terms [B] of B sentences that hold `num_tokens` tokens in all."""
+        values = torch.stack([value.detach().double().sum() for value in terms.values()])
+        size = torch.tensor([len(next(iter(terms.values())))], device=values.device)
+        sums = torch.cat([values, size.double(), num_tokens.double()[None]])
+        self.names = list(terms)
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def read(self, accelerator: Accelerator) -> dict[str, float]:
+        """Means in nats per sentence, with `sentences` and `tokens`, over all processes; starts anew."""
+        assert self.sums is not None
+        *totals, sentences, tokens = accelerator.reduce(self.sums, reduction="sum").tolist()
+        self.sums = None
+        means = {name: total / sentences for name, total in zip(self.names, totals, strict=True)}
+        return {**means, "sentences": sentences, "tokens": tokens}
+
+    def state(self) -> dict[str, Any]:
+        return {"names": self.names, "sums": None if self.sums is None else self.sums.tolist()}
+
+    def load(self, state: dict[str, Any], device: torch.device) -> None:
+        self.names = state["names"]
+        sums = state["sums"]
+        self.sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one object a line; only the main process writes.
+
+    `num_lines` goes into a checkpoint, so that a resumed run goes on from just the lines that stood
+    there when it was written.
+    """
+
+    def __init__(self, path: Path, *, enabled: bool) -> None:
+        self.path = path
+        self.enabled = enabled
+        self.num_lines = 0
+
+    def rewind(self, num_lines: int) -> None:
+        """Keeps the first `num_lines` lines; later ones, half-written ones too, are dropped."""
+        self.num_lines = num_lines
+        if self.enabled:
+            lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+            storage.write_text(self.path, "".join(f"{line}\n" for line in lines[:num_lines]))
+
+    def write(self, values: dict[str, Any]) -> None:
+        self.num_lines += 1
+        if self.enabled:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+                file.flush()
+                os.fsync(file.fileno())

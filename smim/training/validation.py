@@ -1,0 +1,65 @@
+"""The validation pass: mean terms over a whole split, and whether the code is in use."""
+
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from smim.model import noise
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.objectives import Objective
+from smim.text.batches import evaluation_batches
+from smim.text.corpus import Split
+from smim.training.metrics import Meter
+
+_ACTIVE_UNIT_VARIANCE = 0.01
+
+
+@dataclass(frozen=True)
+class LatentMoments:
+    """Sums over sentences, fp64 [D], from which the variance of the posterior means follows."""
+
+    count: Tensor
+    mean: Tensor
+    squared_mean: Tensor
+    variance: Tensor
+
+    def active_units(self) -> dict[str, int]:
+        """Dimensions in use: by the usual absolute threshold, and relative to the posterior's own variance.
+
+        The absolute one (Var(mean) > 0.01) reads 0 for a code that uses every dimension at a small
+        scale, as sMIM's does; the relative one asks for Var(mean) > mean posterior variance.
+        """
+        spread = self.squared_mean / self.count - (self.mean / self.count).square()
+        return {
+            "active_units": int((spread > _ACTIVE_UNIT_VARIANCE).sum()),
+            "active_units_relative": int((spread > self.variance / self.count).sum()),
+        }
+
+
+@torch.no_grad()
+def validate(
+    model: SentenceAutoencoder, objective: Objective, split: Split, *, accelerator: Accelerator, seed: int
+) -> dict[str, float]:
+    """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
+
+    The noise is a function of (seed, sentence): the same on any number of processes.
+    """
+    was_training = model.training
+    model.eval()
+    meter, latent_dim = Meter(), model.args.latent_dim
+    moments = torch.zeros(4, latent_dim, dtype=torch.float64, device=accelerator.device)
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    for batch in evaluation_batches(split, rank=rank, world_size=world_size):
+        batch_noise = noise.normal(seed, batch.rows, 0, latent_dim).to(accelerator.device)
+        batch = batch.to(accelerator.device)
+        terms = objective.terms(model, batch, step=None, noise=batch_noise)
+        meter.add(terms, num_tokens=batch.lengths.sum())
+        posterior = model.posterior(batch)
+        mean, variance = posterior.mean.double(), posterior.log_variance.exp().double()
+        ones = torch.full_like(mean[0], len(batch))
+        moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])
+    model.train(was_training)
+    means = meter.read(accelerator)
+    return {**means, **LatentMoments(*accelerator.reduce(moments, reduction="sum")).active_units()}
