@@ -6,7 +6,6 @@ ignored. Each would give a training that is not the one that was asked for.
 """
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -21,14 +20,11 @@ from smim.errors import UserError
 _CPU_HINT = "on CPU use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
 
 
-@dataclass(frozen=True)
-class _Launch:
-    num_processes: int
-    mode: str
+def make_accelerator(*, precision: str, trackers: list[str] | None = None, run_dir: Path | None = None) -> Accelerator:
+    """The Accelerator for this launch; raises `UserError` where the launch cannot be honoured.
 
-
-def make_accelerator(*, precision: str, trackers: list[str], run_dir: Path) -> Accelerator:
-    """The Accelerator for this launch; raises `UserError` where the launch cannot be honoured."""
+    `trackers` write below `run_dir`/logs.
+    """
     _check_modes()
     if "WORLD_SIZE" in os.environ and not torch.cuda.is_available():
         # Without it, processes that torchrun started on CPU would each train alone.
@@ -37,12 +33,10 @@ def make_accelerator(*, precision: str, trackers: list[str], run_dir: Path) -> A
         cpu=not torch.cuda.is_available(),
         mixed_precision="bf16" if resolve_precision(precision) == "bf16" else "no",
         log_with=trackers or None,
-        project_config=ProjectConfiguration(project_dir=str(run_dir), logging_dir=str(run_dir / "logs")),
+        project_config=ProjectConfiguration(logging_dir=str(run_dir / "logs")) if run_dir else None,
     )
     asked = int(os.environ.get("WORLD_SIZE", "1"))
-    launch = _parent_launch()
-    if launch is not None:
-        asked = max(asked, launch.num_processes)
+    asked = max(asked, _processes_asked_of_parent())
     if accelerator.num_processes != asked:
         raise UserError(
             f"{asked} processes were asked for, but the launcher started {accelerator.num_processes}; {_CPU_HINT}"
@@ -73,8 +67,8 @@ def _check_modes() -> None:
             raise UserError(f"the launch mode {mode} is not supported; use one process or DDP; {_CPU_HINT}")
 
 
-def _parent_launch() -> _Launch | None:
-    """What `accelerate launch` was asked for, read from its own command line; None where it is not our parent.
+def _processes_asked_of_parent() -> int:
+    """How many processes `accelerate launch` was asked for, by its own command line; 1 where it is not our parent.
 
     A launch on one CPU process tells its child nothing of the number that was asked for.
     """
@@ -83,16 +77,18 @@ def _parent_launch() -> _Launch | None:
     try:
         command = psutil.Process(os.getppid()).cmdline()
     except psutil.Error:
-        return None
+        return 1
     names = [Path(part).name for part in command[:4]]
     if "accelerate-launch" in names:
         arguments = command[names.index("accelerate-launch") + 1 :]
     elif "launch" in names and names[names.index("launch") - 1] == "accelerate":
         arguments = command[names.index("launch") + 1 :]
     else:
-        return None
+        return 1
     parsed, _ = launch_command_parser().parse_known_args(arguments)
-    number, mode = parsed.num_processes, "multi" if parsed.multi_gpu else "single"
+    if int(parsed.num_machines or 1) > 1:
+        return 1  # the number is then of all machines, and WORLD_SIZE tells it
+    number = parsed.num_processes
     if parsed.config_file and number is None:
         number = load_config_from_file(parsed.config_file).num_processes
-    return _Launch(num_processes=int(number or 1), mode=mode)
+    return int(number or 1)

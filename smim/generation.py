@@ -1,0 +1,229 @@
+"""A trained model as users see it: text to code and back, interpolation, perturbation, samples, answers.
+
+Shapes: N sentences, D latent dimensions, T tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smim import storage
+from smim.errors import UserError
+from smim.model import noise
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.directory import CONFIG, load_model
+from smim.model.distributions import DiagonalGaussian
+from smim.text.batches import collate, evaluation_order
+from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
+
+_TOKENS_PER_BATCH = 8192
+_DECODED_TOGETHER = 512
+DECODED_LENGTH = 100
+
+
+def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel":
+    """Loads a trained model, by default onto the GPU where there is one.
+
+        model = smim.load("runs/ptb_smim_512/model")
+
+    Raises `UserError` where the directory is not a model or is damaged.
+    """
+    autoencoder, tokenizer, config = load_model(directory)
+    target = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=storage.sha256(Path(directory) / CONFIG))
+
+
+class SentenceModel:
+    """Encodes sentences into codes and decodes codes into sentences, in fp32.
+
+    `hash` names the model: the SHA-256 of its `config.json`, which holds those of weights and tokenizer.
+    """
+
+    def __init__(
+        self, autoencoder: SentenceAutoencoder, tokenizer: Tokenizer, config: dict[str, Any], *, hash: str
+    ) -> None:
+        self.autoencoder = autoencoder
+        self.tokenizer = tokenizer
+        self.config = config
+        self.hash = hash
+
+    @property
+    def latent_dim(self) -> int:
+        return self.autoencoder.args.latent_dim
+
+    @property
+    def deterministic(self) -> bool:
+        """True for an autoencoder, whose variance was never trained: its code is the mean."""
+        return self.config["training"]["objective"] == "autoencoder"
+
+    def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
+        """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
+        return posterior.mean if self.deterministic else posterior.sample(noise.to(posterior.mean.device))
+
+    def encode(self, texts: Sequence[str], *, allow_unknown: bool = True) -> np.ndarray:
+        """The mean of q(z|x) for each sentence, fp32 [N, D].
+
+            model.encode(["the company said profit rose"]).shape  # (1, 512)
+
+        Raises `UserError` for a text without words, one longer than the model's limit and, unless
+        `allow_unknown`, one of which the vocabulary holds no word.
+        """
+        return self.posterior(texts, allow_unknown=allow_unknown).mean.numpy()
+
+    def posterior(self, texts: Sequence[str], *, allow_unknown: bool = True) -> DiagonalGaussian:
+        """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
+        return self.posterior_of_ids(self._ids(texts, allow_unknown=allow_unknown))
+
+    @torch.no_grad()
+    def posterior_of_ids(self, ids: Sequence[Sequence[int] | np.ndarray]) -> DiagonalGaussian:
+        """q(z|x) for sentences of token ids, in their order, on the CPU."""
+        mean = torch.empty(len(ids), self.latent_dim)
+        log_variance = torch.empty_like(mean)
+        lengths = np.array([len(sentence) for sentence in ids])
+        for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
+            batch = collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
+            posterior = self.autoencoder.posterior(batch)
+            mean[batch.rows.cpu()] = posterior.mean.cpu()
+            log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
+        return DiagonalGaussian(mean=mean, log_variance=log_variance)
+
+    def decode(
+        self, codes: np.ndarray | Tensor, *, sample: bool = False, seed: int = 0, max_length: int = DECODED_LENGTH
+    ) -> list[str]:
+        """The sentence of each code [N, D]: the likeliest word at each step, or a draw at temperature 1.
+
+        At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
+        """
+        z = torch.as_tensor(np.asarray(codes), dtype=torch.float32)
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise UserError(f"codes have shape {tuple(z.shape)}, this model's are [N, {self.latent_dim}]")
+        if not torch.isfinite(z).all():
+            raise UserError("codes hold NaN or infinite numbers")
+        uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
+        return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
+
+    def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
+        """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words."""
+        posterior = self.posterior(texts, allow_unknown=False)
+        z = posterior.mean
+        if sample:
+            z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
+        return self.decode(z, sample=sample, seed=seed)
+
+    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
+        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included."""
+        if steps < 2:
+            raise UserError(f"steps is {steps}, an interpolation needs at least 2")
+        start, end = self.encode([first, second], allow_unknown=False)
+        return self.decode(np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps)]))
+
+    def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
+        """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.
+
+        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10.
+        """
+        if num < 1 or scale < 0:
+            raise UserError(f"num is {num} and scale {scale}; num must be at least 1, scale not negative")
+        posterior = self.posterior([text], allow_unknown=False)
+        draws = noise.normal(seed, range(num), 0, self.latent_dim)
+        return self.decode(posterior.mean + scale * posterior.standard_deviation * draws)
+
+    def sample(self, num: int = 5, *, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
+        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 as in appendix E.3 of the thesis."""
+        if num < 1 or standard_deviation < 0:
+            raise UserError(f"num is {num}, standard_deviation {standard_deviation}; neither may be so low")
+        z = standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
+        return self.decode(z, sample=True, seed=seed)
+
+    def answer(self, question: str, *, num_words: int = 10) -> str:
+        """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).
+
+        Greedy, never `<unk>`; what follows the first "?" is the answer.
+        """
+        if num_words < 1:
+            raise UserError(f"num_words is {num_words}, it must be at least 1")
+        [ids] = self._ids([question.rstrip(" ?")], allow_unknown=False)
+        ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
+        z = self.posterior_of_ids([ids]).mean
+        [decoded] = decode_ids(self.autoencoder, z, DECODED_LENGTH + len(ids), allow_unknown=False)
+        _, _, answer = self.tokenizer.decode(decoded).partition("?")
+        return answer.strip()
+
+    def _ids(self, texts: Sequence[str], *, allow_unknown: bool) -> list[list[int]]:
+        if isinstance(texts, str):
+            raise UserError("a list of sentences is needed, not one string: write [text]")
+        limit = self.autoencoder.args.max_length
+        all_ids = [self.tokenizer.encode(text) for text in texts]
+        for text, ids in zip(texts, all_ids, strict=True):
+            shown = repr(text if len(text) <= 60 else text[:57] + "...")
+            if not ids:
+                raise UserError(f"the text {shown} is empty; give at least one word")
+            if len(ids) > limit:
+                raise UserError(f"the text {shown} has {len(ids)} tokens, this model takes at most {limit}")
+            if not allow_unknown and all(i == UNK_ID for i in ids):
+                raise UserError(
+                    f"this model's vocabulary of {self.tokenizer.vocabulary_size:,} words holds no word of {shown}"
+                )
+        return all_ids
+
+
+@torch.no_grad()
+def decode_ids(
+    autoencoder: SentenceAutoencoder,
+    z: Tensor,
+    max_length: int,
+    *,
+    uniform: Tensor | None = None,
+    allow_unknown: bool = True,
+) -> list[list[int]]:
+    """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
+
+    Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw at temperature 1
+    by the inverse of the cumulative distribution. Finished sentences leave the batch.
+    """
+    decoded: list[list[int]] = []
+    for start in range(0, len(z), _DECODED_TOGETHER):
+        part = slice(start, start + _DECODED_TOGETHER)
+        draws = None if uniform is None else uniform[part].to(autoencoder.device)
+        tokens = _decode_batch(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown)
+        decoded += [list(_words(row)) for row in tokens.tolist()]
+    return decoded
+
+
+def _decode_batch(
+    autoencoder: SentenceAutoencoder, z_BD: Tensor, max_length: int, uniform_BT: Tensor | None, allow_unknown: bool
+) -> Tensor:
+    output_BT = torch.full((len(z_BD), max_length), PAD_ID, device=z_BD.device)
+    running = torch.arange(len(z_BD), device=z_BD.device)
+    token = torch.full_like(running, SOS_ID)
+    state = autoencoder.decoder.initial_state(z_BD)
+    for t in range(max_length):
+        logits, state = autoencoder.next_token(token, z_BD[running], state)
+        logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
+        if not allow_unknown:
+            logits[:, UNK_ID] = -torch.inf
+        token = logits.argmax(-1) if uniform_BT is None else _draw(logits, uniform_BT[running, t])
+        output_BT[running, t] = token
+        going = token != EOS_ID
+        running, token, state = running[going], token[going], state[going]
+        if len(running) == 0:
+            break
+    return output_BT
+
+
+def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
+    # In fp64 the sum of 10^5 probabilities is accurate enough that batches agree on the word drawn.
+    cumulative = torch.softmax(logits.double(), -1).cumsum(-1)
+    drawn = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)
+    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)
+
+
+def _words(ids: list[int]) -> Iterator[int]:
+    for i in ids:
+        if i in (EOS_ID, PAD_ID):
+            return
+        yield i
