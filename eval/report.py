@@ -32,12 +32,12 @@ FIGURES = {
     "clamped": ("", "share of posterior dimensions on the variance clamp"),
 }
 
-_WHAT_MELBO_IS = """**What `nll` and `ppl` are.** They are the thesis's MELBO: the prior is the aggregate posterior of the
-evaluated sentences themselves, so the bound measures how well each code tells its sentence apart from
-the others of this set. A perfect autoencoder scores log N = {log_n:.2f} nats whatever the text. It is not the
-probability of unseen text, and not comparable with a language model's perplexity; `nll_elbo`, under the
-fixed prior N(0, I), bounds that. Perplexities are per token of this model's tokenizer
-({tokens_per_sentence:.1f} tokens a sentence here): never compare them across tokenizers.
+_WHAT_MELBO_IS = """**What `nll` and `ppl` are.** They are the thesis's MELBO: the prior is the aggregate
+posterior of the evaluated sentences themselves, so the bound measures how well each code tells its
+sentence apart from the others of this set. A perfect autoencoder scores log N = {log_n:.2f} nats whatever
+the text. It is not the probability of unseen text, and not comparable with a language model's
+perplexity; `nll_elbo`, under the fixed prior N(0, I), bounds that. Perplexities are per token of this
+model's tokenizer ({tokens_per_sentence:.1f} tokens a sentence here): never compare them across tokenizers.
 """
 
 
@@ -100,7 +100,7 @@ def as_markdown(report: dict[str, Any]) -> str:
         if name in report["figures"]:
             entry = report["figures"][name]
             error = "" if entry["standard_error"] is None else f"{entry['standard_error']:.2g}"
-            lines.append(f"| {name} | {entry['value']:.4g} | {error} | {thesis.get(name, '')} | {unit} | {meaning} |")
+            lines.append(f"| {name} | {entry['value']:.5g} | {error} | {thesis.get(name, '')} | {unit} | {meaning} |")
     lines += [
         "",
         f"Standard errors are over {report['settings']['num_runs']} repetitions with fresh noise. "

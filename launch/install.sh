@@ -1,0 +1,27 @@
+#!/bin/sh
+# Makes a virtual environment with the tested versions: sh launch/install.sh [VENV]
+#
+# PyPI's torch for Linux brings several GB of CUDA libraries. Where pip is set up with a local wheel
+# of torch, that one is taken; on a machine without an NVIDIA GPU, the CPU build of pytorch.org;
+# else PyPI's. SMIM_EXTRAS chooses the extras.
+set -eu
+venv=${1:-.venv}
+extras=${SMIM_EXTRAS:-pipeline,dev}
+torch=$(sed -n 's/^torch==//p' constraints.txt)
+
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "error: Python 3.11 or newer is needed, python3 is $(python3 --version 2>&1)" >&2
+    exit 2
+}
+echo "installing into $venv (two to five minutes; a second run reuses it)"
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+pip="$venv/bin/python -m pip install --quiet --disable-pip-version-check"
+if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+    if $pip --no-index --no-deps "torch==$torch" 2>/dev/null; then
+        echo "torch $torch from a local wheel"
+    elif ! command -v nvidia-smi >/dev/null && [ "$(uname)" = Linux ]; then
+        $pip --no-deps --index-url https://download.pytorch.org/whl/cpu "torch==$torch" ||
+            echo "the CPU build of torch could not be had; taking PyPI's"
+    fi
+fi
+$pip -c constraints.txt -e ".[$extras]"
