@@ -96,7 +96,7 @@ class Trainer:
     def fit(self) -> None:
         """Trains to the end of the schedule, from wherever the run stands."""
         started = time.monotonic()
-        first_step = self.step
+        first_step, interval_seconds = self.step, 0.0
         while not self.finished:
             order = training_order(
                 self.train_split.lengths,
@@ -105,15 +105,15 @@ class Trainer:
                 epoch=self.epoch,
             )
             total_steps = min(self.args.max_steps or math.inf, self.args.max_epochs * len(order))
-            interval_started = time.monotonic()
             while self.batch_in_epoch < len(order):
+                step_started = time.monotonic()
                 self.train_step(order[self.batch_in_epoch])
                 self.batch_in_epoch += 1
+                interval_seconds += time.monotonic() - step_started
                 if self.step % self.args.log_every == 0:
-                    now = time.monotonic()
-                    left = (now - started) / (self.step - first_step) * (total_steps - self.step)
-                    self.report(seconds=now - interval_started, seconds_left=left)
-                    interval_started = now
+                    seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
+                    self.report(seconds=interval_seconds, seconds_left=seconds_a_step * (total_steps - self.step))
+                    interval_seconds = 0.0
                 if self.step % self.args.checkpoint_every == 0 or self.should_stop():
                     self.save()
                 if self.stop_signal:

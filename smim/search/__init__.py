@@ -1,0 +1,21 @@
+"""Search in the latent space: build an index of a corpus's codes once, then ask it for the nearest sentences.
+
+from smim.search import open_index
+open_index("indexes/ptb").search(["the company said profit rose"], k=5)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["Hit", "Index", "build_index", "open_index"]
+
+if TYPE_CHECKING:
+    from smim.search.index import Hit, Index, build_index, open_index
+
+
+def __getattr__(name: str) -> Any:
+    # Importing FAISS and torch takes seconds; whoever only imports the package should not wait for it.
+    if name in __all__:
+        from smim.search import index
+
+        return getattr(index, name)
+    raise AttributeError(f"module 'smim.search' has no attribute {name!r}")

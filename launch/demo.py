@@ -1,0 +1,127 @@
+"""`make demo`: the whole way on an embedded corpus, from sentences to search, in minutes on two CPU cores.
+
+It runs the commands that a user would, and says each one. What is there already is reused.
+"""
+
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import smim
+from eval import compare, neighbours, plots
+from smim.search import build_index, open_index
+from smim.storage import write_text
+from smim.text.corpus import Corpus
+
+DEMO = Path("demo")
+CORPUS = DEMO / "corpus"
+RUNS = {"sMIM": DEMO / "smim", "sVAE": DEMO / "svae"}
+LAUNCH = "accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    started = time.monotonic()
+    if not (CORPUS / "corpus.json").exists():
+        heading("1. Prepare a corpus: sentences of a seeded grammar, with topics, paraphrases and questions")
+        run(f"python data_prep/build.py corpus=demo output={CORPUS}")
+    heading("2. Train sMIM, then sVAE: the same model, two objectives")
+    for name, run_dir in RUNS.items():
+        experiment = f"experiment=demo_{name.lower()}"
+        run(f"{LAUNCH} smim/train.py {experiment} corpus.dir={CORPUS} run.dir={run_dir} train.resume=auto")
+    heading("3. Evaluate both on sentences that training never saw")
+    for run_dir in RUNS.values():
+        run(f"{LAUNCH} eval/run.py model.dir={run_dir}/model corpus.dir={CORPUS} output={run_dir}/report")
+    table = compare.as_table([compare.read_report(run_dir / "report") for run_dir in RUNS.values()])
+    write_text(DEMO / "comparison.md", table + "\n")
+    heading("4. What the method is for")
+    print(table)
+    console.print(
+        "\nThe two differ in the objective alone. sVAE's code has collapsed: it tells next to nothing of the "
+        "sentence,\nand a reconstruction is just some sentence. sMIM's code holds it."
+        if collapsed(RUNS["sVAE"]) and not collapsed(RUNS["sMIM"])
+        else "\nIn this run the collapse of sVAE did not show as it usually does."
+    )
+    search_and_decode()
+    minutes = (time.monotonic() - started) / 60
+    heading(f"Done in {minutes:.1f} minutes")
+    console.print(
+        f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
+        f"reports   {RUNS['sMIM']}/report/report.md, {RUNS['sVAE']}/report/report.md, {DEMO}/comparison.md\n"
+        f"search    .venv/bin/smim search {DEMO}/index 'the cook washed the bowl .'\n"
+        f"your data README.md, 'Your own text'; Penn Treebank: docs/ptb.md"
+    )
+
+
+def search_and_decode() -> None:
+    """Indexes the test sentences by code, searches them, and decodes codes between two of them."""
+    corpus = Corpus.open(CORPUS)
+    test = corpus.split("test")
+    models = {name: smim.load(run_dir / "model") for name, run_dir in RUNS.items()}
+    model = models["sMIM"]
+    heading("5. Index the codes of the test sentences, and search")
+    model_dir = RUNS["sMIM"] / "model"
+    console.print(f"$ smim index build {model_dir} {CORPUS} --split test -o {DEMO}/index", style="bold")
+    build_index(model, corpus, DEMO / "index", split="test", model_dir=model_dir)
+    index = open_index(DEMO / "index", model=model)
+    families = test.labels("family")
+    statements = [i for i, kind in enumerate(test.labels("kind")) if kind == "statement"]
+    queries = [test.texts([statements[i]])[0] for i in np.linspace(0, len(statements) - 1, 5).astype(int)[1:4]]
+    for query, hits in zip(queries, index.search(queries, k=4), strict=True):
+        console.print(f"\n  query     {query}", markup=False)
+        for hit in hits:
+            if hit.text != query:
+                console.print(f"  {hit.distance:8.3f}  {hit.text}", markup=False)
+    texts = test.texts()
+    relatives = {
+        "sMIM's code": neighbours.nearest_by_code(model.encode(texts)),
+        "sVAE's code": neighbours.nearest_by_code(models["sVAE"].encode(texts)),
+        "BM25 (shared words)": neighbours.nearest_by_bm25(texts),
+    }
+    console.print("\nThe nearest of the other test sentences is a paraphrase (or the same fact asked otherwise):")
+    for name, found in relatives.items():
+        console.print(f"  {neighbours.share_in_family(found, families):6.1%}  {name}")
+    console.print(f"  {neighbours.share_by_chance(families):6.1%}  random choice")
+
+    heading("6. Decode: what search libraries cannot do")
+    first, second = queries[0], queries[2]
+    console.print(f"  sentence        {first}", markup=False)
+    for name, each in models.items():
+        console.print(f"  {name} rebuilds   {each.reconstruct([first])[0]}", markup=False)
+    console.print("\n  interpolation between two codes")
+    for text in [first, *model.interpolate(first, second, steps=6), second]:
+        console.print(f"    {text}", markup=False)
+    plots.learning_curves(RUNS, DEMO / "learning_curves.png")
+    codes = {name: each.encode(texts) for name, each in models.items()}
+    plots.latent_maps(codes, test.labels("topic"), DEMO / "latent_maps.png")
+
+
+def collapsed(run_dir: Path) -> bool:
+    """True where the code carries less than a nat about the sentence, or no dimension is in use."""
+    figures = compare.read_report(run_dir / "report")["figures"]
+    return figures["kl"]["value"] < 1 or figures["active_units_relative"]["value"] == 0
+
+
+def heading(text: str) -> None:
+    console.print(f"\n[bold cyan]{text}[/]\n")
+
+
+def run(command: str) -> None:
+    """Prints and runs a command of this environment; a failure ends the demo with its message."""
+    console.print(f"$ {command}", style="bold")
+    program, *arguments = shlex.split(command)
+    executable = shutil.which(program, path=str(Path(sys.executable).parent)) or program
+    finished = subprocess.run([executable, *arguments])
+    if finished.returncode:
+        sys.exit(f"the demo stopped: `{command}` ended with status {finished.returncode}")
+
+
+if __name__ == "__main__":
+    main()

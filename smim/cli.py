@@ -1,0 +1,228 @@
+"""`smim ...`: search, reconstruct and generate with a trained model."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import smim
+from smim.errors import UserError, told_to_user
+
+# torch and FAISS take seconds to import: each command imports what it needs, so that --help answers at once.
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build indexes of sentence codes.")
+corpus_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at prepared corpora.")
+app.add_typer(index_app, name="index")
+app.add_typer(corpus_app, name="corpus")
+
+_SAMPLE_SENTENCES = 3
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model.")]
+Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
+
+
+def main() -> None:
+    """The console entry: a mistake of the user's ends with one line on stderr and exit status 2."""
+    with told_to_user():
+        app(prog_name="smim")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(smim.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _smim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sentence codes that can be searched and decoded."""
+
+
+@index_app.command("build")
+def index_build(
+    model: Model,
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
+    split: Annotated[str, typer.Option(help="The split to index.")] = "train",
+    metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
+    factory: Annotated[str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ...")] = "Flat",
+    force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
+) -> None:
+    """Encode a split of a prepared corpus into an index to search in.
+
+    Example: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
+    """
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; replace it with --force, or give another --output")
+    from smim.search import build_index
+    from smim.text.corpus import Corpus
+
+    index = build_index(
+        smim.load(model),
+        Corpus.open(corpus),
+        output,
+        model_dir=model,
+        split=split,
+        metric=metric,
+        factory=factory,
+    )
+    print(f"{len(index):,} sentences in {output}")
+
+
+@app.command()
+def search(
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The sentence to find others like.")],
+    k: Annotated[int, typer.Option("-k", help="How many sentences to find.")] = 5,
+    model: Annotated[Path | None, typer.Option(help="Where the index's model is now, if it was moved.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    decode: Annotated[bool, typer.Option("--decode", help="Also print the sentence as its code decodes.")] = False,
+) -> None:
+    """Find the sentences of an index whose codes are nearest to a sentence's.
+
+    Columns: rank, distance (the smaller, the nearer), sentence, and the corpus's labels.
+
+    Example: smim search indexes/ptb "the company said profit rose" -k 3
+    """
+    from smim.search import open_index
+
+    opened = open_index(index, model=smim.load(model) if model else None)
+    [hits] = opened.search([text], k)
+    decoded = opened.model.reconstruct([text]) if decode else []
+    if as_json:
+        shown: dict[str, Any] = {"query": text, "hits": [asdict(hit) for hit in hits]}
+        print(json.dumps(shown | ({"decoded": decoded[0]} if decode else {}), ensure_ascii=False))
+        return
+    labels = list(hits[0].labels) if hits else []
+    rows = [["decoded", "", sentence, *[""] * len(labels)] for sentence in decoded]
+    for rank, hit in enumerate(hits, start=1):
+        rows.append([str(rank), f"{hit.distance:.4f}", hit.text, *[str(hit.labels[label]) for label in labels]])
+    _show(rows, header=["rank", "distance", "text", *labels])
+
+
+@app.command()
+def reconstruct(
+    model: Model,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
+    sample: Annotated[bool, typer.Option("--sample", help="Draw code and words instead of the likeliest.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Encode sentences and decode their codes, one line each.
+
+    Example: smim reconstruct runs/ptb_smim_512/model "the company said profit rose"
+    """
+    _print_lines(smim.load(model).reconstruct(texts, sample=sample, seed=seed))
+
+
+@app.command()
+def interpolate(
+    model: Model,
+    first: Annotated[str, typer.Argument(metavar="FIRST", help="The sentence to start from.")],
+    second: Annotated[str, typer.Argument(metavar="SECOND", help="The sentence to end at.")],
+    steps: Annotated[int, typer.Option(help="How many sentences, both ends included.")] = 5,
+) -> None:
+    """Decode sentences on the straight line between two sentences' codes.
+
+    Example: smim interpolate runs/ptb_smim_512/model "profit rose" "he left the company" --steps 7
+    """
+    _print_lines(smim.load(model).interpolate(first, second, steps=steps))
+
+
+@app.command()
+def perturb(
+    model: Model,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The sentence to vary.")],
+    num: Annotated[int, typer.Option(help="How many variants.")] = 5,
+    scale: Annotated[float, typer.Option(help="How far away, in standard deviations of the code.")] = 10.0,
+    seed: Seed = 0,
+) -> None:
+    """Decode codes near a sentence's.
+
+    Example: smim perturb runs/ptb_smim_512/model "the company said profit rose" --scale 20
+    """
+    _print_lines(smim.load(model).perturb(text, num=num, scale=scale, seed=seed))
+
+
+@app.command()
+def sample(
+    model: Model,
+    num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
+    standard_deviation: Annotated[float, typer.Option(help="Of the codes; the prior's is 1.")] = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Decode codes drawn around zero.
+
+    Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
+    """
+    _print_lines(smim.load(model).sample(num, standard_deviation=standard_deviation, seed=seed))
+
+
+@app.command()
+def answer(
+    model: Model,
+    question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
+    num_words: Annotated[int, typer.Option(help="How many unknown words stand for the answer.")] = 10,
+) -> None:
+    """Answer a question, with a model that was trained on questions and answers.
+
+    Example: smim answer runs/yahoocqa/model "what is a good name for a cat"
+    """
+    _print_lines([smim.load(model).answer(question, num_words=num_words)])
+
+
+@corpus_app.command("show")
+def corpus_show(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared corpus, such as data/ptb.")],
+) -> None:
+    """Show what a prepared corpus holds: its source, splits, vocabulary and first sentences.
+
+    Example: smim corpus show data/ptb
+    """
+    from smim.text.corpus import Corpus
+
+    corpus = Corpus.open(directory)
+    card = corpus.card
+    facts = {"name": corpus.name, "vocabulary": f"{card['vocabulary_size']:,}", **card["source"], **card["options"]}
+    _show([[name, _brief(fact)] for name, fact in facts.items()])
+    columns = ["sentences", "tokens", "length_mean", "length_std", "length_max", "unknown_tokens"]
+    described = [[name, *[str(split[column]) for column in columns]] for name, split in card["splits"].items()]
+    _show([["split", *columns], *described])
+    samples = []
+    for name in card["splits"]:
+        split = corpus.split(name)
+        samples += [[name, text] for text in split.texts(range(min(_SAMPLE_SENTENCES, len(split))))]
+    _show(samples)
+
+
+def _brief(fact: Any) -> str:
+    """A fact of a corpus's card in one line: files by their names, without their checksums."""
+    if isinstance(fact, list):
+        return ", ".join(str(item["file"]) if isinstance(item, dict) and "file" in item else str(item) for item in fact)
+    return str(fact)
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _show(rows: list[list[str]], *, header: list[str] | None = None) -> None:
+    """A table on a terminal; elsewhere lines of tab-separated cells, without the header, for other programs."""
+    console = Console(markup=False, highlight=False, emoji=False)  # brackets in a sentence are not markup
+    if not console.is_terminal:
+        breaks = str.maketrans("\t\r\n", "   ")
+        _print_lines(["\t".join(cell.translate(breaks) for cell in row) for row in rows])
+        return
+    table = Table(*(header or []), show_header=header is not None, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, end="\n\n")

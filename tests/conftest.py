@@ -1,0 +1,49 @@
+"""A small prepared corpus and a small model with random weights, made once for all tests."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+
+from data_prep.writer import write_corpus
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.directory import save_model
+from smim.text.tokenizer import Tokenizer
+
+_ACTORS = ["the company", "a bank", "the old minister", "her brother"]
+_ACTS = ["sold", "bought", "wrote about", "never liked", "lost"]
+_TOPICS = {"shares": "money", "a small house": "home", "the new law": "politics"}
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty distinct sentences with a label `topic`: 40 train, 10 valid, 10 test, in no order of likeness."""
+    rows = [
+        {"text": f"{actor} {act} {thing}", "topic": topic}
+        for actor, act, (thing, topic) in product(_ACTORS, _ACTS, _TOPICS.items())
+    ]
+    rows = [rows[i * 7 % 60] for i in range(60)]
+    tokenizer = Tokenizer.train((row["text"] for row in rows), splitter="whitespace")
+    directory = tmp_path_factory.mktemp("data") / "tiny"
+    write_corpus(
+        directory,
+        {"train": rows[:40], "valid": rows[40:50], "test": rows[50:]},
+        tokenizer,
+        name="tiny",
+        source={"generator": "tests/conftest.py"},
+        options={"splitter": "whitespace"},
+    )
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory for the tiny corpus: 8 latent dimensions, random weights."""
+    tokenizer = Tokenizer.load(tiny_corpus / "tokenizer")
+    torch.manual_seed(0)
+    args = ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20)
+    model = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
+    directory = tmp_path_factory.mktemp("runs") / "tiny" / "model"
+    save_model(directory, model, tokenizer, training={"objective": "amim"})
+    return directory

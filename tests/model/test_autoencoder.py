@@ -1,0 +1,117 @@
+import pytest
+import torch
+
+from smim.errors import UserError
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.directory import load_model, save_model
+from smim.model.vocabulary_loss import token_log_prob
+from smim.text.batches import collate
+from smim.text.tokenizer import EOS_ID, SOS_ID, Tokenizer
+
+VOCABULARY = 30
+
+
+@pytest.fixture(scope="module")
+def model() -> SentenceAutoencoder:
+    torch.manual_seed(0)
+    args = ModelArgs(latent_dim=6, hidden_dim=16, embedding_dim=8)
+    return SentenceAutoencoder(args, vocabulary_size=VOCABULARY).eval()
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "hidden_dim", "embedding_dim", "vocabulary", "millions"),
+    [
+        (16, 512, 300, 9_877, 10.6),
+        (512, 512, 300, 9_877, 12.1),
+        (32, 1024, 512, 19_730, 39.9),
+        (32, 1024, 512, 37_165, 66.7),
+        (1024, 1024, 512, 89_247, 152.9),
+        (1024, 1024, 512, 105_965, 178.6),
+    ],
+)
+def test_parameter_counts_are_the_published_ones(latent_dim, hidden_dim, embedding_dim, vocabulary, millions):
+    args = ModelArgs(latent_dim=latent_dim, hidden_dim=hidden_dim, embedding_dim=embedding_dim)
+    with torch.device("meta"):
+        count = SentenceAutoencoder(args, vocabulary_size=vocabulary).num_parameters
+    # The published figures are rounded in some rows and cut in others: 39.97 stands as 39.9.
+    assert millions in (round(count / 1e6, 1), int(count / 1e5) / 10)
+
+
+def test_padding_changes_neither_posterior_nor_log_prob(model):
+    short, long = [5, 6], [7, 8, 9, 10, 11]
+    alone, together = collate([short], [0]), collate([short, long], [0, 1])
+    z = torch.randn(2, 6)
+    torch.testing.assert_close(model.posterior(alone).mean, model.posterior(together).mean[:1])
+    torch.testing.assert_close(model.log_prob(alone, z[:1]).words, model.log_prob(together, z).words[:1])
+
+
+def test_log_prob_is_the_sum_over_next_token_distributions(model):
+    sentence, z = [5, 6, 7], torch.randn(1, 6)
+    state = model.decoder.initial_state(z)
+    expected = []
+    for token, target in zip([SOS_ID, *sentence], [*sentence, EOS_ID], strict=True):
+        logits, state = model.next_token(torch.tensor([token]), z, state)
+        expected.append(torch.log_softmax(logits, -1)[0, target])
+    log_prob = model.log_prob(collate([sentence], [0]), z)
+    torch.testing.assert_close(log_prob.tokens[0], torch.stack(expected))
+    torch.testing.assert_close(log_prob.eos[0], expected[-1])
+    torch.testing.assert_close(log_prob.words[0], sum(expected[:-1]))
+
+
+def test_encoder_reads_the_sentence_reversed_with_sos_last(model):
+    with torch.no_grad():
+        _, state = model.encoder.gru(model.embedding(torch.tensor([[7, 6, 5, SOS_ID]])))
+        torch.testing.assert_close(model.to_mean(state[0]), model.posterior(collate([[5, 6, 7]], [0])).mean)
+
+
+def test_log_variance_never_falls_below_the_clamp():
+    torch.manual_seed(0)
+    model = SentenceAutoencoder(ModelArgs(latent_dim=6, min_log_variance=0.05), vocabulary_size=VOCABULARY)
+    log_variance = model.posterior(collate([[5, 6], [7, 8]], [0, 1])).log_variance.detach()
+    assert log_variance.min() == pytest.approx(0.05) and log_variance.max() > 0.05
+
+
+def test_chunked_vocabulary_loss_has_the_value_and_gradient_of_the_plain_one(monkeypatch):
+    torch.manual_seed(0)
+    projection = torch.nn.Linear(16, VOCABULARY).double()
+    hidden, target = torch.randn(50, 16).double().requires_grad_(), torch.randint(VOCABULARY, (50,))
+    weight = torch.rand(50).double()
+    plain = torch.log_softmax(projection(hidden), -1).gather(1, target[:, None])[:, 0]
+    expected = torch.autograd.grad((plain * weight).sum(), [hidden, *projection.parameters()])
+    monkeypatch.setattr("smim.model.vocabulary_loss._TOKENS_PER_CHUNK", 16)
+    chunked = token_log_prob(hidden, target, projection)
+    actual = torch.autograd.grad((chunked * weight.float()).sum(), [hidden, *projection.parameters()])
+    torch.testing.assert_close(chunked.double(), plain, atol=1e-5, rtol=1e-5)
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_several_mistakes_are_listed_together():
+    with pytest.raises(UserError, match=r"latent_dim is 0.*embedding_dropout is 1"):
+        ModelArgs(latent_dim=0, embedding_dropout=1)
+
+
+def _saved(model, directory):
+    tokenizer = Tokenizer.train([" ".join(f"w{i}" for i in range(VOCABULARY - 4))], splitter="whitespace")
+    save_model(directory, model, tokenizer, training={"objective": "amim"})
+
+
+def test_saved_and_loaded_model_has_the_same_weights(model, tmp_path):
+    _saved(model, tmp_path / "model")
+    loaded, _, config = load_model(tmp_path / "model")
+    assert config["num_parameters"] == model.num_parameters
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
+
+
+def test_truncated_weights_are_refused(model, tmp_path):
+    _saved(model, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="missing or damaged"):
+        load_model(tmp_path / "model")
+
+
+def test_a_run_directory_is_told_apart_from_its_model(model, tmp_path):
+    _saved(model, tmp_path / "run" / "model")
+    with pytest.raises(UserError, match="did you mean .*run/model"):
+        load_model(tmp_path / "run")

@@ -1,0 +1,311 @@
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import smim
+from data_prep.writer import write_corpus
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.directory import load_model, save_model
+from smim.search import Index, build_index, open_index
+from smim.search import index as index_module
+from smim.text.corpus import Corpus
+from smim.text.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus: Path) -> Corpus:
+    return Corpus.open(tiny_corpus)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> SentenceModel:
+    return smim.load(tiny_model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, model: SentenceModel, corpus: Corpus, tiny_model: Path) -> Index:
+    return build_index(model, corpus, tmp_path_factory.mktemp("indexes") / "tiny", model_dir=tiny_model)
+
+
+@pytest.fixture
+def copy(built: Index, tmp_path: Path) -> Path:
+    """A copy of the index on disk, to be damaged."""
+    return shutil.copytree(built.directory, tmp_path / "copy")
+
+
+def other_model(directory: Path, like: Path) -> Path:
+    autoencoder, tokenizer, _ = load_model(like)
+    torch.manual_seed(1)
+    other = SentenceAutoencoder(autoencoder.args, vocabulary_size=tokenizer.vocabulary_size)
+    save_model(directory, other, tokenizer, training={"objective": "amim"})
+    return directory
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk, the operating system refuses to let a file grow."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_search_finds_the_sentence_itself_at_distance_zero(built: Index, corpus: Corpus) -> None:
+    split = corpus.split("train")
+    for row in (0, 17, 39):
+        [[hit]] = built.search(split.texts([row]), k=1)
+        assert (hit.id, hit.text) == (row, split.texts([row])[0])
+        assert hit.labels == {"topic": split.labels("topic")[row]}
+        assert hit.distance == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["l2", "inner_product", "cosine"])
+def test_exact_index_agrees_with_brute_force(
+    metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "_ROWS_PER_CHUNK", 7)  # 40 rows come in several chunks, the last a short one
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric=metric)
+    queries = corpus.split("test").texts()
+    q, v = (model.encode(texts).astype(np.float64) for texts in (queries, corpus.split("train").texts()))
+    cosine = (q @ v.T) / np.linalg.norm(q, axis=1)[:, None] / np.linalg.norm(v, axis=1)
+    expected = {
+        "l2": np.linalg.norm(q[:, None] - v, axis=-1),
+        "inner_product": -(q @ v.T),
+        "cosine": 1 - cosine,
+    }[metric]
+    for hits, distances in zip(index.search(queries, k=40), expected, strict=True):
+        assert [hit.id for hit in hits] == np.argsort(distances).tolist()
+        assert [hit.distance for hit in hits] == pytest.approx(np.sort(distances), abs=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["IVF2,Flat", "HNSW8", "PCA4,Flat"])
+def test_other_factories_are_trained_and_find_the_sentence(
+    factory: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory=factory)
+    [hits] = index.search(corpus.split("train").texts([3]), k=2)
+    assert hits[0].id == 3
+    assert hits[0].distance == pytest.approx(0, abs=1e-3)
+
+
+def test_approximate_index_answers_with_the_few_that_it_finds(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory="IVF8,Flat")
+    [hits] = index.search(["a bank sold shares"], k=40)
+    assert 1 <= len(hits) < 40
+    assert all(hit.id >= 0 for hit in hits)
+
+
+def test_codes_search_as_their_sentences_do(built: Index, model: SentenceModel) -> None:
+    texts = ["a bank sold shares", "her brother lost the new law"]
+    assert built.search(model.encode(texts), k=3) == built.search(texts, k=3)
+
+
+def test_search_leaves_the_query_codes_as_they_were(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric="cosine")
+    codes = np.full((1, 8), 3, dtype=np.float32)
+    index.search(codes, k=1)
+    assert (codes == 3).all()
+
+
+def test_distance_does_not_depend_on_how_many_queries_come_with_it(built: Index, model: SentenceModel) -> None:
+    stored = built.vectors.reconstruct_n(0, 40)
+    queries = stored + np.float32(1e-5)
+    for query, hits in zip(queries, built.search(queries, k=1), strict=True):
+        assert hits == built.search(query[None], k=1)[0]
+        assert hits[0].distance == pytest.approx(1e-5 * 8**0.5, rel=0.05)
+
+
+def test_ties_come_in_order_of_their_ids(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"text": text} for text in ["a bank sold shares", "her brother lost shares"] * 20]
+    write_corpus(tmp_path / "twice", {"train": rows}, model.tokenizer, name="twice", source={}, options={})
+    index = build_index(model, Corpus.open(tmp_path / "twice"), tmp_path / "index", model_dir=tiny_model)
+    for hits in index.search(["a bank sold shares"] * 30, k=25):
+        assert [hit.id for hit in hits] == [*range(0, 40, 2), 1, 3, 5, 7, 9]
+
+
+def test_reopened_index_answers_as_the_built_one(built: Index) -> None:
+    reopened = open_index(built.directory)
+    assert len(reopened) == 40
+    assert reopened.model.hash == built.model.hash
+    assert reopened.search(["a bank lost shares"], k=40) == built.search(["a bank lost shares"], k=40)
+
+
+def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Corpus) -> None:
+    manifest = json.loads((built.directory / "manifest.json").read_text())
+    [segment] = manifest.pop("segments")
+    assert manifest == {
+        "format": 1,
+        "model": str(tiny_model.resolve()),
+        "model_hash": built.model.hash,
+        "tokenizer_hash": corpus.tokenizer.hash,
+        "metric": "l2",
+        "factory": "Flat",
+        "dimension": 8,
+        "count": 40,
+    }
+    assert (segment["name"], segment["count"]) == ("00000", 40)
+    assert {name: file["bytes"] for name, file in segment["files"].items()} == {
+        file.name: file.stat().st_size for file in (built.directory / "00000").iterdir()
+    }
+
+
+@pytest.mark.parametrize(("k", "message"), [(0, "k is 0, it must be at least 1"), (41, "holds only 40 sentences")])
+def test_k_outside_of_the_index_is_refused(built: Index, k: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        built.search(["a bank sold shares"], k=k)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("  ", "is empty"), ("zyzzyva qwerty", "holds no word"), ("bank " * 21, "takes at most 20")],
+)
+def test_text_that_the_model_cannot_encode_is_refused(built: Index, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        built.search([text])
+
+
+@pytest.mark.parametrize(
+    "codes", [np.zeros(8), np.zeros((1, 7)), np.full((1, 8), np.nan), np.full((1, 8), 1e300), np.array([["a"] * 8])]
+)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_codes_of_a_wrong_shape_or_not_finite_are_refused(built: Index, codes: np.ndarray) -> None:
+    with pytest.raises(UserError, match="query codes"):
+        built.search(codes)
+
+
+def test_index_of_another_model_is_refused(built: Index, tiny_model: Path, tmp_path: Path) -> None:
+    other = smim.load(other_model(tmp_path / "other", tiny_model), device="cpu")
+    with pytest.raises(UserError, match="built with another model"):
+        open_index(built.directory, model=other)
+
+
+def test_model_that_was_trained_on_in_its_place_is_refused(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    build_index(model, corpus, tmp_path / "index", model_dir=tmp_path / "model")
+    other_model(tmp_path / "model", tiny_model)
+    with pytest.raises(UserError, match="built with another model"):
+        open_index(tmp_path / "index")
+
+
+def test_moved_model_can_be_given_by_hand(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    build_index(model, corpus, tmp_path / "index", model_dir=tmp_path / "model")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="--model"):
+        open_index(tmp_path / "index")
+    assert len(open_index(tmp_path / "index", model=smim.load(tmp_path / "moved"))) == 40
+
+
+def test_corpus_of_another_tokenizer_is_refused(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"text": "other words"}]
+    tokenizer = Tokenizer.train(["other words"], splitter="whitespace")
+    write_corpus(tmp_path / "other", {"train": rows}, tokenizer, name="other", source={}, options={})
+    with pytest.raises(UserError, match="prepared for another tokenizer"):
+        build_index(model, Corpus.open(tmp_path / "other"), tmp_path / "index", model_dir=tiny_model)
+    assert not (tmp_path / "index").exists()
+
+
+def test_corpus_with_a_label_called_id_is_refused(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"text": "a bank sold shares", "id": "q1"}]
+    write_corpus(tmp_path / "ids", {"train": rows}, model.tokenizer, name="ids", source={}, options={})
+    with pytest.raises(UserError, match="label column 'id'"):
+        build_index(model, Corpus.open(tmp_path / "ids"), tmp_path / "index", model_dir=tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "cosin"}, "unknown metric 'cosin'; did you mean 'cosine'"),
+        ({"factory": "Flatt"}, r"cannot make an index 'Flatt' .*\(could not parse index string Flatt\)"),
+        ({"factory": "PQ3"}, "should be a multiple"),
+        ({"factory": "IVF64,Flat"}, r"cannot be trained on the 40 sentences of 'train' \(Number of training points"),
+        ({"split": "dev"}, "no split 'dev'"),
+    ],
+)
+def test_option_that_cannot_be_is_refused_and_nothing_is_left(
+    options: dict[str, str], message: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_index_survives_a_failed_build(
+    copy: Path, model: SentenceModel, corpus: Corpus, tiny_model: Path
+) -> None:
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="File too large"), files_of_at_most(500):
+        build_index(model, corpus, copy, model_dir=tiny_model)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_directory_that_is_no_index_is_never_replaced(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
+    with pytest.raises(UserError, match="is not an index"):
+        build_index(model, corpus, tmp_path / "thesis", model_dir=tiny_model)
+    assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["vectors.faiss", "rows.arrow"])
+def test_truncated_file_is_refused(copy: Path, name: str) -> None:
+    path = copy / "00000" / name
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(UserError, match=f"{name} is not the file"):
+        open_index(copy)
+
+
+@pytest.mark.parametrize("name", ["vectors.faiss", "rows.arrow"])
+def test_file_swapped_for_one_of_the_same_size_is_refused(copy: Path, name: str) -> None:
+    path = copy / "00000" / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    with pytest.raises(UserError, match=f"{name} is not the file"):
+        open_index(copy)
+
+
+def test_missing_file_is_refused(copy: Path) -> None:
+    (copy / "00000" / "rows.arrow").unlink()
+    with pytest.raises(UserError, match=r"rows\.arrow is missing"):
+        open_index(copy)
+
+
+def test_newer_format_is_refused(copy: Path) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 2, "tombstones": []}))
+    with pytest.raises(UserError, match="index format 2, this version reads 1"):
+        open_index(copy)
+
+
+@pytest.mark.parametrize("content", ["[]", '{"format": 1}', "{"])
+def test_damaged_manifest_is_refused(copy: Path, content: str) -> None:
+    (copy / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"manifest\.json is not"):
+        open_index(copy)
+
+
+def test_directory_that_is_no_index_is_refused(tiny_corpus: Path) -> None:
+    with pytest.raises(UserError, match=r"is not an index .* `smim index build"):
+        open_index(tiny_corpus)

@@ -1,0 +1,204 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import smim
+from data_prep.writer import write_corpus
+from smim import cli
+from smim.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def cells(self) -> list[list[str]]:
+        return [line.split("\t") for line in self.out.splitlines()]
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `smim ARGS` in this process."""
+
+    def run(*args: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["smim", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_corpus: Path) -> Path:
+    from smim.search import build_index
+    from smim.text.corpus import Corpus
+
+    output = tmp_path_factory.mktemp("indexes") / "tiny"
+    build_index(smim.load(tiny_model), Corpus.open(tiny_corpus), output, model_dir=tiny_model)
+    return output
+
+
+def process(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from smim.cli import main; main()", *map(str, args)], capture_output=True, text=True
+    )
+
+
+def test_user_mistake_prints_one_line_and_exits_2(tmp_path: Path) -> None:
+    ended = process("search", tmp_path / "nowhere", "text")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("error: ") and "is not an index" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_usage_error_exits_2_without_a_traceback() -> None:
+    ended = process("search", "indexes/tiny", "text", "-k", "five")
+    assert ended.returncode == 2
+    assert "Invalid value for '-k'" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_help_does_not_wait_for_torch_or_faiss() -> None:
+    code = "import sys, smim.cli; sys.exit(bool({'torch', 'faiss', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_every_command_has_an_example_in_its_help(command: Command) -> None:
+    names = ["search", "reconstruct", "interpolate", "perturb", "sample", "answer"]
+    for words in [["index", "build"], ["corpus", "show"], *[[name] for name in names]]:
+        outcome = command(*words, "--help")
+        assert outcome.status == 0
+        assert f"Example: smim {' '.join(words)} " in " ".join(outcome.out.split())
+
+
+def test_version_is_printed(command: Command) -> None:
+    assert command("--version") == Outcome(0, f"{smim.__version__}\n", "")
+
+
+def test_index_is_built_and_searched(command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--split", "test")
+    assert (built.status, built.out) == (0, f"10 sentences in {tmp_path / 'index'}\n")
+    [(sentence, topic)] = [cells[1:] for cells in _rows(tiny_corpus, "test")[:1]]
+    found = command("search", tmp_path / "index", sentence, "-k", 3)
+    assert found.status == 0
+    assert [cells[0] for cells in found.cells] == ["1", "2", "3"]
+    assert found.cells[0][1:] == ["0.0000", sentence, topic]
+
+
+def _rows(corpus: Path, split: str) -> list[tuple[str, str, str]]:
+    from smim.text.corpus import Corpus
+
+    opened = Corpus.open(corpus).split(split)
+    return [(split, text, topic) for text, topic in zip(opened.texts(), opened.labels("topic"), strict=True)]
+
+
+def test_existing_index_is_replaced_only_with_force(
+    command: Command, index: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(index, tmp_path / "copy")
+    args = ["index", "build", tiny_model, tiny_corpus, "-o", copy, "--split", "valid"]
+    refused = command(*args)
+    assert refused.status == 2 and "--force" in refused.err
+    assert json.loads((copy / "manifest.json").read_text())["count"] == 40
+    assert command(*args, "--force").status == 0
+    assert json.loads((copy / "manifest.json").read_text())["count"] == 10
+
+
+def test_force_does_not_replace_what_is_no_index(
+    command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    refused = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path, "--force")
+    assert refused.status == 2 and "is not an index" in refused.err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model: Path) -> None:
+    query = "a bank sold shares"
+    outcome = command("search", index, query, "-k", 2, "--json", "--decode", "--model", tiny_model)
+    found = json.loads(outcome.out)
+    assert found["query"] == query
+    assert found["decoded"] == smim.load(tiny_model).reconstruct([query])[0]
+    assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "text"]] * 2
+    assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
+
+
+def test_search_with_decode_shows_the_reconstruction_first(command: Command, index: Path, tiny_model: Path) -> None:
+    query = "a bank sold shares"
+    outcome = command("search", index, query, "-k", 1, "--decode")
+    assert outcome.cells[0] == ["decoded", "", smim.load(tiny_model).reconstruct([query])[0], ""]
+    assert outcome.cells[1][0] == "1"
+
+
+def test_unknown_words_only_are_refused(command: Command, index: Path) -> None:
+    outcome = command("search", index, "zyzzyva")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert "holds no word" in outcome.err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_sentences_are_shown_as_they_are(
+    terminal: bool, command: Command, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, label = "a bank [bold]sold[/bold] :smile: [/] shares", "[red]x[/red]"
+    tokenizer = Tokenizer.load(tiny_model / "tokenizer")
+    rows = [{"text": text, "[b]kind[/b]": label}]
+    write_corpus(tmp_path / "marked", {"train": rows}, tokenizer, name="marked", source={"[i]": "[/i]"}, options={})
+    assert command("index", "build", tiny_model, tmp_path / "marked", "-o", tmp_path / "index").status == 0
+    if terminal:
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        monkeypatch.setenv("COLUMNS", "200")
+    found, shown = (
+        command("search", tmp_path / "index", "a bank", "-k", 1),
+        command("corpus", "show", tmp_path / "marked"),
+    )
+    assert text in found.out and label in found.out
+    assert text in shown.out and "[/i]" in shown.out
+    assert ("[b]kind[/b]" in found.out) == terminal
+
+
+def test_line_breaks_in_a_sentence_do_not_break_the_lines(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(tiny_model / "tokenizer")
+    rows = [{"text": "a bank\tsold\nshares"}]
+    write_corpus(tmp_path / "broken", {"train": rows}, tokenizer, name="broken", source={}, options={})
+    command("index", "build", tiny_model, tmp_path / "broken", "-o", tmp_path / "index")
+    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][2:] == ["a bank sold shares"]
+
+
+def test_generating_commands_print_what_the_model_says(command: Command, tiny_model: Path) -> None:
+    model, first, second = smim.load(tiny_model), "a bank sold shares", "her brother lost a small house"
+    expected = {
+        ("reconstruct", tiny_model, first, second): model.reconstruct([first, second]),
+        ("reconstruct", tiny_model, first, "--sample", "--seed", 3): model.reconstruct([first], sample=True, seed=3),
+        ("interpolate", tiny_model, first, second, "--steps", 3): model.interpolate(first, second, steps=3),
+        ("perturb", tiny_model, first, "--num", 2, "--scale", 4, "--seed", 3): model.perturb(
+            first, num=2, scale=4, seed=3
+        ),
+        ("sample", tiny_model, "--num", 2, "--standard-deviation", 2, "--seed", 3): model.sample(
+            2, standard_deviation=2, seed=3
+        ),
+        ("answer", tiny_model, first, "--num-words", 4): [model.answer(first, num_words=4)],
+    }
+    for args, lines in expected.items():
+        assert command(*args) == Outcome(0, "".join(f"{line}\n" for line in lines), "")
+
+
+def test_corpus_show_tells_source_splits_vocabulary_and_sentences(command: Command, tiny_corpus: Path) -> None:
+    card = json.loads((tiny_corpus / "corpus.json").read_text())
+    cells = command("corpus", "show", tiny_corpus).cells
+    assert ["generator", "tests/conftest.py"] in cells
+    assert ["vocabulary", str(card["vocabulary_size"])] in cells
+    assert ["train", "40", str(card["splits"]["train"]["tokens"])] in [row[:3] for row in cells]
+    assert all([split, text] in cells for split in ("train", "valid") for _, text, _ in _rows(tiny_corpus, split)[:3])

@@ -1,0 +1,43 @@
+import pytest
+
+from smim import storage
+from smim.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_directory_and_nothing_beside_it(tmp_path):
+    with storage.new_directory(tmp_path / "d") as partial:
+        (partial / "file").write_text("old")
+    with pytest.raises(RuntimeError), storage.new_directory(tmp_path / "d") as partial:
+        (partial / "file").write_text("new")
+        raise RuntimeError
+    assert (tmp_path / "d" / "file").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_a_new_directory_takes_the_place_of_the_old_one(tmp_path):
+    for content in ("old", "new"):
+        with storage.new_directory(tmp_path / "d") as partial:
+            (partial / content).write_text("")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
+    (tmp_path / ".d.partial").mkdir()
+    (tmp_path / ".d.partial" / "half").write_text("")
+    with storage.new_directory(tmp_path / "d") as partial:
+        (partial / "file").write_text("")
+    assert [path.name for path in (tmp_path / "d").iterdir()] == ["file"]
+
+
+def test_not_a_number_is_never_written_as_json(tmp_path):
+    storage.write_json(tmp_path / "f.json", {"loss": 1.5})
+    with pytest.raises(ValueError):
+        storage.write_json(tmp_path / "f.json", {"loss": float("nan")})
+    assert storage.read_json(tmp_path / "f.json") == {"loss": 1.5}
+
+
+def test_damaged_json_is_named(tmp_path):
+    (tmp_path / "f.json").write_text('{"a": ')
+    with pytest.raises(UserError, match=r"f\.json is not valid JSON"):
+        storage.read_json(tmp_path / "f.json")
