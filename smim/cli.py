@@ -225,4 +225,4 @@ def _show(rows: list[list[str]], *, header: list[str] | None = None) -> None:
     table = Table(*(header or []), show_header=header is not None, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    console.print(table, end="\n\n")
+    console.print(table, "")

@@ -72,6 +72,7 @@ class Trainer:
 
         set_seed(args.seed)
         self.model = SentenceAutoencoder(model_args, vocabulary_size=self.corpus.tokenizer.vocabulary_size)
+        self.objective.prepare(self.model)
         self.optimizer = _make_optimizer(self.model, args)
         self.schedule = PlateauSchedule(args.learning_rate, args.learning_rate_decay, args.patience)
         self.stepper = accelerator.prepare(TrainingStep(self.model, self.objective))

@@ -47,3 +47,7 @@ def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     directory = tmp_path_factory.mktemp("runs") / "tiny" / "model"
     save_model(directory, model, tokenizer, training={"objective": "amim"})
     return directory
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--store-golden", action="store_true", help="store the losses of tests/golden anew")

@@ -142,6 +142,17 @@ def test_search_with_decode_shows_the_reconstruction_first(command: Command, ind
     assert outcome.cells[1][0] == "1"
 
 
+def test_moved_model_is_given_with_an_option(
+    command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    command("index", "build", tmp_path / "model", tiny_corpus, "-o", tmp_path / "index")
+    (tmp_path / "model").rename(tmp_path / "moved")
+    refused = command("search", tmp_path / "index", "a bank")
+    assert refused.status == 2 and "--model" in refused.err
+    assert command("search", tmp_path / "index", "a bank", "--model", tmp_path / "moved").status == 0
+
+
 def test_unknown_words_only_are_refused(command: Command, index: Path) -> None:
     outcome = command("search", index, "zyzzyva")
     assert (outcome.status, outcome.out) == (2, "")
@@ -193,6 +204,18 @@ def test_generating_commands_print_what_the_model_says(command: Command, tiny_mo
     }
     for args, lines in expected.items():
         assert command(*args) == Outcome(0, "".join(f"{line}\n" for line in lines), "")
+
+
+def test_number_of_an_answers_words_reaches_the_model(command: Command, tiny_model: Path) -> None:
+    outcome = command("answer", tiny_model, "a bank sold shares", "--num-words", 0)
+    assert outcome.status == 2 and "num_words is 0" in outcome.err
+
+
+def test_corpus_show_names_the_source_files_in_one_line(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(tiny_model / "tokenizer")
+    source = {"files": [{"file": "a.txt", "sha256": "00"}, {"file": "b.txt", "sha256": "01"}]}
+    write_corpus(tmp_path, {"train": [{"text": "a bank"}]}, tokenizer, name="files", source=source, options={})
+    assert ["files", "a.txt, b.txt"] in command("corpus", "show", tmp_path).cells
 
 
 def test_corpus_show_tells_source_splits_vocabulary_and_sentences(command: Command, tiny_corpus: Path) -> None:

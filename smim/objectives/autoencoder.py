@@ -15,6 +15,9 @@ class Autoencoder(Objective):
 
     name: str = "autoencoder"
 
+    def prepare(self, model: SentenceAutoencoder) -> None:
+        model.to_log_variance.requires_grad_(False)
+
     def terms(
         self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
     ) -> Terms:

@@ -20,6 +20,9 @@ class Objective(ABC):
 
     name: str
 
+    def prepare(self, model: SentenceAutoencoder) -> None:  # noqa: B027
+        """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""
+
     @abstractmethod
     def terms(
         self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None

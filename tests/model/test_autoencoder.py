@@ -113,5 +113,5 @@ def test_truncated_weights_are_refused(model, tmp_path):
 
 def test_a_run_directory_is_told_apart_from_its_model(model, tmp_path):
     _saved(model, tmp_path / "run" / "model")
-    with pytest.raises(UserError, match="did you mean .*run/model"):
+    with pytest.raises(UserError, match=r"did you mean .*run/model"):
         load_model(tmp_path / "run")

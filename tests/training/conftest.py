@@ -1,0 +1,71 @@
+"""Trainings as a user starts them: in processes of their own, on the tiny corpus."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+TRAIN = [sys.executable, "smim/train.py"]
+TWO_PROCESSES = [
+    *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
+    *("--num_processes", "2", "smim/train.py"),
+]
+# Forty sentences in batches of eight: five steps an epoch.
+SMALL = [
+    *("model.latent_dim=8", "model.hidden_dim=32", "model.embedding_dim=12"),
+    *("train.batch_size=8", "train.precision=fp32", "train.log_every=1", "train.checkpoint_every=3"),
+    "train.trackers=[]",
+]
+_TIMING = ("tokens_per_second", "seconds")
+
+Train = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def environment() -> dict[str, str]:
+    # One thread a process: two of them, or a busy machine, would else wait for each other.
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def command(tiny_corpus: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    """The command line of a small training into `tmp_path/run`; later overrides win."""
+
+    def build(*overrides: str, launcher: list[str] = TRAIN) -> list[str]:
+        chosen = {o.split("=")[0]: o for o in [f"run.dir={tmp_path / 'run'}", *SMALL, *overrides]}
+        return [*launcher, f"corpus.dir={tiny_corpus}", *chosen.values()]
+
+    return build
+
+
+@pytest.fixture
+def train(command: Callable[..., list[str]]) -> Train:
+    """Runs a small training to its end and returns the finished process."""
+
+    def run(*overrides: str, launcher: list[str] = TRAIN, **options) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(*overrides, launcher=launcher),
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            **options,
+        )
+
+    return run
+
+
+def read_metrics(run_dir: Path) -> list[dict]:
+    """The lines of metrics.jsonl without what depends on the clock."""
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in _TIMING} for line in lines]
+
+
+def read_status(run_dir: Path) -> dict:
+    return json.loads((run_dir / "status.json").read_text())

@@ -1,0 +1,185 @@
+"""A run that was killed at any moment and resumed ends as one that was not, bit for bit."""
+
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from smim import storage
+from smim.training import checkpoint
+from tests.training.conftest import BIN, ROOT, environment, read_metrics, read_status
+
+KILL_AT = Path(__file__).with_name("kill_at.py")
+STEPS = "train.max_steps=12"
+
+
+def outcome(run_dir: Path) -> tuple[list[dict], str, str]:
+    """What must be the same: every logged loss, the best model, the last checkpoint's weights."""
+    last = checkpoint.list_checkpoints(run_dir / "checkpoints")[-1]
+    return (
+        read_metrics(run_dir),
+        storage.sha256(run_dir / "model" / "model.safetensors"),
+        storage.sha256(last / "model.safetensors") + storage.sha256(last / "optimizer.safetensors"),
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_corpus, tmp_path_factory):
+    from tests.training.conftest import SMALL, TRAIN
+
+    run_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
+    arguments = [*TRAIN, f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, STEPS]
+    subprocess.run(arguments, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+    return outcome(run_dir)
+
+
+def kill_at_touch(command, run_dir: Path, number: int) -> list[str]:
+    """Runs a training that is killed at its `number`-th touch of a file; returns the touches until then."""
+    launcher = [sys.executable, str(KILL_AT), str(number), str(run_dir), "smim/train.py"]
+    subprocess.run(command(STEPS, launcher=launcher), cwd=ROOT, env=environment(), capture_output=True, timeout=120)
+    return Path(f"{run_dir}.touches").read_text().splitlines()
+
+
+def kill_after(command, run_dir: Path, seconds: float) -> bool:
+    """Kills a training `seconds` after it began; True where that was in the middle of a save."""
+    process = subprocess.Popen(
+        command(STEPS), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while not (run_dir / "status.json").exists() and process.poll() is None:
+        time.sleep(0.001)
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    return any(run_dir.rglob(".*.partial"))
+
+
+def test_a_run_killed_inside_a_save_ends_as_one_that_was_not(command, train, tmp_path, uninterrupted):
+    run_dir = tmp_path / "run"
+    touches = kill_at_touch(command, run_dir, 60)
+    assert ".partial" in touches[-1] and len(touches) == 60
+    assert train(STEPS, "train.resume=auto").returncode == 0
+    assert outcome(run_dir) == uninterrupted
+
+
+def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(command, train, tmp_path, uninterrupted):
+    kill_after(command, tmp_path / "run", random.Random(0).uniform(0, 0.5))
+    assert read_status(tmp_path / "run")["status"] == "running"
+    assert train(STEPS, "train.resume=auto").returncode == 0
+    assert outcome(tmp_path / "run") == uninterrupted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_kill_series(command, train, tmp_path, uninterrupted):
+    """At every touch of a file during a whole run, and at 50 seeded random times; prints where each landed."""
+    run_dir = tmp_path / "run"
+    kills = [("touch", number) for number in range(1, len(kill_at_touch(command, run_dir, 0)) + 1)]
+    kills += [("time", random.Random(seed).uniform(0, 0.5)) for seed in range(50)]
+    inside = 0
+    for kind, value in kills:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        if kind == "touch":
+            where = kill_at_touch(command, run_dir, value)[-1].replace(str(tmp_path), "")
+            landed = any(run_dir.rglob(".*.partial"))
+        else:
+            landed = kill_after(command, run_dir, value)
+            where = f"after {value:.3f} s"
+        inside += landed
+        assert train(STEPS, "train.resume=auto").returncode == 0
+        same = outcome(run_dir) == uninterrupted
+        print(f"{kind} {value}: {where}; {'inside a save' if landed else 'between saves'}; same end: {same}")
+        assert same
+    print(f"{len(kills)} kills, {inside} of them inside a save; all runs ended the same, bit for bit")
+
+
+def test_sigterm_saves_and_leaves_with_143_and_the_run_goes_on(command, train, tmp_path):
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(
+        command("train.max_epochs=100000"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    wait_for_steps(run_dir)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "Traceback" not in errors
+    status = read_status(run_dir)
+    assert status["status"] == "interrupted"
+    assert checkpoint.list_checkpoints(run_dir / "checkpoints")[-1].name == f"step-{status['step']:08d}"
+    resumed = train(f"train.max_steps={status['step'] + 2}", "train.max_epochs=100000", "train.resume=auto")
+    assert resumed.returncode == 0 and read_status(run_dir)["status"] == "finished"
+    assert [line["step"] for line in read_metrics(run_dir) if line["split"] == "train"] == list(
+        range(1, status["step"] + 3)
+    )
+
+
+def test_sigterm_to_the_process_group_of_a_launch_saves(command, tmp_path):
+    launcher = [str(BIN / "accelerate"), "launch", "--num_processes", "1", "smim/train.py"]
+    process = subprocess.Popen(
+        command("train.max_epochs=100000", launcher=launcher),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_steps(tmp_path / "run")
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=60)
+    deadline = time.monotonic() + 60
+    while read_status(tmp_path / "run")["status"] == "running" and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert read_status(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_broken_newest_checkpoint_falls_back_to_the_one_before(train, tmp_path, uninterrupted):
+    assert train("train.max_steps=9").returncode == 0
+    newest = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    weights = newest / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    resumed = train(STEPS, "train.resume=auto")
+    assert resumed.returncode == 0
+    assert "is missing or truncated; falling back" in resumed.stderr
+    assert read_status(tmp_path / "run")["step"] == 12
+
+
+def test_a_run_is_not_overwritten_nor_continued_with_another_model(train, tmp_path):
+    assert train("train.max_steps=3").returncode == 0
+    again = train("train.max_steps=3")
+    assert again.returncode == 2 and "train.resume=auto" in again.stderr
+    other = train("train.max_steps=6", "train.resume=auto", "model.latent_dim=9", "train.seed=1")
+    assert other.returncode == 2
+    assert "train.seed: 0 there, 1 here" in other.stderr and "'latent_dim': 9" in other.stderr
+    assert "Traceback" not in again.stderr + other.stderr
+
+
+def test_a_full_disk_during_a_save_leaves_the_last_checkpoint(train, tmp_path):
+
+    assert train("train.max_steps=5").returncode == 0
+    before = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
+    limit = (before[-1] / "model.safetensors").stat().st_size // 2
+    full = train(
+        STEPS,
+        "train.resume=auto",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert full.returncode == 1
+    assert "exceed the size that is allowed" in full.stderr and "Traceback" not in full.stderr
+    assert checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints") == before
+    for path in before:
+        checkpoint.verify(path)
+    assert not list((tmp_path / "run").rglob(".*.partial"))
+    assert train(STEPS, "train.resume=auto").returncode == 0
+
+
+def wait_for_steps(run_dir: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if (run_dir / "metrics.jsonl").exists() and len((run_dir / "metrics.jsonl").read_text().splitlines()) > 8:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the training did not begin")
