@@ -13,6 +13,12 @@ import numpy as np
 from smim import storage
 
 _THESIS = Path(__file__).with_name("thesis.json")
+_LANGUAGE_MODELLING = {
+    "ptb": "table_7_2_ptb",
+    "yelp15": "table_7_3_yelp15",
+    "yahoo": "table_7_4_yahoo",
+    "wt103": "table_7_5_wt103",
+}
 
 # Name, unit and meaning of each figure, in the order of the report.
 FIGURES = {
@@ -54,7 +60,9 @@ def thesis_row(corpus: str, objective: str, latent_dim: int) -> dict[str, float]
     """The thesis's figures for the same corpus, method and latent size, by our names; empty where it has none."""
     tables = json.loads(_THESIS.read_text(encoding="utf-8"))
     method = {"amim": ["smim"], "vae": ["svae", "svae_kl"], "autoencoder": ["ae"]}.get(objective, [])
-    table = next((rows for name, rows in tables.items() if name.startswith("table_7") and name.endswith(corpus)), [])
+    table: list[list[Any]] = next(
+        (rows for name, rows in tables.items() if name.startswith("table_7") and name.endswith(corpus)), []
+    )
     for name, dim, ppl, _, nll, bleu, _ in table if corpus not in ("corpora", "yahoocqa") else []:
         if name in method and dim == latent_dim:
             return {"nll": nll, "ppl_thesis": ppl, "bleu1_sampled": bleu}

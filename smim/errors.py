@@ -54,6 +54,8 @@ def told_to_user() -> Iterator[None]:
         _exit("interrupted", 130)
     except BrokenPipeError:
         os._exit(141)  # the reader of our output left, as in `smim ... | head`
+    except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        _exit(f"{error.strerror}: {error.filename}", 2)
     except Exception as error:
         problem = storage_problem(error)
         if problem is None:

@@ -64,16 +64,19 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """The value of a JSON file; raises `UserError` where the file is missing or malformed."""
+def read_json(path: Path | str) -> dict[str, Any]:
+    """The object in a JSON file; raises `UserError` where the file is missing or malformed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except NotADirectoryError:
         raise UserError(f"{Path(path).parent} is not a directory") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); the file is damaged") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} does not hold a JSON object; the file is damaged")
+    return value
 
 
 def sha256(path: Path | str) -> str:

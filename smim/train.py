@@ -80,7 +80,7 @@ class Trainer:
 
         self.step = self.epoch = self.batch_in_epoch = 0
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
-        self.stop_signal = 0
+        self.stop_signalled = False
         # A run goes on only with what decides its losses; how long and how often it reports may change.
         self.identity = {
             "model": asdict(model_args),
@@ -115,9 +115,10 @@ class Trainer:
                     seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
                     self.report(seconds=interval_seconds, seconds_left=seconds_a_step * (total_steps - self.step))
                     interval_seconds = 0.0
-                if self.step % self.args.checkpoint_every == 0 or self.should_stop():
+                stopping = self.should_stop()
+                if stopping or self.step % self.args.checkpoint_every == 0:
                     self.save()
-                if self.stop_signal:
+                if stopping:
                     raise Interrupted(f"stopped by signal at step {self.step}, state saved; resume=auto continues")
                 if self.step == self.args.max_steps:
                     break
@@ -149,7 +150,7 @@ class Trainer:
                 terms = self.stepper(batch, self.step)
                 # DDP averages gradients over processes: this makes them those of the global mean.
                 self.accelerator.backward(terms["loss"].sum() * scale)
-            if scale:
+            if len(share):
                 self.meter.add(terms, num_tokens=batch.lengths.sum())
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.grad_clip)
         self.optimizer.step()
@@ -263,10 +264,10 @@ class Trainer:
 
     def should_stop(self) -> bool:
         """True on every process once any of them was told to stop."""
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor([float(self.stop_signal)], device=self.accelerator.device)
-            self.stop_signal = int(self.accelerator.reduce(flag, reduction="sum").item())
-        return bool(self.stop_signal)
+        if self.accelerator.num_processes == 1:
+            return self.stop_signalled
+        flag = torch.tensor([float(self.stop_signalled)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item())
 
     def say(self, text: str) -> None:
         if self.is_main:
@@ -298,7 +299,7 @@ def main(cfg: DictConfig) -> None:
     if trainer.is_main:
         storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     accelerator.init_trackers("smim")
-    signal.signal(signal.SIGTERM, lambda number, frame: setattr(trainer, "stop_signal", 1))
+    signal.signal(signal.SIGTERM, lambda number, frame: setattr(trainer, "stop_signalled", True))
     trainer.say(
         f"{trainer.model.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "

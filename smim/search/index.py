@@ -124,7 +124,7 @@ class Index:
         if self.manifest.metric == "cosine":
             return np.maximum(1 - scores, 0)
         if isinstance(self.vectors, faiss.IndexFlat):
-            # For 20 and more queries at once FAISS expands |q - v|^2, and a small distance is lost in rounding.
+            # For hundreds of queries at once FAISS expands |q - v|^2, and a small distance is lost in rounding.
             return np.linalg.norm(self.vectors.reconstruct_batch(positions) - code, axis=1)
         return np.sqrt(np.maximum(scores, 0))
 

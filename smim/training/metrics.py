@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from smim import storage
+
+_COUNTS = ("sentences", "tokens")
 
 
 class Meter:
@@ -28,12 +31,18 @@ class Meter:
         self.sums = sums if self.sums is None else self.sums + sums
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means in nats per sentence, with `sentences` and `tokens`, over all processes; starts anew."""
-        assert self.sums is not None
-        *totals, sentences, tokens = accelerator.reduce(self.sums, reduction="sum").tolist()
+        """Means in nats per sentence, with `sentences` and `tokens`, over all processes; starts anew.
+
+        A process that had no sentence takes part with nothing.
+        """
+        own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.sums.tolist(), strict=True))
         self.sums = None
-        means = {name: total / sentences for name, total in zip(self.names, totals, strict=True)}
-        return {**means, "sentences": sentences, "tokens": tokens}
+        totals: dict[str, float] = {}
+        for part in gather_object([own]):
+            for name, value in part.items():
+                totals[name] = totals.get(name, 0.0) + value
+        counts = {name: totals.pop(name) for name in _COUNTS}
+        return {**{name: total / counts["sentences"] for name, total in totals.items()}, **counts}
 
     def state(self) -> dict[str, Any]:
         return {"names": self.names, "sums": None if self.sums is None else self.sums.tolist()}

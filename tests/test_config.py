@@ -1,0 +1,121 @@
+"""Mistakes on the command line: one message that says what, where and what would be right."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from smim import config
+from smim.errors import UserError
+from smim.model.autoencoder import ModelArgs
+from smim.training.args import TrainArgs
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.latnt_dim=3", r"unknown key model\.latnt_dim; did you mean 'model\.latent_dim'"),
+        ("objctive=amim", r"unknown key objctive; did you mean 'objective'"),
+        ("objective=amin", r"objective=amin: no such objective; did you mean 'amim'"),
+        ("corpus=ptbb", r"corpus=ptbb: no such corpus; did you mean 'ptb'"),
+        ("experiment=ptb_smin_512", r"did you mean 'ptb_smim_512'"),
+        ("+train.warmup=3", r"unknown key train\.warmup: keys cannot be added"),
+        ("model.latent_dim", r"cannot read 'model\.latent_dim' as KEY=VALUE"),
+    ],
+)
+def test_a_wrong_override_is_named_with_the_nearest_right_one(override, message):
+    with pytest.raises(UserError, match=message):
+        config.compose("train", [override])
+
+
+def test_every_wrong_override_is_listed():
+    with pytest.raises(UserError, match=r"latnt_dim.*batchsize"):
+        config.compose("train", ["model.latnt_dim=3", "train.batchsize=3"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.latent_dim=0", r"model\.latent_dim is 0, it must be at least 1"),
+        ("model.latent_dim=many", r"model\.latent_dim: Value 'many' .* could not be converted to Integer"),
+        ("train.optimizer=adm", r"train\.optimizer is 'adm'; did you mean 'adam'"),
+        ("train.learning_rate=-1", r"train\.learning_rate is -1\.0, it must be above 0"),
+        ("train.precision=fp8", r"train\.precision is 'fp8'"),
+    ],
+)
+def test_a_wrong_value_is_named(override, message):
+    cfg = config.compose("train", [override])
+    with pytest.raises(UserError, match=message):
+        config.make_all(
+            cfg,
+            model=lambda section: config.make(ModelArgs, section, "model"),
+            train=lambda section: config.make(TrainArgs, section, "train"),
+        )
+
+
+def test_mistakes_of_several_sections_are_listed_together():
+    cfg = config.compose("train", ["model.latent_dim=0", "train.batch_size=0"])
+    with pytest.raises(UserError, match=r"latent_dim is 0.*batch_size is 0"):
+        config.make_all(
+            cfg,
+            model=lambda section: config.make(ModelArgs, section, "model"),
+            train=lambda section: config.make(TrainArgs, section, "train"),
+        )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_experiment_composes_to_valid_settings(path):
+    cfg = config.compose("train", [f"experiment={path.stem}"])
+    config.make(ModelArgs, cfg.model, "model")
+    config.make(TrainArgs, cfg.train, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "objective", "latent_dim"),
+    [("ptb_smim_512", "amim", 512), ("ptb_svae_16", "vae", 16), ("ptb_ae_128", "autoencoder", 128)],
+)
+def test_ptb_experiments_have_the_settings_of_the_thesis(name, objective, latent_dim):
+    cfg = config.compose("train", [f"experiment={name}"])
+    train = config.make(TrainArgs, cfg.train, "train")
+    assert (cfg.objective.name, cfg.model.latent_dim, cfg.model.hidden_dim) == (objective, latent_dim, 512)
+    assert (cfg.model.embedding_dim, cfg.model.embedding_dropout, cfg.model.min_log_variance) == (300, 0.5, -10)
+    assert (train.optimizer, train.learning_rate, train.batch_size, train.grad_clip) == ("adam", 1e-3, 20, 0.25)
+    assert (train.learning_rate_decay, train.patience, train.min_learning_rate, train.max_length) == (
+        *(0.25, 2, 1e-8),
+        100,
+    )
+    assert cfg.objective.get("kl_annealing", "none") == "none"
+    assert cfg.run.dir == f"runs/{name}" and cfg.corpus.dir == "data/ptb"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("smim/train.py", ["corpus.dir=nowhere"], "nowhere is not a prepared corpus"),
+        ("smim/train.py", [], "which corpus?"),
+        ("smim/train.py", ["model.latent_dim=0"], "model.latent_dim is 0"),
+        ("data_prep/build.py", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
+        ("eval/run.py", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),
+    ],
+)
+def test_a_mistake_ends_with_one_line_and_status_2(script, arguments, message):
+    finished = subprocess.run(
+        [sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ") and message in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_the_dry_run_says_what_would_run():
+    finished = subprocess.run(
+        [sys.executable, "smim/train.py", "experiment=ptb_smim_16", "--cfg", "job"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert finished.returncode == 0 and "latent_dim: 16" in finished.stdout

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+
+import smim
+from smim.errors import UserError
+from smim.generation import decode_ids
+from smim.model import noise
+
+TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return smim.load(tiny_model, device="cpu")
+
+
+def test_codes_come_in_the_order_of_the_texts(model):
+    together = model.encode(TEXTS)
+    assert together.shape == (3, 8) and together.dtype == np.float32
+    for text, code in zip(TEXTS, together, strict=True):
+        np.testing.assert_allclose(model.encode([text])[0], code, rtol=1e-5, atol=1e-6)
+
+
+def test_greedy_decoding_takes_the_likeliest_word_at_each_step(model):
+    z = torch.as_tensor(model.encode(TEXTS[:1]))
+    [ids] = decode_ids(model.autoencoder, z, 6)
+    state, token = model.autoencoder.decoder.initial_state(z), torch.tensor([1])
+    for expected in ids:
+        logits, state = model.autoencoder.next_token(token, z, state)
+        assert int(logits[0, 2:].argmax()) + 2 == expected
+        token = torch.tensor([expected])
+
+
+def test_decoding_does_not_depend_on_the_batch(model):
+    z = torch.as_tensor(model.encode(TEXTS))
+    uniform = noise.uniform(0, range(3), 0, 20)
+    for draws in (None, uniform):
+        together = decode_ids(model.autoencoder, z, 20, uniform=draws)
+        alone = [
+            decode_ids(model.autoencoder, z[[i]], 20, uniform=None if draws is None else draws[[i]])[0]
+            for i in range(3)
+        ]
+        assert together == alone
+
+
+def test_sampled_words_have_the_probabilities_of_the_model(model):
+    z = torch.as_tensor(model.encode(TEXTS[:1])).expand(4000, -1)
+    first = [
+        ids[0] if ids else 2 for ids in decode_ids(model.autoencoder, z, 1, uniform=noise.uniform(0, range(4000), 0, 1))
+    ]
+    logits, _ = model.autoencoder.next_token(torch.tensor([1]), z[:1], model.autoencoder.decoder.initial_state(z[:1]))
+    logits[:, :2] = -torch.inf
+    expected = torch.softmax(logits[0], -1).detach().numpy()
+    observed = np.bincount(first, minlength=len(expected)) / 4000
+    assert np.abs(observed - expected).max() < 0.03
+
+
+def test_interpolation_starts_and_ends_at_the_two_reconstructions(model):
+    path = model.interpolate(TEXTS[0], TEXTS[1], steps=4)
+    assert len(path) == 4
+    assert [path[0], path[-1]] == model.reconstruct(TEXTS[:2])
+
+
+def test_same_seed_same_draws(model):
+    assert model.sample(4, standard_deviation=1.0, seed=3) == model.sample(4, standard_deviation=1.0, seed=3)
+    assert model.sample(4, standard_deviation=1.0, seed=3) != model.sample(4, standard_deviation=1.0, seed=4)
+    assert len(model.perturb(TEXTS[0], num=3)) == 3
+
+
+def test_perturbation_without_scale_is_the_reconstruction(model):
+    assert set(model.perturb(TEXTS[0], num=2, scale=0)) == set(model.reconstruct(TEXTS[:1]))
+
+
+def test_an_answer_never_holds_an_unknown_word(model):
+    assert "<unk>" not in model.answer("a bank lost", num_words=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: m.encode([""]), "is empty"),
+        (lambda m: m.encode(["   "]), "is empty"),
+        (lambda m: m.encode(["bank " * 30]), "has 30 tokens, this model takes at most 20"),
+        (lambda m: m.encode("a bank"), "a list of sentences"),
+        (lambda m: m.reconstruct(["xyzzy plugh"]), "holds no word of 'xyzzy plugh'"),
+        (lambda m: m.decode(np.zeros((2, 3))), r"shape \(2, 3\)"),
+        (lambda m: m.decode(np.full((1, 8), np.nan)), "NaN"),
+        (lambda m: m.interpolate("a bank", "a bank", steps=1), "at least 2"),
+    ],
+)
+def test_bad_input_is_one_clear_error(model, call, message):
+    with pytest.raises(UserError, match=message):
+        call(model)
