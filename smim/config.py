@@ -96,7 +96,7 @@ def _problem(config_name: str, override: str) -> str | None:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
         return f"cannot read {override!r} as KEY=VALUE: {str(error).splitlines()[0]}"
-    key, value = parsed.key_or_group, OmegaConf.create([parsed.value()])[0]
+    key, value = parsed.key_or_group, override.partition("=")[2]
     if (CONFIGS / key).is_dir():
         options = [file.stem for file in sorted((CONFIGS / key).glob("*.yaml"))]
         return None if value in options else f"{key}={value}: no such {key}; {nearest(value, options)}"
