@@ -87,5 +87,8 @@ def download(files: list[RemoteFile], cache: Path) -> None:
 
 
 def describe(paths: list[Path]) -> list[dict[str, object]]:
-    """Name, size and SHA-256 of input files, for the corpus card."""
+    """Name, size and SHA-256 of input files, for the corpus card; raises `UserError` where one is missing."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} is {'a folder, a file is needed' if path.is_dir() else 'not there'}")
     return [{"file": path.name, "bytes": path.stat().st_size, "sha256": storage.sha256(path)} for path in paths]

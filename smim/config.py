@@ -126,7 +126,8 @@ def _keys_of_groups(groups: list[str]) -> set[str]:
 
 def _keys(config: DictConfig, prefix: str = "") -> set[str]:
     keys: set[str] = set()
-    for key, value in OmegaConf.to_container(config).items():  # type: ignore[union-attr]
+    container: Any = OmegaConf.to_container(config)
+    for key, value in container.items():
         keys.add(f"{prefix}{key}")
         if isinstance(value, dict):
             keys |= _keys(OmegaConf.create(value), f"{prefix}{key}.")

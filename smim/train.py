@@ -29,7 +29,7 @@ from smim.errors import SmimError, UserError, storage_problem
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.objectives import Objective, Terms, make_objective
-from smim.progress import console
+from smim.progress import console, progress_bar
 from smim.text.batches import Batch, read_batch, training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
@@ -81,6 +81,7 @@ class Trainer:
         self.step = self.epoch = self.batch_in_epoch = 0
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
         self.stop_signalled = False
+        self.bar = progress_bar(visible=self.is_main)
         # A run goes on only with what decides its losses; how long and how often it reports may change.
         self.identity = {
             "model": asdict(model_args),
@@ -98,6 +99,9 @@ class Trainer:
         """Trains to the end of the schedule, from wherever the run stands."""
         started = time.monotonic()
         first_step, interval_seconds = self.step, 0.0
+        epoch_steps = math.ceil(len(self.train_split) / self.args.batch_size)
+        total_steps = min(self.args.max_steps or math.inf, self.args.max_epochs * epoch_steps)
+        task = self.bar.add_task("training", total=total_steps, completed=self.step)
         while not self.finished:
             order = training_order(
                 self.train_split.lengths,
@@ -105,11 +109,11 @@ class Trainer:
                 seed=self.args.seed,
                 epoch=self.epoch,
             )
-            total_steps = min(self.args.max_steps or math.inf, self.args.max_epochs * len(order))
             while self.batch_in_epoch < len(order):
                 step_started = time.monotonic()
                 self.train_step(order[self.batch_in_epoch])
                 self.batch_in_epoch += 1
+                self.bar.update(task, completed=self.step)
                 interval_seconds += time.monotonic() - step_started
                 if self.step % self.args.log_every == 0:
                     seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
@@ -307,7 +311,8 @@ def main(cfg: DictConfig) -> None:
     )
     trainer.write_status("running")
     try:
-        trainer.fit()
+        with trainer.bar:
+            trainer.fit()
     except Exception as error:
         _record_failure(trainer, error)
         raise

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,39 @@ def test_penn_treebank_has_the_counts_of_the_thesis(tmp_path):
     assert [round(splits["train"][name], 1) for name in ("length_mean", "length_std")] == [21.9, 10.6]
     assert [round(splits["test"][name], 1) for name in ("length_mean", "length_std")] == [21.7, 10.7]
     assert len(corpus.split("test")) == 3761
+
+
+def build_text(path: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "data_prep/build.py", "corpus=text", f"corpus.path={path}", f"output={output}", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_a_users_own_lines_are_split_by_a_seeded_draw(tmp_path):
+    lines = [f"sentence number {i} of mine" for i in range(500)]
+    (tmp_path / "mine.txt").write_text("\n\n".join(lines))
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        assert build_text(tmp_path / "mine.txt", tmp_path / name, f"corpus.seed={seed}").returncode == 0
+    splits = {
+        name: {split: Corpus.open(tmp_path / name).split(split).texts() for split in ("train", "valid", "test")}
+        for name in ("first", "again", "other")
+    }
+    assert splits["first"] == splits["again"] != splits["other"]
+    assert sorted(chain.from_iterable(splits["first"].values())) == sorted(lines)
+    assert all(10 < len(splits["first"][split]) < 45 for split in ("valid", "test"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "message"),
+    [
+        ("", [], "gives no sentence for 'train'"),
+        ("only one line", [], "gives no sentence for"),
+        (None, [], "is not there"),
+        ("a\nb\n", ["corpus.valid=0.9", "corpus.test=0.2"], "leave a share for train"),
+    ],
+)
+def test_text_that_cannot_be_split_is_refused(tmp_path, lines, options, message):
+    if lines is not None:
+        (tmp_path / "mine.txt").write_text(lines)
+    refused = build_text(tmp_path / "mine.txt", tmp_path / "out", *options)
+    assert refused.returncode == 2 and message in refused.stderr and "Traceback" not in refused.stderr
+    assert not (tmp_path / "out").exists()
