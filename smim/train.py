@@ -5,8 +5,8 @@
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
 
 Writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far,
-`model/`, into `run.dir`. SIGTERM saves a checkpoint and leaves with status 143; the same command with
-`train.resume=auto` goes on from there. Every option: `python smim/train.py --cfg job`.
+`model/`, into `run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and leaves with status 143 (130); the same
+command with `train.resume=auto` goes on from there. Every option: `python smim/train.py --cfg job`.
 """
 
 import math
@@ -39,13 +39,13 @@ from smim.training.processes import make_accelerator
 from smim.training.schedule import PlateauSchedule
 from smim.training.validation import validate
 
-EXIT_SIGTERM = 128 + signal.SIGTERM
-
 
 class Interrupted(SmimError):
-    """The run was told to stop and has saved its state."""
+    """The run was told to stop and has saved its state; leaves with 128 + the signal, as shells do."""
 
-    exit_status = EXIT_SIGTERM
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
 
 
 class TrainingStep(nn.Module):
@@ -80,7 +80,7 @@ class Trainer:
 
         self.step = self.epoch = self.batch_in_epoch = 0
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
-        self.stop_signalled = False
+        self.stop_signal = 0
         self.bar = progress_bar(visible=self.is_main)
         # A run goes on only with what decides its losses; how long and how often it reports may change.
         self.identity = {
@@ -123,7 +123,10 @@ class Trainer:
                 if stopping or self.step % self.args.checkpoint_every == 0:
                     self.save()
                 if stopping:
-                    raise Interrupted(f"stopped by signal at step {self.step}, state saved; resume=auto continues")
+                    raise Interrupted(
+                        f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on from there",
+                        signal_number=self.stop_signal or signal.SIGTERM,
+                    )
                 if self.step == self.args.max_steps:
                     break
             self.end_epoch(finished=self.batch_in_epoch == len(order))
@@ -266,11 +269,17 @@ class Trainer:
         self.log.rewind(state["log_lines"])
         self.say(f"resumed from {path}")
 
+    def on_signal(self, number: int, frame: Any) -> None:
+        """Lets the step in progress end and the state be saved; a second Ctrl-C does not wait for that."""
+        if self.stop_signal == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self.stop_signal = number
+
     def should_stop(self) -> bool:
         """True on every process once any of them was told to stop."""
         if self.accelerator.num_processes == 1:
-            return self.stop_signalled
-        flag = torch.tensor([float(self.stop_signalled)], device=self.accelerator.device)
+            return bool(self.stop_signal)
+        flag = torch.tensor([float(self.stop_signal)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, reduction="sum").item())
 
     def say(self, text: str) -> None:
@@ -303,7 +312,8 @@ def main(cfg: DictConfig) -> None:
     if trainer.is_main:
         storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     accelerator.init_trackers("smim")
-    signal.signal(signal.SIGTERM, lambda number, frame: setattr(trainer, "stop_signalled", True))
+    signal.signal(signal.SIGTERM, trainer.on_signal)
+    signal.signal(signal.SIGINT, trainer.on_signal)
     trainer.say(
         f"{trainer.model.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "

@@ -99,15 +99,16 @@ def test_kill_series(command, train, tmp_path, uninterrupted):
     print(f"{len(kills)} kills, {inside} of them inside a save; all runs ended the same, bit for bit")
 
 
-def test_sigterm_saves_and_leaves_with_143_and_the_run_goes_on(command, train, tmp_path):
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(command, train, tmp_path, number, exit_status):
     run_dir = tmp_path / "run"
     process = subprocess.Popen(
         command("train.max_epochs=100000"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
     )
     wait_for_steps(run_dir)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143 and "Traceback" not in errors
+    assert process.returncode == exit_status and "Traceback" not in errors
     status = read_status(run_dir)
     assert status["status"] == "interrupted"
     assert checkpoint.list_checkpoints(run_dir / "checkpoints")[-1].name == f"step-{status['step']:08d}"
