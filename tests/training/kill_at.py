@@ -2,8 +2,9 @@
 
     python kill_at.py N DIRECTORY SCRIPT ARGUMENTS...
 
-A touch is an open, rename, creation or removal, seen through Python's audit events; the exchange of
-two directories, made through ctypes, is seen as the look-up of `renameat2`. With N = 0 nothing is
+A touch is an open for writing, a rename, creation or removal, seen through Python's audit events; the
+exchange of two directories, made through ctypes, is seen as the look-up of `renameat2`. What
+safetensors writes is not seen: kills at random times may land in it. With N = 0 nothing is
 killed. The list of touches is written to DIRECTORY.touches, the last one being that of the kill.
 """
 
@@ -27,6 +28,8 @@ def main() -> None:
         about = arguments[1] if event == "ctypes.dlsym" else arguments[0]
         if isinstance(about, bytes):
             about = os.fsdecode(about)
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
         inside = isinstance(about, str | os.PathLike) and os.path.abspath(about).startswith(directory + os.sep)
         if not inside and about != "renameat2":
             return

@@ -62,8 +62,8 @@ def kill_after(command, run_dir: Path, seconds: float) -> bool:
 
 def test_a_run_killed_inside_a_save_ends_as_one_that_was_not(command, train, tmp_path, uninterrupted):
     run_dir = tmp_path / "run"
-    touches = kill_at_touch(command, run_dir, 60)
-    assert ".partial" in touches[-1] and len(touches) == 60
+    touches = kill_at_touch(command, run_dir, 40)
+    assert ".partial" in touches[-1] and len(touches) == 40
     assert train(STEPS, "train.resume=auto").returncode == 0
     assert outcome(run_dir) == uninterrupted
 
@@ -78,10 +78,10 @@ def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(command, train, 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_kill_series(command, train, tmp_path, uninterrupted):
-    """At every touch of a file during a whole run, and at 50 seeded random times; prints where each landed."""
+    """At every touch of a file during a whole run, and at 20 seeded random times; prints where each landed."""
     run_dir = tmp_path / "run"
     kills = [("touch", number) for number in range(1, len(kill_at_touch(command, run_dir, 0)) + 1)]
-    kills += [("time", random.Random(seed).uniform(0, 0.5)) for seed in range(50)]
+    kills += [("time", random.Random(seed).uniform(0, 0.5)) for seed in range(20)]
     inside = 0
     for kind, value in kills:
         shutil.rmtree(run_dir, ignore_errors=True)
