@@ -48,7 +48,7 @@ def kill_at_touch(command, run_dir: Path, number: int) -> list[str]:
 
 
 def kill_after(command, run_dir: Path, seconds: float) -> bool:
-    """Kills a training `seconds` after it began; True where that was in the middle of a save."""
+    """Kills a training `seconds` after it began, or sooner where it had ended by then; True inside a save."""
     process = subprocess.Popen(
         command(STEPS), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -56,7 +56,9 @@ def kill_after(command, run_dir: Path, seconds: float) -> bool:
         time.sleep(0.001)
     time.sleep(seconds)
     process.kill()
-    process.wait()
+    if process.wait() != -signal.SIGKILL:
+        shutil.rmtree(run_dir)
+        return kill_after(command, run_dir, seconds / 2)
     return any(run_dir.rglob(".*.partial"))
 
 
