@@ -26,11 +26,8 @@ def make_accelerator(*, precision: str, trackers: list[str] | None = None, run_d
     `trackers` write below `run_dir`/logs.
     """
     _check_modes()
-    if "WORLD_SIZE" in os.environ and not torch.cuda.is_available():
-        # Without it, processes that torchrun started on CPU would each train alone.
-        os.environ["ACCELERATE_USE_CPU"] = "true"
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=not torch.cuda.is_available(),  # without it, what torchrun starts on CPU would train apart
         mixed_precision="bf16" if resolve_precision(precision) == "bf16" else "no",
         log_with=trackers or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "logs")) if run_dir else None,
