@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.config.config_args import default_config_file, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType
 from accelerate.utils.dataclasses import ProjectConfiguration
@@ -55,7 +55,8 @@ def resolve_precision(precision: str) -> str:
         return precision
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if has_bf16() else "fp32"
 
 
 def _check_modes() -> None:
@@ -83,9 +84,10 @@ def _processes_asked_of_parent() -> int:
     else:
         return 1
     parsed, _ = launch_command_parser().parse_known_args(arguments)
-    if int(parsed.num_machines or 1) > 1:
-        return 1  # the number is then of all machines, and WORLD_SIZE tells it
-    number = parsed.num_processes
-    if parsed.config_file and number is None:
-        number = load_config_from_file(parsed.config_file).num_processes
-    return int(number or 1)
+    file = parsed.config_file or (default_config_file if Path(default_config_file).is_file() else None)
+    configured = load_config_from_file(file) if file else None
+    machines = parsed.num_machines or getattr(configured, "num_machines", 1)
+    number = parsed.num_processes or getattr(configured, "num_processes", 1)
+    if int(machines) > 1 and "WORLD_SIZE" in os.environ:
+        return 1  # a real launch over machines: WORLD_SIZE says how many processes there are in all
+    return max(int(machines), int(number))
