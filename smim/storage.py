@@ -44,6 +44,16 @@ def new_directory(path: Path | str) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_directory(path: Path | str) -> None:
+    """Removes a directory so that its name never stands for a part of it."""
+    path = Path(path)
+    for stale in path.parent.glob(".*.partial"):  # of a writer or remover that was killed
+        shutil.rmtree(stale)
+    partial = path.parent / f".{path.name}.partial"
+    os.rename(path, partial)
+    shutil.rmtree(partial)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Writes a file beside its place, then renames it in."""
     path = Path(path)

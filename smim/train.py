@@ -79,6 +79,7 @@ class Trainer:
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
 
         self.step = self.epoch = self.batch_in_epoch = 0
+        self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
         self.stop_signal = 0
         self.bar = progress_bar(visible=self.is_main)
@@ -109,7 +110,7 @@ class Trainer:
                 seed=self.args.seed,
                 epoch=self.epoch,
             )
-            while self.batch_in_epoch < len(order):
+            while self.batch_in_epoch < len(order) and self.step != self.args.max_steps:
                 step_started = time.monotonic()
                 self.train_step(order[self.batch_in_epoch])
                 self.batch_in_epoch += 1
@@ -127,15 +128,13 @@ class Trainer:
                         f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on from there",
                         signal_number=self.stop_signal or signal.SIGTERM,
                     )
-                if self.step == self.args.max_steps:
-                    break
             self.end_epoch(finished=self.batch_in_epoch == len(order))
 
     @property
     def finished(self) -> bool:
         """True at the end of the schedule: steps, epochs, or a learning rate that fell too low."""
         return (
-            self.step == self.args.max_steps
+            (self.step == self.args.max_steps == self.validated_step)
             or self.epoch >= self.args.max_epochs
             or self.schedule.learning_rate < self.args.min_learning_rate
         )
@@ -189,6 +188,7 @@ class Trainer:
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         is_best = self.schedule.update(metrics["loss"])
+        self.validated_step = self.step
         self.write_metrics("valid", metrics)
         self.say(
             f"validation after step {self.step}: loss {metrics['loss']:.3f}{' (best)' if is_best else ''}  "
@@ -231,6 +231,7 @@ class Trainer:
                 "step": self.step,
                 "epoch": self.epoch,
                 "batch_in_epoch": self.batch_in_epoch,
+                "validated_step": self.validated_step,
                 "schedule": self.schedule.state(),
                 "log_lines": self.log.num_lines,
                 "identity": self.identity,
@@ -259,6 +260,7 @@ class Trainer:
             path, accelerator=self.accelerator, model=self.model, optimizer=self.optimizer
         )
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
+        self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])
         if rank_state is None:
             set_seed(self.args.seed + 1 + self.step, device_specific=True)

@@ -11,7 +11,6 @@ Written beside its place and renamed in, so that a name `step-*` is always a who
 manifest catches what a disk or a copy damaged afterwards.
 """
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ def save(
             }
             storage.write_json(partial / _MANIFEST, {"step": step, "files": files})
         for old in list_checkpoints(root)[:-keep]:
-            shutil.rmtree(old)
+            storage.remove_directory(old)
     accelerator.wait_for_everyone()
 
 

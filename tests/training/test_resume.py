@@ -56,7 +56,8 @@ def kill_after(command, run_dir: Path, seconds: float) -> bool:
         time.sleep(0.001)
     time.sleep(seconds)
     process.kill()
-    if process.wait() != -signal.SIGKILL:
+    process.wait()
+    if read_status(run_dir)["status"] != "running":
         shutil.rmtree(run_dir)
         return kill_after(command, run_dir, seconds / 2)
     return any(run_dir.rglob(".*.partial"))
@@ -68,6 +69,18 @@ def test_a_run_killed_inside_a_save_ends_as_one_that_was_not(command, train, tmp
     assert ".partial" in touches[-1] and len(touches) == 40
     assert train(STEPS, "train.resume=auto").returncode == 0
     assert outcome(run_dir) == uninterrupted
+
+
+def test_a_run_killed_after_its_last_step_still_validates(command, train, tmp_path, uninterrupted):
+    touches = kill_at_touch(command, tmp_path / "run", 0)
+    last_step = next(i for i, touch in enumerate(touches) if "step-00000012" in touch and "manifest" in touch)
+    # The first save of step 12, before the validation that ends the run, is whole three touches later.
+    shutil.rmtree(tmp_path / "run")
+    kill_at_touch(command, tmp_path / "run", last_step + 4)
+    assert (tmp_path / "run" / "checkpoints" / "step-00000012").is_dir()
+    assert len(read_metrics(tmp_path / "run")) < len(uninterrupted[0])
+    assert train(STEPS, "train.resume=auto").returncode == 0
+    assert outcome(tmp_path / "run") == uninterrupted
 
 
 def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(command, train, tmp_path, uninterrupted):
