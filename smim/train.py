@@ -107,6 +107,7 @@ class Trainer:
             order = training_order(
                 self.train_split.lengths,
                 batch_size=self.args.batch_size,
+                length_window=self.args.length_window,
                 seed=self.args.seed,
                 epoch=self.epoch,
             )
@@ -295,7 +296,16 @@ class Trainer:
 
 
 _DECIDES_LOSSES = (
-    *("seed", "batch_size", "accumulation_steps", "max_length", "precision", "optimizer", "learning_rate"),
+    *(
+        "seed",
+        "batch_size",
+        "accumulation_steps",
+        "length_window",
+        "max_length",
+        "precision",
+        "optimizer",
+        "learning_rate",
+    ),
     *("grad_clip", "learning_rate_decay", "patience"),
 )
 

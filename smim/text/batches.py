@@ -13,10 +13,6 @@ from torch import Tensor
 from smim.text.corpus import Split
 from smim.text.tokenizer import PAD_ID
 
-# Sentences are sorted by length within windows of this many batches: enough for little padding,
-# few enough that a batch's company changes from epoch to epoch.
-_WINDOW_BATCHES = 100
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -51,8 +47,13 @@ def read_batch(split: Split, rows: Sequence[int] | np.ndarray, *, max_length: in
     return collate([ids[:max_length] for ids in split.ids(rows)], rows)
 
 
-def training_order(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """One epoch's global batches as arrays of rows: every row once, batches of like length, random order.
+def training_order(
+    lengths: np.ndarray, *, batch_size: int, length_window: int, seed: int, epoch: int
+) -> list[np.ndarray]:
+    """One epoch's global batches as arrays of rows: every row once, in random order.
+
+    Rows are shuffled, then sorted by length within windows of `length_window` batches: the more, the less
+    padding; with 1, a batch's sentences are of any length.
 
     A global batch is what one optimizer step sees over all processes, so that the order does not
     depend on how many of them there are.
@@ -60,8 +61,8 @@ def training_order(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: in
     random = np.random.default_rng([seed, epoch])
     shuffled = random.permutation(len(lengths))
     batches = []
-    for start in range(0, len(shuffled), batch_size * _WINDOW_BATCHES):
-        window = shuffled[start : start + batch_size * _WINDOW_BATCHES]
+    for start in range(0, len(shuffled), batch_size * length_window):
+        window = shuffled[start : start + batch_size * length_window]
         window = window[np.argsort(lengths[window], kind="stable")]
         batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
     return [batches[i] for i in random.permutation(len(batches))]

@@ -14,6 +14,7 @@ class TrainArgs:
     """How a model is trained; the defaults are the thesis's for PTB (section 7.2).
 
     `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps.
+    `length_window`: sentences are sorted by length within so many batches; 1 mixes lengths in each batch.
     `max_length`: cut training sentences after so many tokens; null keeps them whole.
     `patience`: validations without improvement that are let pass before the rate is multiplied with
     `learning_rate_decay`; training ends when it falls below `min_learning_rate`.
@@ -25,6 +26,7 @@ class TrainArgs:
     max_steps: int | None = None
     batch_size: int = 20
     accumulation_steps: int = 1
+    length_window: int = 100
     max_length: int | None = None
     precision: str = "auto"
     optimizer: str = "adam"
@@ -43,7 +45,7 @@ class TrainArgs:
         problems = [
             f"train.{name} is {getattr(self, name)}, it must be at least 1"
             for name in (
-                *("max_epochs", "batch_size", "accumulation_steps", "max_steps", "max_length"),
+                *("max_epochs", "batch_size", "accumulation_steps", "length_window", "max_steps", "max_length"),
                 *("log_every", "checkpoint_every", "keep_checkpoints"),
             )
             if getattr(self, name) is not None and getattr(self, name) < 1

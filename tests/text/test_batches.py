@@ -7,13 +7,13 @@ LENGTHS = np.random.default_rng(0).integers(1, 80, size=5003).astype(np.int32)
 
 
 def test_each_row_comes_once_an_epoch():
-    batches = training_order(LENGTHS, batch_size=20, seed=0, epoch=0)
+    batches = training_order(LENGTHS, batch_size=20, length_window=100, seed=0, epoch=0)
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(len(LENGTHS)))
 
 
 def test_order_is_a_function_of_seed_and_epoch():
     def order(seed: int, epoch: int) -> np.ndarray:
-        return np.concatenate(training_order(LENGTHS, batch_size=20, seed=seed, epoch=epoch))
+        return np.concatenate(training_order(LENGTHS, batch_size=20, length_window=100, seed=seed, epoch=epoch))
 
     assert np.array_equal(order(1, 2), order(1, 2))
     assert not np.array_equal(order(1, 2), order(1, 3))
@@ -21,13 +21,13 @@ def test_order_is_a_function_of_seed_and_epoch():
 
 
 def test_batches_hold_sentences_of_like_length():
-    batches = training_order(LENGTHS, batch_size=20, seed=0, epoch=0)
+    batches = training_order(LENGTHS, batch_size=20, length_window=100, seed=0, epoch=0)
     padded = sum(len(rows) * LENGTHS[rows].max() for rows in batches)
     assert padded < 1.05 * LENGTHS.sum()
 
 
 def test_batches_of_short_and_long_sentences_are_mixed_over_the_epoch():
-    batches = training_order(LENGTHS, batch_size=20, seed=0, epoch=0)
+    batches = training_order(LENGTHS, batch_size=20, length_window=100, seed=0, epoch=0)
     means = [LENGTHS[rows].mean() for rows in batches]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
 
