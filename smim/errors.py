@@ -55,7 +55,7 @@ def told_to_user() -> Iterator[None]:
     except BrokenPipeError:
         os._exit(141)  # the reader of our output left, as in `smim ... | head`
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        _exit(f"{error.strerror}: {error.filename}", 2)
+        _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
     except Exception as error:
         problem = storage_problem(error)
         if problem is None:
