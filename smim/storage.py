@@ -85,7 +85,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); the file is damaged") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path} does not hold a JSON object; the file is damaged")
+        raise UserError(f"{path} is not a JSON object; the file is damaged")
     return value
 
 
