@@ -27,14 +27,14 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
 
 
 def latent_maps(codes: Mapping[str, np.ndarray], labels: Sequence[str], output: Path) -> None:
-    """The first two principal components of each model's codes [N, D], coloured by label."""
-    from sklearn.decomposition import PCA
+    """A t-SNE map of each model's codes [N, D], coloured by label."""
+    from sklearn.manifold import TSNE
 
     names = sorted(set(labels))
     colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20")
     figure, axes = plt.subplots(1, len(codes), figsize=(5.5 * len(codes), 5), squeeze=False)
     for axis, (model, vectors) in zip(axes[0], codes.items(), strict=True):
-        points = PCA(2, random_state=0).fit_transform(vectors)
+        points = TSNE(2, init="pca", random_state=0).fit_transform(vectors)
         for i, name in enumerate(names):
             chosen = points[[label == name for label in labels]]
             axis.scatter(chosen[:, 0], chosen[:, 1], s=4, color=colours(i), label=name)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 import smim
 from eval import compare, neighbours, plots
+from smim.model.noise import normal
 from smim.search import build_index, open_index
 from smim.storage import write_text
 from smim.text.corpus import Corpus
@@ -99,7 +100,11 @@ def search_and_decode() -> None:
     for text in [first, *model.interpolate(first, second, steps=6), second]:
         console.print(f"    {text}", markup=False)
     plots.learning_curves(RUNS, DEMO / "learning_curves.png")
-    codes = {name: each.encode(texts) for name, each in models.items()}
+    # Draws of z, not means: what a collapsed code says of its sentence is drowned in its own variance.
+    codes = {
+        name: each.draw(each.posterior(texts), normal(0, range(len(texts)), 0, each.latent_dim)).numpy()
+        for name, each in models.items()
+    }
     plots.latent_maps(codes, test.labels("topic"), DEMO / "latent_maps.png")
 
 
