@@ -17,7 +17,7 @@ from eval import likelihood, reconstruction, report
 from smim import config, generation, storage
 from smim.errors import SmimError, UserError
 from smim.generation import SentenceModel
-from smim.objectives import make_objective
+from smim.objectives import objective_class
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
 from smim.training.processes import make_accelerator
@@ -99,7 +99,8 @@ def evaluate(
         seed=args.seed,
         max_length=args.max_length,
     )
-    objective = make_objective({"name": model.config["training"]["objective"]})
+    name = model.config["training"]["objective"]
+    objective = objective_class(name)(name=name)
     usage = validate(model.autoencoder, objective, split, accelerator=accelerator, seed=args.seed)
     runs = {
         **likelihood.summarize(sentences, deterministic=model.deterministic),

@@ -28,10 +28,10 @@ from smim import config, storage
 from smim.errors import SmimError, UserError, storage_problem
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
-from smim.objectives import Objective, Terms, make_objective
+from smim.objectives import Objective, Terms, objective_class
 from smim.progress import console, progress_bar
 from smim.text.batches import Batch, read_batch, training_order
-from smim.text.corpus import Corpus
+from smim.text.corpus import Corpus, Split
 from smim.training import checkpoint
 from smim.training.args import TrainArgs
 from smim.training.metrics import Meter, MetricsLog
@@ -63,12 +63,21 @@ class TrainingStep(nn.Module):
 class Trainer:
     """One training run: its parts, its position, and what it writes."""
 
-    def __init__(self, cfg: DictConfig, args: TrainArgs, accelerator: Accelerator, run_dir: Path) -> None:
-        model_args, self.objective = _model_args(cfg), make_objective(_objective_settings(cfg))
-        self.args, self.accelerator, self.run_dir = args, accelerator, run_dir
-        self.corpus = Corpus.open(cfg.corpus.dir)
-        self.train_split, self.valid_split = self.corpus.split("train"), self.corpus.split("valid")
-        _check_lengths(self, model_args)
+    def __init__(
+        self,
+        corpus: Corpus,
+        model_args: ModelArgs,
+        objective: Objective,
+        args: TrainArgs,
+        *,
+        accelerator: Accelerator,
+        run_dir: Path,
+    ) -> None:
+        self.corpus, self.objective, self.args = corpus, objective, args
+        self.accelerator, self.run_dir = accelerator, run_dir
+        self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
+        _check_length(self.train_split, model_args, cut=args.max_length)
+        _check_length(self.valid_split, model_args, cut=None)
 
         set_seed(args.seed)
         self.model = SentenceAutoencoder(model_args, vocabulary_size=self.corpus.tokenizer.vocabulary_size)
@@ -312,14 +321,18 @@ _DECIDES_LOSSES = (
 
 def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
-    _, _, args = config.make_all(
-        cfg, model=lambda s: config.make(ModelArgs, s, "model"), objective=_check_objective, train=_train_args
+    model_args, objective, args = config.make_all(
+        cfg,
+        model=lambda section: config.make(ModelArgs, section, "model"),
+        objective=lambda section: config.make(objective_class(section.name), section, "objective"),
+        train=lambda section: config.make(TrainArgs, section, "train"),
     )
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
     run_dir = Path(cfg.run.dir or _default_run_dir(cfg))
     accelerator = make_accelerator(precision=args.precision, trackers=args.trackers, run_dir=run_dir)
-    trainer = Trainer(cfg, args, accelerator, run_dir)
+    corpus = Corpus.open(cfg.corpus.dir)
+    trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
     trainer.resume()
     if trainer.is_main:
         storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -352,23 +365,6 @@ def _record_failure(trainer: Trainer, error: Exception) -> None:
             raise
 
 
-def _model_args(cfg: DictConfig) -> ModelArgs:
-    return config.make(ModelArgs, cfg.model, "model")
-
-
-def _train_args(section: DictConfig) -> TrainArgs:
-    return config.make(TrainArgs, section, "train")
-
-
-def _objective_settings(cfg: DictConfig) -> dict[str, Any]:
-    return OmegaConf.to_container(cfg.objective)  # type: ignore[return-value]
-
-
-def _check_objective(section: DictConfig) -> Objective:
-    objective = make_objective(OmegaConf.to_container(section))  # type: ignore[arg-type]
-    return config.make(type(objective), section, "objective")
-
-
 def _default_run_dir(cfg: DictConfig) -> str:
     return f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}"
 
@@ -379,17 +375,16 @@ def _make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=args.learning_rate, fused=True)
 
 
-def _check_lengths(trainer: Trainer, model_args: ModelArgs) -> None:
+def _check_length(split: Split, model_args: ModelArgs, *, cut: int | None) -> None:
     """Refuses sentences that the model cannot hold before hours are spent on the others."""
-    for split, cut in ((trainer.train_split, trainer.args.max_length), (trainer.valid_split, None)):
-        longest = min(int(split.lengths.max()), cut or math.inf)
-        if split.lengths.min() < 1:
-            raise UserError(f"{trainer.corpus.directory}: split {split.name!r} holds a sentence of no tokens")
-        if longest > model_args.max_length:
-            raise UserError(
-                f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
-                f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
-            )
+    longest = min(int(split.lengths.max()), cut or math.inf)
+    if split.lengths.min() < 1:
+        raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
+    if longest > model_args.max_length:
+        raise UserError(
+            f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
+            f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
+        )
 
 
 def _check_identity(path: Path, identity: dict[str, Any]) -> None:

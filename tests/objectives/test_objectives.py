@@ -8,7 +8,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.objectives import make_objective
+from smim.objectives import objective_class
 from smim.text.batches import collate
 
 BATCH = collate([[5, 6, 7, 8]], [0])
@@ -36,25 +36,25 @@ PRIOR = Independent(Normal(torch.zeros(1, 3), torch.ones(1, 3)), 1)
 def test_amim_is_equation_6_14(model, parts):
     q, z, log_p = parts
     expected = -log_p - 0.5 * (q.log_prob(z) + PRIOR.log_prob(z))
-    loss = make_objective({"name": "amim"}).terms(model, BATCH, step=0, noise=NOISE)["loss"]
+    loss = objective_class("amim")().terms(model, BATCH, step=0, noise=NOISE)["loss"]
     torch.testing.assert_close(loss, expected)
 
 
 def test_vae_is_the_negative_elbo(model, parts):
     q, _, log_p = parts
-    loss = make_objective({"name": "vae"}).terms(model, BATCH, step=0, noise=NOISE)["loss"]
+    loss = objective_class("vae")().terms(model, BATCH, step=0, noise=NOISE)["loss"]
     torch.testing.assert_close(loss, -log_p + kl_divergence(q, PRIOR))
 
 
 def test_autoencoder_decodes_the_mean(model, parts):
     q, _, _ = parts
-    loss = make_objective({"name": "autoencoder"}).terms(model, BATCH, step=0, noise=NOISE)["loss"]
+    loss = objective_class("autoencoder")().terms(model, BATCH, step=0, noise=NOISE)["loss"]
     torch.testing.assert_close(loss, -model.log_prob(BATCH, q.mean).with_eos)
 
 
 def test_autoencoder_never_trains_the_variance(model):
     model.zero_grad()
-    make_objective({"name": "autoencoder"}).terms(model, BATCH, step=0)["loss"].sum().backward()
+    objective_class("autoencoder")().terms(model, BATCH, step=0)["loss"].sum().backward()
     assert model.to_log_variance.weight.grad is None
     assert model.to_mean.weight.grad.abs().sum() > 0
 
@@ -73,18 +73,18 @@ def test_autoencoder_never_trains_the_variance(model):
     ],
 )
 def test_kl_weight_follows_its_schedule_and_is_one_in_validation(kind, step, weight):
-    assert make_objective({"name": "vae", "kl_annealing": kind}).kl_weight(step) == pytest.approx(weight)
+    assert objective_class("vae")(kl_annealing=kind).kl_weight(step) == pytest.approx(weight)
 
 
 def test_annealed_loss_weighs_the_kl(model, parts):
     q, _, log_p = parts
-    objective = make_objective({"name": "vae", "kl_annealing": "linear", "annealing_steps": 10})
+    objective = objective_class("vae")(kl_annealing="linear", annealing_steps=10)
     loss = objective.terms(model, BATCH, step=3, noise=NOISE)["loss"]
     torch.testing.assert_close(loss, -log_p + 0.3 * kl_divergence(q, PRIOR))
 
 
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="'amim'"):
-        make_objective({"name": "amin"})
+        objective_class("amin")()
     with pytest.raises(UserError, match="'logistic'"):
-        make_objective({"name": "vae", "kl_annealing": "logistics"})
+        objective_class("vae")(kl_annealing="logistics")
