@@ -1,117 +1,76 @@
 """Builds a prepared corpus.
 
-python data_prep/build.py corpus=demo
-python data_prep/build.py corpus=ptb corpus.path=FOLDER output=data/ptb
-python data_prep/build.py corpus=text corpus.path=FILE corpus.name=mine
+    python data_prep/build.py corpus=demo
+    python data_prep/build.py corpus=ptb corpus.path=FOLDER output=data/ptb
+    python data_prep/build.py corpus=text corpus.path=FILE_OR_FOLDER corpus.name=mine
+    python data_prep/build.py corpus=text corpus.path=... prep.engine=ray prep.address=HOST:PORT
+
+Killed at any moment, the same command goes on from there. Every option: `python data_prep/build.py --cfg job`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from data_prep import demo, ptb, sources, text
-from data_prep.writer import Row, write_corpus
+from data_prep.corpora import demo, everything, ptb, reviews, text, wt103, yahoocqa
+from data_prep.corpora.args import CorpusArgs
+from data_prep.engine import PrepArgs
+from data_prep.pipeline import BuildArgs, build
+from data_prep.recipe import Recipe
 from smim import config
 from smim.errors import UserError, nearest
-from smim.text.tokenizer import Tokenizer
 
-
-@dataclass(frozen=True)
-class CorpusArgs:
-    """`path`: the source file or folder. `min_count`: how often train must hold a word of the vocabulary.
-
-    `seed`, `valid` and `test` (shares of the lines) decide the splits of a corpus that comes without.
-    """
-
-    builder: str
-    name: str
-    dir: str
-    path: str | None = None
-    splitter: str = "whitespace"
-    min_count: int = 1
-    seed: int = 0
-    valid: float = 0.05
-    test: float = 0.05
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.min_count < 1:
-            problems.append(f"corpus.min_count is {self.min_count}, it must be at least 1")
-        if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
-            problems.append(
-                f"corpus.valid={self.valid} and corpus.test={self.test} must be above 0 and leave a share for train"
-            )
-        if problems:
-            raise UserError("; ".join(problems))
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a corpus comes from: rows of each split, read anew at every call, and what the card says."""
-
-    splits: dict[str, Callable[[], Iterable[Row]]]
-    card: dict[str, Any]
-
-
-def _demo(args: CorpusArgs) -> Source:
-    generated = demo.generate(seed=args.seed)
-    return Source(
-        splits={split: lambda split=split: generated[split] for split in generated},  # type: ignore[misc]
-        card={"generator": "data_prep/demo.py", "seed": args.seed},
-    )
-
-
-def _ptb(args: CorpusArgs) -> Source:
-    files = ptb.paths(Path(args.path) if args.path else None)
-    return Source(
-        splits={split: lambda path=path: ptb.rows(path) for split, path in files.items()},  # type: ignore[misc]
-        card={"files": sources.describe(list(files.values()))},
-    )
-
-
-def _text(args: CorpusArgs) -> Source:
-    if args.path is None:
-        raise UserError("which file? give corpus.path=FILE, one sentence a line (.txt or .txt.gz)")
-    path = Path(args.path)
-
-    def read(split: str) -> Callable[[], Iterable[Row]]:
-        return lambda: text.rows(path, split, seed=args.seed, valid=args.valid, test=args.test)
-
-    return Source(
-        splits={split: read(split) for split in ("train", "valid", "test")},
-        card={"files": sources.describe([path]), "seed": args.seed, "valid": args.valid, "test": args.test},
-    )
-
-
-_SOURCES: dict[str, Callable[[CorpusArgs], Source]] = {"demo": _demo, "ptb": _ptb, "text": _text}
+# By `corpus.builder`: the settings, and what makes a recipe of them.
+_CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
+    "demo": (CorpusArgs, demo.recipe),
+    "ptb": (CorpusArgs, ptb.recipe),
+    "yelp15": (CorpusArgs, reviews.recipe),
+    "yahoo": (CorpusArgs, reviews.recipe),
+    "wt103": (CorpusArgs, wt103.recipe),
+    "everything": (everything.EverythingArgs, everything.recipe),
+    "yahoocqa": (CorpusArgs, yahoocqa.recipe),
+    "text": (text.TextArgs, text.recipe),
+}
 
 
 def main(cfg: DictConfig) -> None:
-    """Reads the sources, makes the vocabulary from train, writes the corpus and prints its card."""
-    args = config.make(CorpusArgs, cfg.corpus, "corpus")
-    if args.builder not in _SOURCES:
-        raise UserError(f"corpus.builder={args.builder} is unknown; {nearest(args.builder, list(_SOURCES))}")
+    """Builds the corpus and prints what its card says."""
+    name = cfg.corpus.get("builder")
+    if name not in _CORPORA:
+        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), list(_CORPORA))}")
+    args_class, make_recipe = _CORPORA[name]
+    args, prep = config.make_all(
+        cfg,
+        corpus=lambda section: config.make(args_class, section, "corpus"),
+        prep=lambda section: config.make(PrepArgs, section, "prep"),
+    )
     output = Path(cfg.output or args.dir)
-    source = _SOURCES[args.builder](args)
-    tokenizer = Tokenizer.train(
-        (row["text"] for row in source.splits["train"]()), splitter=args.splitter, min_count=args.min_count
-    )
-    card = write_corpus(
-        output,
-        {split: read() for split, read in source.splits.items()},
-        tokenizer,
+    build_args = BuildArgs(
         name=args.name,
-        source=source.card,
-        options={"splitter": args.splitter, "min_count": args.min_count},
+        tokenizer=args.tokenizer,
+        seed=args.seed,
+        part_bytes=args.shard_bytes,
+        skip_bad=args.on_error == "skip",
+        deduplicate=args.deduplicate,
     )
+    card = build(make_recipe(args), build_args, output, prep)
+    _print(card, output)
+
+
+def _print(card: dict[str, Any], output: Path) -> None:
     for split, described in card["splits"].items():
+        overlap = described.get("also_in_train")
         print(
-            f"{split:6} {described['sentences']:>8,} sentences  {described['tokens']:>10,} tokens  "
+            f"{split:6} {described['sentences']:>10,} sentences  {described['tokens']:>12,} tokens  "
             f"{described['length_mean']:.1f} ± {described['length_std']:.1f} a sentence"
+            + (f"  ({overlap:,} stand in train too)" if overlap else "")
         )
+    for name, count in card["left_out"].items():
+        print(f"left out: {count:,} {name}")
+    for note in card["notes"]:
+        print(f"note: {note}")
     print(f"vocabulary {card['vocabulary_size']:,}; written to {output}")
 
 

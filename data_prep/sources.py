@@ -1,17 +1,18 @@
-"""Source files: found on disk, plain or gzip'd, or downloaded with a checksum; read line by line."""
+"""Source files: found on disk, or downloaded with a checksum."""
 
-import gzip
 import hashlib
 import os
+import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from smim import storage
 from smim.errors import UserError
 from smim.progress import console
+
+_NAMES_OF_SPLITS = {"train": {"train"}, "valid": {"valid", "validation", "dev"}, "test": {"test"}}
 
 
 @dataclass(frozen=True)
@@ -23,40 +24,27 @@ class RemoteFile:
     sha256: str
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, plain or `.gz`, without line ends and surrounding space.
-
-    Raises `UserError` with the line number where the content is not UTF-8 text.
-    """
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, line in enumerate(file, start=1):
-                if b"\0" in line:
-                    raise UserError(f"{path}, line {number}: a NUL byte; this is not a text file")
-                yield line.decode("utf-8").strip()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start} of the line); "
-            f"convert it first, for example with `iconv -f latin1 -t utf-8`"
-        ) from None
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder, a file is needed") from None
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is not a complete gzip file: {error}") from None
-
-
-def find(folder: Path, name: str) -> Path:
-    """`folder/name` or `folder/name.gz`; raises `UserError` that says what is there instead."""
-    for candidate in (folder / name, folder / f"{name}.gz"):
-        if candidate.is_file():
-            return candidate
+def find(folder: Path, pattern: str) -> Path:
+    """The one file of that name in a folder, plain or compressed; raises `UserError` that says what is there."""
     if not folder.is_dir():
-        raise UserError(f"corpus.path={folder} is not a folder; it is to hold {name} (or {name}.gz)")
+        raise UserError(f"corpus.path={folder} is not a folder; it is to hold {pattern} (or {pattern}.gz)")
+    found = sorted(path for ending in ("", ".gz", ".zst") for path in folder.glob(pattern + ending))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{folder} has more than one {pattern}: {', '.join(path.name for path in found)}")
     present = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
-    raise UserError(f"{folder} has no {name} (or {name}.gz); it holds {present}")
+    raise UserError(f"{folder} has no {pattern} (or {pattern}.gz); it holds {present}")
+
+
+def by_split(paths: list[Path]) -> dict[str, list[Path]]:
+    """Files by the split that their names tell (`yahoo.train.txt`, `dev.tsv.gz`); under "all" where none tells one."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        for split, names in _NAMES_OF_SPLITS.items():
+            if set(re.split(r"[^a-z]+", path.name.lower())) & names:
+                found.setdefault(split, []).append(path)
+    return found or {"all": paths}
 
 
 def download(files: list[RemoteFile], cache: Path) -> None:
@@ -84,11 +72,3 @@ def download(files: list[RemoteFile], cache: Path) -> None:
         partial = cache / f".{file.name}.partial"
         partial.write_bytes(content)
         os.replace(partial, target)
-
-
-def describe(paths: list[Path]) -> list[dict[str, object]]:
-    """Name, size and SHA-256 of input files, for the corpus card; raises `UserError` where one is missing."""
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"{path} is {'a folder, a file is needed' if path.is_dir() else 'not there'}")
-    return [{"file": path.name, "bytes": path.stat().st_size, "sha256": storage.sha256(path)} for path in paths]

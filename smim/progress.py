@@ -1,16 +1,20 @@
 """Progress bars with time left for work that takes long; silent where the output is not a terminal."""
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 T = TypeVar("T")
@@ -37,3 +41,28 @@ def track(items: Iterable[T], description: str, *, total: int | None = None, vis
     """Yields `items` under a progress bar."""
     with progress_bar(visible=visible) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+@contextmanager
+def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with MB/s and time left; yields the function to tell how many more bytes are done.
+
+    Where the output is not a terminal, one line at the end says what was done and how fast.
+    """
+    started = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done: bar.advance(task, done)
+    seconds = time.monotonic() - started
+    console.print(f"{description}: {total / 1e6:,.1f} MB in {seconds:,.1f} s", highlight=False)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,16 +33,39 @@ def new_directory(path: Path | str) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
-        _rename_in(partial, path)
+        put_in_place(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def put_in_place(source: Path, path: Path) -> None:
+    """Moves a finished directory to `path`, on the same file system; what was there before is removed."""
+    for file in source.rglob("*"):
+        _sync(file)
+    _sync(source)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _rename_in(source, path)
     # After an exchange this is the old directory.
-    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(source, ignore_errors=True)
     _sync(path.parent)
+
+
+@contextmanager
+def new_file(path: Path | str) -> Iterator[Path]:
+    """Yields the name of a file beside `path` to write; on success it takes the place of `path`, else it is removed.
+
+    Several writers at a time do not disturb each other: the last one to finish wins.
+    """
+    path = Path(path)
+    partial = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
+    try:
+        yield partial
+        _sync(partial)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def remove_directory(path: Path | str) -> None:

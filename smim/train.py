@@ -14,10 +14,12 @@ import signal
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -114,15 +116,18 @@ class Trainer:
         task = self.bar.add_task("training", total=total_steps, completed=self.step)
         while not self.finished:
             order = training_order(
-                self.train_split.lengths,
+                self.train_split,
                 batch_size=self.args.batch_size,
                 length_window=self.args.length_window,
+                shuffle_window=self.args.shuffle_window,
                 seed=self.args.seed,
                 epoch=self.epoch,
             )
-            while self.batch_in_epoch < len(order) and self.step != self.args.max_steps:
+            for rows in islice(order, self.batch_in_epoch, None):
+                if self.step == self.args.max_steps:
+                    break
                 step_started = time.monotonic()
-                self.train_step(order[self.batch_in_epoch])
+                self.train_step(rows)
                 self.batch_in_epoch += 1
                 self.bar.update(task, completed=self.step)
                 interval_seconds += time.monotonic() - step_started
@@ -138,7 +143,7 @@ class Trainer:
                         f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on from there",
                         signal_number=self.stop_signal or signal.SIGTERM,
                     )
-            self.end_epoch(finished=self.batch_in_epoch == len(order))
+            self.end_epoch(finished=self.batch_in_epoch == epoch_steps)
 
     @property
     def finished(self) -> bool:
@@ -310,12 +315,12 @@ _DECIDES_LOSSES = (
         "batch_size",
         "accumulation_steps",
         "length_window",
+        "shuffle_window",
         "max_length",
         "precision",
         "optimizer",
-        "learning_rate",
     ),
-    *("grad_clip", "learning_rate_decay", "patience"),
+    *("learning_rate", "grad_clip", "learning_rate_decay", "patience"),
 )
 
 
@@ -377,8 +382,9 @@ def _make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
 
 def _check_length(split: Split, model_args: ModelArgs, *, cut: int | None) -> None:
     """Refuses sentences that the model cannot hold before hours are spent on the others."""
-    longest = min(int(split.lengths.max()), cut or math.inf)
-    if split.lengths.min() < 1:
+    extremes = pc.min_max(split.table.column("length")).as_py()
+    longest = min(extremes["max"], cut or math.inf)
+    if extremes["min"] < 1:
         raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
     if longest > model_args.max_length:
         raise UserError(

@@ -92,6 +92,34 @@ def test_ptb_experiments_have_the_settings_of_the_thesis(name, objective, latent
 
 
 @pytest.mark.parametrize(
+    ("name", "objective", "latent_dim"),
+    [
+        ("yelp15_svae_512", "vae", 512),
+        ("yahoo_ae_32", "autoencoder", 32),
+        ("wt103_svae_1024", "vae", 1024),
+        ("everything_smim_1024", "amim", 1024),
+    ],
+)
+def test_experiments_of_the_large_corpora_have_the_settings_of_the_thesis(name, objective, latent_dim):
+    cfg = config.compose("train", [f"experiment={name}"])
+    train = config.make(TrainArgs, cfg.train, "train")
+    assert (cfg.objective.name, cfg.model.latent_dim, cfg.model.hidden_dim) == (objective, latent_dim, 1024)
+    assert (cfg.model.embedding_dim, cfg.model.embedding_dropout, cfg.model.min_log_variance) == (512, 0.5, -10)
+    assert (train.optimizer, train.learning_rate, train.batch_size, train.grad_clip) == ("sgd", 5.0, 20, 0.25)
+    assert (train.learning_rate_decay, train.patience, train.max_length, train.length_window) == (0.25, 1, None, 1)
+    assert cfg.run.dir == f"runs/{name}" and cfg.corpus.dir == f"data/{name.split('_')[0]}"
+
+
+def test_svae_experiments_anneal_the_kl_except_on_ptb():
+    annealing = {}
+    for path in (ROOT / "configs" / "experiment").glob("*_svae_*.yaml"):
+        objective = config.compose("train", [f"experiment={path.stem}"]).objective
+        annealing.setdefault(path.stem.split("_")[0], set()).add((objective.kl_annealing, objective.annealing_steps))
+    assert annealing.pop("ptb") == {("none", 10_000)}
+    assert annealing == {corpus: {("linear", 10_000)} for corpus in ("yelp15", "yahoo", "wt103")}
+
+
+@pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
         ("smim/train.py", ["corpus.dir=nowhere"], "nowhere is not a prepared corpus"),

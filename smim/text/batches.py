@@ -3,8 +3,10 @@
 Shapes: B sentences, T tokens.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -48,24 +50,58 @@ def read_batch(split: Split, rows: Sequence[int] | np.ndarray, *, max_length: in
 
 
 def training_order(
-    lengths: np.ndarray, *, batch_size: int, length_window: int, seed: int, epoch: int
-) -> list[np.ndarray]:
+    split: Split, *, batch_size: int, length_window: int, shuffle_window: int, seed: int, epoch: int
+) -> Iterator[np.ndarray]:
     """One epoch's global batches as arrays of rows: every row once, in random order.
 
-    Rows are shuffled, then sorted by length within windows of `length_window` batches: the more, the less
-    padding; with 1, a batch's sentences are of any length.
+    Groups of `shuffle_window` rows follow one another, each of them whole stretches of the corpus from
+    random places. A group's rows are shuffled, then sorted by length within windows of `length_window`
+    batches: the more, the less padding; with 1, a batch's sentences are of any length. One group is in
+    memory at a time. Every batch is full, but for one in the last group where the rows do not divide.
 
     A global batch is what one optimizer step sees over all processes, so that the order does not
     depend on how many of them there are.
     """
     random = np.random.default_rng([seed, epoch])
-    shuffled = random.permutation(len(lengths))
-    batches = []
-    for start in range(0, len(shuffled), batch_size * length_window):
-        window = shuffled[start : start + batch_size * length_window]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        batches += [window[i : i + batch_size] for i in range(0, len(window), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    # A child's numbers take none from `random`: a corpus of one group is ordered as if there were no groups.
+    [group_random] = random.spawn(1)
+    unseen = len(split)
+    rows, lengths = np.empty(0, np.int64), np.empty(0, np.int32)
+    for group in _groups(split.chunks, shuffle_window, group_random):
+        shuffled = random.permutation(sum(map(len, group)))
+        unseen -= len(shuffled)
+        rows = np.concatenate([rows, np.concatenate([np.arange(r.start, r.stop) for r in group])[shuffled]])
+        lengths = np.concatenate([lengths, np.concatenate([split.lengths_of(r) for r in group])[shuffled]])
+        # What does not fill a batch goes into the next group.
+        end = len(rows) - len(rows) % batch_size if unseen else len(rows)
+        ordered = rows[_order_by_length(lengths[:end], batch_size * length_window)]
+        for i in random.permutation(math.ceil(end / batch_size)):
+            yield ordered[i * batch_size : (i + 1) * batch_size]
+        rows, lengths = rows[end:], lengths[end:]
+
+
+def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> Iterator[list[range]]:
+    """All rows once, in groups of `size` (the last one: the rest), each with its ranges in ascending order."""
+    parts = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
+    group: list[range] = []
+    room = size
+    for i in random.permutation(len(parts)):
+        part, rest = parts[i][:room], parts[i][room:]
+        group.append(part)
+        room -= len(part)
+        if room == 0:
+            yield sorted(group, key=attrgetter("start"))
+            group, room = [rest] if rest else [], size - len(rest)
+    if group:
+        yield sorted(group, key=attrgetter("start"))
+
+
+def _order_by_length(lengths: np.ndarray, window: int) -> np.ndarray:
+    """The order that sorts each `window` consecutive lengths."""
+    order = np.empty(len(lengths), np.int64)
+    for start in range(0, len(lengths), window):
+        order[start : start + window] = start + np.argsort(lengths[start : start + window], kind="stable")
+    return order
 
 
 def evaluation_order(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ labels; `datasets.Dataset.from_file` opens it too.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,17 @@ from smim.errors import UserError, nearest
 from smim.text.tokenizer import Tokenizer
 
 CARD = "corpus.json"
+HISTOGRAM = "lengths.png"
 FORMAT = 1
 _OWN_COLUMNS = ("text", "ids", "length")
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split, memory-mapped: sentences by row number, from 0 in the order of the source."""
+    """One split, memory-mapped: sentences by row number, from 0 in the order of the source.
+
+    The table's columns are cut into the same chunks, Arrow's record batches, each of them one stretch of a shard.
+    """
 
     name: str
     table: pa.Table
@@ -36,8 +41,18 @@ class Split:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N]."""
+        """Number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N], all of them in memory."""
         return self.table.column("length").to_numpy()
+
+    def lengths_of(self, rows: range) -> np.ndarray:
+        """Number of tokens of consecutive sentences, as `lengths`; reads no others."""
+        return self.table.column("length").slice(rows.start, len(rows)).to_numpy()
+
+    @cached_property
+    def chunks(self) -> list[range]:
+        """The rows of each chunk: what lies together on disk, in the order of the rows."""
+        ends = np.cumsum([len(chunk) for chunk in self.table.column(0).chunks], dtype=np.int64).tolist()
+        return [range(start, end) for start, end in pairwise([0, *ends])]
 
     @property
     def label_columns(self) -> list[str]:
@@ -45,18 +60,29 @@ class Split:
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Token ids of the given rows, one int32 array a sentence."""
-        return [row.values.to_numpy() for row in (self.table.column("ids")[int(i)] for i in rows)]
+        return [value.values.to_numpy() for value in self._values("ids", rows)]
 
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """The given rows' sentences as they were in the source, or all of them."""
-        column = self.table.column("text")
-        return column.to_pylist() if rows is None else [column[int(i)].as_py() for i in rows]
+        if rows is None:
+            return self.table.column("text").to_pylist()
+        return [value.as_py() for value in self._values("text", rows)]
 
     def labels(self, name: str) -> list[Any]:
         """One label column, in order of the rows; raises `UserError` naming those there are."""
         if name not in self.label_columns:
             raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
         return self.table.column(name).to_pylist()
+
+    def _values(self, name: str, rows: Sequence[int] | np.ndarray) -> Iterator[Any]:
+        # Arrow looks for a row's chunk from the first one on, too slow where there are thousands.
+        column, numbers = self.table.column(name), np.asarray(rows, dtype=np.int64)
+        for row, chunk in zip(numbers, np.searchsorted(self._starts, numbers, side="right") - 1, strict=True):
+            yield column.chunk(int(chunk))[int(row - self._starts[chunk])]
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        return np.array([chunk.start for chunk in self.chunks])
 
 
 @dataclass(frozen=True)

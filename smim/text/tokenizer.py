@@ -1,112 +1,108 @@
-"""Word-level tokenizer: text to vocabulary ids and back, saved without pickle."""
+"""What every tokenizer does: text to vocabulary ids and back, saved without pickle.
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cached_property
+`smim.text.words` splits text into words, `smim.text.pieces` into SentencePiece's pieces.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from smim import storage
-from smim.errors import UserError, nearest
+from smim.errors import UserError
 
-PAD, SOS, EOS, UNK = "<pad>", "<sos>", "<eos>", "<unk>"
+PAD, SOS, EOS, UNK = SPECIAL = ("<pad>", "<sos>", "<eos>", "<unk>")
 PAD_ID, SOS_ID, EOS_ID, UNK_ID = range(4)
-_SPECIAL = [PAD, SOS, EOS, UNK]
+
+# Padding and the marks of a sentence's ends are no part of its text.
+NOT_TEXT = (PAD_ID, SOS_ID, EOS_ID)
 
 _FILE = "tokenizer.json"
 
 
-def _tweet_splitter() -> Callable[[str], list[str]]:
-    from nltk.tokenize import TweetTokenizer  # importing NLTK takes a second
+class Tokenizer(ABC):
+    """Maps text to the ids of a vocabulary and back; its first ids are `<pad> <sos> <eos> <unk>`.
 
-    return TweetTokenizer(preserve_case=False).tokenize
-
-
-_SPLITTERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {
-    "whitespace": lambda: str.split,
-    "tweet": _tweet_splitter,
-}
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """Splits text into words and maps each one to its id.
-
-    `splitter` is `whitespace`, or `tweet` for NLTK's `TweetTokenizer(preserve_case=False)`, the
-    thesis's. `words` starts with `<pad> <sos> <eos> <unk>`; a word's id is its place in it.
+    `kind` is `word`, `unigram` or `bpe`. The literal `<unk>` in a text means the unknown token; no other
+    text is ever read as a special token. Texts hold no surrogates (U+D800 to U+DFFF), which UTF-8 has not.
     """
 
-    splitter: str
-    words: tuple[str, ...]
+    kind: str
 
-    def __post_init__(self) -> None:
-        _check_splitter(self.splitter)
-        if list(self.words[:4]) != _SPECIAL or len(set(self.words)) != len(self.words):
-            raise UserError(f"a vocabulary starts with {' '.join(_SPECIAL)} and holds each word once")
+    @staticmethod
+    def load(directory: Path | str) -> "Tokenizer":
+        """Reads a tokenizer directory of any kind.
 
-    @classmethod
-    def train(cls, texts: Iterable[str], *, splitter: str, min_count: int = 1) -> "Tokenizer":
-        """Builds the vocabulary: words seen at least `min_count` times, most frequent first, ties by spelling."""
-        _check_splitter(splitter)
-        split = _SPLITTERS[splitter]()
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(split(text))
-        kept = [word for word, count in counts.items() if count >= min_count and word not in _SPECIAL]
-        kept.sort(key=lambda word: (-counts[word], word))
-        return cls(splitter=splitter, words=(*_SPECIAL, *kept))
-
-    @classmethod
-    def load(cls, directory: Path | str) -> "Tokenizer":
-        """Reads a tokenizer directory; raises `UserError` where it is missing, damaged or of a newer format."""
+        Raises `UserError` where it is missing, damaged, edited, of a kind that this version does not
+        know, or where the library that its kind needs is not installed.
+        """
         path = Path(directory) / _FILE
         state = storage.read_json(path)
         try:
-            if state["kind"] != "word":
-                raise UserError(f"{path} holds a tokenizer of kind {state['kind']!r}; this version reads 'word'")
-            tokenizer = cls(splitter=state["splitter"], words=tuple(state["words"]))
-        except (KeyError, TypeError):
+            tokenizer = _class_of(state["kind"], path)._read(state, path.parent)
+        except (KeyError, TypeError, UnicodeEncodeError):
             raise UserError(f"{path} is not a tokenizer file; it is damaged") from None
         if tokenizer.hash != state.get("hash"):
-            raise UserError(f"{path} does not match its own hash; it was edited or damaged")
+            raise UserError(f"{path} does not match its own hash; the tokenizer was edited or damaged")
         return tokenizer
 
     def save(self, directory: Path | str) -> None:
-        """Writes `tokenizer.json` into `directory`, which is created."""
-        state = {"kind": "word", "splitter": self.splitter, "hash": self.hash, "words": list(self.words)}
-        storage.write_json(Path(directory) / _FILE, state)
-
-    def encode(self, text: str) -> list[int]:
-        """The ids of a sentence's words, without `<sos>` and `<eos>`; a word never seen becomes `<unk>`."""
-        ids = self._ids
-        return [ids.get(word, UNK_ID) for word in self._split(text)]
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The words of `ids` with spaces between; padding, `<sos>` and `<eos>` are left out."""
-        return " ".join(self.words[i] for i in ids if i not in (PAD_ID, SOS_ID, EOS_ID))
+        """Writes the tokenizer as a directory of its own, which takes the place of what stood there."""
+        with storage.new_directory(directory) as partial:
+            state = {"kind": self.kind, "hash": self.hash, **self._write(partial)}
+            storage.write_json(partial / _FILE, state)
 
     @property
+    @abstractmethod
     def vocabulary_size(self) -> int:
-        return len(self.words)
+        """Number of ids, the four special ones included."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def hash(self) -> str:
-        """SHA-256 of everything that decides which ids a text gets."""
-        content = json.dumps(["word", self.splitter, self.words], ensure_ascii=False)
-        return hashlib.sha256(content.encode()).hexdigest()
+        """SHA-256 of everything that decides which ids a text gets, hexadecimal."""
 
-    @cached_property
-    def _ids(self) -> dict[str, int]:
-        # Special symbols other than <unk> are never words of a text: as input they are unknown.
-        return {word: i for i, word in enumerate(self.words) if i >= UNK_ID}
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text's tokens, without `<sos>` and `<eos>`."""
 
-    @cached_property
-    def _split(self) -> Callable[[str], list[str]]:
-        return _SPLITTERS[self.splitter]()
+    @abstractmethod
+    def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
+        """What `encode` gives for each of N texts (none of them null), in one go: N lists of int32."""
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; padding, `<sos>` and `<eos>` are left out. Never fails on ids of the vocabulary."""
+
+    @abstractmethod
+    def token(self, id: int) -> str:
+        """How one token of the vocabulary is shown to people."""
+
+    @abstractmethod
+    def _write(self, directory: Path) -> dict[str, Any]:
+        """Writes what does not fit into JSON, and returns what does."""
+
+    @classmethod
+    @abstractmethod
+    def _read(cls, state: dict[str, Any], directory: Path) -> "Tokenizer":
+        """The tokenizer that `_write` wrote."""
 
 
-def _check_splitter(splitter: str) -> None:
-    if splitter not in _SPLITTERS:
-        raise UserError(f"unknown word splitter {splitter!r}; {nearest(splitter, list(_SPLITTERS))}")
+def string_array(texts: pa.StringArray | Sequence[str]) -> pa.StringArray:
+    """The texts as one Arrow array."""
+    return texts if isinstance(texts, pa.StringArray) else pa.array(texts, pa.string())
+
+
+def _class_of(kind: Any, path: Path) -> type[Tokenizer]:
+    # Imported here because they import this module.
+    from smim.text.pieces import ALGORITHMS, SentencePieceTokenizer
+    from smim.text.words import WordTokenizer
+
+    classes: dict[str, type[Tokenizer]] = {WordTokenizer.kind: WordTokenizer}
+    classes.update(dict.fromkeys(ALGORITHMS, SentencePieceTokenizer))
+    if kind not in classes:
+        known = ", ".join(classes)
+        raise UserError(f"{path} holds a tokenizer of kind {kind!r}; this version reads {known}")
+    return classes[kind]

@@ -15,6 +15,8 @@ class TrainArgs:
 
     `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps.
     `length_window`: sentences are sorted by length within so many batches; 1 mixes lengths in each batch.
+    `shuffle_window`: sentences that are shuffled, and held in memory as row numbers, together; a corpus of
+    more is visited in such groups, random stretches of it in each (about 50 bytes a sentence of the window).
     `max_length`: cut training sentences after so many tokens; null keeps them whole.
     `patience`: validations without improvement that are let pass before the rate is multiplied with
     `learning_rate_decay`; training ends when it falls below `min_learning_rate`.
@@ -27,6 +29,7 @@ class TrainArgs:
     batch_size: int = 20
     accumulation_steps: int = 1
     length_window: int = 100
+    shuffle_window: int = 1_000_000
     max_length: int | None = None
     precision: str = "auto"
     optimizer: str = "adam"
@@ -45,8 +48,8 @@ class TrainArgs:
         problems = [
             f"train.{name} is {getattr(self, name)}, it must be at least 1"
             for name in (
-                *("max_epochs", "batch_size", "accumulation_steps", "length_window", "max_steps", "max_length"),
-                *("log_every", "checkpoint_every", "keep_checkpoints"),
+                *("max_epochs", "batch_size", "accumulation_steps", "length_window", "shuffle_window"),
+                *("max_steps", "max_length", "log_every", "checkpoint_every", "keep_checkpoints"),
             )
             if getattr(self, name) is not None and getattr(self, name) < 1
         ]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from data_prep.writer import write_corpus
 from eval import compare
 from smim.text.corpus import Corpus
-from smim.text.tokenizer import Tokenizer
+from smim.text.words import WordTokenizer
 from tests.training.conftest import BIN, ROOT, environment
 
 LAUNCH_TWO = [
@@ -72,7 +72,7 @@ def test_two_processes_give_the_report_of_one(corpus, long_model, tmp_path):
 
 
 def test_a_corpus_of_another_tokenizer_is_refused(long_model, tmp_path):
-    tokenizer = Tokenizer.train(["some other words"], splitter="whitespace")
+    tokenizer = WordTokenizer.train(["some other words"], splitter="whitespace")
     rows = {"test": [{"text": "some other words"}]}
     write_corpus(tmp_path / "other", rows, tokenizer, name="other", source={}, options={})
     refused = evaluate(long_model, tmp_path / "other", tmp_path / "report")

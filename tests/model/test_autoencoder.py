@@ -6,7 +6,8 @@ from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.model.vocabulary_loss import token_log_prob
 from smim.text.batches import collate
-from smim.text.tokenizer import EOS_ID, SOS_ID, Tokenizer
+from smim.text.tokenizer import EOS_ID, SOS_ID
+from smim.text.words import WordTokenizer
 
 VOCABULARY = 30
 
@@ -21,12 +22,12 @@ def model() -> SentenceAutoencoder:
 @pytest.mark.parametrize(
     ("latent_dim", "hidden_dim", "embedding_dim", "vocabulary", "millions"),
     [
-        (16, 512, 300, 9_877, 10.6),
+        (16, 512, 300, 9_877, 10.6),  # PTB
         (512, 512, 300, 9_877, 12.1),
-        (32, 1024, 512, 19_730, 39.9),
-        (32, 1024, 512, 37_165, 66.7),
-        (1024, 1024, 512, 89_247, 152.9),
-        (1024, 1024, 512, 105_965, 178.6),
+        (32, 1024, 512, 19_730, 39.9),  # Yelp15
+        (32, 1024, 512, 37_165, 66.7),  # Yahoo
+        (1024, 1024, 512, 89_247, 152.9),  # WT103
+        (1024, 1024, 512, 105_965, 178.6),  # all of them
     ],
 )
 def test_parameter_counts_are_the_published_ones(latent_dim, hidden_dim, embedding_dim, vocabulary, millions):
@@ -92,7 +93,7 @@ def test_several_mistakes_are_listed_together():
 
 
 def _saved(model, directory):
-    tokenizer = Tokenizer.train([" ".join(f"w{i}" for i in range(VOCABULARY - 4))], splitter="whitespace")
+    tokenizer = WordTokenizer.train([" ".join(f"w{i}" for i in range(VOCABULARY - 4))], splitter="whitespace")
     save_model(directory, model, tokenizer, training={"objective": "amim"})
 
 

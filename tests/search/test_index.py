@@ -18,7 +18,7 @@ from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index, open_index
 from smim.search import index as index_module
 from smim.text.corpus import Corpus
-from smim.text.tokenizer import Tokenizer
+from smim.text.words import WordTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_moved_model_can_be_given_by_hand(
 
 def test_corpus_of_another_tokenizer_is_refused(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": "other words"}]
-    tokenizer = Tokenizer.train(["other words"], splitter="whitespace")
+    tokenizer = WordTokenizer.train(["other words"], splitter="whitespace")
     write_corpus(tmp_path / "other", {"train": rows}, tokenizer, name="other", source={}, options={})
     with pytest.raises(UserError, match="prepared for another tokenizer"):
         build_index(model, Corpus.open(tmp_path / "other"), tmp_path / "index", model_dir=tiny_model)

@@ -10,13 +10,15 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from smim import storage
+from smim.text.corpus import CARD, Corpus
 from smim.training import checkpoint
 from tests.training.conftest import BIN, ROOT, environment, read_metrics, read_status
 
-KILL_AT = Path(__file__).with_name("kill_at.py")
+KILL_AT = Path(__file__).parents[1] / "kill_at.py"
 STEPS = "train.max_steps=12"
 
 
@@ -40,11 +42,33 @@ def uninterrupted(tiny_corpus, tmp_path_factory):
     return outcome(run_dir)
 
 
-def kill_at_touch(command, run_dir: Path, number: int) -> list[str]:
+def kill_at_touch(command, run_dir: Path, number: int, *overrides: str) -> list[str]:
     """Runs a training that is killed at its `number`-th touch of a file; returns the touches until then."""
     launcher = [sys.executable, str(KILL_AT), str(number), str(run_dir), "smim/train.py"]
-    subprocess.run(command(STEPS, launcher=launcher), cwd=ROOT, env=environment(), capture_output=True, timeout=120)
+    arguments = command(STEPS, *overrides, launcher=launcher)
+    subprocess.run(arguments, cwd=ROOT, env=environment(), capture_output=True, timeout=120)
     return Path(f"{run_dir}.touches").read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def sharded_corpus(tiny_corpus, tmp_path_factory) -> Path:
+    """The tiny corpus with its training sentences in shards of eight."""
+    directory = tmp_path_factory.mktemp("sharded") / "corpus"
+    shutil.copytree(tiny_corpus, directory)
+    table = Corpus.open(tiny_corpus).split("train").table.combine_chunks()
+    shutil.rmtree(directory / "train")
+    shards = []
+    for start in range(0, table.num_rows, 8):
+        path = directory / "train" / f"{len(shards):05d}.arrow"
+        path.parent.mkdir(exist_ok=True)
+        with pa.ipc.new_stream(path, table.schema) as writer:
+            writer.write_table(table.slice(start, 8))
+        size = {"sentences": len(table.slice(start, 8)), "bytes": path.stat().st_size}
+        shards.append({"file": path.name, **size, "sha256": storage.sha256(path)})
+    card = storage.read_json(directory / CARD)
+    card["splits"]["train"]["shards"] = shards
+    storage.write_json(directory / CARD, card)
+    return directory
 
 
 def kill_after(command, run_dir: Path, seconds: float) -> bool:
@@ -88,6 +112,22 @@ def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(command, train, 
     assert read_status(tmp_path / "run")["status"] == "running"
     assert train(STEPS, "train.resume=auto").returncode == 0
     assert outcome(tmp_path / "run") == uninterrupted
+
+
+def test_a_run_killed_in_the_second_group_of_its_corpus_ends_as_one_that_was_not(
+    command, train, tmp_path, sharded_corpus
+):
+    run_dir = tmp_path / "run"
+    # Groups of two shards: in batches of six, step 3 is the first one of the second group.
+    groups = [f"corpus.dir={sharded_corpus}", "train.shuffle_window=16", "train.batch_size=6"]
+    touches = kill_at_touch(command, run_dir, 0, *groups)
+    expected = outcome(run_dir)
+    saved = next(i for i, touch in enumerate(touches) if "step-00000003" in touch and "manifest" in touch)
+    shutil.rmtree(run_dir)
+    kill_at_touch(command, run_dir, saved + 5, *groups)
+    assert [path.name for path in checkpoint.list_checkpoints(run_dir / "checkpoints")] == ["step-00000003"]
+    assert train(STEPS, *groups, "train.resume=auto").returncode == 0
+    assert outcome(run_dir) == expected
 
 
 @pytest.mark.slow

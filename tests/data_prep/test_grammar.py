@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from data_prep import demo
+from data_prep.corpora import grammar as demo
 
 Splits = dict[str, list[demo.Row]]
 

@@ -1,0 +1,38 @@
+"""The demo corpus: sentences of a seeded grammar, with nothing to download."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_prep.corpora import grammar
+from data_prep.corpora.args import CorpusArgs
+from data_prep.readers import Piece, Problems, Reader
+from data_prep.recipe import Input, Recipe
+
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class Generated(Reader):
+    """Rows of the grammar; the name of the "file" is that of the split."""
+
+    seed: int
+    label_columns: tuple[str, ...] = ("topic", "family", "kind")
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        return [Piece(path)]
+
+    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+        yield pa.Table.from_pylist(grammar.generate(seed=self.seed)[piece.path.name])
+
+
+def recipe(args: CorpusArgs) -> Recipe:
+    return Recipe(
+        inputs=tuple(Input(split, Path(split), Generated(args.seed), generated=True) for split in _SPLITS),
+        draws={split: {split: None} for split in _SPLITS},
+        cleaning=dict.fromkeys(_SPLITS, args.cleaning),
+        label_columns=Generated.label_columns,
+        facts={"generator": "data_prep/corpora/grammar.py"},
+    )

@@ -1,0 +1,53 @@
+"""The union of PTB, Yahoo, Yelp15 and WT103 with one vocabulary; a column `source` says where a sentence is from."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data_prep.cleaning import Cleaning
+from data_prep.corpora import ptb, reviews, wt103
+from data_prep.corpora.args import CorpusArgs
+from data_prep.recipe import Amount, Input, Recipe
+
+_RECIPES = {"ptb": ptb.recipe, "yahoo": reviews.recipe, "yelp15": reviews.recipe, "wt103": wt103.recipe}
+
+
+@dataclass
+class EverythingArgs(CorpusArgs):
+    """`parts.NAME` are the settings of each corpus; without a path of its own it is in the folder `path/NAME`."""
+
+    parts: dict[str, CorpusArgs] = field(default_factory=dict)
+
+
+def recipe(args: EverythingArgs) -> Recipe:
+    inputs: list[Input] = []
+    draws: dict[str, dict[str, Amount]] = {}
+    cleaning: dict[str, Cleaning] = {}
+    notes: list[str] = []
+    expected: dict[str, int] = {}
+    for name, make in _RECIPES.items():
+        part = make(_with_path(args, name))
+        for each in part.inputs:
+            inputs.append(replace(each, pool=f"{name}/{each.pool}", labels={"source": name}))
+        draws |= {f"{name}/{pool}": dict(amounts) for pool, amounts in part.draws.items()}
+        cleaning |= {f"{name}/{pool}": each for pool, each in part.cleaning.items()}
+        notes += [f"{name}: {note}" for note in part.notes]
+        for split, size in part.expected.items():
+            expected[split] = expected.get(split, 0) + size
+    return Recipe(
+        inputs=tuple(inputs),
+        draws=draws,
+        cleaning=cleaning,
+        label_columns=("source",),
+        expected=expected,
+        notes=tuple(notes),
+    )
+
+
+def _with_path(args: EverythingArgs, name: str) -> CorpusArgs:
+    part = args.parts[name]
+    if part.path is None:
+        [folder] = args.given_paths("FOLDER with the folders ptb, yahoo, yelp15 and wt103")
+        part = replace(part, path=str(Path(folder) / name))
+    own: dict[str, Any] = {"seed": args.seed}
+    return replace(part, **own)

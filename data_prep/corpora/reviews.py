@@ -1,0 +1,87 @@
+"""Yelp15 and Yahoo Answers (Yang et al. 2017): texts with a label, 100K / 10K / 10K of them (Table 7.1).
+
+Read are label TAB text, JSON lines (`text`, and `label`, `stars` or `topic`), and one text a line; plain or
+compressed. Files with train, valid and test in their names keep their splits; from any others the splits are drawn.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from data_prep.corpora.args import CorpusArgs
+from data_prep.readers import Delimited, JsonLines, Lines, Piece, Problems, Reader, find_files, first_line
+from data_prep.recipe import Amount, Input, Recipe
+from data_prep.sources import by_split
+from smim.errors import UserError
+
+SIZES = {"train": 100_000, "valid": 10_000, "test": 10_000}
+_LABELS = ("label", "stars", "topic")
+
+
+@dataclass(frozen=True)
+class Labelled(Reader):
+    """Another reader's texts, its label under the name `label`, and Yang et al.'s `_UNK` as `<unk>`."""
+
+    reader: Reader
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("label",) if self.reader.label_columns else ()
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        return self.reader.pieces(path, piece_bytes=piece_bytes)
+
+    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
+            texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
+            labels = [block.column(name) for name in self.reader.label_columns]
+            yield pa.table([texts, *labels], names=["text", *self.label_columns])
+
+
+def recipe(args: CorpusArgs) -> Recipe:
+    files = by_split(find_files(args.given_paths("FOLDER or FILE")))
+    inputs = tuple(Input(pool, path, _reader(path)) for pool, paths in files.items() for path in paths)
+    draws, notes = _draws(list(files))
+    return Recipe(
+        inputs=inputs,
+        draws=draws,
+        cleaning=dict.fromkeys(files, args.cleaning),
+        label_columns=("label",) if any(each.reader.label_columns for each in inputs) else (),
+        expected=SIZES,
+        notes=notes,
+    )
+
+
+def _reader(path: Path) -> Reader:
+    """The format shows in the first line."""
+    line = first_line(path)
+    if line.startswith("{"):
+        try:
+            columns = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}, line 1: not a JSON object ({error})") from None
+        label = next((name for name in _LABELS if name in columns), None)
+        return Labelled(JsonLines(text_column="text", label_columns=(label,) if label else ()))
+    if "\t" in line:
+        return Labelled(Delimited(delimiter="\t", text_column="1", label_columns=("0",), header=False))
+    return Labelled(Lines())
+
+
+def _draws(pools: list[str]) -> tuple[dict[str, dict[str, Amount]], tuple[str, ...]]:
+    """What each split gets of which pool, where files of some splits may be missing."""
+    draws: dict[str, dict[str, Amount]] = {pool: {} for pool in pools}
+    if "all" in pools:
+        return {"all": dict(SIZES)}, ()
+    notes = []
+    for split, size in SIZES.items():
+        pool = split if split in pools else next(pool for pool in ("train", "valid", "test") if pool in pools)
+        draws[pool][split] = size
+        if pool != split:
+            notes.append(f"there is no file for {split}: drawn from that for {pool}")
+    if "train" in draws.get("valid", {}):
+        draws["valid"]["train"] = 9 * SIZES["valid"]
+    return draws, tuple(notes)

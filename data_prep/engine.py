@@ -1,0 +1,174 @@
+"""Runs the steps of preparation: in this process, on all cores, or on a Ray cluster.
+
+A step is a function of one picklable task. It writes files that are a function of the task alone and renames them in,
+so that it may be run again, or twice at a time, and the bytes are the same.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from smim.errors import SmimError, UserError, nearest
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_ENGINES = ["local", "ray"]
+_ROOT = Path(__file__).resolve().parents[1]
+# Tasks that wait at each worker: few, since a task may carry a byte for each of its sentences.
+_TASKS_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class PrepArgs:
+    """Where preparation runs: `prep.` on the command line. It decides the speed, never the bytes.
+
+    `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for all cores. `address`: of a running
+    Ray cluster; null starts one on this machine.
+    """
+
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.engine not in _ENGINES:
+            problems.append(f"prep.engine is {self.engine!r}; {nearest(self.engine, _ENGINES)}")
+        if self.workers is not None and self.workers < 1:
+            problems.append(f"prep.workers is {self.workers}, it must be at least 1")
+        if self.address and self.engine != "ray":
+            problems.append("prep.address is for prep.engine=ray")
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+class Engine(Protocol):
+    """Runs a function on each task; results come as they are ready, each with the number of its task."""
+
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]: ...
+
+
+@contextmanager
+def open_engine(args: PrepArgs) -> Iterator[Engine]:
+    """The engine that `args` ask for; no task of it runs any more when the block is left."""
+    engine = _Ray(args) if args.engine == "ray" else _Local(args.workers or len(os.sched_getaffinity(0)))
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+class _Local:
+    """Worker processes, started at the first step of more than one task."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.pool: ProcessPoolExecutor | None = None
+
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        if self.workers == 1 or len(tasks) < 2:
+            for number, task in enumerate(tasks):
+                yield number, function(task)
+            return
+        if self.pool is None:
+            # Forking after Arrow has started threads can hang the child.
+            self.pool = ProcessPoolExecutor(
+                self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+            )
+        pool = self.pool
+        waiting = iter(enumerate(tasks))
+        running: dict[Future[R], int] = {}
+        try:
+            while True:
+                for number, task in islice(waiting, self.workers * _TASKS_AHEAD - len(running)):
+                    running[pool.submit(function, task)] = number
+                if not running:
+                    return
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield running.pop(future), future.result()
+        except BrokenProcessPool:
+            raise SmimError(
+                "a worker process was killed, perhaps for want of memory: fewer prep.workers or a smaller "
+                "corpus.shard_bytes need less. The same command goes on from here"
+            ) from None
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Ray:
+    """Tasks on a Ray cluster whose machines share the file system and have the project at the same place."""
+
+    def __init__(self, args: PrepArgs) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise UserError(
+                "prep.engine=ray needs Ray; install it with `pip install -c constraints.txt -e '.[ray]'`"
+            ) from None
+        self.ray: Any = ray
+        self.started = not ray.is_initialized()
+        if self.started:
+            try:
+                ray.init(
+                    address=args.address or "local",
+                    num_cpus=None if args.address else args.workers,
+                    include_dashboard=None if args.address else False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
+                )
+            except ConnectionError as error:
+                raise UserError(f"no Ray cluster at prep.address={args.address}: {error}") from None
+        self.workers = args.workers or int(ray.cluster_resources().get("CPU", 1))
+
+    def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
+        remote = self.ray.remote(function)
+        waiting = iter(enumerate(tasks))
+        running: dict[Any, int] = {}
+        while True:
+            for number, task in islice(waiting, self.workers * _TASKS_AHEAD - len(running)):
+                running[remote.remote(task)] = number
+            if not running:
+                return
+            done, _ = self.ray.wait(list(running), num_returns=1)
+            for reference in done:
+                try:
+                    yield running.pop(reference), self.ray.get(reference)
+                except self.ray.exceptions.RayTaskError as error:
+                    self._stop(list(running))
+                    raise error.cause from None
+
+    def _stop(self, references: list[Any]) -> None:
+        for reference in references:
+            self.ray.cancel(reference)
+        self.ray.wait(references, num_returns=len(references))
+
+    def close(self) -> None:
+        if self.started:
+            self.ray.shutdown()
+
+
+def _start_worker() -> None:
+    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def leave_with_parent() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()

@@ -1,0 +1,330 @@
+"""Preparation from recipe to corpus: read, select, make the tokenizer, encode, put in place.
+
+    .NAME.work/             beside the output; a build that was killed goes on from it
+        plan.json           what decides the bytes: a build with another plan starts anew
+        checksums/ rows/ words/ encoded/    what each step finished: see reading, splitting and encoding
+        corpus/             the output, which is renamed to its place at the end
+
+Steps run on pieces and parts whose borders are a function of the inputs, not of the number of workers; what they write
+is a function of the plan. Files of finished tasks are not written again.
+"""
+
+import fcntl
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep import selection
+from data_prep.encoding import EncodeTask, Statistics, encode_part, statistics_of
+from data_prep.engine import Engine, PrepArgs, open_engine
+from data_prep.plots import length_histograms
+from data_prep.reading import Part, ReadTask, parts_of, read_piece
+from data_prep.recipe import Recipe
+from data_prep.vocabulary import TokenizerArgs, make_tokenizer
+from smim import storage
+from smim.errors import SmimError, UserError
+from smim.progress import bytes_bar, console
+from smim.text.corpus import CARD, FORMAT, HISTOGRAM
+from smim.text.tokenizer import Tokenizer
+
+# Raise it when a change of the code changes the bytes that come out.
+_VERSION = 1
+
+_PARTS_WANTED = 64
+_LEAST_PART_BYTES, _MOST_PART_BYTES = 4 << 20, 64 << 20
+
+
+@dataclass(frozen=True)
+class BuildArgs:
+    """What all corpora are built with, beside their recipe.
+
+    `part_bytes`: text of a part, and so of a shard; None goes by the size of the input.
+    """
+
+    name: str
+    tokenizer: TokenizerArgs
+    seed: int
+    part_bytes: int | None
+    skip_bad: bool
+    deduplicate: bool
+
+
+def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
+    """Builds a corpus at `output` and returns its card.
+
+    Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it. After a
+    kill or a full disk, the same call goes on from where it stopped.
+    """
+    with _work_directory(output, _plan(recipe, args)) as work, open_engine(prep) as engine:
+        return _Build(recipe, args, work, engine).run(output)
+
+
+class _Build:
+    def __init__(self, recipe: Recipe, args: BuildArgs, work: Path, engine: Engine) -> None:
+        self.recipe, self.args, self.work, self.engine = recipe, args, work, engine
+        self.corpus = work / "corpus"
+        self.left_out: Counter[str] = Counter()
+
+    def run(self, output: Path) -> dict[str, Any]:
+        files = self.describe_files()
+        parts = self.read()
+        splits = self.select(parts)
+        tokenizer, tokenizer_card = self.make_tokenizer(parts, splits)
+        described, statistics = self.encode(parts, splits, tokenizer)
+        card = {
+            "format": FORMAT,
+            "name": self.args.name,
+            "source": {"files": files, "seed": self.args.seed, **self.recipe.facts},
+            "notes": [*self.recipe.notes, *self._fewer_than_expected(described)],
+            "left_out": {name: count for name, count in sorted(self.left_out.items()) if count},
+            "tokenizer": tokenizer_card,
+            "vocabulary_size": tokenizer.vocabulary_size,
+            "tokenizer_hash": tokenizer.hash,
+            "splits": described,
+        }
+        length_histograms(
+            {split: each.lengths for split, each in statistics.items()}, self.corpus / HISTOGRAM, name=self.args.name
+        )
+        storage.write_json(self.corpus / CARD, card)
+        storage.put_in_place(self.corpus, output)
+        return card
+
+    def describe_files(self) -> list[dict[str, Any]]:
+        """Name, size and SHA-256 of the input files."""
+        paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
+        folder = self.work / "checksums"
+        tasks = [_ChecksumTask(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        with bytes_bar("checksums", total=sum(path.stat().st_size for path in paths)) as bar:
+            for number, found in self.engine.map(_checksum, tasks):
+                described[number] = found
+                bar(found["bytes"])
+        return described
+
+    def read(self) -> list[Part]:
+        """All inputs as parts, in the order of the inputs."""
+        recipe, args = self.recipe, self.args
+        folder = self.work / "rows"
+        folder.mkdir(exist_ok=True)
+        part_bytes = args.part_bytes or _part_bytes(recipe)
+        pieces = [
+            (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
+        ]
+        tasks = [
+            ReadTask(
+                number=number,
+                input=each,
+                piece=piece,
+                cleaning=recipe.cleaning[each.pool],
+                label_columns=recipe.label_columns,
+                draw_by=recipe.draw_by,
+                part_bytes=part_bytes,
+                skip_bad=args.skip_bad,
+                folder=folder,
+            )
+            for number, (each, piece) in enumerate(pieces)
+        ]
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        # Pieces of a file are of about the same size; of a compressed one they count as they are on disk.
+        per_file = Counter(task.piece.path for task in tasks)
+        sizes = [0 if t.input.generated else t.piece.path.stat().st_size // per_file[t.piece.path] for t in tasks]
+        with bytes_bar("reading", total=sum(sizes)) as bar:
+            for number, found in self.engine.map(read_piece, tasks):
+                described[number] = found
+                bar(sizes[number])
+        for each in described:
+            self.left_out.update(each["left_out"])
+        return [part for each in described for part in parts_of(each, folder)]
+
+    def select(self, parts: Sequence[Part]) -> list[np.ndarray]:
+        """The number of each sentence's split, uint8 [n] for each part."""
+        numbers = {split: number for number, split in enumerate(self.recipe.splits)}
+        splits: list[np.ndarray] = [np.empty(0, np.uint8)] * len(parts)
+        for pool, draws in self.recipe.draws.items():
+            places = [place for place, part in enumerate(parts) if part.pool == pool]
+            if not places:
+                raise UserError(f"no sentence in {self._files_of(pool)}{self._why_none()}; nothing was written")
+            keys = [parts[place].keys() for place in places]
+            kept = [np.ones(len(part), bool) for part in keys]
+            if self.args.deduplicate:
+                kept = [~again for again in selection.duplicates([parts[place].hashes() for place in places])]
+                self.left_out["duplicate"] += sum(int((~part).sum()) for part in kept)
+            assigned = selection.assign(
+                [part[rows] for part, rows in zip(keys, kept, strict=True)], draws, numbers, seed=self.args.seed
+            )
+            for place, rows, found in zip(places, kept, assigned, strict=True):
+                splits[place] = np.full(len(rows), selection.UNUSED, np.uint8)
+                splits[place][rows] = found
+        for split, number in numbers.items():
+            if not any((part == number).any() for part in splits):
+                raise UserError(
+                    f"split {split!r} of {self.args.name} has no sentences: the input is too short for its share; "
+                    f"nothing was written"
+                )
+        return splits
+
+    def make_tokenizer(self, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> tuple[Tokenizer, dict[str, Any]]:
+        train = self.recipe.splits.index("train")
+        tokenizer, card = make_tokenizer(
+            self.args.tokenizer,
+            parts,
+            splits,
+            train=train,
+            engine=self.engine,
+            folder=self.work / "words",
+        )
+        tokenizer.save(self.corpus / "tokenizer")
+        return tokenizer, card
+
+    def encode(
+        self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
+    ) -> tuple[dict[str, Any], dict[str, Statistics]]:
+        """Writes all shards; returns what the card says of each split, and its statistics."""
+        (self.work / "encoded").mkdir(exist_ok=True)
+        tasks = self._encode_tasks(parts, splits, tokenizer)
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        with bytes_bar("encoding", total=sum(task.part.text_bytes for task in tasks)) as bar:
+            for number, found in self.engine.map(encode_part, tasks):
+                described[number] = found
+                bar(tasks[number].part.text_bytes)
+        card, statistics = {}, {}
+        for number, split in enumerate(self.recipe.splits):
+            entries = [each[str(number)] for each in described if str(number) in each]
+            statistics[split] = sum(map(statistics_of, entries), Statistics())
+            self.left_out["no_tokens"] += statistics[split].no_tokens
+            shards = [{key: entry[key] for key in ("file", "sentences", "bytes", "sha256")} for entry in entries]
+            card[split] = {**statistics[split].describe(), **self._overlap(number, parts, splits), "shards": shards}
+        return card, statistics
+
+    def _encode_tasks(
+        self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
+    ) -> list[EncodeTask]:
+        tasks, num_shards = [], Counter[str]()
+        for part, found in zip(parts, splits, strict=True):
+            shards = {}
+            for number, split in enumerate(self.recipe.splits):
+                if (found == number).any():
+                    (self.corpus / split).mkdir(exist_ok=True)
+                    shards[number] = self.corpus / split / f"{num_shards[split]:05d}.arrow"
+                    num_shards[split] += 1
+            if shards:
+                tasks.append(
+                    EncodeTask(
+                        part=part,
+                        splits=found,
+                        shards=shards,
+                        label_columns=self.recipe.label_columns,
+                        tokenizer=self.corpus / "tokenizer",
+                        tokenizer_hash=tokenizer.hash,
+                        words=self.work / "words",
+                        folder=self.work / "encoded",
+                    )
+                )
+        return tasks
+
+    def _overlap(self, number: int, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> dict[str, int]:
+        """How many sentences of a split are in train too; a draw from one pool puts none there."""
+        train = self.recipe.splits.index("train")
+        if number == train:
+            return {}
+        own = [p.hashes()[s == number, 0] for p, s in zip(parts, splits, strict=True)]
+        training = (p.hashes()[s == train, 0] for p, s in zip(parts, splits, strict=True))
+        return {"also_in_train": selection.count_in(np.concatenate(own), training)}
+
+    def _fewer_than_expected(self, described: dict[str, Any]) -> list[str]:
+        return [
+            f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original {size:,}"
+            for split, size in self.recipe.expected.items()
+            if described[split]["sentences"] < size
+        ]
+
+    def _files_of(self, pool: str) -> str:
+        paths = [str(each.path) for each in self.recipe.inputs if each.pool == pool]
+        return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+    def _why_none(self) -> str:
+        if not self.left_out:
+            return ": the input is empty"
+        return " (left out: " + ", ".join(f"{count} {name}" for name, count in self.left_out.items()) + ")"
+
+
+def _part_bytes(recipe: Recipe) -> int:
+    """So that there is work for many cores, and not too many files."""
+    total = sum(path.stat().st_size for path in {each.path for each in recipe.inputs if not each.generated})
+    return min(max(total // _PARTS_WANTED, _LEAST_PART_BYTES), _MOST_PART_BYTES)
+
+
+@dataclass(frozen=True)
+class _ChecksumTask:
+    path: Path
+    marker: Path
+
+
+def _checksum(task: _ChecksumTask) -> dict[str, Any]:
+    if task.marker.exists():
+        return storage.read_json(task.marker)
+    described = {
+        "file": task.path.name,
+        "bytes": task.path.stat().st_size,
+        "sha256": storage.sha256(task.path),
+    }
+    storage.write_json(task.marker, described)
+    return described
+
+
+def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
+    """All that decides the bytes. A changed file shows in its size or its time."""
+    files = {}
+    for each in recipe.inputs:
+        if not each.generated:
+            state = each.path.stat()
+            files[str(each.path.absolute())] = [state.st_size, state.st_mtime_ns]
+    return {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
+
+
+@contextmanager
+def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
+    """The work directory of `output`: one build at a time, emptied where it is of another plan.
+
+    It is removed at the end and after a mistake of the user's; after any other failure it stays, to go on from.
+    """
+    work = output.parent / f".{output.name}.work"
+    if output.exists() and not (output / CARD).is_file() and any(output.iterdir()):
+        raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
+    work.mkdir(parents=True, exist_ok=True)
+    with open(work.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SmimError(f"another build is writing {output}; wait for it, or give another output=DIR") from None
+        if not _is_of_plan(work, plan):
+            shutil.rmtree(work)
+            work.mkdir()
+            storage.write_json(work / "plan.json", plan)
+        elif any((work / "rows").glob("*.json")):
+            console.print(f"going on with what an earlier build left in {work}")
+        for stale in work.rglob(".*.partial"):  # of a worker that was killed
+            stale.unlink()
+        (work / "corpus").mkdir(exist_ok=True)
+        try:
+            yield work
+        except UserError:
+            shutil.rmtree(work)
+            raise
+        else:
+            shutil.rmtree(work)
+        finally:
+            work.with_suffix(".lock").unlink()
+
+
+def _is_of_plan(work: Path, plan: dict[str, Any]) -> bool:
+    try:
+        return storage.read_json(work / "plan.json") == plan
+    except UserError:
+        return False

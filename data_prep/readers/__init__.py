@@ -1,0 +1,25 @@
+"""Readers of text files: see `base.Reader` for what they share, `files.reader_for` for which one reads what."""
+
+from data_prep.readers.arrow import ArrowStream, Parquet
+from data_prep.readers.base import Piece, Problems, Reader
+from data_prep.readers.chunks import first_line
+from data_prep.readers.delimited import Delimited
+from data_prep.readers.files import find_files, reader_for
+from data_prep.readers.hub import hub_files
+from data_prep.readers.json_lines import JsonLines
+from data_prep.readers.lines import Lines
+
+__all__ = [
+    "ArrowStream",
+    "Delimited",
+    "JsonLines",
+    "Lines",
+    "Parquet",
+    "Piece",
+    "Problems",
+    "Reader",
+    "find_files",
+    "first_line",
+    "hub_files",
+    "reader_for",
+]

@@ -1,0 +1,182 @@
+"""What all readers share: pieces of work, what is left out, and blocks of texts with their labels."""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.errors import SmimError, UserError
+
+# A block holds about this many bytes of text.
+BLOCK_BYTES = 4 << 20
+
+# The longest line or text that is read; what is longer is no text with line ends. Above BLOCK_BYTES.
+MAX_LINE_BYTES = 10_000_000
+
+TEXT = "text"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one worker reads at one time: [start, stop) in bytes, or in row groups of a Parquet file.
+
+    `stop=None` means to the end. A line belongs to the piece in which its first byte lies.
+    """
+
+    path: Path
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass
+class Problems:
+    """How many lines or rows were left out: bad ones by kind, and empty texts, which are nobody's mistake."""
+
+    bad: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+
+    def __add__(self, other: "Problems") -> "Problems":
+        return Problems(self.bad + other.bad, self.empty + other.empty)
+
+    def as_dict(self) -> dict[str, int]:
+        """Counts by kind, for JSON: `{"empty": 2, "invalid UTF-8": 3}`; what did not occur is absent."""
+        return {**({"empty": self.empty} if self.empty else {}), **dict(sorted(self.bad.items()))}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a line or row is bad: the kind under which it is counted, and what the user is told."""
+
+    kind: str
+    message: str
+
+
+NUL = Fault("NUL byte", "a NUL byte; is this a text file?")
+MISSING_TEXT = Fault("missing text", "the text is missing (null)")
+TOO_LONG = Fault("line too long", f"longer than {MAX_LINE_BYTES // 1_000_000} MB; is this text with line ends?")
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What is done with the bad lines or rows of one file: the first one raises, or all are counted."""
+
+    path: Path
+    skip_bad: bool
+    problems: Problems
+
+    def refuse(self, fault: Fault, where: Callable[[], str]) -> None:
+        """Counts a bad line or row, or raises `UserError`; only then `where` is asked, as it may be slow."""
+        if not self.skip_bad:
+            raise UserError(f"{self.path}, {where()}: {fault.message}. corpus.on_error=skip leaves such ones out")
+        self.problems.bad[fault.kind] += 1
+
+
+class Reader(ABC):
+    """Reads files as blocks: tables of `text` and the `label_columns`, all of them strings.
+
+    Readers are frozen dataclasses, so that they can be sent to workers.
+    """
+
+    label_columns: tuple[str, ...]
+
+    @abstractmethod
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """Cuts a file into pieces of about `piece_bytes`; raises `UserError` where it cannot be opened."""
+
+    @abstractmethod
+    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+        """The blocks of one piece, of about `BLOCK_BYTES` of text each.
+
+        A bad line or row raises `UserError` with its place in the file; with `skip_bad` it is left out and
+        counted in `problems`.
+        """
+
+
+class FileReader(Reader):
+    """What the formats share: texts are trimmed, the empty ones left out and counted, errors told to the user."""
+
+    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+        """See `Reader.blocks`. No block is without rows."""
+        with told(piece.path):
+            for block in self.read(piece, Intake(piece.path, skip_bad, problems)):
+                texts = pc.utf8_trim_whitespace(block.column(0))
+                filled = pc.not_equal(pc.binary_length(texts), 0)
+                kept = block.set_column(0, TEXT, texts)
+                if not pc.all(filled).as_py():
+                    kept = kept.filter(filled)
+                problems.empty += len(block) - len(kept)
+                if len(kept):
+                    yield kept
+
+    @abstractmethod
+    def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        """What `blocks` gives, before the texts are trimmed; they are the first column."""
+
+
+def block_of(rows: Sequence[tuple[str, ...]], label_columns: Sequence[str]) -> pa.Table:
+    """Rows of a text and its labels as a block."""
+    names = [TEXT, *label_columns]
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    return pa.table([pa.array(column, pa.string()) for column in columns], names)
+
+
+def check_columns(text_column: str, label_columns: Sequence[str]) -> None:
+    """Raises `UserError` where the columns that are asked for cannot stand side by side in a block."""
+    wrong = [f"{name!r} is given twice" for name, count in Counter(label_columns).items() if count > 1]
+    if text_column in label_columns:
+        wrong.append(f"{text_column!r} is the text, it cannot be a label too")
+    elif TEXT in label_columns:
+        wrong.append(f"no label can be called {TEXT!r}, as the text itself is stored under this name")
+    if wrong:
+        raise UserError(f"corpus.label_columns: {'; '.join(wrong)}")
+
+
+def find_columns(wanted: Sequence[str], present: Sequence[str], path: Path) -> list[int]:
+    """Where the wanted columns are; raises `UserError` listing those there are where one is not, or is twice."""
+    for column in wanted:
+        if present.count(column) != 1:
+            amount = "more than one" if column in present else "no"
+            raise UserError(f"{path} has {amount} column {column!r}; its columns: {listed(present)}")
+    return [present.index(column) for column in wanted]
+
+
+def listed(columns: Sequence[str]) -> str:
+    """The columns of a file, for a message."""
+    return ", ".join(map(repr, columns[:30])) + (", ..." if len(columns) > 30 else "")
+
+
+def text_fault(text: str) -> Fault | None:
+    """Why a string from an escaping format is no text: it has a NUL, or half of a surrogate pair."""
+    if "\0" in text:
+        return NUL
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return Fault("invalid UTF-8", f"half of a surrogate pair at character {error.start + 1} of a value")
+    return None
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turns what opening and reading a file may raise into errors for the user."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder, a file is needed") from None
+    except PermissionError:
+        raise UserError(f"{path} may not be read: permission denied") from None
+    except (OSError, pa.ArrowException) as error:
+        # Arrow reports content that it cannot decode as an OSError without a number.
+        if isinstance(error, OSError) and error.errno:
+            raise SmimError(f"{path} cannot be read: {error}") from None
+        reason = str(error).splitlines()[0].rstrip(". ")
+        raise UserError(
+            f"{path} is damaged, cut short, or no {path.suffix} file ({reason}); fetch or make it anew"
+        ) from None

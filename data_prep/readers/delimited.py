@@ -1,0 +1,150 @@
+"""Tables as text: CSV, with quotes, and TSV, without."""
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from data_prep.readers.base import (
+    BLOCK_BYTES,
+    MAX_LINE_BYTES,
+    Fault,
+    FileReader,
+    Intake,
+    Piece,
+    block_of,
+    check_columns,
+    find_columns,
+)
+from data_prep.readers.chunks import byte_pieces, first_line, line_fault, read_chunks, text_lines
+
+
+@dataclass(frozen=True)
+class Delimited(FileReader):
+    """A row a line. With the delimiter "," values may be quoted, and hold line ends then; such a file is one piece.
+
+    `header`: whether the first row names the columns; without it they are called "0", "1", ...
+    """
+
+    delimiter: str
+    text_column: str
+    label_columns: tuple[str, ...] = ()
+    header: bool = True
+
+    def __post_init__(self) -> None:
+        check_columns(self.text_column, self.label_columns)
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`."""
+        pieces = byte_pieces(path, piece_bytes=piece_bytes)
+        return [Piece(path)] if self._quoted and pieces else pieces
+
+    def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        """See `FileReader.read`. Lines without anything are passed over."""
+        return self._read_quoted(piece, intake) if self._quoted else self._read_plain(piece, intake)
+
+    @property
+    def _quoted(self) -> bool:
+        return self.delimiter == ","
+
+    def _columns(self, first: list[str], path: Path) -> "_Columns":
+        names = [name.strip() for name in first] if self.header else [str(number) for number in range(len(first))]
+        return _Columns(len(names), find_columns([self.text_column, *self.label_columns], names, path))
+
+    def _read_plain(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        columns = None
+        for chunk in read_chunks(piece, intake):
+            columns = columns or self._columns(first_line(piece.path).split(self.delimiter), piece.path)
+            rows = []
+            for number, line in text_lines(chunk, intake):
+                if not line or (self.header and chunk.offset == number == 0):
+                    continue
+                row = columns.of(line.split(self.delimiter))
+                if isinstance(row, Fault):
+                    intake.refuse(row, partial(chunk.where, number))
+                else:
+                    rows.append(row)
+            yield block_of(rows, self.label_columns)
+
+    def _read_quoted(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
+        csv.field_size_limit(MAX_LINE_BYTES)
+        records = _Records(piece, intake, self.delimiter)
+        columns = None
+        rows: list[tuple[str, ...]] = []
+        for fields in records:
+            if columns is None:
+                columns = self._columns(fields, piece.path)
+                if self.header:
+                    continue
+            row = columns.of(fields)
+            if isinstance(row, Fault):
+                records.refuse(row)
+            else:
+                rows.append(row)
+            if records.bytes_read > BLOCK_BYTES:
+                yield block_of(rows, self.label_columns)
+                rows, records.bytes_read = [], 0
+        yield block_of(rows, self.label_columns)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """How many columns a table has, and which ones are wanted."""
+
+    count: int
+    wanted: list[int]
+
+    def of(self, fields: list[str]) -> tuple[str, ...] | Fault:
+        if len(fields) != self.count:
+            return Fault("malformed", f"{len(fields)} fields, where the first row has {self.count}")
+        return tuple([fields[number] for number in self.wanted])
+
+
+class _Records:
+    """The good records of a CSV file, each of one line or more."""
+
+    def __init__(self, piece: Piece, intake: Intake, delimiter: str) -> None:
+        self.bytes_read = 0
+        self._intake = intake
+        self._line_number = 0
+        self._begin()
+        self._parsed = csv.reader(self._lines(piece), delimiter=delimiter, strict=True)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        while True:
+            self._begin()
+            try:
+                fields = next(self._parsed)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                self.refuse(self._fault or Fault("malformed", f"not CSV ({error}); are its quotes in pairs?"))
+                continue
+            if self._fault:
+                self.refuse(self._fault)
+            elif fields:
+                yield fields
+
+    def refuse(self, fault: Fault) -> None:
+        """Refuses the record that was read last."""
+        self._intake.refuse(fault, lambda: f"line {self._first_line}")
+
+    def _begin(self) -> None:
+        self._first_line = self._line_number + 1
+        self._fault: Fault | None = None
+
+    def _lines(self, piece: Piece) -> Iterator[str]:
+        """Lines with their ends. A bad one is given too, as a record may go on after it, and leaves a fault."""
+        for chunk in read_chunks(piece, self._intake):
+            good = line_fault(chunk.data) is None
+            for line in io.BytesIO(chunk.data):
+                self._line_number += 1
+                self.bytes_read += len(line)
+                if not good:
+                    self._fault = self._fault or line_fault(line)
+                yield line.decode(errors="surrogateescape")

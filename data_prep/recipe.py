@@ -1,0 +1,52 @@
+"""What a corpus is made of: its inputs, and how sentences are drawn from them into splits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_prep.cleaning import Cleaning
+from data_prep.readers import Reader
+
+# How much of a pool a split gets: a share (float), a number of sentences (int), or the rest (None).
+Amount = float | int | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, how it is read, and the pool that its sentences go to.
+
+    `labels` are columns with the same value in each of its sentences; `generated` inputs have no file.
+    """
+
+    pool: str
+    path: Path
+    reader: Reader
+    labels: Mapping[str, str] = field(default_factory=dict)
+    generated: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a corpus's sentences.
+
+    `draws[pool][split]`: what each split gets of a pool; draws go by the text, or by the column `draw_by`, so that
+    sentences that are equal in it stay together. `cleaning` may differ by pool. `expected[split]`: how many sentences
+    the original has; where there are fewer, the card says so, after the `notes`.
+    """
+
+    inputs: tuple[Input, ...]
+    draws: Mapping[str, Mapping[str, Amount]]
+    cleaning: Mapping[str, Cleaning]
+    label_columns: tuple[str, ...] = ()
+    draw_by: str = "text"
+    expected: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits in the order of their use: train, valid, test, then others."""
+        known = ["train", "valid", "test"]
+        found = {split for draws in self.draws.values() for split in draws}
+        return [split for split in known if split in found] + sorted(found - set(known))

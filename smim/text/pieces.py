@@ -1,0 +1,200 @@
+"""SentencePiece tokenizers: the vocabulary is learned from text, and any text comes back whole."""
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.errors import UserError, nearest
+from smim.text.tokenizer import (
+    EOS,
+    EOS_ID,
+    NOT_TEXT,
+    PAD,
+    PAD_ID,
+    SOS,
+    SOS_ID,
+    SPECIAL,
+    UNK,
+    UNK_ID,
+    Tokenizer,
+    string_array,
+)
+
+ALGORITHMS = ("unigram", "bpe")
+
+_MODEL_FILE = "sentencepiece.model"
+
+# SentencePiece writes U+2581 for the space, so that a text's own U+2581 has to go in as its bytes.
+_SPACE_MARK = "\u2581"
+# NUL is always the byte piece <0x00>, never a part of another: it stands in for <unk>, which a model cannot be fed.
+_NUL = "\0"
+_APART = re.compile(f"([{_NUL}{_SPACE_MARK}])")
+# SentencePiece drops a training text that holds this character, its own stand-in for rare ones.
+_RARE_MARK = "\u2585"
+
+_OPTIONS: dict[str, Any] = {
+    "pad_id": PAD_ID, "bos_id": SOS_ID, "eos_id": EOS_ID, "unk_id": UNK_ID,
+    "pad_piece": PAD, "bos_piece": SOS, "eos_piece": EOS, "unk_piece": UNK,
+    "unk_surface": UNK,  # how <unk> is decoded
+    # Nothing of a text is changed or lost:
+    "byte_fallback": True,
+    "normalization_rule_name": "identity",
+    "remove_extra_whitespaces": False,
+    "add_dummy_prefix": False,
+    "max_sentence_length": 2**30,  # bytes, the library's largest; longer texts it would skip in silence
+    "num_threads": 1,  # sums depend on the number of threads, and the model holds the number
+    "minloglevel": 2,  # errors alone
+}  # fmt: skip
+
+_TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
+_TOO_SMALL = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
+_NO_TEXT = "!sentences_.empty()"
+
+
+@dataclass(frozen=True)
+class SentencePieceTokenizer(Tokenizer):
+    """Splits text into learned pieces, and into UTF-8 bytes where no piece fits; spaces are part of pieces.
+
+    `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`; `model`
+    is SentencePiece's model file. Runs in the calling thread alone.
+    """
+
+    kind: str
+    model: bytes = field(repr=False)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, algorithm: str, vocabulary_size: int) -> "SentencePieceTokenizer":
+        """Learns a vocabulary of exactly `vocabulary_size` pieces, the 4 special ones and 256 bytes included.
+
+        `algorithm` is `unigram` or `bpe`. All of `texts` is held in memory. The same texts in the same order
+        give the same model.
+
+        Raises `UserError` for texts that are all empty, an unknown algorithm, or a size that the texts do
+        not allow; it names the bound.
+        """
+        if algorithm not in ALGORITHMS:
+            raise UserError(f"unknown algorithm {algorithm!r}; {nearest(algorithm, list(ALGORITHMS))}")
+        # A list, because the library would turn an error in reading the texts into one of its own.
+        trainable = [_trainable(text) for text in texts]
+        model = io.BytesIO()
+        try:
+            _sentencepiece().SentencePieceTrainer.train(
+                sentence_iterator=iter(trainable),
+                model_writer=model,
+                model_type=algorithm,
+                vocab_size=max(vocabulary_size, len(SPECIAL)),  # for fewer the library names no bound
+                **_OPTIONS,
+            )
+        except RuntimeError as error:
+            raise _explained(error, vocabulary_size) from None
+        return cls(kind=algorithm, model=model.getvalue())
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._processor.get_piece_size()
+
+    @cached_property
+    def hash(self) -> str:
+        return hashlib.sha256(self.model).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for part in _APART.split(text):
+            ids += self._apart_ids.get(part) or self._plain_ids(part)
+        return ids
+
+    def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
+        array = string_array(texts)
+        replaced = pc.replace_substring(array, pattern=UNK, replacement=_NUL)
+        ids = self._processor.encode(replaced.to_pylist(), out_type="numpy", num_threads=1)
+        apart = _contains(array, _NUL) | _contains(array, _SPACE_MARK)
+        for row in np.flatnonzero(apart):
+            ids[row] = np.array(self.encode(array[int(row)].as_py()), np.int32)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        values = np.concatenate([np.empty(0, np.int32), *ids])
+        values[(values == self._nul_id) & ~np.repeat(apart, lengths)] = UNK_ID
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of `ids`; a broken sequence of byte pieces becomes U+FFFD."""
+        return self._processor.decode([int(i) for i in ids if i not in NOT_TEXT])
+
+    def token(self, id: int) -> str:
+        """A piece as SentencePiece writes it: U+2581 for a space, `<0xE2>` for a byte."""
+        return self._processor.id_to_piece(int(id))
+
+    def _write(self, directory: Path) -> dict[str, Any]:
+        (directory / _MODEL_FILE).write_bytes(self.model)
+        return {"file": _MODEL_FILE}
+
+    @classmethod
+    def _read(cls, state: dict[str, Any], directory: Path) -> "SentencePieceTokenizer":
+        _sentencepiece()  # a missing library is told when the tokenizer is loaded, not at its first use
+        path = directory / state["file"]
+        try:
+            return cls(kind=state["kind"], model=path.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); the tokenizer is not complete") from None
+
+    def _plain_ids(self, text: str) -> list[int]:
+        ids = self._processor.encode(text.replace(UNK, _NUL))
+        return [UNK_ID if i == self._nul_id else i for i in ids]
+
+    @cached_property
+    def _processor(self) -> Any:
+        return _sentencepiece().SentencePieceProcessor(model_proto=self.model)
+
+    @cached_property
+    def _apart_ids(self) -> dict[str, list[int]]:
+        return {
+            character: [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
+            for character in (_NUL, _SPACE_MARK)
+        }
+
+    @cached_property
+    def _nul_id(self) -> int:
+        return self._apart_ids[_NUL][0]
+
+
+def _sentencepiece() -> ModuleType:
+    try:
+        import sentencepiece  # not among the core dependencies
+    except ImportError:
+        raise UserError("this tokenizer needs sentencepiece; install it with `pip install 'smim[pipeline]'`") from None
+    return sentencepiece
+
+
+def _trainable(text: str) -> str:
+    # The trainer lets no piece reach over the name of a special token. What is never encoded as a
+    # part of a piece must not be learned as one, so it takes the place of such a name.
+    return text.replace(_SPACE_MARK, UNK).replace(_RARE_MARK, UNK).replace(_NUL, UNK)
+
+
+def _contains(texts: pa.StringArray, character: str) -> np.ndarray:
+    return pc.match_substring(texts, pattern=character).to_numpy(zero_copy_only=False)
+
+
+def _explained(error: RuntimeError, vocabulary_size: int) -> Exception:
+    """The trainer's error in words for the user, or itself where it is none of those that a user can cause."""
+    message = str(error)
+    if bound := _TOO_LARGE.search(message):
+        return UserError(f"the texts yield at most {bound[1]} pieces; vocabulary_size is {vocabulary_size}, lower it")
+    if bound := _TOO_SMALL.search(message):
+        return UserError(
+            f"vocabulary_size is {vocabulary_size}; the special tokens, the bytes and the texts' characters "
+            f"alone need {bound[1]}"
+        )
+    if _NO_TEXT in message:
+        return UserError("there is no text to learn pieces from; all of it is empty")
+    return error

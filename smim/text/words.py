@@ -1,0 +1,189 @@
+"""Word-level tokenizer: a text is split into words, and the vocabulary is a list of words."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.errors import UserError, nearest
+from smim.text.tokenizer import NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
+
+# Arrow's lookup hashes the whole vocabulary at each call, which pays from about five times as many words on.
+_LOOKUP_PAYS_FROM = 5
+
+
+def _tweet_splitter() -> Callable[[str], list[str]]:
+    from nltk.tokenize import TweetTokenizer  # importing NLTK takes a second
+
+    split = TweetTokenizer(preserve_case=False).tokenize
+    # NLTK reads HTML entities: `&#55296;` becomes a surrogate, which no file can hold.
+    return lambda text: [word.encode("utf-8", "replace").decode() for word in split(text)]
+
+
+_SPLITTERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {
+    "whitespace": lambda: str.split,
+    "tweet": _tweet_splitter,
+}
+SPLITTERS = tuple(_SPLITTERS)
+
+
+def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
+    """The words of each of N texts: N lists of strings. `whitespace` splits as `str.split` does.
+
+    Raises `UserError` for an unknown splitter.
+    """
+    _check_splitter(splitter)
+    if splitter == "whitespace":
+        # Trimmed first, because Arrow's split reads on behind a text that ends in whitespace: what it then
+        # makes of that whitespace depends on the bytes that happen to follow in memory.
+        return _without_empty(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))
+    split = _SPLITTERS[splitter]()
+    return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
+
+
+def nearest_min_count(words: pa.StringArray, counts: pa.Int64Array, *, near: int, min_count: int = 1) -> int:
+    """The minimum count, from `min_count` up, whose vocabulary has a size (special tokens included) nearest to `near`.
+
+    `words` holds each word once, `counts` how often it was seen. Of two that come as near, the smaller count.
+    """
+    ascending = np.sort(_countable(words, counts, min_count=min_count).column("count").to_numpy())
+    # The size only changes where the minimum passes a count that occurs.
+    candidates = np.concatenate([[min_count], np.unique(ascending) + 1])
+    sizes = len(SPECIAL) + len(ascending) - np.searchsorted(ascending, candidates)
+    return int(candidates[np.argmin(np.abs(sizes - near))])
+
+
+@dataclass(frozen=True)
+class WordTokenizer(Tokenizer):
+    """Splits text into words and maps each one to its id; a word never seen becomes `<unk>`.
+
+    `splitter` is `whitespace`, or `tweet` for NLTK's `TweetTokenizer(preserve_case=False)`, the
+    thesis's. `words` starts with `<pad> <sos> <eos> <unk>`; a word's id is its place in it.
+    """
+
+    kind = "word"
+    splitter: str
+    words: tuple[str, ...] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        _check_splitter(self.splitter)
+        if self.words[: len(SPECIAL)] != SPECIAL or len(set(self.words)) != len(self.words):
+            raise UserError(f"a vocabulary starts with {' '.join(SPECIAL)} and holds each word once")
+
+    @classmethod
+    def from_counts(
+        cls,
+        words: pa.StringArray,
+        counts: pa.Int64Array,
+        *,
+        splitter: str,
+        min_count: int = 1,
+        max_size: int | None = None,
+    ) -> "WordTokenizer":
+        """The vocabulary of words seen at least `min_count` times, most frequent first, ties by code points.
+
+        `words` holds each word once, `counts` how often it was seen. `max_size` bounds the vocabulary's
+        size, the four special tokens included; `UserError` where it leaves no room for a word.
+        """
+        if max_size is not None and max_size <= len(SPECIAL):
+            raise UserError(f"max_size is {max_size}; {len(SPECIAL)} special tokens and one word need more")
+        table = _countable(words, counts, min_count=min_count)
+        table = table.sort_by([("count", "descending"), ("word", "ascending")])  # by UTF-8 bytes, so by code points
+        kept = table.column("word")[: None if max_size is None else max_size - len(SPECIAL)]
+        return cls(splitter=splitter, words=(*SPECIAL, *kept.to_pylist()))
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, splitter: str, min_count: int = 1) -> "WordTokenizer":
+        """`from_counts` of the words of `texts`; raises `UserError` for an unknown splitter."""
+        _check_splitter(splitter)
+        split = _SPLITTERS[splitter]()
+        seen: Counter[str] = Counter()
+        for text in texts:
+            seen.update(split(text))
+        words, counts = pa.array(seen.keys(), pa.string()), pa.array(seen.values(), pa.int64())
+        return cls.from_counts(words, counts, splitter=splitter, min_count=min_count)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.words)
+
+    @cached_property
+    def hash(self) -> str:
+        content = json.dumps(["word", self.splitter, self.words], ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        ids = self._ids
+        return [ids.get(word, UNK_ID) for word in self._split(text)]
+
+    def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
+        split = split_words(string_array(texts), self.splitter)
+        return pa.ListArray.from_arrays(split.offsets, self.lookup(split.values))
+
+    def lookup(self, words: pa.StringArray) -> pa.Int32Array:
+        """The id of each of M words, int32 [M]."""
+        if len(words) > _LOOKUP_PAYS_FROM * self.vocabulary_size:
+            return pc.fill_null(pc.index_in(words, value_set=self._value_set), UNK_ID)
+        distinct = words.dictionary_encode()
+        ids = [self._ids.get(word, UNK_ID) for word in distinct.dictionary.to_pylist()]
+        return pa.array(ids, pa.int32()).take(distinct.indices)
+
+    _lookup = lookup  # the name that data_prep/encoding.py still uses
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words of `ids` with spaces between; padding, `<sos>` and `<eos>` are left out."""
+        return " ".join(self.words[i] for i in ids if i not in NOT_TEXT)
+
+    def token(self, id: int) -> str:
+        return self.words[id]
+
+    def _write(self, directory: Path) -> dict[str, Any]:
+        return {"splitter": self.splitter, "words": list(self.words)}
+
+    @classmethod
+    def _read(cls, state: dict[str, Any], directory: Path) -> "WordTokenizer":
+        return cls(splitter=state["splitter"], words=tuple(state["words"]))
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        # Special symbols other than <unk> are never words of a text: as input they are unknown.
+        return {word: i for i, word in enumerate(self.words) if i not in NOT_TEXT}
+
+    @cached_property
+    def _value_set(self) -> pa.StringArray:
+        # A null equals no word, and keeps each word's place equal to its id.
+        return pa.array([None if i in NOT_TEXT else word for i, word in enumerate(self.words)], pa.string())
+
+    @cached_property
+    def _split(self) -> Callable[[str], list[str]]:
+        return _SPLITTERS[self.splitter]()
+
+
+def _check_splitter(splitter: str) -> None:
+    if splitter not in SPLITTERS:
+        raise UserError(f"unknown word splitter {splitter!r}; {nearest(splitter, list(SPLITTERS))}")
+
+
+def _countable(words: pa.StringArray, counts: pa.Int64Array, *, min_count: int) -> pa.Table:
+    """The rows (word, count) that may enter a vocabulary."""
+    special = pc.is_in(words, value_set=pa.array(SPECIAL))
+    kept = pc.and_(pc.greater_equal(counts, min_count), pc.invert(special))
+    return pa.table({"word": words, "count": counts}).filter(kept)
+
+
+def _without_empty(split: pa.ListArray) -> pa.ListArray:
+    """Drops the empty strings that Arrow, unlike `str.split`, makes of an empty text."""
+    filled = pc.greater(pc.binary_length(split.values), 0)
+    if pc.all(filled).as_py():
+        return split
+    num_filled_before = np.concatenate([[0], np.cumsum(filled.to_numpy(zero_copy_only=False))])
+    offsets = pa.array(num_filled_before[split.offsets.to_numpy()], pa.int32())
+    return pa.ListArray.from_arrays(offsets, split.values.filter(filled))

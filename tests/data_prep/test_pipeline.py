@@ -1,0 +1,220 @@
+"""Preparation in parallel, after kills, and beside another build: always the same bytes."""
+
+import fcntl
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from smim.errors import SmimError, UserError
+from smim.text.corpus import Corpus
+from tests.data_prep.conftest import ROOT, build, command, hashes, run_build
+
+WORDS = [f"w{i}" for i in range(400)]
+# Parts of 4000 bytes: a dozen pieces, so that several workers have something to do.
+SMALL = ["corpus=text", "corpus.shard_bytes=4000", "corpus.label_columns=[topic]", "corpus.deduplicate=true"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of JSON lines, some of them repeated, and a compressed one."""
+    import gzip
+    import json
+
+    draw = random.Random(0)
+    folder = tmp_path_factory.mktemp("source")
+    lines = [
+        json.dumps({"text": " ".join(draw.choices(WORDS, k=draw.randint(1, 20))), "topic": f"t{i % 3}"})
+        for i in range(600)
+    ]
+    lines += lines[:20]
+    (folder / "a.jsonl").write_text("\n".join(lines[:300]))
+    (folder / "b.jsonl").write_text("\n".join(lines[300:500]) + "\n")
+    (folder / "c.jsonl.gz").write_bytes(gzip.compress("\n".join(lines[500:]).encode(), mtime=0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The bytes that one worker makes of it."""
+    output = tmp_path_factory.mktemp("expected") / "out"
+    build(output, *SMALL, f"corpus.path={source}", "prep.workers=1")
+    assert len(list((output / "train").iterdir())) > 5
+    return hashes(output)
+
+
+@pytest.mark.parametrize("workers", [2, 5])
+def test_any_number_of_workers_gives_the_same_bytes(source, expected, tmp_path, workers):
+    build(tmp_path / "out", *SMALL, f"corpus.path={source}", f"prep.workers={workers}")
+    assert hashes(tmp_path / "out") == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ray_gives_the_same_bytes(source, expected, tmp_path, workers):
+    pytest.importorskip("ray")
+    build(tmp_path / "out", *SMALL, f"corpus.path={source}", "prep.engine=ray", f"prep.workers={workers}")
+    assert hashes(tmp_path / "out") == expected
+
+
+def kill_at(touch: int, output: Path, source: Path) -> subprocess.CompletedProcess[str]:
+    """Builds with one worker, killed right before its N-th touch of a file below the output's folder."""
+    arguments = [f"output={output}", *SMALL, f"corpus.path={source}", "prep.workers=1"]
+    script = [sys.executable, "tests/kill_at.py", str(touch), str(output.parent), "data_prep/build.py", *arguments]
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def touches(output: Path) -> int:
+    return len(Path(f"{output.parent}.touches").read_text().splitlines())
+
+
+def check_going_on(output: Path, source: Path, expected: dict[str, str]) -> None:
+    work = output.parent / ".out.work"
+    finished = {path: path.stat().st_mtime_ns for path in work.rglob("*.arrow")}
+    build(output, *SMALL, f"corpus.path={source}", "prep.workers=2")
+    assert hashes(output) == expected
+    assert [path.name for path in output.parent.iterdir()] == ["out"]
+    del finished
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.97])
+def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(source, expected, tmp_path, share):
+    output = tmp_path / "folder" / "out"
+    killed = kill_at(round(share * _NUM_TOUCHES), output, source)
+    assert killed.returncode == -signal.SIGKILL
+    assert not output.exists()
+    check_going_on(output, source, expected)
+
+
+_NUM_TOUCHES = 200
+
+
+def test_finished_shards_are_not_written_again(source, expected, tmp_path):
+    output = tmp_path / "folder" / "out"
+    kill_at(_NUM_TOUCHES // 2, output, source)
+    rows = sorted((tmp_path / "folder" / ".out.work" / "rows").glob("*.json"))
+    before = {path: path.stat().st_mtime_ns for path in rows}
+    assert len(before) > 5
+    again = kill_at(0, output, source)  # to its end
+    assert again.returncode == 0 and "going on" in again.stderr
+    written = Path(f"{output.parent}.touches").read_text()
+    assert not any(f"{path.stem}.json" in written and f"/rows/.{path.name}" in written for path in before)
+    assert hashes(output) == expected
+
+
+@pytest.mark.slow
+def test_kills_at_every_touch(source, expected, tmp_path):
+    output = tmp_path / "folder" / "out"
+    assert kill_at(0, output, source).returncode == 0
+    total = touches(output)
+    for touch in range(1, total + 1):
+        shutil.rmtree(output.parent)
+        killed = kill_at(touch, output, source)
+        assert killed.returncode == -signal.SIGKILL, touch
+        if output.exists():
+            assert hashes(output) == expected, touch
+        check_going_on(output, source, expected)
+    print(f"killed at each of {total} touches: {total} builds went on to the same bytes")
+
+
+@pytest.mark.slow
+def test_kills_of_workers_and_parent_at_random_times(source, expected, tmp_path):
+    output = tmp_path / "folder" / "out"
+    draw = random.Random(0)
+    overrides = [*SMALL, f"corpus.path={source}", "prep.workers=3"]
+    kills = 0
+    for _ in range(40):
+        shutil.rmtree(output.parent, ignore_errors=True)
+        while True:
+            process = subprocess.Popen(command(output, *overrides), cwd=ROOT, stderr=subprocess.DEVNULL)
+            try:
+                process.wait(timeout=draw.uniform(1.0, 4.0))
+                break
+            except subprocess.TimeoutExpired:
+                victims = [process.pid, *_children(process.pid)]
+                os.kill(draw.choice(victims), signal.SIGKILL)
+                kills += 1
+                process.wait(timeout=60)
+        if process.returncode != 0:
+            build(output, *overrides)
+        assert hashes(output) == expected
+    print(f"{kills} kills of parent or worker at random times: always the same bytes")
+    assert kills > 20
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def test_workers_do_not_outlive_their_parent(tmp_path):
+    (tmp_path / "big.txt").write_text("some words of a line\n" * 200_000)
+    overrides = ["corpus=text", "corpus.shard_bytes=10000", f"corpus.path={tmp_path / 'big.txt'}", "prep.workers=2"]
+    process = subprocess.Popen(command(tmp_path / "out", *overrides), cwd=ROOT, stderr=subprocess.DEVNULL)
+    children: list[int] = []
+    deadline = time.monotonic() + 60
+    while len(children) < 3 and time.monotonic() < deadline:  # the workers and multiprocessing's tracker
+        time.sleep(0.1)
+        children = _children(process.pid)
+    process.kill()
+    process.wait()
+    while any(_is_running(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(children) == 3 and not any(_is_running(child) for child in children)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_changed_options_or_input_start_anew(source, tmp_path):
+    output = tmp_path / "folder" / "out"
+    kill_at(_NUM_TOUCHES // 2, output, source)
+    corpus = build(output, *SMALL, f"corpus.path={source}", "corpus.lowercase=true", "corpus.tokenizer.min_count=1")
+    assert len(corpus.tokenizer.words) == 4 + len(WORDS)
+
+
+def test_a_second_build_of_the_same_output_is_refused(source, tmp_path):
+    (tmp_path / ".out.work").mkdir()
+    with open(tmp_path / ".out.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SmimError, match="another build is writing"):
+            build(tmp_path / "out", *SMALL, f"corpus.path={source}")
+
+
+def test_a_folder_of_something_else_is_not_replaced(source, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not a prepared corpus"):
+        build(tmp_path / "precious", *SMALL, f"corpus.path={source}")
+    assert (tmp_path / "precious" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_full_disk_leaves_the_old_corpus_and_the_build_goes_on_later(tmp_path):
+    import resource
+
+    lines = tmp_path / "lines.txt"
+    lines.write_text("a line of some words\n" * 30_000)
+    small = ["corpus=text", f"corpus.path={lines}", "corpus.valid=0.3", "corpus.test=0.3"]
+    lines.write_text("\n".join(f"line {i} of some words" for i in range(3000)))
+    build(tmp_path / "out", *small)
+    before = hashes(tmp_path / "out")
+    lines.write_text("\n".join(f"line {i} of other words" for i in range(3000)))
+    full = run_build(
+        tmp_path / "out", *small, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
+    )
+    assert full.returncode == 1 and "exceed the size that is allowed" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert hashes(tmp_path / "out") == before
+    build(tmp_path / "out", *small)
+    assert "other" in Corpus.open(tmp_path / "out").tokenizer.words
