@@ -145,7 +145,7 @@ def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.Lis
     """The drawn sentences of each batch of the part, from the words that `splitting` left."""
     path = words_path(task.part, task.words)
     [vocabulary] = read_batches(path.with_suffix(".counts"))
-    by_number = tokenizer._lookup(vocabulary.column("word")).to_numpy()
+    by_number = tokenizer.lookup(vocabulary.column("word")).to_numpy()
     for batch in read_batches(path):
         words = batch.column("words")
         yield list_array(pc.list_value_length(words).to_numpy(), by_number[words.flatten().to_numpy()])

@@ -4,6 +4,7 @@ A step is a function of one picklable task. It writes files that are a function 
 so that it may be run again, or twice at a time, and the bytes are the same.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -127,7 +128,7 @@ class _Ray:
                     num_cpus=None if args.address else args.workers,
                     include_dashboard=None if args.address else False,
                     log_to_driver=False,
-                    logging_level="ERROR",
+                    logging_level=logging.ERROR,
                     runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
                 )
             except ConnectionError as error:

@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class _Build:
         card = {
             "format": FORMAT,
             "name": self.args.name,
-            "source": {"files": files, "seed": self.args.seed, **self.recipe.facts},
+            "source": {"files": files, **self._options(), **self.recipe.facts},
             "notes": [*self.recipe.notes, *self._fewer_than_expected(described)],
             "left_out": {name: count for name, count in sorted(self.left_out.items()) if count},
             "tokenizer": tokenizer_card,
@@ -105,7 +105,20 @@ class _Build:
             for number, found in self.engine.map(_checksum, tasks):
                 described[number] = found
                 bar(found["bytes"])
+        self._check_apart(paths, described)
         return described
+
+    def _check_apart(self, paths: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
+        """Refuses copies of one file under several names in several pools."""
+        pools = {each.path: each.pool for each in self.recipe.inputs}
+        seen: dict[str, Path] = {}
+        for path, found in zip(paths, described, strict=True):
+            other = seen.setdefault(found["sha256"], path)
+            if found["bytes"] and pools[other] != pools[path]:
+                raise UserError(
+                    f"{other} and {path} have the same content and are given for {pools[other]} and {pools[path]}; "
+                    f"splits must not overlap"
+                )
 
     def read(self) -> list[Part]:
         """All inputs as parts, in the order of the inputs."""
@@ -236,6 +249,16 @@ class _Build:
         own = [p.hashes()[s == number, 0] for p, s in zip(parts, splits, strict=True)]
         training = (p.hashes()[s == train, 0] for p, s in zip(parts, splits, strict=True))
         return {"also_in_train": selection.count_in(np.concatenate(own), training)}
+
+    def _options(self) -> dict[str, Any]:
+        """What was done to the sentences; cleaning by pool where pools differ in it."""
+        cleaning = {pool: asdict(each) for pool, each in self.recipe.cleaning.items()}
+        same = all(each == next(iter(cleaning.values())) for each in cleaning.values())
+        return {
+            "seed": self.args.seed,
+            "deduplicate": self.args.deduplicate,
+            "cleaning": next(iter(cleaning.values())) if same else cleaning,
+        }
 
     def _fewer_than_expected(self, described: dict[str, Any]) -> list[str]:
         return [

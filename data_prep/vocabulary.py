@@ -17,8 +17,7 @@ from smim.errors import UserError, nearest
 from smim.progress import bytes_bar
 from smim.text.pieces import SentencePieceTokenizer
 from smim.text.tokenizer import Tokenizer
-from smim.text.words import _SPLITTERS as SPLITTERS
-from smim.text.words import WordTokenizer, nearest_min_count
+from smim.text.words import SPLITTERS, WordTokenizer, nearest_min_count
 
 _KINDS = ["word", "unigram", "bpe"]
 # Counts of so many parts are held before they are merged.

@@ -40,11 +40,10 @@ def new_directory(path: Path | str) -> Iterator[Path]:
 
 
 def put_in_place(source: Path, path: Path) -> None:
-    """Moves a finished directory to `path`, on the same file system; what was there before is removed."""
+    """Moves a finished directory to `path`, beside it or near; what was there before is removed."""
     for file in source.rglob("*"):
         _sync(file)
     _sync(source)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _rename_in(source, path)
     # After an exchange this is the old directory.
     shutil.rmtree(source, ignore_errors=True)

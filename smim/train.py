@@ -99,7 +99,7 @@ class Trainer:
             "model": asdict(model_args),
             "objective": asdict(self.objective),
             "tokenizer": self.corpus.tokenizer.hash,
-            "sentences": len(self.train_split),
+            "train": corpus.hash_of("train"),
             **{f"train.{name}": getattr(args, name) for name in _DECIDES_LOSSES},
         }
 

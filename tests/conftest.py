@@ -1,5 +1,6 @@
 """A small prepared corpus and a small model with random weights, made once for all tests."""
 
+import json
 from itertools import product
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from data_prep.writer import write_corpus
+from data_prep import build
+from smim import config
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.text.tokenizer import Tokenizer
-from smim.text.words import WordTokenizer
 
 # A busy machine may be slow, which is no failure.
 settings.register_profile("smim", deadline=None)
@@ -30,16 +31,16 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for actor, act, (thing, topic) in product(_ACTORS, _ACTS, _TOPICS.items())
     ]
     rows = [rows[i * 7 % 60] for i in range(60)]
-    tokenizer = WordTokenizer.train((row["text"] for row in rows), splitter="whitespace")
+    source = tmp_path_factory.mktemp("source")
+    for split, part in (("train", rows[:40]), ("valid", rows[40:50]), ("test", rows[50:])):
+        (source / f"{split}.jsonl").write_text("\n".join(map(json.dumps, part)))
     directory = tmp_path_factory.mktemp("data") / "tiny"
-    write_corpus(
-        directory,
-        {"train": rows[:40], "valid": rows[40:50], "test": rows[50:]},
-        tokenizer,
-        name="tiny",
-        source={"generator": "tests/conftest.py"},
-        options={"splitter": "whitespace"},
-    )
+    overrides = [
+        *("corpus=text", "corpus.name=tiny", "corpus.label_columns=[topic]", f"output={directory}"),
+        *(f"corpus.splits.{split}={source / split}.jsonl" for split in ("train", "valid", "test")),
+        *("corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_count=1", "prep.workers=1"),
+    ]
+    build.main(config.compose("build", overrides))
     return directory
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import smim
-from data_prep.writer import write_corpus
 from smim import cli
 from smim.text.tokenizer import Tokenizer
+from tests.corpora import write_corpus
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def test_sentences_are_shown_as_they_are(
     text, label = "a bank [bold]sold[/bold] :smile: [/] shares", "[red]x[/red]"
     tokenizer = Tokenizer.load(tiny_model / "tokenizer")
     rows = [{"text": text, "[b]kind[/b]": label}]
-    write_corpus(tmp_path / "marked", {"train": rows}, tokenizer, name="marked", source={"[i]": "[/i]"}, options={})
+    write_corpus(tmp_path / "marked", {"train": rows}, tokenizer, name="marked", source={"[i]": "[/i]"})
     assert command("index", "build", tiny_model, tmp_path / "marked", "-o", tmp_path / "index").status == 0
     if terminal:
         monkeypatch.setenv("TTY_COMPATIBLE", "1")
@@ -183,7 +183,7 @@ def test_sentences_are_shown_as_they_are(
 def test_line_breaks_in_a_sentence_do_not_break_the_lines(command: Command, tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(tiny_model / "tokenizer")
     rows = [{"text": "a bank\tsold\nshares"}]
-    write_corpus(tmp_path / "broken", {"train": rows}, tokenizer, name="broken", source={}, options={})
+    write_corpus(tmp_path / "broken", {"train": rows}, tokenizer, name="broken")
     command("index", "build", tiny_model, tmp_path / "broken", "-o", tmp_path / "index")
     assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][2:] == ["a bank sold shares"]
 
@@ -214,7 +214,7 @@ def test_number_of_an_answers_words_reaches_the_model(command: Command, tiny_mod
 def test_corpus_show_names_the_source_files_in_one_line(command: Command, tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(tiny_model / "tokenizer")
     source = {"files": [{"file": "a.txt", "sha256": "00"}, {"file": "b.txt", "sha256": "01"}]}
-    write_corpus(tmp_path, {"train": [{"text": "a bank"}]}, tokenizer, name="files", source=source, options={})
+    write_corpus(tmp_path, {"train": [{"text": "a bank"}]}, tokenizer, name="files", source=source)
     assert ["files", "a.txt, b.txt"] in command("corpus", "show", tmp_path).cells
 
 

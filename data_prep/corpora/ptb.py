@@ -29,6 +29,9 @@ FILES = {
 }
 
 
+SIZES = {"train": 42_068, "valid": 3370, "test": 3761}
+
+
 def recipe(args: CorpusArgs) -> Recipe:
     """The three files in the folder `corpus.path`, or downloaded once into `data/downloads/ptb`."""
     folder = Path(args.path or "data/downloads/ptb").expanduser()
@@ -39,4 +42,5 @@ def recipe(args: CorpusArgs) -> Recipe:
         inputs=tuple(Input(split, path, Lines()) for split, path in files.items()),
         draws={split: {split: None} for split in files},
         cleaning=dict.fromkeys(files, args.cleaning),
+        expected=SIZES,
     )

@@ -25,7 +25,9 @@ class Paragraphs(Lines):
 
     def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
         for block in super().blocks(piece, skip_bad=skip_bad, problems=problems):
-            yield block.filter(pc.invert(pc.match_substring_regex(block.column("text"), r"^=.*=$")))
+            heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
+            problems.bad["heading"] += pc.sum(heading).as_py() or 0
+            yield block.filter(pc.invert(heading))
 
 
 def recipe(args: CorpusArgs) -> Recipe:

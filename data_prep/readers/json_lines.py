@@ -64,15 +64,17 @@ class JsonLines(FileReader):
         for column in (self.text_column, *self.label_columns):
             if column not in found:
                 return Fault("missing column", f"no column {column!r}; its columns: {listed(list(found))}")
-            value = self._value(column, found[column])
-            if isinstance(value, Fault):
-                return value
+            value = found[column]
+            if not isinstance(value, str):
+                value = self._as_string(column, value)
+                if isinstance(value, Fault):
+                    return value
             row.append(value)
-        return tuple(row)
+        # Only an escape can make a NUL or half of a surrogate pair of good bytes.
+        fault = next(filter(None, map(text_fault, row)), None) if "\\u" in line else None
+        return fault or tuple(row)
 
-    def _value(self, column: str, value: Any) -> str | Fault:
-        if isinstance(value, str):
-            return text_fault(value) or value
+    def _as_string(self, column: str, value: Any) -> str | Fault:
         if column == self.text_column:
             wrong = Fault("malformed", f"column {column!r} is a {_kind(value)}, the text is to be a string")
             return MISSING_TEXT if value is None else wrong

@@ -6,6 +6,7 @@ A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `
 labels; `datasets.Dataset.from_file` opens it too.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,6 +128,11 @@ class Corpus:
                 f"{described['sentences']}; prepare the corpus again"
             )
         return Split(name=name, table=table)
+
+    def hash_of(self, split: str) -> str:
+        """SHA-256 of all that a split holds, in its order, by what the card says of the shards."""
+        shards = [shard["sha256"] for shard in self.card["splits"][split]["shards"]]
+        return hashlib.sha256("".join(shards).encode()).hexdigest()
 
     def _shards(self, split: str, shards: list[dict[str, Any]]) -> Iterator[pa.Table]:
         for shard in shards:

@@ -136,8 +136,6 @@ class WordTokenizer(Tokenizer):
         ids = [self._ids.get(word, UNK_ID) for word in distinct.dictionary.to_pylist()]
         return pa.array(ids, pa.int32()).take(distinct.indices)
 
-    _lookup = lookup  # the name that data_prep/encoding.py still uses
-
     def decode(self, ids: Iterable[int]) -> str:
         """The words of `ids` with spaces between; padding, `<sos>` and `<eos>` are left out."""
         return " ".join(self.words[i] for i in ids if i not in NOT_TEXT)

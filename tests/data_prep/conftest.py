@@ -28,9 +28,7 @@ def command(output: Path, *overrides: str) -> list[str]:
 
 def run_build(output: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
     """Builds a corpus in a process of its own."""
-    return subprocess.run(
-        command(output, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=120, **options
-    )
+    return subprocess.run(command(output, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
 
 
 def hashes(directory: Path) -> dict[str, str]:

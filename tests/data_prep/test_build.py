@@ -1,22 +1,23 @@
-"""Preparing corpora from a user's files, right and wrong ones."""
+"""Building corpora from a user's files, right and wrong ones."""
 
 import gzip
-import os
-import resource
+import json
 import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from smim import storage
 from smim.errors import UserError
 from smim.text.corpus import Corpus
+from tests.data_prep.conftest import build, hashes, run_build
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("SMIM_DATA", ROOT.parent / "shared" / "data"))
-LINES = {
+SPLITS = ("train", "valid", "test")
+BIN = Path(sys.executable).parent
+PTB = {
     "train": "the cat sat on the mat\nthe cat sat on the log\n",
     "valid": "the dog sat\n",
     "test": "a cat ran\n",
@@ -24,138 +25,257 @@ LINES = {
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
+def ptb(tmp_path: Path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()
-    for split, text in LINES.items():
+    for split, text in PTB.items():
         (folder / f"ptb.{split}.txt").write_text(text)
     return folder
 
 
-def build(source: Path, output: Path, **options) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "data_prep/build.py", "corpus=ptb", f"corpus.path={source}", f"output={output}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
+def texts(corpus: Corpus) -> list[str]:
+    return list(chain.from_iterable(corpus.split(split).texts() for split in SPLITS))
 
 
-def test_a_prepared_corpus_opens_with_its_counts_and_text(source, tmp_path):
-    assert build(source, tmp_path / "out").returncode == 0
-    corpus = Corpus.open(tmp_path / "out")
+def test_a_prepared_corpus_opens_with_its_counts_and_text(ptb, tmp_path):
+    corpus = build(tmp_path / "out", "corpus=ptb", f"corpus.path={ptb}")
     train = corpus.split("train")
-    assert train.texts() == LINES["train"].splitlines()
+    assert train.texts() == PTB["train"].splitlines()
     assert corpus.tokenizer.words[4:] == ("the", "cat", "on", "sat")  # seen twice
     assert corpus.card["splits"]["train"]["tokens"] == 12 and corpus.card["splits"]["train"]["length_mean"] == 6
     assert corpus.card["splits"]["train"]["unknown_tokens"] == 2  # mat, log
     assert [len(ids) for ids in train.ids([0, 1])] == train.lengths.tolist() == [6, 6]
+    assert (tmp_path / "out" / "lengths.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_same_input_gives_the_same_bytes_plain_or_gzipped(source, tmp_path):
-    assert build(source, tmp_path / "plain").returncode == 0
-    for path in list(source.iterdir()):
-        (source / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+def test_the_same_input_gives_the_same_shards_plain_or_gzipped(ptb, tmp_path):
+    build(tmp_path / "plain", "corpus=ptb", f"corpus.path={ptb}")
+    for path in list(ptb.iterdir()):
+        (ptb / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()
-    assert build(source, tmp_path / "gzipped").returncode == 0
-    for file in ("train/00000.arrow", "tokenizer/tokenizer.json"):
-        assert storage.sha256(tmp_path / "plain" / file) == storage.sha256(tmp_path / "gzipped" / file)
+    build(tmp_path / "gzipped", "corpus=ptb", f"corpus.path={ptb}")
+    plain, gzipped = hashes(tmp_path / "plain"), hashes(tmp_path / "gzipped")
+    del plain["corpus.json"], gzipped["corpus.json"]  # it names the files
+    assert plain == gzipped
 
 
-def test_datasets_opens_a_shard(source, tmp_path):
+def test_datasets_opens_a_shard(ptb, tmp_path):
     from datasets import Dataset
 
-    assert build(source, tmp_path / "out").returncode == 0
+    build(tmp_path / "out", "corpus=ptb", f"corpus.path={ptb}")
     shard = Dataset.from_file(str(tmp_path / "out" / "train" / "00000.arrow"))
     assert shard["text"][0] == "the cat sat on the mat" and shard["length"][0] == 6
 
 
+ROWS = [{"body": f"This is text {i}, of mine", "kind": f"k{i % 3}", "other": "x"} for i in range(40)]
+
+
+def write_rows(path: Path) -> None:
+    lines = {
+        ".jsonl": [json.dumps(row) for row in ROWS],
+        ".csv": ["body,kind,other", *[f'"{row["body"]}",{row["kind"]},x' for row in ROWS]],
+        ".tsv": ["body\tkind\tother", *["\t".join(row.values()) for row in ROWS]],
+    }
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=7)
+    elif path.suffix == ".zst":
+        with pa.CompressedOutputStream(str(path), "zstd") as file:
+            file.write("\n".join(lines[Path(path.stem).suffix]).encode())
+    else:
+        path.write_text("\n".join(lines[path.suffix]))
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.tsv", "rows.parquet", "rows.jsonl.zst"])
+def test_each_format_gives_texts_and_labels(tmp_path, name):
+    write_rows(tmp_path / name)
+    columns = ["corpus.text_column=body", "corpus.label_columns=[kind]"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / name}", *columns)
+    assert sorted(texts(corpus)) == sorted(row["body"] for row in ROWS)
+    labels = {row["body"]: row["kind"] for row in ROWS}
+    train = corpus.split("train")
+    assert train.labels("kind") == [labels[text] for text in train.texts()]
+
+
+def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
+    """A local folder stands for the hub: the library loads both in the same way."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for split, rows in (("train", ROWS[:30]), ("test", ROWS[30:])):
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    corpus = build(
+        tmp_path / "out", "corpus=text", f"corpus.hub={folder}", "corpus.text_column=body", "corpus.valid=0.3"
+    )
+    assert sorted(corpus.split("test").texts()) == sorted(row["body"] for row in ROWS[30:])
+    assert len(corpus.split("train")) + len(corpus.split("valid")) == 30
+
+
+def test_given_splits_stay_and_missing_ones_are_drawn_from_train(tmp_path):
+    (tmp_path / "a.txt").write_text("\n".join(f"line {i}" for i in range(300)))
+    (tmp_path / "b.txt").write_text("held out 1\nheld out 2\nline 7")
+    paths = [f"corpus.splits.train={tmp_path / 'a.txt'}", f"corpus.splits.test={tmp_path / 'b.txt'}"]
+    corpus = build(tmp_path / "out", "corpus=text", *paths)
+    assert corpus.split("test").texts() == ["held out 1", "held out 2", "line 7"]
+    assert 3 < len(corpus.split("valid")) < 40 and len(corpus.split("train")) + len(corpus.split("valid")) == 300
+    assert corpus.card["splits"]["test"]["also_in_train"] == 1
+
+
+def test_a_users_own_lines_are_split_by_a_seeded_draw(tmp_path):
+    lines = [f"sentence number {i} of mine" for i in range(500)]
+    (tmp_path / "mine.txt").write_text("\n\n".join(lines))
+    found = {}
+    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
+        corpus = build(tmp_path / name, "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", f"corpus.seed={seed}")
+        found[name] = {split: corpus.split(split).texts() for split in SPLITS}
+    assert found["first"] == found["again"] != found["other"]
+    assert sorted(chain.from_iterable(found["first"].values())) == sorted(lines)
+    assert all(10 < len(found["first"][split]) < 45 for split in ("valid", "test"))
+
+
+def test_more_lines_leave_the_split_of_the_others_as_it_was(tmp_path):
+    splits = []
+    for count in (300, 600):
+        (tmp_path / "mine.txt").write_text("\n".join(f"line {i}" for i in range(count)))
+        corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}")
+        splits.append({text: split for split in SPLITS for text in corpus.split(split).texts()})
+    assert len(splits[1]) == 600 and splits[0].items() <= splits[1].items()
+
+
+def test_duplicates_go_when_asked_and_are_counted(tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(f"line {i % 100}" for i in range(250)))
+    path = f"corpus.path={tmp_path / 'mine.txt'}"
+    assert len(texts(build(tmp_path / "all", "corpus=text", path))) == 250
+    corpus = build(tmp_path / "once", "corpus=text", path, "corpus.deduplicate=true")
+    assert sorted(texts(corpus)) == sorted(f"line {i}" for i in range(100))
+    assert corpus.card["left_out"] == {"duplicate": 150}
+
+
+def test_cleaning_is_told_in_the_card(tmp_path):
+    (tmp_path / "mine.txt").write_text("One. Two three! Four\n" * 3 + "\n".join(f"A Line {i}" for i in range(200)))
+    options = ["corpus.split_sentences=true", "corpus.lowercase=true", "corpus.min_words=2", "corpus.seed=1"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
+    assert texts(corpus).count("two three!") == 3 and "a line 7" in texts(corpus)
+    assert corpus.card["left_out"] == {"too_short": 6}
+    assert corpus.card["source"]["cleaning"]["split_sentences"] is True
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_sentencepiece_corpora_decode_to_their_texts(tmp_path, kind):
+    lines = [f"Zeile {i}: " + "über große Wörter, «naïve» 日本 " * (i % 3) for i in range(200)]
+    (tmp_path / "mine.txt").write_text("\n".join(lines))
+    options = [f"corpus.tokenizer.kind={kind}", "corpus.tokenizer.size=330"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
+    assert corpus.card["vocabulary_size"] == 330 and corpus.card["tokenizer"]["kind"] == kind
+    for split in map(corpus.split, SPLITS):
+        assert [corpus.tokenizer.decode(ids) for ids in split.ids(range(len(split)))] == split.texts()
+        assert set(split.texts()) <= {line.strip() for line in lines}
+
+
+def test_a_vocabulary_has_the_size_that_was_asked_for_at_most(tmp_path):
+    (tmp_path / "mine.txt").write_text("\n".join(f"word{i} and" for i in range(300)))
+    options = ["corpus.tokenizer.min_count=1", "corpus.tokenizer.max_size=50"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
+    assert corpus.card["vocabulary_size"] == 50 and corpus.tokenizer.words[4] == "and"
+
+
+FEW = "\n".join(f"line {i}" for i in range(200)).encode()
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "options", "message"),
     [
-        (b"fine\n\xff\xfe broken\n", "line 2: not UTF-8"),
-        (b"fine\nnul \0 byte\n", "line 2: a NUL byte"),
-        (b"", "is empty"),
-        (None, "has no ptb.train.txt"),
+        ("mine.txt", b"", [], "mine.txt: the input is empty"),
+        ("mine.txt", b"\n \n", [], "left out: 2 empty"),
+        ("mine.txt", None, [], "no text file at"),
+        ("mine.txt", FEW + b"\n\xff\xfe broken\n", [], "line 201: not UTF-8"),
+        ("mine.txt", FEW + b"\nnul \0 byte\n", [], "line 201: a NUL byte"),
+        ("mine.txt", b"\x7fELF\x02\x01\x01\0\0\0", [], "a NUL byte; is this a text file?"),
+        ("mine.txt", b"only one line", [], "has no sentences"),
+        ("mine.txt", FEW, ["corpus.valid=0.9", "corpus.test=0.2"], "leave a share for train"),
+        ("mine.txt", FEW, ["corpus.valid=0"], "must be above 0"),
+        ("mine.txt", FEW, ["corpus.min_words=5"], "left out: 200 too_short"),
+        ("mine.txt", FEW, ["corpus.on_error=ignore"], "corpus.on_error is 'ignore'"),
+        ("mine.txt", FEW, ["corpus.tokenizer.kind=bpe", "corpus.tokenizer.size=9000"], "lower it"),
+        ("mine.txt", FEW, ["corpus.tokenizer.kind=bpe", "corpus.tokenizer.size=100"], "alone need"),
+        ("mine.txt", FEW, ["corpus.tokenizer.kind=words"], "corpus.tokenizer.kind is 'words'; did you mean 'word'"),
+        ("mine.docx", FEW, [], "no reader for files of this name"),
+        ("mine.jsonl", b'{"text": "fine"}\n{"text": broken}\n', [], "line 2: not a JSON object"),
+        ("mine.jsonl", b'{"body": "fine"}\n', [], "no column 'text'; its columns: 'body'"),
+        ("mine.csv", b"text,label\na,b\na,b,c\n", [], "line 3: 3 fields"),
+        ("mine.csv", b"text,label\na,b\n", ["corpus.text_column=txt"], "no column 'txt'; its columns: 'text', 'label'"),
+        ("mine.parquet", b"not parquet", [], "Parquet"),
+        ("mine.txt.gz", gzip.compress(FEW)[:-20], [], "cut short"),
     ],
 )
-def test_a_bad_file_is_named_and_the_corpus_that_was_there_stays(source, tmp_path, content, message):
-    assert build(source, tmp_path / "out").returncode == 0
-    before = storage.sha256(tmp_path / "out" / "corpus.json")
-    if content is None:
-        (source / "ptb.train.txt").unlink()
-    else:
-        (source / "ptb.train.txt").write_bytes(content)
-    failed = build(source, tmp_path / "out")
-    assert failed.returncode == 2 and message in failed.stderr and "Traceback" not in failed.stderr
-    assert storage.sha256(tmp_path / "out" / "corpus.json") == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+def test_bad_input_is_named_and_the_corpus_that_was_there_stays(tmp_path, name, content, options, message):
+    (tmp_path / "good.txt").write_bytes(FEW)
+    build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'good.txt'}")
+    before = hashes(tmp_path / "out")
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as raised:
+        build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / name}", *options)
+    assert message in str(raised.value)
+    assert hashes(tmp_path / "out") == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"good.txt", "out", name}
 
 
-def test_a_full_disk_leaves_the_corpus_that_was_there(source, tmp_path):
-    assert build(source, tmp_path / "out").returncode == 0
-    before = storage.sha256(tmp_path / "out" / "corpus.json")
-    (source / "ptb.train.txt").write_text("a longer sentence than before\n" * 2000)
-    full = build(source, tmp_path / "out", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)))
-    assert full.returncode == 1 and "exceed the size that is allowed" in full.stderr
-    assert "Traceback" not in full.stderr
-    assert storage.sha256(tmp_path / "out" / "corpus.json") == before
+def test_a_mistake_in_a_worker_ends_with_one_line_and_status_2(tmp_path):
+    (tmp_path / "mine.txt").write_bytes(FEW * 30 + b"\n\xff\n" + FEW)
+    options = ["corpus.shard_bytes=2000", "prep.workers=2"]
+    refused = run_build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "line 5972: not UTF-8" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-def test_a_truncated_shard_is_refused(source, tmp_path):
-    assert build(source, tmp_path / "out").returncode == 0
+def test_bad_lines_are_skipped_and_counted_when_asked(tmp_path):
+    (tmp_path / "mine.txt").write_bytes(FEW + b"\n\xff\n\0\nlast")
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", "corpus.on_error=skip")
+    assert corpus.card["left_out"] == {"NUL byte": 1, "invalid UTF-8": 1}
+    assert len(texts(corpus)) == 201
+
+
+def test_the_same_file_for_two_splits_is_refused(tmp_path):
+    for name in ("a.txt", "copy.txt"):
+        (tmp_path / name).write_bytes(FEW)
+    for other, message in (("a.txt", "for train and for test"), ("copy.txt", "the same content")):
+        paths = [f"corpus.splits.train={tmp_path / 'a.txt'}", f"corpus.splits.test={tmp_path / other}"]
+        with pytest.raises(UserError, match=message):
+            build(tmp_path / "out", "corpus=text", *paths)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], r"which text\?"),
+        (["corpus.path=a.txt", "corpus.hub=b"], r"which text\? give one of"),
+        (["corpus.path=a.txt", "prep.engine=slurm"], "prep.engine is 'slurm'"),
+        (["corpus.path=a.txt", "prep.workers=0"], "prep.workers is 0"),
+        (["corpus.path=a.txt", "prep.address=localhost:1"], "prep.address is for prep.engine=ray"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        build(tmp_path / "out", "corpus=text", *options)
+
+
+def test_a_truncated_shard_is_refused(ptb, tmp_path):
+    build(tmp_path / "out", "corpus=ptb", f"corpus.path={ptb}")
     shard = tmp_path / "out" / "train" / "00000.arrow"
     shard.write_bytes(shard.read_bytes()[:-8])
     with pytest.raises(UserError, match=r"00000\.arrow is truncated"):
         Corpus.open(tmp_path / "out").split("train")
 
 
-def test_an_unknown_split_names_the_nearest(source, tmp_path):
-    assert build(source, tmp_path / "out").returncode == 0
+def test_an_unknown_split_names_the_nearest(ptb, tmp_path):
+    corpus = build(tmp_path / "out", "corpus=ptb", f"corpus.path={ptb}")
     with pytest.raises(UserError, match="'valid'"):
-        Corpus.open(tmp_path / "out").split("validation")
+        corpus.split("validation")
 
 
-@pytest.mark.skipif(not (DATA / "ptb").is_dir(), reason=f"no Penn Treebank in {DATA} (set SMIM_DATA)")
-def test_penn_treebank_has_the_counts_of_the_thesis(tmp_path):
-    """Table 7.1: 42068 / 3370 / 3761 sentences, a vocabulary of 9877, 21 ± 10 words."""
-    assert build(DATA / "ptb", tmp_path / "ptb").returncode == 0
-    corpus = Corpus.open(tmp_path / "ptb")
-    splits = corpus.card["splits"]
-    assert [splits[name]["sentences"] for name in ("train", "valid", "test")] == [42068, 3370, 3761]
-    assert corpus.card["vocabulary_size"] == 9877
-    assert [round(splits["train"][name], 1) for name in ("length_mean", "length_std")] == [21.9, 10.6]
-    assert [round(splits["test"][name], 1) for name in ("length_mean", "length_std")] == [21.7, 10.7]
-    assert len(corpus.split("test")) == 3761
-
-
-def build_text(path: Path, output: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "data_prep/build.py", "corpus=text", f"corpus.path={path}", f"output={output}", *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-
-
-def test_a_users_own_lines_are_split_by_a_seeded_draw(tmp_path):
-    lines = [f"sentence number {i} of mine" for i in range(500)]
-    (tmp_path / "mine.txt").write_text("\n\n".join(lines))
-    for name, seed in (("first", 0), ("again", 0), ("other", 1)):
-        assert build_text(tmp_path / "mine.txt", tmp_path / name, f"corpus.seed={seed}").returncode == 0
-    splits = {
-        name: {split: Corpus.open(tmp_path / name).split(split).texts() for split in ("train", "valid", "test")}
-        for name in ("first", "again", "other")
-    }
-    assert splits["first"] == splits["again"] != splits["other"]
-    assert sorted(chain.from_iterable(splits["first"].values())) == sorted(lines)
-    assert all(10 < len(splits["first"][split]) < 45 for split in ("valid", "test"))
-
-
-@pytest.mark.parametrize(
-    ("lines", "options", "message"),
-    [
-        ("", [], "gives no sentence for 'train'"),
-        ("only one line", [], "gives no sentence for"),
-        (None, [], "is not there"),
-        ("a\nb\n", ["corpus.valid=0.9", "corpus.test=0.2"], "leave a share for train"),
-    ],
-)
-def test_text_that_cannot_be_split_is_refused(tmp_path, lines, options, message):
-    if lines is not None:
-        (tmp_path / "mine.txt").write_text(lines)
-    refused = build_text(tmp_path / "mine.txt", tmp_path / "out", *options)
-    assert refused.returncode == 2 and message in refused.stderr and "Traceback" not in refused.stderr
-    assert not (tmp_path / "out").exists()
+def test_the_table_puts_the_thesis_beside_ours(ptb, tmp_path):
+    build(tmp_path / "out", "corpus=ptb", f"corpus.path={ptb}")
+    shown = subprocess.run([BIN / "smim", "corpus", "table", str(tmp_path / "out")], capture_output=True, text=True)
+    cells = ["ptb", "2 | 42068", "1 | 3370", "1 | 3761", "8 | 9877", "6.0 ± 0.0 | 21 ± 10"]
+    assert shown.stdout.rstrip("\n").split("\t") == cells

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from data_prep.writer import write_corpus
 from eval import compare
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
+from tests.corpora import write_corpus
 from tests.training.conftest import BIN, ROOT, environment
 
 LAUNCH_TWO = [
@@ -29,7 +29,7 @@ def corpus(tiny_corpus, tmp_path_factory) -> Path:
     long = [f"{texts[i % 40]} {texts[i * 7 % 40]} {texts[i * 11 % 40]} {texts[i * 3 % 40]}" for i in range(407)]
     directory = tmp_path_factory.mktemp("data") / "odd"
     rows = {"test": [{"text": text} for text in long]}
-    write_corpus(directory, rows, opened.tokenizer, name="odd", source={}, options={})
+    write_corpus(directory, rows, opened.tokenizer, name="odd")
     return directory
 
 
@@ -74,7 +74,7 @@ def test_two_processes_give_the_report_of_one(corpus, long_model, tmp_path):
 def test_a_corpus_of_another_tokenizer_is_refused(long_model, tmp_path):
     tokenizer = WordTokenizer.train(["some other words"], splitter="whitespace")
     rows = {"test": [{"text": "some other words"}]}
-    write_corpus(tmp_path / "other", rows, tokenizer, name="other", source={}, options={})
+    write_corpus(tmp_path / "other", rows, tokenizer, name="other")
     refused = evaluate(long_model, tmp_path / "other", tmp_path / "report")
     assert refused.returncode == 2 and "prepared for another tokenizer" in refused.stderr
     assert not (tmp_path / "report").exists()

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import smim
-from data_prep.writer import write_corpus
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
@@ -19,6 +18,7 @@ from smim.search import Index, build_index, open_index
 from smim.search import index as index_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
+from tests.corpora import write_corpus
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_distance_does_not_depend_on_how_many_queries_come_with_it(corpus: Corpu
 
 def test_ties_come_in_order_of_their_ids(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": text} for text in ["a bank sold shares", "her brother lost shares"] * 20]
-    write_corpus(tmp_path / "twice", {"train": rows}, model.tokenizer, name="twice", source={}, options={})
+    write_corpus(tmp_path / "twice", {"train": rows}, model.tokenizer, name="twice")
     index = build_index(model, Corpus.open(tmp_path / "twice"), tmp_path / "index", model_dir=tiny_model)
     for hits in index.search(["a bank sold shares"] * 30, k=25):
         assert [hit.id for hit in hits] == [*range(0, 40, 2), 1, 3, 5, 7, 9]
@@ -223,7 +223,7 @@ def test_moved_model_can_be_given_by_hand(
 def test_corpus_of_another_tokenizer_is_refused(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": "other words"}]
     tokenizer = WordTokenizer.train(["other words"], splitter="whitespace")
-    write_corpus(tmp_path / "other", {"train": rows}, tokenizer, name="other", source={}, options={})
+    write_corpus(tmp_path / "other", {"train": rows}, tokenizer, name="other")
     with pytest.raises(UserError, match="prepared for another tokenizer"):
         build_index(model, Corpus.open(tmp_path / "other"), tmp_path / "index", model_dir=tiny_model)
     assert not (tmp_path / "index").exists()
@@ -231,7 +231,7 @@ def test_corpus_of_another_tokenizer_is_refused(model: SentenceModel, tiny_model
 
 def test_corpus_with_a_label_called_id_is_refused(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
     rows = [{"text": "a bank sold shares", "id": "q1"}]
-    write_corpus(tmp_path / "ids", {"train": rows}, model.tokenizer, name="ids", source={}, options={})
+    write_corpus(tmp_path / "ids", {"train": rows}, model.tokenizer, name="ids")
     with pytest.raises(UserError, match="label column 'id'"):
         build_index(model, Corpus.open(tmp_path / "ids"), tmp_path / "index", model_dir=tiny_model)
 
