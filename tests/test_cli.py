@@ -221,7 +221,7 @@ def test_corpus_show_names_the_source_files_in_one_line(command: Command, tiny_m
 def test_corpus_show_tells_source_splits_vocabulary_and_sentences(command: Command, tiny_corpus: Path) -> None:
     card = json.loads((tiny_corpus / "corpus.json").read_text())
     cells = command("corpus", "show", tiny_corpus).cells
-    assert ["generator", "tests/conftest.py"] in cells
+    assert ["files", "train.jsonl, valid.jsonl, test.jsonl"] in cells
     assert ["vocabulary", str(card["vocabulary_size"])] in cells
     assert ["train", "40", str(card["splits"]["train"]["tokens"])] in [row[:3] for row in cells]
     assert all([split, text] in cells for split in ("train", "valid") for _, text, _ in _rows(tiny_corpus, split)[:3])

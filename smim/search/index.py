@@ -35,6 +35,7 @@ _METRICS = {
     "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
 }
 _ROWS_PER_CHUNK = 2048
+_SPARE_CANDIDATES = 64
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
@@ -95,8 +96,11 @@ class Index:
         if k > len(self):
             raise UserError(f"k is {k}, but {self.directory} holds only {len(self):,} sentences")
         codes = self._codes(queries)
-        scores, positions = self.vectors.search(codes, k)
-        return [self._hits(*query) for query in zip(codes, scores, positions, strict=True)]
+        # For many queries at once FAISS expands |q - v|^2, whose rounding hides which of close codes is the nearest: more
+        # are taken, and put in order by distances that are computed anew.
+        wanted = min(4 * k + _SPARE_CANDIDATES, len(self)) if self._is_exact_l2 else k
+        scores, positions = self.vectors.search(codes, wanted)
+        return [self._hits(*query)[:k] for query in zip(codes, scores, positions, strict=True)]
 
     def _codes(self, queries: Sequence[str] | np.ndarray) -> np.ndarray:
         if not isinstance(queries, np.ndarray):
@@ -118,13 +122,16 @@ class Index:
         order = np.lexsort((positions, distances))
         return [self._hit(int(positions[i]), float(distances[i])) for i in order]
 
+    @property
+    def _is_exact_l2(self) -> bool:
+        return self.manifest.metric == "l2" and isinstance(self.vectors, faiss.IndexFlat)
+
     def _distances(self, code: np.ndarray, scores: np.ndarray, positions: np.ndarray) -> np.ndarray:
         if self.manifest.metric == "inner_product":
             return -scores
         if self.manifest.metric == "cosine":
             return np.maximum(1 - scores, 0)
-        if isinstance(self.vectors, faiss.IndexFlat):
-            # For hundreds of queries at once FAISS expands |q - v|^2, and a small distance is lost in rounding.
+        if self._is_exact_l2:
             return np.linalg.norm(self.vectors.reconstruct_batch(positions) - code, axis=1)
         return np.sqrt(np.maximum(scores, 0))
 

@@ -122,8 +122,10 @@ def test_search_leaves_the_query_codes_as_they_were(
     assert (codes == 3).all()
 
 
-def test_distance_does_not_depend_on_how_many_queries_come_with_it(corpus: Corpus, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_distance_does_not_depend_on_how_many_queries_come_with_it(corpus: Corpus, tmp_path: Path, seed: int) -> None:
     args = ModelArgs(latent_dim=512, hidden_dim=16, embedding_dim=12)
+    torch.manual_seed(seed)
     autoencoder = SentenceAutoencoder(args, vocabulary_size=corpus.tokenizer.vocabulary_size)
     torch.nn.init.constant_(autoencoder.to_mean.bias, 10)  # far from the origin, |q - v|^2 cancels worst
     save_model(tmp_path / "model", autoencoder, corpus.tokenizer, training={"objective": "amim"})
