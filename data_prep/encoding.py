@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +58,9 @@ class Statistics:
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.unknown + other.unknown, self.no_tokens + other.no_tokens, self.lengths + other.lengths)
 
+    def state(self) -> dict[str, Any]:
+        return {"unknown": self.unknown, "no_tokens": self.no_tokens, "lengths": self.lengths}
+
     @property
     def sentences(self) -> int:
         return sum(self.lengths.values())
@@ -81,20 +85,17 @@ def encode_part(task: EncodeTask) -> dict[str, Any]:
     marker = task.folder / f"{task.part.path.stem}.json"
     if marker.exists():
         return storage.read_json(marker)
-    described = {}
-    for number, path in task.shards.items():
-        statistics = _write_shard(path, number, task)
-        described[str(number)] = {
+    statistics = _write_shards(task)
+    described = {
+        str(number): {
             "file": path.name,
-            "sentences": statistics.sentences,
+            "sentences": statistics[number].sentences,
             "bytes": path.stat().st_size,
             "sha256": storage.sha256(path),
-            "statistics": {
-                "unknown": statistics.unknown,
-                "no_tokens": statistics.no_tokens,
-                "lengths": statistics.lengths,
-            },
+            "statistics": statistics[number].state(),
         }
+        for number, path in task.shards.items()
+    }
     storage.write_json(marker, described)
     return described
 
@@ -106,39 +107,41 @@ def statistics_of(described: dict[str, Any]) -> Statistics:
     return Statistics(state["unknown"], state["no_tokens"], lengths)
 
 
-def _write_shard(path: Path, number: int, task: EncodeTask) -> Statistics:
+def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
     schema = pa.schema(
         [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32())]
         + [(label, pa.string()) for label in task.label_columns]
     )
-    statistics = Statistics()
-    with new_stream(path, schema) as writer:
-        for rows, ids in _encoded(number, task):
-            some = pc.greater(pc.list_value_length(ids), 0)
-            statistics.no_tokens += pc.sum(pc.invert(some)).as_py() or 0
-            rows, ids = rows.filter(some), ids.filter(some)
-            statistics.add(ids)
-            columns = [rows.column("text"), ids, pc.list_value_length(ids)]
-            columns += [rows.column(label) for label in task.label_columns]
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
+    statistics = {number: Statistics() for number in task.shards}
+    with ExitStack() as stack:
+        writers = {number: stack.enter_context(new_stream(path, schema)) for number, path in task.shards.items()}
+        for rows, ids, splits in _encoded(task):
+            lengths = pc.list_value_length(ids)
+            for number, writer in writers.items():
+                own = splits == number
+                some = pa.array(own & (lengths.to_numpy() > 0))
+                statistics[number].no_tokens += int(own.sum()) - pc.sum(some).as_py()
+                columns = [rows.column("text"), ids, lengths, *(rows.column(label) for label in task.label_columns)]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema).filter(some)
+                if len(batch):
+                    statistics[number].add(batch.column("ids"))
+                    writer.write_batch(batch)
     return statistics
 
 
-def _encoded(number: int, task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray]]:
-    """The sentences of a split with their ids, batch by batch."""
+def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, np.ndarray]]:
+    """The drawn sentences batch by batch, with their ids and splits."""
     tokenizer = _load_tokenizer(task.tokenizer, task.tokenizer_hash)
-    start = 0
     ids_of_words = _ids_of_words(tokenizer, task) if isinstance(tokenizer, WordTokenizer) else None
+    start = 0
     for batch in task.part.batches():
         splits = task.splits[start : start + len(batch)]
         start += len(batch)
-        rows = batch.filter(pa.array(splits == number))
-        if ids_of_words is None:
-            ids = tokenizer.encode_batch(rows.column("text"))
-        else:
-            ids = next(ids_of_words).filter(pa.array(splits[splits != UNUSED] == number))
+        drawn = splits != UNUSED
+        rows = batch.filter(pa.array(drawn))
+        ids = tokenizer.encode_batch(rows.column("text")) if ids_of_words is None else next(ids_of_words)
         if len(rows):
-            yield rows, ids
+            yield rows, ids, splits[drawn]
 
 
 def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.ListArray]:

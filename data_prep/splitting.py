@@ -36,22 +36,23 @@ def split_part(task: SplitTask) -> Path:
     counts_path = path.with_suffix(".counts")
     if counts_path.exists():
         return path
-    numbers: dict[str, int] = {}
-    counts = np.zeros(0, np.int64)
-    start = 0
+    split, in_train, start = [], [], 0
+    for batch in task.part.batches():
+        splits = task.splits[start : start + len(batch)]
+        start += len(batch)
+        drawn = splits != UNUSED
+        split.append(split_words(batch.column("text").filter(pa.array(drawn)), task.splitter))
+        in_train.append(pa.array(splits[drawn] == task.train))
+    words, numbers = _number_words([each.flatten() for each in split])
+    counts = np.zeros(len(words), np.int64)
     with new_stream(path, _WORDS) as writer:
-        for batch in task.part.batches():
-            splits = task.splits[start : start + len(batch)]
-            start += len(batch)
-            drawn = splits != UNUSED
-            words = _number_words(split_words(batch.column("text").filter(pa.array(drawn)), task.splitter), numbers)
-            writer.write_batch(pa.RecordBatch.from_arrays([words], schema=_WORDS))
-            in_train = words.filter(pa.array(splits[drawn] == task.train)).flatten().to_numpy()
-            counts = np.bincount(in_train, minlength=len(numbers)) + np.pad(counts, (0, len(numbers) - len(counts)))
+        for each, own, trained in zip(split, numbers, in_train, strict=True):
+            lists = list_array(pc.list_value_length(each).to_numpy(), own)
+            writer.write_batch(pa.RecordBatch.from_arrays([lists], schema=_WORDS))
+            counts += np.bincount(lists.filter(trained).flatten().to_numpy(), minlength=len(words))
     # Written last: it says that the part is finished.
     with new_stream(counts_path, _COUNTS) as writer:
-        columns = [pa.array(list(numbers), pa.string()), pa.array(counts, pa.int64())]
-        writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_COUNTS))
+        writer.write_batch(pa.RecordBatch.from_arrays([words, pa.array(counts)], schema=_COUNTS))
     return path
 
 
@@ -60,11 +61,13 @@ def words_path(part: Part, folder: Path) -> Path:
     return folder / part.path.name
 
 
-def _number_words(split: pa.ListArray, numbers: dict[str, int]) -> pa.ListArray:
-    """Words as numbers in the order of their first occurrence in the part."""
-    encoded = pc.dictionary_encode(split.flatten())
-    own = np.array([numbers.setdefault(word, len(numbers)) for word in encoded.dictionary.to_pylist()], np.int32)
-    return list_array(pc.list_value_length(split).to_numpy(), own[encoded.indices.to_numpy()])
+def _number_words(batches: list[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:
+    """The distinct words in the order of their first occurrence, and each batch's words as numbers of them."""
+    # First within each batch, whose few distinct words stay in the processor's cache.
+    encoded = [batch.dictionary_encode() for batch in batches]
+    again = pa.concat_arrays([batch.dictionary for batch in encoded]).dictionary_encode()
+    numbers = np.split(again.indices.to_numpy(), np.cumsum([len(batch.dictionary) for batch in encoded])[:-1])
+    return again.dictionary, [own[batch.indices.to_numpy()] for own, batch in zip(numbers, encoded, strict=True)]
 
 
 def list_array(lengths: np.ndarray, values: np.ndarray) -> pa.ListArray:

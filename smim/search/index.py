@@ -96,8 +96,8 @@ class Index:
         if k > len(self):
             raise UserError(f"k is {k}, but {self.directory} holds only {len(self):,} sentences")
         codes = self._codes(queries)
-        # For many queries at once FAISS expands |q - v|^2, whose rounding hides which of close codes is the nearest: more
-        # are taken, and put in order by distances that are computed anew.
+        # For many queries at once FAISS expands |q - v|^2, whose rounding hides which of close codes is the
+        # nearest: more are taken, and put in order by distances that are computed anew.
         wanted = min(4 * k + _SPARE_CANDIDATES, len(self)) if self._is_exact_l2 else k
         scores, positions = self.vectors.search(codes, wanted)
         return [self._hits(*query)[:k] for query in zip(codes, scores, positions, strict=True)]

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from smim.errors import UserError, nearest
 from smim.text.tokenizer import NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
 
-# Arrow's lookup hashes the whole vocabulary at each call, which pays from about five times as many words on.
-_LOOKUP_PAYS_FROM = 5
+# Arrow's lookup hashes the whole vocabulary at each call, which pays from a quarter as many distinct words on.
+_LOOKUP_PAYS_FROM = 4
 
 
 def _tweet_splitter() -> Callable[[str], list[str]]:
@@ -35,6 +35,10 @@ _SPLITTERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {
 SPLITTERS = tuple(_SPLITTERS)
 
 
+# What `str.split` takes for white space, beside ASCII's tab, line feeds, carriage return and space.
+_OTHER_SPACE = "[\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+
+
 def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
     """The words of each of N texts: N lists of strings. `whitespace` splits as `str.split` does.
 
@@ -42,9 +46,12 @@ def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
     """
     _check_splitter(splitter)
     if splitter == "whitespace":
-        # Trimmed first, because Arrow's split reads on behind a text that ends in whitespace: what it then
-        # makes of that whitespace depends on the bytes that happen to follow in memory.
-        return _without_empty(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts)))
+        # Arrow's split at ASCII white space is twice as fast as that at any; the rest of it becomes a space first.
+        if pc.any(pc.match_substring_regex(texts, _OTHER_SPACE)).as_py():
+            texts = pc.replace_substring_regex(texts, _OTHER_SPACE, " ")
+        # Trimmed, because Arrow's splits read on behind a text that ends in whitespace: what they then
+        # make of that whitespace depends on the bytes that happen to follow in memory.
+        return _without_empty(pc.ascii_split_whitespace(pc.ascii_trim_whitespace(texts)))
     split = _SPLITTERS[splitter]()
     return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
 
@@ -130,11 +137,13 @@ class WordTokenizer(Tokenizer):
 
     def lookup(self, words: pa.StringArray) -> pa.Int32Array:
         """The id of each of M words, int32 [M]."""
-        if len(words) > _LOOKUP_PAYS_FROM * self.vocabulary_size:
-            return pc.fill_null(pc.index_in(words, value_set=self._value_set), UNK_ID)
-        distinct = words.dictionary_encode()
-        ids = [self._ids.get(word, UNK_ID) for word in distinct.dictionary.to_pylist()]
-        return pa.array(ids, pa.int32()).take(distinct.indices)
+        encoded = words.dictionary_encode()
+        distinct = encoded.dictionary
+        if len(distinct) * _LOOKUP_PAYS_FROM > self.vocabulary_size:
+            ids = pc.fill_null(pc.index_in(distinct, value_set=self._value_set), UNK_ID)
+        else:
+            ids = pa.array([self._ids.get(word, UNK_ID) for word in distinct.to_pylist()], pa.int32())
+        return ids.take(encoded.indices)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The words of `ids` with spaces between; padding, `<sos>` and `<eos>` are left out."""
