@@ -242,9 +242,13 @@ class _Build:
         return tasks
 
     def _overlap(self, number: int, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> dict[str, int]:
-        """How many sentences of a split are in train too; a draw from one pool puts none there."""
+        """How many sentences of a split are in train too; draws from one pool by the text put none there."""
         train = self.recipe.splits.index("train")
-        if number == train:
+        pools = [
+            {pool for pool, draws in self.recipe.draws.items() if self.recipe.splits[each] in draws}
+            for each in (number, train)
+        ]
+        if number == train or (pools[0] == pools[1] and len(pools[0]) == 1 and self.recipe.draw_by == "text"):
             return {}
         own = [p.hashes()[s == number, 0] for p, s in zip(parts, splits, strict=True)]
         training = (p.hashes()[s == train, 0] for p, s in zip(parts, splits, strict=True))

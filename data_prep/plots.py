@@ -17,7 +17,8 @@ def length_histograms(lengths: Mapping[str, Mapping[int, int]], path: Path, *, n
     """
     from matplotlib.figure import Figure  # takes a second to import
 
-    figure = Figure(figsize=(4 * len(lengths), 3), layout="constrained")
+    figure = Figure(figsize=(4 * len(lengths), 3))
+    figure.subplots_adjust(left=0.2 / len(lengths), right=0.98, bottom=0.16, top=0.9, wspace=0.25)
     panels = figure.subplots(1, len(lengths), squeeze=False)[0]
     for panel, (split, counts) in zip(panels, lengths.items(), strict=True):
         values = np.array(sorted(counts))

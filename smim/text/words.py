@@ -37,6 +37,8 @@ SPLITTERS = tuple(_SPLITTERS)
 
 # What `str.split` takes for white space, beside ASCII's tab, line feeds, carriage return and space.
 _OTHER_SPACE = "[\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
+# The first bytes of these in UTF-8.
+_OTHER_SPACE_LEADS = np.isin(np.arange(256), [*range(0x1C, 0x20), 0xC2, 0xE1, 0xE2, 0xE3])
 
 
 def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
@@ -47,13 +49,19 @@ def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
     _check_splitter(splitter)
     if splitter == "whitespace":
         # Arrow's split at ASCII white space is twice as fast as that at any; the rest of it becomes a space first.
-        if pc.any(pc.match_substring_regex(texts, _OTHER_SPACE)).as_py():
+        if _may_hold_other_space(texts):
             texts = pc.replace_substring_regex(texts, _OTHER_SPACE, " ")
         # Trimmed, because Arrow's splits read on behind a text that ends in whitespace: what they then
         # make of that whitespace depends on the bytes that happen to follow in memory.
         return _without_empty(pc.ascii_split_whitespace(pc.ascii_trim_whitespace(texts)))
     split = _SPLITTERS[splitter]()
     return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
+
+
+def _may_hold_other_space(texts: pa.StringArray) -> bool:
+    """A quick look at the bytes: whether one is, or may begin, white space that is not ASCII's usual."""
+    data = texts.buffers()[2]
+    return data is not None and bool(_OTHER_SPACE_LEADS[np.frombuffer(data, np.uint8)].any())
 
 
 def nearest_min_count(words: pa.StringArray, counts: pa.Int64Array, *, near: int, min_count: int = 1) -> int:
