@@ -37,7 +37,7 @@ from smim.text.tokenizer import Tokenizer
 _VERSION = 1
 
 _PARTS_WANTED = 64
-_LEAST_PART_BYTES, _MOST_PART_BYTES = 4 << 20, 64 << 20
+_LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
 
 
 @dataclass(frozen=True)

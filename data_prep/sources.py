@@ -24,17 +24,15 @@ class RemoteFile:
     sha256: str
 
 
-def find(folder: Path, pattern: str) -> Path:
-    """The one file of that name in a folder, plain or compressed; raises `UserError` that says what is there."""
+def find(folder: Path, name: str) -> Path:
+    """`folder/name`, plain or compressed; raises `UserError` that says what is there instead."""
+    for candidate in (folder / name, folder / f"{name}.gz", folder / f"{name}.zst"):
+        if candidate.is_file():
+            return candidate
     if not folder.is_dir():
-        raise UserError(f"corpus.path={folder} is not a folder; it is to hold {pattern} (or {pattern}.gz)")
-    found = sorted(path for ending in ("", ".gz", ".zst") for path in folder.glob(pattern + ending))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise UserError(f"{folder} has more than one {pattern}: {', '.join(path.name for path in found)}")
+        raise UserError(f"corpus.path={folder} is not a folder; it is to hold {name} (or {name}.gz)")
     present = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
-    raise UserError(f"{folder} has no {pattern} (or {pattern}.gz); it holds {present}")
+    raise UserError(f"{folder} has no {name} (or {name}.gz); it holds {present}")
 
 
 def by_split(paths: list[Path]) -> dict[str, list[Path]]:

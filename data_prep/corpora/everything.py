@@ -8,6 +8,7 @@ from data_prep.cleaning import Cleaning
 from data_prep.corpora import ptb, reviews, wt103
 from data_prep.corpora.args import CorpusArgs
 from data_prep.recipe import Amount, Input, Recipe
+from smim.errors import UserError
 
 _RECIPES = {"ptb": ptb.recipe, "yahoo": reviews.recipe, "yelp15": reviews.recipe, "wt103": wt103.recipe}
 
@@ -20,6 +21,11 @@ class EverythingArgs(CorpusArgs):
 
 
 def recipe(args: EverythingArgs) -> Recipe:
+    if args.cleaning != Cleaning():
+        raise UserError(
+            "Everything's sentences are cleaned as those of its parts: give, for example, corpus.parts.ptb.max_words "
+            "instead of corpus.max_words"
+        )
     inputs: list[Input] = []
     draws: dict[str, dict[str, Amount]] = {}
     cleaning: dict[str, Cleaning] = {}

@@ -55,9 +55,10 @@ class TextArgs(CorpusArgs):
 
 def recipe(args: TextArgs) -> Recipe:
     if args.hub is not None:
-        pools = hub_files(args.hub, args.hub_config)
-        if "train" not in pools:
-            raise UserError(f"the dataset {args.hub} has no split 'train'; it has {', '.join(pools)}")
+        found = hub_files(args.hub, args.hub_config)
+        if "train" not in found:
+            raise UserError(f"the dataset {args.hub} has no split 'train'; it has {', '.join(found)}")
+        pools = {split: found[split] for split in _SPLITS if split in found}
     elif args.given_splits:
         pools = {
             split: find_files([str(each) for each in (path if isinstance(path, list) else [path])])

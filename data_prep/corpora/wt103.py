@@ -10,33 +10,54 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep import sources
 from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Lines, Piece, Problems
+from data_prep.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
 from data_prep.recipe import Input, Recipe
+from data_prep.sources import by_split
+from smim.errors import UserError
 
 SIZES = {"train": 200_000, "valid": 10_000}
 TEST_SIZE = 2185
+_HUB = ("Salesforce/wikitext", "wikitext-103-v1")
 
 
 @dataclass(frozen=True)
-class Paragraphs(Lines):
-    """Lines that are not headings, which look like `= = Title = =`."""
+class Paragraphs(Reader):
+    """Another reader's lines that are not headings, which look like `= = Title = =`."""
+
+    reader: Reader
+    label_columns: tuple[str, ...] = ()
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        return self.reader.pieces(path, piece_bytes=piece_bytes)
 
     def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
-        for block in super().blocks(piece, skip_bad=skip_bad, problems=problems):
+        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
             heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
             problems.bad["heading"] += pc.sum(heading).as_py() or 0
             yield block.filter(pc.invert(heading))
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """`wiki.train*.tokens` and `wiki.test*.tokens` in the folder `corpus.path`."""
-    [folder] = args.given_paths("FOLDER with wiki.train.tokens and wiki.test.tokens")
-    files = {split: sources.find(Path(folder).expanduser(), f"wiki.{split}*.tokens") for split in ("train", "test")}
+    """`wiki.train.tokens` and `wiki.test.tokens`, or the hub's Parquet files, in `corpus.path`; null fetches those."""
+    if args.path is None:
+        files = hub_files(*_HUB)
+    else:
+        files = by_split(find_files(args.given_paths("FOLDER")))
+    if not {"train", "test"} <= set(files):
+        raise UserError(f"WikiText-103 needs files with train and test in their names; {args.path} has {_names(files)}")
+    inputs = tuple(
+        Input(split, path, Paragraphs(reader_for(path, text_column="text", label_columns=(), header=True)))
+        for split in ("train", "test")
+        for path in files[split]
+    )
     return Recipe(
-        inputs=tuple(Input(split, path, Paragraphs()) for split, path in files.items()),
+        inputs=inputs,
         draws={"train": dict(SIZES), "test": {"test": None}},
-        cleaning=dict.fromkeys(files, args.cleaning),
+        cleaning={"train": args.cleaning, "test": args.cleaning},
         expected={**SIZES, "test": TEST_SIZE},
     )
+
+
+def _names(files: dict[str, list[Path]]) -> str:
+    return ", ".join(path.name for paths in files.values() for path in paths)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from smim.errors import SmimError, UserError
 
 # A block holds about this many bytes of text.
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 
 # The longest line or text that is read; what is longer is no text with line ends. Above BLOCK_BYTES.
 MAX_LINE_BYTES = 10_000_000

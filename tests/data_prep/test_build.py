@@ -101,7 +101,7 @@ def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "dataset"
     folder.mkdir()
-    for split, rows in (("train", ROWS[:30]), ("test", ROWS[30:])):
+    for split, rows in (("train", ROWS[:30]), ("test", ROWS[30:]), ("unsupervised", ROWS)):
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     corpus = build(
         tmp_path / "out", "corpus=text", f"corpus.hub={folder}", "corpus.text_column=body", "corpus.valid=0.3"
