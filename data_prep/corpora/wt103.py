@@ -40,10 +40,7 @@ class Paragraphs(Reader):
 
 def recipe(args: CorpusArgs) -> Recipe:
     """`wiki.train.tokens` and `wiki.test.tokens`, or the hub's Parquet files, in `corpus.path`; null fetches those."""
-    if args.path is None:
-        files = hub_files(*_HUB)
-    else:
-        files = by_split(find_files(args.given_paths("FOLDER")))
+    files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if not {"train", "test"} <= set(files):
         raise UserError(f"WikiText-103 needs files with train and test in their names; {args.path} has {_names(files)}")
     inputs = tuple(

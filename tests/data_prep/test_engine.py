@@ -35,7 +35,7 @@ def test_each_task_is_run_once_and_told_by_its_number(workers):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_error_of_a_task_reaches_the_caller_as_it_is(workers):
-    with open_engine(PrepArgs(workers=workers)) as engine, pytest.raises(UserError, match="^seven is refused$"):
+    with open_engine(PrepArgs(workers=workers)) as engine, pytest.raises(UserError, match=r"^seven is refused$"):
         list(engine.map(square, range(10)))
 
 

@@ -171,10 +171,10 @@ def test_lines_over_all_pieces_are_the_lines_stripped_and_not_empty(lines, piece
     assert found == [line.strip() for line in expected if line.strip()]
 
 
-def test_blocks_hold_a_few_megabytes_of_lines(tmp_path):
+def test_blocks_hold_about_a_megabyte_of_lines(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"some words in a line\n" * 800_000)
     sizes = [block.nbytes for block in Lines().blocks(Piece(tmp_path / "a.txt"), skip_bad=False, problems=Problems())]
-    assert 3 <= len(sizes) <= 5 and max(sizes) < 8_000_000
+    assert 14 <= len(sizes) <= 18 and max(sizes) < 2_000_000
 
 
 # --- text that is not as it should be ---
