@@ -344,6 +344,9 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
         except UserError:
             shutil.rmtree(work)
             raise
+        except BaseException:
+            console.print(f"what is finished stays in {work}: the same command goes on from there")
+            raise
         else:
             shutil.rmtree(work)
         finally:

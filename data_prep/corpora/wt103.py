@@ -57,4 +57,4 @@ def recipe(args: CorpusArgs) -> Recipe:
 
 
 def _names(files: dict[str, list[Path]]) -> str:
-    return ", ".join(path.name for paths in files.values() for path in paths)
+    return ", ".join([path.name for paths in files.values() for path in paths][:8])

@@ -223,6 +223,7 @@ def test_a_full_disk_leaves_the_old_corpus_and_the_build_goes_on_later(tmp_path)
         tmp_path / "out", *small, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
     )
     assert full.returncode == 1 and "exceed the size that is allowed" in full.stderr
+    assert "the same command goes on" in " ".join(full.stderr.split())
     assert "Traceback" not in full.stderr
     assert hashes(tmp_path / "out") == before
     build(tmp_path / "out", *small)
