@@ -336,8 +336,8 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
             storage.write_json(work / "plan.json", plan)
         elif any((work / "rows").glob("*.json")):
             console.print(f"going on with what an earlier build left in {work}")
-        for stale in work.rglob(".*.partial"):  # of a worker that was killed
-            stale.unlink()
+        for stale in [*work.rglob(".*.partial")]:  # of a build or a worker that was killed
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
         (work / "corpus").mkdir(exist_ok=True)
         try:
             yield work

@@ -88,11 +88,16 @@ def check_going_on(output: Path, source: Path, expected: dict[str, str]) -> None
     assert [path.name for path in output.parent.iterdir()] == ["out"]
 
 
-@pytest.mark.parametrize("moment", ["reading", "encoding", "last"])
+@pytest.mark.parametrize("moment", ["reading", "tokenizer", "encoding", "last"])
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(source, expected, touches, tmp_path, moment):
-    """Killed while a part, then while a shard is written, and before the corpus is put in its place."""
+    """Killed while a part, the tokenizer, a shard is written, and before the corpus is put in its place."""
     output = tmp_path / "folder" / "out"
-    begun = {"reading": "/rows/00007", "encoding": "/corpus/train/00003.arrow", "last": "/.out.work/corpus"}[moment]
+    begun = {
+        "reading": "/rows/00007",
+        "tokenizer": "/.tokenizer.partial/",
+        "encoding": "/corpus/train/00003.arrow",
+        "last": "/.out.work/corpus",
+    }[moment]
     number = 1 + next(i for i in reversed(range(len(touches))) if begun in touches[i].replace("/.0", "/0"))
     killed = kill_at(number, output, source)
     assert killed.returncode == -signal.SIGKILL and not output.exists()
