@@ -1,59 +1,145 @@
-"""Puts evaluated models side by side: python eval/compare.py REPORT REPORT ...
+"""Puts evaluated models side by side: python eval/compare.py REPORT REPORT ... [--output DIR]
 
-A REPORT is a report directory or its report.json. Prints a Markdown table, one row a model.
+A REPORT is a report directory or its report.json. Prints Markdown in the layout of the thesis's Tables 7.2 to 7.8,
+the thesis's rows below ours; with --output it is also written to DIR/comparison.md and DIR/comparison.html.
 """
 
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from eval import markup, tables
+from eval.markup import literal
+from eval.report import FORMAT, is_part
 from smim import storage
 from smim.errors import UserError, told_to_user
 
-COLUMNS = {
-    "ppl": "MELBO ppl",
-    "nll": "MELBO NLL",
-    "nll_elbo": "NLL under N(0, I)",
-    "bleu1_sampled": "BLEU-1 sampled",
-    "bleu1_greedy": "BLEU-1 greedy",
-    "kl": "KL",
-    "active_units_relative": "active units",
+Report = dict[str, Any]
+
+_NEEDED = {
+    "model": ("objective", "latent_dim", "parameters", "directory"),
+    "corpus": ("name", "split", "hash", "sentences", "tokens_per_sentence"),
+    "settings": ("seed",),
 }
+_EXPLAINED = (
+    "NLL and PPL are MELBO bounds: their prior is the aggregate posterior of the evaluated set itself, and each report "
+    "says what they are not. PPL counts one `<eos>` a sentence, as the thesis's tables do; in brackets its standard "
+    "deviation over runs. NLL, KL, entropy and information are in nats; ± is the standard error over sentences or "
+    "questions. The rows of the thesis and of the authors' demo are as published."
+)
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """A report by its directory or file; raises `UserError` where it is none."""
+def read_report(path: Path | str) -> Report:
+    """A report by its directory or file; raises `UserError` where it is none, or of another format."""
+    path = Path(path)
     report = storage.read_json(path / "report.json" if path.is_dir() else path)
-    if not isinstance(report, dict) or "figures" not in report:
-        raise UserError(f"{path} is not an evaluation report")
+    if not isinstance(report.get("figures"), dict):
+        raise UserError(f"{path} is not an evaluation report; eval/run.py writes them")
+    if report.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is a report of format {report.get('format', 1)}, and {FORMAT} is needed; evaluate the model again"
+        )
+    needed = _NEEDED | ({"questions": ("name", "split", "hash")} if "p_at_1" in report["figures"] else {})
+    damaged = [
+        part
+        for part, names in needed.items()
+        if not isinstance(report.get(part), dict) or not set(names) <= set(report[part])
+    ]
+    damaged += [
+        name
+        for name, figure in report["figures"].items()
+        if not isinstance(figure, dict) or not isinstance(figure.get("value"), int | float)
+    ]
+    if damaged:
+        raise UserError(f"{path}: {', '.join(damaged)} not as a report has it; the file is damaged")
     return report
 
 
-def as_table(reports: list[dict[str, Any]]) -> str:
-    """A Markdown table, one row a report; raises `UserError` where they evaluated different sentences."""
-    corpora = {(report["corpus"]["hash"], report["corpus"]["split"]) for report in reports}
-    if len(corpora) > 1:
-        names = ", ".join(f"{report['corpus']['name']} {report['corpus']['split']}" for report in reports)
-        raise UserError(f"the reports are of different sentences ({names}); they cannot be compared")
-    lines = ["| model | parameters | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+def as_markdown(reports: Sequence[Report]) -> str:
+    """The tables of the thesis with our models: a part for each set of sentences, and for each set of questions."""
+    blocks = ["# Comparison", _EXPLAINED]
+    for heading, group in _by_set(reports, _sentences).items():
+        parts = {
+            "Language modelling": tables.language_modelling(group),
+            "Entropy of the codes": tables.entropy(group),
+            "BLEU-1 of sMIM and AE": tables.bleu(group),
+            "Information": tables.information(group),
+        }
+        blocks += [f"## {heading}", *_titled(parts), *_note_on_tokens(group)]
+    asked = [report for report in reports if "p_at_1" in report["figures"]]
+    for heading, group in _by_set(asked, _questions).items():
+        blocks += [f"## {heading}", *_titled({"Question answering": tables.answering(group)})]
+    return "\n\n".join(blocks)
+
+
+def _sentences(report: Report) -> tuple[tuple[Any, ...], str]:
+    """What tells a report's sentences apart from others, beginning with a hash, and what they are called."""
+    corpus = report["corpus"]
+    seed = report["settings"]["seed"] if is_part(report) else None
+    drawn = "" if seed is None else f" drawn by seed {seed}"
+    name = f"{literal(corpus['name'])}, {literal(corpus['split'])}: {corpus['sentences']:,} sentences{drawn}"
+    return (corpus["hash"], corpus["split"], corpus["sentences"], seed), name
+
+
+def _questions(report: Report) -> tuple[tuple[Any, ...], str]:
+    questions = report["questions"]
+    name = f"Questions of {literal(questions['name'])}, {literal(questions['split'])}"
+    return (questions["hash"], questions["split"]), name
+
+
+def _by_set(
+    reports: Sequence[Report], identify: Callable[[Report], tuple[tuple[Any, ...], str]]
+) -> dict[str, list[Report]]:
+    """The reports of each set under a heading; sets that are called the same are told apart by their hash."""
+    groups: dict[tuple[Any, ...], list[Report]] = {}
     for report in reports:
-        model, figures = report["model"], report["figures"]
-        cells = [_cell(figures.get(name)) for name in COLUMNS]
-        cells[-1] += f" of {model['latent_dim']}" if cells[-1] else ""
-        name = f"{model['objective']} ({model['latent_dim']})"
-        lines.append(f"| {name} | {model['parameters'] / 1e6:.1f}M | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        groups.setdefault(identify(report)[0], []).append(report)
+    names = {key: identify(group[0])[1] for key, group in groups.items()}
+    called = list(names.values())
+    return {
+        names[key] + (f" (corpus {key[0][:8]})" if called.count(names[key]) > 1 else ""): group
+        for key, group in groups.items()
+    }
 
 
-def _cell(entry: dict[str, Any] | None) -> str:
-    return "" if entry is None else f"{entry['value']:.4g}"
+def _titled(parts: dict[str, str]) -> list[str]:
+    return [block for title, text in parts.items() if text for block in (f"### {title}", text)]
+
+
+def _note_on_tokens(reports: Sequence[Report]) -> list[str]:
+    counts = [(name, f"{report['corpus']['tokens_per_sentence']:.1f}") for name, report in tables.named(reports)]
+    if len({count for _, count in counts}) < 2:
+        return []
+    listed = ", ".join(f"{name} {count}" for name, count in counts)
+    return [f"The tokenizers differ, and PPL is per token: compare NLL, not PPL. Tokens a sentence: {listed}."]
+
+
+def compare(
+    reports: Annotated[list[Path], typer.Argument(metavar="REPORT...", help="Report directories, or report.json.")],
+    output: Annotated[Path | None, typer.Option(help="Write comparison.md and comparison.html here too.")] = None,
+) -> None:
+    """Put evaluated models side by side, as in the thesis's Tables 7.2 to 7.8."""
+    if output is not None and output.exists() and not output.is_dir():
+        raise UserError(f"{output} is not a directory; --output names the one for comparison.md and comparison.html")
+    markdown = as_markdown([read_report(path) for path in reports])
+    if output is not None:
+        storage.write_text(output / "comparison.md", markdown + "\n")
+        storage.write_text(output / "comparison.html", markup.html(markdown))
+    print(markdown)
 
 
 def main() -> None:
+    app = typer.Typer(
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command()(compare)
     with told_to_user():
-        if len(sys.argv) < 2:
-            raise UserError("usage: python eval/compare.py REPORT REPORT ...")
-        print(as_table([read_report(Path(argument)) for argument in sys.argv[1:]]))
+        app()
 
 
 if __name__ == "__main__":

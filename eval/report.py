@@ -1,125 +1,110 @@
-"""The report of one evaluation: `report.json` with every figure, `report.md` to read."""
+"""The report of one evaluation: `report.json` with every figure, `report.md` and `report.html` to read.
 
-import json
-import math
+Both pages are made from the content of `report.json` and the plots alone.
+"""
+
+import os
 import platform
+import shlex
 import sys
-from importlib.metadata import version
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from eval import markup
+from eval.figures import definition
+from eval.page import as_markdown
+from eval.section import Section
+from eval.thesis import DEMO, THESIS, thesis_figures
 from smim import storage
+from smim.text.corpus import CARD
 
-_THESIS = Path(__file__).with_name("thesis.json")
-_LANGUAGE_MODELLING = {
-    "ptb": "table_7_2_ptb",
-    "yelp15": "table_7_3_yelp15",
-    "yahoo": "table_7_4_yahoo",
-    "wt103": "table_7_5_wt103",
-}
+FORMAT = 2
 
-# Name, unit and meaning of each figure, in the order of the report.
-FIGURES = {
-    "nll": ("nats/sentence", "MELBO upper bound on the NLL (eq. 6.17), `<eos>` left out"),
-    "ppl": ("", "perplexity from `nll`, over the words"),
-    "ppl_thesis": ("", "perplexity from `nll`, over the words and one `<eos>` a sentence, as in the thesis's tables"),
-    "nll_with_eos": ("nats/sentence", "the same bound with `<eos>`, so that the length is not given"),
-    "reconstruction": ("nats/sentence", "-log p(x|z), z ~ q(z|x): `nll` without its log N"),
-    "nll_elbo": ("nats/sentence", "upper bound under the prior N(0, I): reconstruction + KL"),
-    "bleu1_sampled": ("", "sentence BLEU-1 of the reconstruction, words drawn at temperature 1"),
-    "bleu1_greedy": ("", "sentence BLEU-1 of the greedy reconstruction"),
-    "bleu4_corpus_greedy": ("", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction"),
-    "exact_match_greedy": ("", "share of sentences whose greedy reconstruction is exact"),
-    "kl": ("nats/sentence", "KL(q(z|x) || N(0, I))"),
-    "active_units": ("dimensions", "Var(mean) > 0.01"),
-    "active_units_relative": ("dimensions", "Var(mean) > mean posterior variance"),
-    "clamped": ("", "share of posterior dimensions on the variance clamp"),
-}
-
-_WHAT_MELBO_IS = """**What `nll` and `ppl` are.** They are the thesis's MELBO: the prior is the aggregate
-posterior of the evaluated sentences themselves, so the bound measures how well each code tells its
-sentence apart from the others of this set. A perfect autoencoder scores log N = {log_n:.2f} nats whatever
-the text. It is not the probability of unseen text, and not comparable with a language model's
-perplexity; `nll_elbo`, under the fixed prior N(0, I), bounds that. Perplexities are per token of this
-model's tokenizer ({tokens_per_sentence:.1f} tokens a sentence here): never compare them across tokenizers.
-"""
+_PACKAGES = ("smim", "torch", "accelerate", "faiss-cpu", "faiss-gpu", "nltk", "sacrebleu", "scikit-learn", "numpy")
 
 
-def figure(name: str, runs: np.ndarray) -> dict[str, Any]:
-    """A figure's mean over runs, with the standard error of that mean where there are several runs."""
-    values = np.asarray(runs, dtype=float)
-    if not np.isfinite(values).all():
-        raise ValueError(f"the figure {name!r} came out as {values.tolist()}; the model is not usable")
-    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-    return {"value": float(values.mean()), "standard_error": error, "runs": len(values), "unit": FIGURES[name][0]}
+def write_report(output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path) -> None:
+    """Writes `report.json`, `report.md`, `report.html` and `plots/` into `output`, in the place of an older report.
 
-
-def thesis_row(corpus: str, objective: str, latent_dim: int) -> dict[str, float]:
-    """The thesis's figures for the same corpus, method and latent size, by our names; empty where it has none."""
-    tables = json.loads(_THESIS.read_text(encoding="utf-8"))
-    method = {"amim": ["smim"], "vae": ["svae", "svae_kl"], "autoencoder": ["ae"]}.get(objective, [])
-    table: list[list[Any]] = next(
-        (rows for name, rows in tables.items() if name.startswith("table_7") and name.endswith(corpus)), []
-    )
-    for name, dim, ppl, _, nll, bleu, _ in table if corpus not in ("corpora", "yahoocqa") else []:
-        if name in method and dim == latent_dim:
-            return {"nll": nll, "ppl_thesis": ppl, "bleu1_sampled": bleu}
-    if objective == "autoencoder":
-        bleus = tables["table_7_7_bleu1_smim_vs_ae"]
-        dims = bleus["dims_S_M_L"].get(corpus, [])
-        if latent_dim in dims:
-            return {"bleu1_sampled": bleus[corpus][3 + dims.index(latent_dim)]}
-    return {}
-
-
-def write_report(output: Path, report: dict[str, Any]) -> None:
-    """Writes `report.json` and `report.md` into `output`, in the place of an older report."""
+    `content`: what was evaluated and how (`model`, `corpus`, `settings`, `processes`, `seconds`); `plots`:
+    the directory that holds the PNG files that the sections name.
+    """
+    report = assemble(content, sections)
+    markdown = as_markdown(report)
+    images = {f"plots/{name}": (plots / name).read_bytes() for part in sections.values() for name in part.plots}
     with storage.new_directory(output) as partial:
         storage.write_json(partial / "report.json", report)
-        storage.write_text(partial / "report.md", as_markdown(report))
+        storage.write_text(partial / "report.md", markdown)
+        storage.write_text(partial / "report.html", markup.html(markdown, images=images))
+        (partial / "plots").mkdir()
+        for name, png in images.items():
+            (partial / name).write_bytes(png)
+
+
+def assemble(content: dict[str, Any], sections: dict[str, Section]) -> dict[str, Any]:
+    """The content of `report.json`: `content`, the sections, all figures by name, and the published ones beside."""
+    seed = content["settings"]["seed"]
+    figures: dict[str, Any] = {}
+    for key, section in sections.items():
+        for name, figure in section.figures.items():
+            assert name not in figures, f"{name} is a figure of {key} and of {figures[name]['section']}"
+            figures[name] = {**asdict(figure), "unit": definition(name).unit, "section": key, "seed": seed}
+    questions = _questions(content) if "p_at_1" in figures else None
+    rest = {key: {name: value for name, value in section.as_json().items() if name != "figures"}
+            for key, section in sections.items()}  # fmt: skip
+    return {
+        "format": FORMAT,
+        **content,
+        "environment": environment(),
+        "questions": questions,
+        "thesis": _published(content, questions, source=THESIS),
+        "authors_demo": _published(content, questions, source=DEMO),
+        "figures": figures,
+        "sections": rest,
+    }
+
+
+def _questions(content: dict[str, Any]) -> dict[str, str]:
+    """Name, split and hash of the corpus that the questions are from: the evaluated one, or that of the settings."""
+    given = content["settings"].get("answering", {})
+    corpus = {name: content["corpus"][name] for name in ("name", "split", "hash")}
+    if given.get("corpus"):
+        card = Path(given["corpus"]) / CARD
+        corpus |= {"name": storage.read_json(card)["name"], "hash": storage.sha256(card)}
+    return corpus | {"split": given.get("split", corpus["split"])}
+
+
+def _published(content: dict[str, Any], questions: dict[str, str] | None, *, source: str) -> dict[str, float]:
+    model, evaluated = content["model"], content["corpus"]
+    corpora = [evaluated["name"]] if is_whole_test(content) else []
+    if questions and questions["split"] == "test":
+        corpora.append(questions["name"])
+    figures: dict[str, float] = {}
+    for corpus in corpora:
+        of_model = (corpus, model["objective"], model["latent_dim"])
+        figures |= thesis_figures(*of_model, trained_on=model.get("trained_on"), source=source)
+    return figures
+
+
+def is_part(content: dict[str, Any]) -> bool:
+    """Whether the evaluated sentences were drawn from a split by the seed."""
+    return content["settings"].get("max_sentences") == content["corpus"]["sentences"]
+
+
+def is_whole_test(content: dict[str, Any]) -> bool:
+    """Whether published figures may stand beside: MELBO grows with the number of sentences, a part has another."""
+    return content["corpus"]["split"] == "test" and not is_part(content)
 
 
 def environment() -> dict[str, Any]:
     """The command, and the versions and machine that made a report."""
-    packages = ("smim", "torch", "accelerate", "nltk", "sacrebleu")
-    return {
-        "command": " ".join(sys.argv),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-        "machine": platform.machine(),
-    }
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """The report as a page: figures with the thesis's beside them, what they mean, examples."""
-    model, corpus, thesis = report["model"], report["corpus"], report["thesis"]
-    lines = [
-        f"# {model['objective']}, {model['latent_dim']} dimensions, on {corpus['name']} ({corpus['split']})",
-        "",
-        f"{corpus['sentences']:,} sentences, {corpus['tokens']:,} tokens "
-        f"({corpus['tokens_per_sentence']:.1f} a sentence, `<eos>` not counted); "
-        f"{model['parameters']:,} parameters; trained for {model['step']:,} steps ({model['epoch']} epochs).",
-        "",
-        "| figure | ours | standard error | thesis | unit | meaning |",
-        "|---|---:|---:|---:|---|---|",
-    ]
-    for name, (unit, meaning) in FIGURES.items():
-        if name in report["figures"]:
-            entry = report["figures"][name]
-            error = "" if entry["standard_error"] is None else f"{entry['standard_error']:.2g}"
-            lines.append(f"| {name} | {entry['value']:.5g} | {error} | {thesis.get(name, '')} | {unit} | {meaning} |")
-    lines += [
-        "",
-        f"Standard errors are over {report['settings']['num_runs']} repetitions with fresh noise. "
-        f"At most {report['settings']['max_length']} tokens were decoded.",
-        "",
-        _WHAT_MELBO_IS.format(log_n=math.log(corpus["sentences"]), tokens_per_sentence=corpus["tokens_per_sentence"]),
-        "## Reconstructions",
-        "",
-        *[f"- `{original}`\n  `{decoded}`" for original, decoded in report["examples"]],
-        "",
-        f"Made by `{report['environment']['command']}`; model {model['hash'][:12]}, corpus {corpus['hash'][:12]}.",
-        "",
-    ]
-    return "\n".join(lines)
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:  # one of FAISS's two
+            continue
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
+    return {"command": shlex.join(sys.argv), "versions": versions, "machine": machine}

@@ -1,47 +1,79 @@
-"""Evaluates a trained model: accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/ptb
+"""Evaluates a trained model: accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/ptb eval=thesis
 
-Runs on any number of processes, each sentence exactly once, and writes `report.json` and `report.md`
-into `output` (by default `report/` beside the model). Every option: `python eval/run.py --cfg job`.
+Runs on any number of processes, each sentence exactly once, and writes `report.json`, `report.md` and
+`report.html` into `output` (by default `report/` beside the model). A job that was killed goes on behind the
+last family of metrics that it finished. Every option: `python eval/run.py --cfg job`.
 """
 
+import hashlib
+import json
+import shutil
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from eval import likelihood, reconstruction, report
+from eval import answering, examples, information, likelihood, overlap, reconstruction, report, representation
+from eval.answering import AnsweringArgs
+from eval.examples import ExamplesArgs
+from eval.information import InformationArgs
+from eval.job import Job, split_of_rows
+from eval.likelihood import LikelihoodArgs
+from eval.representation import RepresentationArgs
+from eval.retokenize import unknown_share
+from eval.section import Section
 from smim import config, generation, storage
-from smim.errors import SmimError, UserError
-from smim.generation import SentenceModel
-from smim.objectives import objective_class
+from smim.errors import SmimError, UserError, nearest
+from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
 from smim.training.processes import make_accelerator
-from smim.training.validation import validate
 
-_NUM_EXAMPLES = 8
+FAMILIES = ["likelihood", "reconstruction", "information", "overlap", "answering", "representation", "examples"]
 
 
 @dataclass(frozen=True)
 class EvalArgs:
-    """`num_runs`: repetitions for the standard error; `num_samples`: N_z of eq. 6.17."""
+    """What is evaluated on which sentences.
+
+    `metrics`: the families, in the order of the report; `num_runs`: repetitions with fresh noise;
+    `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
+    by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
+    once, which does not change any figure.
+    """
 
     split: str = "test"
+    metrics: list[str] = field(default_factory=lambda: list(FAMILIES))
     num_runs: int = 3
-    num_samples: int = 1
-    max_length: int = 100
+    max_sentences: int | None = None
+    max_length: int | None = None
+    tokens_per_batch: int = 8192
     seed: int = 0
+    likelihood: LikelihoodArgs = field(default_factory=LikelihoodArgs)
+    information: InformationArgs = field(default_factory=InformationArgs)
+    answering: AnsweringArgs = field(default_factory=AnsweringArgs)
+    representation: RepresentationArgs = field(default_factory=RepresentationArgs)
+    examples: ExamplesArgs = field(default_factory=ExamplesArgs)
 
     def __post_init__(self) -> None:
+        numbers = ("num_runs", "max_sentences", "max_length", "tokens_per_batch")
         problems = [
             f"eval.{name} is {getattr(self, name)}, it must be at least 1"
-            for name in ("num_runs", "num_samples", "max_length")
-            if getattr(self, name) < 1
+            for name in numbers
+            if getattr(self, name) is not None and getattr(self, name) < 1
         ]
+        problems += [
+            f"eval.metrics: there is no {name!r}; {nearest(name, FAMILIES)}"
+            for name in self.metrics
+            if name not in FAMILIES
+        ]
+        if not self.metrics:
+            problems.append(f"eval.metrics is empty; valid: {', '.join(FAMILIES)}")
         if problems:
             raise UserError("; ".join(problems))
 
@@ -51,79 +83,117 @@ def main(cfg: DictConfig) -> None:
     args = config.make(EvalArgs, cfg.eval, "eval")
     if cfg.model.dir is None or cfg.corpus.dir is None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
-    model_dir = Path(cfg.model.dir)
-    output = Path(cfg.output or model_dir.parent / "report")
+    model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
     accelerator = make_accelerator(precision="fp32")
     model = generation.load(model_dir, device=str(accelerator.device))
     corpus = Corpus.open(cfg.corpus.dir)
-    _check_tokenizer(model, corpus)
-    started = time.monotonic()
     split = corpus.split(args.split)
-    figures, examples = evaluate(model, split, args, accelerator)
-    if accelerator.is_main_process:
+    retokenized = _must_retokenize(model, corpus, wanted=cfg.corpus.retokenize)
+    work = output.parent / f".{output.name}.work"
+    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    job = make_job(model, corpus, split, args, accelerator, work)
+    sections, seconds = evaluate(job, args)
+    if job.is_main:
         content = {
             "model": _describe_model(model, model_dir),
-            "corpus": _describe_corpus(corpus, split),
-            "settings": asdict(args),
-            "figures": figures,
-            "thesis": report.thesis_row(corpus.name, model.config["training"]["objective"], model.latent_dim),
-            "examples": examples,
-            "environment": report.environment(),
-            "seconds": round(time.monotonic() - started, 1),
+            "corpus": {**_describe_corpus(corpus, job.split), "retokenized": retokenized},
+            "settings": asdict(args) | {"max_length": job.max_length},
+            "processes": accelerator.num_processes,
+            "device": str(accelerator.device),
+            "seconds": seconds,
         }
-        report.write_report(output, content)
-        for name, entry in figures.items():
-            console.print(f"{name:24} {entry['value']:10.4g} {entry['unit']}", highlight=False)
-        console.print(f"written to {output}/report.md", highlight=False, soft_wrap=True)
+        report.write_report(output, content, sections, work / "plots")
+        shutil.rmtree(work)
+        console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
-def evaluate(
-    model: SentenceModel, split: Split, args: EvalArgs, accelerator: Accelerator
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """All figures of `split`, with the first sentences and their greedy reconstructions."""
-    sentences = likelihood.sentence_likelihood(
-        model,
-        split,
+def make_job(
+    model: SentenceModel, corpus: Corpus, split: Split, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Job:
+    """The job that all families share: its sentences in the model's ids, and limits settled."""
+    job = Job(
+        model=model,
+        corpus=corpus,
+        split=split,
         accelerator=accelerator,
-        num_runs=args.num_runs,
-        num_samples=args.num_samples,
+        work=work,
         seed=args.seed,
-    )
-    reconstructions = reconstruction.reconstruct(
-        model,
-        split,
-        accelerator=accelerator,
         num_runs=args.num_runs,
-        seed=args.seed,
-        max_length=args.max_length,
+        max_length=args.max_length or 1,
+        tokens_per_batch=args.tokens_per_batch,
     )
-    name = model.config["training"]["objective"]
-    objective = objective_class(name)(name=name)
-    usage = validate(model.autoencoder, objective, split, accelerator=accelerator, seed=args.seed)
-    runs = {
-        **likelihood.summarize(sentences, deterministic=model.deterministic),
-        **reconstruction.summarize(reconstructions),
+    split = job.in_model_ids(split)
+    if args.max_sentences is not None and args.max_sentences < len(split):
+        split = split_of_rows(split, job.sample(len(split), args.max_sentences), name=split.name)
+    max_length = args.max_length or max(DECODED_LENGTH, int(split.lengths.max()))
+    return job.replace(split=split, max_length=max_length)
+
+
+def evaluate(job: Job, args: EvalArgs) -> tuple[dict[str, Section], dict[str, float]]:
+    """The section of each family and the seconds it took; what `job.work` holds already is not done again."""
+    run: dict[str, Callable[[Path], Section]] = {
+        "likelihood": partial(likelihood.evaluate, job, args.likelihood),
+        "reconstruction": partial(reconstruction.evaluate, job),
+        "information": partial(information.evaluate, job, args.information),
+        "overlap": partial(overlap.evaluate, job),
+        "answering": partial(answering.evaluate, job, args.answering),
+        "representation": partial(representation.evaluate, job, args.representation),
+        "examples": partial(examples.evaluate, job, args.examples),
     }
-    if not model.deterministic:
-        names = ("kl", "active_units", "active_units_relative", "clamped")
-        runs |= {name: np.array([usage[name]]) for name in names}
-    try:
-        figures = {name: report.figure(name, values) for name, values in runs.items()}
-    except ValueError as error:
-        raise SmimError(str(error)) from None
-    pairs = list(zip(reconstructions.references, reconstructions.hypotheses, strict=True))
-    return figures, pairs[:_NUM_EXAMPLES]
+    sections, seconds = {}, {}
+    for name in args.metrics:
+        done = job.work / f"{name}.json"
+        if not done.exists():
+            started = time.monotonic()
+            try:
+                section = run[name](job.work / "plots")
+            except SmimError as error:
+                raise type(error)(f"{name}: {error}") from error
+            except ValueError as error:  # of a library or an estimator that was given what it cannot use
+                raise SmimError(f"{name}: {error}") from error
+            job.accelerator.wait_for_everyone()
+            if job.is_main:
+                storage.write_json(done, {"section": section.as_json(), "seconds": time.monotonic() - started})
+            job.accelerator.wait_for_everyone()
+        content = storage.read_json(done)
+        sections[name], seconds[name] = Section.from_json(content["section"]), round(content["seconds"], 1)
+        if job.is_main:
+            console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
+    return sections, seconds
 
 
-def _check_tokenizer(model: SentenceModel, corpus: Corpus) -> None:
-    if model.tokenizer.hash != corpus.tokenizer.hash:
+def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> bool:
+    if model.tokenizer.hash == corpus.tokenizer.hash:
+        return False
+    if not wanted:
         raise UserError(
             f"{corpus.directory} was prepared for another tokenizer than the model's "
             f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
-            f"evaluate on a corpus prepared with the model's tokenizer"
+            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts anew with "
+            f"corpus.retokenize=true"
         )
+    return True
+
+
+def _prepare_work(work: Path, identity: str, accelerator: Accelerator) -> None:
+    """Leaves what an interrupted job of the same identity did, and clears away what another one left."""
+    if accelerator.is_main_process:
+        mark = work / "identity"
+        if work.exists() and not (mark.exists() and mark.read_text() == identity):
+            shutil.rmtree(work)
+        (work / "plots").mkdir(parents=True, exist_ok=True)
+        storage.write_text(mark, identity)
+    accelerator.wait_for_everyone()
+
+
+def _identity(model: SentenceModel, corpus: Corpus, args: EvalArgs) -> str:
+    """Names everything that the figures depend on, our code included."""
+    root = Path(__file__).parents[1]
+    code = [file.read_bytes() for folder in ("eval", "smim") for file in sorted((root / folder).rglob("*.py"))]
+    described = [model.hash, corpus.hash_of(args.split), storage.sha256(corpus.directory / CARD), asdict(args)]
+    return hashlib.sha256(json.dumps(described).encode() + b"".join(code)).hexdigest()
 
 
 def _describe_model(model: SentenceModel, directory: Path) -> dict[str, Any]:
@@ -133,6 +203,7 @@ def _describe_model(model: SentenceModel, directory: Path) -> dict[str, Any]:
         "hash": model.hash,
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
+        "trained_on": training.get("corpus"),
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
     }
 
@@ -141,10 +212,12 @@ def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
     tokens = int(split.lengths.sum())
     return {
         "name": corpus.name,
+        "directory": str(corpus.directory),
         "split": split.name,
         "sentences": len(split),
         "tokens": tokens,
         "tokens_per_sentence": tokens / len(split),
+        "unknown_share": unknown_share(split),
         "hash": storage.sha256(corpus.directory / CARD),
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 import smim
-from eval import compare, neighbours, plots
+from eval import compare, neighbours, plots, tables
 from smim.model.noise import normal
 from smim.search import build_index, open_index
 from smim.storage import write_text
@@ -40,10 +40,10 @@ def main() -> None:
     heading("3. Evaluate both on sentences that training never saw")
     for run_dir in RUNS.values():
         run(f"{LAUNCH} eval/run.py model.dir={run_dir}/model corpus.dir={CORPUS} output={run_dir}/report")
-    table = compare.as_table([compare.read_report(run_dir / "report") for run_dir in RUNS.values()])
-    write_text(DEMO / "comparison.md", table + "\n")
+    reports = [compare.read_report(run_dir / "report") for run_dir in RUNS.values()]
+    write_text(DEMO / "comparison.md", compare.as_markdown(reports) + "\n")
     heading("4. What the method is for")
-    print(table)
+    print(tables.language_modelling(reports))
     console.print(
         "\nThe two differ in the objective alone. sVAE's code has collapsed: it tells next to nothing of the "
         "sentence,\nand a reconstruction is just some sentence. sMIM's code holds it."
@@ -55,7 +55,7 @@ def main() -> None:
     heading(f"Done in {minutes:.1f} minutes")
     console.print(
         f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
-        f"reports   {RUNS['sMIM']}/report/report.md, {RUNS['sVAE']}/report/report.md, {DEMO}/comparison.md\n"
+        f"reports   {RUNS['sMIM']}/report/report.html, {RUNS['sVAE']}/report/report.html, {DEMO}/comparison.md\n"
         f"search    .venv/bin/smim search {DEMO}/index 'the cook washed the bowl .'\n"
         f"your data README.md, 'Your own text'; Penn Treebank: docs/ptb.md"
     )

@@ -200,16 +200,17 @@ def _decode_batch(
     output_BT = torch.full((len(z_BD), max_length), PAD_ID, device=z_BD.device)
     running = torch.arange(len(z_BD), device=z_BD.device)
     token = torch.full_like(running, SOS_ID)
-    state = autoencoder.decoder.initial_state(z_BD)
+    state = autoencoder.start(z_BD)
     for t in range(max_length):
-        logits, state = autoencoder.next_token(token, z_BD[running], state)
+        logits, state = autoencoder.next_token(token, state)
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
         if not allow_unknown:
             logits[:, UNK_ID] = -torch.inf
         token = logits.argmax(-1) if uniform_BT is None else _draw(logits, uniform_BT[running, t])
         output_BT[running, t] = token
         going = token != EOS_ID
-        running, token, state = running[going], token[going], state[going]
+        if not going.all():
+            running, token, state = running[going], token[going], tuple(part[going] for part in state)
         if len(running) == 0:
             break
     return output_BT
@@ -217,7 +218,7 @@ def _decode_batch(
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
     # In fp64 the sum of 10^5 probabilities is accurate enough that batches agree on the word drawn.
-    cumulative = torch.softmax(logits.double(), -1).cumsum(-1)
+    cumulative = torch.softmax(logits, -1).cumsum(-1, dtype=torch.float64)
     drawn = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)
     return drawn[:, 0].clamp(max=logits.shape[-1] - 1)
 

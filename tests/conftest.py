@@ -11,8 +11,10 @@ from hypothesis import settings
 from data_prep import build
 from smim import config
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.model.directory import save_model
+from smim.model.directory import load_model, save_model
+from smim.text.corpus import Corpus
 from smim.text.tokenizer import Tokenizer
+from tests.corpora import write_corpus
 
 # A busy machine may be slow, which is no failure.
 settings.register_profile("smim", deadline=None)
@@ -53,6 +55,34 @@ def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     model = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
     directory = tmp_path_factory.mktemp("runs") / "tiny" / "model"
     save_model(directory, model, tokenizer, training={"objective": "amim"})
+    return directory
+
+
+@pytest.fixture(scope="session")
+def odd_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus with 407 longer test sentences, in batches that neither two nor three processes share evenly."""
+    opened = Corpus.open(tiny_corpus)
+    texts, topics = opened.split("train").texts(), opened.split("train").labels("topic")
+    long = [f"{texts[i % 40]} {texts[i * 7 % 40]} {texts[i * 11 % 40]} {texts[i * 3 % 40]}" for i in range(407)]
+    rows = {
+        "train": [{"text": text, "topic": topic} for text, topic in zip(texts, topics, strict=True)],
+        "test": [{"text": text, "topic": topics[i % 40]} for i, text in enumerate(long)],
+    }
+    directory = tmp_path_factory.mktemp("data") / "odd"
+    write_corpus(directory, rows, opened.tokenizer, name="odd")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with room for longer sentences, as if it had been trained as sMIM."""
+    small, tokenizer, config = load_model(tiny_model)
+    args = ModelArgs(**{**config["model"], "max_length": 100})
+    model = SentenceAutoencoder(args, vocabulary_size=small.vocabulary_size)
+    model.load_state_dict(small.state_dict())
+    directory = tmp_path_factory.mktemp("runs") / "long" / "model"
+    training = {"objective": "amim", "corpus": "tiny", "seed": 0, "step": 0, "epoch": 0, "valid_loss": 0.0}
+    save_model(directory, model, tokenizer, training=training)
     return directory
 
 

@@ -25,9 +25,9 @@ def test_codes_come_in_the_order_of_the_texts(model):
 def test_greedy_decoding_takes_the_likeliest_word_at_each_step(model):
     z = torch.as_tensor(model.encode(TEXTS[:1]))
     [ids] = decode_ids(model.autoencoder, z, 6)
-    state, token = model.autoencoder.decoder.initial_state(z), torch.tensor([1])
+    state, token = model.autoencoder.start(z), torch.tensor([1])
     for expected in ids:
-        logits, state = model.autoencoder.next_token(token, z, state)
+        logits, state = model.autoencoder.next_token(token, state)
         assert int(logits[0, 2:].argmax()) + 2 == expected
         token = torch.tensor([expected])
 
@@ -49,7 +49,7 @@ def test_sampled_words_have_the_probabilities_of_the_model(model):
     first = [
         ids[0] if ids else 2 for ids in decode_ids(model.autoencoder, z, 1, uniform=noise.uniform(0, range(4000), 0, 1))
     ]
-    logits, _ = model.autoencoder.next_token(torch.tensor([1]), z[:1], model.autoencoder.decoder.initial_state(z[:1]))
+    logits, _ = model.autoencoder.next_token(torch.tensor([1]), model.autoencoder.start(z[:1]))
     logits[:, :2] = -torch.inf
     expected = torch.softmax(logits[0], -1).detach().numpy()
     observed = np.bincount(first, minlength=len(expected)) / 4000

@@ -4,7 +4,6 @@ Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -115,9 +114,13 @@ class SentenceAutoencoder(nn.Module):
         tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
-    def next_token(self, token_B: Tensor, z_BD: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
+        """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`."""
+        return self.decoder.start(z_BD)
+
+    def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One decoding step: logits of the next token, fp32 [B, V], and the decoder's new state."""
-        output_BH, state = self.decoder.step(self.embedding(token_B), z_BD, state)
+        output_BH, state = self.decoder.step(self.embedding(token_B), state)
         return self.to_vocabulary(output_BH).float(), state
 
 

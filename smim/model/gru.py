@@ -4,6 +4,7 @@ Shapes: B sentences, T tokens, E embedding, H hidden, D latent.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -39,10 +40,24 @@ class GRUDecoder(nn.Module):
         """The state [B, H] before the first token."""
         return self.latent_to_state(z_BD)
 
-    def step(self, embedded_BE: Tensor, z_BD: Tensor, state_BH: Tensor) -> tuple[Tensor, Tensor]:
-        """One token: the output [B, H] that predicts the next one, and the new state [B, H]."""
-        _, state_1BH = self.gru(self._input(embedded_BE[:, None], z_BD), state_BH[None])
-        return state_1BH[0], state_1BH[0]
+    def start(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """What `step` goes on from: the first state [B, H], and z's part of every step's gates [B, 3H]."""
+        weight_z = self.gru.weight_ih_l0[:, self.gru.input_size - z_BD.shape[1] :]
+        return self.initial_state(z_BD), F.linear(z_BD, weight_z, self.gru.bias_ih_l0)
+
+    def step(self, embedded_BE: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One token: the output [B, H] that predicts the next one, and the state after it.
+
+        The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
+        """
+        hidden_BH, latent_gates = state
+        embedded_gates = F.linear(embedded_BE, self.gru.weight_ih_l0[:, : embedded_BE.shape[1]])
+        input_r, input_u, input_n = (embedded_gates + latent_gates).chunk(3, -1)
+        hidden_r, hidden_u, hidden_n = F.linear(hidden_BH, self.gru.weight_hh_l0, self.gru.bias_hh_l0).chunk(3, -1)
+        reset, update = torch.sigmoid(input_r + hidden_r), torch.sigmoid(input_u + hidden_u)
+        candidate = torch.tanh(input_n + reset * hidden_n)
+        hidden_BH = candidate + update * (hidden_BH - candidate)
+        return hidden_BH, (hidden_BH, latent_gates)
 
     @staticmethod
     def _input(embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The evaluation job: the same report on any number of processes, and refusals."""
+"""The evaluation job: the same report on any number of processes, what it goes on from, and refusals."""
 
 import json
 import shutil
@@ -9,90 +9,160 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from eval import compare
-from smim.text.corpus import Corpus
+from eval import compare, run
+from eval.run import EvalArgs
+from smim import config
+from smim.errors import SmimError, UserError
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 from tests.training.conftest import BIN, ROOT, environment
 
-LAUNCH_TWO = [
-    *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
-    *("--num_processes", "2", "eval/run.py"),
+QUICK = [
+    *("eval.num_runs=2", "eval.max_length=30", "eval.likelihood.importance_samples=20"),
+    *("eval.likelihood.importance_sentences=7", "eval.information.mmd_samples=200"),
 ]
 
 
-@pytest.fixture(scope="module")
-def corpus(tiny_corpus, tmp_path_factory) -> Path:
-    """The tiny corpus with 407 test sentences: several batches, a number that two processes cannot share evenly."""
-    opened = Corpus.open(tiny_corpus)
-    texts = opened.split("train").texts()
-    long = [f"{texts[i % 40]} {texts[i * 7 % 40]} {texts[i * 11 % 40]} {texts[i * 3 % 40]}" for i in range(407)]
-    directory = tmp_path_factory.mktemp("data") / "odd"
-    rows = {"test": [{"text": text} for text in long]}
-    write_corpus(directory, rows, opened.tokenizer, name="odd")
-    return directory
+def launch(num_processes: int) -> list[str]:
+    cpu = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]
+    return [*cpu, "--num_processes", str(num_processes), "eval/run.py"]
 
 
-@pytest.fixture(scope="module")
-def long_model(tiny_model, tmp_path_factory) -> Path:
-    """The tiny model with room for longer sentences."""
-    from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-    from smim.model.directory import load_model, save_model
-
-    small, tokenizer, config = load_model(tiny_model)
-    args = ModelArgs(**{**config["model"], "max_length": 100})
-    model = SentenceAutoencoder(args, vocabulary_size=small.vocabulary_size)
-    model.load_state_dict(small.state_dict())
-    directory = tmp_path_factory.mktemp("runs") / "long" / "model"
-    training = {"objective": "amim", "seed": 0, "step": 0, "epoch": 0, "valid_loss": 0.0}
-    save_model(directory, model, tokenizer, training=training)
-    return directory
-
-
-def evaluate(model: Path, corpus: Path, output: Path, launcher: list[str] | None = None):
+def evaluate(model: Path, corpus: Path, output: Path, *more: str, launcher: list[str] | None = None):
     command = [*(launcher or [sys.executable, "eval/run.py"]), f"model.dir={model}", f"corpus.dir={corpus}"]
-    command += [f"output={output}", "eval.num_runs=2", "eval.max_length=30"]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    command += [f"output={output}", *QUICK, *more]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200)
 
 
-def test_two_processes_give_the_report_of_one(corpus, long_model, tmp_path):
-    assert evaluate(long_model, corpus, tmp_path / "one").returncode == 0
-    assert evaluate(long_model, corpus, tmp_path / "two", LAUNCH_TWO).returncode == 0
-    one, two = (compare.read_report(tmp_path / name) for name in ("one", "two"))
-    assert one["corpus"] == two["corpus"] and one["corpus"]["sentences"] == 407
-    assert one["examples"] == two["examples"]
+def evaluate_here(model: Path, corpus: Path, output: Path, *more: str) -> dict:
+    overrides = [f"model.dir={model}", f"corpus.dir={corpus}", f"output={output}", *QUICK, *more]
+    run.main(config.compose("evaluate", overrides))
+    return compare.read_report(output)
+
+
+@pytest.fixture(scope="module")
+def report(odd_corpus, long_model, tmp_path_factory) -> dict:
+    """The whole evaluation on one process."""
+    return evaluate_here(long_model, odd_corpus, tmp_path_factory.mktemp("report") / "one", "eval=thesis")
+
+
+def assert_same(one: dict, other: dict) -> None:
+    assert one["corpus"] == other["corpus"] and one["figures"].keys() == other["figures"].keys()
     for name, entry in one["figures"].items():
-        tolerance = 1e-4 if name.startswith(("bleu", "exact")) else 1e-5
-        assert two["figures"][name]["value"] == pytest.approx(entry["value"], rel=tolerance), name
-    assert {"nll", "ppl", "ppl_thesis", "bleu1_sampled", "bleu1_greedy", "kl"} <= set(one["figures"])
-    page = (tmp_path / "one" / "report.md").read_text()
-    assert "407 sentences" in page and "tokens a sentence" in page
-    table = compare.as_table([one, two])
-    assert table.count("amim (8)") == 2
+        tolerance = 1e-4 if name.startswith(("bleu", "exact", "word", "knn")) else 1e-5
+        expected = pytest.approx(entry["value"], rel=tolerance, abs=1e-6)
+        assert other["figures"][name]["value"] == expected, name
+    for name, section in one["sections"].items():
+        assert section["notes"] == other["sections"][name]["notes"]
 
 
-def test_a_corpus_of_another_tokenizer_is_refused(long_model, tmp_path):
-    tokenizer = WordTokenizer.train(["some other words"], splitter="whitespace")
-    rows = {"test": [{"text": "some other words"}]}
+@pytest.mark.parametrize(("num_processes", "tokens_per_batch"), [(2, 8192), (3, 301)])
+def test_any_number_of_processes_and_any_batches_give_the_same_report(
+    report, odd_corpus, long_model, tmp_path, num_processes, tokens_per_batch
+):
+    more = ["eval=thesis", f"eval.tokens_per_batch={tokens_per_batch}"]
+    finished = evaluate(long_model, odd_corpus, tmp_path / "report", *more, launcher=launch(num_processes))
+    assert finished.returncode == 0, finished.stderr
+    other = compare.read_report(tmp_path / "report")
+    assert other["processes"] == num_processes and other["corpus"]["sentences"] == 407
+    assert_same(report, other)
+
+
+def test_the_thesis_evaluation_holds_every_family(report):
+    assert list(report["sections"]) == run.FAMILIES
+    expected = {"nll", "ppl", "ppl_thesis", "nll_elbo", "nll_iw", "nll_train_prior", "bleu1_sampled", "bleu1_mean"}
+    expected |= {"latent_entropy", "mutual_information", "kl", "mmd", "overlap_auc_p", "overlap_auc_q"}
+    assert expected | {"knn_accuracy:topic"} <= set(report["figures"])
+    assert all(entry["n"] > 0 and entry["seed"] == 0 for entry in report["figures"].values())
+
+
+def test_a_killed_job_goes_on_behind_its_last_family(odd_corpus, long_model, tmp_path, monkeypatch, report):
+    def fail(*_: object) -> None:
+        raise SmimError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.information, "evaluate", fail)
+        with pytest.raises(SmimError, match="information: killed"):
+            evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval=thesis")
+    assert not (tmp_path / "report").exists()
+    monkeypatch.setattr(run.likelihood, "evaluate", fail)  # is not called again
+    assert_same(report, evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval=thesis"))
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_what_a_job_with_other_settings_left_is_not_used(odd_corpus, long_model, tmp_path):
+    work = tmp_path / ".report.work"
+    work.mkdir()
+    (work / "identity").write_text("another")
+    (work / "reconstruction.json").write_text("{}")
+    only = ["eval.metrics=[reconstruction]", "eval.seed=1"]
+    made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
+    assert made["figures"]["bleu1_greedy"]["seed"] == 1
+
+
+def test_a_corpus_of_another_tokenizer_is_encoded_anew_where_that_is_asked_for(long_model, odd_corpus, tmp_path):
+    tokenizer = WordTokenizer.train(["some other words the company"], splitter="whitespace")
+    rows = {"test": [{"text": "the company sold other words"}, {"text": "a bank lost shares"}]}
     write_corpus(tmp_path / "other", rows, tokenizer, name="other")
     refused = evaluate(long_model, tmp_path / "other", tmp_path / "report")
-    assert refused.returncode == 2 and "prepared for another tokenizer" in refused.stderr
+    assert refused.returncode == 2 and "corpus.retokenize=true" in refused.stderr
+    assert not (tmp_path / "report").exists()
+    only = ["corpus.retokenize=true", "eval.metrics=[likelihood,reconstruction]"]
+    made = evaluate_here(long_model, tmp_path / "other", tmp_path / "report", *only)
+    assert made["corpus"]["retokenized"] and made["corpus"]["tokens"] == 9
+    assert made["corpus"]["unknown_share"] == pytest.approx(2 / 9)  # "other" and "words"
+
+
+def test_fewer_sentences_are_a_sample_of_the_split(long_model, odd_corpus, tmp_path):
+    only = ["eval.metrics=[likelihood]", "eval.max_sentences=50", "eval.likelihood.importance_samples=0"]
+    made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
+    assert made["corpus"]["sentences"] == 50 and made["figures"]["nll"]["n"] == 50
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("to_vocabulary.weight", "likelihood: the figure 'nll' came out as nan"),
+        ("to_mean.weight", "likelihood: the posterior"),
+    ],
+)
+def test_nan_in_the_model_is_an_error_that_names_the_metric(odd_corpus, long_model, tmp_path, weights, message):
+    broken = tmp_path / "model"
+    shutil.copytree(long_model, broken)
+    tensors = load_file(broken / "model.safetensors")
+    tensors[weights][:] = 3e38  # finite, but what is computed with it is not
+    save_file(tensors, broken / "model.safetensors")
+    with pytest.raises(SmimError, match=message):
+        evaluate_here(broken, odd_corpus, tmp_path / "report", "eval.metrics=[likelihood]")
     assert not (tmp_path / "report").exists()
 
 
-def test_a_model_with_nan_weights_is_refused(corpus, long_model, tmp_path):
+def test_nan_weights_are_refused(odd_corpus, long_model, tmp_path):
     broken = tmp_path / "model"
     shutil.copytree(long_model, broken)
-    weights = load_file(broken / "model.safetensors")
-    weights["to_mean.bias"][0] = float("nan")
-    save_file(weights, broken / "model.safetensors")
-    refused = evaluate(broken, corpus, tmp_path / "report")
+    tensors = load_file(broken / "model.safetensors")
+    tensors["to_mean.bias"][0] = float("nan")
+    save_file(tensors, broken / "model.safetensors")
+    refused = evaluate(broken, odd_corpus, tmp_path / "report")
     assert refused.returncode == 2 and "NaN" in refused.stderr
 
 
-def test_the_report_replaces_an_older_one_whole(corpus, long_model, tmp_path):
+def test_the_report_replaces_an_older_one_whole(odd_corpus, long_model, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "stale.txt").write_text("")
-    assert evaluate(long_model, corpus, tmp_path / "report").returncode == 0
-    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.json", "report.md"]
+    evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval.metrics=[reconstruction]")
+    names = sorted(path.name for path in (tmp_path / "report").iterdir())
+    assert names == ["plots", "report.html", "report.json", "report.md"]
     assert json.loads((tmp_path / "report" / "report.json").read_text())["settings"]["num_runs"] == 2
+
+
+def test_wrong_settings_are_refused_together():
+    with pytest.raises(UserError, match=r"eval\.num_runs.*no 'likelyhood'; did you mean 'likelihood'"):
+        EvalArgs(num_runs=0, metrics=["likelyhood"])
+
+
+@pytest.mark.parametrize("name", ["thesis", "language_modelling"])
+def test_the_configurations_are_whole(name):
+    composed = config.compose("evaluate", [f"eval={name}"])
+    assert config.make(EvalArgs, composed.eval, "eval")
+    assert set(composed.eval) == set(EvalArgs.__dataclass_fields__)

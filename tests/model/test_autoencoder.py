@@ -48,10 +48,10 @@ def test_padding_changes_neither_posterior_nor_log_prob(model):
 
 def test_log_prob_is_the_sum_over_next_token_distributions(model):
     sentence, z = [5, 6, 7], torch.randn(1, 6)
-    state = model.decoder.initial_state(z)
+    state = model.start(z)
     expected = []
     for token, target in zip([SOS_ID, *sentence], [*sentence, EOS_ID], strict=True):
-        logits, state = model.next_token(torch.tensor([token]), z, state)
+        logits, state = model.next_token(torch.tensor([token]), state)
         expected.append(torch.log_softmax(logits, -1)[0, target])
     log_prob = model.log_prob(collate([sentence], [0]), z)
     torch.testing.assert_close(log_prob.tokens[0], torch.stack(expected))

@@ -1,0 +1,96 @@
+"""Every figure that a report can hold: its unit, and what it means. `docs/evaluation.md` has the equations."""
+
+from typing import NamedTuple
+
+
+class Definition(NamedTuple):
+    unit: str
+    meaning: str
+
+
+_BOUNDS = {
+    "": "MELBO bound (eq. 6.17)",
+    "_elbo": "ELBO bound under N(0, I)",
+    "_iw": "importance-weighted bound under N(0, I), at the largest K, of a sample of sentences",
+    "_train_prior": "bound under the aggregate posterior of training sentences",
+}
+_OF_A_BOUND = [
+    ("nll", "nats/sentence", "{bound}, `<eos>` left out"),
+    ("ppl", "", "perplexity from `nll{suffix}`, over the words"),
+    (
+        "ppl_thesis",
+        "",
+        "perplexity from `nll{suffix}`, over the words and one `<eos>` a sentence, as in the thesis's tables",
+    ),
+    ("nll_with_eos", "nats/sentence", "`nll{suffix}` with `<eos>`, so that the length is not given"),
+    ("nats_per_token", "nats/token", "`nll{suffix}` over the words"),
+    ("bits_per_byte", "bits/byte", "`nll_with_eos{suffix}` over the UTF-8 bytes of the text and a line end a sentence"),
+]
+
+FIGURES = {
+    name + suffix: Definition(unit, meaning.format(bound=bound, suffix=suffix))
+    for suffix, bound in _BOUNDS.items()
+    for name, unit, meaning in _OF_A_BOUND
+} | {
+    name: Definition(unit, meaning)
+    for name, unit, meaning in [
+        # likelihood
+        ("reconstruction", "nats/sentence", "-log p(x|z), z ~ q(z|x): `nll` without its log N"),
+        # reconstruction
+        ("bleu1_sampled", "", "sentence BLEU-1 of the reconstruction from a draw of z, words drawn at temperature 1"),
+        ("bleu1_greedy", "", "sentence BLEU-1 of the greedy reconstruction from a draw of z"),
+        ("bleu1_mean", "", "sentence BLEU-1 of the greedy reconstruction from the mean of q(z|x)"),
+        ("bleu4_corpus_greedy", "", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction"),
+        ("exact_match_greedy", "", "share of sentences whose greedy reconstruction is exact"),
+        ("word_accuracy_greedy", "", "share of words that the greedy reconstruction has in their place"),
+        # information
+        ("latent_entropy", "nats", "entropy of the codes, by nearest neighbours (Kozachenko-Leonenko)"),
+        ("latent_entropy_normal", "nats", "entropy of N(0, I) in as many dimensions"),
+        ("posterior_entropy", "nats", "mean entropy of q(z|x)"),
+        ("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split"),
+        ("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed"),
+        ("mutual_information_knn", "nats", "`latent_entropy` of draws less `posterior_entropy`"),
+        ("kl", "nats/sentence", "KL(q(z|x) || N(0, I))"),
+        ("active_units", "dimensions", "Var(mean) > 0.01"),
+        ("active_units_relative", "dimensions", "Var(mean) > mean posterior variance"),
+        ("collapsed", "", "1 where the information says that the code has collapsed, else 0"),
+        ("clamped", "", "share of posterior dimensions on the variance clamp"),
+        (
+            "log_det_covariance",
+            "nats/dimension",
+            "log determinant of the aggregate posterior's covariance, by dimension",
+        ),
+        ("mmd", "", "squared MMD between the aggregate posterior and N(0, I), unbiased"),
+        # overlap
+        ("overlap_log_p_own", "nats", "mean log p(x_i|z_i)"),
+        ("overlap_log_p_other", "nats", "mean log p(x_i|z_j), i != j"),
+        ("overlap_auc_p", "", "share of pairs with log p(x_i|z_i) > log p(x_i|z_j)"),
+        ("overlap_log_q_own", "nats", "mean log q(z_i|x_i)"),
+        ("overlap_log_q_other", "nats", "mean log q(z_i|x_j), i != j"),
+        ("overlap_auc_q", "", "share of pairs with log q(z_i|x_i) > log q(z_i|x_j)"),
+        # answering
+        ("p_at_1", "", "share of questions whose right answer ranks first, by the distance of section 7.6"),
+        ("mrr", "", "mean reciprocal rank of the right answer"),
+        ("p_at_1_mean", "", "`p_at_1` with posterior means in place of draws"),
+        ("mrr_mean", "", "`mrr` with posterior means in place of draws"),
+        ("p_at_1_log_posterior", "", "`p_at_1` by log q(z_qa|q_unk) in place of the distance"),
+        ("mrr_log_posterior", "", "`mrr` by log q(z_qa|q_unk) in place of the distance"),
+        ("p_at_1_bm25", "", "`p_at_1` by word overlap (BM25)"),
+        ("mrr_bm25", "", "`mrr` by word overlap (BM25)"),
+        ("p_at_1_random", "", "`p_at_1` of a random order, expected"),
+        ("mrr_random", "", "`mrr` of a random order, expected"),
+    ]
+}
+# representation: one pair of figures for each label column, named in eval/representation.py
+
+
+def definition(name: str) -> Definition:
+    """The unit and meaning of a figure; those of a label column are made from their name."""
+    if name in FIGURES:
+        return FIGURES[name]
+    kind, _, label = name.partition(":")
+    if kind == "knn_accuracy":
+        return Definition("", f"share of sentences whose 5 nearest training codes vote for the right {label}")
+    if kind == "majority_accuracy":
+        return Definition("", f"the same for always answering the most frequent {label}")
+    raise KeyError(name)

@@ -1,0 +1,125 @@
+"""Markdown pages and their self-contained HTML: numbers beside their errors, tables, text that stays as it is."""
+
+import base64
+import re
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_TEMPLATE = Path(__file__).with_name("markup.html")
+_LINE_BREAK = re.compile("\r\n|[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$]")
+_CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) != "\t"}
+_NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]\d+)?[M%]?( (±|\(|of ).*)?")
+_LARGE = 1e9
+_DATA_URI = "data:image/png;base64,"
+
+
+def literal(text: str) -> str:
+    """Plain text as Markdown that shows it unchanged, on one line: a line break becomes ↵."""
+    return _MARKUP.sub(r"\g<0>", _LINE_BREAK.sub(" ↵ ", text).translate(_CONTROLS))
+
+
+def prose(text: str) -> str:
+    """As `literal`, but for text of ours: `code` between backticks is shown as code."""
+    parts = re.split(r"(`[^`\n]+`)", text)
+    return "".join(part if i % 2 else literal(part) for i, part in enumerate(parts))
+
+
+def code(text: str) -> str:
+    """Plain text as code, where Markdown can say it so."""
+    return literal(text) if re.search(r"[`\\\s]", text) else f"`{text}`"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Collection[str] = ()) -> str:
+    """A Markdown table of cells that are Markdown themselves; columns of numbers are aligned to the right.
+
+    `optional`: columns that are left out where they are empty.
+    """
+    columns = [[name, *(row[i] for row in rows)] for i, name in enumerate(header)]
+    columns = [column for column in columns if column[0] not in optional or any(column[1:])]
+    for column in columns:
+        column.insert(1, "---:" if _is_numeric(column[1:]) else "---")
+    return "\n".join(f"| {' | '.join(map(_within_cell, line))} |" for line in zip(*columns, strict=True))
+
+
+def rounded(value: float, error: float | None) -> tuple[str, str]:
+    """A value and its standard error, to two significant digits of the error; without one five of the value."""
+    if not error or abs(value) >= _LARGE:
+        return _significant(value, 5), "" if error is None else _significant(error, 2)
+    digits = 1 - int(f"{error:.1e}".partition("e")[2])
+    if digits > 8:
+        return _significant(value, 5), _significant(error, 2)
+    return f"{value:.{max(digits, 0)}f}", f"{error:.{max(digits, 0)}f}"
+
+
+def with_error(value: float, error: float | None) -> str:
+    """Such as "66.93 ± 0.41"."""
+    return " ± ".join(part for part in rounded(value, error) if part)
+
+
+def html(markdown: str, *, images: Mapping[str, bytes] | None = None) -> str:
+    """A Markdown page as one HTML file, with a table of contents and its images (PNG by path) within.
+
+    HTML in the page is shown as text, and links out of the page are not made.
+    """
+    renderer = _Renderer(images or {})
+    tokens = renderer.parse(markdown)
+    has_title = bool(tokens) and tokens[0].tag == "h1"
+    title = "".join(child.content for child in tokens[1].children or []) if has_title else ""
+    head = 3 if has_title else 0  # the contents come after the page's heading
+    contents = _contents(renderer, tokens)
+    before, after = (renderer.renderer.render(part, renderer.options, {}) for part in (tokens[:head], tokens[head:]))
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return template.substitute(title=escape(title), body=before + contents + after)
+
+
+class _Renderer(MarkdownIt):
+    """CommonMark with tables that scroll in a box of their own, and images as data URIs."""
+
+    def __init__(self, images: Mapping[str, bytes]) -> None:
+        super().__init__("commonmark", {"html": False})
+        self.images = images
+        self.enable("table")
+        self.add_render_rule("table_open", lambda *_: '<div class="scroll" tabindex="0"><table>\n')
+        self.add_render_rule("table_close", lambda *_: "</table></div>\n")
+
+    def validateLink(self, url: str) -> bool:
+        # Any other stays text as it is written: the page refers to nothing outside of itself.
+        return url.startswith(("#", _DATA_URI))
+
+    def normalizeLink(self, url: str) -> str:
+        if url not in self.images:
+            return super().normalizeLink(url)
+        return _DATA_URI + base64.b64encode(self.images[url]).decode()
+
+
+def _contents(renderer: MarkdownIt, tokens: list[Token]) -> str:
+    """A list of links to the headings of second and third rank, which are given their anchors."""
+    items: list[str] = []
+    for i, token in enumerate(tokens):
+        if token.type == "heading_open" and token.tag in ("h2", "h3"):
+            anchor = f"part-{len(items) + 1}"
+            token.attrSet("id", anchor)
+            text = renderer.renderer.render(tokens[i + 1].children or [], renderer.options, {})
+            items.append(f'<li class="{token.tag}"><a href="#{anchor}">{text}</a></li>\n')
+    return f'<nav aria-label="Contents"><ul>\n{"".join(items)}</ul></nav>\n' if items else ""
+
+
+def _is_numeric(cells: Sequence[str]) -> bool:
+    filled = [cell for cell in cells if cell]
+    return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)
+
+
+def _within_cell(cell: str) -> str:
+    return re.sub(r"(?<!\\)\|", r"\\|", cell)
+
+
+def _significant(value: float, digits: int) -> str:
+    """To so many significant digits, without an exponent for whole numbers below 1e9."""
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text and abs(value) < _LARGE else text

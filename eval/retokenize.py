@@ -1,0 +1,40 @@
+"""A prepared split's texts in the ids of another tokenizer: evaluation across corpora."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from smim import storage
+from smim.text.corpus import Split
+from smim.text.tokenizer import UNK_ID, Tokenizer
+
+_ROWS_AT_ONCE = 10_000
+
+
+def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> Split:
+    """Writes `split` with `ids` and `length` by `tokenizer` to `path` (an Arrow stream), and memory-maps it.
+
+    Text and labels stay as they are.
+    """
+    schema = split.table.schema
+    with storage.new_file(path) as partial, pa.ipc.new_stream(str(partial), schema) as writer:
+        for batch in split.table.to_batches(max_chunksize=_ROWS_AT_ONCE):
+            ids = tokenizer.encode_batch(batch.column("text"))
+            own = {"ids": ids, "length": ids.value_lengths()}
+            columns = [own.get(name, batch.column(name)) for name in schema.names]
+            columns = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+    return open_retokenized(split.name, path)
+
+
+def open_retokenized(name: str, path: Path) -> Split:
+    """The split that `retokenize` wrote."""
+    return Split(name=name, table=pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
+
+
+def unknown_share(split: Split) -> float:
+    """Share of a split's tokens that are `<unk>`."""
+    chunks = split.table.column("ids").chunks
+    unknown = sum(int(np.count_nonzero(chunk.flatten().to_numpy() == UNK_ID)) for chunk in chunks)
+    return unknown / max(1, int(split.lengths.sum()))

@@ -1,0 +1,56 @@
+"""The Slurm scripts, with a stand-in for Slurm that runs a job's nodes as processes on this machine."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from eval import compare
+from tests.training.conftest import ROOT, environment
+
+_SRUN = """#!/bin/bash
+while [[ $1 == --* ]]; do shift; done
+for node in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$node "$@" & pids+=($!); done
+for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path) -> dict[str, str]:
+    """An environment in which a script finds the commands and variables of a job on two nodes without GPUs."""
+    for name, content in {"srun": _SRUN, "scontrol": "#!/bin/bash\necho 127.0.0.1\n"}.items():
+        command = tmp_path / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(content)
+        command.chmod(0o755)
+    own = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here,here"}
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    return {**environment(), **own, "SLURM_JOB_ID": str(os.getpid()), "PATH": path}
+
+
+def sbatch(script: str, arguments: list[str], slurm: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = ["bash", f"launch/slurm/{script}", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=slurm, capture_output=True, text=True, timeout=200)
+
+
+def arguments(model: Path, corpus: Path, output: Path) -> list[str]:
+    quick = ["eval=language_modelling", "eval.num_runs=1", "eval.max_length=20"]
+    return [f"model.dir={model}", f"corpus.dir={corpus}", f"output={output}", *quick]
+
+
+@pytest.mark.skipif(not (ROOT / ".venv" / "bin" / "accelerate").exists(), reason="the scripts take the clone's .venv")
+def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
+    finished = sbatch("evaluate.sbatch", arguments(long_model, odd_corpus, tmp_path / "report"), slurm)
+    assert finished.returncode == 0, finished.stderr
+    assert compare.read_report(tmp_path / "report")["processes"] == 2
+
+
+def test_a_job_array_without_its_runs_says_how_it_is_called(slurm):
+    refused = sbatch("evaluate_many.sbatch", ["runs/a"], slurm)
+    assert refused.returncode == 2 and "usage: sbatch" in refused.stderr
+
+
+def test_an_array_task_beyond_the_runs_is_refused(slurm):
+    refused = sbatch("evaluate_many.sbatch", ["a", "b", "--", "corpus.dir=c"], {**slurm, "SLURM_ARRAY_TASK_ID": "2"})
+    assert refused.returncode != 0 and "there are 2 runs, and no number 2" in refused.stderr
