@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("which", choices=["accuracy", "bias", "speed"])
     parser.add_argument("--points", type=int, default=20_000, help="of accuracy and speed")
-    parser.add_argument("--queries", type=int, default=2000, help="of each draw in accuracy, and in all in bias")
+    parser.add_argument("--queries", type=int, default=2000, help="of each draw in accuracy; in all, in bias")
     parser.add_argument("--draws", type=int, default=3, help="of accuracy")
     parser.add_argument("--output", type=Path, default=Path("estimators.png"), help="of bias")
     args = parser.parse_args()

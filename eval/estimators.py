@@ -63,9 +63,7 @@ def knn_entropy_terms(
     distances = _neighbour_distances(points, queries, k, metric)
     if not distances[:, 0].all():
         row = np.arange(len(points))[queries][np.argmin(distances[:, 0])]
-        raise ValueError(
-            f"row {row} occurs more than once, and log 0 has no value: call distinct() on the points first"
-        )
+        raise ValueError(f"row {row} has a copy at distance 0, and log 0 has no value: call distinct() first")
     return _entropy_of_distances(distances[:, -1], points.shape, k, metric)
 
 

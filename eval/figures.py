@@ -90,7 +90,7 @@ def definition(name: str) -> Definition:
         return FIGURES[name]
     kind, _, label = name.partition(":")
     if kind == "knn_accuracy":
-        return Definition("", f"share of sentences whose 5 nearest training codes vote for the right {label}")
+        return Definition("", f"share of sentences whose k nearest training codes vote for the right {label}")
     if kind == "majority_accuracy":
         return Definition("", f"the same for always answering the most frequent {label}")
     raise KeyError(name)

@@ -188,7 +188,7 @@ def log_prob_64(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
     return DiagonalGaussian(posterior.mean.double(), posterior.log_variance.double()).log_prob(z.double())
 
 
-def split_of_ids(name: str, ids: Sequence[Sequence[int]]) -> Split:
+def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
     """Sentences of token ids as a split, to be encoded like any other; `name` has to be the job's alone."""
     lengths = pa.array([len(sentence) for sentence in ids], pa.int32())
     table = pa.table({"ids": pa.array(ids, pa.list_(pa.int32())), "length": lengths})

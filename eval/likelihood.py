@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from eval import plots
@@ -26,8 +27,10 @@ from smim.errors import UserError
 from smim.model.distributions import standard_normal_log_prob
 from smim.progress import track
 from smim.text.batches import Batch, read_batch
+from smim.text.corpus import Split
 
 _IMPORTANCE_GRID = (1, 5, 10, 50, 100, 500, 1000, 5000)
+_MAX_LOG_PERPLEXITY = 600.0  # a perplexity above e^600 is left out: it says nothing, and nears the end of fp64
 _FIRST_IMPORTANCE_DRAW = 100_000  # draws that MELBO's runs do not take
 
 
@@ -82,10 +85,11 @@ class Bound:
 
 def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     """Bounds on the NLL of the job's sentences, their perplexities, and how MELBO depends on the set's size."""
-    sizes = sizes_of(job)
+    sizes = sizes_of(job.split)
     reconstruction, kl = sentence_reconstruction(job, num_samples=args.num_samples)
     bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)), sizes)}
     section = Section("Likelihood", notes=[_counted(sizes)])
+    section.figures["reconstruction"] = mean("reconstruction", reconstruction.words)
     if job.model.deterministic:
         section.notes.append(
             "An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other."
@@ -104,7 +108,6 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             bounds["_train_prior"] = (name, reconstruction.of_first_run() + cost, sizes)
     for suffix, (_, bound, counted) in bounds.items():
         section.figures.update(describe(bound, counted, suffix=suffix))
-    section.figures["reconstruction"] = mean("reconstruction", reconstruction.words)
     section.tables.insert(0, _bounds_table({name: suffix for suffix, (name, _, _) in bounds.items()}, section.figures))
     if job.is_main:
         per_sentence = {name: bound.words.reshape(len(bound.words), -1).mean(1) for name, bound, _ in bounds.values()}
@@ -193,21 +196,23 @@ def train_prior_cost(job: Job, *, train_sentences: int) -> tuple[np.ndarray, int
     return job.gather(share, np.concatenate(costs), total=len(job.split)), len(chosen)
 
 
-def sizes_of(job: Job) -> Sizes:
-    import pyarrow.compute as pc
-
-    text_bytes = pc.binary_length(job.split.table.column("text")).to_numpy()
-    return Sizes(tokens=job.split.lengths.astype(np.int64), bytes=text_bytes.astype(np.int64))
+def sizes_of(split: Split) -> Sizes:
+    """Tokens in ids of the split's tokenizer, and bytes of its text."""
+    text_bytes = pc.binary_length(split.table.column("text")).to_numpy()
+    return Sizes(tokens=split.lengths.astype(np.int64), bytes=text_bytes.astype(np.int64))
 
 
 def describe(bound: Bound, sizes: Sizes, *, suffix: str) -> dict[str, Figure]:
     """A bound's figures: nats a sentence and a token, perplexities, bits a byte (the line end counted as a byte)."""
     per_token = ratio(f"nats_per_token{suffix}", bound.words, sizes.tokens)
-    per_token_and_eos = ratio(f"ppl_thesis{suffix}", bound.words, sizes.tokens + 1)
+    perplexities = {"ppl": per_token, "ppl_thesis": ratio(f"ppl_thesis{suffix}", bound.words, sizes.tokens + 1)}
     return {
         f"nll{suffix}": mean(f"nll{suffix}", bound.words),
-        f"ppl{suffix}": exponential(f"ppl{suffix}", per_token),
-        f"ppl_thesis{suffix}": exponential(f"ppl_thesis{suffix}", per_token_and_eos),
+        **{
+            f"{name}{suffix}": exponential(f"{name}{suffix}", figure)
+            for name, figure in perplexities.items()
+            if figure.value < _MAX_LOG_PERPLEXITY
+        },
         f"nll_with_eos{suffix}": mean(f"nll_with_eos{suffix}", bound.with_eos),
         f"nats_per_token{suffix}": per_token,
         f"bits_per_byte{suffix}": ratio(f"bits_per_byte{suffix}", bound.with_eos / math.log(2), sizes.bytes + 1),
@@ -226,10 +231,11 @@ def _counted(sizes: Sizes) -> str:
 def _bounds_table(suffixes: dict[str, str], figures: dict[str, Figure]) -> Table:
     columns = {"nll": "nats/sentence", "nll_with_eos": "with `<eos>`", "nats_per_token": "nats/token", "ppl": "ppl",
                "ppl_thesis": "ppl_thesis", "bits_per_byte": "bits/byte"}  # fmt: skip
-    rows = [
-        [name, *[f"{figures[column + suffix].value:.5g}" for column in columns], str(figures[f"nll{suffix}"].n)]
-        for name, suffix in suffixes.items()
-    ]
+    rows = []
+    for name, suffix in suffixes.items():
+        cells = [figures.get(column + suffix) for column in columns]
+        shown = ["> e^600" if cell is None else f"{cell.value:.5g}" for cell in cells]
+        rows.append([name, *shown, f"{figures[f'nll{suffix}'].n:,}"])
     return Table("Upper bounds on the negative log likelihood", ["prior or bound", *columns.values(), "N"], rows)
 
 

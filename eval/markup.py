@@ -16,12 +16,13 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$]")
 _CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) != "\t"}
 _NUMBER = re.compile(r"[-+]?\d[\d,.]*(e[-+]\d+)?[M%]?( (±|\(|of ).*)?")
 _LARGE = 1e9
+_SHORT = 16
 _DATA_URI = "data:image/png;base64,"
 
 
 def literal(text: str) -> str:
     """Plain text as Markdown that shows it unchanged, on one line: a line break becomes ↵."""
-    return _MARKUP.sub(r"\g<0>", _LINE_BREAK.sub(" ↵ ", text).translate(_CONTROLS))
+    return _MARKUP.sub(r"\\\g<0>", _LINE_BREAK.sub(" ↵ ", text).translate(_CONTROLS))
 
 
 def prose(text: str) -> str:
@@ -36,14 +37,15 @@ def code(text: str) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Collection[str] = ()) -> str:
-    """A Markdown table of cells that are Markdown themselves; columns of numbers are aligned to the right.
+    """A Markdown table of cells that are Markdown themselves.
 
-    `optional`: columns that are left out where they are empty.
+    Columns of numbers are aligned to the right, and those of short words expressly to the left, by which the HTML
+    page knows that they are not to be broken. `optional`: columns that are left out where they are empty.
     """
     columns = [[name, *(row[i] for row in rows)] for i, name in enumerate(header)]
     columns = [column for column in columns if column[0] not in optional or any(column[1:])]
     for column in columns:
-        column.insert(1, "---:" if _is_numeric(column[1:]) else "---")
+        column.insert(1, _rule(column[1:]))
     return "\n".join(f"| {' | '.join(map(_within_cell, line))} |" for line in zip(*columns, strict=True))
 
 
@@ -110,9 +112,12 @@ def _contents(renderer: MarkdownIt, tokens: list[Token]) -> str:
     return f'<nav aria-label="Contents"><ul>\n{"".join(items)}</ul></nav>\n' if items else ""
 
 
-def _is_numeric(cells: Sequence[str]) -> bool:
+def _rule(cells: Sequence[str]) -> str:
+    """What stands below a column's name."""
     filled = [cell for cell in cells if cell]
-    return bool(filled) and all(_NUMBER.fullmatch(cell) for cell in filled)
+    if filled and all(_NUMBER.fullmatch(cell) for cell in filled):
+        return "---:"
+    return ":---" if all(len(cell) <= _SHORT for cell in filled) else "---"
 
 
 def _within_cell(cell: str) -> str:

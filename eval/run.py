@@ -84,6 +84,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.model.dir is None or cfg.corpus.dir is None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
+    _check_output(output)
     accelerator = make_accelerator(precision="fp32")
     model = generation.load(model_dir, device=str(accelerator.device))
     corpus = Corpus.open(cfg.corpus.dir)
@@ -164,6 +165,11 @@ def evaluate(job: Job, args: EvalArgs) -> tuple[dict[str, Section], dict[str, fl
     return sections, seconds
 
 
+def _check_output(output: Path) -> None:
+    if output.exists() and not (output / "report.json").is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} is there and is no report: nothing is put in its place; give another output=DIR")
+
+
 def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> bool:
     if model.tokenizer.hash == corpus.tokenizer.hash:
         return False
@@ -217,6 +223,7 @@ def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
         "sentences": len(split),
         "tokens": tokens,
         "tokens_per_sentence": tokens / len(split),
+        "bytes": int(likelihood.sizes_of(split).bytes.sum()),
         "unknown_share": unknown_share(split),
         "hash": storage.sha256(corpus.directory / CARD),
     }

@@ -84,8 +84,8 @@ def ratio(name: str, values: np.ndarray, weights: np.ndarray) -> Figure:
 
 
 def exponential(name: str, figure: Figure) -> Figure:
-    """exp of a figure, its errors to first order: a perplexity from nats a token."""
-    value = _finite(name, float(np.exp(min(figure.value, 709.0))))
+    """exp of a figure (below 700), its errors to first order: a perplexity from nats a token."""
+    value = _finite(name, math.exp(figure.value))
     errors = [None if error is None else value * error for error in (figure.standard_error, figure.stdev_over_runs)]
     return Figure(value, errors[0], n=figure.n, runs=figure.runs, stdev_over_runs=errors[1])
 

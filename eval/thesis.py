@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Row:
     trained_on: str
     figures: dict[str, float]
     ppl_stdev: float | None = None
-    parameters: str = field(default="")
+    parameters: str = ""
 
 
 def method_name(objective: str, latent_dim: int | None) -> str:

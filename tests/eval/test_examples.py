@@ -7,7 +7,6 @@ import torch
 
 from eval import examples
 from eval.examples import ExamplesArgs
-from smim import generation
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
@@ -55,7 +54,11 @@ def test_reconstructions_are_of_data_mean_draw_and_perturbed_draw(job, plots):
     assert [name for name, _ in rows] == ["(D)", "(M)", "(R)", "(P)"] * 3
     data = [text for name, text in rows if name == "(D)"]
     assert len(set(data) & set(job.split.texts())) == 3
-    assert [text for name, text in rows if name == "(M)"] == decoded_from_means(job, data)
+    assert [text for name, text in rows if name == "(M)"] == job.model.reconstruct(data)
+    texts = job.split.texts()
+    posterior, places = job.model.posterior(data), [texts.index(text) for text in data]
+    expected = job.model.decode(job.draw(posterior, places, number=0), max_length=job.max_length)
+    assert [text for name, text in rows if name == "(R)"] == expected != job.model.reconstruct(data)
 
 
 def test_the_perturbed_draw_goes_as_far_as_it_is_told(job, plots):
@@ -85,9 +88,9 @@ def test_an_interpolation_goes_from_one_sentence_to_the_other(job, plots):
 
 
 def test_samples_are_from_a_gaussian_and_from_posteriors(job, plots):
-    section = evaluate(job, plots, num=3, sample_deviation=0.2)
-    gaussian = table(section, "Samples from N(0, 0.2² I)")
-    assert [text for [text] in gaussian.rows] == job.model.sample(3, standard_deviation=0.2, seed=0)
+    section = evaluate(job, plots, num=3, sample_deviation=20)
+    gaussian = table(section, "Samples from N(0, 20² I)")
+    assert [text for [text] in gaussian.rows] == job.model.sample(3, standard_deviation=20, seed=0)
     aggregate = table(section, "Samples from the aggregate posterior")
     assert len(aggregate.rows) == 3 and {text for text, _ in aggregate.rows} <= set(job.split.texts())
 
@@ -111,8 +114,9 @@ def test_long_sentences_are_not_shown(tiny_model, tiny_corpus, tmp_path, plots):
 def test_answers_are_those_of_the_model_for_three_lengths(asking, plots):
     job = asking(says=True)
     rows = table(evaluate(job, plots, questions=["who sold it"]), "Answers").rows
-    expected = [job.model.answer("who sold it", num_words=num) for num in (5, 10, 15)]
-    assert rows == [["(Q)", "who sold it"], *([f"(A) {n}", a] for n, a in zip(("short", "medium", "long"), expected))]
+    lengths = {"short": 5, "medium": 10, "long": 15}
+    expected = [[f"(A) {name}", job.model.answer("who sold it", num_words=num)] for name, num in lengths.items()]
+    assert rows == [["(Q)", "who sold it"], *expected]
 
 
 def test_an_answer_that_is_none_is_said_to_be(asking, plots):
@@ -159,7 +163,3 @@ def test_other_processes_neither_decode_nor_wait(tiny_model, tiny_corpus, tmp_pa
 def test_all_wrong_values_are_told_together():
     with pytest.raises(UserError, match=r"eval.examples.num is 0, it must be at least 1; .*interpolation_steps is 1"):
         ExamplesArgs(num=0, interpolation_steps=1)
-
-
-def decoded_from_means(job, texts):
-    return generation.SentenceModel.decode(job.model, job.model.encode(texts), max_length=job.max_length)

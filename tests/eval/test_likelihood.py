@@ -140,3 +140,9 @@ def test_an_autoencoder_has_melbo_alone(job, tmp_path):
 def test_wrong_settings_are_refused_together():
     with pytest.raises(UserError, match=r"num_samples.*importance_sentences"):
         LikelihoodArgs(num_samples=0, importance_sentences=0)
+
+
+def test_a_perplexity_too_large_to_say_is_left_out():
+    words = np.full((3, 1), 9000.0)
+    figures = likelihood.describe(Bound(words, words), Sizes(np.full(3, 10), np.full(3, 50)), suffix="_elbo")
+    assert "ppl_elbo" not in figures and figures["nats_per_token_elbo"].value == 900

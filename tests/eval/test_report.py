@@ -11,7 +11,7 @@ from PIL import Image
 
 from eval import report, thesis
 from eval.figures import FIGURES
-from eval.markup import literal, rounded, with_error
+from eval.markup import literal, rounded, table, with_error
 from eval.section import Figure, Section, Table
 from smim import storage
 from tests.eval.reports import Page, content, figures, write
@@ -51,7 +51,7 @@ def add_plot(output: Path, name: str) -> bytes:
 
 
 def test_every_figure_is_in_the_json_and_on_both_pages(output):
-    names = [*FIGURES, "knn_accuracy:topic", "majority_accuracy:topic"]
+    names = [*FIGURES, "knn_accuracy:topic", "majority_accuracy:to|p`i c"]
     written = write(output, figures(**{name: 1.5 + i for i, name in enumerate(names)}))
     assert set(written["figures"]) == set(names)
     for page in pages(output):
@@ -142,10 +142,17 @@ def test_the_thesis_figures_are_those_of_the_same_corpora_method_and_size(model,
     assert thesis.thesis_figures(*model, trained_on=trained_on) == expected
 
 
+def test_the_authors_demo_has_only_what_it_publishes():
+    demo = thesis.DEMO
+    assert thesis.thesis_figures("ptb", "autoencoder", 512, source=demo) == {"bleu1_sampled": 0.575}
+    assert thesis.thesis_figures("ptb", "vae", 16, source=demo) == {"nll": 107.4, "bleu1_sampled": 0.088}
+    assert thesis.thesis_figures("yahoo", "amim", 512, source=demo) == {}
+
+
 def test_text_of_users_comes_out_as_it_is_on_both_pages(output):
-    table = Table("Sentences", ["original", "again"], [[text, f"again {text}"] for text in NASTY])
+    sentences = Table("Sentences", ["original", "again"], [[text, f"again {text}"] for text in NASTY])
     name = "c|o<r>p`us*"
-    write(output, {"examples": Section("Examples", tables=[table])}, content(corpus=name))
+    write(output, {"examples": Section("Examples", tables=[sentences])}, content(corpus=name))
     for page in pages(output):
         for text in NASTY:
             assert page.rows(text) == [{"original": text, "again": f"again {text}"}]
@@ -154,8 +161,8 @@ def test_text_of_users_comes_out_as_it_is_on_both_pages(output):
 
 
 def test_a_line_break_in_a_text_is_shown_and_breaks_no_table(output):
-    table = Table("Sentences", ["text", "n"], [["one\ntwo\r\nthree\u2028four", "1"], ["\n", "2"], ["", "3"]])
-    write(output, {"examples": Section("Examples", tables=[table])})
+    sentences = Table("Sentences", ["text", "n"], [["one\ntwo\r\nthree\u2028four", "1"], ["\n", "2"], ["", "3"]])
+    write(output, {"examples": Section("Examples", tables=[sentences])})
     for page in pages(output):
         shown = next(rows for rows in page.tables if rows[0] == ["text", "n"])
         assert [[cell.strip() for cell in row] for row in shown[1:]] == [
@@ -167,11 +174,11 @@ def test_a_line_break_in_a_text_is_shown_and_breaks_no_table(output):
 
 def test_code_in_headers_titles_and_captions_is_code_and_the_rest_text(output):
     add_plot(output, "x.png")
-    table = Table("Bounds of <x> with `<eos>`", ["log p(x_i|z_j)", "with `<eos>`"], [["1", "2"]])
-    write(output, {"a": Section("A *b*", tables=[table], plots={"x.png": "As Figure 7.1: `p|q` of z_i, z_j"})})
+    bounds = Table("Bounds of <x> with `<eos>`", ["log p(x_i|z_j)", "`p|q` with `<eos>`"], [["1", "2"]])
+    write(output, {"a": Section("A *b*", tables=[bounds], plots={"x.png": "As Figure 7.1: `p|q` of z_i, z_j"})})
     for page in pages(output):
         assert "Bounds of <x> with <eos>" in page.text and "A *b*" in page.text
-        assert page.rows("1") == [{"log p(x_i|z_j)": "1", "with <eos>": "2"}]
+        assert page.rows("1") == [{"log p(x_i|z_j)": "1", "p|q with <eos>": "2"}]
         assert "As Figure 7.1: p|q of z_i, z_j" in page.text
 
 
@@ -274,6 +281,14 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(output):
 )
 def test_numbers_have_the_digits_that_their_errors_leave_them(value, error, shown):
     assert rounded(value, error) == shown
+
+
+def test_columns_of_numbers_and_of_short_words_are_told_from_text():
+    lines = table(
+        ["word", "number", "text", "none"], [["ab", "1.5 ± 0.2", "x" * 40, ""], ["", "", "1", ""]]
+    ).splitlines()
+    assert lines[1] == "| :--- | ---: | --- | :--- |"
+    assert table(["a", "b"], [["", "1"]], optional=("a",)) == "| b |\n| ---: |\n| 1 |"
 
 
 def test_a_value_without_error_has_no_plus_minus():

@@ -122,7 +122,7 @@ def test_fewer_sentences_are_a_sample_of_the_split(long_model, odd_corpus, tmp_p
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("to_vocabulary.weight", "likelihood: the figure 'nll' came out as nan"),
+        ("to_vocabulary.weight", "likelihood: the figure 'reconstruction' came out as nan"),
         ("to_mean.weight", "likelihood: the posterior"),
     ],
 )
@@ -149,11 +149,20 @@ def test_nan_weights_are_refused(odd_corpus, long_model, tmp_path):
 
 def test_the_report_replaces_an_older_one_whole(odd_corpus, long_model, tmp_path):
     (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.json").write_text("{}")
     (tmp_path / "report" / "stale.txt").write_text("")
     evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval.metrics=[reconstruction]")
     names = sorted(path.name for path in (tmp_path / "report").iterdir())
     assert names == ["plots", "report.html", "report.json", "report.md"]
     assert json.loads((tmp_path / "report" / "report.json").read_text())["settings"]["num_runs"] == 2
+
+
+def test_a_directory_that_is_no_report_is_left_alone(odd_corpus, long_model, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "precious.txt").write_text("kept")
+    with pytest.raises(UserError, match="is no report"):
+        evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval.metrics=[reconstruction]")
+    assert (tmp_path / "report" / "precious.txt").read_text() == "kept"
 
 
 def test_wrong_settings_are_refused_together():
