@@ -6,6 +6,7 @@ Shapes: N sentences, Q queries, D latent dimensions.
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -91,7 +92,9 @@ def latent_entropy_terms(job: Job, args: InformationArgs) -> tuple[np.ndarray, i
     share = job.share(len(queries))
     terms = np.empty(0)
     if len(share):
-        terms = estimators.knn_entropy_terms(points, queries[share], args.k, metric=args.metric)
+        terms = estimators.knn_entropy_terms(
+            points, queries[share], args.k, metric=cast(estimators.Metric, args.metric)
+        )
     return job.gather(share, terms, total=len(queries)), num_removed
 
 

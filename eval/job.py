@@ -101,7 +101,8 @@ class Job:
                 failed += (~torch.isfinite(both)).any(-1).any(0).sum()
                 rows = batch.rows.numpy()
                 mean[rows], log_variance[rows] = both.cpu().numpy()
-        mean.flush(), log_variance.flush()
+        for mapped in (mean, log_variance):
+            mapped.flush()
         if num_failed := int(self.accelerator.reduce(failed, reduction="sum")):
             raise SmimError(
                 f"the posterior q(z|x) came out as NaN or infinite for {num_failed} of {len(split)} sentences; "

@@ -3,12 +3,14 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from smim import storage
@@ -22,6 +24,7 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
 _DECODED_TOGETHER = 512
+_WORDS_PER_BLOCK = 128
 DECODED_LENGTH = 100
 
 
@@ -217,10 +220,23 @@ def _decode_batch(
 
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    # In fp64 the sum of 10^5 probabilities is accurate enough that batches agree on the word drawn.
-    cumulative = torch.softmax(logits, -1).cumsum(-1, dtype=torch.float64)
-    drawn = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True)
-    return drawn[:, 0].clamp(max=logits.shape[-1] - 1)
+    """The word [B] at which the cumulative distribution passes `uniform`: first its block of words, then within it.
+
+    A running sum over all words would take as long as the matrix product that made the logits.
+    """
+    vocabulary_size = logits.shape[-1]
+    num_blocks = math.ceil(vocabulary_size / _WORDS_PER_BLOCK)
+    weights_BW = logits.new_zeros(len(logits), num_blocks * _WORDS_PER_BLOCK)
+    torch.exp(logits - logits.amax(-1, keepdim=True), out=weights_BW[:, :vocabulary_size])
+    blocks_BNS = weights_BW.unflatten(-1, (num_blocks, _WORDS_PER_BLOCK))
+    # In fp64 the sums are accurate enough that batches agree on the word drawn.
+    cumulative_BN = blocks_BNS.sum(-1).double().cumsum(-1)
+    target_B1 = uniform.double()[:, None] * cumulative_BN[:, -1:]
+    block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True).clamp(max=num_blocks - 1)
+    before_B1 = F.pad(cumulative_BN, (1, 0)).gather(1, block_B1)
+    inside_BS = blocks_BNS[torch.arange(len(logits), device=logits.device), block_B1[:, 0]].double().cumsum(-1)
+    within_B1 = torch.searchsorted(inside_BS, target_B1 - before_B1, right=True).clamp(max=_WORDS_PER_BLOCK - 1)
+    return (block_B1 * _WORDS_PER_BLOCK + within_B1)[:, 0].clamp(max=vocabulary_size - 1)
 
 
 def _words(ids: list[int]) -> Iterator[int]:

@@ -42,18 +42,19 @@ class GRUDecoder(nn.Module):
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
         """What `step` goes on from: the first state [B, H], and z's part of every step's gates [B, 3H]."""
-        weight_z = self.gru.weight_ih_l0[:, self.gru.input_size - z_BD.shape[1] :]
-        return self.initial_state(z_BD), F.linear(z_BD, weight_z, self.gru.bias_ih_l0)
+        weight_ih, _, bias_ih, _ = self.gru.all_weights[0]
+        return self.initial_state(z_BD), F.linear(z_BD, weight_ih[:, -z_BD.shape[1] :], bias_ih)
 
-    def step(self, embedded_BE: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One token: the output [B, H] that predicts the next one, and the state after it.
 
         The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
         """
         hidden_BH, latent_gates = state
-        embedded_gates = F.linear(embedded_BE, self.gru.weight_ih_l0[:, : embedded_BE.shape[1]])
+        weight_ih, weight_hh, _, bias_hh = self.gru.all_weights[0]
+        embedded_gates = F.linear(embedded_BE, weight_ih[:, : embedded_BE.shape[1]])
         input_r, input_u, input_n = (embedded_gates + latent_gates).chunk(3, -1)
-        hidden_r, hidden_u, hidden_n = F.linear(hidden_BH, self.gru.weight_hh_l0, self.gru.bias_hh_l0).chunk(3, -1)
+        hidden_r, hidden_u, hidden_n = F.linear(hidden_BH, weight_hh, bias_hh).chunk(3, -1)
         reset, update = torch.sigmoid(input_r + hidden_r), torch.sigmoid(input_u + hidden_u)
         candidate = torch.tanh(input_n + reset * hidden_n)
         hidden_BH = candidate + update * (hidden_BH - candidate)

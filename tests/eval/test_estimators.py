@@ -44,6 +44,13 @@ def gaussian_pair(dim_x: int, dim_z: int, correlation: float = 0.9) -> tuple[np.
     return x, z, -0.5 * both * math.log(1 - correlation**2)
 
 
+def three_clusters() -> tuple[np.ndarray, np.ndarray]:
+    """x and z in two dimensions that share the cluster, one of three far apart, and nothing else: log 3."""
+    corners = 10 * np.array([[0, 0], [1, 0], [0.3, 1]])
+    cluster = np.random.default_rng(5).integers(3, size=NUM_POINTS)
+    return corners[cluster] + normal(2, seed=1), corners[cluster, ::-1] + normal(2, seed=2)
+
+
 def gaussians(num: int, dim: int, log_variance: float, spread: float = 1.0, seed: int = 3) -> DiagonalGaussian:
     generator = torch.Generator().manual_seed(seed)
     mean = spread * torch.randn(num, dim, generator=generator)
@@ -90,8 +97,9 @@ def test_decorrelated_entropy_of_a_correlated_gaussian_is_within_two_percent(dim
 
 def test_decorrelated_entropy_sees_what_is_not_gaussian():
     points = np.random.default_rng(0).laplace(size=(NUM_POINTS, 8))
-    terms = estimators.decorrelated_entropy_terms(points, SOME)
-    assert terms.mean() == pytest.approx(8 * (1 + math.log(2)), rel=0.02)
+    assert estimators.decorrelated_entropy_terms(points, FEW).mean() == pytest.approx(8 * (1 + math.log(2)), rel=0.02)
+    exact = math.log(3) + estimators.standard_normal_entropy(2)
+    assert estimators.decorrelated_entropy_terms(three_clusters()[0], ALL).mean() == pytest.approx(exact, rel=0.02)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -111,8 +119,9 @@ def test_entropy_is_that_of_the_distances_to_all_other_points(dim, metric):
 def test_entropy_far_from_the_origin_is_that_near_it_and_scale_adds_its_logarithm(dim, metric):
     points, rows = normal(dim, 2000), np.arange(500)
     near = estimators.knn_entropy_terms(points, rows, metric=metric)
-    far = estimators.knn_entropy_terms(100 + 0.007 * points, rows, metric=metric)
-    assert far == pytest.approx(near + dim * math.log(0.007), abs=1e-6)
+    for shift in (100, 1e4):
+        far = estimators.knn_entropy_terms(shift + 0.007 * points, rows, metric=metric)
+        assert far == pytest.approx(near + dim * math.log(0.007), abs=1e-6)
 
 
 def test_entropy_of_fp32_points_far_from_the_origin_is_that_of_their_values():
@@ -205,17 +214,17 @@ def test_information_of_independent_variables_is_zero(terms):
 
 
 def test_information_that_is_not_in_the_covariance_is_found():
-    """z = x^2 and noise: uncorrelated. The information is E log q(z|x) / q(z), the latter over a grid of x."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((NUM_POINTS, 1))
-    z = x**2 + 0.5 * rng.standard_normal((NUM_POINTS, 1))
-    grid = np.linspace(-6, 6, 1201)
-    log_weight = -0.5 * grid**2 - math.log(np.exp(-0.5 * grid**2).sum())
-    log_joint = -0.5 * ((z[:4000] - x[:4000] ** 2) / 0.5) ** 2
-    log_marginal = logsumexp(-0.5 * ((z[:4000] - grid**2) / 0.5) ** 2 + log_weight, axis=1)
-    exact = (log_joint[:, 0] - log_marginal).mean()
+    """z = (x, x^2) and noise. Exactly, it is E log p(z|x) / p(z), with p(z) summed over a grid of x."""
+    x = normal(1, seed=1)
+    z = np.hstack([x, x**2]) + 0.5 * normal(2, seed=2)
+    grid = np.linspace(-6, 6, 1201)[:, None]
+    log_weight = -0.5 * grid[:, 0] ** 2 - math.log(np.exp(-0.5 * grid**2).sum())
+    of_grid = -0.5 * cdist(z[SOME] / 0.5, np.hstack([grid, grid**2]) / 0.5, "sqeuclidean")
+    of_own = -0.5 * (((z - np.hstack([x, x**2])) / 0.5) ** 2).sum(axis=1)
+    exact = (of_own[SOME] - logsumexp(of_grid + log_weight, axis=1)).mean()
     for terms in (estimators.ksg_mutual_information_terms, estimators.canonical_mutual_information_terms):
         assert terms(x, z, queries=SOME).mean() == pytest.approx(exact, rel=0.02)
+        assert terms(z, x, queries=FEW) == pytest.approx(terms(x, z, queries=FEW))
 
 
 def test_ksg_counts_what_is_strictly_nearer_than_the_third_neighbour():
@@ -233,6 +242,11 @@ def test_points_that_do_not_pair_up_or_repeat_are_refused():
         estimators.ksg_mutual_information_terms(normal(2, 9), normal(2, 8))
     with pytest.raises(ValueError, match="copies at distance 0"):
         estimators.ksg_mutual_information_terms(np.ones((9, 1)), np.ones((9, 2)))
+
+
+def test_canonical_information_sees_clusters_in_few_dimensions():
+    terms = estimators.canonical_mutual_information_terms(*three_clusters(), queries=SOME)
+    assert terms.mean() == pytest.approx(math.log(3), abs=3 * terms.std() / math.sqrt(len(SOME)))
 
 
 # Densities of the aggregate posterior
