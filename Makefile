@@ -8,8 +8,9 @@ INSTALLED := $(VENV)/.installed
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
 
+# A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

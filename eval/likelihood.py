@@ -44,7 +44,7 @@ class LikelihoodArgs:
 
     num_samples: int = 1
     importance_samples: int = 500
-    importance_sentences: int = 200
+    importance_sentences: int = 100
     train_sentences: int = 100_000
 
     def __post_init__(self) -> None:
