@@ -7,7 +7,7 @@ Shapes: N points, Q queries, D dimensions, M posteriors.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,15 +21,17 @@ from torch import Tensor
 from smim.model.distributions import DiagonalGaussian
 
 Metric = Literal["chebyshev", "euclidean"]
+# Queries [Q, D] and a number to the rows of so many nearest points [Q, number].
+Finder = Callable[[np.ndarray, int], np.ndarray]
 
 _LOG_2PI = math.log(2 * math.pi)
 _NORM = {"chebyshev": math.inf, "euclidean": 2.0}
-_FAISS_METRIC = {"chebyshev": faiss.METRIC_Linf, "euclidean": faiss.METRIC_L2}
-# Up to here a tree finds Chebyshev neighbours several times faster than FAISS, and in fp64 (benchmarks/notes).
+# Up to here a tree finds neighbours several times faster. Beyond, FAISS does by Euclid's metric, and blocks of torch's
+# distances by Chebyshev's, where FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
 _TREE_DIMENSIONS = 16
-# FAISS ranks in fp32, with the square multiplied out: a few more than needed are taken, and ranked again in fp64.
+# Both rank in fp32, FAISS with the square multiplied out: a few more than needed are taken, and ranked again in fp64.
 _SPARE_NEIGHBOURS = 8
-_ROWS_OF_INDEX = 16384
+_ROWS_AT_ONCE = 16384
 _ROWS_OF_QUERIES = 256
 
 
@@ -303,26 +305,46 @@ def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray, k: i
 def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
     """Distances in fp64 from each query row to its k nearest other points, ascending: [Q, k]."""
     if points.shape[1] > _TREE_DIMENSIONS:
-        return _distances_by_index(points, queries, k, metric)
+        return _distances_in_blocks(points, queries, k, metric)
     points = _as_float64(points)
     # The nearest is the query itself, or a copy of it at the same distance.
     return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=_NORM[metric])[0]
 
 
-def _distances_by_index(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
+def _distances_in_blocks(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
     centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 would round the distances away
-    index = faiss.IndexFlat(points.shape[1], _FAISS_METRIC[metric])
-    for rows in _blocks(len(points), _ROWS_OF_INDEX):
-        index.add((points[rows] - centre).astype(np.float32))
+    find = _euclidean_finder(points, centre) if metric == "euclidean" else _chebyshev_finder(points, centre)
     numbers = np.arange(len(points))[queries]
     distances = np.empty((len(numbers), k))
     for block in _blocks(len(numbers), _ROWS_OF_QUERIES):
         query = _as_float64(points[numbers[block]])
-        _, found = index.search((query - centre).astype(np.float32), min(len(points), k + 1 + _SPARE_NEIGHBOURS))
+        found = find((query - centre).astype(np.float32), min(len(points), k + 1 + _SPARE_NEIGHBOURS))
         exact = np.linalg.norm(points[found] - query[:, None], ord=_NORM[metric], axis=2)
         exact[found == numbers[block, None]] = np.inf
         distances[block] = np.sort(exact, axis=1)[:, :k]
     return distances
+
+
+def _euclidean_finder(points: np.ndarray, centre: np.ndarray) -> Finder:
+    index = faiss.IndexFlatL2(points.shape[1])
+    for rows in _blocks(len(points), _ROWS_AT_ONCE):
+        index.add((points[rows] - centre).astype(np.float32))
+    return lambda query, num: index.search(query, num)[1]
+
+
+def _chebyshev_finder(points: np.ndarray, centre: np.ndarray) -> Finder:
+    def find(query: np.ndarray, num: int) -> np.ndarray:
+        nearest, found = torch.empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64)
+        for rows in _blocks(len(points), _ROWS_AT_ONCE):
+            block = torch.from_numpy((points[rows] - centre).astype(np.float32))
+            distance = torch.cdist(torch.from_numpy(query), block, p=math.inf)
+            new, place = distance.topk(min(num, len(block)), largest=False)
+            nearest, found = torch.cat([nearest, new], 1), torch.cat([found, place + rows.start], 1)
+            nearest, order = nearest.topk(min(num, nearest.shape[1]), largest=False)
+            found = found.gather(1, order)
+        return found.numpy()
+
+    return find
 
 
 def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -384,7 +406,7 @@ def _rounding(eigenvalues: np.ndarray) -> float:
 def _check(points: np.ndarray, k: int) -> None:
     if points.ndim != 2 or len(points) <= k:
         raise ValueError(f"at least {k + 1} points [N, D] are needed, and these are {points.shape}")
-    if not all(np.isfinite(points[rows]).all() for rows in _blocks(len(points), _ROWS_OF_INDEX)):
+    if not all(np.isfinite(points[rows]).all() for rows in _blocks(len(points), _ROWS_AT_ONCE)):
         raise ValueError("the points hold NaN or infinity")
 
 

@@ -46,6 +46,7 @@ FIGURES = {
         # information
         ("latent_entropy", "nats", "entropy of the codes, by nearest neighbours (Kozachenko-Leonenko)"),
         ("latent_entropy_normal", "nats", "entropy of N(0, I) in as many dimensions"),
+        ("latent_entropy_normal_knn", "nats", "the estimate of `latent_entropy` for as many draws from N(0, I)"),
         ("posterior_entropy", "nats", "mean entropy of q(z|x)"),
         ("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split"),
         ("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed"),

@@ -55,9 +55,11 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     terms, num_removed = latent_entropy_terms(job, args)
     entropy = mean("latent_entropy", terms)
     normal = estimators.standard_normal_entropy(job.model.latent_dim)
+    gaussian = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
     figures = {
         "latent_entropy": entropy,
         "latent_entropy_normal": scalar("latent_entropy_normal", normal, n=num_sentences),
+        "latent_entropy_normal_knn": mean("latent_entropy_normal_knn", _entropy_terms(job, gaussian, args)),
     }
     notes = [
         f"The entropy is of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
@@ -88,14 +90,17 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
 def latent_entropy_terms(job: Job, args: InformationArgs) -> tuple[np.ndarray, int]:
     """Nearest-neighbour entropy of the first draws of z, in nats, fp64 [Q], and how many repetitions were removed."""
     points, num_removed = estimators.distinct(job.codes())
+    return _entropy_terms(job, points, args), num_removed
+
+
+def _entropy_terms(job: Job, points: np.ndarray, args: InformationArgs) -> np.ndarray:
     queries = job.sample(len(points), args.max_queries)
     share = job.share(len(queries))
     terms = np.empty(0)
     if len(share):
-        terms = estimators.knn_entropy_terms(
-            points, queries[share], args.k, metric=cast(estimators.Metric, args.metric)
-        )
-    return job.gather(share, terms, total=len(queries)), num_removed
+        metric = cast(estimators.Metric, args.metric)
+        terms = estimators.knn_entropy_terms(points, queries[share], args.k, metric=metric)
+    return job.gather(share, terms, total=len(queries))
 
 
 def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:

@@ -158,7 +158,7 @@ class Job:
 
     def gather_parts(self, rows: list[Tensor], values: list[Tensor], *, width: int) -> np.ndarray:
         """As `gather`, for this process's batches of `values` [B, width], of all evaluated sentences."""
-        if not rows:  # a process without any batch
+        if not values:  # a process without any batch
             return self.gather(torch.empty(0), torch.empty(0, width), total=len(self.split))
         return self.gather(torch.cat(rows), torch.cat(values), total=len(self.split))
 

@@ -6,6 +6,7 @@ word at temperature 1, as in the thesis, and greedily; and once greedily from th
 Shapes: N sentences, R runs.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import torch
 from torch import Tensor
 
 from eval import plots
-from eval.job import Job
+from eval.job import Job, select
 from eval.section import Section, Table, mean, scalar
 from smim.generation import decode_ids
 from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
-from smim.text.batches import Batch
+from smim.progress import track
 
+_DECODED_TOGETHER = 2048  # sentences
 _ORDERS = 4  # n-grams of corpus BLEU-4
 _LENGTHS = [1, 11, 21, 31, 51, 101]  # first length of each row of the table by length
 
@@ -71,12 +73,14 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
 @torch.no_grad()
 def reconstruct(job: Job) -> Scores:
     """Decodes every sentence, at most `job.max_length` tokens."""
-    rows, values = [], []
-    for batch, posterior in job.batches("reconstruction"):
-        rows.append(batch.rows)
-        values.append(_score_batch(job, batch, posterior))
+    posteriors, values = job.posterior(), []
+    longest_first = np.argsort(-job.split.lengths, kind="stable")
+    share = longest_first[job.share(len(job.split))]
+    groups = np.array_split(share, math.ceil(len(share) / _DECODED_TOGETHER)) if len(share) else []
+    for rows in track(groups, "reconstruction", visible=job.is_main):
+        values.append(_score(job, rows, select(posteriors, rows, job.model.autoencoder.device)))
     runs = job.num_runs
-    gathered = job.gather_parts(rows, values, width=2 * runs + 3 + 2 * _ORDERS + 2)
+    gathered = job.gather_parts([torch.from_numpy(share)], values, width=2 * runs + 3 + 2 * _ORDERS + 2)
     return Scores(
         sampled=gathered[:, :runs],
         greedy=gathered[:, runs : 2 * runs],
@@ -87,8 +91,8 @@ def reconstruct(job: Job) -> Scores:
     )
 
 
-def _score_batch(job: Job, batch: Batch, posterior: DiagonalGaussian) -> Tensor:
-    references = [job.model.tokenizer.decode(ids).split() for ids in job.split.ids(batch.rows.cpu().numpy())]
+def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
+    references = [job.model.tokenizer.decode(ids).split() for ids in job.split.ids(rows)]
 
     def decode(z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
         decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform)
@@ -99,8 +103,8 @@ def _score_batch(job: Job, batch: Batch, posterior: DiagonalGaussian) -> Tensor:
 
     sampled, greedy = [], []
     for run in range(job.num_runs):
-        z = job.draw(posterior, batch.rows, number=run)
-        sampled.append(bleu1(decode(z, noise.uniform(job.seed, batch.rows, run, job.max_length))))
+        z = job.draw(posterior, rows, number=run)
+        sampled.append(bleu1(decode(z, noise.uniform(job.seed, rows, run, job.max_length))))
         hypotheses = decode(z)
         greedy.append(bleu1(hypotheses))
         if run == 0:

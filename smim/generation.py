@@ -24,6 +24,7 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
 _DECODED_TOGETHER = 512
+_DECODED_IN_ONE_GO = 8192
 _WORDS_PER_BLOCK = 128
 DECODED_LENGTH = 100
 
@@ -186,37 +187,44 @@ def decode_ids(
     """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
 
     Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw at temperature 1
-    by the inverse of the cumulative distribution. Finished sentences leave the batch.
+    by the inverse of the cumulative distribution. Finished sentences leave the batch, and others take their place.
     """
     decoded: list[list[int]] = []
-    for start in range(0, len(z), _DECODED_TOGETHER):
-        part = slice(start, start + _DECODED_TOGETHER)
+    for start in range(0, len(z), _DECODED_IN_ONE_GO):
+        part = slice(start, start + _DECODED_IN_ONE_GO)
         draws = None if uniform is None else uniform[part].to(autoencoder.device)
-        tokens = _decode_batch(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown)
+        tokens = _decode_part(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown)
         decoded += [list(_words(row)) for row in tokens.tolist()]
     return decoded
 
 
-def _decode_batch(
-    autoencoder: SentenceAutoencoder, z_BD: Tensor, max_length: int, uniform_BT: Tensor | None, allow_unknown: bool
+def _decode_part(
+    autoencoder: SentenceAutoencoder, z_ND: Tensor, max_length: int, uniform_NT: Tensor | None, allow_unknown: bool
 ) -> Tensor:
-    output_BT = torch.full((len(z_BD), max_length), PAD_ID, device=z_BD.device)
-    running = torch.arange(len(z_BD), device=z_BD.device)
-    token = torch.full_like(running, SOS_ID)
-    state = autoencoder.start(z_BD)
-    for t in range(max_length):
+    output_NT = torch.full((len(z_ND), max_length), PAD_ID, device=z_ND.device)
+    waiting = torch.arange(len(z_ND), device=z_ND.device)
+    # Of the B sentences that are being decoded: row, next position, last token, and the decoder's state.
+    running = position = token = waiting[:0]
+    state = autoencoder.start(z_ND[:0])
+    while len(waiting) or len(running):
+        if len(waiting) and len(running) <= _DECODED_TOGETHER // 2:
+            new, waiting = waiting.tensor_split([_DECODED_TOGETHER - len(running)])
+            running = torch.cat([running, new])
+            position = torch.cat([position, torch.zeros_like(new)])
+            token = torch.cat([token, torch.full_like(new, SOS_ID)])
+            state = tuple(torch.cat(pair) for pair in zip(state, autoencoder.start(z_ND[new]), strict=True))
         logits, state = autoencoder.next_token(token, state)
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
         if not allow_unknown:
             logits[:, UNK_ID] = -torch.inf
-        token = logits.argmax(-1) if uniform_BT is None else _draw(logits, uniform_BT[running, t])
-        output_BT[running, t] = token
-        going = token != EOS_ID
+        token = logits.argmax(-1) if uniform_NT is None else _draw(logits, uniform_NT[running, position])
+        output_NT[running, position] = token
+        position = position + 1
+        going = (token != EOS_ID) & (position < max_length)
         if not going.all():
-            running, token, state = running[going], token[going], tuple(part[going] for part in state)
-        if len(running) == 0:
-            break
-    return output_BT
+            running, position, token = running[going], position[going], token[going]
+            state = tuple(part[going] for part in state)
+    return output_NT
 
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:

@@ -44,6 +44,20 @@ def test_decoding_does_not_depend_on_the_batch(model):
         assert together == alone
 
 
+def test_sentences_that_take_the_place_of_finished_ones_are_decoded_as_they_would_be_alone(model):
+    z = torch.randn(700, model.latent_dim, generator=torch.Generator().manual_seed(0))
+    uniform = noise.uniform(0, range(700), 0, 20)
+    for draws in (None, uniform):
+        together = decode_ids(model.autoencoder, z, 20, uniform=draws)
+        parts = [slice(start, start + 50) for start in range(0, 700, 50)]
+        apart = [
+            ids
+            for part in parts
+            for ids in decode_ids(model.autoencoder, z[part], 20, uniform=None if draws is None else draws[part])
+        ]
+        assert together == apart
+
+
 def test_sampled_words_have_the_probabilities_of_the_model(model):
     z = torch.as_tensor(model.encode(TEXTS[:1])).expand(4000, -1)
     first = [
