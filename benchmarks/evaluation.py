@@ -1,41 +1,51 @@
-"""How fast an evaluation is beside the plain way, in one run, on a trained model and its test set.
+"""How fast an evaluation is beside the plain way, and how its memory grows with the number of sentences.
 
-    python benchmarks/evaluation.py runs/ptb_smim_512/model data/ptb
+    python benchmarks/evaluation.py speed runs/ptb_smim_512/model data/ptb
+    python benchmarks/evaluation.py memory       likelihood, information and overlap of 10^4 to 10^6 sentences
 
-Both ways make the same figures of all test sentences: MELBO, BLEU-1 (sampled, greedy, from the mean), and the
+speed: both ways make the same figures of all test sentences: MELBO, BLEU-1 (sampled, greedy, from the mean), and the
 entropy of the codes. The plain way takes sentences as they come, pads each batch to its longest sentence, encodes
 anew for each metric, keeps the logits of the whole batch, decodes one step at a time until the last sentence of the
 batch has ended, and searches neighbours with scikit-learn. They alternate, and the ratio is reported with its
 spread. Nothing else should run meanwhile.
+
+memory: random sentences of five words and a small random model, in a process of its own for each size.
 """
 
 import argparse
 import math
+import multiprocessing
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from scipy.special import digamma
 from sklearn.neighbors import NearestNeighbors
 
-from eval import information, likelihood, reconstruction
+from eval import information, likelihood, overlap, reconstruction
 from eval.information import InformationArgs
 from eval.job import Job
+from eval.likelihood import LikelihoodArgs
 from eval.reconstruction import sentence_bleu1
 from smim import generation
 from smim.generation import SentenceModel
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.text.batches import Batch, read_batch
 from smim.text.corpus import Corpus, Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
+from smim.text.words import WordTokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 _BATCH_SIZE = 128
@@ -43,13 +53,23 @@ _BATCH_SIZE = 128
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--max-length", type=int, default=100, help="longest decoded sentence, in tokens")
+    which = parser.add_subparsers(dest="which", required=True)
+    speed_parser = which.add_parser("speed")
+    speed_parser.add_argument("model", type=Path)
+    speed_parser.add_argument("corpus", type=Path)
+    speed_parser.add_argument("--rounds", type=int, default=3)
+    speed_parser.add_argument("--max-length", type=int, default=100, help="longest decoded sentence, in tokens")
+    memory_parser = which.add_parser("memory")
+    memory_parser.add_argument("--sentences", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    memory_parser.add_argument("--latent-dim", type=int, default=64)
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, commit {commit.strip()}")
+    {"speed": speed, "memory": memory}[args.which](args)
+
+
+def speed(args: argparse.Namespace) -> None:
+    """Seconds of both ways, in turn."""
     model = generation.load(args.model, device="cpu")
     corpus = Corpus.open(args.corpus)
     split = corpus.split("test")
@@ -70,6 +90,53 @@ def main() -> None:
     print(
         f"plain / ours: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, {args.rounds} rounds)"
     )
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Peak resident memory of an evaluation at each size, above what an import of everything takes."""
+    context = multiprocessing.get_context("spawn")
+    print("  sentences   seconds   peak memory above the imports, GB")
+    for num in args.sentences:
+        queue = context.Queue()
+        process = context.Process(target=evaluate_random, args=(num, args.latent_dim, queue))
+        process.start()
+        seconds, peak = queue.get()
+        process.join()
+        print(f"{num:11,} {seconds:9.0f}   {peak / 1e9:.2f}", flush=True)
+
+
+def evaluate_random(num: int, latent_dim: int, queue: Any) -> None:
+    """Puts the seconds and the bytes that evaluating `num` random sentences took."""
+    torch.set_num_threads(1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = WordTokenizer.train([" ".join(f"w{i}" for i in range(200))], splitter="whitespace")
+        args = ModelArgs(latent_dim=latent_dim, hidden_dim=16, embedding_dim=16)
+        autoencoder = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
+        model = SentenceModel(autoencoder, tokenizer, {"training": {"objective": "amim"}}, hash="random")
+        random = np.random.default_rng(0)
+        ids = pa.ListArray.from_arrays(
+            pa.array(np.arange(num + 1, dtype=np.int32) * 5), pa.array(random.integers(4, 200, num * 5, dtype=np.int32))
+        )
+        texts = pa.array(["five words of any text"] * num)
+        table = pa.table({"text": texts, "ids": ids, "length": pa.array(np.full(num, 5, np.int32))})
+        job = Job(
+            model=model,
+            corpus=Corpus(Path(folder), {"name": "random", "splits": {}}, tokenizer),
+            split=Split("test", table),
+            accelerator=Accelerator(cpu=True),
+            work=Path(folder),
+            seed=0,
+            num_runs=1,
+            max_length=20,
+            tokens_per_batch=8192,
+        )
+        (Path(folder) / "plots").mkdir()
+        likelihood.evaluate(job, LikelihoodArgs(importance_samples=0), Path(folder) / "plots")
+        information.evaluate(job, InformationArgs(max_queries=1000), Path(folder) / "plots")
+        overlap.evaluate(job, Path(folder) / "plots")
+    queue.put((time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before))
 
 
 def ours(model: SentenceModel, corpus: Corpus, split: Split, max_length: int) -> dict[str, float]:

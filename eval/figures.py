@@ -8,7 +8,7 @@ class Definition(NamedTuple):
     meaning: str
 
 
-_BOUNDS = {
+BOUNDS = {
     "": "MELBO bound (eq. 6.17)",
     "_elbo": "ELBO bound under N(0, I)",
     "_iw": "importance-weighted bound under N(0, I), at the largest K, of a sample of sentences",
@@ -29,7 +29,7 @@ _OF_A_BOUND = [
 
 FIGURES = {
     name + suffix: Definition(unit, meaning.format(bound=bound, suffix=suffix))
-    for suffix, bound in _BOUNDS.items()
+    for suffix, bound in BOUNDS.items()
     for name, unit, meaning in _OF_A_BOUND
 } | {
     name: Definition(unit, meaning)

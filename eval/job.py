@@ -22,7 +22,7 @@ from smim.generation import SentenceModel
 from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
-from smim.text.batches import Batch, evaluation_batches
+from smim.text.batches import Batch, evaluation_order, read_batch
 from smim.text.corpus import Corpus, Split
 
 _ROWS_AT_ONCE = 8192
@@ -142,11 +142,10 @@ class Job:
             yield batch.to(device), select(posterior, batch.rows, device)
 
     def _batches(self, split: Split, description: str) -> Iterator[Batch]:
-        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
-        batches = list(
-            evaluation_batches(split, tokens_per_batch=self.tokens_per_batch, rank=rank, world_size=world_size)
-        )
-        yield from track(batches, description, visible=self.is_main)
+        batches = evaluation_order(split.lengths, tokens_per_batch=self.tokens_per_batch)
+        own = batches[self.accelerator.process_index :: self.accelerator.num_processes]
+        for rows in track(own, description, visible=self.is_main):
+            yield read_batch(split, rows)
 
     def share(self, num: int) -> np.ndarray:
         """This process's share of the rows 0 .. num - 1, int64; every row is one process's."""
