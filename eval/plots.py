@@ -134,7 +134,7 @@ def histograms(values: Mapping[str, np.ndarray], output: Path, *, xlabel: str) -
     """A histogram for each name, in panels of their own, with the mean as a dashed line."""
     figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3.2), squeeze=False)
     for axis, (name, sample) in zip(axes[0], values.items(), strict=True):
-        axis.hist(sample, bins=60)
+        axis.hist(sample, bins=min(60, max(5, len(sample) // 10)))
         axis.axvline(float(np.mean(sample)), color="black", linestyle="--")
         axis.set_title(name, fontsize="small")
         axis.set(xlabel=xlabel)
@@ -163,6 +163,7 @@ def overlap(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) ->
         for values, label in ((own, "i = j"), (other, "i ≠ j")):
             axis.hist(values, bins=bins, alpha=0.6, label=label)
         axis.set(title=name, xlabel="nats")
+        axis.locator_params(axis="x", nbins=5)
         axis.legend()
     axes[0][0].set_ylabel("sentences")
     _save(figure, output)

@@ -79,7 +79,8 @@ def ratio(name: str, values: np.ndarray, weights: np.ndarray) -> Figure:
     if len(values) > 1:
         residuals = values.mean(1) - value * weights
         error = float(residuals.std(ddof=1) / (math.sqrt(len(values)) * weights.mean()))
-    stdev = float(runs.std(ddof=1)) if len(runs) > 1 else None
+    # Runs that do not differ may still do so by rounding.
+    stdev = float(runs.std(ddof=1)) * bool(np.ptp(runs) > 1e-12 * abs(value)) if len(runs) > 1 else None
     return Figure(value, error, n=len(values), runs=len(runs), stdev_over_runs=stdev)
 
 
