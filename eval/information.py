@@ -160,8 +160,8 @@ def _verdict(figures: dict[str, Figure], latent_dim: int) -> str:
         f"**{'Collapsed' if collapsed else 'Not collapsed'}**: a code tells {information:.2f} nats of which "
         f"sentence of this set it is, of {cap:.2f} that can be measured (below a tenth counts as collapsed); the means "
         f"vary more than the posteriors do in {active} of {latent_dim} dimensions; KL to N(0, I) is "
-        f"{figures['kl'].value:.1f} nats a sentence. This is about the encoder; posterior overlap and reconstruction say "
-        f"what the decoder makes of a code."
+        f"{figures['kl'].value:.1f} nats a sentence. This is about the encoder; posterior overlap and reconstruction "
+        f"say what the decoder makes of a code."
     )
 
 
