@@ -80,6 +80,8 @@ class EvalArgs:
 
 def main(cfg: DictConfig) -> None:
     """Loads model and corpus, evaluates, and writes the report."""
+    if isinstance(cfg.eval.metrics, str):
+        cfg.eval.metrics = [cfg.eval.metrics]  # eval.metrics=likelihood is a list of one
     args = config.make(EvalArgs, cfg.eval, "eval")
     if cfg.model.dir is None or cfg.corpus.dir is None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
@@ -89,6 +91,8 @@ def main(cfg: DictConfig) -> None:
     model = generation.load(model_dir, device=str(accelerator.device))
     corpus = Corpus.open(cfg.corpus.dir)
     split = corpus.split(args.split)
+    if "answering" in args.metrics:
+        answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
     retokenized = _must_retokenize(model, corpus, wanted=cfg.corpus.retokenize)
     work = output.parent / f".{output.name}.work"
     _prepare_work(work, _identity(model, corpus, args), accelerator)

@@ -114,7 +114,7 @@ def test_a_corpus_of_another_tokenizer_is_encoded_anew_where_that_is_asked_for(l
 
 
 def test_fewer_sentences_are_a_sample_of_the_split(long_model, odd_corpus, tmp_path):
-    only = ["eval.metrics=[likelihood]", "eval.max_sentences=50", "eval.likelihood.importance_samples=0"]
+    only = ["eval.metrics=likelihood", "eval.max_sentences=50", "eval.likelihood.importance_samples=0"]
     made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
     assert made["corpus"]["sentences"] == 50 and made["figures"]["nll"]["n"] == 50
 
@@ -168,6 +168,12 @@ def test_a_directory_that_is_no_report_is_left_alone(odd_corpus, long_model, tmp
 def test_wrong_settings_are_refused_together():
     with pytest.raises(UserError, match=r"eval\.num_runs.*no 'likelyhood'; did you mean 'likelihood'"):
         EvalArgs(num_runs=0, metrics=["likelyhood"])
+
+
+def test_a_wrong_corpus_of_questions_is_told_before_anything_is_computed(odd_corpus, long_model, tmp_path):
+    with pytest.raises(UserError, match=r"eval\.answering\.corpus.*has no column"):
+        evaluate_here(long_model, odd_corpus, tmp_path / "report", f"eval.answering.corpus={odd_corpus}", "eval=thesis")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["thesis", "language_modelling"])
