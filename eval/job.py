@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
-from eval.gather import gather_values
 from eval.retokenize import open_retokenized, retokenize
 from smim.errors import SmimError
 from smim.generation import SentenceModel
@@ -152,8 +152,18 @@ class Job:
         return np.arange(self.accelerator.process_index, num, self.accelerator.num_processes)
 
     def gather(self, rows: Tensor | np.ndarray, values: Tensor | np.ndarray, *, total: int) -> np.ndarray:
-        """`values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row."""
-        return gather_values(self.accelerator, torch.as_tensor(rows), torch.as_tensor(values), total=total)
+        """`values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row.
+
+        Raises `RuntimeError` where a row is missing or came twice.
+        """
+        own = (torch.as_tensor(rows).cpu().numpy(), torch.as_tensor(values).double().cpu().numpy())
+        gathered = gather_object([own])
+        all_rows = np.concatenate([part for part, _ in gathered])
+        if not np.array_equal(np.sort(all_rows), np.arange(total)):
+            raise RuntimeError(f"{len(all_rows)} values came from all processes for {total} sentences")
+        ordered = np.empty((total, *values.shape[1:]))
+        ordered[all_rows] = np.concatenate([part for _, part in gathered])
+        return ordered
 
     def gather_parts(self, rows: list[Tensor], values: list[Tensor], *, width: int) -> np.ndarray:
         """As `gather`, for this process's batches of `values` [B, width], of all evaluated sentences."""
