@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eval.job import Job
 from eval.section import Section, Table
-from smim.errors import UserError
+from smim.errors import UserError, too_low
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.text.corpus import Corpus
@@ -45,12 +45,7 @@ class ExamplesArgs:
     question_split: str = "test"
 
     def __post_init__(self) -> None:
-        smallest = {"num": 1, "interpolation_steps": 2, "perturbation": 0, "sample_deviation": 0}
-        problems = [
-            f"eval.examples.{name} is {getattr(self, name)}, it must be at least {least}"
-            for name, least in smallest.items()
-            if getattr(self, name) < least
-        ]
+        problems = too_low(self, "eval.examples", num=1, interpolation_steps=2, perturbation=0, sample_deviation=0)
         if any(not question.strip(" ?") for question in self.questions):
             problems.append("eval.examples.questions holds a question without words")
         if problems:

@@ -15,7 +15,7 @@ from eval import estimators, plots
 from eval.estimators import AggregateMoments
 from eval.job import Job, select
 from eval.section import Figure, Section, mean, scalar
-from smim.errors import UserError
+from smim.errors import UserError, too_low
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 
@@ -37,12 +37,7 @@ class InformationArgs:
     mmd_samples: int = 5_000
 
     def __post_init__(self) -> None:
-        least = {"k": 1, "max_queries": 2, "mmd_samples": 2}
-        problems = [
-            f"eval.information.{name} is {getattr(self, name)}, it must be at least {value}"
-            for name, value in least.items()
-            if getattr(self, name) < value
-        ]
+        problems = too_low(self, "eval.information", k=1, max_queries=2, mmd_samples=2)
         if self.metric not in ("chebyshev", "euclidean"):
             problems.append(f"eval.information.metric is {self.metric!r}; valid: chebyshev, euclidean")
         if problems:

@@ -23,7 +23,7 @@ from eval import plots
 from eval.estimators import log_mixture_density
 from eval.job import Job, log_prob_64, select, split_of_rows
 from eval.section import Figure, Section, Table, exponential, mean, ratio
-from smim.errors import UserError
+from smim.errors import UserError, too_low
 from smim.model.distributions import standard_normal_log_prob
 from smim.progress import track
 from smim.text.batches import Batch, read_batch
@@ -48,12 +48,9 @@ class LikelihoodArgs:
     train_sentences: int = 100_000
 
     def __post_init__(self) -> None:
-        least = {"num_samples": 1, "importance_samples": 0, "importance_sentences": 1, "train_sentences": 0}
-        problems = [
-            f"eval.likelihood.{name} is {getattr(self, name)}, it must be at least {value}"
-            for name, value in least.items()
-            if getattr(self, name) < value
-        ]
+        problems = too_low(
+            self, "eval.likelihood", num_samples=1, importance_samples=0, importance_sentences=1, train_sentences=0
+        )
         if problems:
             raise UserError("; ".join(problems))
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from eval import plots as pictures
 from eval.job import Job, select, split_of_rows
 from eval.section import Figure, Section, Table, mean
-from smim.errors import UserError
+from smim.errors import UserError, too_low
 from smim.text.corpus import Split
 
 TITLE = "Labels in the latent space"
@@ -40,12 +40,7 @@ class RepresentationArgs:
     max_classes: int = 50
 
     def __post_init__(self) -> None:
-        smallest = {"k": 1, "train_sentences": 1, "map_sentences": 0, "max_classes": 2}
-        problems = [
-            f"eval.representation.{name} is {getattr(self, name)}, it must be at least {least}"
-            for name, least in smallest.items()
-            if getattr(self, name) < least
-        ]
+        problems = too_low(self, "eval.representation", k=1, train_sentences=1, map_sentences=0, max_classes=2)
         if problems:
             raise UserError("; ".join(problems))
 

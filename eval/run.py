@@ -28,7 +28,7 @@ from eval.representation import RepresentationArgs
 from eval.retokenize import unknown_share
 from eval.section import Section
 from smim import config, generation, storage
-from smim.errors import SmimError, UserError, nearest
+from smim.errors import SmimError, UserError, nearest, too_low
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
@@ -61,12 +61,7 @@ class EvalArgs:
     examples: ExamplesArgs = field(default_factory=ExamplesArgs)
 
     def __post_init__(self) -> None:
-        numbers = ("num_runs", "max_sentences", "max_length", "tokens_per_batch")
-        problems = [
-            f"eval.{name} is {getattr(self, name)}, it must be at least 1"
-            for name in numbers
-            if getattr(self, name) is not None and getattr(self, name) < 1
-        ]
+        problems = too_low(self, "eval", num_runs=1, max_sentences=1, max_length=1, tokens_per_batch=1)
         problems += [
             f"eval.metrics: there is no {name!r}; {nearest(name, FAMILIES)}"
             for name in self.metrics

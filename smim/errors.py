@@ -43,6 +43,16 @@ def nearest(word: str, valid: list[str]) -> str:
     return f"valid: {', '.join(sorted(valid))}"
 
 
+def too_low(settings: object, prefix: str, **least: float) -> list[str]:
+    """A message for each field of `settings` below the least value given for it; a field that is None is not set."""
+    values = {name: getattr(settings, name) for name in least}
+    return [
+        f"{prefix}.{name} is {value}, it must be at least {least[name]}"
+        for name, value in values.items()
+        if value is not None and value < least[name]
+    ]
+
+
 @contextmanager
 def told_to_user() -> Iterator[None]:
     """Ends the process with one clear line instead of a traceback where an error is meant for the user."""
