@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from scipy.special import digamma
 from sklearn.neighbors import NearestNeighbors
+from torch import nn
 
 from eval import information, likelihood, overlap, reconstruction
 from eval.information import InformationArgs
@@ -195,7 +196,7 @@ def _code(model: SentenceModel, batch: Batch, *, draw: bool) -> torch.Tensor:
 def _plain_nll(model: SentenceModel, batch: Batch) -> torch.Tensor:
     autoencoder, z = model.autoencoder, _code(model, batch, draw=True)
     states = autoencoder.decoder(autoencoder.embedding(F.pad(batch.tokens, (1, 0), value=SOS_ID)), z)
-    log_probs = torch.log_softmax(autoencoder.to_vocabulary(states), -1)
+    log_probs = torch.log_softmax(autoencoder.to_vocabulary.logits(states), -1)
     target = log_probs[:, :-1].gather(-1, batch.tokens[:, :, None])[:, :, 0]
     return -(target * (batch.tokens != PAD_ID)).sum(1)
 
@@ -207,8 +208,8 @@ def _plain_bleu(model: SentenceModel, batch: Batch, max_length: int, *, draw: bo
     steps = []
     for _ in range(max_length):
         inputs = torch.cat([autoencoder.embedding(token), z], dim=-1)[:, None]
-        output, hidden = autoencoder.decoder.gru(inputs, hidden)
-        logits = autoencoder.to_vocabulary(output[:, 0])
+        output, hidden = nn.GRU.forward(autoencoder.decoder.gru, inputs, hidden)
+        logits = autoencoder.to_vocabulary.logits(output[:, 0])
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf
         token = torch.multinomial(torch.softmax(logits, -1), 1)[:, 0] if sample else logits.argmax(-1)
         steps.append(token)

@@ -88,9 +88,11 @@ class SentenceModel:
         mean = torch.empty(len(ids), self.latent_dim)
         log_variance = torch.empty_like(mean)
         lengths = np.array([len(sentence) for sentence in ids])
+        worth_a_table = lengths.sum() > self.autoencoder.vocabulary_size
+        word_gates = self.autoencoder.word_gates() if worth_a_table else None
         for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
             batch = collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
-            posterior = self.autoencoder.posterior(batch)
+            posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
             mean[batch.rows.cpu()] = posterior.mean.cpu()
             log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
@@ -212,7 +214,7 @@ def _decode_part(
             running = torch.cat([running, new])
             position = torch.cat([position, torch.zeros_like(new)])
             token = torch.cat([token, torch.full_like(new, SOS_ID)])
-            state = tuple(torch.cat(pair) for pair in zip(state, autoencoder.start(z_ND[new]), strict=True))
+            state = join_states(state, autoencoder.start(z_ND[new]))
         logits, state = autoencoder.next_token(token, state)
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
         if not allow_unknown:
@@ -222,9 +224,26 @@ def _decode_part(
         position = position + 1
         going = (token != EOS_ID) & (position < max_length)
         if not going.all():
-            running, position, token = running[going], position[going], token[going]
-            state = tuple(part[going] for part in state)
+            # The last rows move up into the gaps: a copy of all caches would take longer than the step.
+            left = int(going.sum())
+            gaps, last = (~going[:left]).nonzero()[:, 0], left + going[left:].nonzero()[:, 0]
+            for part in (running, position, token, *state):
+                part.index_copy_(0, gaps, part.index_select(0, last))
+            running, position, token = running[:left], position[:left], token[:left]
+            state = tuple(part[:left] for part in state)
     return output_NT
+
+
+def join_states(state: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The rows of both; of two caches the one with room for fewer tokens (second axis) is filled up with zeros."""
+    return tuple(torch.cat(_of_one_width(*pair)) for pair in zip(state, new, strict=True))
+
+
+def _of_one_width(one: Tensor, other: Tensor) -> list[Tensor]:
+    if one.shape[1:] == other.shape[1:]:
+        return [one, other]
+    width = max(one.shape[1], other.shape[1])
+    return [F.pad(part, (*[0, 0] * (part.ndim - 2), 0, width - part.shape[1])) for part in (one, other)]
 
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:

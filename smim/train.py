@@ -3,6 +3,7 @@
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
+    accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
 Writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far,
 `model/`, into `run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and leaves with status 143 (130); the same
@@ -12,19 +13,18 @@ command with `train.resume=auto` goes on from there. Every option: `python smim/
 import math
 import signal
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from smim import config, storage
 from smim.errors import SmimError, UserError, storage_problem
@@ -32,13 +32,24 @@ from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.objectives import Objective, Terms, objective_class
 from smim.progress import console, progress_bar
-from smim.text.batches import Batch, read_batch, training_order
-from smim.text.corpus import Corpus, Split
-from smim.training import checkpoint
+from smim.text.batches import (
+    Batch,
+    epoch_batches,
+    read_batch,
+    sentences_per_batch,
+    share_of_rank,
+    training_order,
+)
+from smim.text.corpus import Corpus
+from smim.training import checkpoint, checks, parallel
 from smim.training.args import TrainArgs
+from smim.training.ema import WeightAverage
 from smim.training.metrics import Meter, MetricsLog
-from smim.training.processes import make_accelerator
-from smim.training.schedule import PlateauSchedule
+from smim.training.optimizer import make_optimizer
+from smim.training.processes import close, lost_process, make_accelerator
+from smim.training.profiling import make_profiler
+from smim.training.schedule import make_schedule
+from smim.training.throughput import flops_per_token, matrix_rate
 from smim.training.validation import validate
 
 
@@ -51,7 +62,7 @@ class Interrupted(SmimError):
 
 
 class TrainingStep(nn.Module):
-    """The objective as a module's forward pass, so that DDP sees the parameters that a step uses."""
+    """The objective as a module's forward pass, so that DDP and ZeRO see the parameters that a step uses."""
 
     def __init__(self, model: SentenceAutoencoder, objective: Objective) -> None:
         super().__init__()
@@ -63,7 +74,7 @@ class TrainingStep(nn.Module):
 
 
 class Trainer:
-    """One training run: its parts, its position, and what it writes."""
+    """One training run: its parts, its position, and what it writes. It stands where its checkpoint does."""
 
     def __init__(
         self,
@@ -78,30 +89,63 @@ class Trainer:
         self.corpus, self.objective, self.args = corpus, objective, args
         self.accelerator, self.run_dir = accelerator, run_dir
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
-        _check_length(self.train_split, model_args, cut=args.max_length)
-        _check_length(self.valid_split, model_args, cut=None)
-
-        set_seed(args.seed)
-        self.model = SentenceAutoencoder(model_args, vocabulary_size=self.corpus.tokenizer.vocabulary_size)
-        self.objective.prepare(self.model)
-        self.optimizer = _make_optimizer(self.model, args)
-        self.schedule = PlateauSchedule(args.learning_rate, args.learning_rate_decay, args.patience)
-        self.stepper = accelerator.prepare(TrainingStep(self.model, self.objective))
-        set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
-
+        checks.check_length(self.train_split, model_args, cut=args.max_length)
+        checks.check_length(self.valid_split, model_args, cut=None)
+        checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
+        self.batching = {
+            name: getattr(args, name)
+            for name in ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
+        }
+        epoch_steps = args.overfit_batches or epoch_batches(self.train_split, **self.batching)
+        self.total_steps = min(args.max_steps or math.inf, args.max_epochs * epoch_steps)
+        # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
+        self.sentences_per_batch = sentences_per_batch(self.train_split, **self.batching)
+        # A run goes on only with what decides its losses; how long and how often it reports may change.
+        self.identity = {
+            "model": asdict(model_args),
+            "objective": asdict(objective),
+            "tokenizer": corpus.tokenizer.hash,
+            "train": corpus.hash_of("train"),
+            **{f"train.{name}": value for name, value in args.identity().items()},
+        }
         self.step = self.epoch = self.batch_in_epoch = 0
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
         self.stop_signal = 0
         self.bar = progress_bar(visible=self.is_main)
-        # A run goes on only with what decides its losses; how long and how often it reports may change.
-        self.identity = {
-            "model": asdict(model_args),
-            "objective": asdict(self.objective),
-            "tokenizer": self.corpus.tokenizer.hash,
-            "train": corpus.hash_of("train"),
-            **{f"train.{name}": getattr(args, name) for name in _DECIDES_LOSSES},
-        }
+
+        found = self.checkpoint_to_resume()
+        set_seed(args.seed)
+        self.model = SentenceAutoencoder(model_args, vocabulary_size=corpus.tokenizer.vocabulary_size)
+        objective.prepare(self.model)
+        if found:
+            self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+        module: nn.Module = TrainingStep(self.model, objective)
+        if args.compile:
+            # It is a few large products in a loop over chunks: nothing to fuse, and dynamo cannot see through it.
+            layer = self.model.to_vocabulary
+            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
+            module.compile(dynamic=True)
+        self.parallel = parallel.prepare(
+            module,
+            self.model,
+            make_optimizer(self.model, args),
+            accelerator=accelerator,
+            grad_clip=args.grad_clip,
+        )
+        self.schedule = make_schedule(args, total_steps=int(self.total_steps))
+        self.average = None
+        if args.ema_decay is not None:
+            checks.check_average(self.parallel.sharded)
+            self.average = WeightAverage(args.ema_decay)
+        mean_length = self.corpus.card["splits"]["train"]["length_mean"]
+        self.flops_per_token = flops_per_token(self.model, mean_length)
+        self.peak = matrix_rate(accelerator.device, args.precision) * accelerator.num_processes
+        set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
+        if found:
+            self.resume(found)
+        else:
+            self.log.rewind(0)
 
     @property
     def is_main(self) -> bool:
@@ -111,39 +155,34 @@ class Trainer:
         """Trains to the end of the schedule, from wherever the run stands."""
         started = time.monotonic()
         first_step, interval_seconds = self.step, 0.0
-        epoch_steps = math.ceil(len(self.train_split) / self.args.batch_size)
-        total_steps = min(self.args.max_steps or math.inf, self.args.max_epochs * epoch_steps)
-        task = self.bar.add_task("training", total=total_steps, completed=self.step)
-        while not self.finished:
-            order = training_order(
-                self.train_split,
-                batch_size=self.args.batch_size,
-                length_window=self.args.length_window,
-                shuffle_window=self.args.shuffle_window,
-                seed=self.args.seed,
-                epoch=self.epoch,
-            )
-            for rows in islice(order, self.batch_in_epoch, None):
-                if self.step == self.args.max_steps:
-                    break
-                step_started = time.monotonic()
-                self.train_step(rows)
-                self.batch_in_epoch += 1
-                self.bar.update(task, completed=self.step)
-                interval_seconds += time.monotonic() - step_started
-                if self.step % self.args.log_every == 0:
-                    seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
-                    self.report(seconds=interval_seconds, seconds_left=seconds_a_step * (total_steps - self.step))
-                    interval_seconds = 0.0
-                stopping = self.should_stop()
-                if stopping or self.step % self.args.checkpoint_every == 0:
-                    self.save()
-                if stopping:
-                    raise Interrupted(
-                        f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on from there",
-                        signal_number=self.stop_signal or signal.SIGTERM,
-                    )
-            self.end_epoch(finished=self.batch_in_epoch == epoch_steps)
+        task = self.bar.add_task("training", total=self.total_steps, completed=self.step)
+        with make_profiler(self.run_dir / "profile", steps=self.args.profile_steps * self.is_main) as profiler:
+            while not self.finished:
+                for rows in self.batches_left():
+                    if self.step == self.args.max_steps:
+                        break
+                    step_started = time.monotonic()
+                    stopping = self.train_step(rows)
+                    self.bar.update(task, completed=self.step)
+                    profiler.step()
+                    interval_seconds += time.monotonic() - step_started
+                    if self.step % self.args.log_every == 0:
+                        seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
+                        self.report(
+                            seconds=interval_seconds, seconds_left=seconds_a_step * (self.total_steps - self.step)
+                        )
+                        interval_seconds = 0.0
+                    if stopping or self.step % self.args.checkpoint_every == 0:
+                        self.save()
+                    if stopping:
+                        raise Interrupted(
+                            f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on",
+                            signal_number=self.stop_signal or signal.SIGTERM,
+                        )
+                else:
+                    self.end_epoch(finished=True)
+                    continue
+                self.end_epoch(finished=False)
 
     @property
     def finished(self) -> bool:
@@ -151,57 +190,106 @@ class Trainer:
         return (
             (self.step == self.args.max_steps == self.validated_step)
             or self.epoch >= self.args.max_epochs
-            or self.schedule.learning_rate < self.args.min_learning_rate
+            or self.schedule.finished
         )
 
-    def train_step(self, rows: np.ndarray) -> None:
-        """One optimizer step on a global batch, of which this process takes every world_size-th row."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate
+    def batches_left(self) -> Iterator[np.ndarray]:
+        """The rows of each global batch that is left of this epoch."""
+        order = training_order(
+            self.train_split,
+            **self.batching,
+            seed=self.args.seed,
+            epoch=0 if self.args.overfit_batches else self.epoch,
+        )
+        return islice(order, self.batch_in_epoch, self.args.overfit_batches)
+
+    def train_step(self, rows: np.ndarray) -> bool:
+        """One optimizer step on a global batch, of which this process takes its share; True to stop after it."""
         world_size = self.accelerator.num_processes
-        share = rows[self.accelerator.process_index :: world_size]
-        # A process without a row takes part in the reduction with a gradient of zero.
-        scale = world_size / len(rows) if len(share) else 0.0
-        parts = np.array_split(share if len(share) else rows[:1], self.args.accumulation_steps)
-        parts = [part for part in parts if len(part)]
+        self.parallel.set_learning_rate(self.schedule.rate(self.step))
+        # Gradients are averaged over processes: this makes them those of the global mean.
+        scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
+        lengths = np.array([len(ids) for ids in self.train_split.ids(rows)])
+        share = share_of_rank(rows, lengths, rank=self.accelerator.process_index, world_size=world_size)
+        parts = np.array_split(share, min(self.args.accumulation_steps, math.ceil(len(rows) / world_size)))
+        measured: list[tuple[Batch, Terms]] = []
         for i, part in enumerate(parts):
-            batch = read_batch(self.train_split, part, max_length=self.args.max_length)
+            # A process without a row takes part with a gradient of zero.
+            batch = read_batch(self.train_split, part if len(part) else rows[:1], max_length=self.args.max_length)
             batch = batch.to(self.accelerator.device)
-            with self.accelerator.no_sync(self.stepper) if i < len(parts) - 1 else nullcontext():
-                terms = self.stepper(batch, self.step)
-                # DDP averages gradients over processes: this makes them those of the global mean.
-                self.accelerator.backward(terms["loss"].sum() * scale)
-            if len(share):
-                self.meter.add(terms, num_tokens=batch.lengths.sum())
-        self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.grad_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            terms = self.parallel.forward(batch, self.step)
+            loss = terms["loss"].sum() * (scale if len(part) else 0.0)
+            self.parallel.backward(loss, last=i == len(parts) - 1)
+            if len(part):
+                measured.append((batch, terms))
+        stopping, broken = self.agree(torch.cat([terms["loss"] for _, terms in measured] or [loss[None]]))
+        if broken:
+            self.fail(rows, measured)
+        norm = self.parallel.step()
+        if not math.isfinite(norm):
+            raise self.diverged("the gradient's norm", norm, rows)
+        for batch, terms in measured:
+            self.meter.add({**terms, "grad_norm": torch.full_like(terms["loss"], norm)}, batch)
+        if self.average:
+            self.average.update(self.model.named_parameters())
         self.step += 1
+        self.batch_in_epoch += 1
+        return stopping
+
+    def agree(self, losses: Tensor) -> tuple[bool, bool]:
+        """Whether any process was told to stop, and whether any has a loss that is NaN or infinite."""
+        flags = torch.stack([losses.new_tensor(float(self.stop_signal)), (~losses.isfinite()).sum()])
+        if self.accelerator.num_processes > 1:
+            flags = self.accelerator.reduce(flags, reduction="sum")
+        stopping, broken = flags.tolist()
+        return stopping > 0, broken > 0
+
+    def fail(self, rows: np.ndarray, measured: list[tuple[Batch, Terms]]) -> None:
+        """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
+        own = [batch.rows[~terms["loss"].isfinite()].tolist() for batch, terms in measured]
+        culprits = sorted(row for part in gather_object(own) for row in part)
+        weights = self.parallel.weights()
+        if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            self.save()
+        value = next((float(t["loss"][~t["loss"].isfinite()][0]) for _, t in measured if len(own)), math.nan)
+        raise self.diverged("the loss", value, np.array(culprits))
+
+    def diverged(self, what: str, value: float, rows: np.ndarray) -> SmimError:
+        shown = ", ".join(map(str, rows[:20].tolist())) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")
+        saved = checkpoint.list_checkpoints(self.run_dir / "checkpoints")
+        return SmimError(
+            f"{what} became {value} in step {self.step + 1} (epoch {self.epoch + 1}) on rows {shown} of split 'train'; "
+            f"the weights before it are in {saved[-1] if saved else 'no checkpoint yet'}. Try a lower "
+            f"train.learning_rate (train.resume=CHECKPOINT takes it) or train.precision=fp32"
+        )
 
     def report(self, *, seconds: float, seconds_left: float) -> None:
         """One line of log and of `metrics.jsonl` for the steps since the last one."""
         means = self.meter.read(self.accelerator)
-        tokens, _ = means.pop("tokens"), means.pop("sentences")
-        if not math.isfinite(means["loss"]):
-            raise SmimError(
-                f"the loss is {means['loss']} at step {self.step}; the last checkpoint is intact. "
-                f"Try a lower train.learning_rate or train.precision=fp32"
-            )
-        self.write_metrics("train", {**means, "tokens_per_second": tokens / seconds, "seconds": seconds})
+        tokens, sentences, positions = means.pop("tokens"), means.pop("sentences"), means.pop("positions")
+        speed = {
+            "tokens_per_second": tokens / seconds,
+            "sentences_per_second": sentences / seconds,
+            "model_flops_utilisation": self.flops_per_token * tokens / seconds / self.peak,
+            "padding": 1 - (tokens + sentences) / positions,
+            "seconds": seconds,
+        }
+        self.write_metrics("train", {**means, **speed})
         shown = "  ".join(f"{name} {value:.2f}" for name, value in means.items())
         self.say(
             f"step {self.step}  epoch {self.epoch + 1}  {shown}  {tokens / seconds:,.0f} tokens/s  "
+            f"{speed['model_flops_utilisation']:.0%} of the machine's matrix rate  "
             f"at most {_duration(seconds_left)} left"
         )
 
     def end_epoch(self, *, finished: bool) -> None:
         """Validates, keeps the model if it is the best, moves the schedule, and saves."""
-        metrics = validate(
-            self.model, self.objective, self.valid_split, accelerator=self.accelerator, seed=self.args.seed
-        )
+        model = self.model_to_keep()
+        metrics = validate(model, self.objective, self.valid_split, accelerator=self.accelerator, seed=self.args.seed)
         if not math.isfinite(metrics["loss"]):
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
+        metrics.pop("positions")
         is_best = self.schedule.update(metrics["loss"])
         self.validated_step = self.step
         self.write_metrics("valid", metrics)
@@ -210,7 +298,7 @@ class Trainer:
             f"reconstruction {metrics['reconstruction']:.3f} nats a sentence of {tokens / sentences:.1f} tokens  "
             f"KL {metrics['kl']:.1f}  on the clamp {metrics['clamped']:.0%}  active units "
             f"{metrics['active_units']} ({metrics['active_units_relative']} relative) "
-            f"of {self.model.args.latent_dim}  learning rate {self.schedule.learning_rate:.2g}"
+            f"of {self.model.args.latent_dim}  learning rate {self.schedule.rate(self.step):.2g}"
         )
         if is_best and self.is_main:
             training = {
@@ -222,25 +310,37 @@ class Trainer:
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
             }
-            save_model(self.run_dir / "model", self.model, self.corpus.tokenizer, training=training)
+            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
 
+    def model_to_keep(self) -> SentenceAutoencoder:
+        """The model that is validated and saved: the trained one, or one of averaged or gathered weights."""
+        if not (self.parallel.sharded or (self.average and self.step)):
+            return self.model
+        weights = self.average.weights if self.average else self.parallel.weights()
+        with torch.random.fork_rng():  # what is drawn for weights that are replaced at once does not count
+            model = SentenceAutoencoder(self.model.args, vocabulary_size=self.model.vocabulary_size)
+        model.load_state_dict(weights)
+        return model.to(self.accelerator.device)
+
     def write_metrics(self, split: str, values: dict[str, Any]) -> None:
         head = {"step": self.step, "epoch": self.epoch + 1, "split": split}
-        values = {**values, "learning_rate": self.schedule.learning_rate}
+        values = {**values, "learning_rate": self.schedule.rate(self.step)}
         self.log.write({**head, **values})
         self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=self.step)
 
     def save(self) -> None:
         """Writes a checkpoint of this moment."""
+        tensors = {"model": self.parallel.weights(), "optimizer": self.parallel.optimizer_state()}
+        if self.average:
+            tensors["average"] = self.average.state()
         checkpoint.save(
             self.run_dir / "checkpoints",
             accelerator=self.accelerator,
             step=self.step,
-            model=self.model,
-            optimizer=self.optimizer,
+            tensors=tensors,
             rank_state=checkpoint.RankState(random=checkpoint.random_state(), meter=self.meter.state()),
             state={
                 "step": self.step,
@@ -254,26 +354,35 @@ class Trainer:
             keep=self.args.keep_checkpoints,
         )
 
-    def resume(self) -> None:
-        """Puts the run where its checkpoint stands; raises `UserError` where it is another run's."""
+    def checkpoint_to_resume(self) -> Path | None:
+        """The checkpoint that this run goes on from; raises `UserError` where it is another run's."""
         root = self.run_dir / "checkpoints"
         if self.args.resume == "never":
             if checkpoint.list_checkpoints(root):
                 raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
-            self.log.rewind(0)
-            return
-        path: Path | None = Path(self.args.resume)
+            return None
         if self.args.resume == "auto":
             path = checkpoint.newest_valid(root, warn=lambda text: self.say(f"warning: {text}"))
         else:
-            checkpoint.verify(Path(self.args.resume))
-        if path is None:
-            self.log.rewind(0)
-            return
-        _check_identity(path, self.identity)
-        state, rank_state = checkpoint.load(
-            path, accelerator=self.accelerator, model=self.model, optimizer=self.optimizer
+            path = Path(self.args.resume)
+            checkpoint.verify(path)
+        if path is not None:
+            # A checkpoint that is named may be gone on from with other settings of the training.
+            changed = checks.check_identity(path, self.identity, training_may_change=self.args.resume != "auto")
+            if changed:
+                self.say(f"warning: going on from {path} with other settings: {changed}")
+        return path
+
+    def resume(self, path: Path) -> None:
+        """Puts everything but the weights, which the model has already, where the checkpoint stands."""
+        state, rank_state = checkpoint.load_state(
+            path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
         )
+        self.parallel.load(checkpoint.load_tensors(path, "model"), checkpoint.load_tensors(path, "optimizer"))
+        if self.average:
+            self.average.load(checkpoint.load_tensors(path, "average"))
+        if state["identity"]["train.learning_rate"] != self.args.learning_rate:
+            state["schedule"] = {**self.schedule.state(), "best": state["schedule"]["best"]}
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
         self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])
@@ -292,13 +401,6 @@ class Trainer:
             raise KeyboardInterrupt
         self.stop_signal = number
 
-    def should_stop(self) -> bool:
-        """True on every process once any of them was told to stop."""
-        if self.accelerator.num_processes == 1:
-            return bool(self.stop_signal)
-        flag = torch.tensor([float(self.stop_signal)], device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum").item())
-
     def say(self, text: str) -> None:
         if self.is_main:
             console.print(text, highlight=False, soft_wrap=True)
@@ -307,21 +409,6 @@ class Trainer:
         """`status.json`: running, finished, interrupted or failed, with the step and the message."""
         if self.is_main:
             storage.write_json(self.run_dir / "status.json", {"status": status, "step": self.step, **details})
-
-
-_DECIDES_LOSSES = (
-    *(
-        "seed",
-        "batch_size",
-        "accumulation_steps",
-        "length_window",
-        "shuffle_window",
-        "max_length",
-        "precision",
-        "optimizer",
-    ),
-    *("learning_rate", "grad_clip", "learning_rate_decay", "patience"),
-)
 
 
 def main(cfg: DictConfig) -> None:
@@ -335,10 +422,15 @@ def main(cfg: DictConfig) -> None:
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
     run_dir = Path(cfg.run.dir or _default_run_dir(cfg))
-    accelerator = make_accelerator(precision=args.precision, trackers=args.trackers, run_dir=run_dir)
+    accelerator = make_accelerator(
+        precision=args.precision,
+        sharding=True,
+        trackers=args.trackers,
+        run_dir=run_dir,
+        timeout=args.process_timeout,
+    )
     corpus = Corpus.open(cfg.corpus.dir)
     trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
-    trainer.resume()
     if trainer.is_main:
         storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     accelerator.init_trackers("smim")
@@ -346,7 +438,7 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGINT, trainer.on_signal)
     trainer.say(
         f"{trainer.model.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, "
+        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
         f"{accelerator.mixed_precision.replace('no', 'fp32')}; writing to {run_dir}"
     )
     trainer.write_status("running")
@@ -354,9 +446,10 @@ def main(cfg: DictConfig) -> None:
         with trainer.bar:
             trainer.fit()
     except Exception as error:
-        _record_failure(trainer, error)
-        raise
-    accelerator.end_training()
+        told = lost_process(error, run_dir) or error
+        _record_failure(trainer, told)
+        raise told from (None if told is not error else error.__cause__)
+    close(accelerator)
     trainer.write_status("finished")
     trainer.say(f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}")
 
@@ -372,33 +465,6 @@ def _record_failure(trainer: Trainer, error: Exception) -> None:
 
 def _default_run_dir(cfg: DictConfig) -> str:
     return f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}"
-
-
-def _make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
-    if args.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=args.learning_rate)
-    return torch.optim.Adam(model.parameters(), lr=args.learning_rate, fused=True)
-
-
-def _check_length(split: Split, model_args: ModelArgs, *, cut: int | None) -> None:
-    """Refuses sentences that the model cannot hold before hours are spent on the others."""
-    extremes = pc.min_max(split.table.column("length")).as_py()
-    longest = min(extremes["max"], cut or math.inf)
-    if extremes["min"] < 1:
-        raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
-    if longest > model_args.max_length:
-        raise UserError(
-            f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
-            f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
-        )
-
-
-def _check_identity(path: Path, identity: dict[str, Any]) -> None:
-    saved = storage.read_json(path / "state.json")["identity"]
-    different = [key for key in identity if identity[key] != saved.get(key)]
-    if different:
-        changes = "; ".join(f"{key}: {saved.get(key)} there, {identity[key]} here" for key in different)
-        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
 
 
 def _duration(seconds: float) -> str:

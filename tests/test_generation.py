@@ -6,6 +6,7 @@ import smim
 from smim.errors import UserError
 from smim.generation import decode_ids
 from smim.model import noise
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 
 TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
 
@@ -56,6 +57,18 @@ def test_sentences_that_take_the_place_of_finished_ones_are_decoded_as_they_woul
             for ids in decode_ids(model.autoencoder, z[part], 20, uniform=None if draws is None else draws[part])
         ]
         assert together == apart
+
+
+def test_a_transformer_decodes_a_sentence_alike_in_any_company(monkeypatch):
+    torch.manual_seed(0)
+    sizes = {"latent_dim": 6, "hidden_dim": 16, "embedding_dim": 8, "num_layers": 2, "num_heads": 2}
+    transformer = SentenceAutoencoder(ModelArgs(decoder="transformer", **sizes), vocabulary_size=30).eval()
+    z, uniform = torch.randn(60, 6), noise.uniform(0, range(60), 0, 90)
+    alone = [decode_ids(transformer, z[[i]], 90, uniform=uniform[[i]])[0] for i in range(60)]
+    lengths = sorted(map(len, alone))
+    assert lengths[0] < 5 and lengths[-1] > 64  # some leave early, and some outgrow a block of the cache
+    monkeypatch.setattr("smim.generation._DECODED_TOGETHER", 8)
+    assert decode_ids(transformer, z, 90, uniform=uniform) == alone
 
 
 def test_sampled_words_have_the_probabilities_of_the_model(model):

@@ -3,49 +3,87 @@
 Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, D latent, V vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError
+from smim.errors import UserError, nearest, too_low
 from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoder, GRUEncoder
-from smim.model.vocabulary_loss import token_log_prob
+from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
+from smim.model.vocabulary_loss import VocabularyLayer
 from smim.text.batches import Batch
-from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
+from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 
 @dataclass(frozen=True)
 class ModelArgs:
     """What decides the shape of a model. Defaults are the thesis's for PTB (section 7.2).
 
-    `embedding_dropout` acts on the decoder's input only. `min_log_variance` clamps the posterior's
-    log variance from below; sMIM drives nearly every dimension onto it, so it sets the code's noise.
-    `max_length`: the longest sentence, in tokens, that is encoded or decoded.
+    `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
+    `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
+    `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
+    the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
+    `min_log_variance` clamps the posterior's log variance from below; sMIM drives nearly every dimension onto
+    it, so it sets the code's noise. `max_length`: the longest sentence, in tokens, that is encoded or decoded.
     """
 
-    name: str = "gru"
+    encoder: str = "gru"
+    decoder: str = "gru"
     latent_dim: int = 512
     hidden_dim: int = 512
     embedding_dim: int = 300
     embedding_dropout: float = 0.5
+    word_dropout: float = 0.0
+    encoder_word_dropout: float = 0.0
     min_log_variance: float = -10.0
     max_length: int = 1000
+    num_layers: int = 4
+    num_heads: int = 8
+    feedforward_dim: int | None = None
+    norm: str = "rms"
+    dropout: float = 0.1
+    num_pooling_queries: int = 8
+    num_memory_tokens: int = 8
 
     def __post_init__(self) -> None:
         problems = [
-            f"model.{name} is {getattr(self, name)}, it must be at least 1"
-            for name in ("latent_dim", "hidden_dim", "embedding_dim", "max_length")
-            if getattr(self, name) < 1
+            f"model.{part} is {name!r}; {nearest(name, list(known))}"
+            for part, name, known in (("encoder", self.encoder, ENCODERS), ("decoder", self.decoder, DECODERS))
+            if name not in known
         ]
-        if not 0 <= self.embedding_dropout < 1:
-            problems.append(f"model.embedding_dropout is {self.embedding_dropout}, it must be in [0, 1)")
-        if self.name != "gru":
-            problems.append(f"model.name is {self.name!r}; valid: gru")
+        problems += too_low(self, "model", latent_dim=1, hidden_dim=1, embedding_dim=1, max_length=1)
+        problems += [
+            f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"
+            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
+            if not 0 <= getattr(self, name) < 1
+        ]
+        if "transformer" in (self.encoder, self.decoder):
+            problems += self.transformer.problems()
         if problems:
             raise UserError("; ".join(problems))
+
+    @property
+    def transformer(self) -> TransformerArgs:
+        """The settings that are a transformer's."""
+        return TransformerArgs(**{field.name: getattr(self, field.name) for field in fields(TransformerArgs)})
+
+
+ENCODERS: dict[str, Callable[[ModelArgs], GRUEncoder | TransformerEncoder]] = {
+    "gru": lambda args: GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim),
+    "transformer": lambda args: TransformerEncoder(args.transformer, embedding_dim=args.embedding_dim),
+}
+DECODERS: dict[str, Callable[[ModelArgs], GRUDecoder | TransformerDecoder]] = {
+    "gru": lambda args: GRUDecoder(
+        embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim, latent_dim=args.latent_dim
+    ),
+    "transformer": lambda args: TransformerDecoder(
+        args.transformer, embedding_dim=args.embedding_dim, latent_dim=args.latent_dim
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -82,13 +120,11 @@ class SentenceAutoencoder(nn.Module):
         self.args = args
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        self.encoder = GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim)
+        self.encoder = ENCODERS[args.encoder](args)
         self.to_mean = nn.Linear(self.encoder.output_dim, args.latent_dim)
         self.to_log_variance = nn.Linear(self.encoder.output_dim, args.latent_dim)
-        self.decoder = GRUDecoder(
-            embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim, latent_dim=args.latent_dim
-        )
-        self.to_vocabulary = nn.Linear(self.decoder.output_dim, vocabulary_size)
+        self.decoder = DECODERS[args.decoder](args)
+        self.to_vocabulary = VocabularyLayer(self.decoder.output_dim, vocabulary_size)
 
     @property
     def num_parameters(self) -> int:
@@ -98,30 +134,51 @@ class SentenceAutoencoder(nn.Module):
     def device(self) -> torch.device:
         return self.embedding.weight.device
 
-    def posterior(self, batch: Batch) -> DiagonalGaussian:
-        """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3."""
-        state_BH = self.encoder(self.embedding(_reversed_input(batch)), batch.lengths + 1)
+    def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
+        """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3. From `word_gates` it has no gradient."""
+        input_BT = self._with_unknown_words(_reversed_input(batch), self.args.encoder_word_dropout)
+        if word_gates is not None and isinstance(self.encoder, GRUEncoder):
+            state_BH = self.encoder.read(input_BT, batch.lengths + 1, word_gates)
+        else:
+            state_BH = self.encoder(self.embedding(input_BT), batch.lengths + 1)
         log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
 
+    def word_gates(self) -> Tensor | None:
+        """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
+        if isinstance(self.encoder, GRUEncoder) and self.device.type == "cpu":
+            return self.encoder.word_gates(self.embedding.weight)
+        return None
+
     def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
         """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
-        embedded_BTE = F.dropout(self.embedding(_decoder_input(batch)), self.args.embedding_dropout, self.training)
+        input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
+        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.embedding_dropout, self.training)
         states_BTH = self.decoder(embedded_BTE, z_BD)
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
-        flat_N = token_log_prob(states_BTH[real_BT], target_BT[real_BT], self.to_vocabulary)
+        flat_N = self.to_vocabulary(states_BTH[real_BT], target_BT[real_BT])
         tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`."""
+        """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.
+
+        The second axis of a cache is its room for tokens, which grows; zeros may be added at its end.
+        """
         return self.decoder.start(z_BD)
 
     def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One decoding step: logits of the next token, fp32 [B, V], and the decoder's new state."""
         output_BH, state = self.decoder.step(self.embedding(token_B), state)
-        return self.to_vocabulary(output_BH).float(), state
+        return self.to_vocabulary.logits(output_BH).float(), state
+
+    def _with_unknown_words(self, tokens_BT: Tensor, share: float) -> Tensor:
+        """In training, a random `share` of the words as `<unk>`; without a share no random number is drawn."""
+        if not self.training or share == 0:
+            return tokens_BT
+        drawn_BT = torch.rand(tokens_BT.shape, device=tokens_BT.device) < share
+        return tokens_BT.masked_fill(drawn_BT & (tokens_BT != PAD_ID) & (tokens_BT != SOS_ID), UNK_ID)
 
 
 def _decoder_input(batch: Batch) -> Tensor:

@@ -13,7 +13,7 @@ from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.text.tokenizer import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 
@@ -53,7 +53,9 @@ def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, d
         raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
     config = storage.read_json(directory / CONFIG)
     if config.get("format") != FORMAT:
-        raise UserError(f"{directory} has model format {config.get('format')}, this version reads {FORMAT}")
+        raise UserError(
+            f"{directory} has model format {config.get('format')}, this version reads {FORMAT}; train it again"
+        )
     tokenizer = Tokenizer.load(directory / "tokenizer")
     if tokenizer.hash != config["tokenizer_hash"]:
         raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")

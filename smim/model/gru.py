@@ -1,11 +1,42 @@
 """The thesis's one-layer GRU encoder and decoder (section 7.2, Figures 6.1 and 6.2).
 
-Shapes: B sentences, T tokens, E embedding, H hidden, D latent.
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent, V vocabulary.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from smim.model import gru_recurrence
+from smim.model.gru_recurrence import GRUWeights
+
+
+class GRU(nn.GRU):
+    """One layer of `nn.GRU` of which a part of the input, `constant_dim` wide, is the same at every step.
+
+    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results.
+    """
+
+    def __init__(self, input_dim: int, hidden_dim: int, *, constant_dim: int = 0) -> None:
+        super().__init__(input_dim + constant_dim, hidden_dim, batch_first=True)
+
+    @property
+    def weights(self) -> GRUWeights:
+        weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
+        return GRUWeights(weight_ih, weight_hh, bias_ih, bias_hh)
+
+    def forward(  # type: ignore[override]
+        self, input_BTE: Tensor, *, initial_BH: Tensor | None = None, constant_BD: Tensor | None = None
+    ) -> Tensor:
+        """The states [B, T, H] after each step, from `initial`, or from zero."""
+        if input_BTE.device.type == "cpu":
+            input_TBE = input_BTE.transpose(0, 1)
+            return gru_recurrence.states(input_TBE, initial_BH, constant_BD, self.weights).transpose(0, 1)
+        if constant_BD is not None:
+            constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
+            input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
+        states_BTH, _ = super().forward(input_BTE, None if initial_BH is None else initial_BH[None])
+        return states_BTH
 
 
 class GRUEncoder(nn.Module):
@@ -14,12 +45,20 @@ class GRUEncoder(nn.Module):
     def __init__(self, *, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.output_dim = hidden_dim
-        self.gru = nn.GRU(embedding_dim, hidden_dim, batch_first=True)
+        self.gru = GRU(embedding_dim, hidden_dim)
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """The state [B, H] after each sentence's last token; padding on the right is never read."""
-        states_BTH, _ = self.gru(embedded_BTE)
+        states_BTH = self.gru(embedded_BTE)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+
+    def word_gates(self, embedding_VE: Tensor) -> Tensor:
+        """Each word's part of the gates [V, 3H]: a table that spares `read` the product with the embedding."""
+        return gru_recurrence.word_gates(embedding_VE, self.gru.weights)
+
+    def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
+        """What `forward` gives for these tokens, without a gradient, from `word_gates` of their embedding."""
+        return gru_recurrence.last_state(tokens_BT.t().contiguous(), lengths_B, word_gates, self.gru.weights)
 
 
 class GRUDecoder(nn.Module):
@@ -29,11 +68,11 @@ class GRUDecoder(nn.Module):
         super().__init__()
         self.output_dim = hidden_dim
         self.latent_to_state = nn.Linear(latent_dim, hidden_dim)
-        self.gru = nn.GRU(embedding_dim + latent_dim, hidden_dim, batch_first=True)
+        self.gru = GRU(embedding_dim, hidden_dim, constant_dim=latent_dim)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
         """Teacher forcing: the states [B, T, H] that predict each next token."""
-        states_BTH, _ = self.gru(self._input(embedded_BTE, z_BD), self.initial_state(z_BD)[None])
+        states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.initial_state(z_BD), constant_BD=z_BD)
         return states_BTH
 
     def initial_state(self, z_BD: Tensor) -> Tensor:
@@ -42,8 +81,8 @@ class GRUDecoder(nn.Module):
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
         """What `step` goes on from: the first state [B, H], and z's part of every step's gates [B, 3H]."""
-        weight_ih, _, bias_ih, _ = self.gru.all_weights[0]
-        return self.initial_state(z_BD), F.linear(z_BD, weight_ih[:, -z_BD.shape[1] :], bias_ih)
+        weights = self.gru.weights
+        return self.initial_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One token: the output [B, H] that predicts the next one, and the state after it.
@@ -51,16 +90,11 @@ class GRUDecoder(nn.Module):
         The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
         """
         hidden_BH, latent_gates = state
-        weight_ih, weight_hh, _, bias_hh = self.gru.all_weights[0]
-        embedded_gates = F.linear(embedded_BE, weight_ih[:, : embedded_BE.shape[1]])
+        weights = self.gru.weights
+        embedded_gates = F.linear(embedded_BE, weights.input[:, : embedded_BE.shape[1]])
         input_r, input_u, input_n = (embedded_gates + latent_gates).chunk(3, -1)
-        hidden_r, hidden_u, hidden_n = F.linear(hidden_BH, weight_hh, bias_hh).chunk(3, -1)
+        hidden_r, hidden_u, hidden_n = F.linear(hidden_BH, weights.hidden, weights.hidden_bias).chunk(3, -1)
         reset, update = torch.sigmoid(input_r + hidden_r), torch.sigmoid(input_u + hidden_u)
         candidate = torch.tanh(input_n + reset * hidden_n)
         hidden_BH = candidate + update * (hidden_BH - candidate)
         return hidden_BH, (hidden_BH, latent_gates)
-
-    @staticmethod
-    def _input(embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        z_BTD = z_BD[:, None].expand(-1, embedded_BTE.shape[1], -1)
-        return torch.cat([embedded_BTE, z_BTD.to(embedded_BTE.dtype)], dim=-1)

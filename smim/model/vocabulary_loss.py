@@ -1,30 +1,114 @@
-"""log p(token) from hidden states, on real tokens only, without the logits of a whole batch in memory.
+"""The output layer: log p(token) from hidden states, without the logits of a whole batch in memory.
 
-Shapes: N tokens, H hidden, V vocabulary.
+Shapes: N tokens, H hidden, V vocabulary, W vocabulary with the end of a row filled up.
 """
+
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-# Logits that are held at once: 4096 tokens are 160 MB in fp32 at PTB's vocabulary.
-_TOKENS_PER_CHUNK = 4096
+from smim.model.precision import add_product, product_dtype, sum_dtype
 
-
-def token_log_prob(hidden_NH: Tensor, target_N: Tensor, projection: nn.Linear) -> Tensor:
-    """log p of each target token in nats, fp32 [N]; chunks are recomputed in the backward pass."""
-    if len(target_N) <= _TOKENS_PER_CHUNK:
-        return _chunk_log_prob(hidden_NH, target_N, projection.weight, projection.bias)
-    chunks = zip(hidden_NH.split(_TOKENS_PER_CHUNK), target_N.split(_TOKENS_PER_CHUNK), strict=True)
-    return torch.cat(
-        [
-            checkpoint(_chunk_log_prob, hidden, target, projection.weight, projection.bias, use_reentrant=False)
-            for hidden, target in chunks
-        ]
-    )
+# Logits that are held at once, 32 MB in fp32: about what a processor's last cache holds.
+_LOGITS_PER_CHUNK = 2**23
+# A row of logits begins on a cache line: products that write them are 1.3 times as fast as with rows of 9877.
+_ROW_MULTIPLE = 16
 
 
-def _chunk_log_prob(hidden_NH: Tensor, target_N: Tensor, weight_VH: Tensor, bias_V: Tensor) -> Tensor:
-    # Autocast keeps the matrix product in bf16 and lifts the cross-entropy to fp32.
-    return -F.cross_entropy(F.linear(hidden_NH, weight_VH, bias_V).float(), target_N, reduction="none")
+class VocabularyLayer(nn.Module):
+    """A linear layer to the vocabulary whose forward is the log probability of given tokens.
+
+    In chunks, 1.5 times as fast as torch's `F.linear_cross_entropy`: without reduction that multiplies a second time
+    for the gradient, as Liger's fused kernel does. `cut-cross-entropy` on PyPI (25.1.1) knows no bias.
+    """
+
+    def __init__(self, hidden_dim: int, vocabulary_size: int) -> None:
+        super().__init__()
+        linear = nn.Linear(hidden_dim, vocabulary_size)
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def logits(self, hidden_NH: Tensor) -> Tensor:
+        """Unnormalised log probabilities of all tokens, [N, V]."""
+        return F.linear(hidden_NH, self.weight, self.bias)
+
+    def forward(self, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
+        """log p of each target token in nats, fp32 [N] (fp64 where the weights are)."""
+        dtype = product_dtype(self.weight)
+        log_prob_N: Tensor = _TokenLogProb.apply(
+            hidden_NH, self.weight, self.bias, target_N, dtype, torch.is_grad_enabled()
+        )
+        return log_prob_N
+
+
+class _TokenLogProb(torch.autograd.Function):
+    """log softmax(h W' + b)[target], with the gradient of the sum computed along with it.
+
+    A chunk's logits are at hand only once. All tokens have the same weight in our losses, and then the gradient
+    is that of the sum times the weight; where weights differ, it is computed anew, token by token as exactly.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_NH: Tensor,
+        weight_VH: Tensor,
+        bias_V: Tensor,
+        target_N: Tensor,
+        dtype: torch.dtype,
+        with_gradient: bool,
+    ) -> Tensor:
+        ctx.save_for_backward(hidden_NH, weight_VH, bias_V, target_N)
+        ctx.dtype = dtype
+        scale_N = torch.ones_like(target_N, dtype=sum_dtype(dtype)) if with_gradient else None
+        log_prob_N, ctx.gradients = _compute(hidden_NH, weight_VH, bias_V, target_N, scale_N, dtype)
+        return log_prob_N
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        [grad_N] = grad
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is not None and len(grad_N) and (grad_N == grad_N[0]).all():
+            gradients = [gradient.mul_(grad_N[0]) for gradient in gradients]
+        else:
+            hidden_NH, weight_VH, bias_V, target_N = ctx.saved_tensors
+            _, gradients = _compute(hidden_NH, weight_VH, bias_V, target_N, grad_N, ctx.dtype)
+        return *gradients, None, None, None
+
+
+def _compute(
+    hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_N: Tensor, scale_N: Tensor | None, dtype: torch.dtype
+) -> tuple[Tensor, list[Tensor] | None]:
+    """log p of each token [N]; of their sum weighted by `scale_N`, the gradients to hidden, weight and bias."""
+    with torch.autocast(hidden_NH.device.type, enabled=False):
+        hidden_NH, product_VH = hidden_NH.to(dtype), weight_VH.to(dtype)
+        size, vocabulary_size = len(hidden_NH), len(weight_VH)
+        row = -(-vocabulary_size // _ROW_MULTIPLE) * _ROW_MULTIPLE
+        chunk_size = max(1, min(size, _LOGITS_PER_CHUNK // row))
+        log_prob_N = hidden_NH.new_empty(size, dtype=sum_dtype(dtype))
+        buffer_NW = log_prob_N.new_empty(chunk_size, row)
+        if scale_N is not None:
+            grad_hidden_NH = torch.empty_like(hidden_NH)
+            grad_weight_VH = torch.zeros_like(weight_VH, dtype=log_prob_N.dtype)
+            grad_bias_V = torch.zeros_like(bias_V, dtype=log_prob_N.dtype)
+        for start in range(0, size, chunk_size):
+            chunk = slice(start, start + chunk_size)
+            hidden, target_N1 = hidden_NH[chunk], target_N[chunk, None]
+            values_NW = buffer_NW[: len(hidden)]
+            values_NV = values_NW[:, :vocabulary_size]
+            values_NW[:, vocabulary_size:] = -torch.inf
+            values_NV.copy_(bias_V)
+            add_product(values_NV, hidden, product_VH.t())
+            torch.log_softmax(values_NW, -1, out=values_NW)
+            log_prob_N[chunk] = values_NW.gather(1, target_N1)[:, 0]
+            if scale_N is None:
+                continue
+            # The gradient to the logits, scale (onehot - softmax).
+            scale_N1 = scale_N[chunk, None]
+            values_NW.exp_().mul_(-scale_N1).scatter_add_(1, target_N1, scale_N1)
+            grad_logits_NV = values_NV.to(dtype)
+            torch.mm(grad_logits_NV, product_VH, out=grad_hidden_NH[chunk])
+            add_product(grad_weight_VH, grad_logits_NV.t(), hidden)
+            grad_bias_V += values_NV.sum(0)
+    return log_prob_N, None if scale_N is None else [grad_hidden_NH, grad_weight_VH, grad_bias_V]

@@ -4,16 +4,20 @@ Shapes: B sentences, T tokens.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from smim.text.corpus import Split
 from smim.text.tokenizer import PAD_ID
+
+_ROWS_OF_AN_ESTIMATE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,14 @@ class Batch:
 
 def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.ndarray) -> Batch:
     """Pads sentences of token ids into a batch."""
-    lengths = torch.tensor([len(sentence) for sentence in ids], dtype=torch.int64)
-    tokens = torch.full((len(ids), int(lengths.max())), PAD_ID, dtype=torch.int64)
-    for i, sentence in enumerate(ids):
-        tokens[i, : len(sentence)] = torch.tensor(np.asarray(sentence, dtype=np.int64))
-    return Batch(rows=torch.tensor(np.asarray(rows, dtype=np.int64)), tokens=tokens, lengths=lengths)
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    tokens = np.full((len(ids), lengths.max()), PAD_ID, np.int64)
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.concatenate(ids)
+    return Batch(
+        rows=torch.tensor(np.asarray(rows, dtype=np.int64)),
+        tokens=torch.from_numpy(tokens),
+        lengths=torch.from_numpy(lengths),
+    )
 
 
 def read_batch(split: Split, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
@@ -50,18 +57,39 @@ def read_batch(split: Split, rows: Sequence[int] | np.ndarray, *, max_length: in
 
 
 def training_order(
-    split: Split, *, batch_size: int, length_window: int, shuffle_window: int, seed: int, epoch: int
+    split: Split,
+    *,
+    batch_size: int | None,
+    tokens_per_batch: int | None,
+    length_window: int,
+    shuffle_window: int,
+    seed: int,
+    epoch: int,
+    max_length: int | None = None,
 ) -> Iterator[np.ndarray]:
     """One epoch's global batches as arrays of rows: every row once, in random order.
 
+    A batch is `batch_size` sentences, or as many as fit into `tokens_per_batch`: each counts as its words, cut
+    after `max_length`, and `<eos>`, padded to the batch's longest; a sentence of more is a batch of its own.
+    Exactly one of the two is given.
+
     Groups of `shuffle_window` rows follow one another, each of them whole stretches of the corpus from
     random places. A group's rows are shuffled, then sorted by length within windows of `length_window`
-    batches: the more, the less padding; with 1, a batch's sentences are of any length. One group is in
-    memory at a time. Every batch is full, but for one in the last group where the rows do not divide.
+    batches (of the mean size, under a token budget): the more, the less padding; with 1, a batch of `batch_size`
+    holds sentences of any length. One group is in memory at a time. Every batch is full, but for one in the
+    last group.
 
     A global batch is what one optimizer step sees over all processes, so that the order does not
     depend on how many of them there are.
     """
+    into_batches: Callable[..., tuple[np.ndarray, np.ndarray]]
+    if tokens_per_batch is None:
+        assert batch_size is not None
+        into_batches = partial(_batches_of_size, size=batch_size, window=length_window * batch_size)
+    else:
+        assert batch_size is None
+        window = length_window * _sentences_that_fit(split, tokens_per_batch, max_length)
+        into_batches = partial(_batches_of_tokens, budget=tokens_per_batch, max_length=max_length, window=window)
     random = np.random.default_rng([seed, epoch])
     # A child's numbers take none from `random`: a corpus of one group is ordered as if there were no groups.
     [group_random] = random.spawn(1)
@@ -72,12 +100,82 @@ def training_order(
         unseen -= len(shuffled)
         rows = np.concatenate([rows, np.concatenate([np.arange(r.start, r.stop) for r in group])[shuffled]])
         lengths = np.concatenate([lengths, np.concatenate([split.lengths_of(r) for r in group])[shuffled]])
+        order, bounds = into_batches(lengths, is_last=not unseen)
+        ordered = rows[order]
+        for i in random.permutation(len(bounds) - 1):
+            yield ordered[bounds[i] : bounds[i + 1]]
         # What does not fill a batch goes into the next group.
-        end = len(rows) - len(rows) % batch_size if unseen else len(rows)
-        ordered = rows[_order_by_length(lengths[:end], batch_size * length_window)]
-        for i in random.permutation(math.ceil(end / batch_size)):
-            yield ordered[i * batch_size : (i + 1) * batch_size]
-        rows, lengths = rows[end:], lengths[end:]
+        rows, lengths = ordered[bounds[-1] :], lengths[order[bounds[-1] :]]
+
+
+def epoch_batches(
+    split: Split,
+    *,
+    batch_size: int | None,
+    tokens_per_batch: int | None,
+    length_window: int,
+    shuffle_window: int,
+    max_length: int | None,
+) -> int:
+    """The number of batches of an epoch of `training_order`: exact for `batch_size`, an estimate for a token budget.
+
+    That is the number that the first million rows of one epoch take, and as many for the others. Epochs differ by
+    a batch or two: use it for progress and schedules, the end of an epoch is the end of `training_order`.
+    """
+    if batch_size is not None:
+        return math.ceil(len(split) / batch_size)
+    order = training_order(
+        split,
+        batch_size=None,
+        tokens_per_batch=tokens_per_batch,
+        length_window=length_window,
+        shuffle_window=shuffle_window,
+        seed=0,
+        epoch=0,
+        max_length=max_length,
+    )
+    num_rows = num_batches = 0
+    for rows in order:
+        num_rows, num_batches = num_rows + len(rows), num_batches + 1
+        if num_rows >= _ROWS_OF_AN_ESTIMATE:
+            break
+    return math.ceil(num_batches * len(split) / num_rows)
+
+
+def sentences_per_batch(
+    split: Split,
+    *,
+    batch_size: int | None,
+    tokens_per_batch: int | None,
+    length_window: int,
+    shuffle_window: int,
+    max_length: int | None,
+) -> float:
+    """The mean number of sentences in a batch of `training_order`: `batch_size`, or N / `epoch_batches`.
+
+    A token budget's loss is its batch's sum divided by this: the batch's own number would let the short
+    sentences, of which a batch holds many, weigh less than the long ones.
+    """
+    if batch_size is not None:
+        return batch_size
+    return len(split) / epoch_batches(
+        split,
+        batch_size=None,
+        tokens_per_batch=tokens_per_batch,
+        length_window=length_window,
+        shuffle_window=shuffle_window,
+        max_length=max_length,
+    )
+
+
+def share_of_rank(rows: np.ndarray, lengths: np.ndarray, *, rank: int, world_size: int) -> np.ndarray:
+    """The rows of a global batch that one process takes, shortest first; `lengths` are those of `rows`.
+
+    The rows are dealt out in order of length, so that all shares have like lengths and, give or take one, the same
+    size. The rank that the dealing begins with changes with the batch: none gets the longest each time.
+    """
+    dealt = rows[np.argsort(lengths, kind="stable")]
+    return dealt[(rank + int(dealt[0])) % world_size :: world_size]
 
 
 def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> Iterator[list[range]]:
@@ -96,12 +194,49 @@ def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> 
         yield sorted(group, key=attrgetter("start"))
 
 
-def _order_by_length(lengths: np.ndarray, window: int) -> np.ndarray:
-    """The order that sorts each `window` consecutive lengths."""
-    order = np.empty(len(lengths), np.int64)
-    for start in range(0, len(lengths), window):
-        order[start : start + window] = start + np.argsort(lengths[start : start + window], kind="stable")
-    return order
+def _costs(lengths: np.ndarray, max_length: int | None) -> np.ndarray:
+    """What each sentence takes of a token budget: its words after the cut, and `<eos>`."""
+    return (lengths if max_length is None else np.minimum(lengths, max_length)) + 1
+
+
+def _sentences_that_fit(split: Split, budget: int, max_length: int | None) -> int:
+    """The mean number of sentences in batches of one length each."""
+    lengths, counts = pc.value_counts(split.table.column("length")).flatten()
+    # A sentence takes 1 / (sentences of its length that fit) of a batch.
+    fitting = np.maximum(1, budget // _costs(lengths.to_numpy(), max_length))
+    num_batches = (counts.to_numpy() / fitting).sum()
+    return math.ceil(len(split) / num_batches)
+
+
+def _batches_of_size(lengths: np.ndarray, size: int, *, window: int, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows, and where its batches begin and the last one ends; what follows is left over."""
+    end = len(lengths) if is_last else len(lengths) - len(lengths) % size
+    order = np.arange(len(lengths))
+    for start in range(0, end, window):
+        order[start:end][:window] = start + np.argsort(lengths[start:end][:window], kind="stable")
+    return order, np.append(np.arange(0, end, size), end)
+
+
+def _batches_of_tokens(
+    lengths: np.ndarray, budget: int, *, max_length: int | None, window: int, is_last: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `_batches_of_size`; its last batch is left over, full or not."""
+    costs = _costs(lengths, max_length)
+    order = np.empty(len(costs), np.int64)
+    for i, start in enumerate(range(0, len(costs), window)):
+        # Up and down by turns: a batch over the border of two windows holds like lengths too.
+        direction = -1 if i % 2 else 1
+        order[start : start + window] = start + np.argsort(direction * costs[start : start + window], kind="stable")
+    bounds, start, longest = [0], 0, 0
+    for i, cost in enumerate(costs[order].tolist()):
+        if cost > longest:
+            longest = cost
+        if (i - start + 1) * longest > budget and i > start:
+            bounds.append(i)
+            start, longest = i, cost
+    if is_last:
+        bounds.append(len(costs))
+    return order, np.array(bounds)
 
 
 def evaluation_order(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.ndarray]:

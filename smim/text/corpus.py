@@ -61,13 +61,18 @@ class Split:
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Token ids of the given rows, one int32 array a sentence."""
-        return [value.values.to_numpy() for value in self._values("ids", rows)]
+        sentences = []
+        for chunk, i in self._places(rows):
+            offsets, tokens = self._id_chunks[chunk]
+            sentences.append(tokens[offsets[i] : offsets[i + 1]])
+        return sentences
 
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """The given rows' sentences as they were in the source, or all of them."""
         if rows is None:
             return self.table.column("text").to_pylist()
-        return [value.as_py() for value in self._values("text", rows)]
+        chunks = self.table.column("text").chunks
+        return [chunks[chunk][i].as_py() for chunk, i in self._places(rows)]
 
     def labels(self, name: str) -> list[Any]:
         """One label column, in order of the rows; raises `UserError` naming those there are."""
@@ -75,11 +80,17 @@ class Split:
             raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
         return self.table.column(name).to_pylist()
 
-    def _values(self, name: str, rows: Sequence[int] | np.ndarray) -> Iterator[Any]:
+    def _places(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
+        """The number of each row's chunk, and its place in it."""
         # Arrow looks for a row's chunk from the first one on, too slow where there are thousands.
-        column, numbers = self.table.column(name), np.asarray(rows, dtype=np.int64)
-        for row, chunk in zip(numbers, np.searchsorted(self._starts, numbers, side="right") - 1, strict=True):
-            yield column.chunk(int(chunk))[int(row - self._starts[chunk])]
+        numbers = np.asarray(rows, dtype=np.int64)
+        chunks = np.searchsorted(self._starts, numbers, side="right") - 1
+        return zip(chunks.tolist(), (numbers - self._starts[chunks]).tolist(), strict=True)
+
+    @cached_property
+    def _id_chunks(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each chunk, where its sentences begin and end, and their token ids: views of what is memory-mapped."""
+        return [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in self.table.column("ids").chunks]
 
     @cached_property
     def _starts(self) -> np.ndarray:

@@ -11,8 +11,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from smim import storage
+from smim.text.batches import Batch
 
-_COUNTS = ("sentences", "tokens")
+_COUNTS = ("sentences", "tokens", "positions")
 
 
 class Meter:
@@ -22,16 +23,21 @@ class Meter:
         self.names: list[str] = []
         self.sums: Tensor | None = None
 
-    def add(self, terms: dict[str, Tensor], *, num_tokens: Tensor) -> None:
-        """Adds terms [B] of B sentences that hold `num_tokens` tokens in all."""
-        values = torch.stack([value.detach().double().sum() for value in terms.values()])
-        size = torch.tensor([len(next(iter(terms.values())))], device=values.device)
-        sums = torch.cat([values, size.double(), num_tokens.double()[None]])
+    def add(self, terms: dict[str, Tensor], batch: Batch) -> None:
+        """Adds the terms [B] of a batch's B sentences."""
+        values = [value.detach().double().sum() for value in terms.values()]
+        # `<eos>` takes a position in the decoder, but is no token of the sentence.
+        positions = batch.tokens.shape[0] * (batch.tokens.shape[1] + 1)
+        counts = torch.tensor([len(batch), 0, positions], dtype=torch.float64, device=batch.lengths.device)
+        counts[1] = batch.lengths.sum()
+        sums = torch.cat([torch.stack(values), counts])
         self.names = list(terms)
         self.sums = sums if self.sums is None else self.sums + sums
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means in nats per sentence, with `sentences` and `tokens`, over all processes; starts anew.
+        """Means in nats per sentence, over all processes; starts anew.
+
+        With them the counts `sentences`, `tokens` (without `<eos>`) and `positions` (tokens, `<eos>` and padding).
 
         A process that had no sentence takes part with nothing.
         """

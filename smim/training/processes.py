@@ -1,52 +1,96 @@
 """Makes the Accelerator, and refuses to train where it is not what was asked for.
 
 `accelerate launch` and `torchrun` fall back silently in several ways: a CPU launch for N processes
-runs one; N processes that do not know of each other write into one folder; FSDP on the CPU is
-ignored. Each would give a training that is not the one that was asked for.
+runs one; N processes that do not know of each other write into one folder; DeepSpeed becomes plain DDP
+where a setting says CPU; FSDP2 on the CPU is ignored. Each would give a training that is not the one
+that was asked for.
 """
 
 import os
+import re
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.commands.config.config_args import default_config_file, load_config_from_file
 from accelerate.commands.launch import launch_command_parser
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from accelerate.utils.dataclasses import ProjectConfiguration
 
-from smim.errors import UserError
+from smim.errors import SmimError, UserError
 
 _CPU_HINT = "on CPU use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
+_ONE_PROCESS = [DistributedType.NO]
+_DDP = [DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
 
 
-def make_accelerator(*, precision: str, trackers: list[str] | None = None, run_dir: Path | None = None) -> Accelerator:
+def make_accelerator(
+    *,
+    precision: str,
+    sharding: bool = False,
+    trackers: list[str] | None = None,
+    run_dir: Path | None = None,
+    timeout: int = 1800,
+) -> Accelerator:
     """The Accelerator for this launch; raises `UserError` where the launch cannot be honoured.
 
-    `trackers` write below `run_dir`/logs.
+    `sharding`: whether the caller can do with DeepSpeed and FSDP2. `trackers` write below `run_dir`/logs.
+    `timeout`: seconds that a process waits for the others.
     """
-    _check_modes()
+    has_gpu = torch.cuda.is_available()
+    mode = _mode_asked()
+    if mode != "ddp" and not sharding:
+        raise UserError(f"this job does not run under {mode}; launch it as one process or DDP; {_CPU_HINT}")
+    _check_mode(mode, has_gpu=has_gpu)
+    for tracker in trackers or []:
+        if find_spec(tracker) is None:
+            raise UserError(f"train.trackers asks for {tracker}, which is not installed; run `pip install {tracker}`")
+    handler = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
+    if mode == "deepspeed" and not has_gpu:
+        handler.backend = "gloo"
+        _run_deepspeed_on_cpu()
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),  # without it, what torchrun starts on CPU would train apart
+        # Without it, what torchrun starts on CPU would train apart; with it, DeepSpeed would become DDP.
+        cpu=not has_gpu and mode != "deepspeed",
         mixed_precision="bf16" if resolve_precision(precision) == "bf16" else "no",
         log_with=trackers or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "logs")) if run_dir else None,
+        kwargs_handlers=[handler],
     )
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    asked = max(asked, _processes_asked_of_parent())
+    asked = max(int(os.environ.get("WORLD_SIZE", "1")), _processes_asked_of_parent())
     if accelerator.num_processes != asked:
         raise UserError(
             f"{asked} processes were asked for, but the launcher started {accelerator.num_processes}; {_CPU_HINT}"
         )
-    if accelerator.distributed_type not in (
-        DistributedType.NO,
-        DistributedType.MULTI_CPU,
-        DistributedType.MULTI_GPU,
-    ):
+    expected = {"deepspeed": [DistributedType.DEEPSPEED], "fsdp": [DistributedType.FSDP]}.get(mode, _ONE_PROCESS + _DDP)
+    if accelerator.distributed_type not in expected:
         raise UserError(
-            f"the launch mode {accelerator.distributed_type.value} is not supported; use one process or DDP"
+            f"the launch asked for {mode}, Accelerate made it {accelerator.distributed_type.value}; "
+            f"use a config of launch/accelerate/"
         )
     return accelerator
+
+
+def close(accelerator: Accelerator) -> None:
+    """Ends the trackers and takes leave of the other processes."""
+    accelerator.end_training()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
+    """What to tell the user where the error means that another process of the run ended; else None."""
+    if not torch.distributed.is_initialized() or not isinstance(error, RuntimeError):
+        return None
+    text = str(error)
+    if not isinstance(error, torch.distributed.DistError) and not re.search(r"gloo|NCCL|[Cc]onnection|Timed out", text):
+        return None
+    return SmimError(
+        f"another process of this run ended or cannot be reached ({text.splitlines()[0][:200]}); its own message is "
+        f"above, or in its machine's log. The checkpoints in {run_dir} are intact: train.resume=auto goes on"
+    )
 
 
 def resolve_precision(precision: str) -> str:
@@ -59,10 +103,36 @@ def resolve_precision(precision: str) -> str:
     return "bf16" if has_bf16() else "fp32"
 
 
-def _check_modes() -> None:
-    for variable, mode in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_FSDP", "FSDP")):
+def _mode_asked() -> str:
+    """What the launcher tells its processes: deepspeed, fsdp, or ddp (one process too)."""
+    for variable, mode in (("ACCELERATE_USE_DEEPSPEED", "deepspeed"), ("ACCELERATE_USE_FSDP", "fsdp")):
         if os.environ.get(variable, "").lower() == "true":
-            raise UserError(f"the launch mode {mode} is not supported; use one process or DDP; {_CPU_HINT}")
+            return mode
+    return "ddp"
+
+
+def _check_mode(mode: str, *, has_gpu: bool) -> None:
+    if mode == "fsdp":
+        if not has_gpu:
+            raise UserError(f"FSDP needs GPUs: Accelerate ignores it on CPU; use DDP or ZeRO; {_CPU_HINT}")
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise UserError("only FSDP2 is supported; use launch/accelerate/fsdp2.yaml, or set fsdp_version: 2")
+    if mode == "deepspeed":
+        if find_spec("deepspeed") is None:
+            raise UserError("the launch asks for DeepSpeed, which is not installed; run `pip install deepspeed`")
+        if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+            raise UserError(
+                "a launch with both DeepSpeed and `--cpu` (or use_cpu: true) would become plain DDP; "
+                "use launch/accelerate/zero1.yaml to zero3.yaml, which run on CPU too"
+            )
+
+
+def _run_deepspeed_on_cpu() -> None:
+    os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed.ops
+
+    # Built with a compiler at first use (half a minute), to save a copy between processes of one machine.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def _processes_asked_of_parent() -> int:

@@ -55,7 +55,7 @@ def validate(
         batch_noise = noise.normal(seed, batch.rows, 0, latent_dim).to(accelerator.device)
         batch = batch.to(accelerator.device)
         terms = objective.terms(model, batch, step=None, noise=batch_noise)
-        meter.add(terms, num_tokens=batch.lengths.sum())
+        meter.add(terms, batch)
         posterior = model.posterior(batch)
         mean, variance = posterior.mean.double(), posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))

@@ -1,10 +1,12 @@
+import json
+
 import pytest
 import torch
 
+from smim import config
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
-from smim.model.vocabulary_loss import token_log_prob
 from smim.text.batches import collate
 from smim.text.tokenizer import EOS_ID, SOS_ID
 from smim.text.words import WordTokenizer
@@ -38,6 +40,19 @@ def test_parameter_counts_are_the_published_ones(latent_dim, hidden_dim, embeddi
     assert millions in (round(count / 1e6, 1), int(count / 1e5) / 10)
 
 
+@pytest.mark.parametrize(
+    ("group", "vocabulary", "without_embedding", "millions"),
+    [("gru", 9_877, 9.14, 12.11), ("transformer", 9_877, 9.10, 11.63), ("transformer_large", 32_000, 48.68, 65.07)],
+)
+def test_parameter_counts_are_those_that_the_configurations_state(group, vocabulary, without_embedding, millions):
+    args = config.make(ModelArgs, config.compose("train", [f"model={group}"]).model, "model")
+    with torch.device("meta"):
+        model = SentenceAutoencoder(args, vocabulary_size=vocabulary)
+    assert model.num_parameters / 1e6 == pytest.approx(millions, abs=0.005)
+    rest = model.num_parameters - model.embedding.weight.numel()
+    assert rest / 1e6 == pytest.approx(without_embedding, abs=0.005)
+
+
 def test_padding_changes_neither_posterior_nor_log_prob(model):
     short, long = [5, 6], [7, 8, 9, 10, 11]
     alone, together = collate([short], [0]), collate([short, long], [0, 1])
@@ -61,8 +76,8 @@ def test_log_prob_is_the_sum_over_next_token_distributions(model):
 
 def test_encoder_reads_the_sentence_reversed_with_sos_last(model):
     with torch.no_grad():
-        _, state = model.encoder.gru(model.embedding(torch.tensor([[7, 6, 5, SOS_ID]])))
-        torch.testing.assert_close(model.to_mean(state[0]), model.posterior(collate([[5, 6, 7]], [0])).mean)
+        state = model.encoder(model.embedding(torch.tensor([[7, 6, 5, SOS_ID]])), torch.tensor([4]))
+        torch.testing.assert_close(model.to_mean(state), model.posterior(collate([[5, 6, 7]], [0])).mean)
 
 
 def test_log_variance_never_falls_below_the_clamp():
@@ -70,21 +85,6 @@ def test_log_variance_never_falls_below_the_clamp():
     model = SentenceAutoencoder(ModelArgs(latent_dim=6, min_log_variance=0.05), vocabulary_size=VOCABULARY)
     log_variance = model.posterior(collate([[5, 6], [7, 8]], [0, 1])).log_variance.detach()
     assert log_variance.min() == pytest.approx(0.05) and log_variance.max() > 0.05
-
-
-def test_chunked_vocabulary_loss_has_the_value_and_gradient_of_the_plain_one(monkeypatch):
-    torch.manual_seed(0)
-    projection = torch.nn.Linear(16, VOCABULARY).double()
-    hidden, target = torch.randn(50, 16).double().requires_grad_(), torch.randint(VOCABULARY, (50,))
-    weight = torch.rand(50).double()
-    plain = torch.log_softmax(projection(hidden), -1).gather(1, target[:, None])[:, 0]
-    expected = torch.autograd.grad((plain * weight).sum(), [hidden, *projection.parameters()])
-    monkeypatch.setattr("smim.model.vocabulary_loss._TOKENS_PER_CHUNK", 16)
-    chunked = token_log_prob(hidden, target, projection)
-    actual = torch.autograd.grad((chunked * weight.float()).sum(), [hidden, *projection.parameters()])
-    torch.testing.assert_close(chunked.double(), plain, atol=1e-5, rtol=1e-5)
-    for one, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_several_mistakes_are_listed_together():
@@ -109,6 +109,15 @@ def test_truncated_weights_are_refused(model, tmp_path):
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(UserError, match="missing or damaged"):
+        load_model(tmp_path / "model")
+
+
+def test_a_model_of_an_older_format_is_refused(model, tmp_path):
+    _saved(model, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "format": 1, "model": {"name": "gru", "latent_dim": 6}}))
+    with pytest.raises(UserError, match="has model format 1, this version reads 2; train it again"):
         load_model(tmp_path / "model")
 
 

@@ -5,8 +5,18 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from smim.text.batches import collate, evaluation_order, training_order
+from smim.text.batches import (
+    collate,
+    epoch_batches,
+    evaluation_order,
+    read_batch,
+    sentences_per_batch,
+    share_of_rank,
+    training_order,
+)
 from smim.text.corpus import Split
 from smim.text.tokenizer import PAD_ID
 
@@ -24,14 +34,22 @@ def order(
     lengths: np.ndarray = LENGTHS,
     *,
     chunks: list[int] = CHUNKS,
-    batch_size: int = 20,
+    batch_size: int | None = 20,
+    tokens_per_batch: int | None = None,
     length_window: int = 100,
     shuffle_window: int = 1_000_000,
     seed: int = 0,
     epoch: int = 0,
+    max_length: int | None = None,
 ) -> list[np.ndarray]:
-    settings = {"batch_size": batch_size, "length_window": length_window, "shuffle_window": shuffle_window}
+    settings = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch, "max_length": max_length}
+    settings |= {"length_window": length_window, "shuffle_window": shuffle_window}
     return list(training_order(split_of(lengths, chunks=chunks), **settings, seed=seed, epoch=epoch))
+
+
+def padded_tokens(rows: np.ndarray, lengths: np.ndarray = LENGTHS) -> int:
+    """What a batch of rows takes in a decoder, `<eos>` and padding counted."""
+    return len(rows) * (int(lengths[rows].max()) + 1)
 
 
 # One group; several, one chunk being larger than a group; groups smaller than a batch.
@@ -46,10 +64,11 @@ def test_each_row_comes_once_an_epoch_and_one_batch_at_most_is_not_full(shuffle_
     assert 3 in sizes[-last_group:]
 
 
+@pytest.mark.parametrize("size", [{"batch_size": 20}, {"batch_size": None, "tokens_per_batch": 800}], ids=str)
 @pytest.mark.parametrize("shuffle_window", [1_000_000, 1000])
-def test_order_is_a_function_of_seed_and_epoch(shuffle_window):
+def test_order_is_a_function_of_seed_and_epoch(shuffle_window, size):
     def rows(seed: int, epoch: int) -> list[list[int]]:
-        return [batch.tolist() for batch in order(shuffle_window=shuffle_window, seed=seed, epoch=epoch)]
+        return [batch.tolist() for batch in order(shuffle_window=shuffle_window, seed=seed, epoch=epoch, **size)]
 
     assert rows(1, 2) == rows(1, 2)
     assert rows(1, 2) != rows(1, 3)
@@ -80,14 +99,16 @@ def test_a_batch_mixes_the_chunks_of_its_group():
     assert np.mean([len(set(rows // 100)) for rows in batches]) > 7
 
 
-def test_memory_is_bounded_by_the_shuffle_window():
-    split = split_of(np.resize(LENGTHS, 5_000_000), chunks=[5000] * 1000)
+@pytest.mark.parametrize(("batch_size", "tokens_per_batch"), [(20, None), (None, 820)])
+def test_memory_is_bounded_by_the_shuffle_window(batch_size, tokens_per_batch):
+    split = split_of(np.resize(LENGTHS, 1_000_000), chunks=[5000] * 200)
+    size = {"batch_size": batch_size, "tokens_per_batch": tokens_per_batch}
     tracemalloc.start()
-    batches = training_order(split, batch_size=20, length_window=100, shuffle_window=100_000, seed=0, epoch=0)
-    assert sum(len(rows) for rows in batches) == 5_000_000
+    batches = training_order(split, **size, length_window=100, shuffle_window=40_000, seed=0, epoch=0)
+    assert sum(len(rows) for rows in batches) == 1_000_000
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 60 * 100_000
+    assert peak < 70 * 40_000
 
 
 def test_rows_of_many_chunks_are_read_in_the_order_asked_for():
@@ -112,6 +133,123 @@ def test_batches_of_short_and_long_sentences_are_mixed_over_the_epoch():
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
 
 
+@given(
+    lengths=st.integers(1, 50).flatmap(lambda size: st.lists(st.integers(1, 9), min_size=size, max_size=size)),
+    budget=st.integers(1, 40),
+    window=st.integers(1, 4),
+    group=st.integers(1, 60),
+    max_length=st.none() | st.integers(1, 10),
+)
+def test_a_token_budget_holds_every_row_once_and_is_kept(lengths, budget, window, group, max_length):
+    lengths = np.array(lengths, np.int32)
+    chunks = [len(lengths) // 3, len(lengths) - len(lengths) // 3]
+    settings = {"length_window": window, "shuffle_window": group, "max_length": max_length}
+    batches = order(lengths, chunks=chunks, batch_size=None, tokens_per_batch=budget, **settings)
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(len(lengths)))
+    cut = np.minimum(lengths, max_length or 9)
+    assert all(padded_tokens(rows, cut) <= budget or len(rows) == 1 for rows in batches)
+
+
+# Lengths like those of the Penn Treebank: 21.9 words on average, standard deviation 10.6.
+PTB_LENGTHS = np.random.default_rng(1).gamma(4.3, 5.1, size=42_000).clip(1, 82).astype(np.int32)
+DEFAULTS = {"tokens_per_batch": None, "length_window": 100, "shuffle_window": 1_000_000, "max_length": None}
+BUDGETS = [
+    {"batch_size": 20},
+    {"batch_size": None, "tokens_per_batch": 460},
+    {"batch_size": None, "tokens_per_batch": 3000},
+]
+
+
+@pytest.mark.parametrize("size", BUDGETS, ids=str)
+@pytest.mark.parametrize("shuffle_window", [1_000_000, 20_000])
+def test_less_than_three_percent_is_padding(size, shuffle_window):
+    batches = order(PTB_LENGTHS, chunks=[2000] * 21, shuffle_window=shuffle_window, **size)
+    padded = sum(padded_tokens(rows, PTB_LENGTHS) for rows in batches)
+    assert (PTB_LENGTHS + 1).sum() > 0.97 * padded
+
+
+def test_a_batch_over_the_border_of_two_length_windows_holds_like_lengths_too():
+    batches = order(PTB_LENGTHS, chunks=[42_000], length_window=5, batch_size=None, tokens_per_batch=3000)
+    padded = sum(padded_tokens(rows, PTB_LENGTHS) for rows in batches)
+    # 0.84; it would be 0.77 if each window began anew with its shortest sentences.
+    assert (PTB_LENGTHS + 1).sum() > 0.81 * padded
+
+
+def test_sentences_are_counted_after_the_cut():
+    batches = order(np.full(40, 99, np.int32), chunks=[40], batch_size=None, tokens_per_batch=100, max_length=9)
+    assert [len(rows) for rows in batches] == [10] * 4
+
+
+def test_batches_fill_their_budget():
+    batches = order(PTB_LENGTHS, chunks=[2000] * 21, shuffle_window=4000, batch_size=None, tokens_per_batch=3000)
+    # The room of a sentence is left over where no other one fits: half of 22 tokens of 3000 on average.
+    assert sum(padded_tokens(rows, PTB_LENGTHS) for rows in batches) > 0.98 * 3000 * len(batches)
+
+
+def test_batches_of_short_and_long_sentences_are_mixed_under_a_budget_too():
+    batches = order(batch_size=None, tokens_per_batch=800)
+    means = [LENGTHS[rows].mean() for rows in batches]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+
+
+@pytest.mark.parametrize("size", BUDGETS, ids=str)
+@pytest.mark.parametrize("settings", [{}, {"length_window": 1}, {"shuffle_window": 8000}, {"max_length": 15}], ids=str)
+def test_the_number_of_batches_and_their_mean_size_are_known_before(size, settings):
+    split = split_of(PTB_LENGTHS, chunks=[2000] * 21)
+    settings = {**DEFAULTS, **size, **settings}
+    batches = order(PTB_LENGTHS, chunks=[2000] * 21, seed=5, epoch=3, **settings)
+    exact = settings["batch_size"] is not None
+    assert epoch_batches(split, **settings) == pytest.approx(len(batches), rel=0 if exact else 0.01)
+    mean = np.mean([len(rows) for rows in batches])
+    assert sentences_per_batch(split, **settings) == pytest.approx(mean, rel=0.01)
+
+
+def test_a_large_corpus_has_its_number_of_batches_estimated_from_a_part(monkeypatch):
+    monkeypatch.setattr("smim.text.batches._ROWS_OF_AN_ESTIMATE", 10_000)
+    size = {"batch_size": None, "tokens_per_batch": 460}
+    batches = order(PTB_LENGTHS, chunks=[2000] * 21, **size)
+    estimate = epoch_batches(split_of(PTB_LENGTHS, chunks=[2000] * 21), **{**DEFAULTS, **size})
+    assert estimate == pytest.approx(len(batches), rel=0.03)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
+def test_the_shares_of_all_ranks_are_the_batch(world_size):
+    for rows in order(LENGTHS[:103], chunks=[103], length_window=1):
+        shares = [share_of_rank(rows, LENGTHS[rows], rank=rank, world_size=world_size) for rank in range(world_size)]
+        assert sorted(np.concatenate(shares)) == sorted(rows)
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_takes_the_batch_as_it_is():
+    for rows in order(length_window=1):
+        assert np.array_equal(share_of_rank(rows, LENGTHS[rows], rank=0, world_size=1), rows)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_size": None, "tokens_per_batch": 3000}, {"batch_size": 20, "length_window": 1}],
+    ids=["token budget", "mixed lengths"],
+)
+def test_all_ranks_have_like_costs_over_an_epoch(settings, world_size):
+    costs = np.zeros(world_size)
+    for rows in order(PTB_LENGTHS, chunks=[2000] * 21, **settings):
+        for rank in range(world_size):
+            share = share_of_rank(rows, PTB_LENGTHS[rows], rank=rank, world_size=world_size)
+            costs[rank] += padded_tokens(share, PTB_LENGTHS)
+    assert costs.max() < 1.02 * costs.min()
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_the_ranks_have_like_costs_in_each_batch_of_a_token_budget(world_size):
+    slowest = mean = 0.0
+    for rows in order(PTB_LENGTHS, chunks=[2000] * 21, batch_size=None, tokens_per_batch=3000):
+        shares = [share_of_rank(rows, PTB_LENGTHS[rows], rank=r, world_size=world_size) for r in range(world_size)]
+        costs = [padded_tokens(share, PTB_LENGTHS) for share in shares]
+        slowest, mean = slowest + max(costs), mean + np.mean(costs)
+    assert slowest < 1.03 * mean
+
+
 def test_evaluation_keeps_every_row_within_the_token_budget():
     batches = evaluation_order(LENGTHS, tokens_per_batch=1000)
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(len(LENGTHS)))
@@ -126,3 +264,19 @@ def test_padding_is_on_the_right():
     batch = collate([[5, 6, 7], [8]], rows=[10, 11])
     assert batch.tokens.tolist() == [[5, 6, 7], [8, PAD_ID, PAD_ID]]
     assert batch.lengths.tolist() == [3, 1] and batch.rows.tolist() == [10, 11]
+
+
+def test_sentences_are_cut_after_max_length():
+    sentences = pa.array([[5, 6, 7], [8], [9, 10]], pa.list_(pa.int32()))
+    split = Split(name="train", table=pa.table({"ids": sentences}))
+    batch = read_batch(split, [0, 1], max_length=2)
+    assert batch.tokens.tolist() == [[5, 6], [8, PAD_ID]] and batch.lengths.tolist() == [2, 1]
+
+
+@given(st.lists(st.lists(st.integers(3, 30_000), max_size=9), min_size=1, max_size=20))
+def test_a_batch_gives_its_sentences_back(sentences):
+    batch = collate(sentences, range(len(sentences)))
+    given_back = [row[:length].tolist() for row, length in zip(batch.tokens, batch.lengths, strict=True)]
+    assert given_back == sentences
+    assert int((batch.tokens != PAD_ID).sum()) == sum(map(len, sentences))
+    assert str(batch.tokens.dtype) == str(batch.lengths.dtype) == "torch.int64"

@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +24,7 @@ SMALL = [
     *("train.batch_size=8", "train.precision=fp32", "train.log_every=1", "train.checkpoint_every=3"),
     "train.trackers=[]",
 ]
-_TIMING = ("tokens_per_second", "seconds")
+_TIMING = ("tokens_per_second", "sentences_per_second", "model_flops_utilisation", "seconds")
 
 Train = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -69,3 +71,18 @@ def read_metrics(run_dir: Path) -> list[dict]:
 
 def read_status(run_dir: Path) -> dict:
     return json.loads((run_dir / "status.json").read_text())
+
+
+def wait_for_steps(run_dir: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if (run_dir / "metrics.jsonl").exists() and len((run_dir / "metrics.jsonl").read_text().splitlines()) > 8:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the training did not begin")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]

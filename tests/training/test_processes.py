@@ -1,8 +1,22 @@
 """Several processes train as one would, and a launch that would silently be something else is refused."""
 
+import subprocess
+import time
+
+import psutil
 import pytest
 
-from tests.training.conftest import BIN, TWO_PROCESSES, read_metrics
+from smim.training import checkpoint
+from tests.training.conftest import (
+    BIN,
+    ROOT,
+    TWO_PROCESSES,
+    environment,
+    free_port,
+    read_metrics,
+    read_status,
+    wait_for_steps,
+)
 
 # Without dropout and latent noise nothing depends on which process a sentence is on.
 NO_NOISE = ["objective=autoencoder", "model.embedding_dropout=0", "train.max_steps=12"]
@@ -52,10 +66,51 @@ def test_torchrun_processes_train_together(train, tmp_path):
     assert finished.returncode == 0 and "2 process(es) on cpu" in finished.stderr
 
 
-def test_deepspeed_is_refused(train):
-    launcher = [
-        *(str(BIN / "accelerate"), "launch", "--use_deepspeed", "--zero_stage", "2"),
-        *("--num_processes", "2", "smim/train.py"),
-    ]
-    refused = train("train.max_steps=1", launcher=launcher)
-    assert refused.returncode != 0 and "DeepSpeed is not supported" in refused.stderr
+def test_two_launchers_train_as_two_nodes(command, train, tmp_path):
+    assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
+    nodes, port = [], free_port()
+    for rank in range(2):
+        launcher = [
+            *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
+            *("--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)),
+            *("--main_process_ip", "127.0.0.1", "--main_process_port", str(port), "smim/train.py"),
+        ]
+        arguments = command(*NO_NOISE, f"run.dir={tmp_path / 'two'}", launcher=launcher)
+        nodes.append(subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True))
+    for node in nodes:
+        _, errors = node.communicate(timeout=120)
+        assert node.returncode == 0, errors
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(command, train, tmp_path):
+    launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]
+    endless = command("train.max_epochs=100000", launcher=[*launcher, "--num_processes", "2", "smim/train.py"])
+    launched = subprocess.Popen(endless, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
+    wait_for_steps(tmp_path / "run")
+    workers = [p for p in psutil.Process(launched.pid).children(recursive=True) if "smim/train.py" in p.cmdline()]
+    assert len(workers) == 2
+    workers[1].kill()
+    died = time.monotonic()
+    _, errors = launched.communicate(timeout=60)
+    assert time.monotonic() - died < 60 and not any(worker.is_running() for worker in workers)
+    assert "another process of this run ended or cannot be reached" in errors
+    assert read_status(tmp_path / "run")["status"] == "failed"
+    newest = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    checkpoint.verify(newest)
+    step = int(newest.name.removeprefix("step-"))
+    more = [f"train.max_steps={step + 2}", "train.max_epochs=100000", "train.resume=auto"]
+    assert train(*more, launcher=TWO_PROCESSES).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.batch_size=1"], "2 processes for batches of train.batch_size=1 sentences"),
+        (["train.ema_decay=0.9"], None),
+    ],
+)
+def test_what_several_processes_cannot_share_is_refused(train, overrides, message):
+    finished = train(*overrides, "train.max_steps=2", launcher=TWO_PROCESSES)
+    assert (finished.returncode == 0) == (message is None)
+    assert message is None or message in finished.stderr

@@ -16,7 +16,14 @@ import pytest
 from smim import storage
 from smim.text.corpus import CARD, Corpus
 from smim.training import checkpoint
-from tests.training.conftest import BIN, ROOT, environment, read_metrics, read_status
+from tests.training.conftest import (
+    BIN,
+    ROOT,
+    environment,
+    read_metrics,
+    read_status,
+    wait_for_steps,
+)
 
 KILL_AT = Path(__file__).parents[1] / "kill_at.py"
 STEPS = "train.max_steps=12"
@@ -230,12 +237,3 @@ def test_a_full_disk_during_a_save_leaves_the_last_checkpoint(train, tmp_path):
         checkpoint.verify(path)
     assert not list((tmp_path / "run").rglob(".*.partial"))
     assert train(STEPS, "train.resume=auto").returncode == 0
-
-
-def wait_for_steps(run_dir: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if (run_dir / "metrics.jsonl").exists() and len((run_dir / "metrics.jsonl").read_text().splitlines()) > 8:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the training did not begin")

@@ -1,0 +1,403 @@
+"""How fast a training step and `encode` are beside the plain way, and what the vocabulary loss takes of memory.
+
+    python benchmarks/train.py speed data/ptb     sentences/s of training, batches of 20 and 128
+    python benchmarks/train.py encode data/ptb    sentences/s of encoding 10,000 sentences
+    python benchmarks/train.py memory             peak memory of the vocabulary loss at 89,247 words
+    python benchmarks/train.py profile data/ptb   where a step goes
+
+The plain way is what the authors' published trainer does: sentences in random order, padded to the batch's longest,
+packed `nn.GRU`s with z joined to each step's input, log_softmax over [B, T, V], Adam that is not fused, a clip of 0.25,
+fp32. Ours: `smim`'s model, batches of like length, fused Adam; in fp32, and in bf16 where the hardware multiplies it.
+All sizes are the thesis's for PTB. The ways alternate in one process, and the ratio is reported with its
+spread. Nothing else should run meanwhile.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from smim.generation import SentenceModel
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.model.vocabulary_loss import VocabularyLayer
+from smim.objectives import objective_class
+from smim.text.batches import read_batch, training_order
+from smim.text.corpus import Corpus, Split
+from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
+
+ROOT = Path(__file__).resolve().parents[1]
+_PLAIN_FLOOR = 70  # sentences/s at batch 20: a slower plain way proves nothing, on a machine with AVX-512
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    which = parser.add_subparsers(dest="which", required=True)
+    default_device = "cuda" if torch.cuda.is_available() else "cpu"
+    for name in ("speed", "encode", "profile", "memory"):
+        sub = which.add_parser(name)
+        sub.add_argument("--device", default=default_device)
+        if name != "memory":
+            sub.add_argument("corpus", type=Path)
+        if name in ("speed", "encode"):
+            sub.add_argument("--rounds", type=int, default=5)
+            sub.add_argument("--batch-sizes", type=int, nargs="+", default=[20, 128])
+            sub.add_argument("--bf16", action=argparse.BooleanOptionalAction, default=bf16_is_fast(default_device))
+        if name == "speed":
+            sub.add_argument("--sentences", type=int, default=1280, help="of one way in one round")
+        if name == "encode":
+            sub.add_argument("--sentences", type=int, default=10_000)
+        if name == "profile":
+            sub.add_argument("--batch-size", type=int, default=20)
+            sub.add_argument("--bf16", action="store_true")
+        if name == "memory":
+            sub.add_argument("--tokens", type=int, default=2000)
+            sub.add_argument("--hidden-dim", type=int, default=1024)
+            sub.add_argument("--vocabulary-size", type=int, default=89_247)
+    args = parser.parse_args()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, commit {commit.strip()}"
+    )
+    {"speed": speed, "encode": encode, "memory": memory, "profile": profile}[args.which](args)
+
+
+def bf16_is_fast(device: str) -> bool:
+    """True where bf16 is multiplied in hardware."""
+    return device == "cuda" or torch.cpu._is_avx512_bf16_supported()
+
+
+def speed(args: argparse.Namespace) -> None:
+    """Sentences a second of training."""
+    corpus = Corpus.open(args.corpus)
+    split, vocabulary_size = corpus.split("train"), corpus.tokenizer.vocabulary_size
+    print(f"fp32 products of 2048^3: {matrix_rate(args.device) / 1e9:.0f} GFLOP/s")
+    for batch_size in args.batch_sizes:
+        print(f"batch {batch_size}:     sentences/s  tokens/s   steps/s   GFLOP/s that the model needs, of real tokens")
+        ways: dict[str, Way] = {
+            "plain": Plain(split, vocabulary_size, batch_size, args.device),
+            "ours fp32": Ours(split, vocabulary_size, batch_size, args.device, bf16=False),
+        }
+        if args.bf16:
+            ways["ours bf16"] = Ours(split, vocabulary_size, batch_size, args.device, bf16=True)
+        for way in ways.values():
+            way.train(2)
+        num_steps = max(2, args.sentences // batch_size)
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(args.rounds):
+            matrix = matrix_rate(args.device)
+            for name, way in ways.items():
+                run = way.train(num_steps)
+                # A batch's length is chance, so that rounds are compared by the tokens that they trained on.
+                rates[name].append(run.tokens / run.seconds)
+                flops = model_flops(run, vocabulary_size) / run.seconds
+                print(
+                    f"  {name:10} {run.sentences / run.seconds:10.1f} {run.tokens / run.seconds:9,.0f} "
+                    f"{num_steps / run.seconds:9.2f}   {flops / 1e9:.0f}, {flops / matrix:.0%} of 2048^3",
+                    flush=True,
+                )
+        mean_length = split.lengths.mean() + 1
+        plain_rate = statistics.median(rates["plain"]) / mean_length
+        if batch_size == 20 and plain_rate < _PLAIN_FLOOR:
+            print(f"  the plain way's {plain_rate:.0f} sentences/s are below {_PLAIN_FLOOR}: void with AVX-512")
+        compare(rates, "plain")
+
+
+def encode(args: argparse.Namespace) -> None:
+    """Sentences a second of encoding, from ids to codes in memory."""
+    corpus = Corpus.open(args.corpus)
+    split, vocabulary_size = corpus.split("train"), corpus.tokenizer.vocabulary_size
+    rows = np.random.default_rng(0).permutation(len(split))[: args.sentences]
+    ids = split.ids(rows)
+    torch.manual_seed(0)
+    autoencoder = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size).to(args.device).eval()
+    model = SentenceModel(autoencoder, corpus.tokenizer, {"training": {"objective": "amim"}}, hash="random")
+    network = PlainNetwork(ModelArgs(), vocabulary_size).to(args.device)
+    network.load_state_dict(autoencoder.state_dict())
+
+    def plain(batch_size: int) -> Tensor:
+        starts = range(0, len(rows), batch_size)
+        with torch.no_grad():
+            return torch.cat(
+                [network.posterior(*plain_batch(split, rows[i:][:batch_size], args.device)).mean for i in starts]
+            )
+
+    def ours(bf16: bool) -> Tensor:
+        with torch.autocast(args.device, torch.bfloat16) if bf16 else nullcontext():
+            return model.posterior_of_ids(ids).mean
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        f"plain {size}": lambda size=size: plain(size) for size in args.batch_sizes
+    }
+    ways["ours fp32"] = lambda: ours(False)
+    if args.bf16:
+        ways["ours bf16"] = lambda: ours(True)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    expected = plain(128).cpu()
+    for _ in range(args.rounds):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            codes = way().cpu()
+            rates[name].append(len(ids) / (time.perf_counter() - started))
+            error = (codes - expected).abs().max()
+            print(f"  {name:10} {rates[name][-1]:8,.0f} sentences/s   largest difference {error:.1e}", flush=True)
+    for size in args.batch_sizes:
+        compare(rates, f"plain {size}")
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Peak memory of the loss and its gradient above that of its inputs, in a process of its own for each way."""
+    sizes = (args.tokens, args.hidden_dim, args.vocabulary_size)
+    print(f"{args.tokens:,} tokens, hidden {args.hidden_dim}, vocabulary {args.vocabulary_size:,}, on {args.device}")
+    for name in ("plain", "ours"):
+        queue = multiprocessing.get_context("spawn").Queue()
+        process = multiprocessing.get_context("spawn").Process(
+            target=measure_memory, args=(name, *sizes, args.device, queue)
+        )
+        process.start()
+        peak, seconds, total = queue.get()
+        process.join()
+        print(f"  {name:6} {peak / 1e6:8,.0f} MB   {seconds:6.2f} s   log probability {total:.2f}", flush=True)
+
+
+def measure_memory(name: str, tokens: int, hidden_dim: int, vocabulary_size: int, device: str, queue: Any) -> None:
+    """Puts peak bytes, seconds, and the sum of log probabilities."""
+    torch.manual_seed(0)
+    layer = VocabularyLayer(hidden_dim, vocabulary_size).to(device)
+    hidden = torch.randn(tokens, hidden_dim, device=device, requires_grad=True)
+    target = torch.randint(vocabulary_size, (tokens,), device=device)
+    before, started = peak_memory(device), time.perf_counter()
+    if name == "ours":
+        log_prob = layer(hidden, target)
+    else:
+        log_prob = -F.nll_loss(torch.log_softmax(layer.logits(hidden), -1), target, reduction="none")
+    (-log_prob.sum() / 20).backward()
+    synchronize(device)
+    queue.put((peak_memory(device) - before, time.perf_counter() - started, log_prob.sum().item()))
+
+
+def peak_memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def profile(args: argparse.Namespace) -> None:
+    """The operations that ten of our steps spend their time in."""
+    corpus = Corpus.open(args.corpus)
+    split, vocabulary_size = corpus.split("train"), corpus.tokenizer.vocabulary_size
+    way = Ours(split, vocabulary_size, args.batch_size, args.device, bf16=args.bf16)
+    way.train(3)
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if args.device == "cuda":
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profiler:
+        way.train(10)
+    order = "self_cuda_time_total" if args.device == "cuda" else "self_cpu_time_total"
+    print(profiler.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=60))
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was trained on, `<eos>` counted, and how long that took."""
+
+    seconds: float
+    sentences: int
+    tokens: int
+
+
+class Way:
+    """A model with its optimizer and an endless stream of batches."""
+
+    def __init__(self, batches: Iterator[np.ndarray], device: str) -> None:
+        self.batches = batches
+        self.device = device
+
+    def step(self, rows: np.ndarray) -> int:
+        """One optimizer step; the number of tokens that it was on."""
+        raise NotImplementedError
+
+    def train(self, num_steps: int) -> Run:
+        started = time.perf_counter()
+        sentences = tokens = 0
+        for rows in itertools.islice(self.batches, num_steps):
+            sentences, tokens = sentences + len(rows), tokens + self.step(rows)
+        synchronize(self.device)
+        return Run(time.perf_counter() - started, sentences, tokens)
+
+
+class Ours(Way):
+    """`smim`'s model, objective and batches."""
+
+    def __init__(self, split: Split, vocabulary_size: int, batch_size: int, device: str, *, bf16: bool) -> None:
+        orders = (
+            training_order(
+                split,
+                batch_size=batch_size,
+                tokens_per_batch=None,
+                length_window=100,
+                shuffle_window=1_000_000,
+                seed=0,
+                epoch=epoch,
+            )
+            for epoch in itertools.count()
+        )
+        super().__init__(itertools.chain.from_iterable(orders), device)
+        torch.manual_seed(0)
+        self.split, self.bf16 = split, bf16
+        self.model = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size).to(device)
+        self.objective = objective_class("amim")()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
+
+    def step(self, rows: np.ndarray) -> int:
+        batch = read_batch(self.split, rows)
+        num_tokens = int(batch.lengths.sum()) + len(batch)
+        with torch.autocast(self.device, torch.bfloat16) if self.bf16 else nullcontext():
+            loss = self.objective.terms(self.model, batch.to(torch.device(self.device)), step=0)["loss"]
+        (loss.sum() / len(rows)).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return num_tokens
+
+
+class Plain(Way):
+    """The authors' published trainer, in short."""
+
+    def __init__(self, split: Split, vocabulary_size: int, batch_size: int, device: str) -> None:
+        super().__init__(random_order(len(split), batch_size), device)
+        torch.manual_seed(0)
+        self.split = split
+        self.model = PlainNetwork(ModelArgs(), vocabulary_size).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+
+    def step(self, rows: np.ndarray) -> int:
+        tokens, lengths = plain_batch(self.split, rows, self.device)
+        loss = self.model.loss(tokens, lengths)
+        self.optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
+        self.optimizer.step()
+        return int(lengths.sum()) + len(rows)
+
+
+class PlainNetwork(nn.Module):
+    """The same model by torch's own layers, with the same names."""
+
+    def __init__(self, args: ModelArgs, vocabulary_size: int) -> None:
+        super().__init__()
+        self.args = args
+        self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
+        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, args.hidden_dim, batch_first=True)})
+        self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.to_log_variance = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.decoder = nn.ModuleDict(
+            {
+                "latent_to_state": nn.Linear(args.latent_dim, args.hidden_dim),
+                "gru": nn.GRU(args.embedding_dim + args.latent_dim, args.hidden_dim, batch_first=True),
+            }
+        )
+        self.to_vocabulary = nn.Linear(args.hidden_dim, vocabulary_size)
+
+    def posterior(self, tokens_BT: Tensor, lengths_B: Tensor) -> DiagonalGaussian:
+        reversed_BT = torch.full((len(tokens_BT), tokens_BT.shape[1] + 1), PAD_ID, device=tokens_BT.device)
+        for i, length in enumerate(lengths_B.tolist()):
+            reversed_BT[i, :length] = tokens_BT[i, :length].flip(0)
+            reversed_BT[i, length] = SOS_ID
+        packed = pack_padded_sequence(
+            self.embedding(reversed_BT), lengths_B + 1, batch_first=True, enforce_sorted=False
+        )
+        state_BH = self.encoder["gru"](packed)[1][0]
+        log_variance_BD = self.to_log_variance(state_BH).clamp(min=self.args.min_log_variance)
+        return DiagonalGaussian(mean=self.to_mean(state_BH), log_variance=log_variance_BD)
+
+    def loss(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """A-MIM's, nats per sentence."""
+        posterior = self.posterior(tokens_BT, lengths_B)
+        z_BD = posterior.sample()
+        input_BT = F.pad(tokens_BT, (1, 0), value=SOS_ID)
+        target_BT = F.pad(tokens_BT, (0, 1), value=PAD_ID)
+        target_BT[torch.arange(len(target_BT)), lengths_B] = EOS_ID
+        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.embedding_dropout)
+        z_BTD = z_BD[:, None].expand(-1, input_BT.shape[1], -1)
+        packed = pack_padded_sequence(
+            torch.cat([embedded_BTE, z_BTD], -1), lengths_B + 1, batch_first=True, enforce_sorted=False
+        )
+        states, _ = self.decoder["gru"](packed, self.decoder["latent_to_state"](z_BD)[None])
+        states_BTH, _ = pad_packed_sequence(states, batch_first=True)
+        log_probs_BTV = torch.log_softmax(self.to_vocabulary(states_BTH), -1)
+        reconstruction = F.nll_loss(
+            log_probs_BTV.flatten(0, 1), target_BT.flatten(), ignore_index=PAD_ID, reduction="sum"
+        )
+        marginals = posterior.log_prob(z_BD) + standard_normal_log_prob(z_BD)
+        return (reconstruction - 0.5 * marginals.sum()) / len(tokens_BT)
+
+
+def plain_batch(split: Split, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
+    """Token ids on the device and, as packing wants them, lengths on the CPU."""
+    batch = read_batch(split, rows)
+    return batch.tokens.to(device), batch.lengths
+
+
+def random_order(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
+    for epoch in itertools.count():
+        order = np.random.default_rng(epoch).permutation(num_rows)
+        yield from (order[start : start + batch_size] for start in range(0, num_rows, batch_size))
+
+
+def model_flops(run: Run, vocabulary_size: int) -> float:
+    """Of the products that a step on these tokens cannot do without: forward, and twice that backward."""
+    args = ModelArgs()
+    gates = 3 * args.hidden_dim
+    a_token = 2 * gates * (args.embedding_dim + args.hidden_dim) + args.hidden_dim * vocabulary_size
+    a_sentence = args.latent_dim * (gates + 3 * args.hidden_dim)
+    return 6.0 * (run.tokens * a_token + run.sentences * a_sentence)
+
+
+def matrix_rate(device: str) -> float:
+    """fp32 FLOP/s of a product of 2048^3: the best of three."""
+    one = torch.randn(2048, 2048, device=device)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        one @ one
+        synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return 2 * 2048**3 / min(seconds)
+
+
+def synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def compare(rates: dict[str, list[float]], baseline: str) -> None:
+    """Each of our ways against the baseline of the same round."""
+    for name in rates:
+        if name.startswith("ours"):
+            ratios = [ours / plain for ours, plain in zip(rates[name], rates[baseline], strict=True)]
+            print(
+                f"  {name} / {baseline}: {statistics.median(ratios):.2f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds)"
+            )
+
+
+if __name__ == "__main__":
+    main()

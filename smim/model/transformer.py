@@ -1,0 +1,283 @@
+"""A transformer encoder and decoder behind the interface of the GRU's: pre-norm, rotary positions, no biases.
+
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent, M memory tokens, Q pooling queries,
+A attention heads, C channels of a head (H = A x C), S tokens that a cache has room for.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smim.errors import nearest, too_low
+
+_NORMS = ["rms", "layer"]
+# Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
+_CACHE_BLOCK = 64
+
+Rotation = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class TransformerArgs:
+    """The sizes of a transformer encoder or decoder.
+
+    `feedforward_dim`: 4 x `hidden_dim` where it is None. `norm`: `rms` or `layer`. `dropout` acts on what each
+    layer adds. `num_pooling_queries`: how many vectors of `hidden_dim` the encoder sums a sentence up in, side by
+    side. `num_memory_tokens`: how many tokens z becomes for the decoder.
+    """
+
+    hidden_dim: int
+    num_layers: int
+    num_heads: int
+    feedforward_dim: int | None
+    norm: str
+    dropout: float
+    num_pooling_queries: int
+    num_memory_tokens: int
+
+    def problems(self) -> list[str]:
+        """A message for each wrong setting; they are the model's, so they are named `model.`..."""
+        sizes = ("num_layers", "num_heads", "feedforward_dim", "num_pooling_queries", "num_memory_tokens")
+        problems = too_low(self, "model", **dict.fromkeys(sizes, 1))
+        # Rotary positions turn pairs of a head's channels.
+        if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
+            problems.append(
+                f"model.hidden_dim is {self.hidden_dim} and model.num_heads {self.num_heads}; "
+                f"each head needs an even number of channels: make hidden_dim a multiple of {2 * self.num_heads}"
+            )
+        if self.norm not in _NORMS:
+            problems.append(f"model.norm is {self.norm!r}; {nearest(self.norm, _NORMS)}")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"model.dropout is {self.dropout}, it must be in [0, 1)")
+        return problems
+
+
+class TransformerEncoder(nn.Module):
+    """Bidirectional attention over the sentence, then attention pooling by learned queries.
+
+    The words come reversed, with `<sos>` last, as the GRU needs them; attention reads either order alike.
+    """
+
+    def __init__(self, args: TransformerArgs, *, embedding_dim: int) -> None:
+        super().__init__()
+        self.head_dim = args.hidden_dim // args.num_heads
+        self.to_hidden = _to_hidden(embedding_dim, args)
+        self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
+        self.norm = _norm(args.hidden_dim, args)
+        self.pooling = AttentionPooling(args)
+        self.output_dim = self.pooling.output_dim
+
+    def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """The pooled sentence [B, Q H]; padding on the right is never attended to."""
+        position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
+        mask: Tensor | None = (position_T < lengths_B[:, None])[:, None, None]
+        # Without a mask the fastest kernel is taken. A compiled graph would break at the question.
+        if not torch.compiler.is_compiling() and lengths_B.min() == len(position_T):
+            mask = None
+        rotation = _rotation(position_T, self.head_dim)
+        # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
+        x_BTH = self.to_hidden(embedded_BTE).to(embedded_BTE.dtype)
+        for block in self.blocks:
+            x_BTH = block(x_BTH, rotation, mask=mask)
+        return self.pooling(self.norm(x_BTH), mask)
+
+
+class TransformerDecoder(nn.Module):
+    """Autoregressive decoder; z becomes M tokens before the sentence, and joins the input at every step.
+
+    At the start of training z has as large a part in each input as the word has, and positions attend to the
+    memory tokens in every layer: that z is there cannot be overlooked.
+    """
+
+    def __init__(self, args: TransformerArgs, *, embedding_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.output_dim = args.hidden_dim
+        self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
+        self.num_memory_tokens = args.num_memory_tokens
+        self.to_hidden = _to_hidden(embedding_dim, args)
+        # The bias lets the normalised memory tokens tell a short z from a long one of the same direction.
+        self.latent_to_memory = _linear(latent_dim, args.num_memory_tokens * args.hidden_dim, bias=True)
+        self.latent_to_input = _linear(latent_dim, args.hidden_dim)
+        self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
+        self.norm = _norm(args.hidden_dim, args)
+
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
+        """Teacher forcing: the states [B, T, H] that predict each next token.
+
+        Causal attention needs no mask: padding is on the right, where no real token looks.
+        """
+        z_BD = z_BD.to(embedded_BTE.dtype)
+        input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]
+        x_BTH = torch.cat([self._memory(z_BD), input_BTH], dim=1).to(embedded_BTE.dtype)
+        rotation = _rotation(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
+        for block in self.blocks:
+            x_BTH = block(x_BTH, rotation, causal=True)
+        return self.norm(x_BTH[:, self.num_memory_tokens :])
+
+    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
+        """What `step` goes on from: the next position [B], z's part of each input [B, H], and a cache per layer.
+
+        A cache holds keys and values [B, S, 2, A, C], with room for S tokens; rows may be at different positions.
+        """
+        cache = z_BD.new_zeros(len(z_BD), self.num_memory_tokens, 2, self.num_heads, self.head_dim)
+        caches = [cache.clone() for _ in self.blocks]
+        position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
+        self._advance(self._memory(z_BD), position_B, caches)
+        return position_B + self.num_memory_tokens, self.latent_to_input(z_BD), *caches
+
+    def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One token: the output [B, H] that predicts the next one, and the state after it.
+
+        The caches of `state` are written in place: go on from what is returned.
+        """
+        position_B, latent_BH, *caches = state
+        longest = int(position_B.max()) + 1
+        if longest > caches[0].shape[1]:
+            caches = [F.pad(cache, (0, 0, 0, 0, 0, 0, 0, _CACHE_BLOCK)) for cache in caches]
+        x_B1H = (self.to_hidden(embedded_BE) + latent_BH)[:, None]
+        output_B1H = self._advance(x_B1H, position_B, [cache[:, :longest] for cache in caches])
+        return output_B1H[:, 0], (position_B + 1, latent_BH, *caches)
+
+    def _memory(self, z_BD: Tensor) -> Tensor:
+        return self.latent_to_memory(z_BD).unflatten(-1, (self.num_memory_tokens, self.output_dim))
+
+    def _advance(self, x_BTH: Tensor, position_B: Tensor, caches: list[Tensor]) -> Tensor:
+        """The states [B, T, H] of the next T tokens of each row, which stands at its own position."""
+        position_BT = position_B[:, None] + torch.arange(x_BTH.shape[1], device=x_BTH.device)
+        slot_S = torch.arange(caches[0].shape[1], device=x_BTH.device)
+        mask = (slot_S <= position_BT[..., None])[:, None]
+        rotation = _rotation(position_BT[:, None], self.head_dim)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x_BTH = block(x_BTH, rotation, mask=mask, cache=Cache(cache, position_BT))
+        return self.norm(x_BTH)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A layer's keys and values [B, S, 2, A, C], and the slots of each row's new tokens, int64 [B, T]."""
+
+    keys_values: Tensor
+    position_BT: Tensor
+
+    def write(self, key_BATC: Tensor, value_BATC: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts the new tokens into their slots; the keys and values of all slots, [B, A, S, C] each."""
+        row_B1 = torch.arange(len(key_BATC), device=key_BATC.device)[:, None]
+        new = torch.stack([key_BATC.transpose(1, 2), value_BATC.transpose(1, 2)], dim=2)
+        self.keys_values[row_B1, self.position_BT] = new.to(self.keys_values.dtype)
+        key_BSAC, value_BSAC = self.keys_values.unbind(2)
+        return key_BSAC.transpose(1, 2), value_BSAC.transpose(1, 2)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised before and added to what came in."""
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__()
+        self.attention_norm = _norm(args.hidden_dim, args)
+        self.attention = Attention(args)
+        self.feedforward_norm = _norm(args.hidden_dim, args)
+        # GELU: as many weights as SwiGLU has at two thirds of the width, in a product less.
+        feedforward_dim = 4 * args.hidden_dim if args.feedforward_dim is None else args.feedforward_dim
+        self.feedforward = nn.Sequential(
+            _linear(args.hidden_dim, feedforward_dim),
+            nn.GELU(),
+            _linear(feedforward_dim, args.hidden_dim, scale=_residual_scale(args)),
+        )
+        self.dropout = nn.Dropout(args.dropout)
+
+    def forward(
+        self,
+        x_BTH: Tensor,
+        rotation: Rotation,
+        *,
+        mask: Tensor | None = None,
+        causal: bool = False,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """The states [B, T, H] after this layer; `mask` is true where a position may look, [B, 1, 1 or T, S]."""
+        attended_BTH = self.attention(self.attention_norm(x_BTH), rotation, mask=mask, causal=causal, cache=cache)
+        x_BTH = x_BTH + self.dropout(attended_BTH)
+        return x_BTH + self.dropout(self.feedforward(self.feedforward_norm(x_BTH)))
+
+
+class Attention(nn.Module):
+    """Self attention with rotary positions (Su et al. 2021)."""
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__()
+        self.heads = (args.num_heads, args.hidden_dim // args.num_heads)
+        self.to_query_key_value = _linear(args.hidden_dim, 3 * args.hidden_dim)
+        self.to_output = _linear(args.hidden_dim, args.hidden_dim, scale=_residual_scale(args))
+
+    def forward(
+        self, x_BTH: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool, cache: Cache | None
+    ) -> Tensor:
+        projected = self.to_query_key_value(x_BTH).unflatten(-1, (3, *self.heads))
+        query_BATC, key_BASC, value_BASC = projected.permute(2, 0, 3, 1, 4)
+        query_BATC, key_BASC = _rotate(query_BATC, rotation), _rotate(key_BASC, rotation)
+        if cache is not None:
+            key_BASC, value_BASC = cache.write(key_BASC, value_BASC)
+        attended_BATC = F.scaled_dot_product_attention(
+            query_BATC, key_BASC, value_BASC, attn_mask=mask, is_causal=causal
+        )
+        return self.to_output(attended_BATC.transpose(1, 2).flatten(2))
+
+
+class AttentionPooling(nn.Module):
+    """Learned queries that each gather a part of the sentence (Jaegle et al. 2021, one cross-attention).
+
+    The parts stay side by side: a narrower layer here would be a bottleneck before z's own.
+    """
+
+    def __init__(self, args: TransformerArgs) -> None:
+        super().__init__()
+        self.heads = (args.num_heads, args.hidden_dim // args.num_heads)
+        self.output_dim = args.num_pooling_queries * args.hidden_dim
+        self.queries = nn.Parameter(torch.randn(args.num_heads, args.num_pooling_queries, self.heads[1]))
+        self.to_key_value = _linear(args.hidden_dim, 2 * args.hidden_dim)
+        self.norm = _norm(self.output_dim, args)
+
+    def forward(self, states_BTH: Tensor, mask: Tensor | None) -> Tensor:
+        """The parts of each sentence, side by side [B, Q H]."""
+        key_BATC, value_BATC = self.to_key_value(states_BTH).unflatten(-1, (2, *self.heads)).permute(2, 0, 3, 1, 4)
+        query_BAQC = self.queries.to(key_BATC.dtype).expand(len(states_BTH), -1, -1, -1)
+        pooled_BAQC = F.scaled_dot_product_attention(query_BAQC, key_BATC, value_BATC, attn_mask=mask)
+        return self.norm(pooled_BAQC.transpose(1, 2).flatten(1).to(states_BTH.dtype))
+
+
+def _rotation(position: Tensor, head_dim: int) -> Rotation:
+    """Cosine and sine [..., C / 2] of the angles by which each position [...] turns its keys and queries."""
+    frequency = 10_000 ** (-torch.arange(0, head_dim, 2, device=position.device) / head_dim)
+    angle = position[..., None] * frequency
+    return angle.cos(), angle.sin()
+
+
+def _rotate(x_BATC: Tensor, rotation: Rotation) -> Tensor:
+    """Turns pairs of channels, in fp32: a large position's angle would be lost in bf16."""
+    cosine, sine = rotation
+    one, other = x_BATC.float().chunk(2, dim=-1)
+    return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1).to(x_BATC.dtype)
+
+
+def _to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
+    return nn.Identity() if embedding_dim == args.hidden_dim else _linear(embedding_dim, args.hidden_dim)
+
+
+def _norm(dim: int, args: TransformerArgs) -> nn.Module:
+    return nn.RMSNorm(dim, eps=1e-6) if args.norm == "rms" else nn.LayerNorm(dim, bias=False)
+
+
+def _residual_scale(args: TransformerArgs) -> float:
+    """Of what is added to the residual stream: all layers together then add about as much as the input is."""
+    return (2 * args.num_layers) ** -0.5
+
+
+def _linear(in_dim: int, out_dim: int, *, scale: float = 1.0, bias: bool = False) -> nn.Linear:
+    """A layer that gives inputs of unit variance a variance of scale^2, at any width; bias 0."""
+    linear = nn.Linear(in_dim, out_dim, bias=bias)
+    nn.init.normal_(linear.weight, std=scale * in_dim**-0.5)
+    if bias:
+        nn.init.zeros_(linear.bias)
+    return linear

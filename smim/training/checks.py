@@ -1,0 +1,58 @@
+"""What can be refused before hours are spent: sentences, processes and checkpoints that do not fit the run."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from smim import storage
+from smim.errors import UserError
+from smim.model.autoencoder import ModelArgs
+from smim.text.corpus import Split
+from smim.training.args import TrainArgs
+
+
+def check_length(split: Split, model_args: ModelArgs, *, cut: int | None) -> None:
+    """Refuses sentences that the model cannot hold; `cut`: the length that they are cut to, if any."""
+    extremes = pc.min_max(split.table.column("length")).as_py()
+    longest = min(extremes["max"], cut or math.inf)
+    if extremes["min"] < 1:
+        raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
+    if longest > model_args.max_length:
+        raise UserError(
+            f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
+            f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
+        )
+
+
+def check_processes(split: Split, args: TrainArgs, *, world_size: int) -> None:
+    """Refuses more processes than there are sentences for them."""
+    if world_size > len(split):
+        raise UserError(f"{world_size} processes for {len(split)} sentences of split {split.name!r}; start fewer")
+    if args.batch_size is not None and world_size > args.batch_size:
+        raise UserError(
+            f"{world_size} processes for batches of train.batch_size={args.batch_size} sentences; "
+            f"start fewer, or raise it"
+        )
+
+
+def check_average(sharded: bool) -> None:
+    """Refuses a moving average of weights that no process holds whole."""
+    if sharded:
+        raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
+
+
+def check_identity(path: Path, identity: dict[str, Any], *, training_may_change: bool) -> str:
+    """What differs between a checkpoint's run and this one, in words; raises `UserError` where it may not.
+
+    Model, objective and data may never differ; settings of the training where `training_may_change`.
+    """
+    saved = storage.read_json(path / "state.json")["identity"]
+    different = [key for key in identity if identity[key] != saved.get(key)]
+    changes = "; ".join(f"{key}: {saved.get(key)} there, {identity[key]} here" for key in different)
+    if training_may_change and all(key.startswith("train.") for key in different):
+        return changes
+    if different:
+        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
+    return ""

@@ -1,0 +1,35 @@
+"""The optimizers: Adam, AdamW and SGD, with weight decay where it belongs."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from smim.training.args import TrainArgs
+
+
+def make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
+    """The optimizer of the parameters that require gradients.
+
+    Weight decay acts on matrices only. Biases and the scales of norms are left alone, as is common, and so are
+    embeddings: the vectors of rare words would shrink in all the steps between two uses.
+    """
+    parameters = _parameter_groups(model, args.weight_decay)
+    if args.optimizer == "sgd":
+        # On CPU the fused step is faster only with momentum.
+        return torch.optim.SGD(
+            parameters, lr=args.learning_rate, momentum=args.momentum, fused=True if args.momentum else None
+        )
+    kind = torch.optim.AdamW if args.optimizer == "adamw" else torch.optim.Adam
+    beta1, beta2 = args.adam_betas
+    return kind(parameters, lr=args.learning_rate, betas=(beta1, beta2), weight_decay=0.0, fused=True)
+
+
+def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if weight_decay == 0:
+        return [{"params": trained}]
+    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
+    decayed = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in embeddings]
+    others = [parameter for parameter in trained if parameter.ndim < 2 or parameter in embeddings]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]

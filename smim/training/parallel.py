@@ -1,0 +1,243 @@
+"""How the weights lie over processes: whole on each (one process, DDP), or sharded (DeepSpeed ZeRO, FSDP2).
+
+Each way trains the same step and gives and takes the same tensors: whole, fp32, by the parameter's name.
+So a checkpoint does not depend on the way or on the number of processes, and any of them goes on from it.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+
+from smim.errors import UserError
+
+
+class Replicated:
+    """Every process holds all weights: one process, or DDP.
+
+    `model` is the part of `module` (whose forward is the training step) that is saved.
+    """
+
+    name = "whole weights"
+    sharded = False
+
+    def __init__(
+        self,
+        module: nn.Module,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        accelerator: Accelerator,
+        grad_clip: float,
+    ) -> None:
+        self.accelerator, self.model, self.grad_clip = accelerator, model, grad_clip
+        self.module, self.optimizer = self._prepare(module, optimizer)
+
+    def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        # The optimizer as it is: Accelerate's wrapper only matters to fp16 and TPUs.
+        return self.accelerator.prepare(module), optimizer
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.module(*inputs)
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Adds a part's gradients; the `last` part of a step also averages them over processes."""
+        with nullcontext() if last else self.accelerator.no_sync(self.module):
+            self.accelerator.backward(loss)
+
+    def set_learning_rate(self, rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
+    def step(self) -> float:
+        """Clips and applies the gradients; returns their norm, and applies none that is not finite."""
+        norm = float(_whole(self.accelerator.clip_grad_norm_(self.model.parameters(), self.grad_clip)))
+        if norm < float("inf"):
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def weights(self) -> dict[str, Tensor]:
+        """The model's weights, whole; all processes must ask together."""
+        return {name: _whole(tensor.detach()) for name, tensor in self.model.state_dict().items()}
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimizer's tensors, whole, as `PARAMETER.KEY`; all processes must ask together."""
+        return {
+            f"{name}.{key}": _whole(value)
+            for name, parameter in self.model.named_parameters()
+            for key, value in self.optimizer.state.get(parameter, {}).items()
+            if torch.is_tensor(value)
+        }
+
+    def load(self, weights: dict[str, Tensor], optimizer_state: dict[str, Tensor]) -> None:
+        """Puts back what `weights` and `optimizer_state` gave, on any number of processes.
+
+        The model has its weights from before it was prepared.
+        """
+        parameters = dict(self.model.named_parameters())
+        by_parameter: dict[Tensor, dict[str, Tensor]] = {}
+        for key, tensor in optimizer_state.items():
+            name, _, kind = key.rpartition(".")
+            parameter = parameters[name]
+            by_parameter.setdefault(parameter, {})[kind] = _like(tensor, parameter)
+        state = self.optimizer.state_dict()
+        ordered = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        state["state"] = {i: by_parameter[p] for i, p in enumerate(ordered) if p in by_parameter}
+        self.optimizer.load_state_dict(state)
+
+
+class FullyShardedData(Replicated):
+    """FSDP2 through Accelerate: weights, gradients and optimizer state are DTensors."""
+
+    name = "FSDP2"
+    sharded = True
+
+    def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        module, prepared = self.accelerator.prepare(module, optimizer)
+        return module, prepared.optimizer
+
+
+class ZeRO(Replicated):
+    """DeepSpeed ZeRO 1, 2 and 3. DeepSpeed averages, clips and applies the gradients itself."""
+
+    sharded = True
+
+    def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        config = self.accelerator.state.deepspeed_plugin.deepspeed_config
+        config["gradient_clipping"] = self.grad_clip
+        # DeepSpeed never sees a batch's size: the loss is scaled before it arrives.
+        config["train_micro_batch_size_per_gpu"] = config["gradient_accumulation_steps"] = 1
+        # Gradients travel and add up in fp32, whatever the weights are in.
+        config["communication_data_type"] = "fp32"
+        config.setdefault("data_types", {})["grad_accum_dtype"] = "fp32"
+        engine, _ = self.accelerator.prepare(module, optimizer)
+        asked = self.accelerator.state.deepspeed_plugin.zero_stage
+        if engine.zero_optimization_stage() != asked:
+            raise UserError(f"ZeRO {asked} was asked for, DeepSpeed runs stage {engine.zero_optimization_stage()}")
+        return engine, engine.optimizer.optimizer
+
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        self.module.set_gradient_accumulation_boundary(is_boundary=last)
+        self.module.backward(loss)
+
+    def step(self) -> float:
+        self.module.step()
+        return float(self.module.get_global_grad_norm())
+
+    def weights(self) -> dict[str, Tensor]:
+        from deepspeed.utils import safe_get_full_fp32_param
+
+        weights = {}
+        for name, parameter in self.model.named_parameters():
+            trained = safe_get_full_fp32_param(parameter) if parameter.requires_grad else self._frozen(parameter)
+            weights[name] = trained.detach().clone()
+        return weights
+
+    def _frozen(self, parameter: nn.Parameter) -> Tensor:
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().float().clone()
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        sharded, counted = self._state_keys()
+        tensors = {}
+        for name, parameter in self._trained():
+            for key in sharded:
+                tensors[f"{name}.{key}"] = safe_get_full_optimizer_state(parameter, key).detach().clone()
+            for key, value in counted.items():
+                tensors[f"{name}.{key}"] = value.clone()
+        return tensors
+
+    def load(self, weights: dict[str, Tensor], optimizer_state: dict[str, Tensor]) -> None:
+        keys = {name.rpartition(".")[2]: tensor for name, tensor in optimizer_state.items()}
+        for flat in self._partitions() if keys else []:
+            # What the first step would make: DeepSpeed makes no optimizer state before it.
+            self.optimizer.state[flat] = {
+                key: tensor.clone() if tensor.ndim == 0 else torch.zeros_like(flat) for key, tensor in keys.items()
+            }
+        if keys and self.stage < 3:
+            self.module.optimizer._lazy_init_hp_params_optimizer_state()
+        for name, parameter in self._trained():
+            # The fp32 weights too: the prepared model may have begun from a copy rounded to bf16.
+            self._set(parameter, weights[name], None)
+            for key, tensor in keys.items():
+                if tensor.ndim:
+                    self._set(parameter, optimizer_state[f"{name}.{key}"], key)
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"ZeRO {self.stage}"
+
+    @property
+    def stage(self) -> int:
+        return self.module.zero_optimization_stage()
+
+    def _trained(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+
+    def _partitions(self) -> list[Tensor]:
+        """This process's flat parts of the fp32 weights, which the optimizer's state belongs to."""
+        if self.stage == 3:
+            return self.module.optimizer.fp32_partitioned_groups_flat
+        return [flat for group in self.optimizer.param_groups for flat in group["params"]]
+
+    def _state_keys(self) -> tuple[list[str], dict[str, Tensor]]:
+        """Keys of the optimizer's state that lie in partitions, and those of one number with their value."""
+        flat = self._partitions()[0]
+        state = {key: value for key, value in self.optimizer.state.get(flat, {}).items() if torch.is_tensor(value)}
+        counted = {key: value for key, value in state.items() if value.ndim == 0}
+        return [key for key in state if key not in counted], counted
+
+    def _set(self, parameter: Any, value: Tensor, key: str | None) -> None:
+        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+
+        value = value.to(self.accelerator.device)
+        if self.stage == 3:
+            # DeepSpeed's own setter of whole values refuses sizes that the processes do not divide.
+            zero = parameter._z3_optimizer
+            size = parameter.ds_tensor.numel()
+            rank = zero._get_param_partition_rank(parameter)
+            share = nn.functional.pad(value.flatten(), (0, size * (rank + 1)))[size * rank : size * (rank + 1)]
+            zero.set_local_hp_param(share, parameter, key)
+        elif key is None:
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, key)
+
+
+def prepare(
+    module: nn.Module,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    accelerator: Accelerator,
+    grad_clip: float,
+) -> Replicated:
+    """The way that this launch asked for."""
+    ways: dict[DistributedType, Callable[..., Replicated]] = {
+        DistributedType.DEEPSPEED: ZeRO,
+        DistributedType.FSDP: FullyShardedData,
+    }
+    way = ways.get(accelerator.distributed_type, Replicated)
+    return way(module, model, optimizer, accelerator=accelerator, grad_clip=grad_clip)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _like(tensor: Tensor, parameter: Any) -> Tensor:
+    """A whole tensor, sharded as the parameter is; a number stays as it is."""
+    if tensor.ndim == 0 or not hasattr(parameter, "full_tensor"):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)

@@ -1,0 +1,79 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from smim import config
+from smim.errors import UserError
+from smim.training.args import TrainArgs
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
+
+
+def composed(*overrides: str) -> TrainArgs:
+    return config.make(TrainArgs, config.compose("train", list(overrides)).train, "train")
+
+
+def test_adam_lists_every_setting_with_its_default():
+    assert set(OmegaConf.load(CONFIGS / "adam.yaml")) == {field.name for field in fields(TrainArgs)}
+    assert composed("train=adam") == TrainArgs()
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_training_is_valid(path):
+    assert composed(f"train={path.stem}").optimizer == path.stem
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"batch_size": None}, "batch_size and train.tokens_per_batch are both null"),
+        ({"tokens_per_batch": 0}, "tokens_per_batch is 0, it must be at least 1"),
+        ({"overfit_batches": 0}, "overfit_batches is 0, it must be at least 1"),
+        ({"process_timeout": 0}, "process_timeout is 0, it must be at least 1"),
+        ({"warmup_steps": -1}, "warmup_steps is -1, it must be at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1, it must be at least 0"),
+        ({"profile_steps": -1}, "profile_steps is -1"),
+        ({"ema_decay": 1.0}, "ema_decay is 1.0, it must be below 1"),
+        ({"ema_decay": 0.0}, "ema_decay is 0.0, it must be above 0"),
+        ({"learning_rate_decay": 1.0}, "learning_rate_decay is 1.0, it must be below 1"),
+        ({"momentum": 1.0, "optimizer": "sgd"}, "momentum is 1.0, it must be below 1"),
+        ({"momentum": 0.9}, "momentum is 0.9, which train.optimizer=adam does not have"),
+        ({"adam_betas": [0.9]}, "adam_betas is"),
+        ({"adam_betas": [0.9, 1.0]}, "adam_betas is"),
+        ({"min_learning_rate": 1.0}, "min_learning_rate is 1.0, it must not be above train.learning_rate, 0.001"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan, it must be above 0"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"optimizer": "adamv"}, "did you mean 'adam"),
+    ],
+)
+def test_a_wrong_value_is_named(setting, message):
+    with pytest.raises(UserError, match=message):
+        TrainArgs(**setting)
+
+
+def test_all_wrong_values_are_told_at_once():
+    with pytest.raises(UserError, match=r"batch_size is 0.*ema_decay is 2.*schedule is 'x'"):
+        TrainArgs(batch_size=0, ema_decay=2, schedule="x")
+
+
+def test_a_token_budget_takes_the_place_of_a_number_of_sentences():
+    args = composed("train.tokens_per_batch=3000")
+    assert (args.batch_size, args.tokens_per_batch) == (None, 3000)
+
+
+CHANGES_NO_LOSS = {
+    *("log_every", "checkpoint_every", "keep_checkpoints", "resume", "trackers", "compile", "profile_steps"),
+    *("process_timeout", "max_epochs", "max_steps", "min_learning_rate"),
+}
+
+
+def test_the_identity_holds_every_setting_but_those_that_change_no_loss():
+    assert TrainArgs().identity().keys() == {field.name for field in fields(TrainArgs)} - CHANGES_NO_LOSS
+
+
+def test_the_end_of_a_run_belongs_to_the_identity_of_a_cosine_only():
+    short, long = ({"max_steps": 10}, {"max_steps": 20})
+    assert TrainArgs(**short).identity() == TrainArgs(**long).identity()
+    assert TrainArgs(schedule="cosine", **short).identity() != TrainArgs(schedule="cosine", **long).identity()

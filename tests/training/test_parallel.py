@@ -1,0 +1,187 @@
+"""Sharded trainings: the losses of DDP, and checkpoints that any number of processes goes on from."""
+
+import itertools
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from safetensors.torch import load_file
+
+from smim.training import checkpoint
+from tests.training.conftest import BIN, ROOT, TWO_PROCESSES, environment, read_metrics
+
+MODELS = {
+    "gru": [],
+    "transformer": ["model=transformer", "model.num_layers=2", "model.num_heads=4", "model.num_memory_tokens=2"],
+}
+STEPS = ["train.max_steps=20", "train.max_epochs=100"]
+
+
+def zero(stage: int, num_processes: int = 2) -> list[str]:
+    config = f"launch/accelerate/zero{stage}.yaml"
+    return [
+        *(str(BIN / "accelerate"), "launch", "--config_file", config),
+        *("--num_processes", str(num_processes), "smim/train.py"),
+    ]
+
+
+def losses(run_dir) -> list[float]:
+    return [line["loss"] for line in read_metrics(run_dir)]
+
+
+def check_same_losses(train, tmp_path, model: str, objective: str, stage: int) -> None:
+    settings = [*MODELS[model], f"objective={objective}", *STEPS]
+    ddp, sharded = tmp_path / "ddp", tmp_path / f"zero{stage}"
+    if not ddp.exists():
+        assert train(*settings, f"run.dir={ddp}", launcher=TWO_PROCESSES).returncode == 0
+    finished = train(*settings, f"run.dir={sharded}", launcher=zero(stage))
+    assert finished.returncode == 0, finished.stderr
+    assert f"2 process(es) on cpu, ZeRO {stage}" in finished.stderr
+    assert losses(sharded) == pytest.approx(losses(ddp), rel=1e-4)
+    assert len([line for line in read_metrics(sharded) if line["split"] == "train"]) == 20
+
+
+def test_zero_2_has_the_losses_of_ddp_and_writes_the_same_files(train, tmp_path):
+    check_same_losses(train, tmp_path, "gru", "amim", 2)
+    for file in ("model/model.safetensors", "checkpoints/step-00000020/optimizer.safetensors"):
+        ddp, sharded = load_file(tmp_path / "ddp" / file), load_file(tmp_path / "zero2" / file)
+        assert {name: tensor.shape for name, tensor in sharded.items()} == {n: t.shape for n, t in ddp.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("model", "objective"), itertools.product(MODELS, ["amim", "vae"]))
+def test_every_zero_stage_has_the_losses_of_ddp(train, tmp_path, model, objective):
+    for stage in (1, 2, 3):
+        check_same_losses(train, tmp_path, model, objective, stage)
+
+
+# Without dropout and latent noise the number of processes does not show.
+NO_NOISE = ["objective=autoencoder", "model.embedding_dropout=0", *STEPS]
+
+
+def test_one_process_goes_on_from_a_sharded_checkpoint(train, tmp_path):
+    assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
+    run_dir = f"run.dir={tmp_path / 'sharded'}"
+    assert train(*NO_NOISE, "train.max_steps=9", run_dir, launcher=zero(3)).returncode == 0
+    resumed = train(*NO_NOISE, run_dir, "train.resume=auto")
+    assert resumed.returncode == 0 and "number of processes changed" in resumed.stderr
+    last = [[line["loss"] for line in read_metrics(tmp_path / n) if line["step"] > 9] for n in ("one", "sharded")]
+    assert last[1] == pytest.approx(last[0], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_sharded_run_goes_on_from_a_checkpoint_of_one_process_and_from_its_own(train, tmp_path, stage):
+    assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
+    run_dir = f"run.dir={tmp_path / 'sharded'}"
+    assert train(*NO_NOISE, "train.max_steps=7", run_dir).returncode == 0
+    assert train(*NO_NOISE, "train.max_steps=13", run_dir, "train.resume=auto", launcher=zero(stage)).returncode == 0
+    assert train(*NO_NOISE, run_dir, "train.resume=auto", launcher=zero(stage)).returncode == 0
+    assert losses_of_training(tmp_path / "sharded") == pytest.approx(losses_of_training(tmp_path / "one"), rel=1e-4)
+
+
+def losses_of_training(run_dir) -> list[float]:
+    return [line["loss"] for line in read_metrics(run_dir) if line["split"] == "train"]
+
+
+def test_a_broken_off_sharded_run_ends_as_one_that_was_not(train, tmp_path):
+    whole, broken = f"run.dir={tmp_path / 'whole'}", f"run.dir={tmp_path / 'broken'}"
+    assert train(*STEPS, whole, launcher=zero(1)).returncode == 0
+    assert train(*STEPS, "train.max_steps=9", broken, launcher=zero(1)).returncode == 0
+    assert train(*STEPS, broken, "train.resume=auto", launcher=zero(1)).returncode == 0
+    assert losses_of_training(tmp_path / "broken") == losses_of_training(tmp_path / "whole")
+
+
+def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
+    """By torch's own `fully_shard`, since Accelerate ignores FSDP2 on CPU."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import copy, torch
+        from accelerate import Accelerator
+        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import DTensor
+        from smim.training.parallel import FullyShardedData, Replicated
+
+        class Sharded(FullyShardedData):
+            def _prepare(self, module, optimizer):
+                names = [name for name, _ in module.named_parameters()]
+                fully_shard(module)
+                optimizer.param_groups[0]["params"] = list(module.parameters())
+                return module, optimizer
+
+        accelerator = Accelerator(cpu=True)
+        torch.manual_seed(0)
+        plain = torch.nn.Linear(5, 3)
+
+        def make(kind, model):
+            optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+            return kind(model, model, optimizer, accelerator=accelerator, grad_clip=0.5)
+
+        def train(way, steps):
+            for _ in range(steps):
+                way.backward(way.forward(torch.ones(2, 5)).square().sum(), last=True)
+                norm = way.step()
+            return norm
+
+        sharded, whole = make(Sharded, copy.deepcopy(plain)), make(Replicated, copy.deepcopy(plain))
+        assert all(isinstance(p, DTensor) for p in sharded.model.parameters())
+        assert abs(train(sharded, 3) - train(whole, 3)) < 1e-5
+
+        def same(first, second):
+            assert first.keys() == second.keys()
+            for key in first:
+                torch.testing.assert_close(first[key], second[key])
+
+        weights, state = sharded.weights(), sharded.optimizer_state()
+        same(weights, whole.weights())
+        same(state, whole.optimizer_state())
+        resumed = copy.deepcopy(plain)
+        resumed.load_state_dict(weights)
+        resumed = make(Sharded, resumed)
+        resumed.load(weights, state)
+        train(resumed, 2), train(whole, 2)
+        same(resumed.weights(), whole.weights())
+        same(resumed.optimizer_state(), whole.optimizer_state())
+        """)
+    )
+    command = [str(BIN / "torchrun"), "--nproc_per_node", "2", str(script)]
+    finished = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}", "FSDP needs GPUs: Accelerate ignores it on CPU"),
+        ("distributed_type: DEEPSPEED\nuse_cpu: true\ndeepspeed_config: {zero_stage: 2}", "would become plain DDP"),
+    ],
+)
+def test_a_mode_that_would_silently_be_another_is_refused(train, tmp_path, config, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"{config}\nnum_machines: 1\nnum_processes: 2\n")
+    launcher = [str(BIN / "accelerate"), "launch", "--config_file", str(file), "smim/train.py"]
+    refused = train("train.max_steps=1", launcher=launcher)
+    assert refused.returncode != 0 and message in refused.stderr
+
+
+def test_zero_without_deepspeed_says_what_to_install(command, tmp_path):
+    """The trainer as its launcher starts it, in an interpreter that does not find DeepSpeed."""
+    script = tmp_path / "without.py"
+    script.write_text(
+        textwrap.dedent("""
+        import importlib.util, runpy, sys
+        find = importlib.util.find_spec
+        importlib.util.find_spec = lambda name, *rest: None if name == "deepspeed" else find(name, *rest)
+        del sys.argv[0]
+        sys.path[0] = "smim"
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """)
+    )
+    arguments = command("train.max_steps=1", launcher=[sys.executable, str(script), "smim/train.py"])
+    launched = {**environment(), "ACCELERATE_USE_DEEPSPEED": "true"}
+    refused = subprocess.run(arguments, cwd=ROOT, env=launched, capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 2 and "pip install deepspeed" in refused.stderr
+    assert not list(checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints"))

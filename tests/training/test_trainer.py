@@ -1,0 +1,121 @@
+"""Settings of the training loop, as a user turns them on."""
+
+import json
+import re
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from smim.text.corpus import Corpus
+from smim.training import checkpoint
+from tests.training.conftest import TWO_PROCESSES, read_metrics, read_status
+from tests.training.test_processes import NO_NOISE
+
+STEPS = "train.max_steps=12"
+
+
+def lines(run_dir, split="train") -> list[dict]:
+    return [line for line in read_metrics(run_dir) if line["split"] == split]
+
+
+def test_a_token_budget_trains_each_sentence_once_an_epoch_on_one_process_and_on_two(train, tmp_path, tiny_corpus):
+    budget = [*NO_NOISE, "train.tokens_per_batch=70", "train.max_epochs=2", "train.max_steps=null"]
+    assert train(*budget, f"run.dir={tmp_path / 'one'}").returncode == 0
+    assert train(*budget, f"run.dir={tmp_path / 'two'}", launcher=TWO_PROCESSES).returncode == 0
+    one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-5)
+    validated = lines(tmp_path / "one", "valid")
+    assert [line["epoch"] for line in validated] == [1, 2] and validated[-1]["step"] == len(one)
+    assert len({line["step"] for line in one}) == len(one)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_saves_it_and_names_step_and_rows(train, tmp_path, tiny_corpus):
+    run_dir = tmp_path / "run"
+    exploding = ["train.optimizer=sgd", "train.learning_rate=1e38", STEPS]
+    failed = train(*exploding)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    message = read_status(run_dir)["message"]
+    found = re.search(r"became (nan|inf) in step (\d+) \(epoch 1\) on rows ([\d, ]+)", message)
+    assert found, message
+    rows = [int(row) for row in found[3].split(",")]
+    assert 0 < len(rows) <= 8 and max(rows) < len(Corpus.open(tiny_corpus).split("train"))
+    assert message in failed.stderr.replace("\n", " ") or found[0] in failed.stderr
+    newest = checkpoint.list_checkpoints(run_dir / "checkpoints")[-1]
+    checkpoint.verify(newest)
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in load_file(newest / "model.safetensors").values())
+    assert int(newest.name.removeprefix("step-")) == int(found[2]) - 1
+
+
+def test_a_named_checkpoint_is_gone_on_from_with_other_settings_and_auto_refuses_them(train, tmp_path):
+    assert train("train.max_steps=3").returncode == 0
+    refused = train(STEPS, "train.resume=auto", "train.learning_rate=1e-4")
+    assert refused.returncode == 2 and "train.learning_rate: 0.001 there, 0.0001 here" in refused.stderr
+    newest = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    went_on = train(STEPS, f"train.resume={newest}", "train.learning_rate=1e-4")
+    assert went_on.returncode == 0 and "with other settings: train.learning_rate" in went_on.stderr
+    assert {line["learning_rate"] for line in lines(tmp_path / "run") if line["step"] > 3} == {1e-4}
+    newest = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    other = train(STEPS, f"train.resume={newest}", "model.latent_dim=9")
+    assert other.returncode == 2 and "belongs to another run" in other.stderr
+
+
+def test_overfitting_a_few_batches_sees_only_their_sentences(train, tmp_path):
+    overfit = ["train.overfit_batches=2", "train.max_steps=60", "train.max_epochs=1000", "train.learning_rate=1e-2"]
+    assert train(*NO_NOISE[:-1], *overfit).returncode == 0
+    trained = lines(tmp_path / "run")
+    assert [line["epoch"] for line in trained[:4]] == [1, 1, 2, 2]
+    assert trained[-1]["loss"] < 0.3 * trained[0]["loss"]
+
+
+def test_the_averaged_weights_are_validated_and_kept_and_resumed(train, tmp_path):
+    average = ["train.ema_decay=0.9", STEPS]
+    assert train(*average).returncode == 0
+    newest = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")[-1]
+    kept, trained = load_file(tmp_path / "run/model/model.safetensors"), load_file(newest / "model.safetensors")
+    averaged = load_file(newest / "average.safetensors")
+    assert averaged.pop("num_updates") == 12
+    assert kept.keys() == averaged.keys()
+    assert not any(np.array_equal(averaged[name], trained[name]) for name in averaged)
+    broken = f"run.dir={tmp_path / 'broken'}"
+    assert train(*average, "train.max_steps=7", broken).returncode == 0
+    assert train(*average, broken, "train.resume=auto").returncode == 0
+    last = checkpoint.list_checkpoints(tmp_path / "broken" / "checkpoints")[-1]
+    assert (last / "average.safetensors").read_bytes() == (newest / "average.safetensors").read_bytes()
+
+
+def test_the_cosine_schedule_warms_up_and_falls_and_survives_a_resume(train, tmp_path):
+    cosine = ["train=adamw", "train.schedule=cosine", "train.warmup_steps=4", "train.tokens_per_batch=null", STEPS]
+    cosine += ["train.learning_rate=0.01", "train.max_epochs=100"]
+    assert train(*cosine, f"run.dir={tmp_path / 'whole'}").returncode == 0
+    rates = [line["learning_rate"] for line in lines(tmp_path / "whole")]
+    top = rates.index(max(rates))
+    assert rates[:top] == sorted(rates[:top]) and rates[top:] == sorted(rates[top:], reverse=True)
+    assert max(rates) == pytest.approx(0.01, rel=0.05) and rates[-1] < 0.001
+    run_dir = f"run.dir={tmp_path / 'broken'}"
+    # What ends a run early must not change its schedule: it is stopped, not given fewer steps.
+    assert train(*cosine, "train.max_steps=12", "train.checkpoint_every=5", run_dir).returncode == 0
+    for newer in checkpoint.list_checkpoints(tmp_path / "broken" / "checkpoints")[-1:]:
+        (newer / "manifest.json").unlink()
+    assert train(*cosine, "train.checkpoint_every=5", run_dir, "train.resume=auto").returncode != 2
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+
+
+def test_a_profile_is_written_where_it_is_asked_for(train, tmp_path):
+    assert train("train.profile_steps=2", "train.max_steps=14").returncode == 0
+    table = (tmp_path / "run" / "profile" / "operators.txt").read_text()
+    assert "aten::" in table and (tmp_path / "run" / "profile" / "trace.json").stat().st_size > 1000
+
+
+def test_a_line_of_metrics_tells_throughput_utilisation_padding_and_gradient(train, tmp_path):
+    assert train(STEPS).returncode == 0
+    line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])
+    assert line["tokens_per_second"] > line["sentences_per_second"] > 0
+    assert 0 < line["model_flops_utilisation"] < 1 and 0 <= line["padding"] < 1 and line["grad_norm"] > 0
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="W&B is installed")
+def test_a_tracker_that_is_not_installed_is_named(train):
+    refused = train("train.trackers=[wandb]", "train.max_steps=1")
+    assert refused.returncode == 2 and "pip install wandb" in refused.stderr
