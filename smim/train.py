@@ -120,14 +120,11 @@ class Trainer:
         objective.prepare(self.model)
         if found:
             self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
-        module: nn.Module = TrainingStep(self.model, objective)
         if args.compile:
-            # It is a few large products in a loop over chunks: nothing to fuse, and dynamo cannot see through it.
-            layer = self.model.to_vocabulary
-            layer.forward = torch.compiler.disable(layer.forward)  # type: ignore[method-assign]
-            module.compile(dynamic=True)
+            checks.check_compile(self.model, accelerator.distributed_type)
+            self.model.compile_transformers()
         self.parallel = parallel.prepare(
-            module,
+            TrainingStep(self.model, objective),
             self.model,
             make_optimizer(self.model, args),
             accelerator=accelerator,

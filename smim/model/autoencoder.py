@@ -173,6 +173,12 @@ class SentenceAutoencoder(nn.Module):
         output_BH, state = self.decoder.step(self.embedding(token_B), state)
         return self.to_vocabulary.logits(output_BH).float(), state
 
+    def compile_transformers(self) -> None:
+        """Compiles what gains by it; a GRU is a loop over words that `torch.compile` can only unroll."""
+        for part in (self.encoder, self.decoder):
+            if isinstance(part, TransformerEncoder | TransformerDecoder):
+                part.compile(dynamic=True)
+
     def _with_unknown_words(self, tokens_BT: Tensor, share: float) -> Tensor:
         """In training, a random `share` of the words as `<unk>`; without a share no random number is drawn."""
         if not self.training or share == 0:

@@ -43,7 +43,7 @@ class TrainArgs:
     that grows linearly.
 
     Run. `log_every`, `checkpoint_every`: optimizer steps. `keep_checkpoints`: the newest so many. `resume`: never,
-    auto, or a checkpoint's path. `compile`: torch.compile. `profile_steps`: steps that torch's profiler
+    auto, or a checkpoint's path. `compile`: torch.compile of transformers. `profile_steps`: steps that torch's profiler
     records, after ten others, into `run.dir`/profile. `process_timeout`: seconds that a process waits for the
     others before the run ends with an error.
     """

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from accelerate.utils import DistributedType
 
 from smim import storage
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.text.corpus import Split
 from smim.training.args import TrainArgs
 
@@ -41,6 +42,14 @@ def check_average(sharded: bool) -> None:
     """Refuses a moving average of weights that no process holds whole."""
     if sharded:
         raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
+
+
+def check_compile(model: SentenceAutoencoder, mode: DistributedType) -> None:
+    """Refuses to compile where there is nothing that gains by it, and where DeepSpeed's hooks would break the graph."""
+    if "transformer" not in (model.args.encoder, model.args.decoder):
+        raise UserError("train.compile=true compiles transformers, and this model has none; leave it out")
+    if mode == DistributedType.DEEPSPEED:
+        raise UserError("train.compile=true is not supported with DeepSpeed; use DDP, or leave it out")
 
 
 def check_identity(path: Path, identity: dict[str, Any], *, training_may_change: bool) -> str:
