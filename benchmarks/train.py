@@ -4,6 +4,7 @@
     python benchmarks/train.py encode data/ptb    sentences/s of encoding 10,000 sentences
     python benchmarks/train.py memory             peak memory of the vocabulary loss at 89,247 words
     python benchmarks/train.py profile data/ptb   where a step goes
+    python benchmarks/train.py launch data/ptb    tokens/s of launches: processes, threads, DDP, ZeRO 1 to 3
 
 The plain way is what the authors' published trainer does: sentences in random order, padded to the batch's longest,
 packed `nn.GRU`s with z joined to each step's input, log_softmax over [B, T, V], Adam that is not fused, a clip of 0.25,
@@ -14,12 +15,15 @@ spread. Nothing else should run meanwhile.
 
 import argparse
 import itertools
+import json
 import multiprocessing
 import os
 import platform
 import resource
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -50,11 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     which = parser.add_subparsers(dest="which", required=True)
     default_device = "cuda" if torch.cuda.is_available() else "cpu"
-    for name in ("speed", "encode", "profile", "memory"):
+    for name in ("speed", "encode", "profile", "memory", "launch"):
         sub = which.add_parser(name)
         sub.add_argument("--device", default=default_device)
         if name != "memory":
             sub.add_argument("corpus", type=Path)
+        if name == "launch":
+            sub.add_argument("--rounds", type=int, default=3)
+            sub.add_argument("--steps", type=int, default=40)
         if name in ("speed", "encode"):
             sub.add_argument("--rounds", type=int, default=5)
             sub.add_argument("--batch-sizes", type=int, nargs="+", default=[20, 128])
@@ -76,7 +83,7 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
         f"{torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}, commit {commit.strip()}"
     )
-    {"speed": speed, "encode": encode, "memory": memory, "profile": profile}[args.which](args)
+    {"speed": speed, "encode": encode, "memory": memory, "profile": profile, "launch": launch}[args.which](args)
 
 
 def bf16_is_fast(device: str) -> bool:
@@ -212,6 +219,30 @@ def profile(args: argparse.Namespace) -> None:
         way.train(10)
     order = "self_cuda_time_total" if args.device == "cuda" else "self_cpu_time_total"
     print(profiler.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=60))
+
+
+def launch(args: argparse.Namespace) -> None:
+    """Tokens/s that the trainer itself reports for its second half, for each way to launch it on this machine's CPU."""
+    accelerate = [str(Path(sys.executable).parent / "accelerate"), "launch"]
+    ways = {"1 process, 2 threads": (2, [sys.executable]), "1 process, 1 thread": (1, [sys.executable])}
+    for name, config in (("DDP", "cpu"), ("ZeRO 1", "zero1"), ("ZeRO 2", "zero2"), ("ZeRO 3", "zero3")):
+        file = f"launch/accelerate/{config}.yaml"
+        ways[f"2 processes, {name}"] = (1, [*accelerate, "--config_file", file, "--num_processes", "2"])
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    half = args.steps // 2
+    for _ in range(args.rounds):
+        for name, (threads, launcher) in ways.items():
+            with tempfile.TemporaryDirectory() as folder:
+                overrides = [f"corpus.dir={args.corpus.resolve()}", f"run.dir={folder}/run", "train.trackers=[]"]
+                overrides += [f"train.max_steps={2 * half}", f"train.log_every={half}", "train.precision=fp32"]
+                environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+                command = [*launcher, "smim/train.py", *overrides]
+                subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+                lines = [json.loads(line) for line in (Path(folder) / "run/metrics.jsonl").read_text().splitlines()]
+            rates[name].append([line["tokens_per_second"] for line in lines if line["split"] == "train"][1])
+            print(f"  {name:22} {rates[name][-1]:8,.0f} tokens/s", flush=True)
+    for name in rates:
+        compare_with(rates, name, next(iter(ways)))
 
 
 @dataclass(frozen=True)
@@ -392,11 +423,15 @@ def compare(rates: dict[str, list[float]], baseline: str) -> None:
     """Each of our ways against the baseline of the same round."""
     for name in rates:
         if name.startswith("ours"):
-            ratios = [ours / plain for ours, plain in zip(rates[name], rates[baseline], strict=True)]
-            print(
-                f"  {name} / {baseline}: {statistics.median(ratios):.2f} "
-                f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds)"
-            )
+            compare_with(rates, name, baseline)
+
+
+def compare_with(rates: dict[str, list[float]], name: str, baseline: str) -> None:
+    ratios = [rate / base for rate, base in zip(rates[name], rates[baseline], strict=True)]
+    print(
+        f"  {name} / {baseline}: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{len(ratios)} rounds)"
+    )
 
 
 if __name__ == "__main__":
