@@ -1,30 +1,40 @@
 """The Slurm scripts, with a stand-in for Slurm that runs a job's nodes as processes on this machine."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from eval import compare
-from tests.training.conftest import ROOT, environment
+from tests.training.conftest import ROOT, command, environment, read_status, wait_for_steps  # noqa: F401
 
 _SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
+trap 'kill -TERM "${pids[@]}"' TERM
 for node in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$node "$@" & pids+=($!); done
-for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
+status=0
+for pid in "${pids[@]}"; do
+    wait "$pid" || status=1
+    while kill -0 "$pid" 2>/dev/null; do wait "$pid" || status=1; done
+done
+exit $status
+"""
+_SCONTROL = """#!/bin/bash
+if [[ $1 == requeue ]]; then echo "$2" >"$REQUEUED"; else echo 127.0.0.1; fi
 """
 
 
 @pytest.fixture
 def slurm(tmp_path) -> dict[str, str]:
     """An environment in which a script finds the commands and variables of a job on two nodes without GPUs."""
-    for name, content in {"srun": _SRUN, "scontrol": "#!/bin/bash\necho 127.0.0.1\n"}.items():
+    for name, content in {"srun": _SRUN, "scontrol": _SCONTROL}.items():
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
         command.write_text(content)
         command.chmod(0o755)
-    own = {"SLURM_SUBMIT_DIR": str(ROOT), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here,here"}
+    own = {"REQUEUED": str(tmp_path / "requeued"), "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here,here"}
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     return {**environment(), **own, "SLURM_JOB_ID": str(os.getpid()), "PATH": path}
 
@@ -39,11 +49,36 @@ def arguments(model: Path, corpus: Path, output: Path) -> list[str]:
     return [f"model.dir={model}", f"corpus.dir={corpus}", f"output={output}", *quick]
 
 
-@pytest.mark.skipif(not (ROOT / ".venv" / "bin" / "accelerate").exists(), reason="the scripts take the clone's .venv")
+has_venv = pytest.mark.skipif(
+    not (ROOT / ".venv" / "bin" / "accelerate").exists(), reason="the scripts take the clone's .venv"
+)
+
+
+@has_venv
 def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
     finished = sbatch("evaluate.sbatch", arguments(long_model, odd_corpus, tmp_path / "report"), slurm)
     assert finished.returncode == 0, finished.stderr
     assert compare.read_report(tmp_path / "report")["processes"] == 2
+
+
+@has_venv
+def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, command, tmp_path):
+    run_dir = tmp_path / "run"
+    overrides = command("train.max_epochs=100000", launcher=[])
+    job = subprocess.Popen(
+        ["bash", "launch/slurm/train.sbatch", *overrides], cwd=ROOT, env=slurm, stderr=subprocess.PIPE, text=True
+    )
+    wait_for_steps(run_dir)
+    job.send_signal(signal.SIGUSR1)
+    _, errors = job.communicate(timeout=120)
+    assert job.returncode == 0, errors
+    assert (tmp_path / "requeued").read_text().strip() == slurm["SLURM_JOB_ID"]
+    stopped = read_status(run_dir)
+    assert stopped["status"] == "interrupted"
+    more = [f"train.max_steps={stopped['step'] + 2}", "train.max_epochs=100000"]
+    again = sbatch("train.sbatch", command(*more, launcher=[]), slurm)
+    assert again.returncode == 0 and "resumed from" in again.stderr, again.stderr
+    assert read_status(run_dir)["status"] == "finished"
 
 
 def test_a_job_array_without_its_runs_says_how_it_is_called(slurm):
