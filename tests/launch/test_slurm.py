@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from eval import compare
-from tests.training.conftest import ROOT, command, environment, read_status, wait_for_steps  # noqa: F401
+from tests.training.conftest import ROOT, SMALL, environment, read_status, wait_for_steps
 
 _SRUN = """#!/bin/bash
 while [[ $1 == --* ]]; do shift; done
@@ -34,7 +34,12 @@ def slurm(tmp_path) -> dict[str, str]:
         command.parent.mkdir(exist_ok=True)
         command.write_text(content)
         command.chmod(0o755)
-    own = {"REQUEUED": str(tmp_path / "requeued"), "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_NNODES": "2", "SLURM_JOB_NODELIST": "here,here"}
+    own = {
+        "REQUEUED": str(tmp_path / "requeued"),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_NODELIST": "here,here",
+    }
     path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
     return {**environment(), **own, "SLURM_JOB_ID": str(os.getpid()), "PATH": path}
 
@@ -62,12 +67,11 @@ def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
 
 
 @has_venv
-def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, command, tmp_path):
+def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, tiny_corpus, tmp_path):
     run_dir = tmp_path / "run"
-    overrides = command("train.max_epochs=100000", launcher=[])
-    job = subprocess.Popen(
-        ["bash", "launch/slurm/train.sbatch", *overrides], cwd=ROOT, env=slurm, stderr=subprocess.PIPE, text=True
-    )
+    overrides = [f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, "train.max_epochs=100000"]
+    script = ["bash", "launch/slurm/train.sbatch", *overrides]
+    job = subprocess.Popen(script, cwd=ROOT, env=slurm, stderr=subprocess.PIPE, text=True)
     wait_for_steps(run_dir)
     job.send_signal(signal.SIGUSR1)
     _, errors = job.communicate(timeout=120)
@@ -75,8 +79,7 @@ def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and
     assert (tmp_path / "requeued").read_text().strip() == slurm["SLURM_JOB_ID"]
     stopped = read_status(run_dir)
     assert stopped["status"] == "interrupted"
-    more = [f"train.max_steps={stopped['step'] + 2}", "train.max_epochs=100000"]
-    again = sbatch("train.sbatch", command(*more, launcher=[]), slurm)
+    again = sbatch("train.sbatch", [*overrides, f"train.max_steps={stopped['step'] + 2}"], slurm)
     assert again.returncode == 0 and "resumed from" in again.stderr, again.stderr
     assert read_status(run_dir)["status"] == "finished"
 

@@ -6,7 +6,10 @@ import time
 import psutil
 import pytest
 
-from smim.training import checkpoint
+from smim.errors import UserError
+from smim.text.corpus import Corpus
+from smim.training import checkpoint, checks
+from smim.training.args import TrainArgs
 from tests.training.conftest import (
     BIN,
     ROOT,
@@ -103,14 +106,13 @@ def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(
     assert train(*more, launcher=TWO_PROCESSES).returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["train.batch_size=1"], "2 processes for batches of train.batch_size=1 sentences"),
-        (["train.ema_decay=0.9"], None),
-    ],
-)
-def test_what_several_processes_cannot_share_is_refused(train, overrides, message):
-    finished = train(*overrides, "train.max_steps=2", launcher=TWO_PROCESSES)
-    assert (finished.returncode == 0) == (message is None)
-    assert message is None or message in finished.stderr
+def test_more_processes_than_a_batch_has_sentences_are_refused(train):
+    refused = train("train.batch_size=1", "train.max_steps=2", launcher=TWO_PROCESSES)
+    assert refused.returncode != 0 and "2 processes for batches of train.batch_size=1 sentences" in refused.stderr
+
+
+def test_more_processes_than_sentences_are_refused(tiny_corpus):
+    split, args = Corpus.open(tiny_corpus).split("train"), TrainArgs(tokens_per_batch=100)
+    checks.check_processes(split, args, world_size=len(split))
+    with pytest.raises(UserError, match="41 processes for 40 sentences of split 'train'"):
+        checks.check_processes(split, args, world_size=len(split) + 1)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pytest
 
@@ -19,6 +20,7 @@ from smim.training import checkpoint
 from tests.training.conftest import (
     BIN,
     ROOT,
+    TWO_PROCESSES,
     environment,
     read_metrics,
     read_status,
@@ -135,6 +137,27 @@ def test_a_run_killed_in_the_second_group_of_its_corpus_ends_as_one_that_was_not
     assert [path.name for path in checkpoint.list_checkpoints(run_dir / "checkpoints")] == ["step-00000003"]
     assert train(STEPS, *groups, "train.resume=auto").returncode == 0
     assert outcome(run_dir) == expected
+
+
+def test_two_processes_killed_together_end_as_two_that_were_not(command, train, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    steps = "train.max_steps=40"
+    assert train(steps, f"run.dir={whole}", launcher=TWO_PROCESSES).returncode == 0
+    process = subprocess.Popen(
+        command(steps, f"run.dir={killed}", launcher=TWO_PROCESSES),
+        cwd=ROOT,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_steps(killed)
+    launcher = psutil.Process(process.pid)
+    for one in [launcher, *launcher.children(recursive=True)]:
+        one.kill()
+    process.wait()
+    assert read_status(killed)["status"] == "running"
+    assert train(steps, f"run.dir={killed}", "train.resume=auto", launcher=TWO_PROCESSES).returncode == 0
+    assert outcome(killed) == outcome(whole)
 
 
 @pytest.mark.slow
