@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
@@ -36,7 +37,6 @@ from smim.text.batches import (
     Batch,
     epoch_batches,
     read_batch,
-    sentences_per_batch,
     share_of_rank,
     training_order,
 )
@@ -96,10 +96,10 @@ class Trainer:
             name: getattr(args, name)
             for name in ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
         }
-        epoch_steps = args.overfit_batches or epoch_batches(self.train_split, **self.batching)
-        self.total_steps = min(args.max_steps or math.inf, args.max_epochs * epoch_steps)
+        epoch_steps = epoch_batches(self.train_split, **self.batching)
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
-        self.sentences_per_batch = sentences_per_batch(self.train_split, **self.batching)
+        self.sentences_per_batch = len(self.train_split) / epoch_steps
+        self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
         # A run goes on only with what decides its losses; how long and how often it reports may change.
         self.identity = {
             "model": asdict(model_args),
@@ -135,8 +135,9 @@ class Trainer:
         if args.ema_decay is not None:
             checks.check_average(self.parallel.sharded)
             self.average = WeightAverage(args.ema_decay)
-        mean_length = self.corpus.card["splits"]["train"]["length_mean"]
-        self.flops_per_token = flops_per_token(self.model, mean_length)
+        lengths = self.train_split.table.column("length")
+        cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
+        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
         self.peak = matrix_rate(accelerator.device, args.precision) * accelerator.num_processes
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
@@ -243,13 +244,12 @@ class Trainer:
 
     def fail(self, rows: np.ndarray, measured: list[tuple[Batch, Terms]]) -> None:
         """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
-        own = [batch.rows[~terms["loss"].isfinite()].tolist() for batch, terms in measured]
-        culprits = sorted(row for part in gather_object(own) for row in part)
+        broken = [(row, loss) for batch, terms in measured for row, loss in zip(batch.rows, terms["loss"], strict=True)]
+        culprits = dict(gather_object([(int(row), float(loss)) for row, loss in broken if not loss.isfinite()]))
         weights = self.parallel.weights()
         if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             self.save()
-        value = next((float(t["loss"][~t["loss"].isfinite()][0]) for _, t in measured if len(own)), math.nan)
-        raise self.diverged("the loss", value, np.array(culprits))
+        raise self.diverged("the loss", next(iter(culprits.values())), np.array(sorted(culprits)))
 
     def diverged(self, what: str, value: float, rows: np.ndarray) -> SmimError:
         shown = ", ".join(map(str, rows[:20].tolist())) + (f" and {len(rows) - 20} more" if len(rows) > 20 else "")

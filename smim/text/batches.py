@@ -142,32 +142,6 @@ def epoch_batches(
     return math.ceil(num_batches * len(split) / num_rows)
 
 
-def sentences_per_batch(
-    split: Split,
-    *,
-    batch_size: int | None,
-    tokens_per_batch: int | None,
-    length_window: int,
-    shuffle_window: int,
-    max_length: int | None,
-) -> float:
-    """The mean number of sentences in a batch of `training_order`: `batch_size`, or N / `epoch_batches`.
-
-    A token budget's loss is its batch's sum divided by this: the batch's own number would let the short
-    sentences, of which a batch holds many, weigh less than the long ones.
-    """
-    if batch_size is not None:
-        return batch_size
-    return len(split) / epoch_batches(
-        split,
-        batch_size=None,
-        tokens_per_batch=tokens_per_batch,
-        length_window=length_window,
-        shuffle_window=shuffle_window,
-        max_length=max_length,
-    )
-
-
 def share_of_rank(rows: np.ndarray, lengths: np.ndarray, *, rank: int, world_size: int) -> np.ndarray:
     """The rows of a global batch that one process takes, shortest first; `lengths` are those of `rows`.
 

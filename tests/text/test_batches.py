@@ -13,7 +13,6 @@ from smim.text.batches import (
     epoch_batches,
     evaluation_order,
     read_batch,
-    sentences_per_batch,
     share_of_rank,
     training_order,
 )
@@ -201,7 +200,7 @@ def test_the_number_of_batches_and_their_mean_size_are_known_before(size, settin
     exact = settings["batch_size"] is not None
     assert epoch_batches(split, **settings) == pytest.approx(len(batches), rel=0 if exact else 0.01)
     mean = np.mean([len(rows) for rows in batches])
-    assert sentences_per_batch(split, **settings) == pytest.approx(mean, rel=0.01)
+    assert len(split) / epoch_batches(split, **settings) == pytest.approx(mean, rel=0.01)
 
 
 def test_a_large_corpus_has_its_number_of_batches_estimated_from_a_part(monkeypatch):
