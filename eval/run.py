@@ -82,7 +82,7 @@ def main(cfg: DictConfig) -> None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
     _check_output(output)
-    accelerator = make_accelerator(precision="fp32")
+    accelerator = make_accelerator()
     model = generation.load(model_dir, device=str(accelerator.device))
     corpus = Corpus.open(cfg.corpus.dir)
     split = corpus.split(args.split)

@@ -46,7 +46,7 @@ from smim.training.args import TrainArgs
 from smim.training.ema import WeightAverage
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
-from smim.training.processes import close, lost_process, make_accelerator
+from smim.training.processes import close, lost_process, make_accelerator, resolve_precision
 from smim.training.profiling import make_profiler
 from smim.training.schedule import make_schedule
 from smim.training.throughput import flops_per_token, matrix_rate
@@ -62,15 +62,20 @@ class Interrupted(SmimError):
 
 
 class TrainingStep(nn.Module):
-    """The objective as a module's forward pass, so that DDP and ZeRO see the parameters that a step uses."""
+    """The objective as a module's forward pass, so that DDP and ZeRO see the parameters that a step uses.
 
-    def __init__(self, model: SentenceAutoencoder, objective: Objective) -> None:
+    `precision`: fp32, or bf16 for the products (autocast); weights and sums are fp32 in any case.
+    """
+
+    def __init__(self, model: SentenceAutoencoder, objective: Objective, *, precision: str) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self.precision = precision
 
     def forward(self, batch: Batch, step: int) -> Terms:
-        return self.objective.terms(self.model, batch, step=step)
+        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            return self.objective.terms(self.model, batch, step=step)
 
 
 class Trainer:
@@ -87,6 +92,7 @@ class Trainer:
         run_dir: Path,
     ) -> None:
         self.corpus, self.objective, self.args = corpus, objective, args
+        self.precision = resolve_precision(args.precision)
         self.accelerator, self.run_dir = accelerator, run_dir
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_length(self.train_split, model_args, cut=args.max_length)
@@ -120,11 +126,16 @@ class Trainer:
         objective.prepare(self.model)
         if found:
             self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+        # Before ZeRO 3 takes the weights apart.
+        self.num_parameters = self.model.num_parameters
+        lengths = self.train_split.table.column("length")
+        cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
+        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
         if args.compile:
             checks.check_compile(self.model, accelerator.distributed_type)
             self.model.compile_transformers()
         self.parallel = parallel.prepare(
-            TrainingStep(self.model, objective),
+            TrainingStep(self.model, objective, precision=self.precision),
             self.model,
             make_optimizer(self.model, args),
             accelerator=accelerator,
@@ -135,10 +146,7 @@ class Trainer:
         if args.ema_decay is not None:
             checks.check_average(self.parallel.sharded)
             self.average = WeightAverage(args.ema_decay)
-        lengths = self.train_split.table.column("length")
-        cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
-        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
-        self.peak = matrix_rate(accelerator.device, args.precision) * accelerator.num_processes
+        self.peak = matrix_rate(accelerator.device, self.precision) * accelerator.num_processes
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
             self.resume(found)
@@ -375,7 +383,7 @@ class Trainer:
         state, rank_state = checkpoint.load_state(
             path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
         )
-        self.parallel.load(checkpoint.load_tensors(path, "model"), checkpoint.load_tensors(path, "optimizer"))
+        self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
         if self.average:
             self.average.load(checkpoint.load_tensors(path, "average"))
         if state["identity"]["train.learning_rate"] != self.args.learning_rate:
@@ -420,7 +428,6 @@ def main(cfg: DictConfig) -> None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
     run_dir = Path(cfg.run.dir or _default_run_dir(cfg))
     accelerator = make_accelerator(
-        precision=args.precision,
         sharding=True,
         trackers=args.trackers,
         run_dir=run_dir,
@@ -434,9 +441,9 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, trainer.on_signal)
     signal.signal(signal.SIGINT, trainer.on_signal)
     trainer.say(
-        f"{trainer.model.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
+        f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
-        f"{accelerator.mixed_precision.replace('no', 'fp32')}; writing to {run_dir}"
+        f"{trainer.precision}; writing to {run_dir}"
     )
     trainer.write_status("running")
     try:

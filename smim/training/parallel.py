@@ -74,10 +74,10 @@ class Replicated:
             if torch.is_tensor(value)
         }
 
-    def load(self, weights: dict[str, Tensor], optimizer_state: dict[str, Tensor]) -> None:
-        """Puts back what `weights` and `optimizer_state` gave, on any number of processes.
+    def load_optimizer_state(self, optimizer_state: dict[str, Tensor]) -> None:
+        """Puts back what `optimizer_state` gave, on any number of processes.
 
-        The model has its weights from before it was prepared.
+        Weights are loaded into the model before it is prepared.
         """
         parameters = dict(self.model.named_parameters())
         by_parameter: dict[Tensor, dict[str, Tensor]] = {}
@@ -112,9 +112,11 @@ class ZeRO(Replicated):
         config["gradient_clipping"] = self.grad_clip
         # DeepSpeed never sees a batch's size: the loss is scaled before it arrives.
         config["train_micro_batch_size_per_gpu"] = config["gradient_accumulation_steps"] = 1
-        # Gradients travel and add up in fp32, whatever the weights are in.
-        config["communication_data_type"] = "fp32"
-        config.setdefault("data_types", {})["grad_accum_dtype"] = "fp32"
+        for name in ("bf16", "fp16"):
+            if config.get(name, {}).get("enabled") is True:
+                raise UserError(
+                    f"the DeepSpeed file turns {name} on; leave it out: train.precision decides, as elsewhere"
+                )
         engine, _ = self.accelerator.prepare(module, optimizer)
         asked = self.accelerator.state.deepspeed_plugin.zero_stage
         if engine.zero_optimization_stage() != asked:
@@ -156,7 +158,7 @@ class ZeRO(Replicated):
                 tensors[f"{name}.{key}"] = value.clone()
         return tensors
 
-    def load(self, weights: dict[str, Tensor], optimizer_state: dict[str, Tensor]) -> None:
+    def load_optimizer_state(self, optimizer_state: dict[str, Tensor]) -> None:
         keys = {name.rpartition(".")[2]: tensor for name, tensor in optimizer_state.items()}
         for flat in self._partitions() if keys else []:
             # What the first step would make: DeepSpeed makes no optimizer state before it.
@@ -166,8 +168,6 @@ class ZeRO(Replicated):
         if keys and self.stage < 3:
             self.module.optimizer._lazy_init_hp_params_optimizer_state()
         for name, parameter in self._trained():
-            # The fp32 weights too: the prepared model may have begun from a copy rounded to bf16.
-            self._set(parameter, weights[name], None)
             for key, tensor in keys.items():
                 if tensor.ndim:
                     self._set(parameter, optimizer_state[f"{name}.{key}"], key)
@@ -196,21 +196,18 @@ class ZeRO(Replicated):
         counted = {key: value for key, value in state.items() if value.ndim == 0}
         return [key for key in state if key not in counted], counted
 
-    def _set(self, parameter: Any, value: Tensor, key: str | None) -> None:
-        from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+    def _set(self, parameter: Any, value: Tensor, key: str) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state
 
         value = value.to(self.accelerator.device)
-        if self.stage == 3:
-            # DeepSpeed's own setter of whole values refuses sizes that the processes do not divide.
-            zero = parameter._z3_optimizer
-            size = parameter.ds_tensor.numel()
-            rank = zero._get_param_partition_rank(parameter)
-            share = nn.functional.pad(value.flatten(), (0, size * (rank + 1)))[size * rank : size * (rank + 1)]
-            zero.set_local_hp_param(share, parameter, key)
-        elif key is None:
-            safe_set_full_fp32_param(parameter, value)
-        else:
+        if self.stage < 3:
             safe_set_full_optimizer_state(parameter, value, key)
+            return
+        # DeepSpeed's own setter of whole values refuses sizes that the processes do not divide.
+        zero, size = parameter._z3_optimizer, parameter.ds_tensor.numel()
+        start = size * zero._get_param_partition_rank(parameter)
+        share = nn.functional.pad(value.flatten(), (0, start + size))[start : start + size]
+        zero.set_local_hp_param(share, parameter, key)
 
 
 def prepare(

@@ -28,7 +28,6 @@ _DDP = [DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
 
 def make_accelerator(
     *,
-    precision: str,
     sharding: bool = False,
     trackers: list[str] | None = None,
     run_dir: Path | None = None,
@@ -54,7 +53,8 @@ def make_accelerator(
     accelerator = Accelerator(
         # Without it, what torchrun starts on CPU would train apart; with it, DeepSpeed would become DDP.
         cpu=not has_gpu and mode != "deepspeed",
-        mixed_precision="bf16" if resolve_precision(precision) == "bf16" else "no",
+        # bf16 is the training step's own affair, the same under DDP, ZeRO and FSDP2.
+        mixed_precision="no",
         log_with=trackers or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "logs")) if run_dir else None,
         kwargs_handlers=[handler],

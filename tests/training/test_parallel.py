@@ -1,6 +1,7 @@
 """Sharded trainings: the losses of DDP, and checkpoints that any number of processes goes on from."""
 
 import itertools
+import re
 import subprocess
 import sys
 import textwrap
@@ -62,9 +63,12 @@ NO_NOISE = ["objective=autoencoder", "model.embedding_dropout=0", *STEPS]
 
 
 def test_one_process_goes_on_from_a_sharded_checkpoint(train, tmp_path):
-    assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
+    one = train(*NO_NOISE, f"run.dir={tmp_path / 'one'}")
     run_dir = f"run.dir={tmp_path / 'sharded'}"
-    assert train(*NO_NOISE, "train.max_steps=9", run_dir, launcher=zero(3)).returncode == 0
+    sharded = train(*NO_NOISE, "train.max_steps=9", run_dir, launcher=zero(3))
+    assert one.returncode == sharded.returncode == 0
+    [number] = re.findall(r"[\d,]+ parameters", one.stderr)
+    assert number in sharded.stderr
     resumed = train(*NO_NOISE, run_dir, "train.resume=auto")
     assert resumed.returncode == 0 and "number of processes changed" in resumed.stderr
     last = [[line["loss"] for line in read_metrics(tmp_path / n) if line["step"] > 9] for n in ("one", "sharded")]
@@ -86,6 +90,7 @@ def losses_of_training(run_dir) -> list[float]:
     return [line["loss"] for line in read_metrics(run_dir) if line["split"] == "train"]
 
 
+@pytest.mark.slow
 def test_a_broken_off_sharded_run_ends_as_one_that_was_not(train, tmp_path):
     whole, broken = f"run.dir={tmp_path / 'whole'}", f"run.dir={tmp_path / 'broken'}"
     assert train(*STEPS, whole, launcher=zero(1)).returncode == 0
@@ -141,7 +146,7 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
         resumed = copy.deepcopy(plain)
         resumed.load_state_dict(weights)
         resumed = make(Sharded, resumed)
-        resumed.load(weights, state)
+        resumed.load_optimizer_state(state)
         train(resumed, 2), train(whole, 2)
         same(resumed.weights(), whole.weights())
         same(resumed.optimizer_state(), whole.optimizer_state())
