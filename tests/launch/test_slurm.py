@@ -66,6 +66,7 @@ def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
     assert compare.read_report(tmp_path / "report")["processes"] == 2
 
 
+@pytest.mark.slow
 @has_venv
 def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, tiny_corpus, tmp_path):
     run_dir = tmp_path / "run"
