@@ -122,8 +122,8 @@ def _check_mode(mode: str, *, has_gpu: bool) -> None:
             raise UserError("the launch asks for DeepSpeed, which is not installed; run `pip install deepspeed`")
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             raise UserError(
-                "a launch with both DeepSpeed and `--cpu` (or use_cpu: true) would become plain DDP; "
-                "use launch/accelerate/zero1.yaml to zero3.yaml, which run on CPU too"
+                "with ACCELERATE_USE_CPU=true in the environment DeepSpeed would become plain DDP; unset it: "
+                "launch/accelerate/zero1.yaml to zero3.yaml run on CPU too"
             )
 
 

@@ -157,19 +157,17 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ("distributed_type: FSDP\nfsdp_config: {fsdp_version: 2}", "FSDP needs GPUs: Accelerate ignores it on CPU"),
-        ("distributed_type: DEEPSPEED\nuse_cpu: true\ndeepspeed_config: {zero_stage: 2}", "would become plain DDP"),
-    ],
-)
-def test_a_mode_that_would_silently_be_another_is_refused(train, tmp_path, config, message):
-    file = tmp_path / "config.yaml"
-    file.write_text(f"{config}\nnum_machines: 1\nnum_processes: 2\n")
-    launcher = [str(BIN / "accelerate"), "launch", "--config_file", str(file), "smim/train.py"]
+def test_fsdp2_on_cpu_is_refused(train):
+    launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/fsdp2.yaml", "smim/train.py"]
     refused = train("train.max_steps=1", launcher=launcher)
-    assert refused.returncode != 0 and message in refused.stderr
+    assert refused.returncode != 0 and "FSDP needs GPUs: Accelerate ignores it on CPU" in refused.stderr
+
+
+def test_zero_that_would_silently_become_ddp_is_refused(command):
+    asked = {**environment(), "ACCELERATE_USE_CPU": "true"}
+    arguments = command("train.max_steps=1", launcher=zero(2))
+    refused = subprocess.run(arguments, cwd=ROOT, env=asked, capture_output=True, text=True, timeout=120)
+    assert refused.returncode != 0 and "would become plain DDP" in refused.stderr
 
 
 def test_zero_without_deepspeed_says_what_to_install(command, tmp_path):
