@@ -6,8 +6,7 @@
     python benchmarks/train.py profile data/ptb   where a step goes
     python benchmarks/train.py launch data/ptb    tokens/s of launches: processes, threads, DDP, ZeRO 1 to 3
 
-The plain way is what the authors' published trainer does: sentences in random order, padded to the batch's longest,
-packed `nn.GRU`s with z joined to each step's input, log_softmax over [B, T, V], Adam that is not fused, a clip of 0.25,
+The plain way is what the authors' published trainer does (plain.py), with Adam that is not fused and a clip of 0.25, in
 fp32. Ours: `smim`'s model, batches of like length, fused Adam; in fp32, and in bf16 where the hardware multiplies it.
 All sizes are the thesis's for PTB. The ways alternate in one process, and the ratio is reported with its
 spread. Nothing else should run meanwhile.
@@ -25,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -35,16 +35,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from benchmarks.plain import PlainNetwork, plain_batch, random_order
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 from smim.model.vocabulary_loss import VocabularyLayer
 from smim.objectives import objective_class
 from smim.text.batches import read_batch, training_order
 from smim.text.corpus import Corpus, Split
-from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
+from smim.training.throughput import flops_per_token, matrix_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 _PLAIN_FLOOR = 70  # sentences/s at batch 20: a slower plain way proves nothing, on a machine with AVX-512
@@ -95,7 +94,9 @@ def speed(args: argparse.Namespace) -> None:
     """Sentences a second of training."""
     corpus = Corpus.open(args.corpus)
     split, vocabulary_size = corpus.split("train"), corpus.tokenizer.vocabulary_size
-    print(f"fp32 products of 2048^3: {matrix_rate(args.device) / 1e9:.0f} GFLOP/s")
+    peak = matrix_rate(torch.device(args.device), "fp32")
+    print(f"the machine's matrix rate, fp32: {peak / 1e9:.0f} GFLOP/s")
+    network = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size)
     for batch_size in args.batch_sizes:
         print(f"batch {batch_size}:     sentences/s  tokens/s   steps/s   GFLOP/s that the model needs, of real tokens")
         ways: dict[str, Way] = {
@@ -109,15 +110,15 @@ def speed(args: argparse.Namespace) -> None:
         num_steps = max(2, args.sentences // batch_size)
         rates: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(args.rounds):
-            matrix = matrix_rate(args.device)
+            peak = matrix_rate(torch.device(args.device), "fp32")
             for name, way in ways.items():
                 run = way.train(num_steps)
                 # A batch's length is chance, so that rounds are compared by the tokens that they trained on.
                 rates[name].append(run.tokens / run.seconds)
-                flops = model_flops(run, vocabulary_size) / run.seconds
+                flops = flops_per_token(network, run.words / run.sentences) * run.words / run.seconds
                 print(
                     f"  {name:10} {run.sentences / run.seconds:10.1f} {run.tokens / run.seconds:9,.0f} "
-                    f"{num_steps / run.seconds:9.2f}   {flops / 1e9:.0f}, {flops / matrix:.0%} of 2048^3",
+                    f"{num_steps / run.seconds:9.2f}   {flops / 1e9:.0f}, {flops / peak:.0%} of the matrix rate",
                     flush=True,
                 )
         mean_length = split.lengths.mean() + 1
@@ -253,17 +254,21 @@ class Run:
     sentences: int
     tokens: int
 
+    @property
+    def words(self) -> int:
+        return self.tokens - self.sentences
 
-class Way:
+
+class Way(ABC):
     """A model with its optimizer and an endless stream of batches."""
 
     def __init__(self, batches: Iterator[np.ndarray], device: str) -> None:
         self.batches = batches
         self.device = device
 
+    @abstractmethod
     def step(self, rows: np.ndarray) -> int:
         """One optimizer step; the number of tokens that it was on."""
-        raise NotImplementedError
 
     def train(self, num_steps: int) -> Run:
         started = time.perf_counter()
@@ -327,91 +332,6 @@ class Plain(Way):
         nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
         self.optimizer.step()
         return int(lengths.sum()) + len(rows)
-
-
-class PlainNetwork(nn.Module):
-    """The same model by torch's own layers, with the same names."""
-
-    def __init__(self, args: ModelArgs, vocabulary_size: int) -> None:
-        super().__init__()
-        self.args = args
-        self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, args.hidden_dim, batch_first=True)})
-        self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
-        self.to_log_variance = nn.Linear(args.hidden_dim, args.latent_dim)
-        self.decoder = nn.ModuleDict(
-            {
-                "latent_to_state": nn.Linear(args.latent_dim, args.hidden_dim),
-                "gru": nn.GRU(args.embedding_dim + args.latent_dim, args.hidden_dim, batch_first=True),
-            }
-        )
-        self.to_vocabulary = nn.Linear(args.hidden_dim, vocabulary_size)
-
-    def posterior(self, tokens_BT: Tensor, lengths_B: Tensor) -> DiagonalGaussian:
-        reversed_BT = torch.full((len(tokens_BT), tokens_BT.shape[1] + 1), PAD_ID, device=tokens_BT.device)
-        for i, length in enumerate(lengths_B.tolist()):
-            reversed_BT[i, :length] = tokens_BT[i, :length].flip(0)
-            reversed_BT[i, length] = SOS_ID
-        packed = pack_padded_sequence(
-            self.embedding(reversed_BT), lengths_B + 1, batch_first=True, enforce_sorted=False
-        )
-        state_BH = self.encoder["gru"](packed)[1][0]
-        log_variance_BD = self.to_log_variance(state_BH).clamp(min=self.args.min_log_variance)
-        return DiagonalGaussian(mean=self.to_mean(state_BH), log_variance=log_variance_BD)
-
-    def loss(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """A-MIM's, nats per sentence."""
-        posterior = self.posterior(tokens_BT, lengths_B)
-        z_BD = posterior.sample()
-        input_BT = F.pad(tokens_BT, (1, 0), value=SOS_ID)
-        target_BT = F.pad(tokens_BT, (0, 1), value=PAD_ID)
-        target_BT[torch.arange(len(target_BT)), lengths_B] = EOS_ID
-        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.embedding_dropout)
-        z_BTD = z_BD[:, None].expand(-1, input_BT.shape[1], -1)
-        packed = pack_padded_sequence(
-            torch.cat([embedded_BTE, z_BTD], -1), lengths_B + 1, batch_first=True, enforce_sorted=False
-        )
-        states, _ = self.decoder["gru"](packed, self.decoder["latent_to_state"](z_BD)[None])
-        states_BTH, _ = pad_packed_sequence(states, batch_first=True)
-        log_probs_BTV = torch.log_softmax(self.to_vocabulary(states_BTH), -1)
-        reconstruction = F.nll_loss(
-            log_probs_BTV.flatten(0, 1), target_BT.flatten(), ignore_index=PAD_ID, reduction="sum"
-        )
-        marginals = posterior.log_prob(z_BD) + standard_normal_log_prob(z_BD)
-        return (reconstruction - 0.5 * marginals.sum()) / len(tokens_BT)
-
-
-def plain_batch(split: Split, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
-    """Token ids on the device and, as packing wants them, lengths on the CPU."""
-    batch = read_batch(split, rows)
-    return batch.tokens.to(device), batch.lengths
-
-
-def random_order(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
-    for epoch in itertools.count():
-        order = np.random.default_rng(epoch).permutation(num_rows)
-        yield from (order[start : start + batch_size] for start in range(0, num_rows, batch_size))
-
-
-def model_flops(run: Run, vocabulary_size: int) -> float:
-    """Of the products that a step on these tokens cannot do without: forward, and twice that backward."""
-    args = ModelArgs()
-    gates = 3 * args.hidden_dim
-    a_token = 2 * gates * (args.embedding_dim + args.hidden_dim) + args.hidden_dim * vocabulary_size
-    a_sentence = args.latent_dim * (gates + 3 * args.hidden_dim)
-    return 6.0 * (run.tokens * a_token + run.sentences * a_sentence)
-
-
-def matrix_rate(device: str) -> float:
-    """fp32 FLOP/s of a product of 2048^3: the best of three."""
-    one = torch.randn(2048, 2048, device=device)
-    seconds = []
-    for _ in range(3):
-        started = time.perf_counter()
-        one @ one
-        synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return 2 * 2048**3 / min(seconds)
 
 
 def synchronize(device: str) -> None:

@@ -14,7 +14,6 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import Tensor
 
 from smim import config, storage
 from smim.errors import SmimError, UserError, storage_problem
@@ -35,8 +34,8 @@ from smim.objectives import Objective, Terms, objective_class
 from smim.progress import console, progress_bar
 from smim.text.batches import (
     Batch,
+    collate,
     epoch_batches,
-    read_batch,
     share_of_rank,
     training_order,
 )
@@ -49,6 +48,7 @@ from smim.training.optimizer import make_optimizer
 from smim.training.processes import close, lost_process, make_accelerator, resolve_precision
 from smim.training.profiling import make_profiler
 from smim.training.schedule import make_schedule
+from smim.training.step import TrainingStep
 from smim.training.throughput import flops_per_token, matrix_rate
 from smim.training.validation import validate
 
@@ -59,23 +59,6 @@ class Interrupted(SmimError):
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signal_number
-
-
-class TrainingStep(nn.Module):
-    """The objective as a module's forward pass, so that DDP and ZeRO see the parameters that a step uses.
-
-    `precision`: fp32, or bf16 for the products (autocast); weights and sums are fp32 in any case.
-    """
-
-    def __init__(self, model: SentenceAutoencoder, objective: Objective, *, precision: str) -> None:
-        super().__init__()
-        self.model = model
-        self.objective = objective
-        self.precision = precision
-
-    def forward(self, batch: Batch, step: int) -> Terms:
-        with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return self.objective.terms(self.model, batch, step=step)
 
 
 class Trainer:
@@ -98,22 +81,11 @@ class Trainer:
         checks.check_length(self.train_split, model_args, cut=args.max_length)
         checks.check_length(self.valid_split, model_args, cut=None)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
-        self.batching = {
-            name: getattr(args, name)
-            for name in ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
-        }
-        epoch_steps = epoch_batches(self.train_split, **self.batching)
+        epoch_steps = epoch_batches(self.train_split, **args.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
         self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
-        # A run goes on only with what decides its losses; how long and how often it reports may change.
-        self.identity = {
-            "model": asdict(model_args),
-            "objective": asdict(objective),
-            "tokenizer": corpus.tokenizer.hash,
-            "train": corpus.hash_of("train"),
-            **{f"train.{name}": value for name, value in args.identity().items()},
-        }
+        self.identity = checks.identity(corpus, model_args, objective, args)
         self.step = self.epoch = self.batch_in_epoch = 0
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
@@ -203,7 +175,7 @@ class Trainer:
         """The rows of each global batch that is left of this epoch."""
         order = training_order(
             self.train_split,
-            **self.batching,
+            **self.args.batching(),
             seed=self.args.seed,
             epoch=0 if self.args.overfit_batches else self.epoch,
         )
@@ -215,13 +187,15 @@ class Trainer:
         self.parallel.set_learning_rate(self.schedule.rate(self.step))
         # Gradients are averaged over processes: this makes them those of the global mean.
         scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
-        lengths = np.array([len(ids) for ids in self.train_split.ids(rows)])
+        ids = self.train_split.ids(rows)
+        lengths = np.array(list(map(len, ids)))
         share = share_of_rank(rows, lengths, rank=self.accelerator.process_index, world_size=world_size)
         parts = np.array_split(share, min(self.args.accumulation_steps, math.ceil(len(rows) / world_size)))
         measured: list[tuple[Batch, Terms]] = []
         for i, part in enumerate(parts):
             # A process without a row takes part with a gradient of zero.
-            batch = read_batch(self.train_split, part if len(part) else rows[:1], max_length=self.args.max_length)
+            places = part if len(part) else [0]
+            batch = collate([ids[i][: self.args.max_length] for i in places], rows[places])
             batch = batch.to(self.accelerator.device)
             terms = self.parallel.forward(batch, self.step)
             loss = terms["loss"].sum() * (scale if len(part) else 0.0)
@@ -230,7 +204,7 @@ class Trainer:
                 measured.append((batch, terms))
         stopping, broken = self.agree(torch.cat([terms["loss"] for _, terms in measured] or [loss[None]]))
         if broken:
-            self.fail(rows, measured)
+            self.fail(measured)
         norm = self.parallel.step()
         if not math.isfinite(norm):
             raise self.diverged("the gradient's norm", norm, rows)
@@ -250,7 +224,7 @@ class Trainer:
         stopping, broken = flags.tolist()
         return stopping > 0, broken > 0
 
-    def fail(self, rows: np.ndarray, measured: list[tuple[Batch, Terms]]) -> None:
+    def fail(self, measured: list[tuple[Batch, Terms]]) -> None:
         """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
         broken = [(row, loss) for batch, terms in measured for row, loss in zip(batch.rows, terms["loss"], strict=True)]
         culprits = dict(gather_object([(int(row), float(loss)) for row, loss in broken if not loss.isfinite()]))

@@ -46,6 +46,12 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(autouse=True)
+def _the_same_random_numbers() -> None:
+    """What a test draws does not depend on which tests ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory for the tiny corpus: 8 latent dimensions, random weights."""

@@ -143,13 +143,13 @@ def epoch_batches(
 
 
 def share_of_rank(rows: np.ndarray, lengths: np.ndarray, *, rank: int, world_size: int) -> np.ndarray:
-    """The rows of a global batch that one process takes, shortest first; `lengths` are those of `rows`.
+    """Where in a global batch the rows stand that one process takes, shortest first; `lengths` are those of `rows`.
 
     The rows are dealt out in order of length, so that all shares have like lengths and, give or take one, the same
     size. The rank that the dealing begins with changes with the batch: none gets the longest each time.
     """
-    dealt = rows[np.argsort(lengths, kind="stable")]
-    return dealt[(rank + int(dealt[0])) % world_size :: world_size]
+    dealt = np.argsort(lengths, kind="stable")
+    return dealt[(rank + int(rows[dealt[0]])) % world_size :: world_size]
 
 
 def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> Iterator[list[range]]:

@@ -10,10 +10,11 @@ SCHEDULES = ["plateau", "cosine", "constant"]
 PRECISIONS = ["auto", "fp32", "bf16"]
 TRACKERS = ["tensorboard", "wandb"]
 
+_BATCHING = ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
 _DECIDES_LOSSES = (
-    *("seed", "batch_size", "tokens_per_batch", "accumulation_steps", "length_window", "shuffle_window"),
-    *("max_length", "overfit_batches", "precision", "optimizer", "learning_rate", "weight_decay", "adam_betas"),
-    *("momentum", "grad_clip", "schedule", "warmup_steps", "learning_rate_decay", "patience", "ema_decay"),
+    *("seed", *_BATCHING, "accumulation_steps", "overfit_batches", "precision", "optimizer", "learning_rate"),
+    *("weight_decay", "adam_betas", "momentum", "grad_clip", "schedule", "warmup_steps", "learning_rate_decay"),
+    *("patience", "ema_decay"),
 )
 # They say where the cosine ends; otherwise only how long a run goes on.
 _DECIDES_COSINE = ("max_epochs", "max_steps", "min_learning_rate")
@@ -103,6 +104,10 @@ class TrainArgs:
         ]
         if problems:
             raise UserError("; ".join(problems))
+
+    def batching(self) -> dict[str, Any]:
+        """The settings that `training_order` and `epoch_batches` make batches by."""
+        return {name: getattr(self, name) for name in _BATCHING}
 
     def identity(self) -> dict[str, Any]:
         """Every setting that decides the losses: a run goes on only with the same ones."""

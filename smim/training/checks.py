@@ -1,6 +1,7 @@
 """What can be refused before hours are spent: sentences, processes and checkpoints that do not fit the run."""
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from accelerate.utils import DistributedType
 from smim import storage
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.text.corpus import Split
+from smim.objectives import Objective
+from smim.text.corpus import Corpus, Split
 from smim.training.args import TrainArgs
 
 
@@ -50,6 +52,17 @@ def check_compile(model: SentenceAutoencoder, mode: DistributedType) -> None:
         raise UserError("train.compile=true compiles transformers, and this model has none; leave it out")
     if mode == DistributedType.DEEPSPEED:
         raise UserError("train.compile=true is not supported with DeepSpeed; use DDP, or leave it out")
+
+
+def identity(corpus: Corpus, model_args: ModelArgs, objective: Objective, args: TrainArgs) -> dict[str, Any]:
+    """What decides a run's losses: it goes on only with the same. How long it is, and what it reports, may change."""
+    return {
+        "model": asdict(model_args),
+        "objective": asdict(objective),
+        "tokenizer": corpus.tokenizer.hash,
+        "train": corpus.hash_of("train"),
+        **{f"train.{name}": value for name, value in args.identity().items()},
+    }
 
 
 def check_identity(path: Path, identity: dict[str, Any], *, training_may_change: bool) -> str:

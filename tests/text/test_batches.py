@@ -214,14 +214,16 @@ def test_a_large_corpus_has_its_number_of_batches_estimated_from_a_part(monkeypa
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 7])
 def test_the_shares_of_all_ranks_are_the_batch(world_size):
     for rows in order(LENGTHS[:103], chunks=[103], length_window=1):
-        shares = [share_of_rank(rows, LENGTHS[rows], rank=rank, world_size=world_size) for rank in range(world_size)]
+        shares = [
+            rows[share_of_rank(rows, LENGTHS[rows], rank=rank, world_size=world_size)] for rank in range(world_size)
+        ]
         assert sorted(np.concatenate(shares)) == sorted(rows)
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_one_process_takes_the_batch_as_it_is():
     for rows in order(length_window=1):
-        assert np.array_equal(share_of_rank(rows, LENGTHS[rows], rank=0, world_size=1), rows)
+        assert np.array_equal(rows[share_of_rank(rows, LENGTHS[rows], rank=0, world_size=1)], rows)
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -234,7 +236,7 @@ def test_all_ranks_have_like_costs_over_an_epoch(settings, world_size):
     costs = np.zeros(world_size)
     for rows in order(PTB_LENGTHS, chunks=[2000] * 21, **settings):
         for rank in range(world_size):
-            share = share_of_rank(rows, PTB_LENGTHS[rows], rank=rank, world_size=world_size)
+            share = rows[share_of_rank(rows, PTB_LENGTHS[rows], rank=rank, world_size=world_size)]
             costs[rank] += padded_tokens(share, PTB_LENGTHS)
     assert costs.max() < 1.02 * costs.min()
 
@@ -243,7 +245,9 @@ def test_all_ranks_have_like_costs_over_an_epoch(settings, world_size):
 def test_the_ranks_have_like_costs_in_each_batch_of_a_token_budget(world_size):
     slowest = mean = 0.0
     for rows in order(PTB_LENGTHS, chunks=[2000] * 21, batch_size=None, tokens_per_batch=3000):
-        shares = [share_of_rank(rows, PTB_LENGTHS[rows], rank=r, world_size=world_size) for r in range(world_size)]
+        shares = [
+            rows[share_of_rank(rows, PTB_LENGTHS[rows], rank=r, world_size=world_size)] for r in range(world_size)
+        ]
         costs = [padded_tokens(share, PTB_LENGTHS) for share in shares]
         slowest, mean = slowest + max(costs), mean + np.mean(costs)
     assert slowest < 1.03 * mean
