@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sentencex
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError, not_among
 
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
 _TOO_LONG = ["drop", "truncate", "split"]
@@ -40,9 +40,7 @@ class Cleaning:
     too_long: str = "drop"
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.normalize not in _NORMAL_FORMS:
-            problems.append(f"corpus.normalize is {self.normalize!r}; {nearest(str(self.normalize), _NORMAL_FORMS)}")
+        problems = not_among(self, "corpus", normalize=_NORMAL_FORMS, too_long=_TOO_LONG)
         if not re.fullmatch("[a-z]{2,3}", self.language):
             problems.append(f"corpus.language is {self.language!r}, a code of two or three letters is needed, as in en")
         if self.min_words < 0:
@@ -50,8 +48,6 @@ class Cleaning:
         if self.max_words is not None and self.max_words < max(1, self.min_words):
             least = "corpus.min_words" if self.min_words > 1 else "1"
             problems.append(f"corpus.max_words is {self.max_words}, it must be at least {least}")
-        if self.too_long not in _TOO_LONG:
-            problems.append(f"corpus.too_long is {self.too_long!r}; {nearest(str(self.too_long), _TOO_LONG)}")
         if problems:
             raise UserError("; ".join(problems))
 

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from smim.errors import SmimError, UserError, nearest
+from smim.errors import SmimError, UserError, not_among, too_low
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -42,11 +42,7 @@ class PrepArgs:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.engine not in _ENGINES:
-            problems.append(f"prep.engine is {self.engine!r}; {nearest(self.engine, _ENGINES)}")
-        if self.workers is not None and self.workers < 1:
-            problems.append(f"prep.workers is {self.workers}, it must be at least 1")
+        problems = not_among(self, "prep", engine=_ENGINES) + too_low(self, "prep", workers=1)
         if self.address and self.engine != "ray":
             problems.append("prep.address is for prep.engine=ray")
         if problems:

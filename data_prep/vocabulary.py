@@ -13,7 +13,7 @@ from data_prep.engine import Engine
 from data_prep.reading import Part, read_batches
 from data_prep.selection import UNUSED
 from data_prep.splitting import SplitTask, split_part
-from smim.errors import UserError, nearest
+from smim.errors import UserError, not_among, too_low
 from smim.progress import bytes_bar
 from smim.text.pieces import SentencePieceTokenizer
 from smim.text.tokenizer import Tokenizer
@@ -44,14 +44,8 @@ class TokenizerArgs:
 
     def __post_init__(self) -> None:
         prefix = "corpus.tokenizer"
-        problems = [
-            f"{prefix}.{name} is {value}, it must be at least {least}"
-            for name, least in (("min_count", 1), ("max_size", 5), ("near", 5), ("size", 5), ("sample_bytes", 1))
-            if (value := getattr(self, name)) is not None and value < least
-        ]
-        for name, value, valid in (("kind", self.kind, _KINDS), ("splitter", self.splitter, list(SPLITTERS))):
-            if value not in valid:
-                problems.append(f"{prefix}.{name} is {value!r}; {nearest(value, valid)}")
+        problems = too_low(self, prefix, min_count=1, max_size=5, near=5, size=5, sample_bytes=1)
+        problems += not_among(self, prefix, kind=_KINDS, splitter=SPLITTERS)
         if problems:
             raise UserError("; ".join(problems))
 

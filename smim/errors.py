@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -41,6 +41,16 @@ def nearest(word: str, valid: list[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"valid: {', '.join(sorted(valid))}"
+
+
+def not_among(settings: object, prefix: str, **valid: Iterable[str]) -> list[str]:
+    """A message for each field of `settings` that is none of the valid words given for it, with the nearest one."""
+    wrong = [(name, getattr(settings, name), list(words)) for name, words in valid.items()]
+    return [
+        f"{prefix}.{name} is {value!r}; {nearest(str(value), words)}"
+        for name, value, words in wrong
+        if value not in words
+    ]
 
 
 def too_low(settings: object, prefix: str, **least: float) -> list[str]:

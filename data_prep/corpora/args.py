@@ -5,7 +5,7 @@ from typing import Any
 
 from data_prep.cleaning import Cleaning
 from data_prep.vocabulary import TokenizerArgs
-from smim.errors import UserError, nearest
+from smim.errors import UserError, not_among, too_low
 
 _ON_ERROR = ["fail", "skip"]
 _LEAST_SHARD_BYTES = 1000
@@ -38,13 +38,8 @@ class CorpusArgs:
     tokenizer: TokenizerArgs = field(default_factory=TokenizerArgs)
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.on_error not in _ON_ERROR:
-            problems.append(f"corpus.on_error is {self.on_error!r}; {nearest(self.on_error, _ON_ERROR)}")
-        if self.seed < 0:
-            problems.append(f"corpus.seed is {self.seed}, it must not be negative")
-        if self.shard_bytes is not None and self.shard_bytes < _LEAST_SHARD_BYTES:
-            problems.append(f"corpus.shard_bytes is {self.shard_bytes}, it must be at least {_LEAST_SHARD_BYTES}")
+        problems = not_among(self, "corpus", on_error=_ON_ERROR)
+        problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
         if problems:
             raise UserError("; ".join(problems))
         _ = self.cleaning  # checks its own fields

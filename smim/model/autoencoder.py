@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError, nearest, too_low
+from smim.errors import UserError, not_among, too_low
 from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoder, GRUEncoder
 from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
@@ -50,11 +50,7 @@ class ModelArgs:
     num_memory_tokens: int = 8
 
     def __post_init__(self) -> None:
-        problems = [
-            f"model.{part} is {name!r}; {nearest(name, list(known))}"
-            for part, name, known in (("encoder", self.encoder, ENCODERS), ("decoder", self.decoder, DECODERS))
-            if name not in known
-        ]
+        problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
         problems += too_low(self, "model", latent_dim=1, hidden_dim=1, embedding_dim=1, max_length=1)
         problems += [
             f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import nearest, too_low
+from smim.errors import not_among, too_low
 
 _NORMS = ["rms", "layer"]
 # Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
@@ -40,15 +40,13 @@ class TransformerArgs:
     def problems(self) -> list[str]:
         """A message for each wrong setting; they are the model's, so they are named `model.`..."""
         sizes = ("num_layers", "num_heads", "feedforward_dim", "num_pooling_queries", "num_memory_tokens")
-        problems = too_low(self, "model", **dict.fromkeys(sizes, 1))
+        problems = too_low(self, "model", **dict.fromkeys(sizes, 1)) + not_among(self, "model", norm=_NORMS)
         # Rotary positions turn pairs of a head's channels.
         if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
             problems.append(
                 f"model.hidden_dim is {self.hidden_dim} and model.num_heads {self.num_heads}; "
                 f"each head needs an even number of channels: make hidden_dim a multiple of {2 * self.num_heads}"
             )
-        if self.norm not in _NORMS:
-            problems.append(f"model.norm is {self.norm!r}; {nearest(self.norm, _NORMS)}")
         if not 0 <= self.dropout < 1:
             problems.append(f"model.dropout is {self.dropout}, it must be in [0, 1)")
         return problems

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError, not_among, too_low
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.objectives.base import Objective, Terms, collapse_terms
 from smim.text.batches import Batch
@@ -28,12 +28,9 @@ class VAE(Objective):
     logistic_slope: float = 0.0025
 
     def __post_init__(self) -> None:
-        if self.kl_annealing not in _ANNEALING:
-            raise UserError(
-                f"objective.kl_annealing is {self.kl_annealing!r}; {nearest(self.kl_annealing, _ANNEALING)}"
-            )
-        if self.annealing_steps < 1:
-            raise UserError(f"objective.annealing_steps is {self.annealing_steps}, it must be at least 1")
+        problems = not_among(self, "objective", kl_annealing=_ANNEALING) + too_low(self, "objective", annealing_steps=1)
+        if problems:
+            raise UserError("; ".join(problems))
 
     def kl_weight(self, step: int | None) -> float:
         """w after `step` optimizer steps; 1 where `step` is None."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from smim.errors import UserError, nearest, too_low
+from smim.errors import UserError, nearest, not_among, too_low
 
 OPTIMIZERS = ["adam", "adamw", "sgd"]
 SCHEDULES = ["plateau", "cosine", "constant"]
@@ -94,14 +94,9 @@ class TrainArgs:
             )
         if self.momentum and self.optimizer != "sgd":
             problems.append(f"train.momentum is {self.momentum}, which train.optimizer={self.optimizer} does not have")
-        choices = [("optimizer", self.optimizer, OPTIMIZERS), ("precision", self.precision, PRECISIONS)]
-        choices += [("schedule", self.schedule, SCHEDULES)]
-        choices += [("trackers", tracker, TRACKERS) for tracker in self.trackers]
-        problems += [
-            f"train.{name} is {value!r}; {nearest(value, valid)}"
-            for name, value, valid in choices
-            if value not in valid
-        ]
+        problems += not_among(self, "train", optimizer=OPTIMIZERS, precision=PRECISIONS, schedule=SCHEDULES)
+        unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
+        problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
         if problems:
             raise UserError("; ".join(problems))
 
