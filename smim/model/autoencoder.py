@@ -82,6 +82,9 @@ DECODERS: dict[str, Callable[[ModelArgs], GRUDecoder | TransformerDecoder]] = {
 }
 
 
+_SMALL_EMBEDDING = 0.1
+
+
 @dataclass(frozen=True)
 class TokenLogProb:
     """log p(x|z) token by token, in nats; zero on padding.
@@ -116,6 +119,9 @@ class SentenceAutoencoder(nn.Module):
         self.args = args
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
+        if (args.encoder, args.decoder) == ("transformer", "transformer"):
+            # They take the scale out. Adam moves each weight by about the learning rate: a small table learns faster.
+            nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder = ENCODERS[args.encoder](args)
         self.to_mean = nn.Linear(self.encoder.output_dim, args.latent_dim)
         self.to_log_variance = nn.Linear(self.encoder.output_dim, args.latent_dim)

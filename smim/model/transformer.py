@@ -85,8 +85,8 @@ class TransformerEncoder(nn.Module):
 class TransformerDecoder(nn.Module):
     """Autoregressive decoder; z becomes M tokens before the sentence, and joins the input at every step.
 
-    At the start of training z has as large a part in each input as the word has, and positions attend to the
-    memory tokens in every layer: that z is there cannot be overlooked.
+    z is normalised, for sMIM draws the codes ever nearer to zero: so it keeps as large a part in each input as the word
+    has, and positions attend to the memory tokens in every layer. That z is there cannot be overlooked.
     """
 
     def __init__(self, args: TransformerArgs, *, embedding_dim: int, latent_dim: int) -> None:
@@ -95,8 +95,8 @@ class TransformerDecoder(nn.Module):
         self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
         self.num_memory_tokens = args.num_memory_tokens
         self.to_hidden = _to_hidden(embedding_dim, args)
-        # The bias lets the normalised memory tokens tell a short z from a long one of the same direction.
-        self.latent_to_memory = _linear(latent_dim, args.num_memory_tokens * args.hidden_dim, bias=True)
+        self.latent_norm = nn.RMSNorm(latent_dim, eps=1e-6)
+        self.latent_to_memory = _linear(latent_dim, args.num_memory_tokens * args.hidden_dim)
         self.latent_to_input = _linear(latent_dim, args.hidden_dim)
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
         self.norm = _norm(args.hidden_dim, args)
@@ -106,7 +106,7 @@ class TransformerDecoder(nn.Module):
 
         Causal attention needs no mask: padding is on the right, where no real token looks.
         """
-        z_BD = z_BD.to(embedded_BTE.dtype)
+        z_BD = self.latent_norm(z_BD).to(embedded_BTE.dtype)
         input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]
         x_BTH = torch.cat([self._memory(z_BD), input_BTH], dim=1).to(embedded_BTE.dtype)
         rotation = _rotation(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
@@ -119,6 +119,7 @@ class TransformerDecoder(nn.Module):
 
         A cache holds keys and values [B, S, 2, A, C], with room for S tokens; rows may be at different positions.
         """
+        z_BD = self.latent_norm(z_BD)
         cache = z_BD.new_zeros(len(z_BD), self.num_memory_tokens, 2, self.num_heads, self.head_dim)
         caches = [cache.clone() for _ in self.blocks]
         position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
@@ -260,7 +261,9 @@ def _rotate(x_BATC: Tensor, rotation: Rotation) -> Tensor:
 
 
 def _to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
-    return nn.Identity() if embedding_dim == args.hidden_dim else _linear(embedding_dim, args.hidden_dim)
+    """What the layers add to: the embedding at unit variance, whatever its own."""
+    norm = _norm(embedding_dim, args)
+    return norm if embedding_dim == args.hidden_dim else nn.Sequential(norm, _linear(embedding_dim, args.hidden_dim))
 
 
 def _norm(dim: int, args: TransformerArgs) -> nn.Module:
@@ -272,10 +275,8 @@ def _residual_scale(args: TransformerArgs) -> float:
     return (2 * args.num_layers) ** -0.5
 
 
-def _linear(in_dim: int, out_dim: int, *, scale: float = 1.0, bias: bool = False) -> nn.Linear:
-    """A layer that gives inputs of unit variance a variance of scale^2, at any width; bias 0."""
-    linear = nn.Linear(in_dim, out_dim, bias=bias)
+def _linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
+    """A layer that gives inputs of unit variance a variance of scale^2, at any width."""
+    linear = nn.Linear(in_dim, out_dim, bias=False)
     nn.init.normal_(linear.weight, std=scale * in_dim**-0.5)
-    if bias:
-        nn.init.zeros_(linear.bias)
     return linear
