@@ -46,7 +46,7 @@ class ModelArgs:
     feedforward_dim: int | None = None
     norm: str = "rms"
     dropout: float = 0.1
-    num_pooling_queries: int = 8
+    num_pooling_queries: int = 7
     num_memory_tokens: int = 8
 
     def __post_init__(self) -> None:

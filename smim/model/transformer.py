@@ -24,8 +24,8 @@ class TransformerArgs:
     """The sizes of a transformer encoder or decoder.
 
     `feedforward_dim`: 4 x `hidden_dim` where it is None. `norm`: `rms` or `layer`. `dropout` acts on what each
-    layer adds. `num_pooling_queries`: how many vectors of `hidden_dim` the encoder sums a sentence up in, side by
-    side. `num_memory_tokens`: how many tokens z becomes for the decoder.
+    layer adds. `num_pooling_queries`: how many vectors of `hidden_dim` the encoder sums a sentence up in, beside the
+    one at `<sos>`. `num_memory_tokens`: how many tokens z becomes for the decoder.
     """
 
     hidden_dim: int
@@ -53,9 +53,10 @@ class TransformerArgs:
 
 
 class TransformerEncoder(nn.Module):
-    """Bidirectional attention over the sentence, then attention pooling by learned queries.
+    """Bidirectional attention over the sentence, then the state at `<sos>` beside attention pooling by learned queries.
 
-    The words come reversed, with `<sos>` last, as the GRU needs them; attention reads either order alike.
+    The words come reversed, with `<sos>` last, as the GRU needs them; attention reads either order alike. `<sos>` sees
+    by relative position which words are the first ones, what the queries, which know no positions, learn only slowly.
     """
 
     def __init__(self, args: TransformerArgs, *, embedding_dim: int) -> None:
@@ -65,10 +66,10 @@ class TransformerEncoder(nn.Module):
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
         self.norm = _norm(args.hidden_dim, args)
         self.pooling = AttentionPooling(args)
-        self.output_dim = self.pooling.output_dim
+        self.output_dim = args.hidden_dim + self.pooling.output_dim
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The pooled sentence [B, Q H]; padding on the right is never attended to."""
+        """What z is made of [B, (1 + Q) H]; padding on the right is never attended to."""
         position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
         mask: Tensor | None = (position_T < lengths_B[:, None])[:, None, None]
         # Without a mask the fastest kernel is taken. A compiled graph would break at the question.
@@ -79,7 +80,9 @@ class TransformerEncoder(nn.Module):
         x_BTH = self.to_hidden(embedded_BTE).to(embedded_BTE.dtype)
         for block in self.blocks:
             x_BTH = block(x_BTH, rotation, mask=mask)
-        return self.pooling(self.norm(x_BTH), mask)
+        states_BTH = self.norm(x_BTH)
+        start_BH = states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
+        return torch.cat([start_BH, self.pooling(states_BTH, mask)], dim=-1)
 
 
 class TransformerDecoder(nn.Module):
