@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.scripts import ROOT, run_script
+
 BIN = Path(sys.executable).parent
 TRAIN = [sys.executable, "smim/train.py"]
 TWO_PROCESSES = [
@@ -50,6 +51,8 @@ def train(command: Callable[..., list[str]]) -> Train:
     """Runs a small training to its end and returns the finished process."""
 
     def run(*overrides: str, launcher: list[str] = TRAIN, **options) -> subprocess.CompletedProcess[str]:
+        if launcher is TRAIN and not options:
+            return run_script(TRAIN[1], command(*overrides)[len(TRAIN) :], timeout=120)
         return subprocess.run(
             command(*overrides, launcher=launcher),
             cwd=ROOT,
