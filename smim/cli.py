@@ -1,7 +1,6 @@
 """`smim ...`: search, reconstruct and generate with a trained model."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,7 +55,9 @@ def index_build(
     output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
     split: Annotated[str, typer.Option(help="The split to index.")] = "train",
     metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
-    factory: Annotated[str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ...")] = "Flat",
+    factory: Annotated[
+        str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
+    ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
     """Encode a split of a prepared corpus into an index to search in.
@@ -101,7 +102,7 @@ def search(
     [hits] = opened.search([text], k)
     decoded = opened.model.reconstruct([text]) if decode else []
     if as_json:
-        shown: dict[str, Any] = {"query": text, "hits": [asdict(hit) for hit in hits]}
+        shown: dict[str, Any] = {"query": text, "hits": [hit.as_dict() for hit in hits]}
         print(json.dumps(shown | ({"decoded": decoded[0]} if decode else {}), ensure_ascii=False))
         return
     labels = list(hits[0].labels) if hits else []

@@ -18,6 +18,7 @@ from smim.errors import UserError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_SAMPLES, _SAMPLE_BYTES = 32, 65_536
 
 
 @contextmanager
@@ -116,6 +117,21 @@ def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's content, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sampled_sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's size and of 64 KiB at 32 places of it, its ends among them.
+
+    Milliseconds for a file of any size: it tells a truncated or another file, and reads one of up to 2 MiB whole.
+    """
+    size = os.path.getsize(path)
+    digest = hashlib.sha256(str(size).encode())
+    last = max(0, size - _SAMPLE_BYTES)
+    with open(path, "rb") as file:
+        for i in range(_SAMPLES):
+            file.seek(last * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def _rename_in(source: Path, target: Path) -> None:

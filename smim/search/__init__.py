@@ -6,16 +6,17 @@ open_index("indexes/ptb").search(["the company said profit rose"], k=5)
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Hit", "Index", "build_index", "open_index"]
+__all__ = ["Hit", "Index", "IndexWriter", "build_index", "open_index"]
 
 if TYPE_CHECKING:
-    from smim.search.index import Hit, Index, build_index, open_index
+    from smim.search.index import Hit, Index, open_index
+    from smim.search.writer import IndexWriter, build_index
 
 
 def __getattr__(name: str) -> Any:
     # Importing FAISS and torch takes seconds; whoever only imports the package should not wait for it.
     if name in __all__:
-        from smim.search import index
+        from smim.search import index, writer
 
-        return getattr(index, name)
+        return getattr(writer if hasattr(writer, name) else index, name)
     raise AttributeError(f"module 'smim.search' has no attribute {name!r}")

@@ -1,316 +1,297 @@
-"""An index of a corpus's codes on disk, and the sentences nearest to a query in it.
+"""An index of sentence codes on disk, and the sentences nearest to a query in it.
 
-    DIR/manifest.json  00000/vectors.faiss  00000/rows.arrow
-
-A segment holds FAISS's vectors and, row by row, what they answer with: an Arrow IPC stream with the
-columns `id` (the row's number in the corpus's split), `text` and the corpus's labels.
-
-Shapes: N queries, D latent dimensions.
+Shapes: N queries, K results, D latent dimensions.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
-import pyarrow as pa
 
-from smim import storage
-from smim.errors import UserError, nearest
+from smim.errors import UserError
 from smim.generation import SentenceModel, load
-from smim.progress import track
-from smim.text.corpus import Corpus, Split
+from smim.search.filters import Where
+from smim.search.manifest import MANIFEST, Manifest
+from smim.search.segment import Segment
 
-MANIFEST = "manifest.json"
-FORMAT = 1
-_SEGMENT = "00000"
-_VECTORS = "vectors.faiss"
-_ROWS = "rows.arrow"
-
-_METRICS = {
-    "l2": faiss.METRIC_L2,
-    "inner_product": faiss.METRIC_INNER_PRODUCT,
-    "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
-}
-_ROWS_PER_CHUNK = 2048
-_SPARE_CANDIDATES = 64
-_TRAINING_ROWS = 65_536
-_TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
+_FILTERS_KEPT = 32
+_ATTEMPTS = 10
 
 
-@dataclass(frozen=True)
-class Manifest:
-    """What an index is made of. `model` is a path, as it was when the index was built."""
-
-    format: int
-    model: str
-    model_hash: str
-    tokenizer_hash: str
-    metric: str
-    factory: str
-    dimension: int
-    count: int
-    segments: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
 class Hit:
     """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
 
     `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative.
-    `id` is the sentence's row number in the split that was indexed.
+    `text` and `labels` are read when they are asked for.
     """
 
-    id: int
-    text: str
-    distance: float
-    labels: dict[str, Any]
+    __slots__ = ("_position", "_row", "_segment", "distance", "id")
+
+    def __init__(self, id: int, distance: float, segment: Segment, position: int) -> None:
+        self.id, self.distance = id, distance
+        self._segment, self._position = segment, position
+        self._row: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        return self._read()["text"]
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        return {name: value for name, value in self._read().items() if name != "text"}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"id": self.id, "text": self.text, "distance": self.distance, "labels": self.labels}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Hit) and self.as_dict() == other.as_dict()
+
+    def __repr__(self) -> str:
+        return f"Hit(id={self.id}, distance={self.distance:.4f}, text={self.text!r}, labels={self.labels})"
+
+    def _read(self) -> dict[str, Any]:
+        if self._row is None:
+            self._row = self._segment.row(self._position)
+        return self._row
 
 
 @dataclass(frozen=True)
-class Index:
-    """An index that was opened with `open_index`: `vectors` is FAISS's, `rows` is memory-mapped."""
+class Snapshot:
+    """One version of an index, opened: it stays what it is while the index on disk changes."""
 
-    directory: Path
     manifest: Manifest
-    model: SentenceModel
-    vectors: Any
-    rows: pa.Table
+    segments: list[Segment]
+    filters: OrderedDict[str, list[np.ndarray | None]] = field(default_factory=OrderedDict)
+
+    def allowed(self, where: Where | None) -> list[np.ndarray | None]:
+        """For each segment, which rows may be found; the latest filters are remembered."""
+        key = json.dumps(where or None, sort_keys=True, default=str)
+        found = self.filters.get(key)
+        if found is None:
+            found = [segment.allowed(where) for segment in self.segments]
+            self.filters[key] = found
+            while len(self.filters) > _FILTERS_KEPT:
+                self.filters.popitem(last=False)
+        return found
+
+    def nearest(
+        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distances fp32, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
+
+        Where a query has fewer, infinity and -1.
+        """
+        found = [
+            segment.search(codes_ND, k, settings, allowed)
+            for segment, allowed in zip(self.segments, self.allowed(where), strict=True)
+        ]
+        if not found:
+            nothing = np.empty((len(codes_ND), 0))
+            return nothing.astype(np.float32), nothing.astype(np.int64), nothing.astype(np.int64)
+        distances = np.concatenate([distances for distances, _ in found], axis=1)
+        positions = np.concatenate([positions for _, positions in found], axis=1)
+        numbers = np.concatenate([np.full(part.shape, i) for i, (part, _) in enumerate(found)], axis=1)
+        ids = np.concatenate(
+            [segment.ids[part] for segment, (_, part) in zip(self.segments, found, strict=True)], axis=1
+        )
+        order = np.lexsort((ids, distances), axis=-1)[:, :k]
+        return tuple(np.take_along_axis(values, order, 1) for values in (distances, numbers, positions))  # type: ignore[return-value]
+
+    def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""
+        numbers, positions = np.full(len(ids), -1), np.full(len(ids), -1)
+        for i, segment in enumerate(self.segments):
+            found, places = segment.positions_of(ids)
+            numbers[found], positions[found] = i, places
+        return numbers, positions
+
+
+class Index:
+    """An index that was opened with `open_index`. Each search is of the newest version on disk."""
+
+    def __init__(self, directory: Path, model: SentenceModel, snapshot: Snapshot, stamp: tuple[int, int]) -> None:
+        self.directory, self.model = directory, model
+        self._snapshot, self._stamp = snapshot, stamp
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest version; a changed index is opened anew, but for the segments that stayed."""
+        stamp = _stamp(self.directory)
+        if stamp != self._stamp:
+            snapshot, self._stamp = _open(self.directory, known=self._snapshot.segments)
+            check_model(self.directory, snapshot.manifest, self.model)
+            self._snapshot = snapshot
+        return self._snapshot
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.snapshot.manifest
 
     def __len__(self) -> int:
         return self.manifest.count
 
-    def search(self, queries: Sequence[str] | np.ndarray, k: int = 5) -> list[list[Hit]]:
+    def search(
+        self,
+        queries: Sequence[str] | np.ndarray,
+        k: int = 5,
+        *,
+        where: Where | None = None,
+        offset: int = 0,
+        max_distance: float | None = None,
+        **settings: int,
+    ) -> list[list[Hit]]:
         """The `k` nearest sentences of each query, nearest first, ties in order of their ids.
 
-            index.search(["the company said profit rose"], k=3)
+            index.search(["the company said profit rose"], k=3, where={"stars": {"$gte": 4}})
 
-        Queries are sentences, or codes [N, D]. An approximate index may find fewer than `k`. Raises
-        `UserError` for a `k` below 1 or above the number of sentences, for sentences that the model
+        Queries are sentences, or codes [N, D]. `where` is a filter on labels (`smim.search.filters`), applied inside of
+        the search; `offset`: how many of the nearest to pass over; `max_distance`: none farther. `settings`, such as
+        `nprobe=64`, take the place of the index's own. An approximate index may find fewer than `k`.
+
+        Raises `UserError` for a `k` below 1 or above the number of sentences, for sentences that the model
         cannot encode, and for codes of another dimension or that are not finite.
         """
-        if k < 1:
-            raise UserError(f"k is {k}, it must be at least 1")
-        if k > len(self):
-            raise UserError(f"k is {k}, but {self.directory} holds only {len(self):,} sentences")
-        codes = self._codes(queries)
-        # For many queries at once FAISS expands |q - v|^2, whose rounding hides which of close codes is the
-        # nearest: more are taken, and put in order by distances that are computed anew.
-        wanted = min(4 * k + _SPARE_CANDIDATES, len(self)) if self._is_exact_l2 else k
-        scores, positions = self.vectors.search(codes, wanted)
-        return [self._hits(*query)[:k] for query in zip(codes, scores, positions, strict=True)]
+        snapshot = self.snapshot
+        if k < 1 or offset < 0:
+            raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
+        if k > snapshot.manifest.count:
+            raise UserError(f"k is {k}, but {self.directory} holds only {snapshot.manifest.count:,} sentences")
+        codes = self._codes(queries, snapshot.manifest)
+        settings = {**snapshot.manifest.search, **settings}
+        distances, numbers, positions = snapshot.nearest(codes, k + offset, where, settings)
+        farthest = np.inf if max_distance is None else max_distance
+        columns = (values[:, offset:].tolist() for values in (distances, numbers, positions))
+        return [
+            [
+                Hit(int(snapshot.segments[number].ids[position]), distance, snapshot.segments[number], position)
+                for distance, number, position in zip(*row, strict=True)
+                if position >= 0 and distance <= farthest
+            ]
+            for row in zip(*columns, strict=True)
+        ]
 
-    def _codes(self, queries: Sequence[str] | np.ndarray) -> np.ndarray:
+    def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> list[list[Hit]]:
+        """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
+        offset = options.pop("offset", 0)
+        wanted = min(k + offset + 1, len(self))
+        found = self.search(self.codes(ids), wanted, **options)
+        others = ([hit for hit in hits if hit.id != id] for id, hits in zip(ids, found, strict=True))
+        return [hits[offset : offset + k] for hits in others]
+
+    def codes(self, ids: Sequence[int]) -> np.ndarray:
+        """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
+        snapshot = self.snapshot
+        numbers, positions = self._places(snapshot, ids)
+        codes = np.empty((len(ids), snapshot.manifest.dimension), np.float32)
+        for i in np.unique(numbers):
+            codes[numbers == i] = snapshot.segments[i].codes(positions[numbers == i])
+        return codes
+
+    def get(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """The id, text and labels of each of the given ids; raises `UserError` naming those that there are not."""
+        snapshot = self.snapshot
+        places = zip(ids, *map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
+        rows = [(id, snapshot.segments[number].row(position)) for id, number, position in places]
+        return [{"id": int(id), "text": row.pop("text"), "labels": row} for id, row in rows]
+
+    def _places(self, snapshot: Snapshot, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        wanted = as_ids(ids)
+        numbers, positions = snapshot.places_of(wanted)
+        if (numbers < 0).any():
+            raise UserError(f"{self.directory} holds no sentence of id {_listed(wanted[numbers < 0])}")
+        return numbers, positions
+
+    def _codes(self, queries: Sequence[str] | np.ndarray, manifest: Manifest) -> np.ndarray:
         if not isinstance(queries, np.ndarray):
-            return _comparable(self.model.encode(queries, allow_unknown=False), self.manifest.metric)
-        if queries.ndim != 2 or queries.shape[1] != self.manifest.dimension or queries.dtype.kind not in "fiu":
+            return comparable(self.model.encode(queries, allow_unknown=False), manifest.metric)
+        if queries.ndim != 2 or queries.shape[1] != manifest.dimension or queries.dtype.kind not in "fiu":
             raise UserError(
                 f"the query codes are {queries.dtype} of shape {queries.shape}, "
-                f"this index takes numbers of shape [N, {self.manifest.dimension}]"
+                f"this index takes numbers of shape [N, {manifest.dimension}]"
             )
         codes = np.array(queries, dtype=np.float32, order="C")
         if not np.isfinite(codes).all():
             raise UserError("the query codes hold NaN or infinite numbers")
-        return _comparable(codes, self.manifest.metric)
-
-    def _hits(self, code: np.ndarray, scores: np.ndarray, positions: np.ndarray) -> list[Hit]:
-        found = positions >= 0  # FAISS fills up with -1
-        positions = positions[found]
-        distances = self._distances(code, scores[found], positions)
-        order = np.lexsort((positions, distances))
-        return [self._hit(int(positions[i]), float(distances[i])) for i in order]
-
-    @property
-    def _is_exact_l2(self) -> bool:
-        return self.manifest.metric == "l2" and isinstance(self.vectors, faiss.IndexFlat)
-
-    def _distances(self, code: np.ndarray, scores: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        if self.manifest.metric == "inner_product":
-            return -scores
-        if self.manifest.metric == "cosine":
-            return np.maximum(1 - scores, 0)
-        if self._is_exact_l2:
-            return np.linalg.norm(self.vectors.reconstruct_batch(positions) - code, axis=1)
-        return np.sqrt(np.maximum(scores, 0))
-
-    def _hit(self, position: int, distance: float) -> Hit:
-        [row] = self.rows.slice(position, 1).to_pylist()
-        return Hit(id=row.pop("id"), text=row.pop("text"), distance=distance, labels=row)
-
-
-def build_index(
-    model: SentenceModel,
-    corpus: Corpus,
-    output: Path | str,
-    *,
-    model_dir: Path | str,
-    split: str = "train",
-    metric: str = "l2",
-    factory: str = "Flat",
-) -> Index:
-    """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
-
-    `metric`: `l2`, `inner_product` or `cosine`. `factory`: what FAISS's `index_factory` takes, such as
-    `Flat` (exact), `IVF1024,Flat` or `HNSW32`. `model_dir` is where `open_index` will find the model.
-
-    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, a split
-    too small to train the factory, and an `output` that holds something else than an index.
-    """
-    output = Path(output)
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
-    if corpus.tokenizer.hash != model.tokenizer.hash:
-        raise UserError(
-            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
-            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
-        )
-    rows = corpus.split(split)
-    if "id" in rows.label_columns:
-        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
-    vectors = _untrained(factory, metric, model.latent_dim)
-    # The place is made before the long work, which an unwritable one would waste.
-    with storage.new_directory(output) as partial:
-        _train(vectors, model, rows, factory=factory, metric=metric)
-        for codes in _encoded(model, rows, range(len(rows)), metric, f"encoding {corpus.name} {split}"):
-            vectors.add(codes)
-        segment = _write_segment(partial / _SEGMENT, vectors, rows)
-        manifest = Manifest(
-            format=FORMAT,
-            model=str(Path(model_dir).resolve()),
-            model_hash=model.hash,
-            tokenizer_hash=model.tokenizer.hash,
-            metric=metric,
-            factory=factory,
-            dimension=model.latent_dim,
-            count=len(rows),
-            segments=[segment],
-        )
-        storage.write_json(partial / MANIFEST, asdict(manifest))
-    return open_index(output, model=model)
+        return comparable(codes, manifest.metric)
 
 
 def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> Index:
     """Opens an index, with the model that its manifest names unless `model` is given.
 
-    Raises `UserError` where the index is missing, damaged or of a newer format, where the model is no
+    Nothing is read but what tells whether the files are the right ones: an index of any size opens at once.
+
+    Raises `UserError` where the index is missing, damaged or of another format, where the model is no
     longer where it was, and for another model than the one that the index was built with.
     """
     directory = Path(directory)
-    manifest = _read_manifest(directory)
-    vectors, rows = _read_segment(directory, manifest)
-    if model is None:
-        model = _model_of(directory, manifest)
+    snapshot, stamp = _open(directory)
+    model = model or _model_of(directory, snapshot.manifest)
+    check_model(directory, snapshot.manifest, model)
+    return Index(directory, model, snapshot, stamp)
+
+
+def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:
+    """Raises `UserError` for another model than the one that the index was built with."""
     if model.hash != manifest.model_hash:
         raise UserError(
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
-    return Index(directory=directory, manifest=manifest, model=model, vectors=vectors, rows=rows)
 
 
-def _comparable(codes: np.ndarray, metric: str) -> np.ndarray:
+def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:
+    """Codes as the index compares them: of length one, in place, where the metric is cosine."""
     if metric == "cosine":
-        faiss.normalize_L2(codes)
-    return codes
+        faiss.normalize_L2(codes_ND)
+    return codes_ND
 
 
-def _untrained(factory: str, metric: str, dimension: int) -> Any:
-    if metric not in _METRICS:
-        raise UserError(f"unknown metric {metric!r}; {nearest(metric, list(_METRICS))}")
+def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Ids as int64 [N]; raises `UserError` where they are no whole numbers from 0 on."""
     try:
-        return faiss.index_factory(dimension, factory, _METRICS[metric])
-    except RuntimeError as error:
-        raise UserError(
-            f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({_reason(error)}); "
-            "write for example Flat, IVF1024,Flat or HNSW32"
-        ) from None
+        array = np.asarray(ids)
+        if array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.min() < 0)):
+            raise ValueError
+        return array.astype(np.int64)
+    except (ValueError, OverflowError):
+        raise UserError(f"ids are a list of whole numbers from 0 on, not {str(ids)[:60]}") from None
 
 
-def _train(vectors: Any, model: SentenceModel, split: Split, *, factory: str, metric: str) -> None:
-    if vectors.is_trained:
-        return
-    clusters = getattr(faiss.try_extract_index_ivf(vectors), "nlist", 0)
-    size = min(len(split), max(_TRAINING_ROWS, clusters * _TRAINING_ROWS_PER_CLUSTER))
-    sample = np.sort(np.random.default_rng(0).choice(len(split), size, replace=False, shuffle=False))
-    codes = np.concatenate(list(_encoded(model, split, sample, metric, f"training {factory}")))
+def _listed(ids: np.ndarray) -> str:
+    return ", ".join(map(str, ids[:10].tolist())) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
+
+
+def _stamp(directory: Path) -> tuple[int, int]:
+    """What is another after each change: the manifest's file is another one."""
     try:
-        vectors.train(codes)
-    except RuntimeError as error:
-        raise UserError(
-            f"an index {factory!r} cannot be trained on the {len(split):,} sentences of {split.name!r} "
-            f"({_reason(error)}); choose a smaller one, or Flat"
-        ) from None
+        status = (directory / MANIFEST).stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns
 
 
-def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without its function and source line."""
-    return str(error).rpartition(".cpp:")[2].partition(": ")[2].rpartition(" failed: ")[2]
-
-
-def _encoded(
-    model: SentenceModel, split: Split, rows: range | np.ndarray, metric: str, description: str
-) -> Iterator[np.ndarray]:
-    """The codes of the given rows in their order, fp32 [at most _ROWS_PER_CHUNK, D] at a time."""
-    for start in track(range(0, len(rows), _ROWS_PER_CHUNK), description):
-        ids = split.ids(rows[start : start + _ROWS_PER_CHUNK])
-        yield _comparable(model.posterior_of_ids(ids).mean.numpy(), metric)
-
-
-def _write_segment(folder: Path, vectors: Any, split: Split) -> dict[str, Any]:
-    """Writes one segment and returns what the manifest says of it."""
-    folder.mkdir()
-    with open(folder / _VECTORS, "wb") as file:
-        # Given a name, FAISS ignores that the disk is full when it closes the file.
-        faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-    _write_rows(folder / _ROWS, split)
-    files = {
-        path.name: {"bytes": path.stat().st_size, "sha256": storage.sha256(path)}
-        for path in (folder / _VECTORS, folder / _ROWS)
-    }
-    return {"name": folder.name, "count": len(split), "files": files}
-
-
-def _write_rows(path: Path, split: Split) -> None:
-    answers = split.table.select(["text", *split.label_columns])
-    schema = pa.schema([pa.field("id", pa.int64()), *answers.schema])
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        for start in range(0, len(split), _ROWS_PER_CHUNK):
-            chunk = answers.slice(start, _ROWS_PER_CHUNK)
-            ids = pa.array(range(start, start + chunk.num_rows), pa.int64())
-            writer.write_table(chunk.add_column(0, "id", ids))
-
-
-def _read_manifest(directory: Path) -> Manifest:
-    path = directory / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            f"{directory} is not an index (no {MANIFEST} in it); make one with "
-            f"`smim index build MODEL CORPUS -o {directory}`"
-        )
-    content = storage.read_json(path)
-    try:
-        if content["format"] != FORMAT:
-            raise UserError(f"{directory} has index format {content['format']}, this version reads {FORMAT}")
-        return Manifest(**content)
-    except (KeyError, TypeError):
-        raise UserError(f"{path} is not an index's manifest; it was edited or damaged") from None
-
-
-def _read_segment(directory: Path, manifest: Manifest) -> tuple[Any, pa.Table]:
-    [segment] = manifest.segments
-    folder = directory / segment["name"]
-    for name, described in segment["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise UserError(f"{path} is missing; build the index again")
-        if path.stat().st_size != described["bytes"] or storage.sha256(path) != described["sha256"]:
-            raise UserError(f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build it again")
-    return (
-        faiss.read_index(str(folder / _VECTORS)),
-        pa.ipc.open_stream(pa.memory_map(str(folder / _ROWS))).read_all(),
-    )
+def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
+    """The version on disk, with those of `known` segments that are still in it."""
+    opened = {json.dumps(segment.info.files, default=vars): segment for segment in known}
+    for attempt in range(_ATTEMPTS):
+        stamp = _stamp(directory)
+        manifest = Manifest.read(directory)
+        try:
+            segments = [
+                opened.get(json.dumps(info.files, default=vars)) or Segment(directory, info, manifest.metric)
+                for info in manifest.segments
+            ]
+            return Snapshot(manifest, segments), stamp
+        except UserError:
+            # Between the two reads a change may have removed what the older manifest names.
+            if _stamp(directory) == stamp or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def _model_of(directory: Path, manifest: Manifest) -> SentenceModel:

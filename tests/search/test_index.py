@@ -15,7 +15,7 @@ from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index, open_index
-from smim.search import index as index_module
+from smim.search import writer as writer_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
@@ -74,7 +74,7 @@ def test_search_finds_the_sentence_itself_at_distance_zero(built: Index, corpus:
 def test_exact_index_agrees_with_brute_force(
     metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(index_module, "_ROWS_PER_CHUNK", 7)  # 40 rows come in several chunks, the last a short one
+    monkeypatch.setattr(writer_module, "ROWS_PER_BATCH", 7)  # 40 rows come in several chunks, the last a short one
     index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric=metric)
     queries = corpus.split("test").texts()
     q, v = (model.encode(texts).astype(np.float64) for texts in (queries, corpus.split("train").texts()))
@@ -103,7 +103,7 @@ def test_approximate_index_answers_with_the_few_that_it_finds(
     model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
 ) -> None:
     index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory="IVF8,Flat")
-    [hits] = index.search(["a bank sold shares"], k=40)
+    [hits] = index.search(["a bank sold shares"], k=40, nprobe=1)
     assert 1 <= len(hits) < 40
     assert all(hit.id >= 0 for hit in hits)
 
@@ -131,7 +131,7 @@ def test_distance_does_not_depend_on_how_many_queries_come_with_it(corpus: Corpu
     save_model(tmp_path / "model", autoencoder, corpus.tokenizer, training={"objective": "amim"})
     model = smim.load(tmp_path / "model", device="cpu")
     index = build_index(model, corpus, tmp_path / "index", model_dir=tmp_path / "model")
-    queries = np.tile(index.vectors.reconstruct_n(0, 40), (10, 1)) + np.float32(1e-3)
+    queries = np.tile(index.codes(range(40)), (10, 1)) + np.float32(1e-3)
     for query, hits in zip(queries[:40], index.search(queries, k=1), strict=False):
         assert hits == index.search(query[None], k=1)[0]
         assert hits[0].distance == pytest.approx(1e-3 * 512**0.5, rel=0.01)
@@ -156,22 +156,29 @@ def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Co
     manifest = json.loads((built.directory / "manifest.json").read_text())
     [segment] = manifest.pop("segments")
     assert manifest == {
-        "format": 1,
+        "format": 2,
+        "version": 1,
         "model": str(tiny_model.resolve()),
         "model_hash": built.model.hash,
         "tokenizer_hash": corpus.tokenizer.hash,
         "metric": "l2",
-        "factory": "Flat",
+        "factory": "auto",
+        "store": "fp32",
         "dimension": 8,
+        "next_id": 40,
+        "columns": ["topic"],
+        "search": {},
         "count": 40,
     }
-    assert (segment["name"], segment["count"]) == ("00000", 40)
+    assert (segment["name"], segment["factory"], segment["count"]) == ("00000001", "Flat", 40)
     assert {name: file["bytes"] for name, file in segment["files"].items()} == {
-        file.name: file.stat().st_size for file in (built.directory / "00000").iterdir()
+        file.name: file.stat().st_size for file in (built.directory / "00000001").iterdir()
     }
 
 
-@pytest.mark.parametrize(("k", "message"), [(0, "k is 0, it must be at least 1"), (41, "holds only 40 sentences")])
+@pytest.mark.parametrize(
+    ("k", "message"), [(0, "k is 0 and offset 0; k must be at least 1"), (41, "holds only 40 sentences")]
+)
 def test_k_outside_of_the_index_is_refused(built: Index, k: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
         built.search(["a bank sold shares"], k=k)
@@ -244,7 +251,7 @@ def test_corpus_with_a_label_called_id_is_refused(model: SentenceModel, tiny_mod
         ({"metric": "cosin"}, "unknown metric 'cosin'; did you mean 'cosine'"),
         ({"factory": "Flatt"}, r"cannot make an index 'Flatt' .*\(could not parse index string Flatt\)"),
         ({"factory": "PQ3"}, "should be a multiple"),
-        ({"factory": "IVF64,Flat"}, r"cannot be trained on the 40 sentences of 'train' \(Number of training points"),
+        ({"factory": "IVF64,Flat"}, r"cannot be trained on 40 sentences \(Number of training points"),
         ({"split": "dev"}, "no split 'dev'"),
     ],
 )
@@ -276,9 +283,9 @@ def test_directory_that_is_no_index_is_never_replaced(
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("name", ["vectors.faiss", "rows.arrow"])
+@pytest.mark.parametrize("name", ["vectors.faiss", "rows.arrow", "ids.npy"])
 def test_truncated_file_is_refused(copy: Path, name: str) -> None:
-    path = copy / "00000" / name
+    path = copy / "00000001" / name
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(UserError, match=f"{name} is not the file"):
         open_index(copy)
@@ -286,7 +293,7 @@ def test_truncated_file_is_refused(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["vectors.faiss", "rows.arrow"])
 def test_file_swapped_for_one_of_the_same_size_is_refused(copy: Path, name: str) -> None:
-    path = copy / "00000" / name
+    path = copy / "00000001" / name
     content = path.read_bytes()
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     with pytest.raises(UserError, match=f"{name} is not the file"):
@@ -294,19 +301,19 @@ def test_file_swapped_for_one_of_the_same_size_is_refused(copy: Path, name: str)
 
 
 def test_missing_file_is_refused(copy: Path) -> None:
-    (copy / "00000" / "rows.arrow").unlink()
+    (copy / "00000001" / "rows.arrow").unlink()
     with pytest.raises(UserError, match=r"rows\.arrow is missing"):
         open_index(copy)
 
 
 def test_newer_format_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 2, "tombstones": []}))
-    with pytest.raises(UserError, match="index format 2, this version reads 1"):
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 3, "tombstones": []}))
+    with pytest.raises(UserError, match="index format 3, this version reads 2"):
         open_index(copy)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"format": 1}', "{"])
+@pytest.mark.parametrize("content", ["[]", '{"format": 2}', "{"])
 def test_damaged_manifest_is_refused(copy: Path, content: str) -> None:
     (copy / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json is not"):

@@ -1,0 +1,119 @@
+"""Which FAISS index: from `auto` or a factory string, its training, and the parameters of a search in it.
+
+Shapes: N rows, D latent dimensions.
+"""
+
+import math
+from typing import Any
+
+import faiss
+import numpy as np
+
+from smim.errors import UserError, nearest
+
+METRICS = {
+    "l2": faiss.METRIC_L2,
+    "inner_product": faiss.METRIC_INNER_PRODUCT,
+    "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
+}
+AUTO = "auto"
+EXACT = "Flat"
+_EXACT_UP_TO = 100_000
+_HNSW_NEIGHBOURS = 32
+_PQ_CODE_BITS = 8
+_TRAINING_ROWS = 65_536
+_TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
+
+
+def choose_factory(count: int, dimension: int, *, memory: int) -> str:
+    """FAISS's factory string for `count` rows, where the index may take `memory` bytes.
+
+    Exact up to 100,000 rows; then a graph over fp16 codes (HNSW), if it fits; then inverted lists of product codes
+    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions.
+    """
+    if count <= _EXACT_UP_TO:
+        return EXACT
+    graph_bytes = count * (2 * dimension + 4 * 2 * _HNSW_NEIGHBOURS + 24)
+    if graph_bytes <= memory:
+        return f"HNSW{_HNSW_NEIGHBOURS},SQfp16"
+    num_lists = 2 ** round(math.log2(4 * math.sqrt(count)))
+    num_codes = next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)
+    return f"IVF{num_lists},PQ{num_codes}x{_PQ_CODE_BITS}"
+
+
+def make_vectors(factory: str, metric: str, dimension: int) -> Any:
+    """An empty FAISS index; raises `UserError` for a factory or metric that there is not."""
+    if metric not in METRICS:
+        raise UserError(f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}")
+    try:
+        return faiss.index_factory(dimension, factory, METRICS[metric])
+    except RuntimeError as error:
+        raise UserError(
+            f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({_reason(error)}); "
+            "write for example Flat, IVF1024,Flat or HNSW32, or auto"
+        ) from None
+
+
+def training_size(vectors: Any, count: int) -> int:
+    """How many of `count` rows an index is trained on; 0 where it needs no training."""
+    if vectors.is_trained:
+        return 0
+    inverted = inverted_lists(vectors)
+    return min(count, max(_TRAINING_ROWS, (inverted.nlist if inverted else 0) * _TRAINING_ROWS_PER_CLUSTER))
+
+
+def train(vectors: Any, codes_ND: np.ndarray, factory: str) -> None:
+    """Raises `UserError` where the codes are too few for this factory."""
+    try:
+        vectors.train(codes_ND)
+    except RuntimeError as error:
+        raise UserError(
+            f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({_reason(error)}); "
+            "choose a smaller one, or Flat"
+        ) from None
+
+
+def is_exact(vectors: Any) -> bool:
+    return isinstance(vectors, faiss.IndexFlat)
+
+
+def inverted_lists(vectors: Any) -> Any | None:
+    """The part of an index that has inverted lists, or None."""
+    try:
+        return faiss.extract_index_ivf(vectors)
+    except RuntimeError:
+        return None
+
+
+def default_search(factory: str) -> dict[str, int]:
+    """Search settings that usually reach a recall@10 of 0.95; `smim index report` measures and suggests.
+
+    `nprobe`: inverted lists that are read. `ef_search`: nodes that a graph's search keeps. `refine`: candidates,
+    in multiples of k, that are put in order by their stored codes; 0: FAISS's own distances.
+    """
+    settings: dict[str, int] = {}
+    if "IVF" in factory:
+        settings["nprobe"] = 32
+    if "HNSW" in factory:
+        settings["ef_search"] = 64
+    if "PQ" in factory or "SQ" in factory:
+        settings["refine"] = 16 if "PQ" in factory else 2
+    return settings
+
+
+def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | None) -> Any:
+    """FAISS's parameters of one search among the rows that `selector` lets through."""
+    chosen = {} if selector is None else {"sel": selector}
+    if isinstance(vectors, faiss.IndexPreTransform):
+        inner = search_parameters(faiss.downcast_index(vectors.index), settings, selector)
+        return faiss.SearchParametersPreTransform(index_params=inner)
+    if isinstance(vectors, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(nprobe=min(settings.get("nprobe", 1), vectors.nlist), **chosen)
+    if isinstance(vectors, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(efSearch=settings.get("ef_search", 16), **chosen)
+    return faiss.SearchParameters(**chosen)
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without its function and source line."""
+    return str(error).rpartition(".cpp:")[2].partition(": ")[2].rpartition(" failed: ")[2]

@@ -1,0 +1,75 @@
+"""Files that grow as they are written: an array of rows, and a table in batches of one size."""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+
+class ArrayFile:
+    """A `.npy` file, row upon row. It is there once something was appended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file: Any = None
+        self.dtype: np.dtype | None = None
+        self.shape: tuple[int, ...] = ()
+
+    def append(self, rows: np.ndarray) -> None:
+        if self.file is None:
+            self.file = open(self.path, "wb")  # noqa: SIM115, closed in __exit__
+            self.dtype, self.shape = rows.dtype, (0, *rows.shape[1:])
+            self._write_header()
+        self.file.write(np.ascontiguousarray(rows).data)
+        self.shape = (self.shape[0] + len(rows), *self.shape[1:])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.file is not None:
+            self.file.seek(0)
+            self._write_header()
+            self.file.close()
+
+    def _write_header(self) -> None:
+        # numpy leaves room in the header for the first axis to grow.
+        assert self.dtype is not None
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
+        np.lib.format.write_array_header_1_0(self.file, header)
+
+
+class RowsFile:
+    """An Arrow IPC file whose batches have `batch_rows` rows each, but for the last."""
+
+    def __init__(self, path: Path, *, batch_rows: int) -> None:
+        self.path, self.batch_rows = path, batch_rows
+        self.writer: Any = None
+        self.waiting: list[pa.Table] = []
+        self.num_waiting = 0
+
+    def append(self, rows: pa.Table) -> None:
+        if self.writer is None:
+            self.sink = pa.OSFile(str(self.path), "wb")
+            self.writer = pa.ipc.new_file(self.sink, rows.schema)
+        self.waiting.append(rows)
+        self.num_waiting += rows.num_rows
+        while self.num_waiting >= self.batch_rows:
+            self._write(self.batch_rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer is not None:
+            if self.num_waiting:
+                self._write(self.num_waiting)
+            self.writer.close()
+            self.sink.close()
+
+    def _write(self, num_rows: int) -> None:
+        table = pa.concat_tables(self.waiting)
+        batch = table.slice(0, num_rows).combine_chunks()
+        self.writer.write_table(batch, max_chunksize=num_rows)
+        self.waiting, self.num_waiting = [table.slice(num_rows)], self.num_waiting - num_rows

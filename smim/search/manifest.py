@@ -1,0 +1,123 @@
+"""What an index says of itself: `manifest.json`, whose replacement is what makes a change of the index visible.
+
+    DIR/manifest.json  00000001/  00000002/  00000001.deleted-00000003.npy  writer.lock
+
+Segments are never changed once the manifest names them; a delete writes a new mask beside its segment. So a reader, or
+a crash at any moment, finds the index before a change or after it.
+"""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from smim import storage
+from smim.errors import UserError
+
+FORMAT = 2
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file's size, its SHA-256, and `storage.sampled_sha256`, which is checked whenever the file is opened."""
+
+    bytes: int
+    sha256: str
+    sampled_sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileInfo":
+        return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
+
+    def check(self, path: Path) -> None:
+        """Raises `UserError` unless the file is there, as long as it was, and the same at the places sampled."""
+        if not path.is_file():
+            raise UserError(f"{path} is missing; build the index again")
+        if path.stat().st_size != self.bytes or storage.sampled_sha256(path) != self.sampled_sha256:
+            raise UserError(f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build it again")
+
+
+@dataclass(frozen=True)
+class SegmentInfo:
+    """A part of the index's sentences: `count` rows, of which `num_deleted` are marked in the file `deleted`.
+
+    `factory` is FAISS's, of this segment; `files` are those of its folder, with `deleted` by its name, if any.
+    """
+
+    name: str
+    factory: str
+    count: int
+    files: dict[str, FileInfo]
+    num_deleted: int = 0
+    deleted: str | None = None
+
+    @property
+    def num_live(self) -> int:
+        return self.count - self.num_deleted
+
+    def path(self, directory: Path, file: str) -> Path:
+        """Where one of `files` lies."""
+        return directory / file if file == self.deleted else directory / self.name / file
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an index is made of. `model` is a path, as it was when the index was built.
+
+    `version` counts the changes. `factory` is what was asked for, perhaps `auto`. `store` is the precision of the codes
+    that are kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the
+    labels' names. `next_id` is above every id that was ever used.
+    """
+
+    version: int
+    model: str
+    model_hash: str
+    tokenizer_hash: str
+    metric: str
+    factory: str
+    store: str
+    dimension: int
+    next_id: int
+    columns: list[str]
+    search: dict[str, int]
+    segments: list[SegmentInfo]
+    format: int = FORMAT
+
+    @property
+    def count(self) -> int:
+        """How many sentences can be found."""
+        return sum(segment.num_live for segment in self.segments)
+
+    def changed(self, **fields: Any) -> "Manifest":
+        """The next version."""
+        return replace(self, version=self.version + 1, **fields)
+
+    def write(self, directory: Path) -> None:
+        storage.write_json(directory / MANIFEST, {**asdict(self), "count": self.count})
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        """Raises `UserError` where there is no index, or one that is damaged or of another format."""
+        path = directory / MANIFEST
+        if not path.is_file():
+            raise UserError(
+                f"{directory} is not an index (no {MANIFEST} in it); make one with "
+                f"`smim index build MODEL CORPUS -o {directory}`"
+            )
+        content = storage.read_json(path)
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
+            )
+        try:
+            count = content.pop("count")
+            segments = [
+                SegmentInfo(**{**each, "files": {name: FileInfo(**file) for name, file in each["files"].items()}})
+                for each in content.pop("segments")
+            ]
+            manifest = cls(**content, segments=segments)
+        except (KeyError, TypeError, AttributeError):
+            raise UserError(f"{path} is not an index's manifest; it was edited or damaged") from None
+        if count != manifest.count:
+            raise UserError(f"{path} counts {count} sentences, its segments {manifest.count}; it was edited or damaged")
+        return manifest

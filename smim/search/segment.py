@@ -1,0 +1,191 @@
+"""One segment of an index: FAISS's vectors, and row by row the id, the text, the labels and the exact code.
+
+    00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]
+
+Everything is memory-mapped. Rows stand in ascending order of their ids. `rows.arrow` is an Arrow IPC file with the
+column `text` and the labels, in batches of one size, so that a row is found without reading others. `codes.npy` is
+there where FAISS keeps only approximate codes.
+
+Shapes: N queries, R rows of the segment, K results, D latent dimensions.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from smim.errors import UserError
+from smim.search import factory as factories
+from smim.search.files import ArrayFile, RowsFile
+from smim.search.filters import Where, rows_that_pass
+from smim.search.manifest import FileInfo, SegmentInfo
+
+VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
+ROWS_PER_BATCH = 4096
+STORES = {"fp32": np.float32, "fp16": np.float16}
+# Among so few rows that pass a filter each is compared: a graph or inverted lists would hardly meet them.
+_COMPARED_ONE_BY_ONE = 50_000
+# FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
+# are taken, and put in order by differences.
+_SPARE = 16
+
+
+class Segment:
+    """A segment that was opened: searched by position, 0 to R - 1."""
+
+    def __init__(self, directory: Path, info: SegmentInfo, metric: str) -> None:
+        """Raises `UserError` where a file is missing or is not the one that the manifest names."""
+        for name, file in info.files.items():
+            file.check(info.path(directory, name))
+        self.info, self.metric = info, metric
+        folder = directory / info.name
+        try:
+            self.vectors = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP_IFC)
+            self.ids: np.ndarray = np.load(folder / IDS, mmap_mode="r")
+            self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
+            self.stored = np.load(folder / CODES, mmap_mode="r") if CODES in info.files else None
+            deleted = np.load(directory / info.deleted) if info.deleted else None
+        except (RuntimeError, ValueError, pa.ArrowInvalid) as error:
+            raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
+        self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
+        self._batch = lru_cache(maxsize=1024)(self.rows.get_batch)
+
+    def search(
+        self, queries_ND: np.ndarray, k: int, settings: dict[str, int], allowed_R: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest rows of each query, nearest first: distances fp32 [N, K] and positions int64 [N, K], K <= k.
+
+        Where a query has fewer, infinity and -1. `allowed_R`: which rows may be found, all where it is None.
+        """
+        selected = self.info.count if allowed_R is None else int(np.count_nonzero(allowed_R))
+        k = min(k, selected)
+        if k == 0:
+            return np.empty((len(queries_ND), 0), np.float32), np.empty((len(queries_ND), 0), np.int64)
+        exact = factories.is_exact(self.vectors)
+        if allowed_R is not None and not exact and selected <= _COMPARED_ONE_BY_ONE:
+            return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
+        refine = settings.get("refine", 0)
+        wanted = min(selected, max(k * refine, k + _SPARE) if refine or exact else k)
+        bitmap = None if allowed_R is None else np.packbits(allowed_R, bitorder="little")
+        selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
+        parameters = factories.search_parameters(self.vectors, settings, selector)
+        scores, positions = self.vectors.search(queries_ND, wanted, params=parameters)
+        if wanted == k:
+            distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
+        else:
+            distances, positions = self._put_in_order(queries_ND, positions, k)
+        if selected <= _COMPARED_ONE_BY_ONE and (positions < 0).any() and allowed_R is not None:
+            return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
+        return distances, positions
+
+    def codes(self, positions: np.ndarray) -> np.ndarray:
+        """The codes of the given rows as they were indexed, fp32 [len(positions), D]."""
+        if self.stored is None:
+            return self.vectors.reconstruct_batch(np.ascontiguousarray(positions, np.int64))
+        return np.asarray(self.stored[positions], np.float32)
+
+    def row(self, position: int) -> dict[str, Any]:
+        """The text and the labels of one row, by column."""
+        batch = self._batch(position // ROWS_PER_BATCH)
+        at = position % ROWS_PER_BATCH
+        return {name: column[at].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+
+    def table(self, positions: np.ndarray) -> pa.Table:
+        """The texts and labels of rows at ascending positions."""
+        batch_of = positions // ROWS_PER_BATCH
+        parts = [
+            self._batch(int(number)).take(pa.array(positions[batch_of == number] % ROWS_PER_BATCH))
+            for number in np.unique(batch_of)
+        ]
+        return pa.Table.from_batches(parts, schema=self.rows.schema)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All texts and labels, in order."""
+        return map(self.rows.get_batch, range(self.rows.num_record_batches))
+
+    def positions_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which of `ids` are found here, as their places in `ids`, and where, as positions."""
+        places = np.searchsorted(self.ids, ids)
+        found = np.flatnonzero(self.ids[np.minimum(places, self.info.count - 1)] == ids)
+        if self.live is not None:
+            found = found[self.live[places[found]]]
+        return found, places[found]
+
+    def allowed(self, where: Where | None) -> np.ndarray | None:
+        """Which rows may be found, bool [R]: not deleted, and passing the filter. None: all."""
+        if not where:
+            return self.live
+        passing = np.concatenate([rows_that_pass(where, batch) for batch in self.batches()])
+        return passing if self.live is None else passing & self.live
+
+    def live_positions(self, where: Where | None = None) -> np.ndarray:
+        """The positions of the rows that may be found."""
+        allowed = self.allowed(where)
+        return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed)
+
+    def _compare(self, queries_ND: np.ndarray, k: int, positions_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The exact nearest among a few rows."""
+        codes = self.codes(positions_R)
+        wanted = min(len(positions_R), k + _SPARE)
+        _, places = faiss.knn(queries_ND, codes, wanted, metric=factories.METRICS[self.metric])
+        return self._put_in_order(queries_ND, positions_R[places], k)
+
+    def _put_in_order(self, queries_ND: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first k of each query's candidates [N, C] by exact distance, ties in order of their positions."""
+        found = candidates >= 0  # FAISS fills up with -1
+        codes_NCD = np.zeros((*candidates.shape, queries_ND.shape[1]), np.float32)
+        codes_NCD[found] = self.codes(candidates[found])
+        if self.metric == "l2":
+            distances = np.linalg.norm(codes_NCD - queries_ND[:, None], axis=-1)
+        else:
+            products = (codes_NCD * queries_ND[:, None]).sum(-1)
+            distances = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
+        distances = np.where(found, distances, np.float32(np.inf))
+        order = np.lexsort((candidates, distances), axis=-1)[:, :k]
+        return np.take_along_axis(distances, order, 1), np.take_along_axis(candidates, order, 1)
+
+    def _distances(self, scores: np.ndarray) -> np.ndarray:
+        """FAISS's scores as distances: the smaller, the nearer."""
+        if self.metric == "inner_product":
+            return -scores
+        if self.metric == "cosine":
+            return np.maximum(1 - scores, 0)
+        return np.sqrt(np.maximum(scores, 0))
+
+
+def write_segment(
+    folder: Path,
+    *,
+    factory: str,
+    vectors: Any,
+    chunks: Iterable[tuple[np.ndarray, np.ndarray, pa.Table]],
+    store: str,
+) -> SegmentInfo:
+    """Writes a segment from chunks of ids int64 [R], codes fp32 [R, D] and rows, in ascending order of the ids.
+
+    `vectors` is FAISS's index, empty and trained; it is the only thing that is held in memory.
+    """
+    folder.mkdir(parents=True)
+    exact = factories.is_exact(vectors)
+    count = 0
+    with (
+        ArrayFile(folder / IDS) as ids_file,
+        ArrayFile(folder / CODES) as codes_file,
+        RowsFile(folder / ROWS, batch_rows=ROWS_PER_BATCH) as rows_file,
+    ):
+        for ids, codes, rows in chunks:
+            vectors.add(codes)
+            ids_file.append(ids.astype(np.int64))
+            rows_file.append(rows)
+            if not exact:
+                codes_file.append(codes.astype(STORES[store]))
+            count += len(ids)
+    with open(folder / VECTORS, "wb") as file:
+        # Given a name, FAISS ignores that the disk is full when it closes the file.
+        faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+    files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
+    return SegmentInfo(name=folder.name, factory=factory, count=count, files=files)

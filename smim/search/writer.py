@@ -1,0 +1,366 @@
+"""Building an index of a corpus, and changing it: add, upsert, delete, compact.
+
+Each change is written beside what is there and becomes visible, whole, when the manifest is replaced. There is one
+writer at a time; readers go on with the version that they opened and see the new one at their next search.
+
+Shapes: R rows, D latent dimensions.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from smim import storage
+from smim.errors import UserError, nearest
+from smim.generation import SentenceModel
+from smim.progress import track
+from smim.search import factory as factories
+from smim.search.filters import Where
+from smim.search.index import Index, _model_of, as_ids, check_model, comparable, open_index
+from smim.search.manifest import MANIFEST, FileInfo, Manifest, SegmentInfo
+from smim.search.segment import ROWS_PER_BATCH, STORES, Segment, write_segment
+from smim.text.corpus import Corpus, Split
+
+_LOCK = "writer.lock"
+_OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
+# Every segment is searched: with more of them the small ones are merged.
+_MOST_SEGMENTS = 8
+
+Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
+
+
+def build_index(
+    model: SentenceModel,
+    corpus: Corpus,
+    output: Path | str,
+    *,
+    model_dir: Path | str,
+    split: str = "train",
+    metric: str = "l2",
+    factory: str = factories.AUTO,
+    store: str = "fp32",
+    memory: int | None = None,
+) -> Index:
+    """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
+
+    `metric`: `l2`, `inner_product` or `cosine`. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
+    `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
+    index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
+    `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
+
+    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, a split
+    too small to train the factory, and an `output` that holds something else than an index.
+    """
+    output = Path(output)
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
+    if corpus.tokenizer.hash != model.tokenizer.hash:
+        raise UserError(
+            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
+        )
+    if store not in STORES:
+        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
+    rows = corpus.split(split)
+    if "id" in rows.label_columns:
+        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
+    chosen = _resolve(factory, len(rows), model.latent_dim, memory)
+    vectors = factories.make_vectors(chosen, metric, model.latent_dim)
+    # The place is made before the long work, which an unwritable one would waste.
+    with storage.new_directory(output) as partial:
+        _train(vectors, chosen, len(rows), lambda sample: _encoded(model, rows, sample, metric, f"training {chosen}"))
+        encoded = _encoded(model, rows, range(len(rows)), metric, f"encoding {corpus.name} {split}")
+        segment = write_segment(
+            partial / _segment_name(1),
+            factory=chosen,
+            vectors=vectors,
+            chunks=_numbered(encoded, rows),
+            store=store,
+        )
+        manifest = Manifest(
+            version=1,
+            model=str(Path(model_dir).resolve()),
+            model_hash=model.hash,
+            tokenizer_hash=model.tokenizer.hash,
+            metric=metric,
+            factory=factory,
+            store=store,
+            dimension=model.latent_dim,
+            next_id=len(rows),
+            columns=rows.label_columns,
+            search=factories.default_search(chosen),
+            segments=[segment],
+        )
+        manifest.write(partial)
+    return open_index(output, model=model)
+
+
+class IndexWriter:
+    """Changes an index; each method is one change, which is there whole or not at all.
+
+        with IndexWriter("indexes/ptb") as writer:
+            writer.add(["the company said profit rose"], labels={"topic": ["money"]})
+
+    Raises `UserError` where another writer is at work.
+    """
+
+    def __init__(self, directory: Path | str, *, model: SentenceModel | None = None) -> None:
+        self.directory = Path(directory)
+        self.manifest = Manifest.read(self.directory)
+        self._model = model
+        self._lock: IO[str] | None = None
+
+    def __enter__(self) -> Self:
+        self._lock = open(self.directory / _LOCK, "a")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise UserError(f"{self.directory} is being changed by another process; wait until it is done") from None
+        self.manifest = Manifest.read(self.directory)
+        self._remove_leftovers()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._lock is not None
+        self._lock.close()
+
+    @property
+    def model(self) -> SentenceModel:
+        """The model that the index was built with; loaded when it is needed."""
+        if self._model is None:
+            self._model = _model_of(self.directory, self.manifest)
+        check_model(self.directory, self.manifest, self._model)
+        return self._model
+
+    def add(
+        self,
+        texts: Sequence[str],
+        *,
+        ids: Sequence[int] | None = None,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[int]:
+        """Adds sentences; their ids, which continue those that there are unless given.
+
+        `labels`: a value a sentence, by column; a column that is left out is null. Raises `UserError` for an id that is
+        there already, and for texts or labels that do not fit.
+        """
+        return self._put(texts, ids, labels, replace=False)
+
+    def upsert(
+        self, texts: Sequence[str], *, ids: Sequence[int], labels: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[int]:
+        """Adds sentences, in the place of those that have their ids."""
+        return self._put(texts, ids, labels, replace=True)
+
+    def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
+        """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
+        if (ids is None) == (not where):
+            raise UserError("what is to be deleted? give ids, or a filter")
+        segments = self._open()
+        if ids is not None:
+            doomed = self._doomed(segments, np.unique(as_ids(ids)))
+        else:
+            doomed = [segment.live_positions(where) for segment in segments]
+        count = sum(map(len, doomed))
+        if count:
+            self._commit(self._without(segments, doomed))
+        return count
+
+    def compact(self) -> None:
+        """Writes the index anew as one segment, without what was deleted, trained on what is there now."""
+        segments = self._open()
+        if len(segments) > 1 or any(segment.live is not None for segment in segments):
+            self._commit([self._merged(segments)] if self.manifest.count else [])
+
+    def _put(
+        self,
+        texts: Sequence[str],
+        ids: Sequence[int] | None,
+        labels: Mapping[str, Sequence[Any]] | None,
+        *,
+        replace: bool,
+    ) -> list[int]:
+        if not len(texts):
+            return []
+        manifest, segments = self.manifest, self._open()
+        numbers = np.arange(manifest.next_id, manifest.next_id + len(texts)) if ids is None else as_ids(ids)
+        if len(numbers) != len(texts):
+            raise UserError(f"{len(numbers)} ids for {len(texts)} sentences; one for each is needed")
+        if len(np.unique(numbers)) < len(numbers):
+            raise UserError("an id is given twice; each sentence needs its own")
+        rows = self._rows(texts, labels or {}, segments)
+        doomed = self._doomed(segments, numbers)
+        if not replace and any(map(len, doomed)):
+            there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
+            raise UserError(f"{self.directory} holds a sentence of id {there[0]} already; upsert replaces it")
+        codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
+        order = np.argsort(numbers)
+        added = self._written([(numbers[order], codes[order], rows.take(pa.array(order)))], len(texts))
+        kept = self._without(segments, doomed)
+        if len(kept) >= _MOST_SEGMENTS:
+            added, kept = self._merge_small(kept, added)
+        self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1))
+        return numbers.tolist()
+
+    def _open(self) -> list[Segment]:
+        return [Segment(self.directory, info, self.manifest.metric) for info in self.manifest.segments]
+
+    def _rows(self, texts: Sequence[str], labels: Mapping[str, Sequence[Any]], segments: list[Segment]) -> pa.Table:
+        """The texts and labels as the index's other rows have them."""
+        for name, values in labels.items():
+            if name not in self.manifest.columns:
+                known = nearest(name, self.manifest.columns) if self.manifest.columns else "it has none"
+                raise UserError(f"{self.directory} has no column {name!r}; {known}")
+            if isinstance(values, str) or len(values) != len(texts):
+                raise UserError(f"the labels {name!r} are not one for each of {len(texts)} sentences")
+        schema = segments[0].rows.schema if segments else None
+        arrays = {}
+        for name in ("text", *self.manifest.columns):
+            values = texts if name == "text" else labels.get(name, [None] * len(texts))
+            try:
+                arrays[name] = pa.array(list(values), schema.field(name).type if schema else None)
+            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+                raise UserError(f"the labels {name!r} do not fit the index's: {error}") from None
+        table = pa.table(arrays)
+        return table.cast(schema) if schema else table
+
+    def _doomed(self, segments: list[Segment], ids: np.ndarray) -> list[np.ndarray]:
+        """For each segment, the positions of those ids that it holds."""
+        return [segment.positions_of(ids)[1] for segment in segments]
+
+    def _without(self, segments: list[Segment], doomed: list[np.ndarray]) -> list[SegmentInfo]:
+        """The segments with more rows marked as deleted; those of which nothing is left are left out."""
+        kept = []
+        for segment, positions in zip(segments, doomed, strict=True):
+            info = segment.info
+            if len(positions):
+                live = np.ones(info.count, dtype=bool) if segment.live is None else segment.live.copy()
+                live[positions] = False
+                info = self._marked(info, live)
+            if info.num_live:
+                kept.append(info)
+        return kept
+
+    def _marked(self, info: SegmentInfo, live_R: np.ndarray) -> SegmentInfo:
+        name = f"{info.name}.deleted-{self.manifest.version + 1:08d}.npy"
+        if live_R.any():
+            with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
+                np.save(file, np.packbits(~live_R, bitorder="little"))
+        files = {file: described for file, described in info.files.items() if file != info.deleted}
+        if live_R.any():
+            files[name] = FileInfo.of(self.directory / name)
+        return SegmentInfo(info.name, info.factory, info.count, files, int(np.count_nonzero(~live_R)), name)
+
+    def _merge_small(self, kept: list[SegmentInfo], added: SegmentInfo) -> tuple[SegmentInfo, list[SegmentInfo]]:
+        """All but the largest segment as one, and that one."""
+        largest = max(kept, key=lambda info: info.num_live)
+        small = [info for info in kept if info is not largest]
+        segments = [Segment(self.directory, info, self.manifest.metric) for info in (*small, added)]
+        return self._merged(segments), [largest]
+
+    def _merged(self, segments: list[Segment]) -> SegmentInfo:
+        live = [segment.live_positions() for segment in segments]
+        ids = np.concatenate([np.asarray(s.ids[positions]) for s, positions in zip(segments, live, strict=True)])
+        numbers = np.concatenate([np.full(len(positions), i) for i, positions in enumerate(live)])
+        positions = np.concatenate(live)
+        order = np.argsort(ids)
+        ids, numbers, positions = ids[order], numbers[order], positions[order]
+
+        def gathered(which: np.ndarray) -> np.ndarray:
+            codes = np.empty((len(which), self.manifest.dimension), np.float32)
+            for i, segment in enumerate(segments):
+                here = numbers[which] == i
+                codes[here] = segment.codes(positions[which][here])
+            return codes
+
+        def chunks() -> Iterator[Chunk]:
+            for start in track(range(0, len(ids), ROWS_PER_BATCH), "merging"):
+                which = np.arange(start, min(start + ROWS_PER_BATCH, len(ids)))
+                by_segment = np.argsort(numbers[which], kind="stable")
+                tables = [s.table(positions[which][numbers[which] == i]) for i, s in enumerate(segments)]
+                back = np.argsort(by_segment, kind="stable")
+                yield ids[which], gathered(which), pa.concat_tables(tables).take(pa.array(back))
+
+        return self._written(chunks(), len(ids), sample=lambda rows: iter([gathered(rows)]))
+
+    def _written(
+        self,
+        chunks: Any,
+        count: int,
+        *,
+        sample: Callable[[np.ndarray], Iterator[np.ndarray]] | None = None,
+    ) -> SegmentInfo:
+        """A new segment; of a few rows it is exact, for they cannot train another."""
+        manifest = self.manifest
+        factory = factories.EXACT if sample is None else _resolve(manifest.factory, count, manifest.dimension, None)
+        if factory != factories.EXACT and count < _FEWEST_TRAINED:
+            factory = factories.EXACT
+        vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
+        if sample is not None:
+            _train(vectors, factory, count, sample)
+        number = manifest.version + 1
+        while (self.directory / _segment_name(number)).exists():
+            number += 1
+        with storage.new_directory(self.directory / _segment_name(number)) as partial:
+            partial.rmdir()
+            written = write_segment(partial, factory=factory, vectors=vectors, chunks=chunks, store=manifest.store)
+        return SegmentInfo(_segment_name(number), written.factory, written.count, written.files)
+
+    def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
+        self.manifest = self.manifest.changed(segments=segments, **fields)
+        self.manifest.write(self.directory)
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """What a change replaced, and what a killed writer left."""
+        named = {name for info in self.manifest.segments for name in (info.name, info.deleted)}
+        for path in self.directory.iterdir():
+            if path.name not in named and _OURS.fullmatch(path.name):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+_FEWEST_TRAINED = 10_000
+
+
+def _segment_name(number: int) -> str:
+    return f"{number:08d}"
+
+
+def _resolve(factory: str, count: int, dimension: int, memory: int | None) -> str:
+    if factory != factories.AUTO:
+        return factory
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return factories.choose_factory(count, dimension, memory=half if memory is None else memory)
+
+
+def _train(vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]]) -> None:
+    size = factories.training_size(vectors, count)
+    if size:
+        sample = np.sort(np.random.default_rng(0).choice(count, size, replace=False, shuffle=False))
+        factories.train(vectors, np.concatenate(list(codes_of(sample))), factory)
+
+
+def _encoded(
+    model: SentenceModel, split: Split, rows: range | np.ndarray, metric: str, description: str
+) -> Iterator[np.ndarray]:
+    """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
+    for start in track(range(0, len(rows), ROWS_PER_BATCH), description):
+        ids = split.ids(rows[start : start + ROWS_PER_BATCH])
+        yield comparable(model.posterior_of_ids(ids).mean.numpy(), metric)
+
+
+def _numbered(encoded: Iterator[np.ndarray], split: Split) -> Iterator[Chunk]:
+    """The codes with their rows' numbers, texts and labels."""
+    answers = split.table.select(["text", *split.label_columns])
+    start = 0
+    for codes in encoded:
+        yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes))
+        start += len(codes)
