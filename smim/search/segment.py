@@ -74,10 +74,10 @@ class Segment:
         selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
         parameters = factories.search_parameters(self.vectors, settings, selector)
         scores, positions = self.vectors.search(queries_ND, wanted, params=parameters)
-        if wanted == k:
-            distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
-        else:
+        if refine or exact:
             distances, positions = self._put_in_order(queries_ND, positions, k)
+        else:
+            distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
         if selected <= _COMPARED_ONE_BY_ONE and (positions < 0).any() and allowed_R is not None:
             return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
         return distances, positions
@@ -186,6 +186,6 @@ def write_segment(
             count += len(ids)
     with open(folder / VECTORS, "wb") as file:
         # Given a name, FAISS ignores that the disk is full when it closes the file.
-        faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
+        faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
     return SegmentInfo(name=folder.name, factory=factory, count=count, files=files)

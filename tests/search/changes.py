@@ -1,0 +1,53 @@
+"""Makes the same changes of an index each time it runs, and tells after each how many were made.
+
+    python changes.py INDEX MODEL DONE [PAUSE]
+
+A process killed anywhere leaves the index as it is after the number in the file DONE, or after one change more.
+"""
+
+import random
+import sys
+import time
+from pathlib import Path
+
+Rows = dict[int, str]
+
+PHRASES = ["the company", "a bank", "her brother"], ["sold", "lost", "never liked"], ["shares", "a small house"]
+NUM_CHANGES = 9
+
+
+def change(i: int, rows: Rows, writer=None) -> Rows:
+    """The rows after the i-th change, which `writer`, where given, makes too."""
+    chance = random.Random(i)
+    texts = [" ".join(map(chance.choice, PHRASES)) for _ in range(3)]
+    ids = chance.sample(range(60), 3)
+    if i % 4 == 3:
+        if writer:
+            writer.compact()
+        return rows
+    if i % 4 == 1:
+        if writer:
+            writer.delete(ids)
+        return {id: text for id, text in rows.items() if id not in ids}
+    if writer:
+        writer.upsert(texts, ids=ids)
+    return rows | dict(zip(ids, texts, strict=True))
+
+
+def main() -> None:
+    import smim
+    from smim.search import IndexWriter
+
+    directory, done = Path(sys.argv[1]), Path(sys.argv[3])
+    pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
+    model = smim.load(sys.argv[2], device="cpu")
+    done.write_text("0")
+    for i in range(NUM_CHANGES):
+        with IndexWriter(directory, model=model) as writer:
+            change(i, {}, writer)
+        done.write_text(str(i + 1))
+        time.sleep(pause)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""Changes of an index, against a dictionary that is changed in the same way."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.search import Index, IndexWriter, build_index, open_index
+from smim.search import writer as writer_module
+from smim.text.corpus import Corpus
+
+WORDS = [["the company", "a bank", "her brother"], ["sold", "lost", "never liked"], ["shares", "a small house"]]
+
+
+def a_text(chance: random.Random) -> str:
+    return " ".join(chance.choice(words) for words in WORDS)
+
+
+def contents(index: Index) -> dict[int, tuple[str, str | None]]:
+    """What can be found, by id."""
+    found = {}
+    for segment in index.snapshot.segments:
+        for position in segment.live_positions():
+            row = segment.row(int(position))
+            found[int(segment.ids[position])] = (row["text"], row["topic"])
+    return found
+
+
+def nearest_by_hand(index: Index, query: str, k: int, ids: list[int]) -> list[int]:
+    codes = index.model.encode([contents(index)[id][0] for id in ids]).astype(np.float64)
+    distances = np.linalg.norm(codes - index.model.encode([query]), axis=1)
+    return [ids[i] for i in np.lexsort((ids, distances.round(6)))[:k]]
+
+
+def test_added_sentences_are_found_by_a_reader_that_was_there_before(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        assert writer.add(["her brother never liked the bank", "a bank lost"], labels={"topic": ["new", None]}) == [
+            40,
+            41,
+        ]
+    assert len(index) == 42
+    [[hit]] = index.search(["her brother never liked the bank"], k=1)
+    assert (hit.id, hit.text, hit.labels) == (40, "her brother never liked the bank", {"topic": "new"})
+    assert hit.distance == pytest.approx(0, abs=1e-5)
+    assert index.get([41]) == [{"id": 41, "text": "a bank lost", "labels": {"topic": None}}]
+    assert open_index(index.directory).search(["a bank lost"], k=3) == index.search(["a bank lost"], k=3)
+
+
+def test_deleted_sentences_are_not_found(index: Index) -> None:
+    [[nearest]] = index.search(["a bank sold shares"], k=1)
+    with IndexWriter(index.directory) as writer:
+        assert writer.delete([nearest.id, 12345]) == 1
+        assert writer.delete([nearest.id]) == 0
+    assert len(index) == 39
+    assert nearest.id not in [hit.id for hit in index.search(["a bank sold shares"], k=39)[0]]
+    with pytest.raises(UserError, match=f"holds no sentence of id {nearest.id}"):
+        index.get([nearest.id])
+
+
+def test_delete_by_a_filter(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        deleted = writer.delete(where={"topic": "money"})
+    assert deleted > 0
+    assert {topic for _, topic in contents(index).values()} == {"home", "politics"}
+    assert len(index) == 40 - deleted
+
+
+def test_upsert_takes_the_place_of_the_ids(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        assert writer.upsert(["a bank lost shares", "her brother lost"], ids=[50, 3], labels={"topic": ["x", "y"]}) == [
+            50,
+            3,
+        ]
+        assert writer.add(["a bank"]) == [51]
+    assert len(index) == 42
+    assert index.get([3, 50]) == [
+        {"id": 3, "text": "her brother lost", "labels": {"topic": "y"}},
+        {"id": 50, "text": "a bank lost shares", "labels": {"topic": "x"}},
+    ]
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+@pytest.mark.parametrize("seed", range(3))
+def test_any_changes_leave_what_they_should(
+    seed: int, metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric=metric)
+    expected = contents(index)
+    for _ in range(40):
+        with IndexWriter(index.directory, model=model) as writer:
+            change = chance.choice(["add", "upsert", "upsert", "delete", "delete", "compact"])
+            texts = [a_text(chance) for _ in range(chance.randrange(1, 6))]
+            topics = [chance.choice(["money", "home", None]) for _ in texts]
+            if change == "add":
+                ids = writer.add(texts, labels={"topic": topics})
+                assert not set(ids) & set(expected)
+                expected |= dict(zip(ids, zip(texts, topics, strict=True), strict=True))
+            elif change == "upsert":
+                ids = chance.sample(range(80), len(texts))
+                writer.upsert(texts, ids=ids, labels={"topic": topics})
+                expected |= dict(zip(ids, zip(texts, topics, strict=True), strict=True))
+            elif change == "delete":
+                ids = chance.sample(range(80), chance.randrange(1, 15))
+                assert writer.delete(ids) == len(set(ids) & set(expected))
+                expected = {id: row for id, row in expected.items() if id not in ids}
+            else:
+                writer.compact()
+                assert len(index.manifest.segments) == min(1, len(expected))
+        assert contents(index) == expected
+        assert len(index) == len(expected)
+        assert len(index.manifest.segments) <= writer_module._MOST_SEGMENTS + 1
+    codes = index.codes(sorted(expected))
+    reference = model.encode([expected[id][0] for id in sorted(expected)])
+    if metric == "cosine":
+        reference /= np.linalg.norm(reference, axis=1, keepdims=True)
+    assert codes == pytest.approx(reference, abs=1e-5)
+    named = {info.name for info in index.manifest.segments} | {info.deleted for info in index.manifest.segments}
+    assert {path.name for path in index.directory.iterdir()} == (named - {None}) | {"manifest.json", "writer.lock"}
+
+
+def test_segments_answer_as_one_does(index: Index) -> None:
+    chance = random.Random(0)
+    with IndexWriter(index.directory) as writer:
+        for _ in range(5):
+            writer.add([a_text(chance) for _ in range(7)])
+        writer.delete(range(0, 40, 3))
+        assert len(index.manifest.segments) == 6
+        queries = [a_text(chance) for _ in range(30)]
+        apart = [[(hit.id, hit.distance) for hit in hits] for hits in index.search(queries, k=20)]
+        writer.compact()
+    assert len(index.manifest.segments) == 1
+    assert [[(hit.id, hit.distance) for hit in hits] for hits in index.search(queries, k=20)] == apart
+
+
+@pytest.mark.parametrize("factory", ["Flat", "HNSW8", "IVF2,SQ8", "PCA4,IVF2,Flat"])
+def test_filter_gives_what_brute_force_over_the_rows_that_pass_gives(
+    factory: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory=factory)
+    with IndexWriter(index.directory) as writer:
+        writer.delete([1, 5, 8])
+        writer.add(["a bank sold a bank"], labels={"topic": ["home"]})
+    query = "her brother sold a house"
+    for where, k in [
+        ({"topic": "home"}, 5),
+        ({"topic": ["money", "politics"]}, 20),
+        ({"text": {"$contains": "bank"}}, 3),
+    ]:
+        [hits] = index.search([query], k=k, where=where)
+        passing = [
+            id
+            for id, (text, topic) in sorted(contents(index).items())
+            if (topic in where["topic"] if "topic" in where else "bank" in text)
+        ]
+        assert [hit.id for hit in hits] == nearest_by_hand(index, query, k, passing)
+    assert index.search(["a bank"], k=1, where={"topic": "sports"}) == [[]]
+
+
+def test_offset_and_maximum_distance(index: Index) -> None:
+    [all_hits] = index.search(["a bank sold shares"], k=10)
+    assert index.search(["a bank sold shares"], k=4, offset=3) == [all_hits[3:7]]
+    farthest = all_hits[5].distance
+    assert index.search(["a bank sold shares"], k=10, max_distance=farthest) == [all_hits[:6]]
+    assert index.search(["a bank sold shares"], k=5, offset=100) == [[]]
+
+
+def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
+    [text] = [row["text"] for row in index.get([7])]
+    [hits] = index.more_like([7], k=5)
+    assert [hit.id for hit in hits] == [hit.id for hit in index.search([text], k=6)[0] if hit.id != 7]
+    assert index.more_like([7], k=2, offset=2) == [hits[2:4]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence of id 3 already; upsert replaces it"),
+        (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids for 2 sentences"),
+        (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "an id is given twice"),
+        (lambda w: w.add(["a bank"], ids=[-1]), "ids are a list of whole numbers from 0 on"),
+        (lambda w: w.add(["a bank"], ids=["x"]), "ids are a list of whole numbers"),
+        (lambda w: w.add(["a bank"], ids=[2**70]), "ids are a list of whole numbers"),
+        (lambda w: w.add(["a bank"], labels={"topics": ["x"]}), "has no column 'topics'; did you mean 'topic'"),
+        (lambda w: w.add(["a bank"], labels={"topic": []}), "'topic' are not one for each of 1 sentences"),
+        (lambda w: w.add(["a bank"], labels={"topic": [5]}), "'topic' do not fit the index's"),
+        (lambda w: w.add(["a bank", ""]), "the text '' is empty"),
+        (lambda w: w.add(["qwxzy"]), "holds no word of"),
+        (lambda w: w.delete(), "what is to be deleted"),
+        (lambda w: w.delete(where={"topics": "x"}), "no column 'topics'"),
+    ],
+)
+def test_change_that_cannot_be_is_refused_and_nothing_is_lost(index: Index, change, message) -> None:
+    before = (index.directory / "manifest.json").read_bytes()
+    with IndexWriter(index.directory) as writer, pytest.raises(UserError, match=message):
+        change(writer)
+    assert (index.directory / "manifest.json").read_bytes() == before
+    assert {path.name for path in index.directory.iterdir()} == {"manifest.json", "00000001", "writer.lock"}
+
+
+def test_second_writer_is_refused(index: Index) -> None:
+    with IndexWriter(index.directory), pytest.raises(UserError, match="is being changed by another process"):
+        IndexWriter(index.directory).__enter__()
+    with IndexWriter(index.directory) as writer:
+        writer.delete([0])
+
+
+def test_index_of_which_everything_was_deleted(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        writer.delete(range(40))
+        assert len(index) == 0
+        with pytest.raises(UserError, match="holds only 0 sentences"):
+            index.search(["a bank"], k=1)
+        assert writer.add(["a bank"], labels={"topic": ["money"]}) == [40]
+    [[hit]] = index.search(["a bank"], k=1)
+    assert (hit.id, hit.labels) == (40, {"topic": "money"})
+
+
+def test_reader_keeps_answering_while_a_writer_changes(index: Index, tiny_model: Path, tmp_path: Path) -> None:
+    script = [str(Path(__file__).parent / "changes.py"), str(index.directory), str(tiny_model), str(tmp_path / "done")]
+    process = subprocess.Popen([sys.executable, *script], cwd=Path(__file__).parents[2])
+    versions = set()
+    while process.poll() is None:
+        versions.add(index.manifest.version)
+        [hits] = index.search(["a bank sold shares"], k=30)
+        assert len(hits) == 30 == len({hit.id for hit in hits})
+        assert all(hit.text for hit in hits)
+    assert process.returncode == 0
+    assert len(versions) > 2
