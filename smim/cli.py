@@ -1,6 +1,7 @@
 """`smim ...`: search, reconstruct and generate with a trained model."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from smim.errors import UserError, told_to_user
 # torch and FAISS take seconds to import: each command imports what it needs, so that --help answers at once.
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build indexes of sentence codes.")
+index_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
 corpus_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at prepared corpora.")
 app.add_typer(index_app, name="index")
 app.add_typer(corpus_app, name="corpus")
@@ -25,6 +26,19 @@ _COUNTED_TOKENS = 10_000_000
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model.")]
 Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
+IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
+MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
+Filter = Annotated[
+    str | None,
+    typer.Option("--where", help="""A filter on labels, as JSON: '{"stars": {"$gte": 4}, "topic": ["a", "b"]}'."""),
+]
+Sentences = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="A .jsonl file (objects with text, perhaps id, and labels), or text, a sentence a line; - is standard input.",
+    ),
+]
 
 
 def main() -> None:
@@ -81,12 +95,109 @@ def index_build(
     print(f"{len(index):,} sentences in {output}")
 
 
+@index_app.command("add")
+def index_add(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+    """Add sentences to an index; without ids they get the next ones.
+
+    Example: smim index add indexes/ptb new.jsonl
+    """
+    _put(index, files, model, replace=False)
+
+
+@index_app.command("upsert")
+def index_upsert(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+    """Add sentences in the place of those that have their ids.
+
+    Example: smim index upsert indexes/ptb corrected.jsonl
+    """
+    _put(index, files, model, replace=True)
+
+
+@index_app.command("delete")
+def index_delete(
+    index: IndexDir,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Ids, as a search shows them.")] = None,
+    where: Filter = None,
+) -> None:
+    """Delete sentences by id or by a filter.
+
+    Example: smim index delete indexes/yelp --where '{"stars": 1}'
+    """
+    from smim.search import IndexWriter
+
+    with IndexWriter(index) as writer:
+        print(f"{writer.delete(ids or None, where=_filter(where)):,} sentences deleted, {writer.manifest.count:,} left")
+
+
+@index_app.command("compact")
+def index_compact(index: IndexDir) -> None:
+    """Write an index anew as one segment, without what was deleted.
+
+    Example: smim index compact indexes/ptb
+    """
+    from smim.search import IndexWriter
+
+    with IndexWriter(index) as writer:
+        writer.compact()
+        print(f"{writer.manifest.count:,} sentences in {index}")
+
+
+@index_app.command("verify")
+def index_verify(index: IndexDir) -> None:
+    """Read an index whole and compare it with its checksums; opening one reads only samples.
+
+    Example: smim index verify indexes/ptb
+    """
+    from smim.search.manifest import Manifest
+
+    manifest = Manifest.read(index)
+    for info in manifest.segments:
+        for name, file in info.files.items():
+            file.check_whole(info.path(index, name))
+    print(f"{manifest.count:,} sentences in {index}, every file as it was written")
+
+
+@index_app.command("report")
+def index_report(
+    index: IndexDir,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours recall is measured on.")] = 10,
+    queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
+    recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: MovedModel = None,
+) -> None:
+    """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.
+
+    Example: smim index report indexes/ptb --recall 0.99
+    """
+    from smim.search import IndexWriter, open_index
+    from smim.search.report import measure
+
+    opened = open_index(index, model=smim.load(model) if model else None)
+    report = measure(opened, k=k, queries=queries, recall=recall)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        rows = [["now", *_measured(report.current)], *[["", *_measured(each)] for each in report.tried]]
+        if report.suggested:
+            rows.append([f"fastest of {recall:g}", *_measured(report.suggested)])
+        _show(rows, header=["", "settings", f"recall@{report.k}", "ms a query"])
+        _show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
+    if apply and report.suggested:
+        with IndexWriter(index) as writer:
+            writer.set_search(report.suggested.settings)
+
+
 @app.command()
 def search(
-    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")],
+    index: IndexDir,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The sentence to find others like.")],
     k: Annotated[int, typer.Option("-k", help="How many sentences to find.")] = 5,
-    model: Annotated[Path | None, typer.Option(help="Where the index's model is now, if it was moved.")] = None,
+    where: Filter = None,
+    offset: Annotated[int, typer.Option(help="How many of the nearest to pass over.")] = 0,
+    max_distance: Annotated[float | None, typer.Option(help="Find none that are farther.")] = None,
+    model: MovedModel = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print the sentence as its code decodes.")] = False,
 ) -> None:
@@ -94,12 +205,12 @@ def search(
 
     Columns: rank, distance (the smaller, the nearer), sentence, and the corpus's labels.
 
-    Example: smim search indexes/ptb "the company said profit rose" -k 3
+    Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     """
     from smim.search import open_index
 
     opened = open_index(index, model=smim.load(model) if model else None)
-    [hits] = opened.search([text], k)
+    [hits] = opened.search([text], k, where=_filter(where), offset=offset, max_distance=max_distance)
     decoded = opened.model.reconstruct([text]) if decode else []
     if as_json:
         shown: dict[str, Any] = {"query": text, "hits": [hit.as_dict() for hit in hits]}
@@ -231,6 +342,32 @@ def corpus_table(
         thesis = [*theirs[:4], f"{theirs[4]} ± {theirs[5]}"]
         rows.append([card["name"], *[f"{our} | {their}" for our, their in zip(ours, thesis, strict=True)]])
     _show(rows, header=["corpus", "train", "valid", "test", "vocabulary", "tokens a sentence (train)"])
+
+
+def _filter(where: str | None) -> Any:
+    try:
+        return None if where is None else json.loads(where)
+    except json.JSONDecodeError as error:
+        raise UserError(f'--where is not JSON ({error}); write for example \'{{"stars": {{"$gte": 4}}}}\'') from None
+
+
+def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -> None:
+    from smim.search import IndexWriter
+    from smim.search.sentences import read_sentences
+
+    with IndexWriter(index, model=smim.load(model) if model else None) as writer:
+        sentences = read_sentences(files, columns=writer.manifest.columns)
+        if replace and sentences.ids is None:
+            raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
+        options: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+        put = writer.upsert if replace else writer.add
+        ids = put(sentences.texts, **options)
+        print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
+
+
+def _measured(measured: Any) -> list[str]:
+    settings = ", ".join(f"{name} {value}" for name, value in measured.settings.items()) or "exact"
+    return [settings, f"{measured.recall:.3f}", f"{1000 * measured.seconds:.2f}"]
 
 
 def _most_frequent(corpus: Any) -> list[list[str]]:

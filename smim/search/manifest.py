@@ -36,6 +36,12 @@ class FileInfo:
         if path.stat().st_size != self.bytes or storage.sampled_sha256(path) != self.sampled_sha256:
             raise UserError(f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build it again")
 
+    def check_whole(self, path: Path) -> None:
+        """As `check`, but reads the whole file."""
+        self.check(path)
+        if storage.sha256(path) != self.sha256:
+            raise UserError(f"{path} was changed or damaged after it was written; build the index again")
+
 
 @dataclass(frozen=True)
 class SegmentInfo:

@@ -174,6 +174,10 @@ class IndexWriter:
             self._commit(self._without(segments, doomed))
         return count
 
+    def set_search(self, settings: Mapping[str, int]) -> None:
+        """The settings of searches that bring none of their own."""
+        self._commit(self.manifest.segments, search=dict(settings))
+
     def compact(self) -> None:
         """Writes the index anew as one segment, without what was deleted, trained on what is there now."""
         segments = self._open()
