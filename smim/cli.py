@@ -36,7 +36,7 @@ Sentences = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...",
-        help="A .jsonl file (objects with text, perhaps id, and labels), or text, a sentence a line; -: standard input.",
+        help="A .jsonl file (objects with text, perhaps id, and labels), or a sentence a line; -: standard input.",
     ),
 ]
 

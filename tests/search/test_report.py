@@ -23,7 +23,7 @@ def test_recall_is_that_of_a_count_by_hand_and_the_suggestion_reaches_it(
 ) -> None:
     index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory=factory)
     with IndexWriter(index.directory, model=model) as writer:
-        writer.set_search({"nprobe": 1, "ef_search": 1})
+        writer.set_search({"nprobe": 1, "ef_search": 1, "refine": 1})
     report = measure(index, k=5, queries=40, recall=1.0)
     exact = build_index(model, corpus, tmp_path / "exact", model_dir=tiny_model, factory="Flat")
     pairs = zip(index.more_like(range(40), k=5), exact.more_like(range(40), k=5), strict=True)
