@@ -77,7 +77,8 @@ def test_help_does_not_wait_for_torch_or_faiss() -> None:
 
 def test_every_command_has_an_example_in_its_help(command: Command) -> None:
     names = ["search", "reconstruct", "interpolate", "perturb", "sample", "answer"]
-    for words in [["index", "build"], ["corpus", "show"], *[[name] for name in names]]:
+    changes = [["index", name] for name in ("build", "add", "upsert", "delete", "compact", "verify", "report")]
+    for words in [*changes, ["corpus", "show"], *[[name] for name in names]]:
         outcome = command(*words, "--help")
         assert outcome.status == 0
         assert f"Example: smim {' '.join(words)} " in " ".join(outcome.out.split())
@@ -227,3 +228,95 @@ def test_corpus_show_tells_source_splits_vocabulary_and_sentences(command: Comma
     train = " ".join(text for _, text, _ in _rows(tiny_corpus, "train"))
     assert ["the", str(train.split().count("the"))] in cells
     assert all([split, text] in cells for split in ("train", "valid") for _, text, _ in _rows(tiny_corpus, split)[:3])
+
+
+@pytest.fixture
+def own_index(index: Path, tmp_path: Path) -> Path:
+    """An index to change."""
+    return shutil.copytree(index, tmp_path / "own")
+
+
+def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"text": "a bank lost", "topic": "money"}\n\n{"text": "her brother lost"}\n')
+    (tmp_path / "other.jsonl").write_text('{"id": 3, "text": "a bank lost shares", "topic": "home"}')
+    (tmp_path / "lines.txt").write_text("the old minister lost\n")
+    added = command("index", "add", own_index, tmp_path / "new.jsonl", tmp_path / "other.jsonl")
+    assert (added.status, added.err) == (2, "error: 1 of 3 sentences have an id; either all do, or none\n")
+    assert command("index", "add", own_index, tmp_path / "new.jsonl").out.startswith("2 sentences put into ")
+    assert command("index", "upsert", own_index, tmp_path / "other.jsonl").status == 0
+    assert command("index", "add", own_index, tmp_path / "lines.txt").out.endswith(", which holds 43\n")
+    assert command("index", "delete", own_index, 41).out == "1 sentences deleted, 42 left\n"
+    found = command("search", own_index, "a bank lost", "-k", 42, "--json")
+    texts = {hit["id"]: hit["text"] for hit in json.loads(found.out)["hits"]}
+    assert (texts[3], texts[40], texts[42]) == ("a bank lost shares", "a bank lost", "the old minister lost")
+    assert 41 not in texts and len(texts) == 42
+    assert command("index", "compact", own_index).out == f"42 sentences in {own_index}\n"
+    assert command("index", "verify", own_index).out == f"42 sentences in {own_index}, every file as it was written\n"
+
+
+def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index: Path) -> None:
+    everything = command("search", index, "a bank lost shares", "-k", 40).cells
+    home = command("search", index, "a bank lost shares", "-k", 3, "--offset", 1, "--where", '{"topic": "home"}').cells
+    assert [cells[2] for cells in home] == [cells[2] for cells in everything if cells[3] == "home"][1:4]
+    near = command("search", index, "a bank lost shares", "-k", 40, "--max-distance", everything[4][1]).cells
+    assert 4 <= len(near) <= 5  # the printed distance is rounded
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.jsonl", '{"text": "a bank"', "a.jsonl, line 1: not JSON"),
+        ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: an object with a text is needed"),
+        ("a.jsonl", '{"text": "a bank", "topics": 1}', "the index has no column 'topics'; did you mean 'topic'"),
+        ("a.jsonl", '{"text": "a bank", "id": "x"}', "ids are a list of whole numbers"),
+        ("a.txt", "", "no sentence in it"),
+        ("a.txt", b"\xff\xfe", "is not UTF-8 text"),
+        ("missing.txt", None, "cannot be read: No such file"),
+    ],
+)
+def test_sentences_that_cannot_be_added_are_refused(
+    command: Command, own_index: Path, tmp_path: Path, file: str, content: str | bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused = command("index", "add", own_index, tmp_path / file)
+    assert refused.status == 2 and message in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", '{"topik": 1}'], "no column 'topik'"),
+        (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
+        (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
+    ],
+)
+def test_wrong_requests_are_refused(command: Command, index: Path, words: list[str], message: str) -> None:
+    refused = command(*[index if word == "INDEX" else word for word in words])
+    assert refused.status == 2 and message in refused.err
+
+
+def test_damage_inside_of_a_large_file_is_found_by_verify(command: Command, own_index: Path, monkeypatch) -> None:
+    from smim import storage
+
+    monkeypatch.setattr(storage, "sampled_sha256", lambda path: "unread")
+    manifest = json.loads((own_index / "manifest.json").read_text())
+    for file in manifest["segments"][0]["files"].values():
+        file["sampled_sha256"] = "unread"
+    (own_index / "manifest.json").write_text(json.dumps(manifest))
+    path = own_index / "00000001" / "vectors.faiss"
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    refused = command("index", "verify", own_index)
+    assert refused.status == 2 and "vectors.faiss was changed or damaged" in refused.err
+
+
+def test_report_measures_and_applies(command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    options = ["-o", tmp_path / "index", "--factory", "IVF8,Flat"]
+    assert command("index", "build", tiny_model, tiny_corpus, *options).status == 0
+    report = json.loads(command("index", "report", tmp_path / "index", "-k", 5, "--json").out)
+    assert report["count"] == 40 and report["suggested"]["recall"] >= 0.95
+    applied = command("index", "report", tmp_path / "index", "-k", 5, "--recall", 1, "--apply")
+    assert applied.status == 0 and "nprobe" in applied.out
+    assert "nprobe" in json.loads((tmp_path / "index" / "manifest.json").read_text())["search"]
