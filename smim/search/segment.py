@@ -160,16 +160,16 @@ class Segment:
 def write_segment(
     folder: Path,
     *,
+    name: str,
     factory: str,
     vectors: Any,
     chunks: Iterable[tuple[np.ndarray, np.ndarray, pa.Table]],
     store: str,
 ) -> SegmentInfo:
-    """Writes a segment from chunks of ids int64 [R], codes fp32 [R, D] and rows, in ascending order of the ids.
+    """Writes a segment into an empty folder, from chunks of ids int64 [R], codes fp32 [R, D] and rows, ids ascending.
 
     `vectors` is FAISS's index, empty and trained; it is the only thing that is held in memory.
     """
-    folder.mkdir(parents=True)
     exact = factories.is_exact(vectors)
     count = 0
     with (
@@ -188,4 +188,4 @@ def write_segment(
         # Given a name, FAISS ignores that the disk is full when it closes the file.
         faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
-    return SegmentInfo(name=folder.name, factory=factory, count=count, files=files)
+    return SegmentInfo(name=name, factory=factory, count=count, files=files)

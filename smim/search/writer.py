@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -32,6 +32,7 @@ _LOCK = "writer.lock"
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
 _MOST_SEGMENTS = 8
+_EXACT_BELOW = 10_000  # sentences of a segment that was merged from small ones
 
 Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
 
@@ -77,8 +78,11 @@ def build_index(
     with storage.new_directory(output) as partial:
         _train(vectors, chosen, len(rows), lambda sample: _encoded(model, rows, sample, metric, f"training {chosen}"))
         encoded = _encoded(model, rows, range(len(rows)), metric, f"encoding {corpus.name} {split}")
+        folder = partial / _segment_name(1)
+        folder.mkdir()
         segment = write_segment(
-            partial / _segment_name(1),
+            folder,
+            name=folder.name,
             factory=chosen,
             vectors=vectors,
             chunks=_numbered(encoded, rows),
@@ -268,9 +272,9 @@ class IndexWriter:
         largest = max(kept, key=lambda info: info.num_live)
         small = [info for info in kept if info is not largest]
         segments = [Segment(self.directory, info, self.manifest.metric) for info in (*small, added)]
-        return self._merged(segments), [largest]
+        return self._merged(segments, exact_below=_EXACT_BELOW), [largest]
 
-    def _merged(self, segments: list[Segment]) -> SegmentInfo:
+    def _merged(self, segments: list[Segment], *, exact_below: int = 0) -> SegmentInfo:
         live = [segment.live_positions() for segment in segments]
         ids = np.concatenate([np.asarray(s.ids[positions]) for s, positions in zip(segments, live, strict=True)])
         numbers = np.concatenate([np.full(len(positions), i) for i, positions in enumerate(live)])
@@ -293,30 +297,34 @@ class IndexWriter:
                 back = np.argsort(by_segment, kind="stable")
                 yield ids[which], gathered(which), pa.concat_tables(tables).take(pa.array(back))
 
-        return self._written(chunks(), len(ids), sample=lambda rows: iter([gathered(rows)]))
+        sample = None if len(ids) < exact_below else lambda rows: iter([gathered(rows)])
+        return self._written(chunks(), len(ids), sample=sample)
 
     def _written(
         self,
-        chunks: Any,
+        chunks: Iterable[Chunk],
         count: int,
         *,
         sample: Callable[[np.ndarray], Iterator[np.ndarray]] | None = None,
     ) -> SegmentInfo:
-        """A new segment; of a few rows it is exact, for they cannot train another."""
+        """A new segment: exact, or of the index's kind where `sample` gives rows to train it on and they suffice."""
         manifest = self.manifest
-        factory = factories.EXACT if sample is None else _resolve(manifest.factory, count, manifest.dimension, None)
-        if factory != factories.EXACT and count < _FEWEST_TRAINED:
-            factory = factories.EXACT
+        factory = _resolve(manifest.factory, count, manifest.dimension, None) if sample else factories.EXACT
         vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
-        if sample is not None:
-            _train(vectors, factory, count, sample)
+        try:
+            if sample:
+                _train(vectors, factory, count, sample)
+        except UserError:  # deletions have left too few
+            factory = factories.EXACT
+            vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
         number = manifest.version + 1
         while (self.directory / _segment_name(number)).exists():
             number += 1
-        with storage.new_directory(self.directory / _segment_name(number)) as partial:
-            partial.rmdir()
-            written = write_segment(partial, factory=factory, vectors=vectors, chunks=chunks, store=manifest.store)
-        return SegmentInfo(_segment_name(number), written.factory, written.count, written.files)
+        name = _segment_name(number)
+        with storage.new_directory(self.directory / name) as partial:
+            return write_segment(
+                partial, name=name, factory=factory, vectors=vectors, chunks=chunks, store=manifest.store
+            )
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
         self.manifest = self.manifest.changed(segments=segments, **fields)
@@ -329,9 +337,6 @@ class IndexWriter:
         for path in self.directory.iterdir():
             if path.name not in named and _OURS.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-_FEWEST_TRAINED = 10_000
 
 
 def _segment_name(number: int) -> str:

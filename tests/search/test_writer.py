@@ -232,3 +232,18 @@ def test_reader_keeps_answering_while_a_writer_changes(index: Index, tiny_model:
         assert all(hit.text for hit in hits)
     assert process.returncode == 0
     assert len(versions) > 2
+
+
+def test_compacted_index_is_of_the_kind_asked_for_or_exact_where_too_few_are_left(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory="IVF8,SQ8")
+    with IndexWriter(index.directory, model=model) as writer:
+        writer.add(["a bank lost"])
+        assert [info.factory for info in index.manifest.segments] == ["IVF8,SQ8", "Flat"]
+        writer.compact()
+        assert [info.factory for info in index.manifest.segments] == ["IVF8,SQ8"]
+        writer.delete(range(36))
+        writer.compact()
+    assert [(info.factory, info.count) for info in index.manifest.segments] == [("Flat", 5)]
+    assert [hit.id for hit in index.search(["a bank lost"], k=1)[0]] == [40]
