@@ -1,13 +1,12 @@
 """Makes the same changes of an index each time it runs, and tells after each how many were made.
 
-    python changes.py INDEX MODEL DONE [PAUSE]
+    python changes.py INDEX MODEL DONE
 
 A process killed anywhere leaves the index as it is after the number in the file DONE, or after one change more.
 """
 
 import random
 import sys
-import time
 from pathlib import Path
 
 Rows = dict[int, str]
@@ -39,14 +38,12 @@ def main() -> None:
     from smim.search import IndexWriter
 
     directory, done = Path(sys.argv[1]), Path(sys.argv[3])
-    pause = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
     model = smim.load(sys.argv[2], device="cpu")
     done.write_text("0")
     for i in range(NUM_CHANGES):
         with IndexWriter(directory, model=model) as writer:
             change(i, {}, writer)
         done.write_text(str(i + 1))
-        time.sleep(pause)
 
 
 if __name__ == "__main__":

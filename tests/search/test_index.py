@@ -22,16 +22,6 @@ from tests.corpora import write_corpus
 
 
 @pytest.fixture(scope="module")
-def corpus(tiny_corpus: Path) -> Corpus:
-    return Corpus.open(tiny_corpus)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_model: Path) -> SentenceModel:
-    return smim.load(tiny_model, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory, model: SentenceModel, corpus: Corpus, tiny_model: Path) -> Index:
     return build_index(model, corpus, tmp_path_factory.mktemp("indexes") / "tiny", model_dir=tiny_model)
 
