@@ -4,7 +4,9 @@
 
 For each model and range of lengths (in tokens, of the test split): nats per token of -log p(x|z) with one draw of the
 sentence's own z, the same with the z of another sentence, and BLEU-1 of the greedy reconstruction from the draw, with
-its standard error. What z says of a sentence is the difference between the first two.
+its standard error. What z says of a sentence is the difference between the first two. Each model after the first is
+also compared with it sentence by sentence: the mean of its -log p(x|z) less the first one's, in nats a sentence, with
+its standard error.
 """
 
 import argparse
@@ -36,21 +38,27 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     split = Corpus.open(args.corpus).split("test")
-    curves = {}
+    rows = np.flatnonzero((split.lengths > args.borders[0]) & (split.lengths <= args.borders[-1]))
+    curves, first = {}, None
     for path in args.models:
         name = path.parent.name
-        curves[name] = by_length(generation.load(path), split, args.borders)
+        curves[name], own = by_length(generation.load(path), split, rows, args.borders)
         print(name)
         for i, (low, high) in enumerate(pairwise(args.borders)):
             figures = "  ".join(f"{figure} {values[i]:.3f}" for figure, values in curves[name].items())
+            if first is not None:
+                inside = (split.lengths[rows] > low) & (split.lengths[rows] <= high)
+                less = (own - first)[inside]
+                figures += f"  to the first {less.mean():+.2f} ± {less.std(ddof=1) / len(less) ** 0.5:.2f}"
             print(f"  {low + 1:4} to {high:4} tokens  {figures}", flush=True)
+        first = own if first is None else first
     if args.plot:
         plot(curves, args.borders, args.plot)
 
 
 @torch.no_grad()
-def by_length(model: SentenceModel, split: Split, borders: list[int]) -> Curve:
-    rows = np.flatnonzero((split.lengths > borders[0]) & (split.lengths <= borders[-1]))
+def by_length(model: SentenceModel, split: Split, rows: np.ndarray, borders: list[int]) -> tuple[Curve, np.ndarray]:
+    """The figures of each range of lengths, and each row's -log p(x|z) from its own z."""
     ids, lengths = split.ids(rows), split.lengths[rows]
     posterior = model.posterior_of_ids(ids)
     z = model.draw(posterior, noise.normal(0, rows, 0, model.latent_dim))
@@ -73,7 +81,7 @@ def by_length(model: SentenceModel, split: Split, borders: list[int]) -> Curve:
         curve["other"].append(other[inside].sum() / tokens)
         curve["bleu1"].append(bleu[inside].mean())
         curve["bleu1_stderr"].append(bleu[inside].std(ddof=1) / inside.sum() ** 0.5)
-    return curve
+    return curve, own
 
 
 def plot(curves: dict[str, Curve], borders: list[int], path: Path) -> None:
