@@ -23,6 +23,7 @@ from smim.generation import SentenceModel, decode_ids
 from smim.model import noise
 from smim.text.batches import collate, evaluation_order
 from smim.text.corpus import Corpus, Split
+from smim.training import checkpoint
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -35,6 +36,9 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--borders", type=int, nargs="+", default=[0, 40, 80, 120, 160, 200])
+    parser.add_argument(
+        "--last", action="store_true", help="the run's newest weights, not those of the best validation"
+    )
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     split = Corpus.open(args.corpus).split("test")
@@ -42,7 +46,11 @@ def main() -> None:
     curves, first = {}, None
     for path in args.models:
         name = path.parent.name
-        curves[name], own = by_length(generation.load(path), split, rows, args.borders)
+        model = generation.load(path)
+        if args.last:
+            newest = checkpoint.list_checkpoints(path.parent / "checkpoints")[-1]
+            model.autoencoder.load_state_dict(checkpoint.load_tensors(newest, "model"))
+        curves[name], own = by_length(model, split, rows, args.borders)
         print(name)
         for i, (low, high) in enumerate(pairwise(args.borders)):
             figures = "  ".join(f"{figure} {values[i]:.3f}" for figure, values in curves[name].items())
