@@ -39,17 +39,17 @@ class Segment:
 
     def __init__(self, directory: Path, info: SegmentInfo, metric: str) -> None:
         """Raises `UserError` where a file is missing or is not the one that the manifest names."""
-        for name, file in info.files.items():
-            file.check(info.path(directory, name))
         self.info, self.metric = info, metric
         folder = directory / info.name
         try:
+            for name, file in info.files.items():
+                file.check(info.path(directory, name))
             self.vectors = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP_IFC)
             self.ids: np.ndarray = np.load(folder / IDS, mmap_mode="r")
             self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
             self.stored = np.load(folder / CODES, mmap_mode="r") if CODES in info.files else None
             deleted = np.load(directory / info.deleted) if info.deleted else None
-        except (RuntimeError, ValueError, pa.ArrowInvalid) as error:
+        except (OSError, RuntimeError, ValueError, pa.ArrowInvalid) as error:
             raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
         self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
         self._batch = lru_cache(maxsize=1024)(self.rows.get_batch)
