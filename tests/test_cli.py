@@ -288,6 +288,7 @@ def test_sentences_that_cannot_be_added_are_refused(
     [
         (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topik": 1}'], "no column 'topik'"),
+        (["search", "INDEX", "a bank", "--where", "[]"], "a filter is an object"),
         (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
     ],

@@ -70,7 +70,7 @@ class Snapshot:
 
     def allowed(self, where: Where | None) -> list[np.ndarray | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
-        key = json.dumps(where or None, sort_keys=True, default=str)
+        key = json.dumps(where, sort_keys=True, default=str)
         found = self.filters.get(key)
         if found is None:
             found = [segment.allowed(where) for segment in self.segments]

@@ -49,6 +49,8 @@ class Segment:
             self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
             self.stored = np.load(folder / CODES, mmap_mode="r") if CODES in info.files else None
             deleted = np.load(directory / info.deleted) if info.deleted else None
+        except UserError:
+            raise
         except (OSError, RuntimeError, ValueError, pa.ArrowInvalid) as error:
             raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
         self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
@@ -117,7 +119,7 @@ class Segment:
 
     def allowed(self, where: Where | None) -> np.ndarray | None:
         """Which rows may be found, bool [R]: not deleted, and passing the filter. None: all."""
-        if not where:
+        if where is None or where == {}:
             return self.live
         passing = np.concatenate([rows_that_pass(where, batch) for batch in self.batches()])
         return passing if self.live is None else passing & self.live

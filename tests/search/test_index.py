@@ -277,7 +277,7 @@ def test_directory_that_is_no_index_is_never_replaced(
 def test_truncated_file_is_refused(copy: Path, name: str) -> None:
     path = copy / "00000001" / name
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(UserError, match=f"{name} is not the file"):
+    with pytest.raises(UserError, match=f"^{copy}/00000001/{name} is not the file"):
         open_index(copy)
 
 
