@@ -16,6 +16,7 @@ METRICS = {
     "inner_product": faiss.METRIC_INNER_PRODUCT,
     "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
 }
+SETTINGS = ["nprobe", "ef_search", "refine"]
 AUTO = "auto"
 EXACT = "Flat"
 _EXACT_UP_TO = 100_000

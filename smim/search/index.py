@@ -13,8 +13,9 @@ from typing import Any
 import faiss
 import numpy as np
 
-from smim.errors import UserError
+from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, load
+from smim.search.factory import SETTINGS
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.segment import Segment
@@ -161,6 +162,11 @@ class Index:
             raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
         if k > snapshot.manifest.count:
             raise UserError(f"k is {k}, but {self.directory} holds only {snapshot.manifest.count:,} sentences")
+        for name, value in settings.items():
+            if name not in SETTINGS:
+                raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
+            if value < 0 or (value == 0 and name != "refine"):
+                raise UserError(f"the search setting {name} is {value}, it is too low")
         codes = self._codes(queries, snapshot.manifest)
         settings = {**snapshot.manifest.search, **settings}
         distances, numbers, positions = snapshot.nearest(codes, k + offset, where, settings)

@@ -313,3 +313,12 @@ def test_damaged_manifest_is_refused(copy: Path, content: str) -> None:
 def test_directory_that_is_no_index_is_refused(tiny_corpus: Path) -> None:
     with pytest.raises(UserError, match=r"is not an index .* `smim index build"):
         open_index(tiny_corpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"nprobes": 3}, "no search setting 'nprobes'; did you mean 'nprobe'"), ({"nprobe": 0}, "nprobe is 0")],
+)
+def test_search_settings_that_there_are_not_are_refused(built: Index, settings: dict[str, int], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        built.search(["a bank sold shares"], k=1, **settings)
