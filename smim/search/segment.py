@@ -80,8 +80,6 @@ class Segment:
             distances, positions = self._put_in_order(queries_ND, positions, k)
         else:
             distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
-        if selected <= _COMPARED_ONE_BY_ONE and (positions < 0).any() and allowed_R is not None:
-            return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
         return distances, positions
 
     def codes(self, positions: np.ndarray) -> np.ndarray:
