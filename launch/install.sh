@@ -6,7 +6,7 @@
 # else PyPI's. SMIM_EXTRAS chooses the extras.
 set -eu
 venv=${1:-.venv}
-extras=${SMIM_EXTRAS:-pipeline,dev}
+extras=${SMIM_EXTRAS:-pipeline,serve,hub,dev}
 torch=$(sed -n 's/^torch==//p' constraints.txt)
 
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
