@@ -120,12 +120,23 @@ class SentenceModel:
             z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
         return self.decode(z, sample=sample, seed=seed)
 
-    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
-        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included."""
+    def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
+        """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
         if steps < 2:
             raise UserError(f"steps is {steps}, an interpolation needs at least 2")
         start, end = self.encode([first, second], allow_unknown=False)
-        return self.decode(np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps)]))
+        return np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype=np.float32)])
+
+    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
+        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included."""
+        return self.decode(self.interpolation(first, second, steps=steps))
+
+    def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
+        """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`."""
+        if not plus:
+            raise UserError("arithmetic needs at least one sentence to add")
+        codes = self.encode([*plus, *minus], allow_unknown=False)
+        return codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
 
     def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
         """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.

@@ -136,11 +136,15 @@ def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model:
     assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
 
 
-def test_search_with_decode_shows_the_reconstruction_first(command: Command, index: Path, tiny_model: Path) -> None:
+def test_search_with_decode_shows_query_and_hits_as_they_decode(
+    command: Command, index: Path, tiny_model: Path
+) -> None:
     query = "a bank sold shares"
     outcome = command("search", index, query, "-k", 1, "--decode")
-    assert outcome.cells[0] == ["decoded", "", smim.load(tiny_model).reconstruct([query])[0], ""]
-    assert outcome.cells[1][0] == "1"
+    model = smim.load(tiny_model)
+    assert outcome.cells[0] == ["query", "", query, "", *model.reconstruct([query])]
+    rank, _, text, _, decoded = outcome.cells[1]
+    assert (rank, [decoded]) == ("1", model.reconstruct([text]))
 
 
 def test_moved_model_is_given_with_an_option(

@@ -12,9 +12,11 @@ from typing import Any
 
 import faiss
 import numpy as np
+import torch
 
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, load
+from smim.model.distributions import DiagonalGaussian
 from smim.search.factory import SETTINGS
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
@@ -28,15 +30,18 @@ class Hit:
     """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
 
     `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative.
-    `text` and `labels` are read when they are asked for.
+    `text` and `labels` are read when they are asked for. `reconstruction`, the sentence as its code decodes, and
+    `score`, log q(z|query) in nats at the sentence's code z, are None unless the search was asked for them.
     """
 
-    __slots__ = ("_position", "_row", "_segment", "distance", "id")
+    __slots__ = ("_position", "_row", "_segment", "distance", "id", "reconstruction", "score")
 
     def __init__(self, id: int, distance: float, segment: Segment, position: int) -> None:
         self.id, self.distance = id, distance
         self._segment, self._position = segment, position
         self._row: dict[str, Any] | None = None
+        self.reconstruction: str | None = None
+        self.score: float | None = None
 
     @property
     def text(self) -> str:
@@ -47,7 +52,10 @@ class Hit:
         return {name: value for name, value in self._read().items() if name != "text"}
 
     def as_dict(self) -> dict[str, Any]:
-        return {"id": self.id, "text": self.text, "distance": self.distance, "labels": self.labels}
+        """What is known of it; without what the search was not asked for."""
+        asked = {"reconstruction": self.reconstruction, "score": self.score}
+        found = {"id": self.id, "text": self.text, "distance": self.distance, "labels": self.labels}
+        return found | {name: value for name, value in asked.items() if value is not None}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Hit) and self.as_dict() == other.as_dict()
@@ -144,6 +152,8 @@ class Index:
         where: Where | None = None,
         offset: int = 0,
         max_distance: float | None = None,
+        reconstruct: bool = False,
+        score: bool = False,
         **settings: int,
     ) -> list[list[Hit]]:
         """The `k` nearest sentences of each query, nearest first, ties in order of their ids.
@@ -152,12 +162,15 @@ class Index:
 
         Queries are sentences, or codes [N, D]. `where` is a filter on labels (`smim.search.filters`), applied inside of
         the search; `offset`: how many of the nearest to pass over; `max_distance`: none farther. `settings`, such as
-        `nprobe=64`, take the place of the index's own. An approximate index may find fewer than `k`.
+        `nprobe=64`, take the place of the index's own. `reconstruct` and `score` fill in those fields of the hits; a
+        score needs sentences as queries.
 
         Raises `UserError` for a `k` below 1 or above the number of sentences, for sentences that the model
         cannot encode, and for codes of another dimension or that are not finite.
         """
         snapshot = self.snapshot
+        if score and isinstance(queries, np.ndarray):
+            raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
         if k < 1 or offset < 0:
             raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
         if k > snapshot.manifest.count:
@@ -172,7 +185,7 @@ class Index:
         distances, numbers, positions = snapshot.nearest(codes, k + offset, where, settings)
         farthest = np.inf if max_distance is None else max_distance
         columns = (values[:, offset:].tolist() for values in (distances, numbers, positions))
-        return [
+        found = [
             [
                 Hit(int(snapshot.segments[number].ids[position]), distance, snapshot.segments[number], position)
                 for distance, number, position in zip(*row, strict=True)
@@ -180,14 +193,28 @@ class Index:
             ]
             for row in zip(*columns, strict=True)
         ]
+        if (reconstruct or score) and any(found):
+            self._explain(found, queries, reconstruct=reconstruct, score=score)
+        return found
 
-    def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> list[list[Hit]]:
+    def more_like(
+        self,
+        ids: Sequence[int],
+        k: int = 5,
+        *,
+        offset: int = 0,
+        reconstruct: bool = False,
+        score: bool = False,
+        **options: Any,
+    ) -> list[list[Hit]]:
         """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
-        offset = options.pop("offset", 0)
         wanted = min(k + offset + 1, len(self))
         found = self.search(self.codes(ids), wanted, **options)
         others = ([hit for hit in hits if hit.id != id] for id, hits in zip(ids, found, strict=True))
-        return [hits[offset : offset + k] for hits in others]
+        found = [hits[offset : offset + k] for hits in others]
+        if (reconstruct or score) and any(found):
+            self._explain(found, [row["text"] for row in self.get(ids)], reconstruct=reconstruct, score=score)
+        return found
 
     def codes(self, ids: Sequence[int]) -> np.ndarray:
         """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
@@ -204,6 +231,31 @@ class Index:
         places = zip(ids, *map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
         rows = [(id, snapshot.segments[number].row(position)) for id, number, position in places]
         return [{"id": int(id), "text": row.pop("text"), "labels": row} for id, row in rows]
+
+    def count(self, where: Where | None = None) -> int:
+        """How many sentences there are, or how many pass a filter."""
+        snapshot = self.snapshot
+        if not where:
+            return snapshot.manifest.count
+        return sum(int(np.count_nonzero(allowed)) for allowed in snapshot.allowed(where) if allowed is not None)
+
+    def _explain(
+        self, found: list[list[Hit]], queries: Sequence[str] | np.ndarray, *, reconstruct: bool, score: bool
+    ) -> None:
+        """Fills in the hits' reconstructions and scores, from their texts: the index may hold codes of length one."""
+        hits = [hit for row in found for hit in row]
+        codes = self.model.encode([hit.text for hit in hits])
+        if reconstruct:
+            for hit, sentence in zip(hits, self.model.decode(codes), strict=True):
+                hit.reconstruction = sentence
+        if score:
+            assert not isinstance(queries, np.ndarray)
+            if self.model.deterministic:
+                raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
+            query_of = np.repeat(np.arange(len(found)), [len(row) for row in found])
+            posterior = self.model.posterior(queries)
+            for hit, value in zip(hits, log_posterior(posterior, query_of, codes), strict=True):
+                hit.score = value
 
     def _places(self, snapshot: Snapshot, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         wanted = as_ids(ids)
@@ -248,6 +300,12 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
+
+
+def log_posterior(posterior: DiagonalGaussian, query_of: np.ndarray, codes_ND: np.ndarray) -> list[float]:
+    """log q(z|x) in nats of each code z [N, D], where x is the query of the number that `query_of` [N] gives."""
+    of_each = DiagonalGaussian(posterior.mean[query_of], posterior.log_variance[query_of])
+    return of_each.log_prob(torch.from_numpy(codes_ND)).tolist()
 
 
 def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:

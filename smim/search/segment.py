@@ -29,6 +29,7 @@ ROWS_PER_BATCH = 4096
 STORES = {"fp32": np.float32, "fp16": np.float16}
 # Among so few rows that pass a filter each is compared: a graph or inverted lists would hardly meet them.
 _COMPARED_ONE_BY_ONE = 50_000
+_COMPARED_AT_ONCE = 65_536
 # FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
 # are taken, and put in order by differences.
 _SPARE = 16
@@ -80,6 +81,10 @@ class Segment:
             distances, positions = self._put_in_order(queries_ND, positions, k)
         else:
             distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
+        short = np.flatnonzero((positions < 0).any(1))
+        if allowed_R is not None and len(short):
+            # Where the rows that pass lie apart from the query, what FAISS visits may hold too few of them.
+            distances[short], positions[short] = self._compare(queries_ND[short], k, np.flatnonzero(allowed_R))
         return distances, positions
 
     def codes(self, positions: np.ndarray) -> np.ndarray:
@@ -128,11 +133,16 @@ class Segment:
         return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed)
 
     def _compare(self, queries_ND: np.ndarray, k: int, positions_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The exact nearest among a few rows."""
-        codes = self.codes(positions_R)
-        wanted = min(len(positions_R), k + _SPARE)
-        _, places = faiss.knn(queries_ND, codes, wanted, metric=factories.METRICS[self.metric])
-        return self._put_in_order(queries_ND, positions_R[places], k)
+        """The exact nearest among some of the rows."""
+        candidates = np.empty((len(queries_ND), 0), np.int64)
+        for start in range(0, len(positions_R), _COMPARED_AT_ONCE):
+            part = positions_R[start : start + _COMPARED_AT_ONCE]
+            wanted = min(len(part), k + _SPARE)
+            _, places = faiss.knn(queries_ND, self.codes(part), wanted, metric=factories.METRICS[self.metric])
+            candidates = np.concatenate([candidates, part[places]], axis=1)
+            if candidates.shape[1] > wanted:
+                _, candidates = self._put_in_order(queries_ND, candidates, k)
+        return self._put_in_order(queries_ND, candidates, k)
 
     def _put_in_order(self, queries_ND: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The first k of each query's candidates [N, C] by exact distance, ties in order of their positions."""

@@ -159,9 +159,11 @@ class IndexWriter:
         return self._put(texts, ids, labels, replace=False)
 
     def upsert(
-        self, texts: Sequence[str], *, ids: Sequence[int], labels: Mapping[str, Sequence[Any]] | None = None
+        self, texts: Sequence[str], *, ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
         """Adds sentences, in the place of those that have their ids."""
+        if ids is None:
+            raise UserError("upsert needs an id with each sentence")
         return self._put(texts, ids, labels, replace=True)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:

@@ -1,0 +1,47 @@
+"""`smim ...`: search, reconstruct and generate with a trained model.
+
+torch and FAISS take seconds to import: each command imports what it needs, so that --help answers at once.
+"""
+
+from typing import Annotated
+
+import typer
+
+import smim
+from smim.cli import corpus, generate, index, search
+from smim.errors import told_to_user
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(index.app, name="index")
+app.add_typer(corpus.app, name="corpus")
+for command in (
+    search.search,
+    generate.reconstruct,
+    generate.interpolate,
+    generate.perturb,
+    generate.arithmetic,
+    generate.sample,
+    generate.answer,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """The console entry: a mistake of the user's ends with one line on stderr and exit status 2."""
+    with told_to_user():
+        app(prog_name="smim")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(smim.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _smim(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sentence codes that can be searched and decoded."""

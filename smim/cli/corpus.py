@@ -1,0 +1,89 @@
+"""`smim corpus ...`: look at prepared corpora."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import smim
+from smim.cli.shared import show
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at prepared corpora.")
+
+_SAMPLE_SENTENCES = 3
+_SHOWN_TOKENS = 20
+_COUNTED_TOKENS = 10_000_000
+
+
+@app.command("show")
+def corpusshow(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared corpus, such as data/ptb.")],
+) -> None:
+    """Show what a prepared corpus holds: its source, splits, first sentences and most frequent words.
+
+    Example: smim corpus show data/ptb
+    """
+    from smim.text.corpus import HISTOGRAM, Corpus
+
+    corpus = Corpus.open(directory)
+    card = corpus.card
+    facts: dict[str, Any] = {"name": corpus.name, **card["source"], "vocabulary": f"{card['vocabulary_size']:,}"}
+    facts |= {"tokenizer": _brief(card["tokenizer"]), "lengths": directory / HISTOGRAM}
+    facts |= {f"left out: {name}": f"{count:,}" for name, count in card["left_out"].items()}
+    show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card["notes"]])
+    columns = ["sentences", "tokens", "length_mean", "length_std", "length_min", "length_max", "unknown_tokens"]
+    columns.append("also_in_train")
+    described = [[name, *[str(split.get(column, "")) for column in columns]] for name, split in card["splits"].items()]
+    show([["split", *columns], *described])
+    samples = []
+    for name in card["splits"]:
+        split = corpus.split(name)
+        samples += [[name, text] for text in split.texts(range(min(_SAMPLE_SENTENCES, len(split))))]
+    show(samples)
+    show([["token", "count"], *_most_frequent(corpus)])
+
+
+@app.command("table")
+def corpus_table(
+    directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Prepared corpora.")],
+) -> None:
+    """Compare corpora with Table 7.1 of the thesis: each cell is ours | the thesis's.
+
+    Example: smim corpus table data/ptb data/wt103
+    """
+    from smim.text.corpus import Corpus
+
+    published = json.loads((Path(smim.__file__).parent / "text" / "table_7_1.json").read_text(encoding="utf-8"))
+    rows = []
+    for directory in directories:
+        card = Corpus.open(directory).card
+        theirs = [str(value) for value in published.get(card["name"], ["-"] * 6)]
+        splits = [str(card["splits"].get(name, {}).get("sentences", "-")) for name in ("train", "valid", "test")]
+        train = card["splits"]["train"]
+        ours = [*splits, str(card["vocabulary_size"]), f"{train['length_mean']:.1f} ± {train['length_std']:.1f}"]
+        thesis = [*theirs[:4], f"{theirs[4]} ± {theirs[5]}"]
+        rows.append([card["name"], *[f"{our} | {their}" for our, their in zip(ours, thesis, strict=True)]])
+    show(rows, header=["corpus", "train", "valid", "test", "vocabulary", "tokens a sentence (train)"])
+
+
+def _most_frequent(corpus: Any) -> list[list[str]]:
+    """The tokens seen most often in train, of which no more is read than tells."""
+    import numpy as np
+
+    counts = np.zeros(corpus.tokenizer.vocabulary_size, np.int64)
+    for chunk in corpus.split("train").table.column("ids").chunks:
+        counts += np.bincount(chunk.flatten().to_numpy(), minlength=len(counts))
+        if counts.sum() > _COUNTED_TOKENS:
+            break
+    most = [int(i) for i in np.argsort(-counts, kind="stable")[:_SHOWN_TOKENS] if counts[i]]
+    return [[corpus.tokenizer.token(i), f"{counts[i]:,}"] for i in most]
+
+
+def _brief(fact: Any) -> str:
+    """A fact of a corpus's card in one line: files by their names, without their checksums."""
+    if isinstance(fact, dict):
+        return ", ".join(f"{name} {value}" for name, value in fact.items())
+    if isinstance(fact, list):
+        return ", ".join(str(item["file"]) if isinstance(item, dict) and "file" in item else str(item) for item in fact)
+    return str(fact)

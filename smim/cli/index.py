@@ -1,0 +1,169 @@
+"""`smim index ...`: build, change and measure indexes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import smim
+from smim.cli.shared import Filter, IndexDir, Model, MovedModel, parse_filter, show
+from smim.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
+
+Sentences = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...",
+        help="A .jsonl file (objects with text, perhaps id, and labels), or a sentence a line; -: standard input.",
+    ),
+]
+
+
+@app.command("build")
+def index_build(
+    model: Model,
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
+    split: Annotated[str, typer.Option(help="The split to index.")] = "train",
+    metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
+    factory: Annotated[
+        str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
+) -> None:
+    """Encode a split of a prepared corpus into an index to search in.
+
+    Example: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
+    """
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; replace it with --force, or give another --output")
+    from smim.search import build_index
+    from smim.text.corpus import Corpus
+
+    index = build_index(
+        smim.load(model),
+        Corpus.open(corpus),
+        output,
+        model_dir=model,
+        split=split,
+        metric=metric,
+        factory=factory,
+    )
+    print(f"{len(index):,} sentences in {output}")
+
+
+@app.command("add")
+def index_add(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+    """Add sentences to an index; without ids they get the next ones.
+
+    Example: smim index add indexes/ptb new.jsonl
+    """
+    _put(index, files, model, replace=False)
+
+
+@app.command("upsert")
+def index_upsert(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+    """Add sentences in the place of those that have their ids.
+
+    Example: smim index upsert indexes/ptb corrected.jsonl
+    """
+    _put(index, files, model, replace=True)
+
+
+@app.command("delete")
+def index_delete(
+    index: IndexDir,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Ids, as a search shows them.")] = None,
+    where: Filter = None,
+) -> None:
+    """Delete sentences by id or by a filter.
+
+    Example: smim index delete indexes/yelp --where '{"stars": 1}'
+    """
+    from smim.search import IndexWriter
+
+    with IndexWriter(index) as writer:
+        deleted = writer.delete(ids or None, where=parse_filter(where))
+        print(f"{deleted:,} sentences deleted, {writer.manifest.count:,} left")
+
+
+@app.command("compact")
+def index_compact(index: IndexDir) -> None:
+    """Write an index anew as one segment, without what was deleted.
+
+    Example: smim index compact indexes/ptb
+    """
+    from smim.search import IndexWriter
+
+    with IndexWriter(index) as writer:
+        writer.compact()
+        print(f"{writer.manifest.count:,} sentences in {index}")
+
+
+@app.command("verify")
+def index_verify(index: IndexDir) -> None:
+    """Read an index whole and compare it with its checksums; opening one reads only samples.
+
+    Example: smim index verify indexes/ptb
+    """
+    from smim.search.manifest import Manifest
+
+    manifest = Manifest.read(index)
+    for info in manifest.segments:
+        for name, file in info.files.items():
+            file.check_whole(info.path(index, name))
+    print(f"{manifest.count:,} sentences in {index}, every file as it was written")
+
+
+@app.command("report")
+def index_report(
+    index: IndexDir,
+    k: Annotated[int, typer.Option("-k", help="How many neighbours recall is measured on.")] = 10,
+    queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
+    recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
+    apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    model: MovedModel = None,
+) -> None:
+    """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.
+
+    Example: smim index report indexes/ptb --recall 0.99
+    """
+    from smim.search import IndexWriter, open_index
+    from smim.search.report import measure
+
+    opened = open_index(index, model=smim.load(model) if model else None)
+    report = measure(opened, k=k, queries=queries, recall=recall)
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        rows = [["now", *_measured(report.current)], *[["", *_measured(each)] for each in report.tried]]
+        if report.suggested:
+            rows.append([f"fastest of {recall:g}", *_measured(report.suggested)])
+        show(rows, header=["", "settings", f"recall@{report.k}", "ms a query"])
+        show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
+    if apply and report.suggested:
+        with IndexWriter(index) as writer:
+            writer.set_search(report.suggested.settings)
+
+
+def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -> None:
+    from smim.search import IndexWriter
+    from smim.search.sentences import read_sentences
+
+    with IndexWriter(index, model=smim.load(model) if model else None) as writer:
+        sentences = read_sentences(files, columns=writer.manifest.columns)
+        if replace and sentences.ids is None:
+            raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
+        options: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+        put = writer.upsert if replace else writer.add
+        ids = put(sentences.texts, **options)
+        print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
+
+
+def _measured(measured: Any) -> list[str]:
+    settings = ", ".join(f"{name} {value}" for name, value in measured.settings.items()) or "exact"
+    return [settings, f"{measured.recall:.3f}", f"{1000 * measured.seconds:.2f}"]

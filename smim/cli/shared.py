@@ -1,0 +1,45 @@
+"""What the commands share: arguments, and how they print."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from smim.errors import UserError
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model.")]
+Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
+IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
+MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
+Filter = Annotated[
+    str | None,
+    typer.Option("--where", help="""A filter on labels, as JSON: '{"stars": {"$gte": 4}, "topic": ["a", "b"]}'."""),
+]
+
+
+def parse_filter(where: str | None) -> Any:
+    try:
+        return None if where is None else json.loads(where)
+    except json.JSONDecodeError as error:
+        raise UserError(f'--where is not JSON ({error}); write for example \'{{"stars": {{"$gte": 4}}}}\'') from None
+
+
+def print_lines(lines: list[str]) -> None:
+    for line in lines:
+        print(line)
+
+
+def show(rows: list[list[str]], *, header: list[str] | None = None) -> None:
+    """A table on a terminal; elsewhere lines of tab-separated cells, without the header, for other programs."""
+    console = Console(markup=False, highlight=False, emoji=False)  # brackets in a sentence are not markup
+    if not console.is_terminal:
+        breaks = str.maketrans("\t\r\n", "   ")
+        print_lines(["\t".join(cell.translate(breaks) for cell in row) for row in rows])
+        return
+    table = Table(*(header or []), show_header=header is not None, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table, "")
