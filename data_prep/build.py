@@ -16,8 +16,7 @@ from omegaconf import DictConfig
 
 from data_prep.corpora import demo, everything, ptb, reviews, text, wt103, yahoocqa
 from data_prep.corpora.args import CorpusArgs
-from data_prep.engine import PrepArgs
-from data_prep.pipeline import BuildArgs, build
+from data_prep.pipeline import BuildArgs, PrepArgs, build
 from data_prep.recipe import Recipe
 from smim import config
 from smim.errors import UserError, nearest

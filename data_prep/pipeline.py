@@ -22,12 +22,12 @@ import numpy as np
 
 from data_prep import selection
 from data_prep.encoding import EncodeTask, Statistics, encode_part, statistics_of
-from data_prep.engine import Engine, PrepArgs, open_engine
 from data_prep.plots import length_histograms
 from data_prep.reading import Part, ReadTask, parts_of, read_piece
 from data_prep.recipe import Recipe
 from data_prep.vocabulary import TokenizerArgs, make_tokenizer
 from smim import storage
+from smim.engine import Engine, EngineArgs, open_engine
 from smim.errors import SmimError, UserError
 from smim.progress import bytes_bar, console
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
@@ -38,6 +38,14 @@ _VERSION = 1
 
 _PARTS_WANTED = 64
 _LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
+
+
+@dataclass(frozen=True)
+class PrepArgs(EngineArgs):
+    """Where preparation runs: `prep.` on the command line."""
+
+    section = "prep"
+    task_size = "corpus.shard_bytes"
 
 
 @dataclass(frozen=True)
@@ -312,7 +320,9 @@ def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
         if not each.generated:
             state = each.path.stat()
             files[str(each.path.absolute())] = [state.st_size, state.st_mtime_ns]
-    return {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
+    plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
+    given = args.tokenizer.dir
+    return plan if given is None else {**plan, "tokenizer_hash": Tokenizer.load(given).hash}
 
 
 @contextmanager

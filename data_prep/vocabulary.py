@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.engine import Engine
 from data_prep.reading import Part, read_batches
 from data_prep.selection import UNUSED
 from data_prep.splitting import SplitTask, split_part
+from smim.engine import Engine
 from smim.errors import UserError, not_among, too_low
 from smim.progress import bytes_bar
 from smim.text.pieces import SentencePieceTokenizer
@@ -28,12 +28,14 @@ _PARTS_PER_MERGE = 16
 class TokenizerArgs:
     """`corpus.tokenizer.` on the command line.
 
+    `dir`: a tokenizer that is there, such as a trained model's, instead of a new one; nothing else counts then.
     `kind`: word, or SentencePiece's unigram or bpe. Word level: `splitter` whitespace or tweet; words seen less than
     `min_count` times in train become `<unk>`; `max_size` bounds the vocabulary; with `near`, the minimum count is
     the one from `min_count` up whose vocabulary comes nearest to that size. SentencePiece: vocabulary of `size`,
     trained on at most `sample_bytes` of train.
     """
 
+    dir: str | None = None
     kind: str = "word"
     splitter: str = "whitespace"
     min_count: int = 1
@@ -51,6 +53,8 @@ class TokenizerArgs:
 
     def describe(self) -> dict[str, Any]:
         """The settings that this kind of tokenizer uses, for the corpus's card."""
+        if self.dir is not None:
+            return {"kind": Tokenizer.load(self.dir).kind, "dir": self.dir}
         names = ["splitter", "min_count", "max_size"] if self.kind == "word" else ["size", "sample_bytes"]
         return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
 
@@ -69,13 +73,16 @@ def make_tokenizer(
     `splits`: the split of each sentence of each part; `train`: the number of the one to learn from. At word level all
     drawn sentences are split into words, which stay in `folder`.
     """
-    if args.kind != "word":
+    given = Tokenizer.load(args.dir) if args.dir is not None else None
+    if given is not None and not isinstance(given, WordTokenizer):
+        return given, args.describe()
+    if given is None and args.kind != "word":
         texts = _sample(parts, [each == train for each in splits], args.sample_bytes)
         pieces = SentencePieceTokenizer.train(texts, algorithm=args.kind, vocabulary_size=args.size)
         return pieces, args.describe()
     folder.mkdir(exist_ok=True)
     tasks = [
-        SplitTask(part, each, train, args.splitter, folder)
+        SplitTask(part, each, train, given.splitter if given else args.splitter, folder)
         for part, each in zip(parts, splits, strict=True)
         if (each != UNUSED).any()
     ]
@@ -84,6 +91,8 @@ def make_tokenizer(
         for number, path in engine.map(split_part, tasks):
             counts_of_parts.add(path.with_suffix(".counts"))
             bar(tasks[number].part.text_bytes)
+    if given is not None:
+        return given, args.describe()
     words, counts = counts_of_parts.read()
     min_count = args.min_count
     if args.near is not None:

@@ -171,6 +171,22 @@ def test_sentencepiece_corpora_decode_to_their_texts(tmp_path, kind):
         assert set(split.texts()) <= {line.strip() for line in lines}
 
 
+@pytest.mark.parametrize("kind", ["word", "bpe"])
+def test_a_corpus_takes_a_tokenizer_that_is_there(tmp_path, kind):
+    lines = [f"The Cat number {i} sat on mat {i * i}" for i in range(400)]
+    (tmp_path / "one.txt").write_text("\n".join(lines))
+    (tmp_path / "two.txt").write_text("\n".join(line.replace("Cat", "DOG") for line in lines))
+    options = [f"corpus.tokenizer.kind={kind}", "corpus.tokenizer.size=300", "corpus.tokenizer.splitter=tweet"]
+    one = build(tmp_path / "one", "corpus=text", f"corpus.path={tmp_path}/one.txt", *options)
+    given = f"corpus.tokenizer.dir={tmp_path}/one/tokenizer"
+    two = build(tmp_path / "two", "corpus=text", f"corpus.path={tmp_path}/two.txt", given)
+    assert two.tokenizer.hash == one.tokenizer.hash
+    split = two.split("train")
+    assert [ids.tolist() for ids in split.ids(range(len(split)))] == [one.tokenizer.encode(t) for t in split.texts()]
+    with pytest.raises(UserError, match=r"nowhere/tokenizer\.json does not exist"):
+        build(tmp_path / "three", "corpus=text", f"corpus.path={tmp_path}/two.txt", "corpus.tokenizer.dir=nowhere")
+
+
 def test_a_vocabulary_has_the_size_that_was_asked_for_at_most(tmp_path):
     (tmp_path / "mine.txt").write_text("\n".join(f"word{i} and" for i in range(300)))
     options = ["corpus.tokenizer.min_count=1", "corpus.tokenizer.max_size=50"]

@@ -15,7 +15,7 @@ from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index, open_index
-from smim.search import writer as writer_module
+from smim.search import build as build_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
@@ -64,7 +64,7 @@ def test_search_finds_the_sentence_itself_at_distance_zero(built: Index, corpus:
 def test_exact_index_agrees_with_brute_force(
     metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "ROWS_PER_BATCH", 7)  # 40 rows come in several chunks, the last a short one
+    monkeypatch.setattr(build_module, "ROWS_PER_BATCH", 7)  # 40 rows come in several chunks, the last a short one
     index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric=metric)
     queries = corpus.split("test").texts()
     q, v = (model.encode(texts).astype(np.float64) for texts in (queries, corpus.split("train").texts()))
@@ -156,6 +156,7 @@ def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Co
         "store": "fp32",
         "dimension": 8,
         "next_id": 40,
+        "num_segments": 1,
         "columns": ["topic"],
         "search": {},
         "count": 40,

@@ -1,4 +1,4 @@
-"""Runs the steps of preparation: in this process, on all cores, or on a Ray cluster.
+"""Runs the steps of a long job: in this process, on all cores, or on a Ray cluster.
 
 A step is a function of one picklable task. It writes files that are a function of the task alone and renames them in,
 so that it may be run again, or twice at a time, and the bytes are the same.
@@ -30,23 +30,31 @@ _TASKS_AHEAD = 3
 
 
 @dataclass(frozen=True)
-class PrepArgs:
-    """Where preparation runs: `prep.` on the command line. It decides the speed, never the bytes.
+class EngineArgs:
+    """Where the tasks of a job run, which decides the speed, never the bytes; a job's own settings inherit from it.
 
-    `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for all cores. `address`: of a running
-    Ray cluster; null starts one on this machine.
+    `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for all there is room for. `address`: of
+    a running Ray cluster; null starts one on this machine. Messages name settings of `section`, and `task_size`, which
+    makes the tasks smaller.
     """
+
+    section = "engine"
+    task_size = "the tasks"
 
     engine: str = "local"
     workers: int | None = None
     address: str | None = None
 
     def __post_init__(self) -> None:
-        problems = not_among(self, "prep", engine=_ENGINES) + too_low(self, "prep", workers=1)
-        if self.address and self.engine != "ray":
-            problems.append("prep.address is for prep.engine=ray")
-        if problems:
+        if problems := self.problems():
             raise UserError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """A message for each setting that cannot be."""
+        problems = not_among(self, self.section, engine=_ENGINES) + too_low(self, self.section, workers=1)
+        if self.address and self.engine != "ray":
+            problems.append(f"{self.section}.address is for {self.section}.engine=ray")
+        return problems
 
 
 class Engine(Protocol):
@@ -56,9 +64,12 @@ class Engine(Protocol):
 
 
 @contextmanager
-def open_engine(args: PrepArgs) -> Iterator[Engine]:
-    """The engine that `args` ask for; no task of it runs any more when the block is left."""
-    engine = _Ray(args) if args.engine == "ray" else _Local(args.workers or len(os.sched_getaffinity(0)))
+def open_engine(args: EngineArgs, *, gpu: bool = False) -> Iterator[Engine]:
+    """The engine that `args` ask for; no task of it runs any more when the block is left.
+
+    `gpu`: each task gets a GPU of its own where the Ray cluster has some.
+    """
+    engine = _Ray(args, gpu=gpu) if args.engine == "ray" else _Local(args)
     try:
         yield engine
     finally:
@@ -68,8 +79,9 @@ def open_engine(args: PrepArgs) -> Iterator[Engine]:
 class _Local:
     """Worker processes, started at the first step of more than one task."""
 
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
+    def __init__(self, args: EngineArgs) -> None:
+        self.args = args
+        self.workers = args.workers or len(os.sched_getaffinity(0))
         self.pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
@@ -96,8 +108,8 @@ class _Local:
                     yield running.pop(future), future.result()
         except BrokenProcessPool:
             raise SmimError(
-                "a worker process was killed, perhaps for want of memory: fewer prep.workers or a smaller "
-                "corpus.shard_bytes need less. The same command goes on from here"
+                f"a worker process was killed, perhaps for want of memory: fewer {self.args.section}.workers or a "
+                f"smaller {self.args.task_size} need less. The same command goes on from here"
             ) from None
 
     def close(self) -> None:
@@ -108,12 +120,12 @@ class _Local:
 class _Ray:
     """Tasks on a Ray cluster whose machines share the file system and have the project at the same place."""
 
-    def __init__(self, args: PrepArgs) -> None:
+    def __init__(self, args: EngineArgs, *, gpu: bool) -> None:
         try:
             import ray
         except ModuleNotFoundError:
             raise UserError(
-                "prep.engine=ray needs Ray; install it with `pip install -c constraints.txt -e '.[ray]'`"
+                f"{args.section}.engine=ray needs Ray; install it with `pip install -c constraints.txt -e '.[ray]'`"
             ) from None
         self.ray: Any = ray
         self.started = not ray.is_initialized()
@@ -128,11 +140,13 @@ class _Ray:
                     runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
                 )
             except ConnectionError as error:
-                raise UserError(f"no Ray cluster at prep.address={args.address}: {error}") from None
-        self.workers = args.workers or int(ray.cluster_resources().get("CPU", 1))
+                raise UserError(f"no Ray cluster at {args.section}.address={args.address}: {error}") from None
+        there = ray.cluster_resources()
+        self.gpus_per_task = 1 if gpu and there.get("GPU") else 0
+        self.workers = args.workers or int(there["GPU"] if self.gpus_per_task else there.get("CPU", 1))
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
-        remote = self.ray.remote(function)
+        remote = self.ray.remote(function).options(num_gpus=self.gpus_per_task)
         waiting = iter(enumerate(tasks))
         running: dict[Any, int] = {}
         while True:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from data_prep.engine import PrepArgs, open_engine
+from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError
 
 
@@ -28,31 +28,31 @@ def process_id(number: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_each_task_is_run_once_and_told_by_its_number(workers):
-    with open_engine(PrepArgs(workers=workers)) as engine:
+    with open_engine(EngineArgs(workers=workers)) as engine:
         assert sorted(engine.map(square, range(20, 40))) == [(i, (20 + i) ** 2) for i in range(20)]
         assert list(engine.map(square, [])) == []
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_an_error_of_a_task_reaches_the_caller_as_it_is(workers):
-    with open_engine(PrepArgs(workers=workers)) as engine, pytest.raises(UserError, match=r"^seven is refused$"):
+    with open_engine(EngineArgs(workers=workers)) as engine, pytest.raises(UserError, match=r"^seven is refused$"):
         list(engine.map(square, range(10)))
 
 
 def test_a_killed_worker_is_told_in_words():
-    with open_engine(PrepArgs(workers=2)) as engine, pytest.raises(SmimError, match="a worker process was killed"):
+    with open_engine(EngineArgs(workers=2)) as engine, pytest.raises(SmimError, match="a worker process was killed"):
         list(engine.map(kill_itself, range(10)))
 
 
 def test_a_single_task_needs_no_process_of_its_own():
-    with open_engine(PrepArgs(workers=4)) as engine:
+    with open_engine(EngineArgs(workers=4)) as engine:
         assert [pid for _, pid in engine.map(process_id, [0])] == [os.getpid()]
 
 
 @pytest.mark.slow
 def test_ray_runs_tasks_and_passes_their_errors_on():
     pytest.importorskip("ray")
-    with open_engine(PrepArgs(engine="ray", workers=2)) as engine:
+    with open_engine(EngineArgs(engine="ray", workers=2)) as engine:
         # A function that Ray's workers can import: this module is not on their path.
         assert sorted(engine.map(os.path.basename, ["a/b", "c/d"])) == [(0, "b"), (1, "d")]
         with pytest.raises(TypeError):
@@ -63,6 +63,6 @@ def test_ray_that_is_missing_is_told_with_its_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with (
         pytest.raises(UserError, match=r"pip install -c constraints\.txt -e '\.\[ray\]'"),
-        open_engine(PrepArgs(engine="ray")),
+        open_engine(EngineArgs(engine="ray")),
     ):
         pass
