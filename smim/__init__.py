@@ -9,14 +9,19 @@ model.decode(codes)
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["SentenceModel", "load"]
+__all__ = ["SentenceModel", "from_hub", "load"]
 
 if TYPE_CHECKING:
     from smim.generation import SentenceModel, load
+    from smim.hub import from_hub
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `smim --help` and corpus tools should not wait for it.
+    if name == "from_hub":
+        from smim.hub import from_hub
+
+        return from_hub
     if name in __all__:
         from smim import generation
 

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -131,6 +132,8 @@ class _Ray:
         self.started = not ray.is_initialized()
         if self.started:
             try:
+                if args.address:
+                    _knock(args.address)
                 ray.init(
                     address=args.address or "local",
                     num_cpus=None if args.address else args.workers,
@@ -139,7 +142,7 @@ class _Ray:
                     logging_level=logging.ERROR,
                     runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
                 )
-            except ConnectionError as error:
+            except OSError as error:
                 raise UserError(f"no Ray cluster at {args.section}.address={args.address}: {error}") from None
         there = ray.cluster_resources()
         self.gpus_per_task = 1 if gpu and there.get("GPU") else 0
@@ -170,6 +173,13 @@ class _Ray:
     def close(self) -> None:
         if self.started:
             self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises `OSError` where nobody listens at HOST:PORT: Ray itself would go on trying for a long time."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
 
 
 def _start_worker() -> None:

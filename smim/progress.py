@@ -66,3 +66,38 @@ def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]
         yield lambda done: bar.advance(task, done)
     seconds = time.monotonic() - started
     console.print(f"{description}: {total / 1e6:,.1f} MB in {seconds:,.1f} s", highlight=False)
+
+
+@contextmanager
+def sentences_bar(description: str, *, total: int, visible: bool = True) -> Iterator[Callable[[int], None]]:
+    """As `bytes_bar`, for sentences and sentences a second; `visible` is for one process of many."""
+    started = time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:,.0f} sentences/s"),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not (visible and console.is_terminal),
+    )
+    finished = 0
+
+    def advance(number: int) -> None:
+        nonlocal finished
+        finished += number
+        bar.update(task, advance=number, rate=finished / (time.monotonic() - started))
+
+    with bar:
+        task = bar.add_task(description, total=total, rate=0)
+        yield advance
+    seconds = time.monotonic() - started
+    if visible and finished:
+        rate = finished / seconds
+        console.print(
+            f"{description}: {finished:,} sentences in {seconds:,.1f} s, {rate:,.0f} a second",
+            highlight=False,
+            soft_wrap=True,
+        )

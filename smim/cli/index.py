@@ -32,6 +32,10 @@ def index_build(
     factory: Annotated[
         str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
     ] = "auto",
+    latents: Annotated[Path | None, typer.Option(help="The split's codes, if `smim encode` has written them.")] = None,
+    segments: Annotated[int, typer.Option(help="Parts that are built one after another, to need less memory.")] = 1,
+    store: Annotated[str, typer.Option(help="Codes kept beside an approximate index: fp32 or fp16.")] = "fp32",
+    memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
     """Encode a split of a prepared corpus into an index to search in.
@@ -41,6 +45,7 @@ def index_build(
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it with --force, or give another --output")
     from smim.search import build_index
+    from smim.search.latents import Latents
     from smim.text.corpus import Corpus
 
     index = build_index(
@@ -51,6 +56,10 @@ def index_build(
         split=split,
         metric=metric,
         factory=factory,
+        store=store,
+        memory=None if memory is None else int(memory * 1e9),
+        latents=Latents.open(latents) if latents else None,
+        num_segments=segments,
     )
     print(f"{len(index):,} sentences in {output}")
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["Hit", "Index", "IndexWriter", "build_index", "open_index"]
 
 if TYPE_CHECKING:
+    from smim.search.build import build_index
     from smim.search.index import Hit, Index, open_index
-    from smim.search.writer import IndexWriter, build_index
+    from smim.search.writer import IndexWriter
 
 
 def __getattr__(name: str) -> Any:
     # Importing FAISS and torch takes seconds; whoever only imports the package should not wait for it.
     if name in __all__:
-        from smim.search import index, writer
+        from smim.search import build, index, writer
 
-        return getattr(writer if hasattr(writer, name) else index, name)
+        return getattr(next(module for module in (build, writer, index) if hasattr(module, name)), name)
     raise AttributeError(f"module 'smim.search' has no attribute {name!r}")

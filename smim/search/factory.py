@@ -4,6 +4,8 @@ Shapes: N rows, D latent dimensions.
 """
 
 import math
+import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -42,6 +44,18 @@ def choose_factory(count: int, dimension: int, *, memory: int) -> str:
     return f"IVF{num_lists},PQ{num_codes}x{_PQ_CODE_BITS}"
 
 
+def resolve(factory: str, count: int, dimension: int, memory: int | None = None) -> str:
+    """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's)."""
+    if factory != AUTO:
+        return factory
+    return choose_factory(count, dimension, memory=half_of_memory() if memory is None else memory)
+
+
+def half_of_memory() -> int:
+    """Half of this machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     """An empty FAISS index; raises `UserError` for a factory or metric that there is not."""
     if metric not in METRICS:
@@ -63,8 +77,30 @@ def training_size(vectors: Any, count: int) -> int:
     return min(count, max(_TRAINING_ROWS, (inverted.nlist if inverted else 0) * _TRAINING_ROWS_PER_CLUSTER))
 
 
-def train(vectors: Any, codes_ND: np.ndarray, factory: str) -> None:
-    """Raises `UserError` where the codes are too few for this factory."""
+def train_on_sample(
+    vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]]
+) -> None:
+    """Trains an index, where it needs that, on a random sample of `count` rows, whose codes `codes_of` gives in parts.
+
+    Raises `UserError` where they are too few for this factory.
+    """
+    size = training_size(vectors, count)
+    if size:
+        sample = np.sort(np.random.default_rng(0).choice(count, size, replace=False, shuffle=False))
+        codes_ND = np.empty((size, vectors.d), np.float32)
+        start = 0
+        for part in codes_of(sample):
+            codes_ND[start : start + len(part)] = part
+            start += len(part)
+        _train(vectors, codes_ND, factory)
+
+
+def _train(vectors: Any, codes_ND: np.ndarray, factory: str) -> None:
+    inverted = inverted_lists(vectors) if faiss.get_num_gpus() > 0 else None
+    if inverted is not None:
+        # The k-means of the lists' centroids is nearly all of the work.
+        clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlat(inverted.d, inverted.metric_type))
+        inverted.clustering_index = clustering  # which does not keep it: the variable does
     try:
         vectors.train(codes_ND)
     except RuntimeError as error:
@@ -72,6 +108,9 @@ def train(vectors: Any, codes_ND: np.ndarray, factory: str) -> None:
             f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({_reason(error)}); "
             "choose a smaller one, or Flat"
         ) from None
+    finally:
+        if inverted is not None:
+            inverted.clustering_index = None
 
 
 def is_exact(vectors: Any) -> bool:
@@ -84,6 +123,30 @@ def inverted_lists(vectors: Any) -> Any | None:
         return faiss.extract_index_ivf(vectors)
     except RuntimeError:
         return None
+
+
+def bytes_per_row(vectors: Any) -> int:
+    """About what a row takes of memory while an index is built; nothing where it is exact, which is written at once."""
+    if is_exact(vectors):
+        return 0
+    if isinstance(vectors, faiss.IndexPreTransform):
+        return max(1, bytes_per_row(faiss.downcast_index(vectors.index)))
+    if isinstance(vectors, faiss.IndexIVF):
+        return vectors.code_size + 8  # and its number
+    if isinstance(vectors, faiss.IndexHNSW):
+        return faiss.downcast_index(vectors.storage).code_size + 5 * vectors.hnsw.nb_neighbors(0)
+    return vectors.code_size if isinstance(vectors, faiss.IndexFlatCodes) else 4 * vectors.d
+
+
+def reserve(vectors: Any, count: int) -> None:
+    """Makes room for `count` rows at once: an array that grows is there twice each time that it is moved."""
+    if isinstance(vectors, faiss.IndexPreTransform):
+        reserve(faiss.downcast_index(vectors.index), count)
+    elif isinstance(vectors, faiss.IndexHNSW):
+        reserve(faiss.downcast_index(vectors.storage), count)
+    elif isinstance(vectors, faiss.IndexFlatCodes):
+        vectors.codes.resize(count * vectors.code_size)
+        vectors.codes.resize(0)
 
 
 def default_search(factory: str) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""Files that grow as they are written: an array of rows, and a table in batches of one size."""
+"""Files that grow as they are written: an array of rows, a table in batches of one size, FAISS's exact vectors."""
 
 from pathlib import Path
 from typing import Any, Self
 
+import faiss
 import numpy as np
 import pyarrow as pa
 
@@ -73,3 +74,33 @@ class RowsFile:
         batch = table.slice(0, num_rows).combine_chunks()
         self.writer.write_table(batch, max_chunksize=num_rows)
         self.waiting, self.num_waiting = [table.slice(num_rows)], self.num_waiting - num_rows
+
+
+class FlatFile:
+    """FAISS's file of an exact index, row upon row: added to the index itself, all of them would be held in memory.
+
+    The file begins as that of an empty index; its two counts, of rows and at the header's end of numbers, come last.
+    """
+
+    _ROWS_AT = 8
+
+    def __init__(self, path: Path, empty: Any) -> None:
+        """`empty`: an index without rows, of the dimension and metric that are to be."""
+        header = faiss.serialize_index(empty).tobytes()
+        self.numbers_at = len(header) - 8
+        self.dimension, self.count = empty.d, 0
+        self.file = open(path, "wb")  # noqa: SIM115, closed in __exit__
+        self.file.write(header)
+
+    def append(self, codes_ND: np.ndarray) -> None:
+        self.file.write(np.ascontiguousarray(codes_ND, np.float32).data)
+        self.count += len(codes_ND)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for place, number in ((self._ROWS_AT, self.count), (self.numbers_at, self.count * self.dimension)):
+            self.file.seek(place)
+            self.file.write(np.int64(number).tobytes())
+        self.file.close()

@@ -4,9 +4,7 @@ Shapes: N queries, K results, D latent dimensions.
 """
 
 import json
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,8 @@ from smim.search.factory import SETTINGS
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.segment import Segment
+from smim.search.snapshot import Snapshot
 
-_FILTERS_KEPT = 32
 _ATTEMPTS = 10
 
 
@@ -67,57 +65,6 @@ class Hit:
         if self._row is None:
             self._row = self._segment.row(self._position)
         return self._row
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One version of an index, opened: it stays what it is while the index on disk changes."""
-
-    manifest: Manifest
-    segments: list[Segment]
-    filters: OrderedDict[str, list[np.ndarray | None]] = field(default_factory=OrderedDict)
-
-    def allowed(self, where: Where | None) -> list[np.ndarray | None]:
-        """For each segment, which rows may be found; the latest filters are remembered."""
-        key = json.dumps(where, sort_keys=True, default=str)
-        found = self.filters.get(key)
-        if found is None:
-            found = [segment.allowed(where) for segment in self.segments]
-            self.filters[key] = found
-            while len(self.filters) > _FILTERS_KEPT:
-                self.filters.popitem(last=False)
-        return found
-
-    def nearest(
-        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances fp32, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
-
-        Where a query has fewer, infinity and -1.
-        """
-        found = [
-            segment.search(codes_ND, k, settings, allowed)
-            for segment, allowed in zip(self.segments, self.allowed(where), strict=True)
-        ]
-        if not found:
-            nothing = np.empty((len(codes_ND), 0))
-            return nothing.astype(np.float32), nothing.astype(np.int64), nothing.astype(np.int64)
-        distances = np.concatenate([distances for distances, _ in found], axis=1)
-        positions = np.concatenate([positions for _, positions in found], axis=1)
-        numbers = np.concatenate([np.full(part.shape, i) for i, (part, _) in enumerate(found)], axis=1)
-        ids = np.concatenate(
-            [segment.ids[part] for segment, (_, part) in zip(self.segments, found, strict=True)], axis=1
-        )
-        order = np.lexsort((ids, distances), axis=-1)[:, :k]
-        return tuple(np.take_along_axis(values, order, 1) for values in (distances, numbers, positions))  # type: ignore[return-value]
-
-    def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""
-        numbers, positions = np.full(len(ids), -1), np.full(len(ids), -1)
-        for i, segment in enumerate(self.segments):
-            found, places = segment.positions_of(ids)
-            numbers[found], positions[found] = i, places
-        return numbers, positions
 
 
 class Index:
@@ -171,15 +118,7 @@ class Index:
         snapshot = self.snapshot
         if score and isinstance(queries, np.ndarray):
             raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
-        if k < 1 or offset < 0:
-            raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
-        if k > snapshot.manifest.count:
-            raise UserError(f"k is {k}, but {self.directory} holds only {snapshot.manifest.count:,} sentences")
-        for name, value in settings.items():
-            if name not in SETTINGS:
-                raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
-            if value < 0 or (value == 0 and name != "refine"):
-                raise UserError(f"the search setting {name} is {value}, it is too low")
+        check_search(self.directory, snapshot.manifest, k, offset, settings)
         codes = self._codes(queries, snapshot.manifest)
         settings = {**snapshot.manifest.search, **settings}
         distances, numbers, positions = snapshot.nearest(codes, k + offset, where, settings)
@@ -267,15 +206,7 @@ class Index:
     def _codes(self, queries: Sequence[str] | np.ndarray, manifest: Manifest) -> np.ndarray:
         if not isinstance(queries, np.ndarray):
             return comparable(self.model.encode(queries, allow_unknown=False), manifest.metric)
-        if queries.ndim != 2 or queries.shape[1] != manifest.dimension or queries.dtype.kind not in "fiu":
-            raise UserError(
-                f"the query codes are {queries.dtype} of shape {queries.shape}, "
-                f"this index takes numbers of shape [N, {manifest.dimension}]"
-            )
-        codes = np.array(queries, dtype=np.float32, order="C")
-        if not np.isfinite(codes).all():
-            raise UserError("the query codes hold NaN or infinite numbers")
-        return comparable(codes, manifest.metric)
+        return query_codes(queries, manifest)
 
 
 def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> Index:
@@ -300,6 +231,32 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
+
+
+def check_search(directory: Path, manifest: Manifest, k: int, offset: int, settings: Mapping[str, int]) -> None:
+    """Raises `UserError` for what no search of this index can be asked."""
+    if k < 1 or offset < 0:
+        raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
+    if k > manifest.count:
+        raise UserError(f"k is {k}, but {directory} holds only {manifest.count:,} sentences")
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
+        if value < 0 or (value == 0 and name != "refine"):
+            raise UserError(f"the search setting {name} is {value}, it is too low")
+
+
+def query_codes(queries: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Codes [N, D] as this index compares them; raises `UserError` for another shape, and what is not finite."""
+    if queries.ndim != 2 or queries.shape[1] != manifest.dimension or queries.dtype.kind not in "fiu":
+        raise UserError(
+            f"the query codes are {queries.dtype} of shape {queries.shape}, "
+            f"this index takes numbers of shape [N, {manifest.dimension}]"
+        )
+    codes = np.array(queries, dtype=np.float32, order="C")
+    if not np.isfinite(codes).all():
+        raise UserError("the query codes hold NaN or infinite numbers")
+    return comparable(codes, manifest.metric)
 
 
 def log_posterior(posterior: DiagonalGaussian, query_of: np.ndarray, codes_ND: np.ndarray) -> list[float]:

@@ -43,6 +43,10 @@ class FileInfo:
             raise UserError(f"{path} was changed or damaged after it was written; build the index again")
 
 
+def segment_name(number: int) -> str:
+    return f"{number:08d}"
+
+
 @dataclass(frozen=True)
 class SegmentInfo:
     """A part of the index's sentences: `count` rows, of which `num_deleted` are marked in the file `deleted`.
@@ -72,7 +76,8 @@ class Manifest:
 
     `version` counts the changes. `factory` is what was asked for, perhaps `auto`. `store` is the precision of the codes
     that are kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the
-    labels' names. `next_id` is above every id that was ever used.
+    labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
+    before changes added small ones.
     """
 
     version: int
@@ -87,6 +92,7 @@ class Manifest:
     columns: list[str]
     search: dict[str, int]
     segments: list[SegmentInfo]
+    num_segments: int = 1
     format: int = FORMAT
 
     @property

@@ -10,6 +10,7 @@ Shapes: N queries, R rows of the segment, K results, D latent dimensions.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow as pa
 
 from smim.errors import UserError
 from smim.search import factory as factories
-from smim.search.files import ArrayFile, RowsFile
+from smim.search.files import ArrayFile, FlatFile, RowsFile
 from smim.search.filters import Where, rows_that_pass
 from smim.search.manifest import FileInfo, SegmentInfo
 
@@ -173,29 +174,36 @@ def write_segment(
     name: str,
     factory: str,
     vectors: Any,
+    count: int,
     chunks: Iterable[tuple[np.ndarray, np.ndarray, pa.Table]],
     store: str,
 ) -> SegmentInfo:
-    """Writes a segment into an empty folder, from chunks of ids int64 [R], codes fp32 [R, D] and rows, ids ascending.
+    """Writes a segment of `count` rows into an empty folder.
 
-    `vectors` is FAISS's index, empty and trained; it is the only thing that is held in memory.
+    From chunks of ids int64 [R], codes fp32 [R, D] and rows, ids ascending.
+
+    `vectors` is FAISS's index, empty and trained; unless it is exact, it is held in memory, and nothing else is.
     """
     exact = factories.is_exact(vectors)
-    count = 0
+    if not exact:
+        factories.reserve(vectors, count)
     with (
         ArrayFile(folder / IDS) as ids_file,
         ArrayFile(folder / CODES) as codes_file,
         RowsFile(folder / ROWS, batch_rows=ROWS_PER_BATCH) as rows_file,
+        FlatFile(folder / VECTORS, vectors) if exact else nullcontext() as flat_file,
     ):
         for ids, codes, rows in chunks:
-            vectors.add(codes)
             ids_file.append(ids.astype(np.int64))
             rows_file.append(rows)
-            if not exact:
+            if flat_file is not None:
+                flat_file.append(codes)
+            else:
+                vectors.add(codes)
                 codes_file.append(codes.astype(STORES[store]))
-            count += len(ids)
-    with open(folder / VECTORS, "wb") as file:
-        # Given a name, FAISS ignores that the disk is full when it closes the file.
-        faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
+    if not exact:
+        with open(folder / VECTORS, "wb") as file:
+            # Given a name, FAISS ignores that the disk is full when it closes the file.
+            faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
     return SegmentInfo(name=name, factory=factory, count=count, files=files)

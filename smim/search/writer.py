@@ -1,4 +1,4 @@
-"""Building an index of a corpus, and changing it: add, upsert, delete, compact.
+"""Changing an index: add, upsert, delete, compact.
 
 Each change is written beside what is there and becomes visible, whole, when the manifest is replaced. There is one
 writer at a time; readers go on with the version that they opened and see the new one at their next search.
@@ -7,7 +7,6 @@ Shapes: R rows, D latent dimensions.
 """
 
 import fcntl
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +22,9 @@ from smim.generation import SentenceModel
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.filters import Where
-from smim.search.index import Index, _model_of, as_ids, check_model, comparable, open_index
-from smim.search.manifest import MANIFEST, FileInfo, Manifest, SegmentInfo
-from smim.search.segment import ROWS_PER_BATCH, STORES, Segment, write_segment
-from smim.text.corpus import Corpus, Split
+from smim.search.index import _model_of, as_ids, check_model, comparable
+from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
+from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
 
 _LOCK = "writer.lock"
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
@@ -35,75 +33,6 @@ _MOST_SEGMENTS = 8
 _EXACT_BELOW = 10_000  # sentences of a segment that was merged from small ones
 
 Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
-
-
-def build_index(
-    model: SentenceModel,
-    corpus: Corpus,
-    output: Path | str,
-    *,
-    model_dir: Path | str,
-    split: str = "train",
-    metric: str = "l2",
-    factory: str = factories.AUTO,
-    store: str = "fp32",
-    memory: int | None = None,
-) -> Index:
-    """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
-
-    `metric`: `l2`, `inner_product` or `cosine`. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
-    `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
-    index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
-    `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
-
-    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, a split
-    too small to train the factory, and an `output` that holds something else than an index.
-    """
-    output = Path(output)
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
-    if corpus.tokenizer.hash != model.tokenizer.hash:
-        raise UserError(
-            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
-            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
-        )
-    if store not in STORES:
-        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
-    rows = corpus.split(split)
-    if "id" in rows.label_columns:
-        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
-    chosen = _resolve(factory, len(rows), model.latent_dim, memory)
-    vectors = factories.make_vectors(chosen, metric, model.latent_dim)
-    # The place is made before the long work, which an unwritable one would waste.
-    with storage.new_directory(output) as partial:
-        _train(vectors, chosen, len(rows), lambda sample: _encoded(model, rows, sample, metric, f"training {chosen}"))
-        encoded = _encoded(model, rows, range(len(rows)), metric, f"encoding {corpus.name} {split}")
-        folder = partial / _segment_name(1)
-        folder.mkdir()
-        segment = write_segment(
-            folder,
-            name=folder.name,
-            factory=chosen,
-            vectors=vectors,
-            chunks=_numbered(encoded, rows),
-            store=store,
-        )
-        manifest = Manifest(
-            version=1,
-            model=str(Path(model_dir).resolve()),
-            model_hash=model.hash,
-            tokenizer_hash=model.tokenizer.hash,
-            metric=metric,
-            factory=factory,
-            store=store,
-            dimension=model.latent_dim,
-            next_id=len(rows),
-            columns=rows.label_columns,
-            search=factories.default_search(chosen),
-            segments=[segment],
-        )
-        manifest.write(partial)
-    return open_index(output, model=model)
 
 
 class IndexWriter:
@@ -188,7 +117,7 @@ class IndexWriter:
         """Writes the index anew as one segment, without what was deleted, trained on what is there now."""
         segments = self._open()
         if len(segments) > 1 or any(segment.live is not None for segment in segments):
-            self._commit([self._merged(segments)] if self.manifest.count else [])
+            self._commit([self._merged(segments)] if self.manifest.count else [], num_segments=1)
 
     def _put(
         self,
@@ -215,7 +144,7 @@ class IndexWriter:
         order = np.argsort(numbers)
         added = self._written([(numbers[order], codes[order], rows.take(pa.array(order)))], len(texts))
         kept = self._without(segments, doomed)
-        if len(kept) >= _MOST_SEGMENTS:
+        if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             added, kept = self._merge_small(kept, added)
         self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1))
         return numbers.tolist()
@@ -270,11 +199,11 @@ class IndexWriter:
         return SegmentInfo(info.name, info.factory, info.count, files, int(np.count_nonzero(~live_R)), name)
 
     def _merge_small(self, kept: list[SegmentInfo], added: SegmentInfo) -> tuple[SegmentInfo, list[SegmentInfo]]:
-        """All but the largest segment as one, and that one."""
-        largest = max(kept, key=lambda info: info.num_live)
-        small = [info for info in kept if info is not largest]
+        """All but the largest segments, as many as the index was built of, as one, and those."""
+        largest = sorted(kept, key=lambda info: -info.num_live)[: self.manifest.num_segments]
+        small = [info for info in kept if info not in largest]
         segments = [Segment(self.directory, info, self.manifest.metric) for info in (*small, added)]
-        return self._merged(segments, exact_below=_EXACT_BELOW), [largest]
+        return self._merged(segments, exact_below=_EXACT_BELOW), [info for info in kept if info in largest]
 
     def _merged(self, segments: list[Segment], *, exact_below: int = 0) -> SegmentInfo:
         live = [segment.live_positions() for segment in segments]
@@ -311,21 +240,21 @@ class IndexWriter:
     ) -> SegmentInfo:
         """A new segment: exact, or of the index's kind where `sample` gives rows to train it on and they suffice."""
         manifest = self.manifest
-        factory = _resolve(manifest.factory, count, manifest.dimension, None) if sample else factories.EXACT
+        factory = factories.resolve(manifest.factory, count, manifest.dimension) if sample else factories.EXACT
         vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
         try:
             if sample:
-                _train(vectors, factory, count, sample)
+                factories.train_on_sample(vectors, factory, count, sample)
         except UserError:  # deletions have left too few
             factory = factories.EXACT
             vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
         number = manifest.version + 1
-        while (self.directory / _segment_name(number)).exists():
+        while (self.directory / segment_name(number)).exists():
             number += 1
-        name = _segment_name(number)
+        name = segment_name(number)
         with storage.new_directory(self.directory / name) as partial:
             return write_segment(
-                partial, name=name, factory=factory, vectors=vectors, chunks=chunks, store=manifest.store
+                partial, name=name, factory=factory, vectors=vectors, count=count, chunks=chunks, store=manifest.store
             )
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
@@ -339,39 +268,3 @@ class IndexWriter:
         for path in self.directory.iterdir():
             if path.name not in named and _OURS.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _segment_name(number: int) -> str:
-    return f"{number:08d}"
-
-
-def _resolve(factory: str, count: int, dimension: int, memory: int | None) -> str:
-    if factory != factories.AUTO:
-        return factory
-    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    return factories.choose_factory(count, dimension, memory=half if memory is None else memory)
-
-
-def _train(vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]]) -> None:
-    size = factories.training_size(vectors, count)
-    if size:
-        sample = np.sort(np.random.default_rng(0).choice(count, size, replace=False, shuffle=False))
-        factories.train(vectors, np.concatenate(list(codes_of(sample))), factory)
-
-
-def _encoded(
-    model: SentenceModel, split: Split, rows: range | np.ndarray, metric: str, description: str
-) -> Iterator[np.ndarray]:
-    """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
-    for start in track(range(0, len(rows), ROWS_PER_BATCH), description):
-        ids = split.ids(rows[start : start + ROWS_PER_BATCH])
-        yield comparable(model.posterior_of_ids(ids).mean.numpy(), metric)
-
-
-def _numbered(encoded: Iterator[np.ndarray], split: Split) -> Iterator[Chunk]:
-    """The codes with their rows' numbers, texts and labels."""
-    answers = split.table.select(["text", *split.label_columns])
-    start = 0
-    for codes in encoded:
-        yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes))
-        start += len(codes)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from eval import compare
+from smim.search.latents import Latents
+from smim.search.manifest import Manifest
 from tests.training.conftest import ROOT, SMALL, environment, read_status, wait_for_steps
 
 _SRUN = """#!/bin/bash
@@ -64,6 +66,19 @@ def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
     finished = sbatch("evaluate.sbatch", arguments(long_model, odd_corpus, tmp_path / "report"), slurm)
     assert finished.returncode == 0, finished.stderr
     assert compare.read_report(tmp_path / "report")["processes"] == 2
+
+
+@pytest.mark.slow
+@has_venv
+def test_two_nodes_encode_together_and_one_builds_the_index(slurm, tiny_model, tiny_corpus, tmp_path):
+    job = [f"model.dir={tiny_model}", f"corpus.dir={tiny_corpus}", f"output={tmp_path / 'latents'}"]
+    encoded = sbatch("encode.sbatch", [*job, "encode.rows_per_shard=10"], slurm)
+    assert encoded.returncode == 0 and "process 1 of 2: 20 sentences" in encoded.stderr, encoded.stderr
+    assert len(Latents.open(tmp_path / "latents")) == 40
+    latents = ["--latents", str(tmp_path / "latents"), "--segments", "2"]
+    built = sbatch("index.sbatch", [str(tiny_model), str(tiny_corpus), "-o", str(tmp_path / "index"), *latents], slurm)
+    assert built.returncode == 0, built.stderr
+    assert [info.count for info in Manifest.read(tmp_path / "index").segments] == [20, 20]
 
 
 @pytest.mark.slow

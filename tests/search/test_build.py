@@ -71,7 +71,7 @@ def test_three_segments_from_latents_answer_as_one_built_directly(
             assert [hit.distance for hit in a] == pytest.approx([hit.distance for hit in b], abs=1e-5)
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "PCA4,IVF8,Flat", "IVF16,PQ4x4"])
+@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "PCA4,IVF8,Flat", "IVF16,SQ8"])
 def test_segments_share_what_was_trained_and_find_what_one_segment_finds(
     many: tuple[Corpus, Latents], model: SentenceModel, tiny_model: Path, tmp_path: Path, factory: str
 ) -> None:
@@ -80,7 +80,7 @@ def test_segments_share_what_was_trained_and_find_what_one_segment_finds(
     one = build_index(model, corpus, tmp_path / "one", **options)
     three = build_index(model, corpus, tmp_path / "three", num_segments=3, **options)
     queries = np.random.default_rng(1).standard_normal((20, 8)).astype(np.float32)
-    # Product codes may tie: without `refine` the order among ties is FAISS's own.
+    # Rounded codes may tie: without `refine` the order among ties is FAISS's own.
     settings = {"nprobe": 3, "refine": 100}
     assert three.search(queries, k=10, **settings) == one.search(queries, k=10, **settings)
     assert len(three.manifest.segments) == 3

@@ -1,0 +1,126 @@
+"""Models on the Hugging Face hub: a model directory goes up as one commit, and comes down as a `SentenceModel`."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from smim import __version__
+from smim.errors import UserError
+from smim.generation import SentenceModel, load
+from smim.model.directory import CONFIG, WEIGHTS, load_model
+
+try:
+    from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+except ModuleNotFoundError as error:
+    raise UserError(f"huggingface_hub is needed ({error}); install it with `pip install 'smim[hub]'`") from None
+
+CARD = "README.md"
+_NEEDED = [CONFIG, WEIGHTS, "tokenizer/*"]
+# The last three are those of an exported model (`smim.sentence_transformer`).
+_UPLOADED = [*_NEEDED, "modules.json", "config_sentence_transformers.json", "sentence_encoder.json"]
+# How a card names the model's directory (`smim.model.directory`).
+PLACE = '"PATH/OF/THIS/DIRECTORY"'
+
+
+def push_to_hub(
+    model_dir: Path | str,
+    repo_id: str,
+    *,
+    private: bool = True,
+    token: str | None = None,
+    message: str = "Upload a sentenceMIM model",
+) -> str:
+    """Uploads a model directory to the model repository `ORGANISATION/NAME`; returns the address of the commit.
+
+    Only the model's own files go up. A repository that there is not is made, `private` or public; one that there is
+    stays as public as it is. `token`: by default that of `hf auth login` or of `HF_TOKEN`.
+
+    Raises `UserError` where `model_dir` is not a model, and where the hub refuses or cannot be reached.
+    """
+    model_dir = Path(model_dir)
+    load_model(model_dir)  # nobody should download a model that is damaged
+    paths = sorted(path for pattern in _UPLOADED for path in model_dir.glob(pattern))
+    operations = [CommitOperationAdd(path.relative_to(model_dir).as_posix(), path) for path in paths]
+    text = card(model_dir / CARD, library="smim", task="feature-extraction", tags=["smim", "text-autoencoder"])
+    text = text.replace(f"smim.load({PLACE})", f'smim.from_hub("{repo_id}")').replace(PLACE, f'"{repo_id}"')
+    operations.append(CommitOperationAdd(CARD, text.encode()))
+    api = HfApi(token=token, library_name="smim", library_version=__version__)
+    with _told_to_user(repo_id):
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return api.create_commit(repo_id, operations, commit_message=message).commit_url
+
+
+def from_hub(
+    repo_id: str, *, revision: str | None = None, token: str | None = None, device: str | None = None
+) -> SentenceModel:
+    """Loads a model of the Hugging Face hub; its files are kept in the hub's cache, and found there without a network.
+
+        model = smim.from_hub("ORGANISATION/NAME")
+
+    `revision`: a branch, a tag or a commit; `device` as of `smim.load`. Nothing but the model's own files is fetched.
+    Raises `UserError` where there is no such model, where the hub refuses, and where it cannot be reached.
+    """
+    with _told_to_user(repo_id, revision):
+        directory = snapshot_download(
+            repo_id,
+            revision=revision,
+            token=token,
+            allow_patterns=_NEEDED,
+            library_name="smim",
+            library_version=__version__,
+        )
+    try:
+        return load(directory, device=device)
+    except UserError as error:
+        raise UserError(f"{repo_id} of the hub is not a sentenceMIM model, or is damaged: {error}") from None
+
+
+def card(path: Path, *, library: str, task: str, tags: Sequence[str]) -> str:
+    """A model's card, from its README, with what the hub reads of it; what its owner wrote there stays."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else "# A sentenceMIM model\n"
+    if not text.startswith("---"):
+        text = f"---\nlibrary_name: {library}\n---\n\n{text}"
+    found = ModelCard(text, ignore_metadata_errors=True)
+    found.data["pipeline_tag"] = found.data.get("pipeline_tag") or task
+    found.data["tags"] = sorted({*(found.data.get("tags") or []), *tags})
+    return str(found)
+
+
+@contextmanager
+def _told_to_user(repo_id: str, revision: str | None = None) -> Iterator[None]:
+    """Says what the hub's errors mean for the user."""
+    hub = constants.ENDPOINT
+    try:
+        yield
+    except HFValidationError:
+        raise UserError(f"{repo_id!r} is not the name of a model of the hub; it looks like ORGANISATION/NAME") from None
+    except GatedRepoError:
+        raise UserError(f"access to {repo_id} must be asked for, at {hub}/{repo_id}") from None
+    except RepositoryNotFoundError:
+        raise UserError(
+            f"{hub} has no model {repo_id}, or you may not see it: check the name, log in with `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise UserError(f"{repo_id} has no revision {revision!r}; it is a branch, a tag or a commit") from None
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403):
+            what = "you are not logged in" if status == 401 else "your token does not allow it"
+            raise UserError(f"{hub} refuses {repo_id}, {what}: log in with `hf auth login`, or give a token") from None
+        raise UserError(f"{hub} answers {status} for {repo_id}: {error.server_message or error}") from None
+    except LocalEntryNotFoundError as error:
+        raise UserError(
+            f"{hub} cannot be reached ({error.__cause__}), and {repo_id} is not in {constants.HF_HUB_CACHE}"
+        ) from None
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise UserError(f"{hub} cannot be reached: {error}") from None

@@ -1,0 +1,150 @@
+"""Building an index of a corpus: from a model, which encodes its sentences, or from latents that are there already.
+
+An index of more than one segment needs the memory of one to be built: FAISS is trained once, on rows of the whole
+corpus, and each segment begins as a copy of what was trained. So all of them have the same inverted lists and product
+codes, and a search of all of them finds what a search of one large segment would.
+
+Shapes: R rows, D latent dimensions.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from smim import storage
+from smim.errors import UserError, nearest
+from smim.generation import SentenceModel
+from smim.progress import track
+from smim.search import factory as factories
+from smim.search.index import Index, comparable, open_index
+from smim.search.latents import Latents
+from smim.search.manifest import MANIFEST, Manifest, segment_name
+from smim.search.segment import ROWS_PER_BATCH, STORES, write_segment
+from smim.text.corpus import Corpus
+
+
+def build_index(
+    model: SentenceModel,
+    corpus: Corpus,
+    output: Path | str,
+    *,
+    model_dir: Path | str,
+    split: str = "train",
+    metric: str = "l2",
+    factory: str = factories.AUTO,
+    store: str = "fp32",
+    memory: int | None = None,
+    latents: Latents | None = None,
+    num_segments: int = 1,
+) -> Index:
+    """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
+
+    `metric`: `l2`, `inner_product` or `cosine`. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
+    `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
+    index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
+    `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
+
+    `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
+    is cut, each built by itself; more, where one would need more than `memory`.
+
+    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
+    else, a split too small to train the factory, and an `output` that holds something else than an index.
+    """
+    output = Path(output)
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
+    if corpus.tokenizer.hash != model.tokenizer.hash:
+        raise UserError(
+            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
+        )
+    if store not in STORES:
+        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
+    rows = corpus.split(split)
+    if "id" in rows.label_columns:
+        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
+    if not 1 <= num_segments <= len(rows):
+        raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {split}")
+    if latents is not None:
+        _check_latents(latents, model, corpus, split)
+    chosen = factories.resolve(factory, len(rows), model.latent_dim, memory)
+    vectors = factories.make_vectors(chosen, metric, model.latent_dim)
+    limit = factories.half_of_memory() if memory is None else max(1, memory)
+    num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
+    num_segments = min(num_segments, len(rows))
+    answers = rows.table.select(["text", *rows.label_columns])
+
+    def codes_of(which: range | np.ndarray, description: str) -> Iterator[np.ndarray]:
+        """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
+        for start in track(range(0, len(which), ROWS_PER_BATCH), description):
+            part = which[start : start + ROWS_PER_BATCH]
+            codes = model.posterior_of_ids(rows.ids(part)).mean.numpy() if latents is None else latents.mean(part)
+            yield comparable(codes, metric)
+
+    def chunks(stretch: range, description: str) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table]]:
+        """The codes with their rows' numbers, texts and labels."""
+        start = stretch.start
+        for codes in codes_of(stretch, description):
+            yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes))
+            start += len(codes)
+
+    # The place is made before the long work, which an unwritable one would waste.
+    with storage.new_directory(output) as partial:
+        factories.train_on_sample(vectors, chosen, len(rows), lambda sample: codes_of(sample, f"training {chosen}"))
+        doing = "encoding" if latents is None else "indexing"
+        segments = []
+        for number, stretch in enumerate(_stretches(len(rows), num_segments), 1):
+            folder = partial / segment_name(number)
+            folder.mkdir()
+            which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
+            segment = write_segment(
+                folder,
+                name=folder.name,
+                factory=chosen,
+                vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
+                count=len(stretch),
+                chunks=chunks(stretch, f"{doing} {corpus.name} {split}{which}"),
+                store=store,
+            )
+            segments.append(segment)
+        manifest = Manifest(
+            version=1,
+            model=str(Path(model_dir).resolve()),
+            model_hash=model.hash,
+            tokenizer_hash=model.tokenizer.hash,
+            metric=metric,
+            factory=factory,
+            store=store,
+            dimension=model.latent_dim,
+            next_id=len(rows),
+            columns=rows.label_columns,
+            search=factories.default_search(chosen),
+            segments=segments,
+            num_segments=num_segments,
+        )
+        manifest.write(partial)
+    return open_index(output, model=model)
+
+
+def _check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split: str) -> None:
+    asked = {
+        "model": (latents.model_hash, model.hash),
+        "tokenizer": (latents.tokenizer_hash, model.tokenizer.hash),
+        "split": (latents.split, split),
+        "corpus": (latents.corpus_hash, corpus.hash_of(split)),
+    }
+    for name, (theirs, ours) in asked.items():
+        if theirs != ours:
+            raise UserError(
+                f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
+                f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
+            )
+
+
+def _stretches(count: int, number: int) -> Iterator[range]:
+    """All rows, cut into `number` ranges of like size."""
+    for i in range(number):
+        yield range(count * i // number, count * (i + 1) // number)

@@ -1,0 +1,275 @@
+"""Encodes a prepared corpus into a latents directory, shard by shard, on any number of processes and machines.
+
+    accelerate launch smim/search/encode.py model.dir=RUN/model corpus.dir=data/ptb output=latents/ptb encode.split=test
+    python smim/search/encode.py model.dir=... corpus.dir=... output=... encode.engine=ray encode.address=HOST:PORT
+
+    .NAME.work/    beside the output; a job that was killed goes on from it
+        identity   what decides the codes: a job of another identity starts anew
+        latents/   the output, which is renamed to its place at the end
+        done/      00000.json: a shard that is written, with its files' checksums
+
+A shard is a function of the model and its rows alone, so that it does not matter which process encodes it, nor whether
+another has done so before. Every option: `python smim/search/encode.py --cfg job`.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from smim import __version__, generation, storage
+from smim.engine import EngineArgs, open_engine
+from smim.errors import SmimError, UserError, not_among, too_low
+from smim.generation import SentenceModel
+from smim.progress import console, sentences_bar
+from smim.search.latents import CARD, DTYPES, Latents, LatentsCard, ShardInfo, read_shard_info, write_card, write_shard
+from smim.text.corpus import Corpus, Split
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from omegaconf import DictConfig
+
+# Sentences of a shard that are encoded between two steps of the progress bar.
+_ROWS_AT_ONCE = 16_384
+# The processes meet once, when the fastest has waited for the slowest.
+_PATIENCE = 7 * 24 * 3600
+
+
+@dataclass(frozen=True)
+class EncodeArgs(EngineArgs):
+    """What is encoded and how it is stored: `encode.` on the command line.
+
+    `dtype`: fp32 or fp16, of what is stored. `log_variance`: store the posterior's log variance beside its mean.
+    `rows_per_shard`: sentences of a shard, which is what a process or Ray task encodes at a time. `engine`: local, the
+    processes of this launch, or ray.
+    """
+
+    section = "encode"
+    task_size = "encode.rows_per_shard"
+
+    split: str = "train"
+    dtype: str = "fp32"
+    log_variance: bool = False
+    rows_per_shard: int = 65_536
+
+    def problems(self) -> list[str]:
+        problems = (
+            super().problems() + not_among(self, "encode", dtype=DTYPES) + too_low(self, "encode", rows_per_shard=1)
+        )
+        if self.workers is not None and self.engine == "local":
+            problems.append(
+                "encode.workers is for encode.engine=ray; for more processes of this machine use "
+                "`accelerate launch --num_processes N smim/search/encode.py ...`"
+            )
+        return problems
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard for a worker that knows nothing yet; all paths are absolute."""
+
+    number: int
+    card: LatentsCard
+    work: Path
+
+
+def main(cfg: "DictConfig") -> None:
+    """Encodes on the processes of this launch, or on Ray."""
+    from smim import config
+    from smim.training.processes import close, make_accelerator
+
+    args = config.make(EncodeArgs, cfg.encode, "encode")
+    if None in (cfg.model.dir, cfg.corpus.dir, cfg.output):
+        raise UserError("give model.dir=DIR of a trained model, corpus.dir=DIR of a prepared corpus, and output=DIR")
+    accelerator = make_accelerator(timeout=_PATIENCE)
+    encode_corpus(cfg.model.dir, cfg.corpus.dir, cfg.output, args=args, accelerator=accelerator)
+    close(accelerator)
+
+
+def encode_corpus(
+    model_dir: Path | str,
+    corpus_dir: Path | str,
+    output: Path | str,
+    *,
+    args: EncodeArgs,
+    accelerator: "Accelerator | None" = None,
+) -> None:
+    """Encodes one split of a corpus into a latents directory, in the place of latents that were there.
+
+    Under `accelerate launch` each process calls it and takes every n-th shard. What a killed job finished is not done
+    again; latents of the same model, corpus and settings that are there already are left as they are.
+
+    Raises `UserError` for a corpus of another tokenizer, an unknown split, and an `output` that holds something else.
+    """
+    output = Path(output).resolve()
+    if output.exists() and not (output / CARD).is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} is there and holds no latents: nothing is put in its place; give another output")
+    is_main = accelerator is None or accelerator.is_main_process
+    if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
+        raise UserError("encode.engine=ray spreads the work itself: start it with `python smim/search/encode.py ...`")
+    device = str(accelerator.device) if accelerator else None
+    model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
+    corpus = Corpus.open(corpus_dir)
+    split = corpus.split(args.split)
+    card = _card(model, Path(model_dir), corpus, split, args)
+    work = output.parent / f".{output.name}.work"
+    if _is_there(output, card):
+        if is_main:
+            console.print(f"{output} is there already, of this model, corpus and settings", highlight=False)
+            if _identity_of(work) == _identity(card):  # the job was killed when it cleared up
+                shutil.rmtree(work)
+        return
+    if is_main:
+        _prepare_work(work, card)
+    if accelerator:
+        accelerator.wait_for_everyone()
+    rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+    waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(work, number) is None]
+    total = sum(len(card.rows_of(number)) for number in waiting)
+    name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
+    with sentences_bar(name, total=total, visible=is_main) as advance:
+        if args.engine == "ray":
+            tasks = [ShardTask(number, card, work) for number in waiting]
+            with open_engine(args, gpu=True) as engine:
+                for number, _ in engine.map(encode_task, tasks):
+                    advance(len(card.rows_of(tasks[number].number)))
+        else:
+            for number in waiting:
+                encode_shard(model, split, card, number, work, advance)
+    if accelerator:
+        accelerator.wait_for_everyone()
+    if is_main:
+        _put_in_place(work, output, card)
+
+
+def encode_shard(
+    model: SentenceModel,
+    split: Split,
+    card: LatentsCard,
+    number: int,
+    work: Path,
+    advance: Callable[[int], None] = lambda rows: None,
+) -> None:
+    """Writes one shard's files into `work`, and that they are there; `advance` is told how many rows are done."""
+    rows = card.rows_of(number)
+    kinds = ["mean", "log_variance"] if card.has_log_variance else ["mean"]
+    arrays = {kind: np.empty((len(rows), card.dimension), DTYPES[card.dtype]) for kind in kinds}
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        posterior = model.posterior_of_ids(split.ids(rows[part]))
+        for kind, codes in arrays.items():
+            with np.errstate(over="ignore"):
+                codes[part] = getattr(posterior, kind).numpy()
+            if not np.isfinite(codes[part]).all():
+                raise SmimError(
+                    f"rows {rows[part].start} to {rows[part].stop - 1} of {card.corpus_name} {card.split}: the {kind} "
+                    f"came out as NaN or beyond {card.dtype}; try encode.dtype=fp32, or look at the model's training"
+                )
+        advance(len(rows[part]))
+    shard = write_shard(work / "latents", number, arrays)
+    with storage.new_file(_mark(work, number)) as partial:
+        partial.write_text(json.dumps(asdict(shard)))
+
+
+def encode_task(task: ShardTask) -> None:
+    """As `encode_shard`, in a worker process, which keeps model and corpus for its next shards."""
+    if finished(task.work, task.number) is None:
+        model, split = _opened(task.card)
+        encode_shard(model, split, task.card, task.number, task.work)
+
+
+@lru_cache(maxsize=1)
+def _opened(card: LatentsCard) -> tuple[SentenceModel, Split]:
+    model, corpus = generation.load(card.model), Corpus.open(card.corpus)
+    if (model.hash, corpus.hash_of(card.split)) != (card.model_hash, card.corpus_hash):
+        raise UserError(f"{card.model} or {card.corpus} is not the same on all machines, or was changed meanwhile")
+    return model, corpus.split(card.split)
+
+
+def finished(work: Path, number: int) -> ShardInfo | None:
+    """A shard that an earlier job, or another process, has written whole."""
+    try:
+        shard = read_shard_info(json.loads(_mark(work, number).read_text()))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return shard if shard.is_whole(work / "latents") else None
+
+
+def _mark(work: Path, number: int) -> Path:
+    return work / "done" / f"{number:05d}.json"
+
+
+def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, args: EncodeArgs) -> LatentsCard:
+    if corpus.tokenizer.hash != model.tokenizer.hash:
+        raise UserError(
+            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+            "encode the corpus that the model was trained on, or prepare this one with the model's tokenizer"
+        )
+    return LatentsCard(
+        model=os.path.abspath(model_dir),
+        model_hash=model.hash,
+        tokenizer_hash=model.tokenizer.hash,
+        corpus=os.path.abspath(corpus.directory),
+        corpus_name=corpus.name,
+        corpus_hash=corpus.hash_of(args.split),
+        split=args.split,
+        count=len(split),
+        dimension=model.latent_dim,
+        dtype=args.dtype,
+        has_log_variance=args.log_variance,
+        rows_per_shard=args.rows_per_shard,
+    )
+
+
+def _identity(card: LatentsCard) -> str:
+    """Names everything that the files depend on, wherever the model and the corpus lie."""
+    described = {**asdict(card), "model": None, "corpus": None, "version": __version__}
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
+def _identity_of(work: Path) -> str | None:
+    return (work / "identity").read_text() if (work / "identity").is_file() else None
+
+
+def _is_there(output: Path, card: LatentsCard) -> bool:
+    try:
+        latents = Latents.open(output)
+    except UserError:
+        return False
+    return all(getattr(latents, name) == value for name, value in asdict(card).items())
+
+
+def _prepare_work(work: Path, card: LatentsCard) -> None:
+    """Leaves what an interrupted job of the same identity did, and clears away what another one left."""
+    if work.exists() and _identity_of(work) != _identity(card):
+        shutil.rmtree(work)
+    for folder in ("latents", "done"):
+        (work / folder).mkdir(parents=True, exist_ok=True)
+    storage.write_text(work / "identity", _identity(card))
+    for partial in work.rglob(".*.partial"):  # of a process that was killed
+        partial.unlink()
+
+
+def _put_in_place(work: Path, output: Path, card: LatentsCard) -> None:
+    shards = [finished(work, number) for number in range(card.num_shards)]
+    if missing := [number for number, shard in enumerate(shards) if shard is None]:
+        raise SmimError(f"shard {missing[0]} is missing or damaged in {work}; start the same command again")
+    write_card(work / "latents", card, [shard for shard in shards if shard is not None])
+    storage.put_in_place(work / "latents", output)
+    shutil.rmtree(work)
+    console.print(f"{card.count:,} codes of {card.dimension} dimensions in {output}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    # Ray's workers find the tasks by the module's name, which this script's own is not.
+    from smim import config
+    from smim.search import encode
+
+    config.run("encode", encode.main)

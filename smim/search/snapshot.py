@@ -1,0 +1,76 @@
+"""One version of an index, opened: what is searched. Imports no torch, so that a process which only searches is small.
+
+Shapes: N queries, K results, D latent dimensions.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from smim.search.filters import Where
+from smim.search.manifest import Manifest
+from smim.search.segment import Segment
+
+_FILTERS_KEPT = 32
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of an index, opened: it stays what it is while the index on disk changes."""
+
+    manifest: Manifest
+    segments: list[Segment]
+    filters: OrderedDict[str, list[np.ndarray | None]] = field(default_factory=OrderedDict)
+
+    def allowed(self, where: Where | None) -> list[np.ndarray | None]:
+        """For each segment, which rows may be found; the latest filters are remembered."""
+        key = json.dumps(where, sort_keys=True, default=str)
+        found = self.filters.get(key)
+        if found is None:
+            found = [segment.allowed(where) for segment in self.segments]
+            self.filters[key] = found
+            while len(self.filters) > _FILTERS_KEPT:
+                self.filters.popitem(last=False)
+        return found
+
+    def nearest(
+        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distances fp32, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
+
+        Where a query has fewer, infinity and -1.
+        """
+        found = [
+            segment.search(codes_ND, k, settings, allowed)
+            for segment, allowed in zip(self.segments, self.allowed(where), strict=True)
+        ]
+        if not found:
+            nothing = np.empty((len(codes_ND), 0))
+            return nothing.astype(np.float32), nothing.astype(np.int64), nothing.astype(np.int64)
+        parts = [
+            (distances, segment.ids[positions], np.full(positions.shape, i), positions)
+            for i, (segment, (distances, positions)) in enumerate(zip(self.segments, found, strict=True))
+        ]
+        distances, _, numbers, positions = merge(parts, k)
+        return distances, numbers, positions
+
+    def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""
+        numbers, positions = np.full(len(ids), -1), np.full(len(ids), -1)
+        for i, segment in enumerate(self.segments):
+            found, places = segment.positions_of(ids)
+            numbers[found], positions[found] = i, places
+        return numbers, positions
+
+
+def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:
+    """The first k of several answers together, nearest first, ties in order of their ids.
+
+    Each part: distances [N, K], ids [N, K], and whatever else is told of a hit, also [N, K]; K may differ.
+    """
+    distances, ids, *others = (np.concatenate(values, axis=1) for values in zip(*parts, strict=True))
+    order = np.lexsort((ids, distances), axis=-1)[:, :k]
+    return tuple(np.take_along_axis(values, order, 1) for values in (distances, ids, *others))
