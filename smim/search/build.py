@@ -76,6 +76,7 @@ def build_index(
     num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
     num_segments = min(num_segments, len(rows))
     answers = rows.table.select(["text", *rows.label_columns])
+    schema = _with_numbers(answers)
 
     def codes_of(which: range | np.ndarray, description: str) -> Iterator[np.ndarray]:
         """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
@@ -88,7 +89,7 @@ def build_index(
         """The codes with their rows' numbers, texts and labels."""
         start = stretch.start
         for codes in codes_of(stretch, description):
-            yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes))
+            yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes)).cast(schema)
             start += len(codes)
 
     # The place is made before the long work, which an unwritable one would waste.
@@ -142,6 +143,25 @@ def _check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split
                 f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
                 f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )
+
+
+def _with_numbers(rows: pa.Table) -> pa.Schema:
+    """The schema of the rows, with int64 for labels that are whole numbers throughout, so that filters compare them so.
+
+    Corpora hold labels as they stood in the source, as text; what would not read the same again (`007`) stays text.
+    """
+    schema = rows.schema
+    for i, name in enumerate(rows.column_names):
+        if name != "text" and all(map(_are_numbers, rows.column(name).chunks)):
+            schema = schema.set(i, pa.field(name, pa.int64()))
+    return schema
+
+
+def _are_numbers(labels: pa.Array) -> bool:
+    try:
+        return labels.cast(pa.int64()).cast(labels.type).equals(labels)
+    except pa.ArrowInvalid:
+        return False
 
 
 def _stretches(count: int, number: int) -> Iterator[range]:

@@ -15,6 +15,7 @@ import torch
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, load
 from smim.model.distributions import DiagonalGaussian
+from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.factory import SETTINGS
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
@@ -200,7 +201,7 @@ class Index:
         wanted = as_ids(ids)
         numbers, positions = snapshot.places_of(wanted)
         if (numbers < 0).any():
-            raise UserError(f"{self.directory} holds no sentence of id {_listed(wanted[numbers < 0])}")
+            raise NoSuchSentence(f"{self.directory} holds no sentence of id {_listed(wanted[numbers < 0])}")
         return numbers, positions
 
     def _codes(self, queries: Sequence[str] | np.ndarray, manifest: Manifest) -> np.ndarray:
@@ -225,9 +226,9 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> 
 
 
 def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:
-    """Raises `UserError` for another model than the one that the index was built with."""
+    """Raises `Unreadable` for another model than the one that the index was built with."""
     if model.hash != manifest.model_hash:
-        raise UserError(
+        raise Unreadable(
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
@@ -308,7 +309,7 @@ def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tup
                 for info in manifest.segments
             ]
             return Snapshot(manifest, segments), stamp
-        except UserError:
+        except Unreadable:
             # Between the two reads a change may have removed what the older manifest names.
             if _stamp(directory) == stamp or attempt == _ATTEMPTS - 1:
                 raise

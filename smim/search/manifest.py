@@ -12,6 +12,7 @@ from typing import Any
 
 from smim import storage
 from smim.errors import UserError
+from smim.search.errors import Unreadable
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -30,17 +31,19 @@ class FileInfo:
         return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
 
     def check(self, path: Path) -> None:
-        """Raises `UserError` unless the file is there, as long as it was, and the same at the places sampled."""
+        """Raises `Unreadable` unless the file is there, as long as it was, and the same at the places sampled."""
         if not path.is_file():
-            raise UserError(f"{path} is missing; build the index again")
+            raise Unreadable(f"{path} is missing; build the index again")
         if path.stat().st_size != self.bytes or storage.sampled_sha256(path) != self.sampled_sha256:
-            raise UserError(f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build it again")
+            raise Unreadable(
+                f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build the index again"
+            )
 
     def check_whole(self, path: Path) -> None:
         """As `check`, but reads the whole file."""
         self.check(path)
         if storage.sha256(path) != self.sha256:
-            raise UserError(f"{path} was changed or damaged after it was written; build the index again")
+            raise Unreadable(f"{path} was changed or damaged after it was written; build the index again")
 
 
 def segment_name(number: int) -> str:
@@ -109,16 +112,19 @@ class Manifest:
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Raises `UserError` where there is no index, or one that is damaged or of another format."""
+        """Raises `Unreadable` where there is no index, or one that is damaged or of another format."""
         path = directory / MANIFEST
         if not path.is_file():
-            raise UserError(
+            raise Unreadable(
                 f"{directory} is not an index (no {MANIFEST} in it); make one with "
                 f"`smim index build MODEL CORPUS -o {directory}`"
             )
-        content = storage.read_json(path)
+        try:
+            content = storage.read_json(path)
+        except UserError as error:
+            raise Unreadable(str(error)) from None
         if content.get("format") != FORMAT:
-            raise UserError(
+            raise Unreadable(
                 f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
             )
         try:
@@ -129,7 +135,9 @@ class Manifest:
             ]
             manifest = cls(**content, segments=segments)
         except (KeyError, TypeError, AttributeError):
-            raise UserError(f"{path} is not an index's manifest; it was edited or damaged") from None
+            raise Unreadable(f"{path} is not an index's manifest; it was edited or damaged") from None
         if count != manifest.count:
-            raise UserError(f"{path} counts {count} sentences, its segments {manifest.count}; it was edited or damaged")
+            raise Unreadable(
+                f"{path} counts {count} sentences, its segments {manifest.count}; it was damaged"
+            )
         return manifest

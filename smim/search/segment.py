@@ -19,8 +19,8 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from smim.errors import UserError
 from smim.search import factory as factories
+from smim.search.errors import Unreadable
 from smim.search.files import ArrayFile, FlatFile, RowsFile
 from smim.search.filters import Where, rows_that_pass
 from smim.search.manifest import FileInfo, SegmentInfo
@@ -40,7 +40,7 @@ class Segment:
     """A segment that was opened: searched by position, 0 to R - 1."""
 
     def __init__(self, directory: Path, info: SegmentInfo, metric: str) -> None:
-        """Raises `UserError` where a file is missing or is not the one that the manifest names."""
+        """Raises `Unreadable` where a file is missing or is not the one that the manifest names."""
         self.info, self.metric = info, metric
         folder = directory / info.name
         try:
@@ -51,10 +51,10 @@ class Segment:
             self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
             self.stored = np.load(folder / CODES, mmap_mode="r") if CODES in info.files else None
             deleted = np.load(directory / info.deleted) if info.deleted else None
-        except UserError:
+        except Unreadable:
             raise
         except (OSError, RuntimeError, ValueError, pa.ArrowInvalid) as error:
-            raise UserError(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
+            raise Unreadable(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
         self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
         self._batch = lru_cache(maxsize=1024)(self.rows.get_batch)
 

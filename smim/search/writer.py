@@ -21,6 +21,7 @@ from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
 from smim.progress import track
 from smim.search import factory as factories
+from smim.search.errors import BeingChanged
 from smim.search.filters import Where
 from smim.search.index import _model_of, as_ids, check_model, comparable
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
@@ -56,7 +57,7 @@ class IndexWriter:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.close()
-            raise UserError(f"{self.directory} is being changed by another process; wait until it is done") from None
+            raise BeingChanged(f"{self.directory} is being changed by another process; wait until it is done") from None
         self.manifest = Manifest.read(self.directory)
         self._remove_leftovers()
         return self

@@ -28,12 +28,13 @@ def index_of_codes(
     codes_ND = comparable(codes_ND.copy(), metric)
     rows = pa.table({"text": [str(i) for i in range(len(codes_ND))], **labels})
     vectors = factories.make_vectors(factory, metric, codes_ND.shape[1])
-    if not vectors.is_trained:
-        factories.train(vectors, codes_ND, factory)
+    factories.train_on_sample(vectors, factory, len(codes_ND), lambda sample: iter([codes_ND[sample]]))
     folder = directory / "00000001"
     folder.mkdir(parents=True)
     chunks = [(np.arange(len(codes_ND)), codes_ND, rows)]
-    segment = write_segment(folder, name=folder.name, factory=factory, vectors=vectors, chunks=chunks, store="fp32")
+    segment = write_segment(
+        folder, name=folder.name, factory=factory, vectors=vectors, count=len(codes_ND), chunks=chunks, store="fp32"
+    )
     Manifest(
         version=1,
         model="",

@@ -71,7 +71,7 @@ def test_three_segments_from_latents_answer_as_one_built_directly(
             assert [hit.distance for hit in a] == pytest.approx([hit.distance for hit in b], abs=1e-5)
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "PCA4,IVF8,Flat", "IVF16,SQ8"])
+@pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "PCA4,IVF8,Flat", "IVF16,PQ4x4"])
 def test_segments_share_what_was_trained_and_find_what_one_segment_finds(
     many: tuple[Corpus, Latents], model: SentenceModel, tiny_model: Path, tmp_path: Path, factory: str
 ) -> None:
@@ -122,6 +122,23 @@ def test_a_number_of_segments_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=f"num_segments is {number}; it can be 1 to the 40 sentences"):
         build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, num_segments=number)
+
+
+def test_labels_that_are_numbers_are_compared_as_numbers(
+    model: SentenceModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    stars, codes, mixed = ["9", "10", "-2"], ["007", "10", "11"], ["1", "2", "many"]
+    rows = [
+        {"text": f"a bank sold {i}", "stars": stars[i], "code": codes[i], "mixed": mixed[i]} for i in range(len(stars))
+    ]
+    write_corpus(tmp_path / "corpus", {"train": rows}, model.tokenizer, name="numbers")
+    index = build_index(model, Corpus.open(tmp_path / "corpus"), tmp_path / "index", model_dir=tiny_model)
+    assert [row["labels"] for row in index.get([0, 2])] == [
+        {"stars": 9, "code": "007", "mixed": "1"},
+        {"stars": -2, "code": "11", "mixed": "many"},
+    ]
+    [hits] = index.search(["a bank sold"], k=3, where={"stars": {"$gt": 8}})
+    assert sorted(hit.id for hit in hits) == [0, 1]
 
 
 def test_changes_of_many_segments_merge_only_what_was_added(
