@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, generate, index, search
+from smim.cli import corpus, encode, generate, index, search, serve, share
 from smim.errors import told_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -16,12 +16,16 @@ app.add_typer(index.app, name="index")
 app.add_typer(corpus.app, name="corpus")
 for command in (
     search.search,
+    serve.serve,
+    encode.encode,
     generate.reconstruct,
     generate.interpolate,
     generate.perturb,
     generate.arithmetic,
     generate.sample,
     generate.answer,
+    share.export,
+    share.push,
 ):
     app.command()(command)
 

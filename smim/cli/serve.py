@@ -1,0 +1,67 @@
+"""`smim serve`: an index over HTTP."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smim.errors import UserError
+
+
+def serve(
+    index: Annotated[Path, typer.Option(help="An index, such as indexes/ptb.")],
+    model: Annotated[Path | None, typer.Option(help="Where the index's model is now, if it was moved.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: every one.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
+    keys: Annotated[Path | None, typer.Option(help="A TOML file of API keys; without it nobody can change.")] = None,
+    cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask; may be repeated.")] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
+    max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
+    max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
+    max_text: Annotated[int, typer.Option(help="Characters of a text.")] = 10_000,
+    max_k: Annotated[int, typer.Option(help="Hits of a query, with those passed over.")] = 1_000,
+    max_num: Annotated[int, typer.Option(help="Sentences decoded for a request without texts.")] = 256,
+    queue_size: Annotated[int, typer.Option(help="Texts, codes or queries that wait; then 429.")] = 1_024,
+    shards: Annotated[int | None, typer.Option(min=1, help="Search in as many parts, on Ray: docs/scale.md.")] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Processes of each shard.")] = 1,
+    fronts: Annotated[int, typer.Option(min=1, help="Processes that take requests, each with the model.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT; else one is started here.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that a search waits for its shards.")] = 5.0,
+    grace: Annotated[int, typer.Option(help="Seconds to finish what was accepted, after SIGTERM.")] = 30,
+) -> None:
+    """Serve an index over HTTP, with a page to try it.
+
+    Example: smim serve --index indexes/ptb --port 8000
+    """
+    try:
+        from smim.serve.limits import Limits
+        from smim.serve.on_ray import serve_cluster
+        from smim.serve.run import serve as run
+    except ModuleNotFoundError as error:
+        raise UserError(f"serving needs {error.name}: pip install 'smim[serve]'") from None
+    limits = Limits(
+        max_body=max_body,
+        max_batch=max_batch,
+        max_text=max_text,
+        max_k=max_k,
+        max_num=max_num,
+        queue_size=queue_size,
+    )
+    if shards is not None:
+        run = partial(
+            serve_cluster, shards=shards, replicas=replicas, fronts=fronts, address=ray_address, timeout=timeout
+        )
+    elif replicas > 1 or fronts > 1 or ray_address:
+        raise UserError("--replicas, --fronts and --ray-address are of a service in shards: give --shards too")
+    run(
+        index,
+        model=model,
+        host=host,
+        port=port,
+        keys=keys,
+        cors=cors or [],
+        page=page,
+        limits=limits,
+        grace_seconds=grace,
+    )

@@ -1,0 +1,154 @@
+"""The HTTP face of a service: `/v1/...`, `/health/...`, `/metrics`, `/docs`, and the page."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+
+import smim
+from smim.errors import UserError
+from smim.serve import schemas
+from smim.serve.errors import add_handlers, responses
+from smim.serve.keys import Keys
+from smim.serve.limits import Limits
+from smim.serve.metrics import CONTENT_TYPE, Metrics
+from smim.serve.middleware import Guard, Observed
+from smim.serve.routes import routers
+from smim.serve.service import Busy, Service, Unavailable
+
+_DESCRIPTION = """Sentence codes that can be searched and decoded.
+
+With keys, `Authorization: Bearer KEY`; without, sentences cannot be changed."""
+
+
+def create_app(
+    service: Service,
+    *,
+    keys: Keys | None = None,
+    limits: Limits | None = None,
+    page: bool = True,
+    cors: Sequence[str] = (),
+) -> FastAPI:
+    """The application of a service, which it closes when it ends.
+
+    Without `keys` everybody may read and nobody change. `limits`: the service's own unless given, of which only
+    `max_body` is the application's. `cors`: origins whose pages a browser lets ask.
+    """
+    limits = limits or service.limits
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.close()
+
+    app = FastAPI(title="smim", version=smim.__version__, description=_DESCRIPTION, lifespan=lifespan)
+    metrics = Metrics(service)
+    add_handlers(app)
+    may_read, may_write = _permission(keys, "read"), _permission(keys, "write")
+    of_api = routers(service, may_read, may_write)
+    for router in of_api:
+        app.include_router(router)
+
+    @app.get("/health/live", tags=["health"])
+    async def live() -> schemas.Health:
+        """Whether the process answers."""
+        return schemas.Health(status="live")
+
+    @app.get("/health/ready", tags=["health"], responses=responses(503))
+    async def ready() -> schemas.Health:
+        """Whether the service takes requests and its index can be read."""
+        try:
+            await service.describe()
+        except Busy:
+            pass  # it works on others
+        except UserError as error:
+            raise Unavailable(str(error)) from None
+        return schemas.Health(status="ready")
+
+    @app.get(
+        "/metrics",
+        tags=["health"],
+        dependencies=[Depends(may_read)],
+        response_class=Response,
+        responses=responses(401, 403, 503) | {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
+    async def measured() -> Response:
+        """Requests, latencies, batches, queues and the index, for Prometheus."""
+        try:
+            description = await service.describe()
+        except (Busy, UserError):
+            description = None
+        return Response(metrics.text(description), media_type=CONTENT_TYPE)
+
+    all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
+    known = {route.path for route in all_routes if isinstance(route, APIRoute)}
+    app.state.running = set()
+    app.add_middleware(Guard, prefix="/v1/", max_body=limits.max_body, running=app.state.running)
+    if cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors),
+            allow_methods=["GET", "POST", "PUT"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(Observed, metrics=metrics, routes=known)
+    _document(app, service.limits)
+    if page:
+        from smim.serve.page import mount_page
+
+        app = mount_page(app, service, keys=keys)
+    return app
+
+
+def _permission(keys: Keys | None, right: str) -> Any:
+    """A dependency that refuses a request without the right."""
+    bearer = HTTPBearer(auto_error=False, description="An API key.")
+
+    async def permitted(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
+        if keys is None:
+            if right == "write":
+                raise HTTPException(403, "changes are off: start the service with --keys FILE and use a key with write")
+            return
+        rights = keys.rights_of(given.credentials) if given else None
+        if rights is None:
+            raise HTTPException(401, "give a key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+        if right not in rights:
+            raise HTTPException(403, f"this key has not the right to {right}")
+
+    return permitted
+
+
+def _document(app: FastAPI, limits: Limits) -> None:
+    """Puts the service's limits into its OpenAPI description, and the header of 429."""
+    made = app.openapi
+    names = {"string": "maxLength", "array": "maxItems", "integer": "maximum"}
+
+    def fill_in(part: Any) -> None:
+        if isinstance(part, dict):
+            limit = part.pop(schemas.LIMIT, None)
+            if limit:
+                part[names[part["type"]]] = getattr(limits, limit)
+            for each in part.values():
+                fill_in(each)
+        elif isinstance(part, list):
+            for each in part:
+                fill_in(each)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            description = made()
+            fill_in(description)
+            retry = {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
+            for path in description["paths"].values():
+                for operation in path.values():
+                    if "429" in operation["responses"]:
+                        operation["responses"]["429"]["headers"] = {"Retry-After": retry}
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]

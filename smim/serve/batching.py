@@ -1,0 +1,116 @@
+"""Work of many clients, computed together: whatever waits when the worker becomes free is the next batch."""
+
+import asyncio
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from smim.errors import SmimError
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+_LONGEST_RETRY = 60
+
+
+class Busy(SmimError):
+    """The queue is full; it should have room again after `retry_after` seconds."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"too many requests are waiting; try again in {retry_after} s")
+        self.retry_after = retry_after
+
+
+class Unavailable(SmimError):
+    """The service takes no more work: it is shutting down."""
+
+
+@dataclass(eq=False)
+class _Waiting(Generic[Request, Result]):
+    request: Request
+    size: int
+    result: asyncio.Future[Result]
+
+
+class Batcher(Generic[Request, Result]):
+    """A bounded queue before one worker.
+
+    `compute` gets the requests of a batch and gives for each its result, or the exception that is its own; what it
+    raises itself fails the whole batch. A batch has up to `max_items` items (texts, codes), or is one request of more.
+    There is no delay: under little load a batch is one request. `observe` is told the size of each batch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        compute: Callable[[list[Request]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        max_items: int,
+        queue_size: int,
+    ) -> None:
+        self.name, self.max_items, self.queue_size = name, max_items, queue_size
+        self.observe: Callable[[int], None] = lambda size: None
+        self._compute = compute
+        self._queue: deque[_Waiting[Request, Result]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._closed = False
+        self._seconds_per_item = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many items wait, without those that are being computed."""
+        return sum(each.size for each in self._queue)
+
+    async def submit(self, request: Request, size: int = 1) -> Result:
+        """The result of a request of `size` items. A caller that is cancelled takes its request out of the queue.
+
+        Raises `Busy` where the queue has no room for it, `Unavailable` after `close`, and the request's own exception.
+        """
+        if self._closed:
+            raise Unavailable("the service is shutting down")
+        if self.waiting + size > self.queue_size:
+            seconds = math.ceil(self.waiting * self._seconds_per_item)
+            raise Busy(min(max(1, seconds), _LONGEST_RETRY))
+        entry: _Waiting[Request, Result] = _Waiting(request, size, asyncio.get_running_loop().create_future())
+        self._queue.append(entry)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work(), name=f"batches of {self.name}")
+        try:
+            return await entry.result
+        except asyncio.CancelledError:
+            if entry in self._queue:
+                self._queue.remove(entry)
+            raise
+
+    async def close(self) -> None:
+        """Refuses new work, and returns when what was accepted is done."""
+        self._closed = True
+        if self._worker is not None:
+            await asyncio.wait([self._worker])
+
+    async def _work(self) -> None:
+        """Works until nothing waits; the next request starts it anew."""
+        while self._queue:
+            batch = [self._queue.popleft()]
+            size = batch[0].size
+            while self._queue and size + self._queue[0].size <= self.max_items:
+                batch.append(self._queue.popleft())
+                size += batch[-1].size
+            started = time.monotonic()
+            results: Sequence[Result | Exception]
+            try:
+                results = await self._compute([each.request for each in batch])
+            except Exception as error:
+                results = [error] * len(batch)
+            latest = (time.monotonic() - started) / max(1, size)
+            self._seconds_per_item += 0.2 * (latest - self._seconds_per_item)
+            self.observe(size)
+            for each, result in zip(batch, results, strict=True):
+                if each.result.done():  # cancelled meanwhile
+                    continue
+                if isinstance(result, Exception):
+                    each.result.set_exception(result)
+                else:
+                    each.result.set_result(result)

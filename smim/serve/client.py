@@ -1,0 +1,155 @@
+"""A client of the service.
+
+from smim.serve import Client
+
+with Client("http://127.0.0.1:8000") as client:
+    for hit in client.search(text="the company said profit rose", k=3).hits:
+        print(hit.id, hit.distance, hit.text)
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from smim.errors import SmimError
+from smim.serve import schemas
+
+_LONGEST_WAIT = 30.0
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class ServiceError(SmimError):
+    """What the service refused; `status` as of HTTP, 0 where there was no answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}" if status else message)
+        self.status, self.message = status, message
+
+
+class Client:
+    """Asks a service at `address`; `key` is an API key, where it needs one.
+
+    Queries and options are the fields of the API's bodies, see `/docs` of the service. Where the service is busy it
+    waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of one try. All methods raise
+    `ServiceError`.
+    """
+
+    def __init__(self, address: str, *, key: str | None = None, timeout: float = 60, retries: int = 5) -> None:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx2.Client(base_url=address, headers=headers, timeout=timeout)
+        self._retries = retries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def search(self, **query_and_options: Any) -> schemas.SearchResponse:
+        """`search(text="...", k=3)`: one of text, id, code, line and sum, and options."""
+        return self._post("search", schemas.SearchResponse, query_and_options)
+
+    def search_batch(self, queries: Sequence[Mapping[str, Any]], **options: Any) -> list[schemas.SearchResponse]:
+        """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
+        body = {"queries": list(queries), **options}
+        return self._post("search/batch", schemas.SearchBatchResponse, body).results
+
+    def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
+        return self._post("encode", schemas.EncodeResponse, {"texts": list(texts)})
+
+    def decode(self, codes: Sequence[Sequence[float]], *, sample: bool = False, seed: int = 0) -> list[str]:
+        return self._sentences("decode", codes=[list(code) for code in codes], sample=sample, seed=seed)
+
+    def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
+        return self._sentences("reconstruct", texts=list(texts), sample=sample, seed=seed)
+
+    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
+        return self._sentences("interpolate", first=first, second=second, steps=steps)
+
+    def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
+        return self._sentences("perturb", text=text, num=num, scale=scale, seed=seed)
+
+    def sample(self, num: int = 5, *, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
+        return self._sentences("sample", num=num, standard_deviation=standard_deviation, seed=seed)
+
+    def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> schemas.ArithmeticResponse:
+        return self._post("arithmetic", schemas.ArithmeticResponse, {"plus": list(plus), "minus": list(minus)})
+
+    def answer(self, question: str, *, num_words: int = 10) -> str:
+        body = {"question": question, "num_words": num_words}
+        return self._post("answer", schemas.AnswerResponse, body).answer
+
+    def get(self, ids: Sequence[int]) -> list[schemas.SentenceInfo]:
+        return self._post("sentences/get", schemas.StoredResponse, {"ids": list(ids)}).sentences
+
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        return self._post("count", schemas.CountResponse, {"where": where}).count
+
+    def index(self) -> schemas.IndexInfo:
+        return self._ask("GET", "index", schemas.IndexInfo)
+
+    def add(
+        self,
+        texts: Sequence[str],
+        *,
+        ids: Sequence[int] | None = None,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[int]:
+        body = {"texts": list(texts), "ids": ids if ids is None else list(ids), "labels": _lists(labels)}
+        return self._post("sentences", schemas.IdsResponse, body).ids
+
+    def upsert(
+        self, texts: Sequence[str], ids: Sequence[int], *, labels: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[int]:
+        body = {"texts": list(texts), "ids": list(ids), "labels": _lists(labels)}
+        return self._ask("PUT", "sentences", schemas.IdsResponse, body).ids
+
+    def delete(self, ids: Sequence[int] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        body = {"ids": ids if ids is None else list(ids), "where": where}
+        return self._post("sentences/delete", schemas.CountResponse, body).count
+
+    def ready(self) -> bool:
+        """Whether the service takes requests."""
+        try:
+            return self._http.get("/health/ready").status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    def _sentences(self, path: str, **body: Any) -> list[str]:
+        return self._post(path, schemas.SentencesResponse, body).sentences
+
+    def _post(self, path: str, answer: type[Answer], body: Mapping[str, Any]) -> Answer:
+        return self._ask("POST", path, answer, body)
+
+    def _ask(self, method: str, path: str, answer: type[Answer], body: Mapping[str, Any] | None = None) -> Answer:
+        for left in range(self._retries, -1, -1):
+            try:
+                response = self._http.request(method, f"/v1/{path}", json=body)
+            except httpx2.TransportError as error:
+                raise ServiceError(
+                    0, f"{self._http.base_url} does not answer: {error or type(error).__name__}"
+                ) from None
+            if response.status_code != 429 or not left:
+                break
+            time.sleep(_wait(response.headers.get("retry-after", "")))
+        try:
+            if response.is_success:
+                return answer.model_validate_json(response.content)
+            message = schemas.ErrorResponse.model_validate_json(response.content).error.message
+        except ValidationError:
+            message = f"{self._http.base_url} answers otherwise than this client's version of the service"
+        raise ServiceError(response.status_code, message)
+
+
+def _wait(retry_after: str) -> float:
+    return min(float(retry_after), _LONGEST_WAIT) if retry_after.isdecimal() else 1.0
+
+
+def _lists(labels: Mapping[str, Sequence[Any]] | None) -> dict[str, list[Any]]:
+    return {name: list(values) for name, values in (labels or {}).items()}

@@ -1,0 +1,219 @@
+"""The service past one machine: the segments of an index spread over shards, on Ray Serve.
+
+    front (HTTP, model, ClusterBackend) ── part of the manifest, codes, k ──▶ shard-0, shard-1, ... ──▶ front merges
+
+A segment belongs to the shard that is the remainder of its number. The front reads the manifest and names what it wants
+of each shard, so that an answer is of one version, whole, and equal to the one of a single process.
+
+Shapes: N queries or sentences, D latent dimensions.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.search.filters import Where
+from smim.search.index import _listed, _model_of, _stamp, as_ids, check_model, check_search, query_codes
+from smim.search.manifest import Manifest
+from smim.search.snapshot import merge
+from smim.search.writer import IndexWriter
+from smim.serve.backend import Answer, Description, Found
+from smim.serve.batching import Unavailable
+from smim.serve.shard import SegmentsGone
+
+T = TypeVar("T")
+# Calls a method of a shard, on any of its replicas.
+Ask = Callable[..., Awaitable[Any]]
+
+_LOCK = "service.lock"
+_PROBE_SECONDS = 0.2
+_log = logging.getLogger(__name__)
+
+
+class ClusterBackend:
+    """An index whose segments are searched by shards, one `ask` for each; its changes are written here.
+
+    A search waits `timeout` seconds at most: a shard that fails, or takes half of them, is asked once more, on another
+    replica if there is one. Then the answer names it as missing, and it is left out until it answers again.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        shards: Sequence[Ask],
+        *,
+        model: SentenceModel | None = None,
+        timeout: float = 5.0,
+    ) -> None:
+        self.directory, self.shards, self.timeout = Path(directory), shards, timeout
+        manifest, stamp = Manifest.read(self.directory), _stamp(self.directory)
+        self.model = model or _model_of(self.directory, manifest)
+        check_model(self.directory, manifest, self.model)
+        self._current = (stamp, manifest)
+        self._silent: dict[int, asyncio.Task[None]] = {}
+        self._changing = ThreadPoolExecutor(1, "change")
+
+    async def describe(self) -> Description:
+        manifest = await self._manifest()
+        return Description(
+            count=manifest.count,
+            dimension=manifest.dimension,
+            metric=manifest.metric,
+            columns=manifest.columns,
+            version=manifest.version,
+            model_hash=manifest.model_hash,
+            search=manifest.search,
+        )
+
+    async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
+        def arguments(manifest: Manifest) -> tuple[Any, ...]:
+            check_search(self.directory, manifest, k, 0, settings)
+            return query_codes(codes_ND, manifest), k, where, {**manifest.search, **settings}
+
+        answers, missing = await self._ask_all("search", arguments)
+        if not answers:
+            return Answer([[] for _ in codes_ND], missing)
+        parts = [
+            (part.distances, part.ids, np.full(part.ids.shape, i), np.arange(part.ids.size).reshape(part.ids.shape))
+            for i, part in enumerate(answers)
+        ]
+        hits = []
+        for nearest in zip(*map(np.ndarray.tolist, merge(parts, k)), strict=True):
+            rows = [(distance, id, answers[i].rows[place]) for distance, id, i, place in zip(*nearest, strict=True)]
+            hits.append([_found(id, row, distance) for distance, id, row in rows if row is not None])
+        return Answer(hits, missing)
+
+    async def get(self, ids: Sequence[int]) -> list[Found]:
+        rows = await self._of_ids("get", as_ids(ids))
+        return [_found(int(id), rows[int(id)]) for id in ids]
+
+    async def codes(self, ids: Sequence[int]) -> np.ndarray:
+        codes = await self._of_ids("codes", as_ids(ids))
+        manifest = await self._manifest()
+        return np.stack([codes[int(id)] for id in ids]) if len(ids) else np.empty((0, manifest.dimension), np.float32)
+
+    async def count(self, where: Where | None) -> int:
+        if not where:
+            return (await self._manifest()).count
+        counts, missing = await self._ask_all("count", lambda _: (where,))
+        _no_part(missing)
+        return sum(counts)
+
+    async def add(
+        self, texts: Sequence[str], ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]], *, replace: bool
+    ) -> list[int]:
+        return await self._change(
+            lambda writer: (writer.upsert if replace else writer.add)(texts, ids=ids, labels=labels)
+        )
+
+    async def delete(self, ids: Sequence[int] | None, where: Where | None) -> int:
+        return await self._change(lambda writer: writer.delete(ids, where=where))
+
+    async def close(self) -> None:
+        for probe in self._silent.values():
+            probe.cancel()
+        await asyncio.to_thread(self._changing.shutdown)
+
+    async def _manifest(self) -> Manifest:
+        """The newest."""
+
+        def read() -> Manifest:
+            stamp = _stamp(self.directory)
+            known, manifest = self._current
+            if stamp != known:
+                manifest = Manifest.read(self.directory)
+                check_model(self.directory, manifest, self.model)
+                self._current = (stamp, manifest)
+            return manifest
+
+        return await asyncio.to_thread(read)
+
+    async def _of_ids(self, method: str, ids: np.ndarray) -> dict[int, Any]:
+        answers, missing = await self._ask_all(method, lambda _: (ids,))
+        found = {id: value for answer in answers for id, value in answer.items()}
+        lacking = ids[[int(id) not in found for id in ids]]
+        if len(lacking):
+            _no_part(missing)
+            raise UserError(f"{self.directory} holds no sentence of id {_listed(lacking)}")
+        return found
+
+    async def _ask_all(
+        self, method: str, arguments: Callable[[Manifest], tuple[Any, ...]]
+    ) -> tuple[list[Any], list[str]]:
+        """What the shards answer about the newest version, and the names of those that do not."""
+        deadline = time.monotonic() + self.timeout
+        while True:
+            manifest = await self._manifest()
+            asked = arguments(manifest)
+            parts = self._parts(manifest)
+            answers = await asyncio.gather(
+                *(self._ask(shard, deadline, method, part, *asked) for shard, part in parts.items())
+            )
+            missing = [f"shard-{shard}" for shard, answer in zip(parts, answers, strict=True) if answer is None]
+            # What a shard could not open may be what a newer version has replaced meanwhile.
+            if missing and time.monotonic() < deadline and await self._manifest() != manifest:
+                continue
+            return [answer for answer in answers if answer is not None], missing
+
+    async def _ask(self, shard: int, deadline: float, method: str, *arguments: Any) -> Any | None:
+        if shard in self._silent:
+            return None
+        for share in (0.5, 1.0):
+            try:
+                async with asyncio.timeout(share * (deadline - time.monotonic())):
+                    return await self.shards[shard](method, *arguments)
+            except UserError:
+                raise
+            except Exception as error:  # whatever it is, the other shards have answers
+                _log.warning("shard-%d: %s: %s", shard, type(error).__name__, str(error).partition("\n")[0])
+                alive = isinstance(error, SegmentsGone)
+        if not alive and shard not in self._silent:
+            self._silent[shard] = asyncio.create_task(self._wait_for(shard))
+        return None
+
+    async def _wait_for(self, shard: int) -> None:
+        """Returns when a shard answers; until then nobody has to find out anew that it does not."""
+        while True:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(self.timeout):
+                    await self.shards[shard]("ping")
+                    del self._silent[shard]
+                    return
+            await asyncio.sleep(_PROBE_SECONDS)
+
+    def _parts(self, manifest: Manifest) -> dict[int, Manifest]:
+        """For each shard that has any, the manifest with its segments alone."""
+        segments: dict[int, list[Any]] = {}
+        for info in manifest.segments:
+            segments.setdefault(int(info.name) % len(self.shards), []).append(info)
+        return {shard: replace(manifest, segments=infos) for shard, infos in sorted(segments.items())}
+
+    async def _change(self, change: Callable[[IndexWriter], T]) -> T:
+        def changed() -> T:
+            # The fronts of a service wait for one another; a writer beside the service is an error told to the caller.
+            with open(self.directory / _LOCK, "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with IndexWriter(self.directory, model=self.model) as writer:
+                    return change(writer)
+
+        return await asyncio.get_running_loop().run_in_executor(self._changing, changed)
+
+
+def _found(id: int, row: dict[str, Any], distance: float = 0.0) -> Found:
+    return Found(id, row["text"], {name: value for name, value in row.items() if name != "text"}, distance)
+
+
+def _no_part(missing: Iterable[str]) -> None:
+    if names := ", ".join(missing):
+        raise Unavailable(f"a part of the index does not answer now ({names}); ask again in a moment")

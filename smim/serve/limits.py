@@ -1,0 +1,108 @@
+"""What one request may ask for; every face of a service (HTTP, page, cluster) has the same limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from smim.errors import UserError
+
+LARGEST_ID = 2**53 - 1  # the largest whole number that every JSON reader keeps
+LARGEST_SEED = LARGEST_ID
+# Of codes and what multiplies them; fp32 holds the sum of the squares of such numbers.
+LARGEST_NUMBER = 1e6
+# Of search settings: how much one query may make the index read.
+LARGEST_SETTING = {"nprobe": 65_536, "ef_search": 65_536, "refine": 32}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for, and how much may wait.
+
+    `max_body`: bytes of a request. `max_batch`: texts, codes, ids or queries of a request, and of what is computed at
+    once. `max_text`: characters of a text. `max_k`: k + offset of a search. `max_hits`: k + offset, times the queries.
+    `max_num`: sentences of a perturbation, an interpolation or a sample, words of an answer. `queue_size`: texts, codes
+    or queries that wait. Raises `UserError` where the queue could never take a request.
+    """
+
+    max_body: int = 1_000_000
+    max_batch: int = 256
+    max_text: int = 10_000
+    max_k: int = 1_000
+    max_hits: int = 10_000
+    max_num: int = 256
+    queue_size: int = 1_024
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise UserError(f"the limit {name} is {value}, it must be at least 1")
+        if self.queue_size < max(self.max_batch, self.max_num):
+            raise UserError(
+                f"the limit queue_size is {self.queue_size}, it must hold a request of max_batch {self.max_batch} "
+                f"and one of max_num {self.max_num}"
+            )
+
+    def check_search(
+        self, queries: Sequence[Any], k: int, offset: int, settings: Mapping[str, int], *, explain: bool
+    ) -> None:
+        """Raises `UserError` for a search beyond the limits; `explain`: hits are to be decoded or scored."""
+        self.check_count("queries", queries)
+        if k < 1 or offset < 0:
+            raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
+        if k + offset > self.max_k:
+            raise UserError(f"k + offset is {k + offset}, at most {self.max_k} are allowed")
+        if len(queries) * (k + offset) > self.max_hits:
+            raise UserError(f"{len(queries)} queries for {k + offset} hits each; at most {self.max_hits} in all")
+        if explain and len(queries) * k > self.max_batch:
+            raise UserError(
+                f"{len(queries)} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored"
+            )
+        for name, value in settings.items():
+            most = LARGEST_SETTING.get(name, value)
+            if value > most:
+                raise UserError(f"the search setting {name} is {value}, at most {most} is allowed")
+
+    def check_texts(self, texts: Sequence[str]) -> None:
+        self.check_count("texts", texts)
+        for text in texts:
+            if len(text) > self.max_text:
+                raise UserError(f"a text has {len(text)} characters, at most {self.max_text} are allowed")
+
+    def check_ids(self, ids: Sequence[int]) -> None:
+        self.check_count("ids", ids)
+        if not all(0 <= id <= LARGEST_ID for id in ids):
+            raise UserError(f"ids are whole numbers from 0 to {LARGEST_ID}")
+
+    def check_count(self, name: str, values: Sequence[Any]) -> None:
+        if not 1 <= len(values) <= self.max_batch:
+            raise UserError(f"{len(values)} {name} were given; 1 to {self.max_batch} are allowed")
+
+    def check_number(self, name: str, value: int, *, least: int = 1) -> None:
+        if not least <= value <= self.max_num:
+            raise UserError(f"{name} is {value}, {least} to {self.max_num} are allowed")
+
+
+def check_seed(seed: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UserError(f"seed is {seed}, it must be from 0 to {LARGEST_SEED}")
+
+
+def check_size(name: str, value: float, *, least: float = 0) -> None:
+    if not least <= value <= LARGEST_NUMBER:
+        raise UserError(f"{name} is {value}, {least:,.0f} to {LARGEST_NUMBER:,.0f} are allowed")
+
+
+def as_codes(codes: Any, dimension: int) -> np.ndarray:
+    """Codes fp32 [N, dimension]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(codes, dtype=np.float32)
+    except (ValueError, TypeError):
+        raise UserError(f"codes are lists of {dimension} numbers each") from None
+    if array.ndim != 2 or array.shape[1] != dimension:
+        raise UserError(f"codes have shape {array.shape}, this model's are [N, {dimension}]")
+    if not (np.abs(array) <= LARGEST_NUMBER).all():
+        raise UserError(f"codes hold numbers that are NaN or beyond {LARGEST_NUMBER:,.0f}")
+    return array

@@ -1,0 +1,163 @@
+"""Around every request: its body is bounded, its client's leaving ends it, and it is logged and counted."""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+import traceback
+import uuid
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from smim.serve.errors import error_response
+from smim.serve.metrics import Metrics
+
+logger = logging.getLogger("smim.serve")
+_BODY_SECONDS = 30
+_CLIENT_LEFT = 499  # as nginx logs it
+
+
+class Guard:
+    """Reads an API request's body, of at most `max_body` bytes, and cancels the work of a client that has gone.
+
+    `running` holds the requests that are not answered yet.
+    """
+
+    def __init__(self, app: ASGIApp, *, prefix: str, max_body: int, running: set[int]) -> None:
+        self.app, self.prefix, self.max_body, self.running = app, prefix, max_body, running
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(self.prefix):
+            await self.app(scope, receive, send)
+            return
+        self.running.add(id(scope))
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self.running.remove(id(scope))
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                body = await self._body(scope, receive)
+        except TimeoutError:
+            await error_response(408, f"the body did not arrive within {_BODY_SECONDS} s")(scope, receive, send)
+            return
+        if body is None:
+            message = f"the body is larger than {self.max_body} bytes"
+            # What is left of the body is not read: the connection cannot be used again.
+            await error_response(413, message, {"Connection": "close"})(scope, receive, send)
+            return
+        left = asyncio.Event()
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            if messages:
+                return messages.pop()
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            left.set()
+
+        work = asyncio.ensure_future(self.app(scope, replay, send))
+        watching = asyncio.ensure_future(watch())
+        try:
+            await asyncio.wait([work, watching], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            watching.cancel()
+            await asyncio.wait([work, watching])
+        if not work.cancelled():
+            work.result()
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body, None where it is too large; what a client sent before it left counts as its body."""
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.max_body:
+            return None
+        parts, size = [], 0
+        while True:
+            message = await receive()
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > self.max_body:
+                return None
+            if not message.get("more_body"):
+                return b"".join(parts)
+
+
+class Observed:
+    """Logs and counts each request by its route, never by what it says; a fault of ours is status 500."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: set[str]) -> None:
+        self.app, self.metrics, self.routes = app, metrics, routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        id, started, status = uuid.uuid4().hex[:16], time.perf_counter(), 0
+
+        async def send_noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-request-id", id.encode())]
+            await send(message)
+
+        fault = None
+        try:
+            await self.app(scope, receive, send_noting)
+        except Exception as error:
+            fault = error
+            if not status:
+                await error_response(500, f"a fault of the service; its log has it as {id}")(
+                    scope, receive, send_noting
+                )
+        finally:
+            status = status or _CLIENT_LEFT
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "")
+            route = route if route in self.routes else "other"
+            self.metrics.answered(scope["method"], route, status, seconds)
+            known: dict[str, Any] = {"method": scope["method"], "route": route, "status": status,
+                                     "milliseconds": round(1000 * seconds, 1), "request": id}  # fmt: skip
+            logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | _of_fault(fault)})
+
+
+def _of_fault(error: Exception | None) -> dict[str, Any]:
+    """The kind of an exception and where it came from, without its message, which may hold a user's text."""
+    if error is None:
+        return {}
+    frames = traceback.extract_tb(error.__traceback__)
+    return {"fault": type(error).__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]}
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, and what is known of a request."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+        fields = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage()}
+        return json.dumps(fields | getattr(record, "known", {}) | _of_fault(_exception(record)))
+
+
+def _exception(record: logging.LogRecord) -> Exception | None:
+    error = record.exc_info[1] if record.exc_info else None
+    return error if isinstance(error, Exception) else None
+
+
+def log_to_stderr() -> None:
+    """Our log, uvicorn's and others' warnings, all as JSON lines."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logger.setLevel(logging.INFO)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,0 +1,178 @@
+"""Starts the service on Ray Serve: each shard, and the front, is a deployment of a number of replicas.
+
+Ray restarts a replica that dies and spreads replicas over machines; each machine that has one takes HTTP requests. All
+machines need the index and the model at the same place.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import smim
+from smim.errors import SmimError, UserError
+from smim.generation import SentenceModel
+from smim.search import open_index
+from smim.serve.cluster import Ask, ClusterBackend
+from smim.serve.keys import Keys
+from smim.serve.limits import Limits
+from smim.serve.run import _listen
+from smim.serve.shard import Shard
+
+_APPLICATION = "smim"
+# A replica that died is noticed within a second, one that hangs when a check has run out three times.
+_HEALTH: dict[str, Any] = {"health_check_period_s": 1, "health_check_timeout_s": 10}
+_REQUESTS_AT_A_FRONT = 1000  # of which those beyond `Limits.queue_size` are told to come again
+
+
+def serve_cluster(
+    index: Path | str,
+    *,
+    model: Path | str | None = None,
+    shards: int = 2,
+    replicas: int = 1,
+    fronts: int = 1,
+    address: str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: Path | str | None = None,
+    cors: Sequence[str] = (),
+    page: bool = True,
+    limits: Limits | None = None,
+    grace_seconds: int = 30,
+    timeout: float = 5.0,
+) -> None:
+    """Serves an index as `smim.serve.run.serve` does, from the processes of a Ray cluster.
+
+    The index is searched by `shards` times `replicas` processes, and `fronts` processes hold the model and take
+    requests; each needs a CPU of the Ray cluster at `address` (`auto`: the one that this machine is in; None: one that
+    is started here). A search waits for its shards `timeout` seconds at most. With several fronts there is no page,
+    whose sessions live in one process.
+
+    Raises `UserError` where Ray is not installed, not there or too small, for a port that is taken, and what
+    `open_index` and `Keys.read` raise.
+    """
+    try:
+        import ray
+        from ray import serve
+    except ModuleNotFoundError:
+        raise UserError("serving from a cluster needs Ray; install it with `pip install 'smim[ray,serve]'`") from None
+    if min(shards, replicas, fronts) < 1:
+        raise UserError(f"{shards} shards, {replicas} replicas and {fronts} fronts; at least one of each is needed")
+    if port == 0:
+        raise UserError("a cluster listens on the same port of each machine: give a --port")
+    if page and fronts > 1:
+        print("no page at /: its sessions need a single front", file=sys.stderr)
+    app_options = {"keys": Keys.read(keys) if keys else None, "cors": list(cors), "page": page and fronts == 1}
+    if address is None:
+        _listen(host, port).close()  # a port that is taken is told before all of Ray has started
+    directory, model_dir = Path(index).absolute(), None if model is None else Path(model).absolute()
+    _model(directory, model_dir)  # what is wrong with them is told here, not by a replica
+    num_cpus = shards * replicas + fronts
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else num_cpus,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise UserError(f"no Ray cluster at {address}: {error}") from None
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        there = int(ray.cluster_resources().get("CPU", 0))
+        if there < num_cpus:
+            raise UserError(f"{num_cpus} processes need as many CPUs, the Ray cluster has {there}; ask for fewer")
+        try:
+            serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
+        except RuntimeError as error:
+            raise UserError(f"HTTP cannot start at {host}:{port}: {str(error).splitlines()[-1]}") from None
+        application = _application(
+            *(directory, model_dir, shards, replicas, fronts),
+            timeout=timeout,
+            limits=limits,
+            grace_seconds=grace_seconds,
+            app_options=app_options,
+        )
+        try:
+            serve.run(application, name=_APPLICATION)
+            print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}, process {os.getpid()}", flush=True)
+            stop.wait()
+        except RuntimeError as error:
+            raise SmimError(f"the service did not start: {error}") from None
+        finally:
+            serve.delete(_APPLICATION)
+    finally:
+        ray.shutdown()
+
+
+def _application(
+    directory: Path,
+    model_dir: Path | None,
+    shards: int,
+    replicas: int,
+    fronts: int,
+    *,
+    timeout: float,
+    limits: Limits | None,
+    grace_seconds: int,
+    app_options: dict[str, Any],
+) -> Any:
+    from ray import serve
+
+    names = [f"shard-{number}" for number in range(shards)]
+
+    def front() -> Any:
+        """Called in each front's own process."""
+        from smim.serve.app import create_app
+        from smim.serve.service import Service
+
+        model = _model(directory, model_dir)
+        backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
+        return create_app(Service(model, backend, limits), **app_options)
+
+    bound = [
+        serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names
+    ]
+    ingress = serve.ingress(front)()
+    deployment = serve.deployment(
+        name="front",
+        num_replicas=fronts,
+        max_ongoing_requests=_REQUESTS_AT_A_FRONT,
+        graceful_shutdown_timeout_s=grace_seconds,
+        **_HEALTH,
+    )(ingress)
+    return deployment.bind(*bound)
+
+
+def _model(directory: Path, model_dir: Path | None) -> SentenceModel:
+    return open_index(directory, model=smim.load(model_dir) if model_dir else None).model
+
+
+def _ask(name: str) -> Ask:
+    """Calls of a shard's methods on one of its replicas, whose exceptions come as they were raised there."""
+    import ray
+    from ray import serve
+
+    handle = serve.get_deployment_handle(name, _APPLICATION)
+
+    async def ask(method: str, *arguments: Any) -> Any:
+        response = getattr(handle, method).remote(*arguments)
+        try:
+            return await response
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
+
+    return ask

@@ -1,0 +1,135 @@
+"""The page of the search service: searches, explores the codes and maps the index, in a browser.
+
+It reads only, and needs nothing from outside of the server: neither fonts nor scripts.
+"""
+
+from importlib.resources import files
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+from starlette.routing import Match, Mount
+from starlette.types import Scope
+
+from smim.serve import fragments
+from smim.serve.handlers import QUIET, shown
+from smim.serve.keys import Keys
+from smim.serve.page_explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
+from smim.serve.page_map import map_tab
+from smim.serve.page_search import choices_of, search_tab
+from smim.serve.sample import Sample, Sampler, directory_of
+from smim.serve.service import Service
+
+_FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
+_MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
+_NUM_EXAMPLES = 5
+_API = ("v1", "health", "metrics")  # the first parts of its paths
+# The tab of the browser is named after the index too.
+_TITLE = """
+const name = () => {
+  const title = element.querySelector('h1'), size = element.querySelector('li');
+  if (title) document.title = `${title.textContent}: ${size.textContent}`;
+};
+watch('value', name);
+name();
+"""
+
+
+class _Rest(Mount):
+    """The page, at every path that is not the API's: what the API lacks, or does not allow, it says itself."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope["path"].removeprefix(scope.get("root_path", "")).lstrip("/")
+        return (Match.NONE, {}) if path.partition("/")[0] in _API else super().matches(scope)
+
+
+def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> FastAPI:
+    """Puts the page at `/`; with `keys`, for those who know one with the right to read.
+
+    It takes the paths that no route has: call it when all routes are there.
+    """
+    gr.mount_gradio_app(
+        app,
+        _blocks(service),
+        path="/",
+        auth=None if keys is None else lambda user, key: "read" in (keys.rights_of(key) or ()),
+        auth_message="Any user name; the password is an API key.",
+        theme=gr.themes.Default(font=_FONTS, font_mono=_MONO, primary_hue="blue", secondary_hue="blue").set(
+            # Gradio's own grey is too light to read.
+            body_text_color_subdued="*neutral_500",
+            body_text_color_subdued_dark="*neutral_400",
+            block_info_text_color="*neutral_500",
+            block_info_text_color_dark="*neutral_400",
+        ),
+        css=files("smim.serve").joinpath("page.css").read_text(encoding="utf-8"),
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=0,  # Gradio takes uploads, the page has none
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+    )
+    page = app.router.routes.pop()
+    assert isinstance(page, Mount)
+    app.router.routes.append(_Rest(page.path, app=page.app))
+    return app
+
+
+def _blocks(service: Service) -> gr.Blocks:
+    sampler = Sampler(service)
+    with gr.Blocks(title="Sentence search", analytics_enabled=False) as blocks:
+        header = gr.HTML(js_on_load=_TITLE, elem_id="header")
+        with gr.Tabs():
+            with gr.Tab("Search"):
+                search = search_tab(service)
+            with gr.Tab("Interpolate"):
+                line = interpolate_tab(service)
+            with gr.Tab("Variants"):
+                variants = variants_tab(service)
+            with gr.Tab("Arithmetic"):
+                arithmetic = arithmetic_tab(service)
+            with gr.Tab("Answer"):
+                answer = answer_tab(service)
+            with gr.Tab("Map") as tab:
+                map_tab(service, sampler, search, tab)
+
+        sentences = [*line.boxes, *variants.boxes]
+        searched = shown(search.results)(search.search)
+        of_answer: list[Any] = [*answer.boxes, *answer.examples]
+
+        @shown(search.results)
+        async def filled_in(*inputs: Any) -> dict[Any, Any]:
+            sample = await sampler.sample()
+            examples = sample.examples(_NUM_EXAMPLES)
+            found: dict[Any, Any] = {header: _header(service, sample)}
+            found |= dict(zip(search.choices, choices_of(sample), strict=True))
+            found |= dict(zip(of_answer, questions_of(sample, _corpus(service)), strict=True))
+            if not examples:
+                return found
+            found[search.examples] = fragments.examples(examples[1:])
+            found |= {box: examples[i % len(examples)] for i, box in enumerate(sentences)}
+            found |= dict(zip(arithmetic.boxes, sample.sum(), strict=True))
+            return found | await searched(examples[0], *inputs[1:])
+
+        @shown(search.results)
+        async def picked(event: gr.EventData, *inputs: Any) -> dict[Any, Any]:
+            return await search.search(event._data["text"], *inputs[1:])
+
+        filled = [header, search.examples, *search.choices, *sentences, *arithmetic.boxes, *of_answer]
+        blocks.load(filled_in, search.inputs, [*filled, *search.outputs], **QUIET)
+        search.examples.act(picked, search.inputs, search.outputs, **QUIET)
+    return blocks
+
+
+def _header(service: Service, sample: Sample) -> str:
+    about, corpus = sample.description, _corpus(service)
+    trained = f"model of the corpus {corpus}" if corpus else ""
+    name = directory_of(service).resolve().name
+    return fragments.header(name, about.count, about.dimension, about.metric, trained)
+
+
+def _corpus(service: Service) -> str | None:
+    """What the model was trained on, if it says so."""
+    return service.model.config["training"].get("corpus")

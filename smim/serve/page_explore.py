@@ -1,0 +1,158 @@
+"""The page's tabs beyond search: lines between sentences, variants and samples, arithmetic, answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from smim.serve import fragments
+from smim.serve.handlers import QUIET, html, shown
+from smim.serve.sample import Sample
+from smim.serve.service import LineQuery, Service, SumQuery
+
+_STEPS = 9
+_NUM_NEAREST = 5
+_NUM_QUESTIONS = 4
+
+
+@dataclass(frozen=True)
+class ExploreTab:
+    """The boxes that examples of the index are written into, and those examples' HTML, if the tab has any."""
+
+    boxes: list[gr.Textbox]
+    examples: list[gr.HTML]
+
+
+def interpolate_tab(service: Service) -> ExploreTab:
+    gr.Markdown("The codes of two sentences are two points: here is what lies on the line between them.")
+    with gr.Row():
+        first = gr.Textbox("", label="From", elem_id="first", min_width=240)
+        second = gr.Textbox("", label="To", elem_id="second", min_width=240)
+    at = gr.Slider(0, 1, 0.5, step=0.05, label="Place on the line, 0: the first, 1: the second", elem_id="at")
+    button = gr.Button("Interpolate", variant="primary")
+    place, way = html(elem_id="place"), html(elem_id="way")
+
+    @shown(place)
+    async def at_place(first: str, second: str, at: float) -> dict[Any, Any]:
+        return {place: await _nearest(service, LineQuery(first, second, at), f"The sentence at {at:g}")}
+
+    @shown(place)
+    async def line(first: str, second: str, at: float) -> dict[Any, Any]:
+        body = await _nearest(service, LineQuery(first, second, at), f"The sentence at {at:g}")
+        texts = await service.interpolate(first, second, _STEPS)
+        steps = [f"{step:.3g}" for step in np.linspace(0, 1, _STEPS)]
+        return {place: body, way: fragments.sentences(texts, caption="The whole way", captions=steps)}
+
+    boxes = [first, second]
+    gr.on([first.submit, second.submit, button.click], line, [*boxes, at], [place, way], **QUIET)
+    at.change(at_place, [*boxes, at], place, **QUIET)
+    return ExploreTab(boxes, [])
+
+
+def variants_tab(service: Service) -> ExploreTab:
+    with gr.Row():
+        with gr.Column(min_width=280):
+            gr.Markdown("### Variants of a sentence\nDecoded at places drawn around its code.")
+            text = gr.Textbox("", label="Sentence", elem_id="varied")
+            scale = gr.Slider(
+                0,
+                100,
+                20,
+                step=1,
+                label="Scale",
+                info="In standard deviations of q(z|x), 10 in the thesis; raise it where nothing changes",
+                elem_id="scale",
+            )
+            num = gr.Slider(1, 20, 5, step=1, label="How many", elem_id="num-variants")
+            vary = gr.Button("Vary", variant="primary", elem_id="vary")
+            variants = html(elem_id="variants")
+        with gr.Column(min_width=280):
+            gr.Markdown("### Samples\nDecoded at places drawn around zero, where all sentences' codes lie.")
+            deviation = gr.Slider(
+                0, 2, 0.1, step=0.05, label="Standard deviation", info="0.1 in the thesis", elem_id="deviation"
+            )
+            num_samples = gr.Slider(1, 20, 5, step=1, label="How many", elem_id="num-samples")
+            draw = gr.Button("Draw", variant="primary", elem_id="draw")
+            samples = html(elem_id="samples")
+    # Each press draws anew; the seed is told, and the same in the API gives the same sentences.
+    seeds = gr.Number(0, visible=False), gr.Number(0, visible=False)
+
+    @shown(variants)
+    async def varied(text: str, scale: float, num: float, seed: float) -> dict[Any, Any]:
+        texts = await service.perturb(text, int(num), scale, int(seed))
+        caption = f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"
+        return {variants: fragments.sentences(texts, caption=caption), seeds[0]: seed + 1}
+
+    @shown(samples)
+    async def drawn(deviation: float, num: float, seed: float) -> dict[Any, Any]:
+        texts = await service.sample(int(num), deviation, int(seed))
+        caption = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
+        return {samples: fragments.sentences(texts, caption=caption), seeds[1]: seed + 1}
+
+    gr.on([text.submit, vary.click], varied, [text, scale, num, seeds[0]], [variants, seeds[0]], **QUIET)
+    draw.click(drawn, [deviation, num_samples, seeds[1]], [samples, seeds[1]], **QUIET)
+    return ExploreTab([text], [])
+
+
+def arithmetic_tab(service: Service) -> ExploreTab:
+    gr.Markdown("Codes can be added: the first sentence, less the second, plus the third.")
+    with gr.Row():
+        first = gr.Textbox("", label="This sentence", elem_id="a", min_width=220)
+        less = gr.Textbox("", label="− less this one", elem_id="b", min_width=220)
+        plus = gr.Textbox("", label="+ plus this one", elem_id="c", min_width=220)
+    button = gr.Button("Calculate", variant="primary")
+    result = html(elem_id="sum")
+
+    @shown(result)
+    async def calculate(first: str, less: str, plus: str) -> dict[Any, Any]:
+        return {result: await _nearest(service, SumQuery([first, plus], [less]), "The sum decoded")}
+
+    boxes = [first, less, plus]
+    gr.on([*(box.submit for box in boxes), button.click], calculate, boxes, result, **QUIET)
+    return ExploreTab(boxes, [])
+
+
+def answer_tab(service: Service) -> ExploreTab:
+    hint = html(elem_id="answer-hint")
+    question = gr.Textbox("", label="Question", submit_btn="Answer", elem_id="question")
+    examples = html(elem_id="questions")
+    num_words = gr.Slider(1, 30, 10, step=1, label="Unknown words given to fill in", elem_id="num-words")
+    answer = html(elem_id="answer")
+
+    @shown(answer)
+    async def answered(question: str, num_words: float) -> dict[Any, Any]:
+        text = await service.answer(question, int(num_words))
+        if not text:
+            return {answer: fragments.note("The model wrote no answer; another number of unknown words may help.")}
+        return {answer: fragments.decoded(text, caption=f"Answer to: {question.strip()}")}
+
+    @shown(answer)
+    async def act(event: gr.EventData, num_words: float) -> dict[Any, Any]:
+        return {question: event._data["text"]} | await answered(event._data["text"], num_words)
+
+    question.submit(answered, [question, num_words], answer, **QUIET)
+    examples.act(act, num_words, [answer, question], **QUIET)
+    return ExploreTab([question], [examples, hint])
+
+
+def questions_of(sample: Sample, corpus: str | None) -> tuple[str, str, str]:
+    """A question for the box, others to try, and what may be expected of the answers."""
+    questions = sample.questions(_NUM_QUESTIONS)
+    hint = "The model completes the question and unknown words after it: it writes an answer, it looks up none."
+    if corpus:
+        hint += f" It was trained on the corpus {corpus}."
+    if not questions:
+        hint += (
+            " No question that is followed by an answer was seen in the index: unless the model was trained on such "
+            "sentences, expect nonsense."
+        )
+    return questions[0] if questions else "", fragments.examples(questions[1:]), fragments.note(hint)
+
+
+async def _nearest(service: Service, query: LineQuery | SumQuery, caption: str) -> str:
+    """What a code decodes to, and the sentences nearest to it."""
+    k = min(_NUM_NEAREST, max(await service.count(), 1))
+    [result] = await service.search([query], k=k, decode=True)
+    nearest = fragments.hits(result, caption="The nearest sentences of the index", buttons=False)
+    return fragments.decoded(result.decoded or "", caption=caption) + nearest

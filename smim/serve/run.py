@@ -1,0 +1,98 @@
+"""The service as a process: from the index's directory to a server that ends cleanly."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvicorn
+
+import smim
+from smim.errors import UserError
+from smim.serve.app import create_app
+from smim.serve.backend import LocalBackend
+from smim.serve.keys import Keys
+from smim.serve.limits import Limits
+from smim.serve.middleware import log_to_stderr
+from smim.serve.service import Service
+
+_MOST_CONNECTIONS = 1_000
+_LAST_REQUESTS_SECONDS = 1
+
+
+def serve(
+    index: Path | str,
+    *,
+    model: Path | str | None = None,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    keys: Path | str | None = None,
+    cors: Sequence[str] = (),
+    page: bool = True,
+    limits: Limits | None = None,
+    grace_seconds: int = 30,
+) -> None:
+    """Serves an index until SIGTERM or SIGINT, then finishes what was accepted, for `grace_seconds` at most.
+
+    `port` 0: a free one. `keys`: a file of `smim.serve.keys`. Prints the address when it is ready; the log is JSON
+    lines on stderr. Raises `UserError` for a port that is taken, and what `open_index` and `Keys.read` raise.
+    """
+    known = Keys.read(keys) if keys else None
+    listening = _listen(host, port)  # before the model is loaded, which takes longer
+    backend = LocalBackend(index, model=smim.load(model) if model else None)
+    app = create_app(Service(backend.model, backend, limits), keys=known, page=page, cors=cors)
+    log_to_stderr()
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=grace_seconds,
+    )
+    host = f"[{host}]" if ":" in host else host
+    server = _Server(config, f"http://{host}:{listening.getsockname()[1]}", app.state.running)
+    # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server.run([listening])
+    logging.shutdown()
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens as soon as it does, and in the end waits for the API's requests, not for open pages."""
+
+    def __init__(self, config: uvicorn.Config, address: str, running: set[int]) -> None:
+        super().__init__(config)
+        self._address, self._running = address, running
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"serving on {self._address}, process {os.getpid()}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        ending = asyncio.create_task(self._end_streams())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_streams(self) -> None:
+        """A page in a browser keeps a stream open that would never end."""
+        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
+        while self._running:
+            await asyncio.sleep(0.1)
+        for task in self.server_state.tasks:
+            task.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except (OSError, OverflowError) as error:
+        raise UserError(f"cannot listen on {host}, port {port}: {error}; give another --port or --host") from None
+    return listening

@@ -1,0 +1,236 @@
+"""What a search service does, independent of HTTP: searches, decodes and changes, many callers at a time.
+
+    service = Service(backend.model, backend, Limits())
+    [result] = await service.search([TextQuery("the company said profit rose")], k=3)
+
+Results are those of `smim.search.Index` and `smim.SentenceModel`, up to rounding, whoever else is asking.
+Shapes: N sentences or codes, D latent dimensions.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import numpy as np
+
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.model import noise
+from smim.search.filters import Where
+from smim.serve import searching
+from smim.serve.backend import Backend, Description, Found
+from smim.serve.batching import Batcher, Busy, Unavailable
+from smim.serve.computing import Computing, Conflict, NotFound
+from smim.serve.limits import Limits, as_codes, check_seed, check_size
+from smim.serve.queries import CodeQuery, HitResult, IdQuery, LineQuery, Query, SearchResult, SumQuery, TextQuery
+from smim.serve.searching import Options
+
+__all__ = [
+    "Busy",
+    "CodeQuery",
+    "Conflict",
+    "HitResult",
+    "IdQuery",
+    "Limits",
+    "LineQuery",
+    "NotFound",
+    "Query",
+    "SearchResult",
+    "Service",
+    "SumQuery",
+    "TextQuery",
+    "Unavailable",
+]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _operation(
+    method: Callable[Concatenate["Service", P], Awaitable[R]],
+) -> Callable[Concatenate["Service", P], Coroutine[Any, Any, R]]:
+    """An operation that `close` waits for, and that there is none of afterwards."""
+
+    @wraps(method)
+    async def counted(self: "Service", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._closing:
+            raise Unavailable("the service is shutting down")
+        self._running += 1
+        try:
+            return await method(self, *args, **kwargs)
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    return counted
+
+
+class Service:
+    """The operations of a service; each may be called by many at a time, in one event loop.
+
+    All raise `UserError` for what is the caller's mistake (`NotFound`, `Conflict`), `Busy` where too much waits, and
+    `Unavailable` after `close`.
+    """
+
+    def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:
+        self.model, self.backend, self.limits = model, backend, limits or Limits()
+        self._computing = Computing(model, backend, self.limits)
+        self._running, self._closing, self._idle = 0, False, asyncio.Event()
+
+    @property
+    def batchers(self) -> list[Batcher[Any, Any]]:
+        """For measurements: the queues before the model and the index."""
+        return self._computing.batchers
+
+    @_operation
+    async def search(
+        self,
+        queries: Sequence[Query],
+        *,
+        k: int = 5,
+        offset: int = 0,
+        where: Where | None = None,
+        max_distance: float | None = None,
+        settings: Mapping[str, int] | None = None,
+        reconstruct: bool = False,
+        score: bool = False,
+        decode: bool = False,
+    ) -> list[SearchResult]:
+        """The `k` nearest sentences of each query, as `Index.search` and `Index.more_like` find them.
+
+        `decode` gives each query as its code decodes; the other options are those of `Index.search`. A score needs
+        queries by text or id.
+        """
+        options = Options(k, offset, where, max_distance, settings or {}, reconstruct, score, decode)
+        return await searching.search(self._computing, queries, options)
+
+    @_operation
+    async def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and log variance of q(z|x) of each text, fp32 [N, D] each."""
+        posterior = await self._computing.posterior(texts, allow_unknown=True)
+        return posterior.mean.numpy(), posterior.log_variance.numpy()
+
+    @_operation
+    async def decode(self, codes: Sequence[Sequence[float]], sample: bool = False, seed: int = 0) -> list[str]:
+        """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
+        check_seed(seed)
+        self.limits.check_count("codes", codes)
+        return await self._computing.decode(as_codes(codes, self.model.latent_dim), sample=sample, seed=seed)
+
+    @_operation
+    async def reconstruct(self, texts: Sequence[str], sample: bool = False, seed: int = 0) -> list[str]:
+        """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
+        check_seed(seed)
+        posterior = await self._computing.posterior(texts)
+        z = posterior.mean
+        if sample:
+            z = self.model.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.model.latent_dim))
+        return await self._computing.decode(z.numpy(), sample=sample, seed=seed)
+
+    @_operation
+    async def interpolate(self, first: str, second: str, steps: int = 5) -> list[str]:
+        """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
+        self.limits.check_number("steps", steps, least=2)
+        start, end = (await self._computing.posterior([first, second])).mean.numpy()
+        return await self._computing.decode(
+            np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype="f4")])
+        )
+
+    @_operation
+    async def perturb(self, text: str, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
+        """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
+        self.limits.check_number("num", num)
+        check_seed(seed)
+        check_size("scale", scale)
+        posterior = await self._computing.posterior([text])
+        draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
+        return await self._computing.decode((posterior.mean + scale * posterior.standard_deviation * draws).numpy())
+
+    @_operation
+    async def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+        """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
+        if not plus:
+            raise UserError("arithmetic needs at least one sentence to add")
+        codes = (await self._computing.posterior([*plus, *minus])).mean.numpy()
+        code = codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
+        return code, (await self._computing.decode(code[None]))[0]
+
+    @_operation
+    async def sample(self, num: int = 5, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
+        """Sentences drawn from N(0, standard_deviation^2 I), as `SentenceModel.sample` gives them."""
+        self.limits.check_number("num", num)
+        check_seed(seed)
+        check_size("standard_deviation", standard_deviation)
+        z = standard_deviation * noise.normal(seed, range(num), 0, self.model.latent_dim)
+        return await self._computing.decode(z.numpy(), sample=True, seed=seed)
+
+    @_operation
+    async def answer(self, question: str, num_words: int = 10) -> str:
+        """The answer to a question, as `SentenceModel.answer` gives it."""
+        self.limits.check_number("num_words", num_words)
+        return await self._computing.answer(question, num_words)
+
+    @_operation
+    async def get(self, ids: Sequence[int]) -> list[Found]:
+        """The sentences of the given ids; raises `NotFound` naming those that there are not."""
+        self.limits.check_ids(ids)
+        return await self._computing.read(lambda: self.backend.get(ids), len(ids))
+
+    @_operation
+    async def count(self, where: Where | None = None) -> int:
+        """How many sentences there are, or how many pass a filter."""
+        return await self._computing.read(lambda: self.backend.count(where))
+
+    @_operation
+    async def add(
+        self,
+        texts: Sequence[str],
+        ids: Sequence[int] | None = None,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+    ) -> list[int]:
+        """Adds sentences as `IndexWriter.add` does; their ids."""
+        return await self._put(texts, ids, labels or {}, replace=False)
+
+    @_operation
+    async def upsert(
+        self, texts: Sequence[str], ids: Sequence[int], labels: Mapping[str, Sequence[Any]] | None = None
+    ) -> list[int]:
+        """Adds sentences in the place of those that have their ids, as `IndexWriter.upsert` does."""
+        return await self._put(texts, ids, labels or {}, replace=True)
+
+    @_operation
+    async def delete(self, ids: Sequence[int] | None = None, where: Where | None = None) -> int:
+        """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
+        if (ids is None) == (not where):
+            raise UserError("what is to be deleted? give ids, or a filter")
+        if ids is not None:
+            self.limits.check_ids(ids)
+        return await self._computing.change(lambda: self.backend.delete(ids, where))
+
+    @_operation
+    async def describe(self) -> Description:
+        """What is searched, as it is now."""
+        return await self._computing.read(self.backend.describe)
+
+    async def close(self) -> None:
+        """Refuses new operations and returns when those that were accepted are done."""
+        self._closing = True
+        while self._running:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._computing.close()
+
+    async def _put(
+        self,
+        texts: Sequence[str],
+        ids: Sequence[int] | None,
+        labels: Mapping[str, Sequence[Any]],
+        *,
+        replace: bool,
+    ) -> list[int]:
+        self.limits.check_texts(texts)
+        if ids is not None:
+            self.limits.check_ids(ids)
+        return await self._computing.change(lambda: self.backend.add(texts, ids, labels, replace=replace), len(texts))

@@ -1,0 +1,373 @@
+"""Each route over HTTP, and what each mistake is told."""
+
+import json
+import logging
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from smim.generation import SentenceModel
+from smim.search import Index, IndexWriter
+from smim.serve.app import create_app
+from smim.serve.backend import LocalBackend
+from smim.serve.keys import Keys
+from smim.serve.service import Limits, Service
+from tests.serve.test_keys import GOOD, READER, WRITER, write
+
+ONE, OTHER = "the company sold shares", "her brother lost a small house"
+Make = Callable[..., Service]
+AS_WRITER = {"Authorization": f"Bearer {WRITER}"}
+
+
+@pytest.fixture(scope="module")
+def client(unchanged: Index) -> Iterator[TestClient]:
+    """Without keys: it only reads."""
+    limits = Limits(max_text=1000, max_body=100_000)
+    service = Service(unchanged.model, LocalBackend(unchanged.directory, model=unchanged.model), limits)
+    with TestClient(create_app(service, page=False)) as client:
+        yield client
+
+
+@pytest.fixture
+def own(serve: Make) -> Iterator[TestClient]:
+    """Without keys, for one test alone."""
+    with TestClient(create_app(serve(), page=False)) as client:
+        yield client
+
+
+@pytest.fixture
+def writer(serve: Make, tmp_path: Path) -> Iterator[TestClient]:
+    """With keys, one of which it gives."""
+    keys = Keys.read(write(tmp_path / "keys.toml", GOOD))
+    with TestClient(create_app(serve(), keys=keys, page=False), headers=AS_WRITER) as client:
+        yield client
+
+
+def test_a_search_is_that_of_the_index(client: TestClient, unchanged: Index) -> None:
+    body = {"text": ONE, "k": 3, "where": {"topic": "money"}, "reconstruct": True, "score": True, "decode": True}
+    response = client.post("/v1/search", json=body).raise_for_status().json()
+    [hits] = unchanged.search([ONE], 3, where={"topic": "money"}, reconstruct=True, score=True)
+    for found, hit in zip(response["hits"], hits, strict=True):
+        expected = hit.as_dict()
+        assert {name: found[name] for name in ("id", "text", "labels")} == {
+            name: expected[name] for name in ("id", "text", "labels")
+        }
+        assert found["distance"] == pytest.approx(hit.distance, abs=1e-5)
+        assert found["score"] == pytest.approx(hit.score, abs=1e-3) and found["reconstruction"] == hit.reconstruction
+    assert [response["decoded"]] == unchanged.model.reconstruct([ONE]) and response["missing"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"text": ONE},
+        {"id": 0},
+        {"code": [0.5] * 8},
+        {"code": [1] * 8},
+        {"line": {"first": ONE, "second": OTHER}},
+        {"sum": {"plus": [ONE, OTHER], "minus": [ONE]}},
+    ],
+    ids=lambda query: next(iter(query)),
+)
+def test_each_kind_of_query_alone_and_in_a_batch(client: TestClient, query: dict[str, Any]) -> None:
+    alone = client.post("/v1/search", json={**query, "k": 2, "settings": {"nprobe": 4}}).raise_for_status().json()
+    body = {"queries": [query, {"id": 7}], "k": 2}
+    batch = client.post("/v1/search/batch", json=body).raise_for_status().json()
+    assert [hit["id"] for hit in alone["hits"]] == [hit["id"] for hit in batch["results"][0]["hits"]]
+    assert len(alone["hits"]) == len(batch["results"][1]["hits"]) == 2
+
+
+def test_the_models_operations(client: TestClient, model: SentenceModel) -> None:
+    def post(path: str, **body: Any) -> Any:
+        return client.post(f"/v1/{path}", json=body).raise_for_status().json()
+
+    encoded = post("encode", texts=[ONE, OTHER])
+    assert encoded["mean"][0] == pytest.approx(model.encode([ONE])[0].tolist(), abs=1e-5)
+    assert len(encoded["log_variance"][1]) == 8
+    codes = encoded["mean"]
+    assert post("decode", codes=codes)["sentences"] == model.decode(codes)
+    assert post("decode", codes=codes, sample=True, seed=3)["sentences"] == model.decode(codes, sample=True, seed=3)
+    assert post("reconstruct", texts=[ONE])["sentences"] == model.reconstruct([ONE])
+    assert post("interpolate", first=ONE, second=OTHER, steps=3)["sentences"] == model.interpolate(ONE, OTHER, steps=3)
+    assert post("perturb", text=ONE, num=2, seed=1)["sentences"] == model.perturb(ONE, num=2, seed=1)
+    assert post("sample", num=2, standard_deviation=1, seed=1)["sentences"] == model.sample(
+        2, standard_deviation=1, seed=1
+    )
+    assert post("answer", question=ONE)["answer"] == model.answer(ONE)
+    summed = post("arithmetic", plus=[ONE, OTHER], minus=[ONE])
+    assert summed["code"] == pytest.approx(model.arithmetic([ONE, OTHER], [ONE]).tolist(), abs=1e-5)
+    assert [summed["sentence"]] == model.decode([summed["code"]])
+
+
+def test_sentences_are_read_and_counted(client: TestClient, unchanged: Index) -> None:
+    assert client.get("/v1/sentences/3").json() == unchanged.get([3])[0]
+    assert client.post("/v1/sentences/get", json={"ids": [5, 3]}).json() == {"sentences": unchanged.get([5, 3])}
+    assert client.get("/v1/count").json() == client.post("/v1/count", json={}).json() == {"count": 40}
+    money = client.post("/v1/count", json={"where": {"topic": "money"}}).json()["count"]
+    assert money == unchanged.count({"topic": "money"})
+    info = client.get("/v1/index").json()
+    assert info["count"] == 40 and info["columns"] == ["topic"] and info["metric"] == "l2" and info["dimension"] == 8
+
+
+def test_sentences_are_changed(writer: TestClient) -> None:
+    added = writer.post("/v1/sentences", json={"texts": [ONE, OTHER], "labels": {"topic": ["money", None]}})
+    assert added.json() == {"ids": [40, 41]}
+    assert writer.put("/v1/sentences", json={"texts": [OTHER], "ids": [40]}).json() == {"ids": [40]}
+    assert writer.get("/v1/sentences/40").json() == {"id": 40, "text": OTHER, "labels": {"topic": None}}
+    assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [40]}).status_code == 422
+    assert writer.post("/v1/sentences/delete", json={"ids": [40, 41]}).json() == {"count": 2}
+    assert writer.get("/v1/sentences/40").status_code == 404
+    assert writer.post("/v1/sentences/delete", json={"where": {"topic": "money"}}).json()["count"] > 0
+    assert writer.post("/v1/count", json={"where": {"topic": "money"}}).json() == {"count": 0}
+
+
+def test_another_writer_is_a_conflict(writer: TestClient, index: Index) -> None:
+    with IndexWriter(index.directory):
+        response = writer.post("/v1/sentences", json={"texts": [ONE]})
+    assert response.status_code == 409 and response.json()["error"]["type"] == "conflict"
+    assert str(index.directory) not in response.text
+
+
+def error(client: TestClient, status: int, method: str, path: str, **options: Any) -> str:
+    """The message of an error, which has the one form that all have."""
+    response = client.request(method, path, **options)
+    assert response.status_code == status, response.text
+    body = response.json()
+    assert set(body) == {"error"} and set(body["error"]) == {"type", "message"}
+    return body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body, status, message",
+    [
+        ({"text": ONE, "k": 0}, 422, "body.k"),
+        ({"text": ONE, "k": 41}, 422, "holds only 40"),
+        ({"text": ONE, "k": 2.0}, 422, "body.k"),
+        ({"text": ONE, "k": "3"}, 422, "body.k"),
+        ({"text": ONE, "k": True}, 422, "body.k"),
+        ({"text": ONE, "k": None}, 422, "body.k"),
+        ({"text": ONE, "k": 10**30}, 422, "at most 1000"),
+        ({"text": ONE, "k": 1001}, 422, "at most 1000"),
+        ({"text": ""}, 422, "body.text"),
+        ({"text": "   "}, 422, "is empty"),
+        ({"text": "a" * 1001}, 422, "1001 characters"),
+        ({"text": "a " * 500}, 422, "500 tokens"),
+        ({"text": ["a"]}, 422, "body.text"),
+        ({"text": None}, 422, "body.text"),
+        ({"text": "\ud800"}, 422, "body.text"),
+        ({}, 422, "exactly one of"),
+        ({"text": ONE, "id": 3}, 422, "exactly one of"),
+        ({"text": ONE, "colour": 1}, 422, "body.colour"),
+        ({"text": ONE, "a text of the user's": 1}, 422, "body.[.]{3}:"),
+        ({"id": 40}, 404, "holds no sentence of id 40"),
+        ({"id": 2**63}, 422, "body.id"),
+        ({"id": -1}, 422, "body.id"),
+        ({"code": [0.0] * 7}, 422, "codes have shape"),
+        ({"code": []}, 422, "body.code"),
+        ({"code": [1e7] * 8}, 422, "body.code"),
+        ({"code": [True] * 8}, 422, "body.code"),
+        ({"code": [0.0] * 8, "score": True}, 422, "needs sentences"),
+        ({"line": {"first": ONE}}, 422, "body.line.second"),
+        ({"sum": {"plus": []}}, 422, "body.sum.plus"),
+        ({"text": ONE, "where": {"colour": "red"}}, 422, "no column 'colour'"),
+        ({"text": ONE, "where": {"topic": {"$near": 1}}}, 422, "unknown operator"),
+        ({"text": ONE, "where": {"topic": 3}}, 422, "kernel"),
+        ({"text": ONE, "where": {"topic": 10**30}}, 422, "64 bits"),
+        ({"text": ONE, "where": {"topic": "\ud800"}}, 422, "surrogate"),
+        ({"text": ONE, "where": [1]}, 422, "body.where"),
+        ({"text": ONE, "settings": {"nprobes": 1}}, 422, "body.settings.nprobes"),
+        ({"text": ONE, "settings": {"refine": 100}}, 422, "body.settings.refine"),
+        ({"text": ONE, "max_distance": "far"}, 422, "body.max_distance"),
+    ],
+    ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
+)
+def test_a_wrong_search_is_told_what_is_wrong(
+    client: TestClient, body: dict[str, Any], status: int, message: str
+) -> None:
+    content = json.dumps(body).encode()
+    said = error(client, status, "POST", "/v1/search", content=content, headers={"Content-Type": "application/json"})
+    assert re.search(message, said)
+
+
+@pytest.mark.parametrize(
+    "content, status",
+    [
+        (b"", 422),
+        (b"{", 400),
+        (b"[]", 422),
+        (b"null", 422),
+        (b"\xff\xfe{}", 400),
+        (b'{"text": "a", "k": ' + b"9" * 5000 + b"}", 400),
+        (b'{"code": [NaN, 0, 0, 0, 0, 0, 0, 0]}', 422),
+        (b'{"code": [1e999, 0, 0, 0, 0, 0, 0, 0]}', 422),
+        (b'{"text": "the company", "max_distance": NaN}', 422),
+        (b'{"text": "the company", "max_distance": -Infinity}', 422),
+        (b'{"text": "the company", "where": {"topic": NaN}}', 422),
+        (b'{"text": "the company", "where": ' + b'{"$not": ' * 50 + b"{}" + b"}" * 50 + b"}", 422),
+        (b'{"text": "the company", "where": ' + b'{"$not": ' * 9_000 + b"{}" + b"}" * 9_000 + b"}", 400),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_no_proper_json_is_refused(client: TestClient, content: bytes, status: int) -> None:
+    error(client, status, "POST", "/v1/search", content=content, headers={"Content-Type": "application/json"})
+
+
+def test_a_body_that_does_not_say_it_is_json_is_refused(client: TestClient) -> None:
+    error(client, 422, "POST", "/v1/search", content=b'{"text": "a"}', headers={"Content-Type": "text/plain"})
+
+
+def test_a_refused_text_is_not_repeated(client: TestClient) -> None:
+    secret = "a very private sentence"
+    assert secret not in error(client, 422, "POST", "/v1/encode", json={"texts": [secret, 3]})
+    assert secret not in error(client, 422, "POST", "/v1/encode", json={"texts": secret, secret: 1})
+    assert secret not in error(client, 422, "POST", "/v1/search", json={"id": secret, "line": {secret: secret}})
+
+
+def test_bodies_are_bounded_with_and_without_a_length(client: TestClient) -> None:
+    text = "a" * 10_000_000
+    assert "100000 bytes" in error(client, 413, "POST", "/v1/encode", json={"texts": [text]})
+
+    def chunks() -> Iterator[bytes]:
+        yield b'{"texts": ["'
+        for _ in range(100):
+            yield b"a" * 10_000
+        yield b'"]}'
+
+    assert "100000 bytes" in error(client, 413, "POST", "/v1/encode", content=chunks())
+
+
+def test_paths_and_methods_that_there_are_not(client: TestClient) -> None:
+    error(client, 404, "GET", "/v1/nothing")
+    error(client, 405, "GET", "/v1/search")
+    error(client, 404, "GET", "/v1/sentences/40")
+    error(client, 422, "GET", "/v1/sentences/x")
+    error(client, 422, "GET", "/v1/sentences/-1")
+    error(client, 422, "GET", f"/v1/sentences/{10**30}")
+
+
+@pytest.mark.parametrize(
+    "method, path, body",
+    [
+        ("POST", "/v1/sentences", {"texts": [ONE]}),
+        ("PUT", "/v1/sentences", {"texts": [ONE], "ids": [1]}),
+        ("POST", "/v1/sentences/delete", {"ids": [1]}),
+    ],
+)
+def test_changes_need_a_key_with_the_right(
+    client: TestClient, writer: TestClient, method: str, path: str, body: dict[str, Any]
+) -> None:
+    assert "--keys" in error(client, 403, method, path, json=body)
+    assert "right to write" in error(
+        writer, 403, method, path, json=body, headers={"Authorization": f"Bearer {READER}"}
+    )
+    assert "Bearer" in error(writer, 401, method, path, json=body, headers={"Authorization": "Bearer wrong"})
+    assert writer.get("/v1/count").json() == {"count": 40}
+
+
+def test_with_keys_reading_needs_one_and_health_none(writer: TestClient) -> None:
+    for path in ("/v1/count", "/v1/index", "/v1/sentences/1", "/metrics"):
+        assert writer.get(path, headers={"Authorization": f"Bearer {READER}"}).status_code == 200
+        response = writer.get(path, headers={"Authorization": ""})
+        assert response.status_code == 401 and response.headers["WWW-Authenticate"] == "Bearer"
+        assert writer.get(path, headers={"Authorization": f"Basic {READER}"}).status_code == 401
+    for path in ("/health/live", "/health/ready"):
+        assert writer.get(path, headers={"Authorization": ""}).status_code == 200
+
+
+def test_other_origins_may_ask_only_where_they_are_named(client: TestClient, serve: Make) -> None:
+    def allowed(client: TestClient) -> str | None:
+        headers = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
+        asked = client.options("/v1/search", headers=headers).headers.get("Access-Control-Allow-Origin")
+        answered = client.get("/v1/count", headers={"Origin": "https://a.example"}).headers
+        assert answered.get("Access-Control-Allow-Origin") == asked
+        return asked
+
+    assert allowed(client) is None
+    with TestClient(create_app(serve(), page=False, cors=["https://a.example"])) as other:
+        assert allowed(other) == "https://a.example"
+    with TestClient(create_app(serve(), page=False, cors=["https://b.example"])) as other:
+        assert allowed(other) is None
+
+
+def test_metrics_tell_requests_batches_queues_and_the_index(own: TestClient) -> None:
+    own.post("/v1/search", json={"text": ONE})
+    own.post("/v1/search", json={"text": ""})
+    own.get("/v1/sentences/3")
+    own.get("/v1/sentences/4")
+    own.get("/some/where/else")
+    own.request("BREW", "/v1/search")
+    lines = own.get("/metrics").text.splitlines()
+    for line in (
+        'smim_requests_total{method="POST",route="/v1/search",status="200"} 1.0',
+        'smim_requests_total{method="POST",route="/v1/search",status="422"} 1.0',
+        'smim_requests_total{method="GET",route="/v1/sentences/{id}",status="200"} 2.0',
+        'smim_requests_total{method="GET",route="other",status="404"} 1.0',
+        'smim_request_seconds_count{route="/v1/search"} 3.0',
+        'smim_batch_items_count{queue="encode"} 1.0',
+        'smim_queue_items{queue="decode"} 0.0',
+        "smim_index_sentences 40.0",
+        "smim_index_version 1.0",
+    ):
+        assert line in lines
+    assert any('method="other"' in line for line in lines)
+
+
+def test_a_service_that_closed_is_alive_but_not_ready(serve: Make) -> None:
+    app = create_app(serve(), page=False)
+    with TestClient(app) as client:
+        assert client.get("/health/ready").status_code == 200
+    client = TestClient(app)
+    assert client.get("/health/live").status_code == 200
+    error(client, 503, "GET", "/health/ready")
+    error(client, 503, "POST", "/v1/search", json={"text": ONE})
+
+
+def test_an_index_that_is_gone_is_not_ready(own: TestClient, index: Index) -> None:
+    shutil.rmtree(index.directory)
+    message = error(own, 503, "GET", "/health/ready")
+    assert str(index.directory) not in message
+
+
+def test_a_fault_is_told_without_its_cause_and_logged(
+    serve: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve()
+    monkeypatch.setattr(service.model, "tokenizer", None)  # a model that broke
+    with TestClient(create_app(service, page=False)) as client, caplog.at_level(logging.INFO, "smim.serve"):
+        message = error(client, 500, "POST", "/v1/encode", json={"texts": [ONE]})
+        assert client.get("/v1/count").status_code == 200
+    [fault] = [record.known for record in caplog.records if record.known["status"] == 500]
+    assert fault["fault"] == "AttributeError" and fault["request"] in message and "NoneType" not in message
+    assert any("computing.py" in frame for frame in fault["at"])
+
+
+def test_the_log_tells_the_route_and_never_a_text(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
+    secret = "zanzibar"
+    with caplog.at_level(logging.DEBUG):
+        client.post("/v1/search", json={"text": f"the company {secret}", "where": {"topic": secret}})
+        client.post("/v1/search", json={"text": secret})  # no word of it is known
+        client.post("/v1/search", json={"text": 3, secret: secret})
+        client.get(f"/v1/sentences/{secret}?{secret}={secret}")
+        client.get(f"/{secret}")
+    ours = [record.known for record in caplog.records if record.name == "smim.serve"]
+    assert [(known["route"], known["status"]) for known in ours] == [
+        ("/v1/search", 200), ("/v1/search", 422), ("/v1/search", 422), ("/v1/sentences/{id}", 422), ("other", 404)
+    ]  # fmt: skip
+    assert all(known["milliseconds"] >= 0 and len(known["request"]) == 16 for known in ours)
+    kept = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
+    assert secret not in repr([record.__dict__ for record in kept])
+
+
+def test_openapi_tells_the_limits_of_this_service(serve: Make) -> None:
+    limits = Limits(max_text=77, max_batch=9, max_num=8, max_k=66)
+    schemas = create_app(serve(**vars(limits)), page=False).openapi()["components"]["schemas"]
+    texts = schemas["TextsBody"]["properties"]["texts"]
+    assert (texts["minItems"], texts["maxItems"], texts["items"]["maxLength"]) == (1, 9, 77)
+    assert schemas["SearchBody"]["properties"]["k"]["maximum"] == 66
+    assert schemas["PerturbBody"]["properties"]["num"]["maximum"] == 8
+    assert "x-limit" not in json.dumps(schemas)

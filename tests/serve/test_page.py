@@ -1,0 +1,429 @@
+"""The page, in a real browser, of a real server on loopback over the tiny index."""
+
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+import smim
+from smim.search import IndexWriter, build_index
+from smim.serve.app import create_app
+from smim.serve.backend import LocalBackend
+from smim.serve.keys import Keys
+from smim.serve.service import Service
+from smim.text.corpus import Corpus
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+expect = playwright.expect
+
+MARKUP = "the bank sold <img src=x onerror=alert(1)> **bold** [x](javascript:1) $x$ ${1+1} {{7*7}}"
+SECONDS = 8_000  # of Playwright's, in ms, on a busy machine
+KEY = "a-key-that-may-read"
+
+
+@dataclass(frozen=True)
+class Site:
+    url: str
+    service: Service
+    directory: Path
+
+
+def _serve(directory: Path, keys: Keys | None = None) -> Iterator[Site]:
+    backend = LocalBackend(directory)
+    service = Service(backend.model, backend)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(create_app(service, keys=keys), log_level="warning"))
+    thread = threading.Thread(target=server.run, args=([listener],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}/", service, directory)
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def directory(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty sentences with a label `topic`, ids 0 to 39, and one of markup, 40."""
+    path = tmp_path_factory.mktemp("page") / "news"
+    model = smim.load(tiny_model, device="cpu")
+    build_index(model, Corpus.open(tiny_corpus), path, model_dir=tiny_model)
+    with IndexWriter(path, model=model) as writer:
+        writer.add([MARKUP], labels={"topic": ["<b>money</b>"]})
+    return path
+
+
+@pytest.fixture(scope="module")
+def site(directory: Path) -> Iterator[Site]:
+    yield from _serve(directory)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium is installed to open the page in")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A page that was opened, and what it should not have done."""
+
+    def __init__(self, page: playwright.Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.outside: list[str] = []
+        self.alerts: list[str] = []
+        self.errors: list[str] = []
+        page.set_default_timeout(SECONDS)
+        page.route("**/*", self._only_loopback)
+        page.on("dialog", lambda dialog: (self.alerts.append(dialog.message), dialog.dismiss()))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.goto(url)
+        self.hits = page.locator("#results .smim-hits li")
+        expect(self.hits).not_to_have_count(0, timeout=SECONDS)
+
+    def _only_loopback(self, route: playwright.Route) -> None:
+        if route.request.url.startswith((self.url, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.outside.append(route.request.url)
+            route.abort()
+
+    def tab(self, name: str) -> None:
+        self.page.get_by_role("tab", name=name, exact=True).click()
+
+    def search(self, text: str) -> None:
+        box = self.page.locator("#sentence textarea")
+        box.fill(text)
+        box.press("Enter")
+
+    def shows(self, texts: list[str]) -> None:
+        """Waits until these are the hits."""
+        expect(self.hits.locator(".smim-sentence")).to_have_text(texts, timeout=SECONDS)
+
+    def caption(self, text: str) -> None:
+        """Waits until the results' caption says `text`."""
+        expect(self.page.locator("#results .smim-caption").last).to_contain_text(text, timeout=SECONDS)
+
+    def options(self) -> None:
+        self.page.get_by_role("button", name="Filter and options").click()
+
+
+@pytest.fixture(scope="module")
+def first_visit(browser: playwright.Browser, site: Site) -> Iterator[Visit]:
+    """One page for the tests of what a tab does; each brings the page into the state that it needs."""
+    visit = Visit(browser.new_page(viewport={"width": 1100, "height": 900}), site.url)
+    yield visit
+    visit.page.close()
+
+
+@pytest.fixture
+def visit(first_visit: Visit) -> Iterator[Visit]:
+    yield first_visit
+    assert first_visit.outside == [] and first_visit.alerts == [] and first_visit.errors == []
+
+
+def nearest(site: Site, text: str, k: int, **options) -> list[str]:
+    index = site.service.backend.index
+    return [hit.text for hit in index.search([text], k, **options)[0]]
+
+
+def as_shown(texts: list[str]) -> list[str]:
+    """Sentences that the model wrote, as the page shows them."""
+    return [text if text.strip() else "(no words)" for text in texts]
+
+
+def test_first_sight_shows_the_index_and_the_hits_of_an_example(visit: Visit, site: Site) -> None:
+    expect(visit.page.locator("h1")).to_have_text("news")
+    expect(visit.page.locator("#header")).to_contain_text("41 sentences")
+    expect(visit.page).to_have_title("news: 41 sentences")
+    example = visit.page.locator("#sentence textarea").input_value()
+    visit.shows(nearest(site, example, 10))
+    button = visit.page.locator("#examples button").nth(1)
+    other = button.inner_text()
+    button.click()
+    expect(visit.page.locator("#sentence textarea")).to_have_value(other)
+    expect(visit.hits.first).to_contain_text(other)
+
+
+def test_enter_searches_pages_turn_and_more_like_this_leaves_the_sentence_out(visit: Visit, site: Site) -> None:
+    visit.search("a bank sold shares")
+    visit.caption("Nearest to “a bank sold shares”: 1 to 10 of 41")
+    found = nearest(site, "a bank sold shares", 20)
+    visit.shows(found[:10])
+    visit.page.get_by_role("button", name="Farther").click()
+    visit.caption("11 to 20 of 41")
+    visit.shows(found[10:])
+    assert visit.hits.first.locator(".smim-rank").inner_text() == "11"
+    visit.page.get_by_role("button", name="Nearer").click()
+    visit.caption("1 to 10 of 41")
+
+    liked = visit.hits.nth(2).locator("button")
+    id = int(liked.get_attribute("data-like"))
+    liked.click()
+    visit.caption(f"More like #{id}")
+    visit.shows([hit.text for hit in site.service.backend.index.more_like([id], 10)[0]])
+
+
+def test_filters_distance_and_what_else_is_shown_change_the_hits(visit: Visit, site: Site) -> None:
+    page, text = visit.page, "a bank sold shares"
+    visit.search(text)
+    visit.shows(nearest(site, text, 10))
+    visit.options()
+    page.get_by_label("politics").check()
+    visit.caption("that pass the filter")
+    visit.shows(nearest(site, text, 10, where={"topic": "politics"}))
+    box = page.locator("#where textarea")
+    box.fill('{"text": {"$contains": "sold"}}')
+    box.press("Enter")
+    both = {"$and": [{"topic": "politics"}, {"text": {"$contains": "sold"}}]}
+    visit.caption(f"of {site.service.backend.index.count(both)} sentences that pass")
+    visit.shows(nearest(site, text, 10, where=both))
+    for wrong, told in (('{"topic"', "not JSON"), ('{"topix": 1}', "did you mean 'topic'"), ("[1]", "JSON object")):
+        box.fill(wrong)
+        box.press("Enter")
+        expect(page.locator("#results [role=alert]")).to_contain_text(told)
+    box.fill("")
+    page.get_by_label("politics").uncheck()
+    visit.caption("of 41 sentences")
+
+    farthest = page.get_by_label("Maximum distance")
+    distances = [hit.distance for hit in site.service.backend.index.search([text], 10)[0]]
+    farthest.fill(f"{(distances[2] + distances[3]) / 2}")
+    farthest.press("Enter")
+    visit.caption("1 to 3 of 41")
+    farthest.fill("near")
+    farthest.press("Enter")
+    expect(page.locator("#results [role=alert]")).to_contain_text("write a number")
+    farthest.fill("")
+    farthest.press("Enter")
+    visit.caption("1 to 10 of 41")
+
+    for name in ("the query decoded", "each hit decoded", "scores"):
+        page.get_by_label(name, exact=True).check()
+    [hit, *_] = site.service.backend.index.search([text], 1, reconstruct=True, score=True)[0]
+    expect(visit.hits.first).to_contain_text(f"log q {hit.score:,.1f} nats")
+    written = visit.hits.first.locator(".smim-written")
+    expect(written).to_have_text(f"decodes as {as_shown([hit.reconstruction])[0]}")
+    [decoded] = as_shown(site.service.model.reconstruct([text]))
+    expect(page.locator("#results .smim-decoded .smim-sentence")).to_have_text(decoded)
+    for name in ("the query decoded", "each hit decoded", "scores"):
+        page.get_by_label(name, exact=True).uncheck()
+    visit.options()
+
+
+def test_an_empty_text_is_told_as_a_plain_message(visit: Visit) -> None:
+    visit.tab("Search")
+    visit.search("   ")
+    expect(visit.page.locator("#results [role=alert]")).to_contain_text("is empty; give at least one word")
+    assert "Traceback" not in visit.page.content()
+
+
+def test_the_slider_decodes_places_between_two_sentences(visit: Visit, site: Site) -> None:
+    page, model = visit.page, site.service.model
+    visit.tab("Interpolate")
+    ends = ["a bank sold shares", "her brother lost the new law"]
+    for box, text in zip(("#first", "#second"), ends, strict=True):
+        page.locator(f"{box} textarea").fill(text)
+    page.get_by_role("button", name="Interpolate").click()
+    steps = page.locator("#way li span:last-child")
+    expect(steps).to_have_text(as_shown(model.interpolate(*ends, steps=9)))
+    slider = page.locator("#at input[type=range]")
+    slider.focus()
+    slider.press("End")
+    expect(page.locator("#place")).to_contain_text("The sentence at 1")
+    expect(page.locator("#place .smim-hits li .smim-sentence").first).to_have_text(nearest(site, ends[1], 1)[0])
+    slider.press("Home")
+    expect(page.locator("#place")).to_contain_text("The sentence at 0")
+    expect(page.locator("#place .smim-hits li .smim-sentence").first).to_have_text(nearest(site, ends[0], 1)[0])
+
+
+def test_variants_and_samples_are_the_models_and_new_each_time(visit: Visit, site: Site) -> None:
+    page, model = visit.page, site.service.model
+    visit.tab("Variants")
+    page.locator("#varied textarea").fill("a bank sold shares")
+    for seed in (0, 1):
+        page.locator("#vary").click()
+        expect(page.locator("#variants")).to_contain_text(f"5 variants at scale 20, seed {seed}")
+        wanted = model.perturb("a bank sold shares", num=5, scale=20, seed=seed)
+        expect(page.locator("#variants li")).to_have_text(as_shown(wanted))
+        page.locator("#draw").click()
+        expect(page.locator("#samples")).to_contain_text(f"standard deviation 0.1, seed {seed}")
+        wanted = model.sample(5, standard_deviation=0.1, seed=seed)
+        expect(page.locator("#samples li")).to_have_text(as_shown(wanted))
+
+
+def test_arithmetic_decodes_the_sum_and_finds_its_nearest(visit: Visit, site: Site) -> None:
+    page, model = visit.page, site.service.model
+    visit.tab("Arithmetic")
+    a, b, c = "a bank sold shares", "a bank sold the new law", "her brother lost the new law"
+    for box, text in zip("abc", (a, b, c), strict=True):
+        page.locator(f"#{box} textarea").fill(text)
+    page.get_by_role("button", name="Calculate").click()
+    code = model.arithmetic([a, c], [b])[None]
+    hits = site.service.backend.index.search(code, 5)[0]
+    shown = page.locator("#sum .smim-hits .smim-sentence")
+    expect(shown).to_have_text([hit.text for hit in hits])
+    expect(page.locator("#sum .smim-decoded .smim-sentence")).to_have_text(as_shown(model.decode(code)))
+
+
+def test_a_question_is_answered_and_a_hint_says_what_to_expect(visit: Visit, site: Site) -> None:
+    page = visit.page
+    visit.tab("Answer")
+    expect(page.locator("#answer-hint")).to_contain_text("expect nonsense")
+    page.locator("#question textarea").fill("a bank sold ?")
+    page.locator("#question textarea").press("Enter")
+    answer = site.service.model.answer("a bank sold ?")
+    expect(page.locator("#answer")).to_contain_text(answer or "wrote no answer")
+
+
+def test_the_map_shows_the_sentences_the_search_and_its_hits(visit: Visit, site: Site) -> None:
+    page = visit.page
+    visit.tab("Search")
+    visit.search("a bank sold shares")
+    visit.caption("Nearest to “a bank sold shares”: 1 to 10 of 41")
+    visit.tab("Map")
+    expect(page.locator(".smim-point")).to_have_count(41)
+    expect(page.locator(".smim-hit")).to_have_count(10)
+    expect(page.locator(".smim-query")).to_have_count(1)
+    expect(page.locator("#told")).to_contain_text("all of the index, laid out by")
+    expect(page.locator(".smim-legend")).to_contain_text("<b>money</b>")
+    page.locator("#marked textarea").fill(MARKUP)
+    page.locator("#marked textarea").press("Enter")
+    expect(page.get_by_role("img", name=f"hits of “{MARKUP}” marked")).to_be_visible()
+    page.locator(".smim-query").hover()
+    expect(page.locator(".smim-tip")).to_contain_text(MARKUP)
+    page.locator("#marked textarea").fill(" ")
+    page.locator("#marked textarea").press("Enter")
+    expect(page.locator("#told [role=alert]")).to_contain_text("is empty")
+
+
+def test_the_map_is_drawn_anew_when_the_index_changed(visit: Visit, site: Site) -> None:
+    visit.tab("Map")
+    expect(visit.page.locator(".smim-point")).to_have_count(41)
+    with IndexWriter(site.directory, model=site.service.model) as writer:
+        [id] = writer.add(["a bank lost shares"], labels={"topic": ["money"]})
+    try:
+        visit.tab("Search")
+        visit.tab("Map")
+        expect(visit.page.locator("#told")).to_contain_text("which has now version")
+        visit.page.locator("#again").click()
+        expect(visit.page.locator(".smim-point")).to_have_count(42)
+        expect(visit.page.locator("#again")).not_to_be_visible()
+    finally:
+        with IndexWriter(site.directory, model=site.service.model) as writer:
+            writer.delete([id])
+
+
+def test_markup_is_shown_as_it_is_written(visit: Visit) -> None:
+    page = visit.page
+    visit.tab("Search")
+    visit.search(MARKUP)
+    expect(visit.hits.first.locator(".smim-sentence")).to_have_text(MARKUP)
+    expect(visit.hits.first).to_contain_text("topic: <b>money</b>")
+    visit.hits.first.locator("button").click()
+    expect(page.locator("#sentence textarea")).to_have_value(MARKUP)
+    visit.options()
+    page.locator("#where textarea").fill('{"<img src=x onerror=alert(1)> **b**": 1}')
+    page.locator("#where textarea").press("Enter")
+    expect(page.locator("#results [role=alert]")).to_contain_text("no column '<img src=x onerror=alert(1)> **b**'")
+    page.locator("#where textarea").fill("")
+    visit.options()
+    visit.tab("Answer")
+    page.locator("#question textarea").fill(f"{MARKUP} ?")
+    page.locator("#question textarea").press("Enter")
+    expect(page.locator("#answer")).to_contain_text(re.compile("Answer to: the bank sold <img|wrote no answer"))
+    assert page.locator("img[src=x], .prose b, .prose strong, .prose a, .katex").count() == 0
+
+
+def test_a_phone_shows_every_tab_without_scrolling_sideways(browser: playwright.Browser, site: Site) -> None:
+    page = browser.new_page(viewport={"width": 375, "height": 700}, has_touch=True, is_mobile=True)
+    visit = Visit(page, site.url)
+    for name in ("Search", "Interpolate", "Variants", "Arithmetic", "Answer", "Map"):
+        tab = page.get_by_role("tab", name=name, exact=True)
+        if not tab.is_visible():
+            page.locator(".overflow-menu > button").click()
+            tab = page.locator(".overflow-dropdown button", has_text=name)
+        tab.click()
+        if name == "Map":
+            expect(page.locator(".smim-point").first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") == 375, name
+        for control in page.locator("main :is(button, input, textarea):visible").all():
+            box = control.bounding_box()
+            assert box is None or box["height"] <= 1 or (box["x"] >= 0 and box["x"] + box["width"] <= 375.5), (
+                name,
+                control,
+            )
+    assert visit.outside == []
+    page.close()
+
+
+def test_the_keyboard_alone_reaches_everything_and_its_focus_is_seen(browser: playwright.Browser, site: Site) -> None:
+    page = browser.new_page(viewport={"width": 1100, "height": 900})
+    visit = Visit(page, site.url)
+    focus = """() => { const a = document.activeElement, s = getComputedStyle(a);
+      return [a.getAttribute('aria-label') || a.innerText || a.placeholder || '', s.outlineStyle, s.outlineWidth]; }"""
+    reached = []
+    for _ in range(16):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(focus))
+    assert all(style == "solid" and width == "3px" for _, style, width in reached)
+    names = [name.strip() for name, _, _ in reached]
+    wanted = ["Search", "A sentence to find others like", "Filter and options", "More like this"]
+    places = [next(i for i, name in enumerate(names) if name.startswith(each)) for each in wanted]
+    assert places == sorted(places)
+
+    # "More like this" of the first hit has the focus in a few presses back; Enter presses it.
+    while not page.evaluate(focus)[0].startswith("More like this"):
+        page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    visit.caption("More like #")
+    unlabelled = "document.querySelectorAll('input:not([type=hidden]), textarea').values()"
+    assert (
+        page.evaluate(
+            f"[...{unlabelled}].filter(e => !e.labels?.length && !e.getAttribute('aria-label')).map(e => e.outerHTML)"
+        )
+        == []
+    )
+    page.close()
+
+
+def test_with_keys_the_page_asks_for_one(browser: playwright.Browser, directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text(f'[[keys]]\nname = "reader"\nkey = "{KEY}"\nrights = ["read"]\n')
+    (tmp_path / "keys.toml").chmod(0o600)
+    for site in _serve(directory, Keys.read(tmp_path / "keys.toml")):
+        page = browser.new_page()
+        page.set_default_timeout(SECONDS)
+        page.goto(site.url)
+        page.get_by_label("username").fill("anyone")
+        page.get_by_label("password").fill("a-key-that-is-wrong")
+        page.get_by_role("button", name="Login").click()
+        expect(page.get_by_text("Incorrect")).to_be_visible()
+        assert page.request.post(f"{site.url}gradio_api/run/predict", data={"data": []}).status == 401
+        page.get_by_label("username").fill("anyone")
+        page.get_by_label("password").fill(KEY)
+        page.get_by_role("button", name="Login").click()
+        expect(page.locator("#results .smim-hits li").first).to_be_visible()
+        page.close()
+
+
+def test_the_api_keeps_its_paths_and_nothing_can_be_uploaded(browser: playwright.Browser, site: Site) -> None:
+    request = browser.new_context().request
+    assert request.get(f"{site.url}health/live").json() == {"status": "live"}
+    assert "openapi" in request.get(f"{site.url}openapi.json").json()
+    assert request.get(f"{site.url}docs").ok and request.get(f"{site.url}metrics").ok
+    wrong = request.get(f"{site.url}v1/nothing")
+    assert wrong.status == 404 and wrong.json()["error"]["type"] == "not_found"
+    assert request.delete(f"{site.url}v1/search").status == 405
+    file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
+    assert request.post(f"{site.url}gradio_api/upload", multipart={"files": file}).status == 413

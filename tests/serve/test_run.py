@@ -1,0 +1,136 @@
+"""A real `smim serve` process on loopback, asked by the client."""
+
+import json
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from smim.search import Index
+from smim.serve import Client, ServiceError
+from tests.serve.processes import Served, served
+from tests.serve.test_keys import GOOD, READER, WRITER, write
+
+ONE = "the company sold shares"
+
+
+def refused(index: Index, output: Path, *options: str) -> str:
+    """What a service that does not start says, in one line."""
+    service = Served(index, *options, output=output)
+    assert service.status() == 2
+    [line] = service.stderr.read_text().splitlines()
+    return line
+
+
+def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
+    """Started once, since starting takes seconds: it searches, changes, refuses, ends, and its log has no texts."""
+    keys = write(tmp_path / "keys.toml", GOOD)
+    with served(index, tmp_path, "--keys", str(keys)) as (service, address), Client(address, key=WRITER) as client:
+        assert client.ready()
+        [hits] = index.search([ONE], 3)
+        assert [hit.id for hit in client.search(text=ONE, k=3).hits] == [hit.id for hit in hits]
+        batch = client.search_batch([{"id": 3}, {"line": {"first": ONE, "second": ONE}}], k=2, decode=True)
+        assert [hit.id for hit in batch[0].hits] == [hit.id for hit in index.more_like([3], 2)[0]]
+        assert [each.decoded for each in batch][1:] == index.model.reconstruct([ONE])
+        codes = client.encode([ONE]).mean
+        assert client.decode(codes) == client.reconstruct([ONE]) == index.model.reconstruct([ONE])
+        assert client.interpolate(ONE, ONE, steps=3) == index.model.interpolate(ONE, ONE, steps=3)
+        assert client.perturb(ONE, num=2) == index.model.perturb(ONE, num=2)
+        assert client.sample(2, seed=1) == index.model.sample(2, seed=1)
+        assert client.arithmetic([ONE, ONE], [ONE]).sentence == index.model.reconstruct([ONE])[0]
+        assert client.answer(ONE) == index.model.answer(ONE)
+        assert client.add([ONE], labels={"topic": ["money"]}) == [40]
+        assert client.upsert([ONE], [40]) == [40]
+        assert client.get([40])[0].labels == {"topic": None}
+        assert client.index().count == client.count() == 41 and client.count({"topic": None}) == 1
+        assert client.delete([40]) == 1
+        with pytest.raises(ServiceError, match="404: the index holds no sentence of id 40"):
+            client.get([40])
+        with Client(address, key=READER) as reader, pytest.raises(ServiceError) as error:
+            reader.delete([1])
+        assert error.value.status == 403
+        port = address.rpartition(":")[2]
+        (tmp_path / "other").mkdir()
+        assert f"port {port}" in refused(index, tmp_path / "other", "--port", port)
+        service.signal(signal.SIGTERM)
+        assert service.status() == 0
+        with pytest.raises(ServiceError, match="does not answer"):
+            client.count()
+    log = service.stderr.read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert len(lines) > 15 and all(line["event"] == "request" for line in lines)
+    assert {"route": "/v1/search", "method": "POST", "status": 200, "level": "info"}.items() <= lines[1].items()
+    assert "company" not in log and WRITER not in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Path, number: signal.Signals) -> None:
+    with served(index, tmp_path, "--queue-size", "4096") as (service, address):
+        answers = []
+        sent = threading.Barrier(9)
+
+        def ask(seed: int) -> None:
+            with Client(address, retries=0) as client:
+                client.count()  # it is connected
+                sent.wait()
+                answers.append((seed, client.sample(200, standard_deviation=1.0, seed=seed)))
+
+        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+        for thread in threads:
+            thread.start()
+        sent.wait()
+        time.sleep(0.1)
+        assert not answers, "they were answered too soon for this test"
+        service.signal(number)
+        assert service.status() == 0
+        for thread in threads:
+            thread.join()
+    assert sorted(seed for seed, _ in answers) == list(range(8))
+    assert all(len(sentences) == 200 for _, sentences in answers)
+
+
+def test_an_overloaded_service_refuses_at_once_and_clients_come_again(index: Index, tmp_path: Path) -> None:
+    options = ["--max-batch", "64", "--max-num", "64", "--queue-size", "128"]
+    with served(index, tmp_path, *options) as (_, address):
+
+        def ask(seed: int, retries: int) -> int:
+            with Client(address, timeout=30, retries=retries) as client:
+                try:
+                    return len(client.sample(64, standard_deviation=1.0, seed=seed))
+                except ServiceError as error:
+                    return error.status
+
+        with ThreadPoolExecutor(16) as threads:
+            impatient = list(threads.map(lambda seed: ask(seed, 0), range(16)))
+            assert set(impatient) == {64, 429}
+            patient = list(threads.map(lambda seed: ask(seed, 10), range(8)))
+        assert set(patient) == {64}
+
+
+def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:
+    with served(index, tmp_path) as (_, address), Client(address) as client:
+        host, port = address.removeprefix("http://").split(":")
+        body = b'{"num": 256, "standard_deviation": 1}'
+        head = b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        for _ in range(4):  # the first is being computed, the others wait
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(head % len(body) + body)
+                time.sleep(0.05)
+        client.sample(1)
+        metrics = client._http.get("/metrics").text.splitlines()
+    left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"} '
+    assert [line for line in metrics if line.startswith(left)] == [left + "4.0"]
+    [computed] = [line for line in metrics if line.startswith('smim_batch_items_sum{queue="decode"}')]
+    assert float(computed.split()[1]) < 4 * 256
+
+
+def test_what_cannot_be_served_is_told_in_one_line(index: Index, tmp_path: Path, long_model: Path) -> None:
+    assert "is not an index" in refused(index, tmp_path, "--index", str(tmp_path / "none"))
+    assert "another model" in refused(index, tmp_path, "--model", str(long_model))
+    assert "does not exist" in refused(index, tmp_path, "--keys", str(tmp_path / "none.toml"))
+    assert "queue_size" in refused(index, tmp_path, "--queue-size", "1")
+    assert "cannot listen" in refused(index, tmp_path, "--host", "nowhere.invalid")

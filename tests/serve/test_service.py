@@ -1,0 +1,284 @@
+"""A service answers as the index and the model do, whoever else is asking."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.search import Hit, Index, IndexWriter, build_index
+from smim.serve.backend import LocalBackend
+from smim.serve.service import (
+    Busy,
+    CodeQuery,
+    Conflict,
+    HitResult,
+    IdQuery,
+    Limits,
+    LineQuery,
+    NotFound,
+    SearchResult,
+    Service,
+    SumQuery,
+    TextQuery,
+    Unavailable,
+)
+
+ONE, OTHER = "the company sold shares", "her brother lost a small house"
+Make = Callable[..., Service]
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def as_hits(result: SearchResult) -> list[dict[str, Any]]:
+    return [as_dict(hit) for hit in result.hits]
+
+
+def as_dict(hit: HitResult | Hit) -> dict[str, Any]:
+    close = {name: pytest.approx(getattr(hit, name), abs=1e-3) for name in ("distance", "score")}
+    return {"id": hit.id, "text": hit.text, "labels": hit.labels, "reconstruction": hit.reconstruction} | close
+
+
+def same(results: list[SearchResult], hits: list[list[Hit]]) -> bool:
+    return [as_hits(result) for result in results] == [[as_dict(hit) for hit in each] for each in hits]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"k": 3},
+        {"k": 40},
+        {"k": 3, "offset": 38},
+        {"k": 4, "offset": 2, "where": {"topic": {"$ne": "money"}}},
+        {"k": 30, "max_distance": 0.2},
+        {"k": 3, "reconstruct": True, "score": True},
+        {"k": 3, "where": {"topic": "none such"}, "reconstruct": True, "score": True},
+    ],
+    ids=str,
+)
+def test_a_search_is_that_of_the_index(serve: Make, index: Index, options: dict[str, Any]) -> None:
+    service = serve()
+    assert same(
+        run(service.search([TextQuery(ONE), TextQuery(OTHER)], **options)), index.search([ONE, OTHER], **options)
+    )
+    assert same(run(service.search([IdQuery(3), IdQuery(7)], **options)), index.more_like([3, 7], **options))
+    if not options.get("score"):
+        codes = index.codes([5])
+        assert same(run(service.search([CodeQuery(codes[0].tolist())], **options)), index.search(codes, **options))
+
+
+def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: Index, model: SentenceModel) -> None:
+    queries = [LineQuery(ONE, OTHER, 0.3), IdQuery(3), TextQuery(ONE), SumQuery([ONE, OTHER], [ONE]), IdQuery(9)]
+    results = run(serve().search(queries, k=4, decode=True, reconstruct=True))
+    start, end = model.encode([ONE, OTHER])
+    codes = [
+        start + 0.3 * (end - start),
+        index.codes([3])[0],
+        start,
+        model.arithmetic([ONE, OTHER], [ONE]),
+        index.codes([9])[0],
+    ]
+    expected = index.search(np.stack(codes), 4, reconstruct=True)
+    expected[1], expected[4] = index.more_like([3, 9], 4, reconstruct=True)
+    assert same(results, expected)
+    assert [result.decoded for result in results] == model.decode(np.stack(codes))
+
+
+def test_scores_go_with_their_queries_where_texts_and_ids_are_mixed(serve: Make, index: Index) -> None:
+    queries = [IdQuery(3), TextQuery(ONE), IdQuery(9), TextQuery(OTHER)]
+    results = run(serve().search(queries, k=4, score=True))
+    [of_3, of_9], [of_one, of_other] = index.more_like([3, 9], 4, score=True), index.search([ONE, OTHER], 4, score=True)
+    assert same(results, [of_3, of_one, of_9, of_other])
+
+
+def test_a_cosine_indexs_sentence_decodes_from_its_own_code(
+    model: SentenceModel, corpus: Any, tiny_model: Any, tmp_path: Any
+) -> None:
+    index = build_index(model, corpus, tmp_path / "cosine", model_dir=tiny_model, metric="cosine")
+    service = Service(model, LocalBackend(index.directory, model=model))
+    results = run(service.search([IdQuery(3), TextQuery(ONE)], k=3, decode=True))
+    texts = [index.get([3])[0]["text"], ONE]
+    assert [result.decoded for result in results] == model.reconstruct(texts)
+    assert same(results, [*index.more_like([3], 3), *index.search([ONE], 3)])
+
+
+def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> None:
+    service = serve()
+
+    async def all_of_them() -> None:
+        mean, log_variance = await service.encode([ONE, "zzz"])
+        posterior = model.posterior([ONE, "zzz"])
+        np.testing.assert_allclose(mean, posterior.mean, atol=1e-5)
+        np.testing.assert_allclose(log_variance, posterior.log_variance, atol=1e-5)
+        codes = mean.tolist()
+        assert await service.decode(codes) == model.decode(mean)
+        assert await service.decode(codes, True, 3) == model.decode(mean, sample=True, seed=3)
+        assert await service.reconstruct([ONE, OTHER]) == model.reconstruct([ONE, OTHER])
+        assert await service.reconstruct([ONE], True, 4) == model.reconstruct([ONE], sample=True, seed=4)
+        assert await service.interpolate(ONE, OTHER, 7) == model.interpolate(ONE, OTHER, steps=7)
+        assert await service.perturb(ONE, 4, 20.0, 5) == model.perturb(ONE, num=4, scale=20.0, seed=5)
+        assert await service.sample(4, 1.0, 6) == model.sample(4, standard_deviation=1.0, seed=6)
+        assert await service.answer(ONE, 3) == model.answer(ONE, num_words=3)
+        code, sentence = await service.arithmetic([ONE, OTHER], [ONE])
+        np.testing.assert_allclose(code, model.arithmetic([ONE, OTHER], [ONE]), atol=1e-5)
+        assert [sentence] == model.decode(code[None])
+
+    run(all_of_them())
+
+
+def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
+    service = serve()
+
+    async def change() -> None:
+        assert await service.add([ONE, OTHER], labels={"topic": ["money", None]}) == [40, 41]
+        assert [row.labels for row in await service.get([41, 40])] == [{"topic": None}, {"topic": "money"}]
+        assert await service.upsert([OTHER], [40]) == [40]
+        assert [row.text for row in await service.get([40])] == [OTHER]
+        assert (await service.describe()).count == await service.count() == 42
+        assert await service.delete([40, 41]) == 2
+        money = await service.count({"topic": "money"})
+        assert await service.delete(where={"topic": "money"}) == money > 0
+        assert await service.count({"topic": "money"}) == 0
+        with pytest.raises(NotFound, match="the index holds no sentence of id 40"):
+            await service.get([40])
+        with pytest.raises(NotFound):
+            await service.search([IdQuery(40)])
+
+    run(change())
+
+
+def test_another_writer_is_a_conflict(serve: Make, index: Index) -> None:
+    with IndexWriter(index.directory), pytest.raises(Conflict, match=r"^the index is being changed"):
+        run(serve().add([ONE]))
+
+
+@pytest.mark.parametrize(
+    "query, options, message",
+    [
+        (TextQuery(ONE), {"k": 0}, "k is 0"),
+        (TextQuery(ONE), {"k": 41}, "the index holds only 40"),
+        (TextQuery(ONE), {"offset": -1}, "offset not negative"),
+        (TextQuery(ONE), {"k": 30, "offset": 30}, "at most 50"),
+        (TextQuery(" "), {}, "is empty"),
+        (TextQuery("x" * 101), {}, "101 characters"),
+        (TextQuery("zzz"), {}, "holds no word"),
+        (TextQuery(ONE), {"where": {"colour": 1}}, "no column 'colour'"),
+        (TextQuery(ONE), {"settings": {"nprobes": 1}}, "no search setting"),
+        (TextQuery(ONE), {"settings": {"refine": 33}}, "at most 32"),
+        (CodeQuery([1.0]), {}, "codes have shape"),
+        (CodeQuery([float("nan")] * 8), {}, "NaN"),
+        (CodeQuery([1e39] * 8), {}, "beyond"),
+        (CodeQuery([0.0] * 8), {"score": True}, "needs sentences"),
+        (LineQuery(ONE, OTHER, float("nan")), {}, "at is nan"),
+        (SumQuery([]), {}, "at least one"),
+        (IdQuery(-1), {}, "from 0"),
+        (IdQuery(2**63), {}, "from 0"),
+    ],
+    ids=str,
+)
+def test_a_wrong_search_is_refused(serve: Make, query: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        run(serve(max_text=100, max_k=50).search([query], **options))
+
+
+def test_what_is_asked_for_is_bounded(serve: Make) -> None:
+    service = serve(max_batch=2, max_num=3, max_hits=6)
+
+    async def refused(work: Coroutine[Any, Any, Any], message: str) -> None:
+        with pytest.raises(UserError, match=message):
+            await work
+
+    async def all_of_them() -> None:
+        await refused(service.encode([ONE] * 3), "3 texts")
+        await refused(service.encode([]), "0 texts")
+        await refused(service.decode([[0.0] * 8] * 3), "3 codes")
+        await refused(service.search([IdQuery(1)] * 2, k=4), "at most 6")
+        await refused(service.search([IdQuery(1)], k=3, reconstruct=True), "at most 2")
+        await refused(service.sample(4), "num is 4")
+        await refused(service.perturb(ONE, 4), "num is 4")
+        await refused(service.interpolate(ONE, OTHER, 1), "steps is 1")
+        await refused(service.answer(ONE, 0), "num_words is 0")
+        await refused(service.sample(1, seed=-1), "seed is -1")
+        await refused(service.sample(1, float("inf")), "standard_deviation is inf")
+        await refused(service.get([1, 2, 3]), "3 ids")
+        await refused(service.delete(), "what is to be deleted")
+
+    run(all_of_them())
+
+
+def _mixed(service: Service, i: int) -> Coroutine[Any, Any, Any]:
+    text = [ONE, OTHER, "a bank bought the new law"][i % 3]
+    return [
+        lambda: service.search([TextQuery(text)], k=1 + i % 4, decode=True),
+        lambda: service.search([IdQuery(i % 40), LineQuery(ONE, text, i / 50)], k=3, where={"topic": "money"}),
+        lambda: service.sample(2, 1.0, seed=i),
+        lambda: service.perturb(text, 3, seed=i),
+        lambda: service.reconstruct([text, ONE], True, seed=i),
+        lambda: service.search([TextQuery("zzz")]),  # a mistake
+        lambda: service.answer(text, 2),
+    ][i % 7]()
+
+
+def test_fifty_at_a_time_get_what_each_gets_alone(serve: Make) -> None:
+    service = serve()
+    sizes: list[int] = []
+    for batcher in service.batchers:
+        batcher.observe = sizes.append
+
+    async def one_after_another() -> list[Any]:
+        return [(await asyncio.gather(_mixed(service, i), return_exceptions=True))[0] for i in range(50)]
+
+    async def together() -> list[Any]:
+        return await asyncio.gather(*(_mixed(service, i) for i in range(50)), return_exceptions=True)
+
+    alone = run(one_after_another())
+    sizes.clear()
+    both = run(together())
+    assert max(sizes) > 10, "they were not computed together"
+    for i, (one, other) in enumerate(zip(alone, both, strict=True)):
+        if i % 7 == 5:
+            assert isinstance(one, UserError) and str(one) == str(other)
+        elif one and isinstance(one[0], SearchResult):
+            assert [(r.decoded, as_hits(r)) for r in one] == [(r.decoded, as_hits(r)) for r in other]
+        else:
+            assert one == other
+
+
+def test_what_was_accepted_is_finished_and_the_rest_refused_when_closing(serve: Make) -> None:
+    service = serve()
+
+    async def close_meanwhile() -> list[Any]:
+        accepted = [asyncio.create_task(_mixed(service, i)) for i in range(20)]
+        await asyncio.sleep(0)
+        await service.close()
+        assert all(each.done() for each in accepted)
+        with pytest.raises(Unavailable):
+            await service.encode([ONE])
+        return await asyncio.gather(*accepted, return_exceptions=True)
+
+    results = run(close_meanwhile())
+    assert not any(isinstance(each, Unavailable | Busy) for each in results)
+
+
+def test_a_full_queue_refuses_and_says_when_to_come_again(serve: Make) -> None:
+    service = serve(max_batch=4, max_num=4, queue_size=8)
+
+    async def overload() -> list[Any]:
+        return await asyncio.gather(*(service.encode([ONE] * 4) for _ in range(20)), return_exceptions=True)
+
+    results = run(overload())
+    refused = [each for each in results if isinstance(each, Busy)]
+    assert 0 < len(refused) < 20 and all(each.retry_after >= 1 for each in refused)
+    assert sum(isinstance(each, tuple) for each in results) == 20 - len(refused)
+
+
+def test_limits_under_which_no_request_would_pass_are_refused() -> None:
+    with pytest.raises(UserError, match="queue_size"):
+        Limits(queue_size=10)
+    with pytest.raises(UserError, match="max_k"):
+        Limits(max_k=0)
