@@ -80,7 +80,7 @@ class SentenceModel:
 
     def posterior(self, texts: Sequence[str], *, allow_unknown: bool = True) -> DiagonalGaussian:
         """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
-        return self.posterior_of_ids(self._ids(texts, allow_unknown=allow_unknown))
+        return self.posterior_of_ids(self.token_ids(texts, allow_unknown=allow_unknown))
 
     @torch.no_grad()
     def posterior_of_ids(self, ids: Sequence[Sequence[int] | np.ndarray]) -> DiagonalGaussian:
@@ -163,14 +163,15 @@ class SentenceModel:
         """
         if num_words < 1:
             raise UserError(f"num_words is {num_words}, it must be at least 1")
-        [ids] = self._ids([question.rstrip(" ?")], allow_unknown=False)
+        [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
         z = self.posterior_of_ids([ids]).mean
         [decoded] = decode_ids(self.autoencoder, z, DECODED_LENGTH + len(ids), allow_unknown=False)
         _, _, answer = self.tokenizer.decode(decoded).partition("?")
         return answer.strip()
 
-    def _ids(self, texts: Sequence[str], *, allow_unknown: bool) -> list[list[int]]:
+    def token_ids(self, texts: Sequence[str], *, allow_unknown: bool = True) -> list[list[int]]:
+        """The vocabulary ids of each sentence; raises `UserError` as `encode` does."""
         if isinstance(texts, str):
             raise UserError("a list of sentences is needed, not one string: write [text]")
         limit = self.autoencoder.args.max_length

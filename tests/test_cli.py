@@ -132,7 +132,7 @@ def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model:
     found = json.loads(outcome.out)
     assert found["query"] == query
     assert found["decoded"] == smim.load(tiny_model).reconstruct([query])[0]
-    assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "text"]] * 2
+    assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "reconstruction", "text"]] * 2
     assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
 
 

@@ -70,7 +70,7 @@ def build_index(
         raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {split}")
     if latents is not None:
         _check_latents(latents, model, corpus, split)
-    chosen = factories.resolve(factory, len(rows), model.latent_dim, memory)
+    chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
     num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))

@@ -78,7 +78,7 @@ class Index:
     @property
     def snapshot(self) -> Snapshot:
         """The newest version; a changed index is opened anew, but for the segments that stayed."""
-        stamp = _stamp(self.directory)
+        stamp = stamp_of(self.directory)
         if stamp != self._stamp:
             snapshot, self._stamp = _open(self.directory, known=self._snapshot.segments)
             check_model(self.directory, snapshot.manifest, self.model)
@@ -122,13 +122,13 @@ class Index:
         check_search(self.directory, snapshot.manifest, k, offset, settings)
         codes = self._codes(queries, snapshot.manifest)
         settings = {**snapshot.manifest.search, **settings}
-        distances, numbers, positions = snapshot.nearest(codes, k + offset, where, settings)
+        nearest = snapshot.nearest(codes, k + offset, where, settings)
         farthest = np.inf if max_distance is None else max_distance
-        columns = (values[:, offset:].tolist() for values in (distances, numbers, positions))
+        columns = (values[:, offset:].tolist() for values in nearest)
         found = [
             [
-                Hit(int(snapshot.segments[number].ids[position]), distance, snapshot.segments[number], position)
-                for distance, number, position in zip(*row, strict=True)
+                Hit(id, distance, snapshot.segments[number], position)
+                for distance, id, number, position in zip(*row, strict=True)
                 if position >= 0 and distance <= farthest
             ]
             for row in zip(*columns, strict=True)
@@ -201,7 +201,7 @@ class Index:
         wanted = as_ids(ids)
         numbers, positions = snapshot.places_of(wanted)
         if (numbers < 0).any():
-            raise NoSuchSentence(f"{self.directory} holds no sentence of id {_listed(wanted[numbers < 0])}")
+            raise NoSuchSentence(f"{self.directory} holds no sentence of id {listed(wanted[numbers < 0])}")
         return numbers, positions
 
     def _codes(self, queries: Sequence[str] | np.ndarray, manifest: Manifest) -> np.ndarray:
@@ -220,7 +220,7 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> 
     """
     directory = Path(directory)
     snapshot, stamp = _open(directory)
-    model = model or _model_of(directory, snapshot.manifest)
+    model = model or model_of(directory, snapshot.manifest)
     check_model(directory, snapshot.manifest, model)
     return Index(directory, model, snapshot, stamp)
 
@@ -284,11 +284,11 @@ def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
         raise UserError(f"ids are a list of whole numbers from 0 on, not {str(ids)[:60]}") from None
 
 
-def _listed(ids: np.ndarray) -> str:
+def listed(ids: np.ndarray) -> str:
     return ", ".join(map(str, ids[:10].tolist())) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
-def _stamp(directory: Path) -> tuple[int, int]:
+def stamp_of(directory: Path) -> tuple[int, int]:
     """What is another after each change: the manifest's file is another one."""
     try:
         status = (directory / MANIFEST).stat()
@@ -301,7 +301,7 @@ def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tup
     """The version on disk, with those of `known` segments that are still in it."""
     opened = {json.dumps(segment.info.files, default=vars): segment for segment in known}
     for attempt in range(_ATTEMPTS):
-        stamp = _stamp(directory)
+        stamp = stamp_of(directory)
         manifest = Manifest.read(directory)
         try:
             segments = [
@@ -311,12 +311,12 @@ def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tup
             return Snapshot(manifest, segments), stamp
         except Unreadable:
             # Between the two reads a change may have removed what the older manifest names.
-            if _stamp(directory) == stamp or attempt == _ATTEMPTS - 1:
+            if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
-def _model_of(directory: Path, manifest: Manifest) -> SentenceModel:
+def model_of(directory: Path, manifest: Manifest) -> SentenceModel:
     try:
         return load(manifest.model)
     except UserError as error:

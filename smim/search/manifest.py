@@ -137,7 +137,5 @@ class Manifest:
         except (KeyError, TypeError, AttributeError):
             raise Unreadable(f"{path} is not an index's manifest; it was edited or damaged") from None
         if count != manifest.count:
-            raise Unreadable(
-                f"{path} counts {count} sentences, its segments {manifest.count}; it was damaged"
-            )
+            raise Unreadable(f"{path} counts {count} sentences, its segments {manifest.count}; it was damaged")
         return manifest

@@ -99,12 +99,8 @@ def measure(
 
 def _search(snapshot: Snapshot, codes_ND: np.ndarray, k: int, settings: dict[str, int]) -> np.ndarray:
     """The ids found, int64 [N, K]; -1 where there are fewer."""
-    _, numbers, positions = snapshot.nearest(codes_ND, k, None, settings)
-    ids = np.full(positions.shape, -1)
-    for i, segment in enumerate(snapshot.segments):
-        here = (numbers == i) & (positions >= 0)
-        ids[here] = segment.ids[positions[here]]
-    return ids
+    _, found, _, positions = snapshot.nearest(codes_ND, k, None, settings)
+    return np.where(positions >= 0, found, -1)
 
 
 def _exact(snapshot: Snapshot, codes_ND: np.ndarray, k: int) -> np.ndarray:

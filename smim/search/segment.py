@@ -47,9 +47,10 @@ class Segment:
             for name, file in info.files.items():
                 file.check(info.path(directory, name))
             self.vectors = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP_IFC)
-            self.ids: np.ndarray = np.load(folder / IDS, mmap_mode="r")
+            # A view: numpy's own class of memory-mapped arrays is slow to index.
+            self.ids = np.load(folder / IDS, mmap_mode="r").view(np.ndarray)
             self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
-            self.stored = np.load(folder / CODES, mmap_mode="r") if CODES in info.files else None
+            self.stored = np.load(folder / CODES, mmap_mode="r").view(np.ndarray) if CODES in info.files else None
             deleted = np.load(directory / info.deleted) if info.deleted else None
         except Unreadable:
             raise
@@ -61,9 +62,10 @@ class Segment:
     def search(
         self, queries_ND: np.ndarray, k: int, settings: dict[str, int], allowed_R: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest rows of each query, nearest first: distances fp32 [N, K] and positions int64 [N, K], K <= k.
+        """The nearest rows of each query, nearest first, ties in order of their positions.
 
-        Where a query has fewer, infinity and -1. `allowed_R`: which rows may be found, all where it is None.
+        Distances fp32 [N, K] and positions int64 [N, K], K <= k. Where a query has fewer, infinity and -1.
+        `allowed_R`: which rows may be found, all where it is None.
         """
         selected = self.info.count if allowed_R is None else int(np.count_nonzero(allowed_R))
         k = min(k, selected)
@@ -81,10 +83,13 @@ class Segment:
         if refine or exact:
             distances, positions = self._put_in_order(queries_ND, positions, k)
         else:
-            distances = np.where(positions >= 0, self._distances(scores), np.inf).astype(np.float32)
-        short = np.flatnonzero((positions < 0).any(1))
-        if allowed_R is not None and len(short):
+            distances = self._distances(scores)
+            distances[positions < 0] = np.inf
+            if (distances[:, 1:] == distances[:, :-1]).any():
+                distances, positions = _sorted(distances, positions, k)
+        if allowed_R is not None and (positions < 0).any():
             # Where the rows that pass lie apart from the query, what FAISS visits may hold too few of them.
+            short = np.flatnonzero((positions < 0).any(1))
             distances[short], positions[short] = self._compare(queries_ND[short], k, np.flatnonzero(allowed_R))
         return distances, positions
 
@@ -155,9 +160,8 @@ class Segment:
         else:
             products = (codes_NCD * queries_ND[:, None]).sum(-1)
             distances = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
-        distances = np.where(found, distances, np.float32(np.inf))
-        order = np.lexsort((candidates, distances), axis=-1)[:, :k]
-        return np.take_along_axis(distances, order, 1), np.take_along_axis(candidates, order, 1)
+        distances[~found] = np.inf
+        return _sorted(distances, candidates, k)
 
     def _distances(self, scores: np.ndarray) -> np.ndarray:
         """FAISS's scores as distances: the smaller, the nearer."""
@@ -166,6 +170,13 @@ class Segment:
         if self.metric == "cosine":
             return np.maximum(1 - scores, 0)
         return np.sqrt(np.maximum(scores, 0))
+
+
+def _sorted(distances_NC: np.ndarray, positions_NC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first k by distance, ties in order of their positions."""
+    order = np.lexsort((positions_NC, distances_NC), axis=-1)[:, :k]
+    rows = np.arange(len(order))[:, None]  # numpy's take_along_axis does the same, and slower
+    return distances_NC[rows, order], positions_NC[rows, order]
 
 
 def write_segment(

@@ -27,6 +27,8 @@ class Snapshot:
 
     def allowed(self, where: Where | None) -> list[np.ndarray | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
+        if not where:
+            return [segment.live for segment in self.segments]
         key = json.dumps(where, sort_keys=True, default=str)
         found = self.filters.get(key)
         if found is None:
@@ -38,24 +40,27 @@ class Snapshot:
 
     def nearest(
         self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distances fp32, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
 
-        Where a query has fewer, infinity and -1.
+        Where a query has fewer, infinity, any id, and -1.
         """
         found = [
             segment.search(codes_ND, k, settings, allowed)
             for segment, allowed in zip(self.segments, self.allowed(where), strict=True)
         ]
         if not found:
-            nothing = np.empty((len(codes_ND), 0))
-            return nothing.astype(np.float32), nothing.astype(np.int64), nothing.astype(np.int64)
+            nothing = np.empty((len(codes_ND), 0), np.int64)
+            return nothing.astype(np.float32), nothing, nothing, nothing
+        if len(found) == 1:  # in order already
+            [(distances, positions)] = found
+            return distances, self.segments[0].ids[positions], np.zeros_like(positions), positions
         parts = [
             (distances, segment.ids[positions], np.full(positions.shape, i), positions)
             for i, (segment, (distances, positions)) in enumerate(zip(self.segments, found, strict=True))
         ]
-        distances, _, numbers, positions = merge(parts, k)
-        return distances, numbers, positions
+        distances, ids, numbers, positions = merge(parts, k)
+        return distances, ids, numbers, positions
 
     def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""
@@ -73,4 +78,5 @@ def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, 
     """
     distances, ids, *others = (np.concatenate(values, axis=1) for values in zip(*parts, strict=True))
     order = np.lexsort((ids, distances), axis=-1)[:, :k]
-    return tuple(np.take_along_axis(values, order, 1) for values in (distances, ids, *others))
+    rows = np.arange(len(order))[:, None]
+    return tuple(values[rows, order] for values in (distances, ids, *others))

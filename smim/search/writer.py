@@ -23,7 +23,7 @@ from smim.progress import track
 from smim.search import factory as factories
 from smim.search.errors import BeingChanged
 from smim.search.filters import Where
-from smim.search.index import _model_of, as_ids, check_model, comparable
+from smim.search.index import as_ids, check_model, comparable, model_of
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
 
@@ -70,7 +70,7 @@ class IndexWriter:
     def model(self) -> SentenceModel:
         """The model that the index was built with; loaded when it is needed."""
         if self._model is None:
-            self._model = _model_of(self.directory, self.manifest)
+            self._model = model_of(self.directory, self.manifest)
         check_model(self.directory, self.manifest, self._model)
         return self._model
 

@@ -100,7 +100,7 @@ def create_app(
     app.add_middleware(Observed, metrics=metrics, routes=known)
     _document(app, service.limits)
     if page:
-        from smim.serve.page import mount_page
+        from smim.serve.page.layout import mount_page
 
         app = mount_page(app, service, keys=keys)
     return app

@@ -24,7 +24,7 @@ import numpy as np
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search.filters import Where
-from smim.search.index import _listed, _model_of, _stamp, as_ids, check_model, check_search, query_codes
+from smim.search.index import as_ids, check_model, check_search, listed, model_of, query_codes, stamp_of
 from smim.search.manifest import Manifest
 from smim.search.snapshot import merge
 from smim.search.writer import IndexWriter
@@ -57,8 +57,8 @@ class ClusterBackend:
         timeout: float = 5.0,
     ) -> None:
         self.directory, self.shards, self.timeout = Path(directory), shards, timeout
-        manifest, stamp = Manifest.read(self.directory), _stamp(self.directory)
-        self.model = model or _model_of(self.directory, manifest)
+        manifest, stamp = Manifest.read(self.directory), stamp_of(self.directory)
+        self.model = model or model_of(self.directory, manifest)
         check_model(self.directory, manifest, self.model)
         self._current = (stamp, manifest)
         self._silent: dict[int, asyncio.Task[None]] = {}
@@ -129,7 +129,7 @@ class ClusterBackend:
         """The newest."""
 
         def read() -> Manifest:
-            stamp = _stamp(self.directory)
+            stamp = stamp_of(self.directory)
             known, manifest = self._current
             if stamp != known:
                 manifest = Manifest.read(self.directory)
@@ -145,7 +145,7 @@ class ClusterBackend:
         lacking = ids[[int(id) not in found for id in ids]]
         if len(lacking):
             _no_part(missing)
-            raise UserError(f"{self.directory} holds no sentence of id {_listed(lacking)}")
+            raise UserError(f"{self.directory} holds no sentence of id {listed(lacking)}")
         return found
 
     async def _ask_all(

@@ -78,7 +78,7 @@ def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGauss
     ids: list[list[list[int]] | UserError] = []
     for request in requests:
         try:
-            ids.append(model._ids(request.texts, allow_unknown=request.allow_unknown))
+            ids.append(model.token_ids(request.texts, allow_unknown=request.allow_unknown))
         except UserError as error:
             ids.append(error)
     together = [sentence for each in ids if not isinstance(each, UserError) for sentence in each]

@@ -21,7 +21,7 @@ from smim.search import open_index
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.keys import Keys
 from smim.serve.limits import Limits
-from smim.serve.run import _listen
+from smim.serve.run import listen
 from smim.serve.shard import Shard
 
 _APPLICATION = "smim"
@@ -70,7 +70,7 @@ def serve_cluster(
         print("no page at /: its sessions need a single front", file=sys.stderr)
     app_options = {"keys": Keys.read(keys) if keys else None, "cors": list(cors), "page": page and fronts == 1}
     if address is None:
-        _listen(host, port).close()  # a port that is taken is told before all of Ray has started
+        listen(host, port).close()  # a port that is taken is told before all of Ray has started
     directory, model_dir = Path(index).absolute(), None if model is None else Path(model).absolute()
     _model(directory, model_dir)  # what is wrong with them is told here, not by a replica
     num_cpus = shards * replicas + fronts

@@ -41,7 +41,7 @@ def serve(
     lines on stderr. Raises `UserError` for a port that is taken, and what `open_index` and `Keys.read` raise.
     """
     known = Keys.read(keys) if keys else None
-    listening = _listen(host, port)  # before the model is loaded, which takes longer
+    listening = listen(host, port)  # before the model is loaded, which takes longer
     backend = LocalBackend(index, model=smim.load(model) if model else None)
     app = create_app(Service(backend.model, backend, limits), keys=known, page=page, cors=cors)
     log_to_stderr()
@@ -87,7 +87,7 @@ class _Server(uvicorn.Server):
             task.cancel()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family)

@@ -60,11 +60,10 @@ class Shard:
     ) -> Nearest:
         with self._lock:
             snapshot = self._opened(part)
-            distances, numbers, positions = snapshot.nearest(codes_ND, k, where, dict(settings))
-            places = list(zip(numbers.ravel().tolist(), positions.ravel().tolist(), strict=True))
-            ids = [int(snapshot.segments[number].ids[position]) for number, position in places]
+            distances, ids, numbers, positions = snapshot.nearest(codes_ND, k, where, dict(settings))
+            places = zip(numbers.ravel().tolist(), positions.ravel().tolist(), strict=True)
             rows = [snapshot.segments[number].row(position) if position >= 0 else None for number, position in places]
-        return Nearest(distances, np.array(ids, np.int64).reshape(distances.shape), rows)
+        return Nearest(distances, ids, rows)
 
     def get(self, part: Manifest, ids: np.ndarray) -> dict[int, dict[str, Any]]:
         """The text and labels, by column, of those of the ids that are here."""

@@ -9,9 +9,9 @@ import gradio as gr
 
 from smim.errors import UserError
 from smim.search.filters import Where
-from smim.serve import fragments
-from smim.serve.handlers import QUIET, Handler, html, shown
-from smim.serve.sample import Sample
+from smim.serve.page import fragments
+from smim.serve.page.handlers import QUIET, Handler, html, shown
+from smim.serve.page.sample import Sample
 from smim.serve.service import IdQuery, Service, TextQuery
 
 # Label columns of few values that get choices of their own; the filter language reaches the others.

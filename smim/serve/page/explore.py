@@ -6,9 +6,9 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from smim.serve import fragments
-from smim.serve.handlers import QUIET, html, shown
-from smim.serve.sample import Sample
+from smim.serve.page import fragments
+from smim.serve.page.handlers import QUIET, html, shown
+from smim.serve.page.sample import Sample
 from smim.serve.service import LineQuery, Service, SumQuery
 
 _STEPS = 9

@@ -11,13 +11,13 @@ from fastapi import FastAPI
 from starlette.routing import Match, Mount
 from starlette.types import Scope
 
-from smim.serve import fragments
-from smim.serve.handlers import QUIET, shown
 from smim.serve.keys import Keys
-from smim.serve.page_explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
-from smim.serve.page_map import map_tab
-from smim.serve.page_search import choices_of, search_tab
-from smim.serve.sample import Sample, Sampler, directory_of
+from smim.serve.page import fragments
+from smim.serve.page.explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
+from smim.serve.page.handlers import QUIET, shown
+from smim.serve.page.map import map_tab
+from smim.serve.page.sample import Sample, Sampler, directory_of
+from smim.serve.page.search import choices_of, search_tab
 from smim.serve.service import Service
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
@@ -61,7 +61,7 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
             block_info_text_color="*neutral_500",
             block_info_text_color_dark="*neutral_400",
         ),
-        css=files("smim.serve").joinpath("page.css").read_text(encoding="utf-8"),
+        css=files("smim.serve.page").joinpath("page.css").read_text(encoding="utf-8"),
         footer_links=[],
         run_history=False,
         show_error=False,

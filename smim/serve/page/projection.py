@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smim.serve.sample import Sample
+from smim.serve.page.sample import Sample
 
 _NEIGHBOURS = 5
 _PERPLEXITY = 30.0

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from smim.errors import SmimError
-from smim.serve import fragments
+from smim.serve.page import fragments
 
 Handler = Callable[..., Awaitable[Any]]
 

@@ -9,17 +9,17 @@ import gradio as gr
 import numpy as np
 
 from smim.search.index import comparable
-from smim.serve import fragments
-from smim.serve.handlers import QUIET, html, shown
-from smim.serve.map import Map, draw
-from smim.serve.page_search import SearchTab
-from smim.serve.sample import Sampler
+from smim.serve.page import fragments
+from smim.serve.page.handlers import QUIET, html, shown
+from smim.serve.page.projection import Map, draw
+from smim.serve.page.sample import Sampler
+from smim.serve.page.search import SearchTab
 from smim.serve.service import Service
 
 _SHOWN_LETTERS = 200
 _EMPTY: dict[str, Any] = {"points": None, "marks": None, "column": None}
 _NO_LABEL = "(none)"
-_SCRIPT = files("smim.serve").joinpath("map.js").read_text(encoding="utf-8")
+_SCRIPT = files("smim.serve.page").joinpath("map.js").read_text(encoding="utf-8")
 
 
 class Maps:
