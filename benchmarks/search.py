@@ -6,6 +6,7 @@
     python benchmarks/search.py http INDEX                         requests/s and latency at 1, 8 and 64 clients
     python benchmarks/search.py soak INDEX --requests 100000       memory of the service, before and after
     python benchmarks/search.py encode MODEL CORPUS                text to vector against a sentence-transformers model
+    python benchmarks/search.py paraphrases INDEX --label family   precision@5, beside BM25 and chance
 
 Nothing else should run meanwhile. Two ways that are compared alternate, and ratios come with their spread.
 """
@@ -74,6 +75,9 @@ def main() -> None:
     each.add_argument("corpus", type=Path)
     each.add_argument("--sentences", type=int, default=2_000)
     each.add_argument("--rounds", type=int, default=5)
+    each = which.add_parser("paraphrases")
+    each.add_argument("index", type=Path)
+    each.add_argument("--label", default="family", help="what paraphrases have in common")
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, commit {commit.strip()}")
@@ -85,6 +89,7 @@ def main() -> None:
         "http": http,
         "soak": soak,
         "encode": encode,
+        "paraphrases": paraphrases,
     }
     commands[args.which](args)
 
@@ -256,7 +261,7 @@ def http(args: argparse.Namespace) -> None:
             print(f"{clients:3} clients: {_load(service.url, texts, clients, args.seconds)}", flush=True)
     finally:
         service.stop()
-    service = _Service(args.index, "--queue-size", "16")
+    service = _Service(args.index, "--queue-size", "16", "--max-batch", "16", "--max-num", "16")
     try:
         before = _anonymous(service.process.pid)
         print(f" 64 clients, a queue of 16: {_load(service.url, texts, 64, args.seconds)}")
@@ -356,6 +361,31 @@ def encode(args: argparse.Namespace) -> None:
         print(f"  {name:34} {statistics.median(each):8.0f} sentences/s ({min(each):.0f} to {max(each):.0f})")
     first, second = rates.values()
     _ratio("  sMIM / MiniLM", first, second)
+
+
+def paraphrases(args: argparse.Namespace) -> None:
+    """Of the 5 nearest others of each sentence that has paraphrases in the index, the share that are some of them."""
+    import bm25s
+
+    index = open_index(args.index)
+    rows = index.get(list(range(len(index))))
+    families = np.array([row["labels"][args.label] for row in rows])
+    _, family_of, sizes = np.unique(families, return_inverse=True, return_counts=True)
+    related = sizes[family_of] > 1
+    queries = np.flatnonzero(related)
+    by_code = [[hit.id for hit in hits] for hits in index.more_like(queries.tolist(), 5)]
+    words = [row["text"].split() for row in rows]
+    retriever = bm25s.BM25()
+    retriever.index(words, show_progress=False)
+    found, _ = retriever.retrieve([words[i] for i in queries], k=6, show_progress=False)
+    by_words = [[i for i in each if i != own][:5] for own, each in zip(queries, found.tolist(), strict=True)]
+    most = np.minimum(sizes[family_of[queries]] - 1, 5).mean() / 5
+    print(f"{len(queries):,} of {len(rows):,} sentences have paraphrases there; no way can be above {most:.3f}")
+    for name, nearest in (("sMIM's code", by_code), ("BM25", by_words)):
+        shares = [np.mean(family_of[hits] == family_of[own]) for own, hits in zip(queries, nearest, strict=True)]
+        error = np.std(shares) / np.sqrt(len(shares))
+        print(f"  {name:12} precision@5 {np.mean(shares):.3f} +- {error:.3f}")
+    print(f"  {'chance':12} precision@5 {((sizes[family_of[queries]] - 1) / (len(rows) - 1)).mean():.3f}")
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class Index:
     def count(self, where: Where | None = None) -> int:
         """How many sentences there are, or how many pass a filter."""
         snapshot = self.snapshot
-        if not where:
+        if where is None or where == {}:
             return snapshot.manifest.count
         return sum(int(np.count_nonzero(allowed)) for allowed in snapshot.allowed(where) if allowed is not None)
 

@@ -27,7 +27,7 @@ class Snapshot:
 
     def allowed(self, where: Where | None) -> list[np.ndarray | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
-        if not where:
+        if where is None or where == {}:
             return [segment.live for segment in self.segments]
         key = json.dumps(where, sort_keys=True, default=str)
         found = self.filters.get(key)

@@ -104,7 +104,7 @@ class ClusterBackend:
         return np.stack([codes[int(id)] for id in ids]) if len(ids) else np.empty((0, manifest.dimension), np.float32)
 
     async def count(self, where: Where | None) -> int:
-        if not where:
+        if where is None or where == {}:
             return (await self._manifest()).count
         counts, missing = await self._ask_all("count", lambda _: (where,))
         _no_part(missing)
