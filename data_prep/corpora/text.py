@@ -17,7 +17,7 @@ class TextArgs(CorpusArgs):
     """`text_column`, `label_columns`: of formats that have columns; `header`: whether a CSV or TSV names them.
 
     `splits`: a path for each split that is given; `hub`, `hub_config`: a dataset instead of files. `valid`, `test`:
-    their shares of the sentences where they are not given.
+    their shares of the sentences where they are not given; with a share of 0 there is no such split.
     """
 
     text_column: str = "text"
@@ -32,9 +32,9 @@ class TextArgs(CorpusArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = []
-        if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
+        if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
             problems.append(
-                f"corpus.valid={self.valid} and corpus.test={self.test} must be above 0 and leave a share for train"
+                f"corpus.valid={self.valid} and corpus.test={self.test} must not be negative and leave a share for train"
             )
         if sum([self.path is not None, bool(self.given_splits), self.hub is not None]) != 1:
             problems.append(
@@ -86,7 +86,7 @@ def _reader(path: Path, args: TextArgs) -> Reader:
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:
     """Splits that are given stay; the others are shares of the first pool."""
     shares = {"valid": args.valid, "test": args.test}
-    first: dict[str, Amount] = {split: share for split, share in shares.items() if split not in pools}
+    first: dict[str, Amount] = {split: share for split, share in shares.items() if share and split not in pools}
     return {pools[0] if "train" not in pools else "train": {**first, "train": None}} | {
         split: {split: None} for split in shares if split in pools
     }

@@ -179,9 +179,12 @@ def test_a_corpus_takes_a_tokenizer_that_is_there(tmp_path, kind):
     options = [f"corpus.tokenizer.kind={kind}", "corpus.tokenizer.size=300", "corpus.tokenizer.splitter=tweet"]
     one = build(tmp_path / "one", "corpus=text", f"corpus.path={tmp_path}/one.txt", *options)
     given = f"corpus.tokenizer.dir={tmp_path}/one/tokenizer"
-    two = build(tmp_path / "two", "corpus=text", f"corpus.path={tmp_path}/two.txt", given)
+    whole = ["corpus.valid=0", "corpus.test=0"]
+    two = build(tmp_path / "two", "corpus=text", f"corpus.path={tmp_path}/two.txt", given, *whole)
     assert two.tokenizer.hash == one.tokenizer.hash
+    assert list(two.card["splits"]) == ["train"]
     split = two.split("train")
+    assert len(split) == len(lines)
     assert [ids.tolist() for ids in split.ids(range(len(split)))] == [one.tokenizer.encode(t) for t in split.texts()]
     with pytest.raises(UserError, match=r"nowhere/tokenizer\.json does not exist"):
         build(tmp_path / "three", "corpus=text", f"corpus.path={tmp_path}/two.txt", "corpus.tokenizer.dir=nowhere")
