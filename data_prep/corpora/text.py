@@ -33,9 +33,7 @@ class TextArgs(CorpusArgs):
         super().__post_init__()
         problems = []
         if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
-            problems.append(
-                f"corpus.valid={self.valid} and corpus.test={self.test} must not be negative and leave a share for train"
-            )
+            problems.append(f"corpus.valid={self.valid} and corpus.test={self.test} must leave a share for train")
         if sum([self.path is not None, bool(self.given_splits), self.hub is not None]) != 1:
             problems.append(
                 "which text? give one of corpus.path=FILE_OR_FOLDER, corpus.splits.train=FILE (and .valid, .test), "
