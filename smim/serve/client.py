@@ -9,7 +9,7 @@ with Client("http://127.0.0.1:8000") as client:
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Required, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,48 @@ from smim.serve import schemas
 
 _LONGEST_WAIT = 30.0
 Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class Line(TypedDict, total=False):
+    """A point of the line between two sentences' codes: the first at 0, the second at 1, by default 0.5."""
+
+    first: Required[str]
+    second: Required[str]
+    at: float
+
+
+class Sum(TypedDict, total=False):
+    """The sum of the codes of `plus` less those of `minus`."""
+
+    plus: Required[Sequence[str]]
+    minus: Sequence[str]
+
+
+class Query(TypedDict, total=False):
+    """What is searched for: one of these; `id`: more like that sentence."""
+
+    text: str
+    id: int
+    code: Sequence[float]
+    line: Line
+    sum: Sum
+
+
+class Options(TypedDict, total=False):
+    """Those of `smim.search.Index.search`; `decode`: the query as its code decodes, too."""
+
+    k: int
+    offset: int
+    where: Mapping[str, Any] | None
+    max_distance: float | None
+    settings: Mapping[str, int] | None
+    reconstruct: bool
+    score: bool
+    decode: bool
+
+
+class QueryAndOptions(Query, Options):
+    pass
 
 
 class ServiceError(SmimError):
@@ -32,7 +74,7 @@ class ServiceError(SmimError):
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
-    Queries and options are the fields of the API's bodies, see `/docs` of the service. Where the service is busy it
+    Where the service is busy it
     waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of one try. All methods raise
     `ServiceError`.
     """
@@ -51,11 +93,11 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def search(self, **query_and_options: Any) -> schemas.SearchResponse:
+    def search(self, **query_and_options: Unpack[QueryAndOptions]) -> schemas.SearchResponse:
         """`search(text="...", k=3)`: one of text, id, code, line and sum, and options."""
-        return self._post("search", schemas.SearchResponse, query_and_options)
+        return self._post("search", schemas.SearchResponse, {**query_and_options})
 
-    def search_batch(self, queries: Sequence[Mapping[str, Any]], **options: Any) -> list[schemas.SearchResponse]:
+    def search_batch(self, queries: Sequence[Query], **options: Unpack[Options]) -> list[schemas.SearchResponse]:
         """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
         body = {"queries": list(queries), **options}
         return self._post("search/batch", schemas.SearchBatchResponse, body).results
