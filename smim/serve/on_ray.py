@@ -21,7 +21,7 @@ from smim.search import open_index
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.keys import Keys
 from smim.serve.limits import Limits
-from smim.serve.run import listen
+from smim.serve.run import listen, take_short_turns
 from smim.serve.shard import Shard
 
 _APPLICATION = "smim"
@@ -136,6 +136,7 @@ def _application(
         from smim.serve.app import create_app
         from smim.serve.service import Service
 
+        take_short_turns()
         model = _model(directory, model_dir)
         backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
         return create_app(Service(model, backend, limits), **app_options)

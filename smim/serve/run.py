@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Service
 
 _MOST_CONNECTIONS = 1_000
+# How long Python lets a thread run before another has its turn, by default 5 ms. Encoding and decoding are many short
+# steps, each of which would wait so long while the event loop is busy with refusing what is too much.
+_TURN_SECONDS = 1e-4
 _LAST_REQUESTS_SECONDS = 1
 
 
@@ -55,11 +59,17 @@ def serve(
     )
     host = f"[{host}]" if ":" in host else host
     server = _Server(config, f"http://{host}:{listening.getsockname()[1]}", app.state.running)
+    take_short_turns()
     # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run([listening])
     logging.shutdown()
+
+
+def take_short_turns() -> None:
+    """For a process whose event loop and whose model share the interpreter."""
+    sys.setswitchinterval(_TURN_SECONDS)
 
 
 class _Server(uvicorn.Server):
