@@ -8,10 +8,13 @@ import pytest
 import torch
 from hypothesis import settings
 
+import smim
 from data_prep import build
 from smim import config
+from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
+from smim.search import Index, build_index
 from smim.text.corpus import Corpus
 from smim.text.tokenizer import Tokenizer
 from tests.corpora import write_corpus
@@ -62,6 +65,22 @@ def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     directory = tmp_path_factory.mktemp("runs") / "tiny" / "model"
     save_model(directory, model, tokenizer, training={"objective": "amim"})
     return directory
+
+
+@pytest.fixture(scope="session")
+def corpus(tiny_corpus: Path) -> Corpus:
+    return Corpus.open(tiny_corpus)
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model: Path) -> SentenceModel:
+    return smim.load(tiny_model, device="cpu")
+
+
+@pytest.fixture
+def index(model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path) -> Index:
+    """Of the tiny corpus: forty sentences with a label `topic`, ids 0 to 39."""
+    return build_index(model, corpus, tmp_path / "index", model_dir=tiny_model)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ Shapes: N queries or sentences, D latent dimensions.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, open_index
 from smim.search.filters import Where
+from smim.search.manifest import Manifest
 
 T = TypeVar("T")
 
@@ -48,6 +49,10 @@ class Description:
     version: int
     model_hash: str
     search: dict[str, int]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "Description":
+        return cls(**{each.name: getattr(manifest, each.name) for each in fields(cls)})
 
 
 class Backend(Protocol):
@@ -91,16 +96,7 @@ class LocalBackend:
         return self.index.model
 
     async def describe(self) -> Description:
-        manifest = await self._search(lambda: self.index.manifest)
-        return Description(
-            count=manifest.count,
-            dimension=manifest.dimension,
-            metric=manifest.metric,
-            columns=manifest.columns,
-            version=manifest.version,
-            model_hash=manifest.model_hash,
-            search=manifest.search,
-        )
+        return Description.of(await self._search(lambda: self.index.manifest))
 
     async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
         options: dict[str, Any] = dict(settings)

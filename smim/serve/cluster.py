@@ -65,16 +65,7 @@ class ClusterBackend:
         self._changing = ThreadPoolExecutor(1, "change")
 
     async def describe(self) -> Description:
-        manifest = await self._manifest()
-        return Description(
-            count=manifest.count,
-            dimension=manifest.dimension,
-            metric=manifest.metric,
-            columns=manifest.columns,
-            version=manifest.version,
-            model_hash=manifest.model_hash,
-            search=manifest.search,
-        )
+        return Description.of(await self._manifest())
 
     async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
         def arguments(manifest: Manifest) -> tuple[Any, ...]:
