@@ -19,9 +19,11 @@ import torch
 
 from eval.reconstruction import sentence_bleu1
 from smim import generation
-from smim.generation import SentenceModel, decode_ids
+from smim.generation import SentenceModel
 from smim.model import noise
-from smim.text.batches import collate, evaluation_order
+from smim.model.decoding import decode_ids
+from smim.text.batch import collate
+from smim.text.batches import evaluation_order
 from smim.text.corpus import Corpus, Split
 from smim.training import checkpoint
 

@@ -43,7 +43,7 @@ from eval.reconstruction import sentence_bleu1
 from smim import generation
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.text.batches import Batch, read_batch
+from smim.text.batch import Batch
 from smim.text.corpus import Corpus, Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 from smim.text.words import WordTokenizer
@@ -171,7 +171,7 @@ def plain(model: SentenceModel, split: Split, max_length: int) -> dict[str, floa
     """The same figures, each by a loop of its own."""
     torch.manual_seed(0)
     starts = range(0, len(split), _BATCH_SIZE)
-    batches = [read_batch(split, range(start, min(start + _BATCH_SIZE, len(split)))) for start in starts]
+    batches = [split.batch(range(start, min(start + _BATCH_SIZE, len(split)))) for start in starts]
     nll = torch.cat([_plain_nll(model, batch) for batch in batches])
     scores = {
         "bleu1_sampled": [_plain_bleu(model, batch, max_length, draw=True, sample=True) for batch in batches],

@@ -15,7 +15,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from smim.model.autoencoder import ModelArgs
 from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
-from smim.text.batches import read_batch
 from smim.text.corpus import Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 
@@ -74,7 +73,7 @@ class PlainNetwork(nn.Module):
 
 def plain_batch(split: Split, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
     """Token ids on the device and, as packing wants them, lengths on the CPU."""
-    batch = read_batch(split, rows)
+    batch = split.batch(rows)
     return batch.tokens.to(device), batch.lengths
 
 

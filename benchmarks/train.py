@@ -41,7 +41,7 @@ from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.vocabulary_loss import VocabularyLayer
 from smim.objectives import objective_class
-from smim.text.batches import read_batch, training_order
+from smim.text.batches import training_order
 from smim.text.corpus import Corpus, Split
 from smim.training.throughput import flops_per_token, matrix_rate
 
@@ -303,7 +303,7 @@ class Ours(Way):
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
 
     def step(self, rows: np.ndarray) -> int:
-        batch = read_batch(self.split, rows)
+        batch = self.split.batch(rows)
         num_tokens = int(batch.lengths.sum()) + len(batch)
         with torch.autocast(self.device, torch.bfloat16) if self.bf16 else nullcontext():
             loss = self.objective.terms(self.model, batch.to(torch.device(self.device)), step=0)["loss"]

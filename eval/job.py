@@ -22,7 +22,8 @@ from smim.generation import SentenceModel
 from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
-from smim.text.batches import Batch, evaluation_order, read_batch
+from smim.text.batch import Batch
+from smim.text.batches import evaluation_order
 from smim.text.corpus import Corpus, Split
 
 _ROWS_AT_ONCE = 8192
@@ -145,7 +146,7 @@ class Job:
         batches = evaluation_order(split.lengths, tokens_per_batch=self.tokens_per_batch)
         own = batches[self.accelerator.process_index :: self.accelerator.num_processes]
         for rows in track(own, description, visible=self.is_main):
-            yield read_batch(split, rows)
+            yield split.batch(rows)
 
     def share(self, num: int) -> np.ndarray:
         """This process's share of the rows 0 .. num - 1, int64; every row is one process's."""

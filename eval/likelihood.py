@@ -26,7 +26,7 @@ from eval.section import Figure, Section, Table, exponential, mean, ratio
 from smim.errors import UserError, too_low
 from smim.model.distributions import standard_normal_log_prob
 from smim.progress import track
-from smim.text.batches import Batch, read_batch
+from smim.text.batch import Batch
 from smim.text.corpus import Split
 
 _IMPORTANCE_GRID = (1, 5, 10, 50, 100, 500, 1000, 5000)
@@ -148,7 +148,7 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
     share, values = job.share(len(rows)), []
     for row in track(rows[share], "importance weights", visible=job.is_main):
         posterior = select(posteriors, np.array([row]), device)
-        batch = read_batch(job.split, [row]).to(device)
+        batch = job.split.batch([row]).to(device)
         at_once = max(1, job.tokens_per_batch // (int(batch.lengths[0]) + 1))
         weights = []
         for start in range(0, num_samples, at_once):

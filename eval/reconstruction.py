@@ -17,8 +17,8 @@ from torch import Tensor
 from eval import plots
 from eval.job import Job, select
 from eval.section import Section, Table, mean, scalar
-from smim.generation import decode_ids
 from smim.model import noise
+from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 

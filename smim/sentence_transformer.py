@@ -15,7 +15,7 @@ from smim.errors import UserError, nearest
 from smim.hub import CARD, PLACE, card
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import CONFIG, WEIGHTS, load_model
-from smim.text.batches import Batch, collate
+from smim.text.batch import Batch, collate
 from smim.text.tokenizer import Tokenizer
 
 try:

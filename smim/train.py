@@ -1,7 +1,8 @@
-"""Trains a sentence autoencoder.
+"""Trains a latent variable model: of sentences, or of vectors.
 
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
+    accelerate launch smim/train.py corpus=gmm model=mlp objective=mim
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
@@ -27,18 +28,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from smim import config, storage
+from smim.corpora import open_corpus
 from smim.errors import SmimError, UserError, storage_problem
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
+from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.model.mlp import MLPArgs
+from smim.model.registry import args_class, make_model
 from smim.objectives import Objective, Terms, objective_class
 from smim.progress import console, progress_bar
-from smim.text.batches import (
-    Batch,
-    collate,
-    epoch_batches,
-    share_of_rank,
-    training_order,
-)
+from smim.text.batches import epoch_batches, share_of_rank, training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
 from smim.training.args import TrainArgs
@@ -51,6 +50,7 @@ from smim.training.schedule import make_schedule
 from smim.training.step import TrainingStep
 from smim.training.throughput import flops_per_token, matrix_rate
 from smim.training.validation import validate
+from smim.vectors.corpus import VectorCorpus
 
 
 class Interrupted(SmimError):
@@ -66,8 +66,8 @@ class Trainer:
 
     def __init__(
         self,
-        corpus: Corpus,
-        model_args: ModelArgs,
+        corpus: Corpus | VectorCorpus,
+        model_args: ModelArgs | MLPArgs,
         objective: Objective,
         args: TrainArgs,
         *,
@@ -78,6 +78,7 @@ class Trainer:
         self.precision = resolve_precision(args.precision)
         self.accelerator, self.run_dir = accelerator, run_dir
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
+        checks.check_kind(corpus, model_args)
         checks.check_length(self.train_split, model_args, cut=args.max_length)
         checks.check_length(self.valid_split, model_args, cut=None)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
@@ -94,8 +95,9 @@ class Trainer:
 
         found = self.checkpoint_to_resume()
         set_seed(args.seed)
-        self.model = SentenceAutoencoder(model_args, vocabulary_size=corpus.tokenizer.vocabulary_size)
+        self.model = make_model(model_args, input_size=corpus.input_size)
         objective.prepare(self.model)
+        critic = objective.make_critic(self.model)
         if found:
             self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
         # Before ZeRO 3 takes the weights apart.
@@ -105,13 +107,15 @@ class Trainer:
         self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
         if args.compile:
             checks.check_compile(self.model, accelerator.distributed_type)
+            assert isinstance(self.model, SentenceAutoencoder)
             self.model.compile_transformers()
         self.parallel = parallel.prepare(
-            TrainingStep(self.model, objective, precision=self.precision),
+            TrainingStep(self.model, objective, precision=self.precision, critic=critic.network if critic else None),
             self.model,
             make_optimizer(self.model, args),
             accelerator=accelerator,
             grad_clip=args.grad_clip,
+            critic=critic,
         )
         self.schedule = make_schedule(args, total_steps=int(self.total_steps))
         self.average = None
@@ -187,18 +191,16 @@ class Trainer:
         self.parallel.set_learning_rate(self.schedule.rate(self.step))
         # Gradients are averaged over processes: this makes them those of the global mean.
         scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
-        ids = self.train_split.ids(rows)
-        lengths = np.array(list(map(len, ids)))
-        share = share_of_rank(rows, lengths, rank=self.accelerator.process_index, world_size=world_size)
+        read = self.train_split.read(rows)
+        share = share_of_rank(rows, read.lengths, rank=self.accelerator.process_index, world_size=world_size)
         parts = np.array_split(share, min(self.args.accumulation_steps, math.ceil(len(rows) / world_size)))
-        measured: list[tuple[Batch, Terms]] = []
+        measured: list[tuple[Observations, Terms]] = []
         for i, part in enumerate(parts):
             # A process without a row takes part with a gradient of zero.
             places = part if len(part) else [0]
-            batch = collate([ids[i][: self.args.max_length] for i in places], rows[places])
-            batch = batch.to(self.accelerator.device)
+            batch = read.batch(places, max_length=self.args.max_length).to(self.accelerator.device)
             terms = self.parallel.forward(batch, self.step)
-            loss = terms["loss"].sum() * (scale if len(part) else 0.0)
+            loss = (terms["loss"] + terms.get("critic_loss", 0.0)).sum() * (scale if len(part) else 0.0)
             self.parallel.backward(loss, last=i == len(parts) - 1)
             if len(part):
                 measured.append((batch, terms))
@@ -208,8 +210,8 @@ class Trainer:
         norm = self.parallel.step()
         if not math.isfinite(norm):
             raise self.diverged("the gradient's norm", norm, rows)
-        for batch, terms in measured:
-            self.meter.add({**terms, "grad_norm": torch.full_like(terms["loss"], norm)}, batch)
+        for seen, terms in measured:
+            self.meter.add({**terms, "grad_norm": torch.full_like(terms["loss"], norm)}, seen)
         if self.average:
             self.average.update(self.model.named_parameters())
         self.step += 1
@@ -224,7 +226,7 @@ class Trainer:
         stopping, broken = flags.tolist()
         return stopping > 0, broken > 0
 
-    def fail(self, measured: list[tuple[Batch, Terms]]) -> None:
+    def fail(self, measured: list[tuple[Observations, Terms]]) -> None:
         """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
         broken = [(row, loss) for batch, terms in measured for row, loss in zip(batch.rows, terms["loss"], strict=True)]
         culprits = dict(gather_object([(int(row), float(loss)) for row, loss in broken if not loss.isfinite()]))
@@ -264,7 +266,14 @@ class Trainer:
     def end_epoch(self, *, finished: bool) -> None:
         """Validates, keeps the model if it is the best, moves the schedule, and saves."""
         model = self.model_to_keep()
-        metrics = validate(model, self.objective, self.valid_split, accelerator=self.accelerator, seed=self.args.seed)
+        metrics = validate(
+            model,
+            self.objective,
+            self.valid_split,
+            accelerator=self.accelerator,
+            seed=self.args.seed,
+            critic=self.parallel.critic.network if self.parallel.critic else None,
+        )
         if not math.isfinite(metrics["loss"]):
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
@@ -289,18 +298,19 @@ class Trainer:
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
             }
-            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training)
+            tokenizer = self.corpus.tokenizer if isinstance(self.corpus, Corpus) else None
+            save_model(self.run_dir / "model", model, tokenizer, training=training)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
 
-    def model_to_keep(self) -> SentenceAutoencoder:
+    def model_to_keep(self) -> LatentVariableModel:
         """The model that is validated and saved: the trained one, or one of averaged or gathered weights."""
         if not (self.parallel.sharded or (self.average and self.step)):
             return self.model
         weights = self.average.weights if self.average else self.parallel.weights()
         with torch.random.fork_rng():  # what is drawn for weights that are replaced at once does not count
-            model = SentenceAutoencoder(self.model.args, vocabulary_size=self.model.vocabulary_size)
+            model = make_model(self.model.args, input_size=self.model.input_size)
         model.load_state_dict(weights)
         return model.to(self.accelerator.device)
 
@@ -315,6 +325,8 @@ class Trainer:
         tensors = {"model": self.parallel.weights(), "optimizer": self.parallel.optimizer_state()}
         if self.average:
             tensors["average"] = self.average.state()
+        if self.parallel.critic:
+            tensors["critic"] = self.parallel.critic_state()
         checkpoint.save(
             self.run_dir / "checkpoints",
             accelerator=self.accelerator,
@@ -360,6 +372,8 @@ class Trainer:
         self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
         if self.average:
             self.average.load(checkpoint.load_tensors(path, "average"))
+        if self.parallel.critic:
+            self.parallel.load_critic_state(checkpoint.load_tensors(path, "critic"))
         if state["identity"]["train.learning_rate"] != self.args.learning_rate:
             state["schedule"] = {**self.schedule.state(), "best": state["schedule"]["best"]}
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
@@ -394,7 +408,7 @@ def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
     model_args, objective, args = config.make_all(
         cfg,
-        model=lambda section: config.make(ModelArgs, section, "model"),
+        model=lambda section: config.make(args_class(section.encoder), section, "model"),
         objective=lambda section: config.make(objective_class(section.name), section, "objective"),
         train=lambda section: config.make(TrainArgs, section, "train"),
     )
@@ -407,7 +421,7 @@ def main(cfg: DictConfig) -> None:
         run_dir=run_dir,
         timeout=args.process_timeout,
     )
-    corpus = Corpus.open(cfg.corpus.dir)
+    corpus = open_corpus(cfg.corpus.dir)
     trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
     if trainer.is_main:
         storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

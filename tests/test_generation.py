@@ -4,9 +4,9 @@ import torch
 
 import smim
 from smim.errors import UserError
-from smim.generation import decode_ids
 from smim.model import noise
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.decoding import decode_ids
 
 TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
 

@@ -11,11 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
+from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoder, GRUEncoder
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.priors import StandardNormal
 from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
 from smim.model.vocabulary_loss import VocabularyLayer
-from smim.text.batches import Batch
+from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 
@@ -111,12 +114,14 @@ class TokenLogProb:
         return self.with_eos - self.eos
 
 
-class SentenceAutoencoder(nn.Module):
+class SentenceAutoencoder(LatentVariableModel):
     """One embedding for encoder and decoder, an untied output layer, a diagonal Gaussian posterior."""
+
+    reparameterized = False
 
     def __init__(self, args: ModelArgs, *, vocabulary_size: int) -> None:
         super().__init__()
-        self.args = args
+        self.args: ModelArgs = args
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
         if (args.encoder, args.decoder) == ("transformer", "transformer"):
@@ -127,24 +132,28 @@ class SentenceAutoencoder(nn.Module):
         self.to_log_variance = nn.Linear(self.encoder.output_dim, args.latent_dim)
         self.decoder = DECODERS[args.decoder](args)
         self.to_vocabulary = VocabularyLayer(self.decoder.output_dim, vocabulary_size)
+        self.prior = StandardNormal(args.latent_dim)
 
     @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    def input_size(self) -> int:
+        return self.vocabulary_size
 
     @property
-    def device(self) -> torch.device:
-        return self.embedding.weight.device
+    def summary_dim(self) -> int:
+        return self.encoder.output_dim
 
     def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
         """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3. From `word_gates` it has no gradient."""
-        input_BT = self._with_unknown_words(_reversed_input(batch), self.args.encoder_word_dropout)
-        if word_gates is not None and isinstance(self.encoder, GRUEncoder):
-            state_BH = self.encoder.read(input_BT, batch.lengths + 1, word_gates)
-        else:
-            state_BH = self.encoder(self.embedding(input_BT), batch.lengths + 1)
+        state_BH = self._encode(batch, word_gates)
         log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
+
+    def _encode(self, batch: Batch, word_gates: Tensor | None = None) -> Tensor:
+        """The encoder's last state [B, H]."""
+        input_BT = self._with_unknown_words(_reversed_input(batch), self.args.encoder_word_dropout)
+        if word_gates is not None and isinstance(self.encoder, GRUEncoder):
+            return self.encoder.read(input_BT, batch.lengths + 1, word_gates)
+        return self.encoder(self.embedding(input_BT), batch.lengths + 1)
 
     def word_gates(self) -> Tensor | None:
         """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
@@ -162,6 +171,26 @@ class SentenceAutoencoder(nn.Module):
         flat_N = self.to_vocabulary(states_BTH[real_BT], target_BT[real_BT])
         tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
+
+    def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:
+        return self.log_prob(batch, z_BD).with_eos
+
+    @torch.no_grad()
+    def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Batch:
+        """A sentence drawn for each z at temperature 1, cut after `max_length` tokens; an empty one is `<unk>`."""
+        was_training = self.training
+        self.eval()
+        uniform = torch.rand(len(z_BD), max_length, device=z_BD.device)
+        ids = [words or [UNK_ID] for words in decode_ids(self, z_BD.detach(), max_length, uniform=uniform)]
+        self.train(was_training)
+        return collate(ids, range(len(ids))).to(z_BD.device)
+
+    @torch.no_grad()
+    def summary(self, batch: Batch) -> Tensor:
+        return self._encode(batch).float()
+
+    def freeze_variance(self) -> None:
+        self.to_log_variance.requires_grad_(False)
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
         """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.

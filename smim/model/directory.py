@@ -1,4 +1,4 @@
-"""A model on disk: `config.json`, `model.safetensors`, `tokenizer/` and a card. No pickle."""
+"""A model on disk: `config.json`, `model.safetensors`, a card and, of sentences, `tokenizer/`. No pickle."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 from smim import __version__, storage
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.text.tokenizer import Tokenizer
 
 FORMAT = 2
@@ -19,22 +21,26 @@ CONFIG = "config.json"
 
 
 def save_model(
-    directory: Path | str, model: SentenceAutoencoder, tokenizer: Tokenizer, *, training: dict[str, Any]
+    directory: Path | str, model: LatentVariableModel, tokenizer: Tokenizer | None, *, training: dict[str, Any]
 ) -> None:
     """Writes all that is needed to load the model elsewhere; replaces what stood there in one step.
 
-    `training` describes how the model came about (objective, corpus, step, losses) for its card.
+    `tokenizer`: None for a model of vectors. `training` describes how the model came about (objective, corpus,
+    step, losses) for its card.
     """
     with storage.new_directory(directory) as partial:
         save_file(model.state_dict(), partial / WEIGHTS)
-        tokenizer.save(partial / "tokenizer")
+        if tokenizer is None:
+            described: dict[str, Any] = {"kind": "vectors", "dimension": model.input_size}
+        else:
+            tokenizer.save(partial / "tokenizer")
+            described = {"vocabulary_size": model.input_size, "tokenizer_hash": tokenizer.hash}
         config = {
             "format": FORMAT,
             "smim_version": __version__,
             "model": asdict(model.args),
-            "vocabulary_size": model.vocabulary_size,
+            **described,
             "num_parameters": model.num_parameters,
-            "tokenizer_hash": tokenizer.hash,
             "weights_sha256": storage.sha256(partial / WEIGHTS),
             "training": training,
         }
@@ -43,11 +49,35 @@ def save_model(
 
 
 def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, dict[str, Any]]:
-    """Loads a model directory on the CPU in evaluation mode, with its tokenizer and `config.json`.
+    """Loads a model of sentences on the CPU in evaluation mode, with its tokenizer and `config.json`.
 
     Raises `UserError` where something is missing, damaged, or does not belong together.
     """
     directory = Path(directory)
+    config = read_config(directory)
+    if config.get("kind") == "vectors":
+        raise UserError(f"{directory} is a model of vectors; smim.vector_model.load loads it")
+    tokenizer = Tokenizer.load(directory / "tokenizer")
+    if tokenizer.hash != config["tokenizer_hash"]:
+        raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
+    model = SentenceAutoencoder(ModelArgs(**config["model"]), vocabulary_size=config["vocabulary_size"])
+    _load_weights(model, directory)
+    return model.eval(), tokenizer, config
+
+
+def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[str, Any]]:
+    """Loads a model of vectors on the CPU in evaluation mode, and its `config.json`; raises as `load_model`."""
+    directory = Path(directory)
+    config = read_config(directory)
+    if config.get("kind") != "vectors":
+        raise UserError(f"{directory} is a model of sentences; smim.load loads it")
+    model = VectorAutoencoder(MLPArgs(**config["model"]), dimension=config["dimension"])
+    _load_weights(model, directory)
+    return model.eval(), config
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """A model directory's `config.json`; raises `UserError` where there is none, or of another format."""
     if not (directory / CONFIG).is_file():
         hint = f"; did you mean {directory / 'model'}?" if (directory / "model" / CONFIG).is_file() else ""
         raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
@@ -56,10 +86,10 @@ def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, d
         raise UserError(
             f"{directory} has model format {config.get('format')}, this version reads {FORMAT}; train it again"
         )
-    tokenizer = Tokenizer.load(directory / "tokenizer")
-    if tokenizer.hash != config["tokenizer_hash"]:
-        raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
-    model = SentenceAutoencoder(ModelArgs(**config["model"]), vocabulary_size=config["vocabulary_size"])
+    return config
+
+
+def _load_weights(model: LatentVariableModel, directory: Path) -> None:
     try:
         model.load_state_dict(load_file(directory / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -67,26 +97,36 @@ def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, d
     for parameter in model.parameters():
         if not torch.isfinite(parameter).all():
             raise UserError(f"{directory / WEIGHTS} holds NaN or infinite weights; the training diverged")
-    return model.eval(), tokenizer, config
 
 
 def _card(config: dict[str, Any]) -> str:
     training = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
     model = ", ".join(f"{name} {value}" for name, value in config["model"].items())
-    return f"""# A sentenceMIM model
+    vectors = config.get("kind") == "vectors"
+    latent_dim = config["model"]["latent_dim"]
+    size = f"dimensions of a vector: {config['dimension']}" if vectors else f"vocabulary: {config['vocabulary_size']:,}"
+    return f"""# {"A latent variable model of vectors" if vectors else "A sentenceMIM model"}
 
-Encodes a sentence to one code of {config["model"]["latent_dim"]} dimensions, and decodes it.
+Encodes a {"vector" if vectors else "sentence"} to one code of {latent_dim} dimensions, and decodes it.
 
 - architecture: {model}
 - parameters: {config["num_parameters"]:,}
-- vocabulary: {config["vocabulary_size"]:,}
+- {size}
 {training}
 
 ```python
-import smim
+{_VECTOR_EXAMPLE if vectors else _EXAMPLE}
+```
+"""
+
+
+_EXAMPLE = """import smim
 
 model = smim.load("PATH/OF/THIS/DIRECTORY")
 codes = model.encode(["a sentence"])
-print(model.decode(codes))
-```
-"""
+print(model.decode(codes))"""
+_VECTOR_EXAMPLE = """from smim import vector_model
+
+model = vector_model.load("PATH/OF/THIS/DIRECTORY")
+codes = model.encode(vectors)  # fp32 [N, X]
+model.decode(codes)"""

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.distributions import standard_normal_log_prob
+from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.objectives.base import Objective, Terms, collapse_terms
-from smim.text.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -17,13 +15,19 @@ class AMIM(Objective):
     name: str = "amim"
 
     def terms(
-        self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
     ) -> Terms:
         posterior = model.posterior(batch)
         z = posterior.sample(noise)
-        reconstruction = -model.log_prob(batch, z).with_eos
+        reconstruction = -model.log_likelihood(batch, z)
         log_posterior = posterior.log_prob(z)
-        log_anchor = standard_normal_log_prob(z)
+        log_anchor = model.prior.log_prob(z)
         return {
             "loss": reconstruction - 0.5 * (log_posterior + log_anchor),
             "reconstruction": reconstruction,

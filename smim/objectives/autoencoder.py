@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.objectives.base import Objective, Terms, collapse_terms
-from smim.text.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -15,14 +14,21 @@ class Autoencoder(Objective):
 
     name: str = "autoencoder"
 
-    def prepare(self, model: SentenceAutoencoder) -> None:
-        model.to_log_variance.requires_grad_(False)
+    def prepare(self, model: LatentVariableModel) -> None:
+        model.freeze_variance()
+        model.prior.requires_grad_(False)
 
     def terms(
-        self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
     ) -> Terms:
         posterior = model.posterior(batch)
-        reconstruction = -model.log_prob(batch, posterior.mean).with_eos
+        reconstruction = -model.log_likelihood(batch, posterior.mean)
         return {
             "loss": reconstruction,
             "reconstruction": reconstruction,

@@ -4,33 +4,52 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.distributions import DiagonalGaussian
-from smim.text.batches import Batch
+from smim.model.latent_variable_model import LatentVariableModel, Observations
 
-# Named per-sentence values, each fp32 [B]. All have `loss`, `reconstruction`, `kl` and `clamped`.
+# Named values, each fp32 [B]. All have `loss`, `reconstruction`, `kl` and `clamped`; those with a critic `critic_loss`.
 Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Critic:
+    """A network that an objective trains beside the model, and its own optimizer; it is no part of the model."""
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
 class Objective(ABC):
-    """A loss for one sentence autoencoder; its fields are its settings under `objective.`."""
+    """A loss for a latent variable model; its fields are its settings under `objective.`."""
 
     name: str
 
-    def prepare(self, model: SentenceAutoencoder) -> None:  # noqa: B027
+    def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""
+
+    def make_critic(self, model: LatentVariableModel) -> Critic | None:
+        """The critic that `terms` is given, on the CPU; None where the objective needs none."""
+        return None
 
     @abstractmethod
     def terms(
-        self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
     ) -> Terms:
-        """The loss and its parts for each sentence, in nats, [B] each.
+        """The loss and its parts for each observation, in nats, [B] each.
 
         `step` counts optimizer steps for annealed weights; None, as in validation, means their final
-        value. `noise` ~ N(0, I) [B, D] makes the latent draw reproducible.
+        value. `noise` ~ N(0, I) [B, D] makes the draw of z ~ q(z|x) reproducible; whatever else is drawn comes
+        from torch's generator. `critic`: the network of `make_critic`. `loss` must have no gradient in its weights
+        (`frozen`), and `critic_loss` none in the model's: one backward pass serves both.
         """
 
 
@@ -39,3 +58,9 @@ def collapse_terms(posterior: DiagonalGaussian, min_log_variance: float) -> Term
     with torch.no_grad():
         clamped = (posterior.log_variance <= min_log_variance).float().mean(-1)
         return {"kl": posterior.kl_to_standard_normal(), "clamped": clamped}
+
+
+def frozen(critic: nn.Module, *inputs: Tensor) -> Tensor:
+    """What the critic says, with a gradient in its inputs but none in its weights."""
+    weights = {name: parameter.detach() for name, parameter in critic.named_parameters()}
+    return torch.func.functional_call(critic, weights, inputs)

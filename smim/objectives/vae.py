@@ -3,12 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
-from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.objectives.base import Objective, Terms, collapse_terms
-from smim.text.batches import Batch
 
 _ANNEALING = ["none", "linear", "logistic"]
 
@@ -41,13 +40,20 @@ class VAE(Objective):
         return 1 / (1 + math.exp(-self.logistic_slope * (step - self.annealing_steps)))
 
     def terms(
-        self, model: SentenceAutoencoder, batch: Batch, *, step: int | None, noise: Tensor | None = None
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
     ) -> Terms:
         posterior = model.posterior(batch)
-        reconstruction = -model.log_prob(batch, posterior.sample(noise)).with_eos
+        z = posterior.sample(noise)
+        reconstruction = -model.log_likelihood(batch, z)
         weight = self.kl_weight(step)
         return {
-            "loss": reconstruction + weight * posterior.kl_to_standard_normal(),
+            "loss": reconstruction + weight * model.prior.kl(posterior, z),
             "reconstruction": reconstruction,
             "kl_weight": reconstruction.new_full(reconstruction.shape, weight),
             **collapse_terms(posterior, model.args.min_log_variance),

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from smim.errors import SmimError, UserError
-from smim.generation import DECODED_LENGTH, SentenceModel, decode_ids
+from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model import noise
+from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import BeingChanged, NoSuchSentence, Unreadable
 from smim.search.filters import Where

@@ -1,59 +1,17 @@
-"""Batches of sentences of like length, in an order that is a function of (seed, epoch) alone.
-
-Shapes: B sentences, T tokens.
-"""
+"""Batches of sentences of like length, in an order that is a function of (seed, epoch) alone."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
-from torch import Tensor
 
+from smim.text.batch import Batch
 from smim.text.corpus import Split
-from smim.text.tokenizer import PAD_ID
 
 _ROWS_OF_AN_ESTIMATE = 1_000_000
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B sentences, padded on the right to the longest one.
-
-    `rows` int64 [B]: row numbers in the split; `tokens` int64 [B, T]: word ids without `<sos>` and
-    `<eos>`; `lengths` int64 [B].
-    """
-
-    rows: Tensor
-    tokens: Tensor
-    lengths: Tensor
-
-    def to(self, device: torch.device) -> "Batch":
-        return Batch(self.rows.to(device), self.tokens.to(device), self.lengths.to(device))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
-def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.ndarray) -> Batch:
-    """Pads sentences of token ids into a batch."""
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    tokens = np.full((len(ids), lengths.max()), PAD_ID, np.int64)
-    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.concatenate(ids)
-    return Batch(
-        rows=torch.tensor(np.asarray(rows, dtype=np.int64)),
-        tokens=torch.from_numpy(tokens),
-        lengths=torch.from_numpy(lengths),
-    )
-
-
-def read_batch(split: Split, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
-    """Reads rows of a split as one batch, cut after `max_length` tokens where that is given."""
-    return collate([ids[:max_length] for ids in split.ids(rows)], rows)
 
 
 def training_order(
@@ -229,4 +187,4 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """This rank's share of a split, every row exactly once over all ranks, nothing cut or dropped."""
     for rows in evaluation_order(split.lengths, tokens_per_batch=tokens_per_batch)[rank::world_size]:
-        yield read_batch(split, rows)
+        yield split.batch(rows)

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from smim import storage
 from smim.errors import UserError, nearest
+from smim.text.batch import Batch, Sentences
 from smim.text.tokenizer import Tokenizer
 
 CARD = "corpus.json"
@@ -67,6 +68,14 @@ class Split:
             sentences.append(tokens[offsets[i] : offsets[i + 1]])
         return sentences
 
+    def read(self, rows: Sequence[int] | np.ndarray) -> Sentences:
+        """The given rows, read once, to make batches of."""
+        return Sentences(rows=np.asarray(rows, dtype=np.int64), ids=self.ids(rows))
+
+    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
+        """Reads rows as one batch, cut after `max_length` tokens where that is given."""
+        return self.read(rows).batch(range(len(rows)), max_length=max_length)
+
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """The given rows' sentences as they were in the source, or all of them."""
         if rows is None:
@@ -98,17 +107,15 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A prepared corpus that was opened with `Corpus.open`."""
+class PreparedCorpus:
+    """What a prepared corpus is, whatever it holds: a directory, its card, and the shards of its splits."""
 
     directory: Path
     card: dict[str, Any]
-    tokenizer: Tokenizer
 
-    @classmethod
-    def open(cls, directory: Path | str) -> "Corpus":
-        """Opens a prepared corpus; raises `UserError` where it is missing, damaged or inconsistent."""
-        directory = Path(directory)
+    @staticmethod
+    def read_card(directory: Path) -> dict[str, Any]:
+        """The card; raises `UserError` where there is none, or of another format."""
         if not (directory / CARD).is_file():
             raise UserError(
                 f"{directory} is not a prepared corpus (no {CARD} in it); make one with "
@@ -117,28 +124,24 @@ class Corpus:
         card = storage.read_json(directory / CARD)
         if card.get("format") != FORMAT:
             raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
-        tokenizer = Tokenizer.load(directory / "tokenizer")
-        if tokenizer.hash != card["tokenizer_hash"]:
-            raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
-        return cls(directory=directory, card=card, tokenizer=tokenizer)
+        return card
 
     @property
     def name(self) -> str:
         return self.card["name"]
 
-    def split(self, name: str) -> Split:
-        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
+    def table(self, name: str) -> pa.Table:
+        """One split's rows, memory-mapped; raises `UserError` where it is unknown or a shard is damaged."""
         if name not in self.card["splits"]:
             raise UserError(f"{self.directory} has no split {name!r}; {nearest(name, list(self.card['splits']))}")
         described = self.card["splits"][name]
-        tables = list(self._shards(name, described["shards"]))
-        table = pa.concat_tables(tables)
+        table = pa.concat_tables(list(self._shards(name, described["shards"])))
         if table.num_rows != described["sentences"]:
             raise UserError(
-                f"{self.directory / name} holds {table.num_rows} sentences where {CARD} says "
+                f"{self.directory / name} holds {table.num_rows} rows where {CARD} says "
                 f"{described['sentences']}; prepare the corpus again"
             )
-        return Split(name=name, table=table)
+        return table
 
     def hash_of(self, split: str) -> str:
         """SHA-256 of all that a split holds, in its order, by what the card says of the shards."""
@@ -154,3 +157,36 @@ class Corpus:
                 yield pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
             except (FileNotFoundError, pa.ArrowInvalid) as error:
                 raise UserError(f"{path} is missing or damaged ({error}); prepare the corpus again") from None
+
+
+@dataclass(frozen=True)
+class Corpus(PreparedCorpus):
+    """A prepared corpus of sentences that was opened with `Corpus.open`."""
+
+    tokenizer: Tokenizer
+
+    @classmethod
+    def open(cls, directory: Path | str) -> "Corpus":
+        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors."""
+        directory = Path(directory)
+        card = cls.read_card(directory)
+        if card.get("kind", "sentences") != "sentences":
+            raise UserError(f"{directory} holds {card['kind']}; sentences are needed here")
+        tokenizer = Tokenizer.load(directory / "tokenizer")
+        if tokenizer.hash != card["tokenizer_hash"]:
+            raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
+        return cls(directory=directory, card=card, tokenizer=tokenizer)
+
+    @property
+    def input_size(self) -> int:
+        """V, the words of the vocabulary."""
+        return self.tokenizer.vocabulary_size
+
+    @property
+    def input_hash(self) -> str:
+        """Names what a token id means: the tokenizer."""
+        return self.tokenizer.hash
+
+    def split(self, name: str) -> Split:
+        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
+        return Split(name=name, table=self.table(name))

@@ -11,13 +11,29 @@ from accelerate.utils import DistributedType
 from smim import storage
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.mlp import MLPArgs
 from smim.objectives import Objective
 from smim.text.corpus import Corpus, Split
 from smim.training.args import TrainArgs
+from smim.vectors.corpus import VectorCorpus
 
 
-def check_length(split: Split, model_args: ModelArgs, *, cut: int | None) -> None:
+def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs | MLPArgs) -> None:
+    """Refuses a model of sentences for vectors, and the other way round."""
+    of_vectors = isinstance(model_args, MLPArgs)
+    if of_vectors != isinstance(corpus, VectorCorpus):
+        raise UserError(
+            f"{corpus.directory} holds sentences, which model=mlp does not take; use model=gru or model=transformer"
+            if of_vectors
+            else f"{corpus.directory} holds vectors; use model=mlp"
+        )
+
+
+def check_length(split: Split, model_args: ModelArgs | MLPArgs, *, cut: int | None) -> None:
     """Refuses sentences that the model cannot hold; `cut`: the length that they are cut to, if any."""
+    if isinstance(model_args, MLPArgs):
+        return
     extremes = pc.min_max(split.table.column("length")).as_py()
     longest = min(extremes["max"], cut or math.inf)
     if extremes["min"] < 1:
@@ -46,20 +62,22 @@ def check_average(sharded: bool) -> None:
         raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
 
 
-def check_compile(model: SentenceAutoencoder, mode: DistributedType) -> None:
+def check_compile(model: LatentVariableModel, mode: DistributedType) -> None:
     """Refuses to compile where there is nothing that gains by it, and where DeepSpeed's hooks would break the graph."""
-    if "transformer" not in (model.args.encoder, model.args.decoder):
+    if not isinstance(model, SentenceAutoencoder) or "transformer" not in (model.args.encoder, model.args.decoder):
         raise UserError("train.compile=true compiles transformers, and this model has none; leave it out")
     if mode == DistributedType.DEEPSPEED:
         raise UserError("train.compile=true is not supported with DeepSpeed; use DDP, or leave it out")
 
 
-def identity(corpus: Corpus, model_args: ModelArgs, objective: Objective, args: TrainArgs) -> dict[str, Any]:
+def identity(
+    corpus: Corpus | VectorCorpus, model_args: ModelArgs | MLPArgs, objective: Objective, args: TrainArgs
+) -> dict[str, Any]:
     """What decides a run's losses: it goes on only with the same. How long it is, and what it reports, may change."""
     return {
         "model": asdict(model_args),
         "objective": asdict(objective),
-        "tokenizer": corpus.tokenizer.hash,
+        "tokenizer": corpus.input_hash,
         "train": corpus.hash_of("train"),
         **{f"train.{name}": value for name, value in args.identity().items()},
     }

@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from smim import storage
-from smim.text.batches import Batch
+from smim.model.latent_variable_model import Observations
 
 _COUNTS = ("sentences", "tokens", "positions")
 
@@ -23,12 +23,11 @@ class Meter:
         self.names: list[str] = []
         self.sums: Tensor | None = None
 
-    def add(self, terms: dict[str, Tensor], batch: Batch) -> None:
+    def add(self, terms: dict[str, Tensor], batch: Observations) -> None:
         """Adds the terms [B] of a batch's B sentences."""
         values = [value.detach().double().sum() for value in terms.values()]
         # `<eos>` takes a position in the decoder, but is no token of the sentence.
-        positions = batch.tokens.shape[0] * (batch.tokens.shape[1] + 1)
-        counts = torch.tensor([len(batch), 0, positions], dtype=torch.float64, device=batch.lengths.device)
+        counts = torch.tensor([len(batch), 0, batch.num_positions], dtype=torch.float64, device=batch.lengths.device)
         counts[1] = batch.lengths.sum()
         sums = torch.cat([torch.stack(values), counts])
         self.names = list(terms)

@@ -14,12 +14,14 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from smim.errors import UserError
+from smim.objectives import Critic
 
 
 class Replicated:
     """Every process holds all weights: one process, or DDP.
 
-    `model` is the part of `module` (whose forward is the training step) that is saved.
+    `model` is the part of `module` (whose forward is the training step) that is saved; `critic` the other part,
+    with its own optimizer, where the objective has one.
     """
 
     name = "whole weights"
@@ -33,8 +35,11 @@ class Replicated:
         *,
         accelerator: Accelerator,
         grad_clip: float,
+        critic: Critic | None = None,
     ) -> None:
-        self.accelerator, self.model, self.grad_clip = accelerator, model, grad_clip
+        if critic and self.sharded:
+            raise UserError(f"an objective with a critic is not trained under {type(self).__name__}; use DDP")
+        self.accelerator, self.model, self.grad_clip, self.critic = accelerator, model, grad_clip, critic
         self.module, self.optimizer = self._prepare(module, optimizer)
 
     def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
@@ -59,6 +64,9 @@ class Replicated:
         if norm < float("inf"):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.critic:
+            self.critic.optimizer.step()
+            self.critic.optimizer.zero_grad(set_to_none=True)
         return norm
 
     def weights(self) -> dict[str, Tensor]:
@@ -67,28 +75,32 @@ class Replicated:
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, whole, as `PARAMETER.KEY`; all processes must ask together."""
-        return {
-            f"{name}.{key}": _whole(value)
-            for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state.get(parameter, {}).items()
-            if torch.is_tensor(value)
-        }
+        return _state_of(self.optimizer, self.model)
+
+    def critic_state(self) -> dict[str, Tensor]:
+        """The critic's weights and its optimizer's tensors; empty without a critic."""
+        if not self.critic:
+            return {}
+        weights = {f"weights.{name}": tensor.detach() for name, tensor in self.critic.network.state_dict().items()}
+        state = _state_of(self.critic.optimizer, self.critic.network)
+        return {**weights, **{f"optimizer.{name}": tensor for name, tensor in state.items()}}
 
     def load_optimizer_state(self, optimizer_state: dict[str, Tensor]) -> None:
         """Puts back what `optimizer_state` gave, on any number of processes.
 
         Weights are loaded into the model before it is prepared.
         """
-        parameters = dict(self.model.named_parameters())
-        by_parameter: dict[Tensor, dict[str, Tensor]] = {}
-        for key, tensor in optimizer_state.items():
-            name, _, kind = key.rpartition(".")
-            parameter = parameters[name]
-            by_parameter.setdefault(parameter, {})[kind] = _like(tensor, parameter)
-        state = self.optimizer.state_dict()
-        ordered = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-        state["state"] = {i: by_parameter[p] for i, p in enumerate(ordered) if p in by_parameter}
-        self.optimizer.load_state_dict(state)
+        _load_state(self.optimizer, self.model, optimizer_state)
+
+    def load_critic_state(self, critic_state: dict[str, Tensor]) -> None:
+        """Puts back what `critic_state` gave."""
+        assert self.critic
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
+        for key, tensor in critic_state.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = tensor
+        self.critic.network.load_state_dict(parts["weights"])
+        _load_state(self.critic.optimizer, self.critic.network, parts["optimizer"])
 
 
 class FullyShardedData(Replicated):
@@ -217,6 +229,7 @@ def prepare(
     *,
     accelerator: Accelerator,
     grad_clip: float,
+    critic: Critic | None = None,
 ) -> Replicated:
     """The way that this launch asked for."""
     ways: dict[DistributedType, Callable[..., Replicated]] = {
@@ -224,7 +237,29 @@ def prepare(
         DistributedType.FSDP: FullyShardedData,
     }
     way = ways.get(accelerator.distributed_type, Replicated)
-    return way(module, model, optimizer, accelerator=accelerator, grad_clip=grad_clip)
+    return way(module, model, optimizer, accelerator=accelerator, grad_clip=grad_clip, critic=critic)
+
+
+def _state_of(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": _whole(value)
+        for name, parameter in network.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+        if torch.is_tensor(value)
+    }
+
+
+def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(network.named_parameters())
+    by_parameter: dict[Tensor, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        name, _, kind = key.rpartition(".")
+        parameter = parameters[name]
+        by_parameter.setdefault(parameter, {})[kind] = _like(tensor, parameter)
+    state = optimizer.state_dict()
+    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    state["state"] = {i: by_parameter[p] for i, p in enumerate(ordered) if p in by_parameter}
+    optimizer.load_state_dict(state)
 
 
 def _whole(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import nn
 
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.gru import GRUDecoder
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.transformer import TransformerDecoder, TransformerEncoder
 from smim.training.processes import resolve_precision
 
@@ -19,14 +20,17 @@ _LARGEST = {"cpu": 1024}
 _SECONDS = 0.3
 
 
-def flops_per_token(model: SentenceAutoencoder, mean_length: float) -> float:
+def flops_per_token(model: LatentVariableModel, mean_length: float) -> float:
     """FLOPs of one training step, forward and backward, for each word of sentences of `mean_length` words.
 
     Each weight of a matrix that a token passes takes 2 FLOPs forward and 4 backward. So does each pair of tokens
     and each channel in attention, twice: the scores, and the sum of the values (12 x layers x hidden x length for a
     token; a causal mask saves nothing). The sentence has a token more than words, `<sos>` or `<eos>`; a
     transformer decoder also reads its memory tokens; what a sentence passes once is shared by its words.
+    A vector counts as one word, and passes each matrix once.
     """
+    if not isinstance(model, SentenceAutoencoder):
+        return 6.0 * _matrix_weights(model)
     args = model.args
     num_tokens = mean_length + 1
     from_latent = [child for name, child in model.decoder.named_children() if name.startswith("latent_to")]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from smim.model import noise
-from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives import Objective
 from smim.text.batches import evaluation_batches
 from smim.text.corpus import Split
@@ -40,11 +40,18 @@ class LatentMoments:
 
 @torch.no_grad()
 def validate(
-    model: SentenceAutoencoder, objective: Objective, split: Split, *, accelerator: Accelerator, seed: int
+    model: LatentVariableModel,
+    objective: Objective,
+    split: Split,
+    *,
+    accelerator: Accelerator,
+    seed: int,
+    critic: nn.Module | None = None,
 ) -> dict[str, float]:
     """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
 
-    The noise is a function of (seed, sentence): the same on any number of processes.
+    The noise is a function of (seed, sentence), what else an objective draws one of (seed, batch), and the batches
+    do not depend on the processes: any number of them gives the same.
     """
     was_training = model.training
     model.eval()
@@ -54,7 +61,9 @@ def validate(
     for batch in evaluation_batches(split, rank=rank, world_size=world_size):
         batch_noise = noise.normal(seed, batch.rows, 0, latent_dim).to(accelerator.device)
         batch = batch.to(accelerator.device)
-        terms = objective.terms(model, batch, step=None, noise=batch_noise)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed + int(batch.rows[0]))
+            terms = objective.terms(model, batch, step=None, noise=batch_noise, critic=critic)
         meter.add(terms, batch)
         posterior = model.posterior(batch)
         mean, variance = posterior.mean.double(), posterior.log_variance.exp().double()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from smim.model.autoencoder import ModelArgs, TokenLogProb
 from smim.model.distributions import DiagonalGaussian
-from smim.text.batches import Batch
+from smim.text.batch import Batch
 from smim.text.tokenizer import EOS_ID, PAD_ID
 
 GRID = np.linspace(-9, 9, 20001)

@@ -7,7 +7,7 @@ from nltk.translate.bleu_score import sentence_bleu
 
 from eval import reconstruction
 from eval.reconstruction import bleu4_counts, corpus_bleu4, sentence_bleu1, word_accuracy
-from smim.generation import decode_ids
+from smim.model.decoding import decode_ids
 from tests.eval.conftest import make_job
 
 REFERENCE = ["the", "cat", "sat", "on", "the", "mat"]

@@ -7,7 +7,7 @@ from smim import config
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
-from smim.text.batches import collate
+from smim.text.batch import collate
 from smim.text.tokenizer import EOS_ID, SOS_ID
 from smim.text.words import WordTokenizer
 

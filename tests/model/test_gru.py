@@ -4,7 +4,7 @@ from torch import nn
 
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.gru import GRU, GRUDecoder, GRUEncoder
-from smim.text.batches import collate
+from smim.text.batch import collate
 
 SENTENCES, STEPS, EMBEDDING, HIDDEN, CONSTANT = 3, 5, 4, 6, 2
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.generation import decode_ids, join_states
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.decoding import decode_ids, join_states
 from smim.model.directory import load_model, save_model
 from smim.objectives import OBJECTIVES, objective_class
-from smim.text.batches import Batch, collate
+from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, SOS_ID, UNK_ID
 from smim.text.words import WordTokenizer
 

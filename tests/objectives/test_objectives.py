@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.objectives import objective_class
-from smim.text.batches import collate
+from smim.text.batch import collate
 
 BATCH = collate([[5, 6, 7, 8]], [0])
 NOISE = torch.tensor([[0.3, -1.2, 0.7]])

@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smim.text.batches import (
-    collate,
-    epoch_batches,
-    evaluation_order,
-    read_batch,
-    share_of_rank,
-    training_order,
-)
+from smim.text.batch import collate
+from smim.text.batches import epoch_batches, evaluation_order, share_of_rank, training_order
 from smim.text.corpus import Split
 from smim.text.tokenizer import PAD_ID
 
@@ -272,7 +266,7 @@ def test_padding_is_on_the_right():
 def test_sentences_are_cut_after_max_length():
     sentences = pa.array([[5, 6, 7], [8], [9, 10]], pa.list_(pa.int32()))
     split = Split(name="train", table=pa.table({"ids": sentences}))
-    batch = read_batch(split, [0, 1], max_length=2)
+    batch = split.batch([0, 1], max_length=2)
     assert batch.tokens.tolist() == [[5, 6], [8, PAD_ID]] and batch.lengths.tolist() == [2, 1]
 
 

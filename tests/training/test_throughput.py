@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.text.batches import collate
+from smim.text.batch import collate
 from smim.training.throughput import flops_per_token, matrix_rate
 
 SIZES = {"latent_dim": 48, "hidden_dim": 64, "embedding_dim": 32, "num_layers": 2, "num_heads": 4}

@@ -1,0 +1,123 @@
+"""The vector autoencoder of sections 4.2 and 5.3: fully connected encoder and decoder, a diagonal Gaussian posterior.
+
+Shapes: B vectors, X their dimensions, H hidden, D latent.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smim.errors import UserError, not_among, too_low
+from smim.model.distributions import DiagonalGaussian
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.priors import StandardNormal
+from smim.vectors.batch import VectorBatch
+
+LIKELIHOODS = ["gaussian", "bernoulli"]
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+
+
+@dataclass(frozen=True)
+class MLPArgs:
+    """What decides the shape of a model of vectors. Defaults are the thesis's (section 5.3.1).
+
+    `hidden_dim` units in each of `num_layers` hidden layers of encoder and decoder. `likelihood`: p(x|z), a diagonal
+    Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1]. `min_log_variance` clamps the log variance
+    of the posterior from below, `min_decoder_log_variance` that of a Gaussian p(x|z).
+    """
+
+    encoder: str = "mlp"
+    decoder: str = "mlp"
+    latent_dim: int = 2
+    hidden_dim: int = 20
+    num_layers: int = 2
+    activation: str = "tanh"
+    likelihood: str = "gaussian"
+    min_log_variance: float = -10.0
+    min_decoder_log_variance: float = -10.0
+
+    def __post_init__(self) -> None:
+        problems = not_among(
+            self, "model", encoder=["mlp"], decoder=["mlp"], likelihood=LIKELIHOODS, activation=list(ACTIVATIONS)
+        )
+        problems += too_low(self, "model", latent_dim=1, hidden_dim=1, num_layers=1)
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+class VectorAutoencoder(LatentVariableModel):
+    """q(z|x) and p(x|z) regressed by fully connected layers, for x of `dimension` numbers."""
+
+    def __init__(self, args: MLPArgs, *, dimension: int) -> None:
+        super().__init__()
+        self.args: MLPArgs = args
+        self.dimension = dimension
+        self.reparameterized = args.likelihood == "gaussian"
+        self.encoder = _layers(dimension, args)
+        self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.to_log_variance = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.decoder = _layers(args.latent_dim, args)
+        self.to_vector = nn.Linear(args.hidden_dim, dimension)
+        self.to_vector_log_variance = nn.Linear(args.hidden_dim, dimension) if self.reparameterized else None
+        self.prior = StandardNormal(args.latent_dim)
+
+    @property
+    def input_size(self) -> int:
+        """X."""
+        return self.dimension
+
+    @property
+    def summary_dim(self) -> int:
+        return self.dimension
+
+    def posterior(self, batch: VectorBatch) -> DiagonalGaussian:
+        """q(z|x) for each vector, fields fp32 [B, D]."""
+        hidden_BH = self.encoder(batch.vectors)
+        log_variance = self.to_log_variance(hidden_BH).float().clamp(min=self.args.min_log_variance)
+        return DiagonalGaussian(mean=self.to_mean(hidden_BH).float(), log_variance=log_variance)
+
+    def decode(self, z_BD: Tensor) -> DiagonalGaussian | Tensor:
+        """The parameters of p(x|z): a Gaussian, or a Bernoulli's logits, fp32 [B, X]."""
+        hidden_BH = self.decoder(z_BD)
+        center_BX = self.to_vector(hidden_BH).float()
+        if self.to_vector_log_variance is None:
+            return center_BX
+        log_variance = self.to_vector_log_variance(hidden_BH).float().clamp(min=self.args.min_decoder_log_variance)
+        return DiagonalGaussian(mean=center_BX, log_variance=log_variance)
+
+    def mean(self, z_BD: Tensor) -> Tensor:
+        """E[x|z], fp32 [B, X]."""
+        decoded = self.decode(z_BD)
+        return decoded.mean if isinstance(decoded, DiagonalGaussian) else torch.sigmoid(decoded)
+
+    def log_likelihood(self, batch: VectorBatch, z_BD: Tensor) -> Tensor:
+        decoded = self.decode(z_BD)
+        if isinstance(decoded, DiagonalGaussian):
+            return decoded.log_prob(batch.vectors)
+        return -F.binary_cross_entropy_with_logits(decoded, batch.vectors, reduction="none").sum(-1)
+
+    def sample(self, z_BD: Tensor, *, max_length: int = 100) -> VectorBatch:
+        """x ~ p(x|z), one for each z: reparameterised if it is a Gaussian."""
+        decoded = self.decode(z_BD)
+        if isinstance(decoded, DiagonalGaussian):
+            vectors = decoded.sample()
+        else:
+            vectors = torch.bernoulli(torch.sigmoid(decoded.detach()))
+        return VectorBatch(torch.arange(len(z_BD), device=z_BD.device), vectors)
+
+    def summary(self, batch: VectorBatch) -> Tensor:
+        return batch.vectors
+
+    def freeze_variance(self) -> None:
+        self.to_log_variance.requires_grad_(False)
+
+
+def _layers(input_dim: int, args: MLPArgs) -> nn.Sequential:
+    widths = [input_dim, *[args.hidden_dim] * args.num_layers]
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        layers += [nn.Linear(before, after), ACTIVATIONS[args.activation]()]
+    return nn.Sequential(*layers)

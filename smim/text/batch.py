@@ -1,0 +1,66 @@
+"""A batch of sentences, as models and objectives see it.
+
+Shapes: B sentences, T tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smim.text.tokenizer import PAD_ID
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B sentences, padded on the right to the longest one.
+
+    `rows` int64 [B]: row numbers in the split; `tokens` int64 [B, T]: word ids without `<sos>` and
+    `<eos>`; `lengths` int64 [B].
+    """
+
+    rows: Tensor
+    tokens: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(self.rows.to(device), self.tokens.to(device), self.lengths.to(device))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def num_positions(self) -> int:
+        """Steps of the decoder: tokens, `<eos>` and padding."""
+        return self.tokens.shape[0] * (self.tokens.shape[1] + 1)
+
+
+def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.ndarray) -> Batch:
+    """Pads sentences of token ids into a batch."""
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    tokens = np.full((len(ids), lengths.max()), PAD_ID, np.int64)
+    tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.concatenate(ids)
+    return Batch(
+        rows=torch.tensor(np.asarray(rows, dtype=np.int64)),
+        tokens=torch.from_numpy(tokens),
+        lengths=torch.from_numpy(lengths),
+    )
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Rows of a split that were read: token ids, from which batches are made without reading again."""
+
+    rows: np.ndarray
+    ids: list[np.ndarray]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of tokens of each, int64 [N]."""
+        return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
+
+    def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
+        """Those at the given places, cut after `max_length` tokens where that is given."""
+        return collate([self.ids[i][:max_length] for i in places], self.rows[places])

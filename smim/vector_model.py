@@ -1,0 +1,73 @@
+"""A trained model of vectors as users see it: vectors to codes and back.
+
+Shapes: N vectors, X their dimensions, D latent.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smim import storage
+from smim.errors import UserError
+from smim.model.directory import CONFIG, load_vector_model
+from smim.model.distributions import DiagonalGaussian
+from smim.model.mlp import VectorAutoencoder
+from smim.vectors.batch import VectorBatch
+
+
+def load(directory: Path | str) -> "VectorModel":
+    """Loads a trained model of vectors, on the CPU.
+
+        model = smim.vector_model.load("runs/gmm_mim_2/model")
+
+    Raises `UserError` where the directory is not such a model or is damaged.
+    """
+    autoencoder, config = load_vector_model(directory)
+    return VectorModel(autoencoder, config, hash=storage.sha256(Path(directory) / CONFIG))
+
+
+class VectorModel:
+    """Encodes vectors into codes and decodes codes into vectors, in fp32. `hash` names the model."""
+
+    def __init__(self, autoencoder: VectorAutoencoder, config: dict[str, Any], *, hash: str) -> None:
+        self.autoencoder, self.config, self.hash = autoencoder, config, hash
+
+    @property
+    def latent_dim(self) -> int:
+        return self.autoencoder.args.latent_dim
+
+    @torch.no_grad()
+    def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:
+        """q(z|x) of each vector [N, X]: mean and log variance, fp32 [N, D] each."""
+        given = _checked(vectors, self.autoencoder.dimension, "vectors")
+        return self.autoencoder.posterior(VectorBatch(torch.arange(len(given)), given))
+
+    def encode(self, vectors: np.ndarray | Tensor) -> np.ndarray:
+        """The mean of q(z|x) for each vector [N, X], fp32 [N, D]."""
+        return self.posterior(vectors).mean.numpy()
+
+    @torch.no_grad()
+    def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
+        """E[x|z] for each code [N, D], fp32 [N, X]."""
+        return self.autoencoder.mean(_checked(codes, self.latent_dim, "codes")).numpy()
+
+    @torch.no_grad()
+    def sample(self, num: int = 5, *, seed: int = 0) -> np.ndarray:
+        """Draws x ~ p(x|z), z ~ p(z), fp32 [num, X]."""
+        if num < 1:
+            raise UserError(f"num is {num}, it must be at least 1")
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.autoencoder.sample(self.autoencoder.prior.sample(num)).vectors.numpy()
+
+
+def _checked(numbers: np.ndarray | Tensor, width: int, what: str) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(numbers), dtype=torch.float32)
+    if tensor.ndim != 2 or tensor.shape[1] != width:
+        raise UserError(f"{what} have shape {tuple(tensor.shape)}, this model's are [N, {width}]")
+    if not torch.isfinite(tensor).all():
+        raise UserError(f"{what} hold NaN or infinite numbers")
+    return tensor

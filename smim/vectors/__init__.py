@@ -1,0 +1,1 @@
+"""Low-dimensional data: batches and prepared corpora of vectors."""

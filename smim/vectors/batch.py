@@ -1,0 +1,53 @@
+"""A batch of vectors, as models and objectives see it.
+
+Shapes: B vectors, X their dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class VectorBatch:
+    """B vectors. `rows` int64 [B]: row numbers in the split; `vectors` fp32 [B, X]."""
+
+    rows: Tensor
+    vectors: Tensor
+
+    def to(self, device: torch.device) -> "VectorBatch":
+        return VectorBatch(self.rows.to(device), self.vectors.to(device))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> Tensor:
+        """One for each vector, int64 [B]: the log counts vectors where it counts a sentence's tokens."""
+        return torch.ones_like(self.rows)
+
+    @property
+    def num_positions(self) -> int:
+        """As of sentences of one token and `<eos>`: no padding."""
+        return 2 * len(self.rows)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Rows of a split that were read."""
+
+    rows: np.ndarray
+    vectors: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """One for each vector, int64 [N]."""
+        return np.ones(len(self.rows), np.int64)
+
+    def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> VectorBatch:
+        """Those at the given places; a vector has no length to cut."""
+        chosen = np.asarray(places, dtype=np.int64)
+        return VectorBatch(torch.from_numpy(self.rows[chosen]), torch.from_numpy(self.vectors[chosen]))

@@ -1,0 +1,65 @@
+"""Prepared corpora of vectors: as those of text, with the columns `vector`, `length` (always 1) and labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from smim.errors import UserError
+from smim.text.corpus import PreparedCorpus, Split
+from smim.vectors.batch import VectorBatch, Vectors
+
+KIND = "vectors"
+
+
+@dataclass(frozen=True)
+class VectorSplit(Split):
+    """One split of vectors of X dimensions, by row number, in the order of the source."""
+
+    @cached_property
+    def vectors(self) -> np.ndarray:
+        """All of them, fp32 [N, X]."""
+        column = self.table.column("vector").combine_chunks()
+        return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> Vectors:  # type: ignore[override]
+        chosen = np.asarray(rows, dtype=np.int64)
+        return Vectors(rows=chosen, vectors=self.vectors[chosen])
+
+    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> VectorBatch:  # type: ignore[override]
+        return self.read(rows).batch(range(len(rows)))
+
+
+@dataclass(frozen=True)
+class VectorCorpus(PreparedCorpus):
+    """A prepared corpus of vectors that was opened with `VectorCorpus.open`."""
+
+    @classmethod
+    def open(cls, directory: Path | str) -> "VectorCorpus":
+        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, or of sentences."""
+        directory = Path(directory)
+        card = cls.read_card(directory)
+        if card.get("kind") != KIND:
+            raise UserError(f"{directory} holds sentences; vectors are needed here")
+        return cls(directory=directory, card=card)
+
+    @property
+    def input_size(self) -> int:
+        """X, the dimensions of a vector."""
+        return self.card["dimension"]
+
+    @property
+    def input_hash(self) -> str:
+        """Names what a vector's dimensions mean: the corpus's recipe."""
+        return self.card["input_hash"]
+
+    def split(self, name: str) -> VectorSplit:
+        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
+        table = self.table(name)
+        kind = table.schema.field("vector").type
+        if not pa.types.is_fixed_size_list(kind) or kind.list_size != self.input_size:
+            raise UserError(f"{self.directory / name} holds vectors of {kind}, its card says {self.input_size}")
+        return VectorSplit(name=name, table=table)
