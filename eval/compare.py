@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eval import markup, tables
+from eval import family, markup, tables
 from eval.markup import literal
 from eval.report import FORMAT, is_part
 from smim import storage
@@ -66,6 +66,8 @@ def as_markdown(reports: Sequence[Report]) -> str:
             "Entropy of the codes": tables.entropy(group),
             "BLEU-1 of sMIM and AE": tables.bleu(group),
             "Information": tables.information(group),
+            "Objectives over seeds: mean ± standard deviation": family.over_seeds(group),
+            "What each objective moves": family.differences(group),
         }
         blocks += [f"## {heading}", *_titled(parts), *_note_on_tokens(group)]
     asked = [report for report in reports if "p_at_1" in report["figures"]]

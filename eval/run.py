@@ -209,8 +209,14 @@ def _describe_model(model: SentenceModel, directory: Path) -> dict[str, Any]:
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
         "trained_on": training.get("corpus"),
+        "settings": training.get("settings", {}) | _unusual_parts(model.config["model"]),
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
     }
+
+
+def _unusual_parts(args: dict[str, Any]) -> dict[str, Any]:
+    usual = {"prior": "standard_normal", "posterior": "gaussian"}
+    return {name: args[name] for name, value in usual.items() if args.get(name, value) != value}
 
 
 def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
+from eval.family import settings_of
 from eval.markup import literal, rounded, table, with_error
 from eval.report import is_whole_test
 from eval.thesis import Row, method_name, rows, thesis_figures
@@ -94,7 +95,7 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     for report in reports:
         model, trained_on = report["model"], report["model"].get("trained_on")
         elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
-        names.append(method_name(model["objective"], model["latent_dim"]) + elsewhere)
+        names.append(method_name(model["objective"], model["latent_dim"]) + settings_of(model) + elsewhere)
     return [
         (literal(f"{name}, {report['model']['directory']}" if names.count(name) > 1 else name), report)
         for name, report in zip(names, reports, strict=True)

@@ -10,7 +10,18 @@ from typing import Any
 THESIS, DEMO = "thesis", "authors' demo"
 
 _FILE = Path(__file__).with_name("thesis.json")
-_METHODS = {"amim": "sMIM", "vae": "sVAE", "autoencoder": "AE"}
+_METHODS = {
+    "amim": "sMIM",
+    "vae": "sVAE",
+    "autoencoder": "AE",
+    "mim": "MIM",
+    "beta_vae": "beta-VAE",
+    "probabilistic_autoencoder": "probabilistic AE",
+    "mmd_vae": "MMD-VAE",
+    "stein_vae": "Stein-VAE",
+    "adversarial": "adversarial AE",
+    "infomax_vae": "InfoMax-VAE",
+}
 _OBJECTIVES = {"smim": "amim", "smim_everything": "amim", "svae": "vae", "svae_kl": "vae", "ae": "autoencoder"}
 
 

@@ -291,6 +291,7 @@ class Trainer:
         if is_best and self.is_main:
             training = {
                 "objective": self.objective.name,
+                "settings": self.objective.changed,
                 "corpus": self.corpus.name,
                 "seed": self.args.seed,
                 "step": self.step,

@@ -1,7 +1,8 @@
 """What an objective is."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,12 @@ class Objective(ABC):
     """A loss for a latent variable model; its fields are its settings under `objective.`."""
 
     name: str
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not the defaults, for a model's card."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in values.items() if name != "name" and value != default}
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""

@@ -1,0 +1,110 @@
+"""Objectives side by side over seeds: what each of them buys, and by how much more than seeds differ.
+
+A row is the reports of one objective with the same settings and size, whatever their seeds.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from eval.markup import literal, rounded, table
+from eval.thesis import method_name
+
+Report = dict[str, Any]
+
+_FIGURES = {
+    "reconstruction": "-log p(x\\|z)",
+    "nll": "NLL (MELBO)",
+    "nll_elbo": "NLL under the prior (ELBO)",
+    "nll_train_prior": "NLL under train's posteriors",
+    "mutual_information": "mutual information",
+    "kl": "KL",
+    "active_units_relative": "active units",
+    "mmd": "MMD²",
+    "bleu1_greedy": "BLEU-1 greedy",
+}
+_REFERENCE = "vae"
+
+
+def over_seeds(reports: Sequence[Report]) -> str:
+    """Means and standard deviations over seeds; "" where no objective has more than one."""
+    groups = _groups(reports)
+    if all(_num_seeds(group) < 2 for group in groups.values()):
+        return ""
+    names = _names(reports)
+    lines = [
+        [name, str(_num_seeds(group)), *[_mean_and_stdev(_values(group, figure)) for figure in names]]
+        for name, group in groups.items()
+    ]
+    header = ["model (latent dim)", "seeds", *names.values()]
+    return table(header, lines, optional=header)
+
+
+def differences(reports: Sequence[Report]) -> str:
+    """What each objective moves beside the plain VAE, in units of the spread between seeds; "" without such a VAE.
+
+    (mean - mean of the VAE) / sqrt((variance + variance of the VAE) / 2): beyond about 3 it is no accident of seeds.
+    """
+    groups = {name: group for name, group in _groups(reports).items() if _num_seeds(group) > 1}
+    plain = [name for name, [first, *_] in groups.items() if _is_reference(first)]
+    if not plain or len(groups) < 2:
+        return ""
+    reference, names = groups.pop(plain[0]), _names(reports)
+    lines = [
+        [name, *[_in_spreads(_values(group, figure), _values(reference, figure)) for figure in names]]
+        for name, group in groups.items()
+    ]
+    header = [f"less {plain[0]}, in spreads", *names.values()]
+    return table(header, lines, optional=header)
+
+
+def settings_of(model: dict[str, Any]) -> str:
+    """An objective's settings and a prior that are not the usual ones, such as ", beta 4"; "" without any."""
+    settings = model.get("settings", {})
+    return "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+
+
+def _is_reference(report: Report) -> bool:
+    return report["model"]["objective"] == _REFERENCE and not report["model"].get("settings")
+
+
+def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
+    groups: dict[str, list[Report]] = {}
+    for report in reports:
+        model = report["model"]
+        name = literal(method_name(model["objective"], model["latent_dim"]) + settings_of(model))
+        groups.setdefault(name, []).append(report)
+    return groups
+
+
+def _num_seeds(group: Sequence[Report]) -> int:
+    return len({report["model"]["seed"] for report in group})
+
+
+def _names(reports: Sequence[Report]) -> dict[str, str]:
+    """The figures that any report has, and how their columns are called."""
+    accuracies = sorted({name for report in reports for name in report["figures"] if name.startswith("knn_accuracy:")})
+    named = _FIGURES | {name: f"k-NN accuracy, {literal(name.partition(':')[2])}" for name in accuracies}
+    return {name: title for name, title in named.items() if any(name in report["figures"] for report in reports)}
+
+
+def _values(group: Sequence[Report], figure: str) -> list[float]:
+    return [report["figures"][figure]["value"] for report in group if figure in report["figures"]]
+
+
+def _mean_and_stdev(values: Sequence[float]) -> str:
+    if not values:
+        return ""
+    stdev = statistics.stdev(values) if len(values) > 1 else None
+    return " ± ".join(part for part in rounded(statistics.mean(values), stdev) if part)
+
+
+def _in_spreads(values: Sequence[float], reference: Sequence[float]) -> str:
+    if len(values) < 2 or len(reference) < 2:
+        return ""
+    difference = statistics.mean(values) - statistics.mean(reference)
+    spread = math.sqrt((statistics.variance(values) + statistics.variance(reference)) / 2)
+    if spread == 0:
+        return "0" if difference == 0 else f"{'+' if difference > 0 else '-'}inf"
+    return f"{difference / spread:+.1f}"

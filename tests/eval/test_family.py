@@ -1,0 +1,58 @@
+"""Objectives side by side over seeds."""
+
+import pytest
+
+from eval.family import differences, over_seeds
+from tests.eval.reports import content, figures
+
+
+def report(objective: str, value: float, **settings) -> dict:
+    described = content(objective, 16)
+    described["model"] |= {"settings": settings, "seed": round(10 * value)}
+    figure = figures(mutual_information=value, kl=2 * value)["likelihood"].figures
+    return {**described, "figures": {name: {"value": each.value} for name, each in figure.items()}}
+
+
+@pytest.fixture
+def reports() -> list[dict]:
+    return [
+        *(report("vae", value) for value in (0.1, 0.3, 0.2)),
+        *(report("vae", value, free_bits=0.5) for value in (3.0, 3.2, 3.1)),
+        *(report("amim", value) for value in (8.0, 8.2, 8.1)),
+    ]
+
+
+def cells(markdown: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown.splitlines()]
+
+
+def test_seeds_of_the_same_settings_are_one_row_of_mean_and_stdev(reports):
+    header, _, *rows = cells(over_seeds(reports))
+    assert header == ["model (latent dim)", "seeds", "mutual information", "KL"]
+    assert rows == [
+        ["sVAE (16)", "3", "0.20 ± 0.10", "0.40 ± 0.20"],
+        ["sVAE (16), free\\_bits 0.5", "3", "3.10 ± 0.10", "6.20 ± 0.20"],
+        ["sMIM (16)", "3", "8.10 ± 0.10", "16.20 ± 0.20"],
+    ]
+
+
+def test_differences_are_to_the_plain_vae_in_units_of_the_spread(reports):
+    header, _, *rows = cells(differences(reports))
+    assert header[0] == "less sVAE (16), in spreads"
+    assert rows == [["sVAE (16), free\\_bits 0.5", "+29.0", "+29.0"], ["sMIM (16)", "+79.0", "+79.0"]]
+
+
+def test_one_seed_each_makes_no_table(reports):
+    assert over_seeds(reports[::3]) == "" and differences(reports[::3]) == ""
+    assert over_seeds([reports[0], reports[0]]) == ""
+
+
+def test_without_a_plain_vae_there_are_no_differences(reports):
+    assert differences(reports[3:]) == ""
+
+
+def test_a_figure_that_one_objective_lacks_leaves_its_cell_empty(reports):
+    for each in reports[:3]:
+        del each["figures"]["kl"]
+    assert cells(over_seeds(reports))[2][-1] == "" and cells(over_seeds(reports))[3][-1] != ""
+    assert cells(differences(reports))[0][1:] == ["mutual information"]
