@@ -4,7 +4,7 @@ Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 import torch.nn.functional as F
@@ -173,17 +173,25 @@ class SentenceAutoencoder(LatentVariableModel):
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
     def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:
-        return self.log_prob(batch, z_BD).with_eos
+        """log p(x|z) in nats [B]: of the words and `<eos>`; of the words alone where a drawn sentence was cut."""
+        log_prob = self.log_prob(batch, z_BD)
+        return log_prob.with_eos if batch.cut is None else log_prob.with_eos - log_prob.eos * batch.cut
 
     @torch.no_grad()
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Batch:
-        """A sentence drawn for each z at temperature 1, cut after `max_length` tokens; an empty one is `<unk>`."""
+        """A sentence drawn for each z at temperature 1, cut after `max_length` tokens; it may be empty.
+
+        Sentences are drawn with the probability that `log_likelihood` gives them, but for `<pad>` and `<sos>`: these
+        are never drawn, and training, which never asks for them, leaves them next to no probability.
+        """
         was_training = self.training
         self.eval()
         uniform = torch.rand(len(z_BD), max_length, device=z_BD.device)
-        ids = [words or [UNK_ID] for words in decode_ids(self, z_BD.detach(), max_length, uniform=uniform)]
+        ids = decode_ids(self, z_BD.detach(), max_length, uniform=uniform)
         self.train(was_training)
-        return collate(ids, range(len(ids))).to(z_BD.device)
+        batch = collate(ids, range(len(ids)))
+        # One that ended has room left for its `<eos>`.
+        return replace(batch, cut=batch.lengths == max_length).to(z_BD.device)
 
     @torch.no_grad()
     def summary(self, batch: Batch) -> Tensor:

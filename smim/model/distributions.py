@@ -39,7 +39,11 @@ class DiagonalGaussian:
 
     def kl_to_standard_normal(self) -> Tensor:
         """KL(self || N(0, I)) in nats [B], in closed form."""
-        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance).sum(-1)
+        return self.kl_by_dimension().sum(-1)
+
+    def kl_by_dimension(self) -> Tensor:
+        """Each dimension's part of KL(self || N(0, I)), in nats [B, D]."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:

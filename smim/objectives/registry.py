@@ -4,9 +4,10 @@ from smim.errors import UserError, nearest
 from smim.objectives.amim import AMIM
 from smim.objectives.autoencoder import Autoencoder
 from smim.objectives.base import Objective
+from smim.objectives.mim import MIM
 from smim.objectives.vae import VAE
 
-OBJECTIVES: dict[str, type[Objective]] = {"amim": AMIM, "vae": VAE, "autoencoder": Autoencoder}
+OBJECTIVES: dict[str, type[Objective]] = {"amim": AMIM, "mim": MIM, "vae": VAE, "autoencoder": Autoencoder}
 
 
 def objective_class(name: str) -> type[Objective]:

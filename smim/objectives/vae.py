@@ -3,10 +3,13 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
+from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.model.priors import StandardNormal
 from smim.objectives.base import Objective, Terms, collapse_terms
 
 _ANNEALING = ["none", "linear", "logistic"]
@@ -19,15 +22,24 @@ class VAE(Objective):
     `kl_annealing`: `none` (w = 1, the thesis's PTB rows), `linear` (w = step / `annealing_steps`, at
     most 1) or `logistic` (w = sigmoid(`logistic_slope` (step - `annealing_steps`))). Validation
     always uses w = 1.
+
+    `free_bits`: nats a latent dimension below which its KL, on average over the batch of a process, costs no more
+    and has no gradient (free bits of Kingma et al. 2016); 0: none. Validation uses none.
+
+    `entropy_weight`: adds so many times H(q(z|x) P(x)), but for the constant entropy of the data: the mean entropy
+    of q(z|x), in closed form. 1 is section 5.3.2.
     """
 
     name: str = "vae"
     kl_annealing: str = "none"
     annealing_steps: int = 10_000
     logistic_slope: float = 0.0025
+    free_bits: float = 0.0
+    entropy_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        problems = not_among(self, "objective", kl_annealing=_ANNEALING) + too_low(self, "objective", annealing_steps=1)
+        problems = not_among(self, "objective", kl_annealing=_ANNEALING)
+        problems += too_low(self, "objective", annealing_steps=1, free_bits=0)
         if problems:
             raise UserError("; ".join(problems))
 
@@ -38,6 +50,13 @@ class VAE(Objective):
         if self.kl_annealing == "linear":
             return min(1.0, step / self.annealing_steps)
         return 1 / (1 + math.exp(-self.logistic_slope * (step - self.annealing_steps)))
+
+    def prepare(self, model: LatentVariableModel) -> None:
+        if self.free_bits and not isinstance(model.prior, StandardNormal):
+            raise UserError(
+                "objective.free_bits bounds the KL of each latent dimension, which only a standard normal prior has; "
+                "use that prior, or objective.free_bits=0"
+            )
 
     def terms(
         self,
@@ -52,9 +71,16 @@ class VAE(Objective):
         z = posterior.sample(noise)
         reconstruction = -model.log_likelihood(batch, z)
         weight = self.kl_weight(step)
+        spared = self.free_bits and step is not None
+        kl = self._kl_beyond_free_bits(posterior) if spared else model.prior.kl(posterior, z)
         return {
-            "loss": reconstruction + weight * model.prior.kl(posterior, z),
+            "loss": reconstruction + weight * kl + self.entropy_weight * posterior.entropy(),
             "reconstruction": reconstruction,
             "kl_weight": reconstruction.new_full(reconstruction.shape, weight),
             **collapse_terms(posterior, model.args.min_log_variance),
         }
+
+    def _kl_beyond_free_bits(self, posterior: DiagonalGaussian) -> Tensor:
+        """Parts [B] whose mean is the sum over dimensions of max(`free_bits`, mean KL of the dimension)."""
+        kl_BD = posterior.kl_by_dimension()
+        return torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)

@@ -18,15 +18,18 @@ class Batch:
     """B sentences, padded on the right to the longest one.
 
     `rows` int64 [B]: row numbers in the split; `tokens` int64 [B, T]: word ids without `<sos>` and
-    `<eos>`; `lengths` int64 [B].
+    `<eos>`; `lengths` int64 [B]. `cut` bool [B]: of sentences that were drawn, whether one was cut at the longest
+    length, so that nothing is known of what follows its last word; None where each ends with `<eos>`.
     """
 
     rows: Tensor
     tokens: Tensor
     lengths: Tensor
+    cut: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(self.rows.to(device), self.tokens.to(device), self.lengths.to(device))
+        cut = None if self.cut is None else self.cut.to(device)
+        return Batch(self.rows.to(device), self.tokens.to(device), self.lengths.to(device), cut)
 
     def __len__(self) -> int:
         return len(self.rows)
