@@ -43,7 +43,7 @@ class AMIM(Objective):
         log_posterior = posterior.log_prob(z)
         log_anchor = model.prior.log_prob(z)
         terms = {
-            "loss": 0.5 * ((1 + weight) * reconstruction - log_posterior - weight * log_anchor),
+            "loss": 0.5 * (1 + weight) * reconstruction - 0.5 * (log_posterior + weight * log_anchor),
             "reconstruction": reconstruction,
             "log_posterior": log_posterior,
             "log_anchor": log_anchor,

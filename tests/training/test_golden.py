@@ -13,6 +13,8 @@ from tests.training.conftest import read_metrics
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses.json"
 RUNS = {
     "amim": ["objective=amim"],
+    "amim_warmup": ["objective=amim", "objective.warmup_steps=40"],
+    "mim": ["objective=mim", "objective.max_sampled_length=10"],
     "vae": ["objective=vae"],
     "vae_linear": ["objective=vae", "objective.kl_annealing=linear", "objective.annealing_steps=40"],
     "vae_logistic": ["objective=vae", "objective.kl_annealing=logistic", "objective.annealing_steps=25"],
