@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from eval.figures import definition
+from eval.definitions import definition
 from eval.markup import code, literal, prose, rounded, table, with_error
 from eval.thesis import DEMO, method_name
 

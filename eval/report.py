@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import markup
-from eval.figures import definition
+from eval.definitions import definition
 from eval.page import as_markdown
 from eval.section import Section
 from eval.thesis import DEMO, THESIS, thesis_figures

@@ -38,7 +38,7 @@ class Table:
 class Section:
     """A family's part of the report.
 
-    `figures` by name, each defined in `eval/figures.py`; `notes`: paragraphs of Markdown; `plots`: caption
+    `figures` by name, each defined in `eval/definitions.py`; `notes`: paragraphs of Markdown; `plots`: caption
     by file name, each drawn into the directory that the family was given.
     """
 

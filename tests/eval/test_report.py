@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 from eval import report, thesis
-from eval.figures import FIGURES
+from eval.definitions import FIGURES
 from eval.markup import literal, rounded, table, with_error
 from eval.section import Figure, Section, Table
 from smim import storage

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.figures import BOUNDS, FIGURES, definition
+from eval.definitions import BOUNDS, FIGURES, definition
 
 DOCS = Path(__file__).parents[2] / "docs" / "evaluation.md"
 
