@@ -34,6 +34,7 @@ from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.model.mlp import MLPArgs
+from smim.model.priors import VampPrior
 from smim.model.registry import args_class, make_model
 from smim.objectives import Objective, Terms, objective_class
 from smim.progress import console, progress_bar
@@ -100,6 +101,8 @@ class Trainer:
         critic = objective.make_critic(self.model)
         if found:
             self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+        elif isinstance(self.model.prior, VampPrior):
+            self.model.prior.initialize(self.random_training_batch(self.model.prior.num_components))
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")
@@ -174,6 +177,12 @@ class Trainer:
             or self.epoch >= self.args.max_epochs
             or self.schedule.finished
         )
+
+    def random_training_batch(self, num: int) -> Observations:
+        """Training observations by the seed, the same on each process; some of them again where there are fewer."""
+        random = np.random.default_rng([self.args.seed, 0, 1])  # of numbers that no epoch's order takes
+        rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
+        return self.train_split.batch(np.resize(rows, num))
 
     def batches_left(self) -> Iterator[np.ndarray]:
         """The rows of each global batch that is left of this epoch."""

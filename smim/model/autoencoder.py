@@ -1,6 +1,7 @@
 """The sentence autoencoder q(z|x), p(x|z) that every objective trains.
 
-Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, D latent, V vocabulary.
+Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, D latent, V vocabulary, K pseudo-inputs
+of a prior, L their length.
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from smim.errors import UserError, not_among, too_low
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoder, GRUEncoder
+from smim.model.latent_space import LatentArgs, make_log_variance, make_prior
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.priors import StandardNormal
 from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
 from smim.model.vocabulary_loss import VocabularyLayer
 from smim.text.batch import Batch, collate
@@ -23,26 +24,25 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 
 @dataclass(frozen=True)
-class ModelArgs:
+class ModelArgs(LatentArgs):
     """What decides the shape of a model. Defaults are the thesis's for PTB (section 7.2).
 
     `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
     `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
     `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
     the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
-    `min_log_variance` clamps the posterior's log variance from below; sMIM drives nearly every dimension onto
-    it, so it sets the code's noise. `max_length`: the longest sentence, in tokens, that is encoded or decoded.
+    `max_length`: the longest sentence, in tokens, that is encoded or decoded. The latent space is described in
+    `LatentArgs`; the pseudo-inputs of a VampPrior are sequences of `pseudo_input_length` embeddings.
     """
 
     encoder: str = "gru"
     decoder: str = "gru"
-    latent_dim: int = 512
     hidden_dim: int = 512
     embedding_dim: int = 300
     embedding_dropout: float = 0.5
     word_dropout: float = 0.0
     encoder_word_dropout: float = 0.0
-    min_log_variance: float = -10.0
+    pseudo_input_length: int = 10
     max_length: int = 1000
     num_layers: int = 4
     num_heads: int = 8
@@ -54,7 +54,8 @@ class ModelArgs:
 
     def __post_init__(self) -> None:
         problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
-        problems += too_low(self, "model", latent_dim=1, hidden_dim=1, embedding_dim=1, max_length=1)
+        problems += too_low(self, "model", hidden_dim=1, embedding_dim=1, pseudo_input_length=1, max_length=1)
+        problems += self.latent_problems()
         problems += [
             f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"
             for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
@@ -129,10 +130,15 @@ class SentenceAutoencoder(LatentVariableModel):
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder = ENCODERS[args.encoder](args)
         self.to_mean = nn.Linear(self.encoder.output_dim, args.latent_dim)
-        self.to_log_variance = nn.Linear(self.encoder.output_dim, args.latent_dim)
+        self.to_log_variance = make_log_variance(args, self.encoder.output_dim)
         self.decoder = DECODERS[args.decoder](args)
         self.to_vocabulary = VocabularyLayer(self.decoder.output_dim, vocabulary_size)
-        self.prior = StandardNormal(args.latent_dim)
+        self.prior = make_prior(
+            args,
+            pseudo_input_shape=(args.pseudo_input_length, args.embedding_dim),
+            posterior=self._pseudo_posterior,
+            as_pseudo_inputs=self._as_pseudo_inputs,
+        )
 
     @property
     def input_size(self) -> int:
@@ -144,7 +150,9 @@ class SentenceAutoencoder(LatentVariableModel):
 
     def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
         """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3. From `word_gates` it has no gradient."""
-        state_BH = self._encode(batch, word_gates)
+        return self._posterior(self._encode(batch, word_gates))
+
+    def _posterior(self, state_BH: Tensor) -> DiagonalGaussian:
         log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
 
@@ -154,6 +162,18 @@ class SentenceAutoencoder(LatentVariableModel):
         if word_gates is not None and isinstance(self.encoder, GRUEncoder):
             return self.encoder.read(input_BT, batch.lengths + 1, word_gates)
         return self.encoder(self.embedding(input_BT), batch.lengths + 1)
+
+    def _pseudo_posterior(self, pseudo_inputs_KLE: Tensor) -> DiagonalGaussian:
+        """q(z|u) of learned embeddings that stand for a reversed sentence's; `<sos>` ends them too."""
+        num, length, _ = pseudo_inputs_KLE.shape
+        sos_K1 = torch.full((num, 1), SOS_ID, device=pseudo_inputs_KLE.device)
+        embedded_KTE = torch.cat([pseudo_inputs_KLE, self.embedding(sos_K1)], dim=1)
+        return self._posterior(self.encoder(embedded_KTE, torch.full_like(sos_K1[:, 0], length + 1)))
+
+    def _as_pseudo_inputs(self, batch: Batch) -> Tensor:
+        """The embeddings [K, L, E] of the first L words of each sentence, reversed; a shorter one is repeated."""
+        place_KL = torch.arange(self.args.pseudo_input_length, device=batch.tokens.device) % batch.lengths[:, None]
+        return self.embedding(batch.tokens.gather(1, place_KL).flip(1))
 
     def word_gates(self) -> Tensor | None:
         """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
@@ -185,10 +205,12 @@ class SentenceAutoencoder(LatentVariableModel):
         are never drawn, and training, which never asks for them, leaves them next to no probability.
         """
         was_training = self.training
-        self.eval()
+        if was_training:
+            self.eval()
         uniform = torch.rand(len(z_BD), max_length, device=z_BD.device)
         ids = decode_ids(self, z_BD.detach(), max_length, uniform=uniform)
-        self.train(was_training)
+        if was_training:  # otherwise its parts stay as they are: MIM has some of them train
+            self.train()
         batch = collate(ids, range(len(ids)))
         # One that ended has room left for its `<eos>`.
         return replace(batch, cut=batch.lengths == max_length).to(z_BD.device)

@@ -1,6 +1,6 @@
 """Diagonal Gaussians over the latent space. All log densities in nats and in fp32.
 
-Shapes: B sentences, D latent dimensions.
+Shapes: B sentences, D latent dimensions, K Gaussians.
 """
 
 import math
@@ -32,6 +32,17 @@ class DiagonalGaussian:
         """log density of z [B, D], in nats [B]."""
         squared = (z - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squared + self.log_variance + _LOG_2PI).sum(-1)
+
+    def log_prob_under_each(self, z: Tensor) -> Tensor:
+        """log density of every z [B, D] under every one of the K Gaussians, in nats, fp64 [B, K].
+
+        With the square multiplied out there is nothing of size B x K x D; its parts cancel, hence the precision.
+        """
+        z, mean_KD, log_variance_KD = z.double(), self.mean.double(), self.log_variance.double()
+        precision_KD = torch.exp(-log_variance_KD)
+        weighted_KD = mean_KD * precision_KD
+        of_gaussian_K = (weighted_KD * mean_KD + log_variance_KD + _LOG_2PI).sum(-1)
+        return z @ weighted_KD.T - 0.5 * (z.square() @ precision_KD.T + of_gaussian_K)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats [B]."""

@@ -1,6 +1,6 @@
 """The vector autoencoder of sections 4.2 and 5.3: fully connected encoder and decoder, a diagonal Gaussian posterior.
 
-Shapes: B vectors, X their dimensions, H hidden, D latent.
+Shapes: B vectors, X their dimensions, H hidden, D latent, K pseudo-inputs of a prior.
 """
 
 from dataclasses import dataclass
@@ -12,21 +12,23 @@ from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
 from smim.model.distributions import DiagonalGaussian
+from smim.model.latent_space import LatentArgs, make_log_variance, make_prior
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.priors import StandardNormal
 from smim.vectors.batch import VectorBatch
 
 LIKELIHOODS = ["gaussian", "bernoulli"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+# How near to 0 or 1 a pseudo-input that stays between them may begin: at the ends it would have no gradient.
+_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
-class MLPArgs:
+class MLPArgs(LatentArgs):
     """What decides the shape of a model of vectors. Defaults are the thesis's (section 5.3.1).
 
     `hidden_dim` units in each of `num_layers` hidden layers of encoder and decoder. `likelihood`: p(x|z), a diagonal
-    Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1]. `min_log_variance` clamps the log variance
-    of the posterior from below, `min_decoder_log_variance` that of a Gaussian p(x|z).
+    Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1]. `min_decoder_log_variance` clamps the log
+    variance of a Gaussian p(x|z) from below. The latent space is described in `LatentArgs`.
     """
 
     encoder: str = "mlp"
@@ -36,14 +38,13 @@ class MLPArgs:
     num_layers: int = 2
     activation: str = "tanh"
     likelihood: str = "gaussian"
-    min_log_variance: float = -10.0
     min_decoder_log_variance: float = -10.0
 
     def __post_init__(self) -> None:
         problems = not_among(
             self, "model", encoder=["mlp"], decoder=["mlp"], likelihood=LIKELIHOODS, activation=list(ACTIVATIONS)
         )
-        problems += too_low(self, "model", latent_dim=1, hidden_dim=1, num_layers=1)
+        problems += too_low(self, "model", hidden_dim=1, num_layers=1) + self.latent_problems()
         if problems:
             raise UserError("; ".join(problems))
 
@@ -58,11 +59,16 @@ class VectorAutoencoder(LatentVariableModel):
         self.reparameterized = args.likelihood == "gaussian"
         self.encoder = _layers(dimension, args)
         self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
-        self.to_log_variance = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.to_log_variance = make_log_variance(args, args.hidden_dim)
         self.decoder = _layers(args.latent_dim, args)
         self.to_vector = nn.Linear(args.hidden_dim, dimension)
         self.to_vector_log_variance = nn.Linear(args.hidden_dim, dimension) if self.reparameterized else None
-        self.prior = StandardNormal(args.latent_dim)
+        self.prior = make_prior(
+            args,
+            pseudo_input_shape=(dimension,),
+            posterior=self._pseudo_posterior,
+            as_pseudo_inputs=self._as_pseudo_inputs,
+        )
 
     @property
     def input_size(self) -> int:
@@ -75,9 +81,19 @@ class VectorAutoencoder(LatentVariableModel):
 
     def posterior(self, batch: VectorBatch) -> DiagonalGaussian:
         """q(z|x) for each vector, fields fp32 [B, D]."""
-        hidden_BH = self.encoder(batch.vectors)
+        return self._posterior(batch.vectors)
+
+    def _posterior(self, vectors_BX: Tensor) -> DiagonalGaussian:
+        hidden_BH = self.encoder(vectors_BX)
         log_variance = self.to_log_variance(hidden_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(hidden_BH).float(), log_variance=log_variance)
+
+    def _pseudo_posterior(self, pseudo_inputs_KX: Tensor) -> DiagonalGaussian:
+        """q(z|u) of pseudo-inputs: vectors, or the logits of vectors in [0, 1]."""
+        return self._posterior(pseudo_inputs_KX if self.reparameterized else torch.sigmoid(pseudo_inputs_KX))
+
+    def _as_pseudo_inputs(self, batch: VectorBatch) -> Tensor:
+        return batch.vectors if self.reparameterized else torch.logit(batch.vectors, eps=_MARGIN)
 
     def decode(self, z_BD: Tensor) -> DiagonalGaussian | Tensor:
         """The parameters of p(x|z): a Gaussian, or a Bernoulli's logits, fp32 [B, X]."""

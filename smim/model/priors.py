@@ -1,9 +1,12 @@
-"""Priors p(z) over the latent space. All log densities in nats and in fp32.
+"""Priors p(z) over the latent space. All log densities in nats, in fp32 or the precision of z if that is higher.
 
-Shapes: B sentences, D latent dimensions.
+Shapes: B sentences, D latent dimensions, K components.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +15,12 @@ from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 
 
 class Prior(nn.Module, ABC):
-    """A density over codes of D dimensions; what it learns belongs to the model that holds it."""
+    """A density over codes of D dimensions; what it learns belongs to the model that holds it.
+
+    `description` says in a few words which one it is.
+    """
+
+    description: str
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -22,14 +30,18 @@ class Prior(nn.Module, ABC):
     def sample(self, num: int) -> Tensor:
         """`num` draws, fp32 [num, D], on the prior's device; no gradient reaches what is learned."""
 
-    def kl(self, posterior: DiagonalGaussian, z: Tensor) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats [B], estimated from one draw z ~ q(z|x) [B, D] where it has no closed form."""
-        return posterior.log_prob(z) - self.log_prob(z)
+    def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
+        """KL(q(z|x) || p(z)) in nats [B], estimated from one draw z ~ q(z|x) [B, D] where it has no closed form.
+
+        `log_prior`: log p(z), where it is known already.
+        """
+        return posterior.log_prob(z) - (self.log_prob(z) if log_prior is None else log_prior)
 
 
 class StandardNormal(Prior):
     """N(0, I), the anchor of the thesis."""
 
+    description = "N(0, I)"
     anchor: Tensor
 
     def __init__(self, latent_dim: int) -> None:
@@ -44,6 +56,76 @@ class StandardNormal(Prior):
     def sample(self, num: int) -> Tensor:
         return torch.randn(num, self.latent_dim, device=self.anchor.device)
 
-    def kl(self, posterior: DiagonalGaussian, z: Tensor) -> Tensor:
+    def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
         """In closed form."""
         return posterior.kl_to_standard_normal()
+
+
+class Mixture(Prior):
+    """A mixture of K diagonal Gaussians, wherever they come from."""
+
+    @abstractmethod
+    def components(self) -> tuple[Tensor, DiagonalGaussian]:
+        """The log weights [K], and the Gaussians, fields [K, D]."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        log_weights_K, gaussians = self.components()
+        return torch.logsumexp(log_weights_K + gaussians.log_prob_under_each(z), -1).to(z.dtype)
+
+    @torch.no_grad()
+    def sample(self, num: int) -> Tensor:
+        log_weights_K, gaussians = self.components()
+        chosen = torch.multinomial(log_weights_K.exp(), num, replacement=True)
+        return DiagonalGaussian(gaussians.mean[chosen], gaussians.log_variance[chosen]).sample()
+
+
+class GaussianMixture(Mixture):
+    """Learned weights, means and log variances (section 3.6.1, with a variance for each dimension).
+
+    It begins with the mean and the covariance of N(0, I), half of the variance within the components.
+    """
+
+    def __init__(self, latent_dim: int, *, num_components: int) -> None:
+        super().__init__()
+        self.description = f"mixture of {num_components} Gaussians"
+        self.logits = nn.Parameter(torch.zeros(num_components))
+        self.means = nn.Parameter(math.sqrt(0.5) * torch.randn(num_components, latent_dim))
+        self.log_variances = nn.Parameter(torch.full((num_components, latent_dim), math.log(0.5)))
+
+    def components(self) -> tuple[Tensor, DiagonalGaussian]:
+        return torch.log_softmax(self.logits, 0), DiagonalGaussian(self.means, self.log_variances)
+
+
+class VampPrior(Mixture):
+    """1/K sum over k of q(z|u_k), with learned pseudo-inputs u_k: eq. 3.24 (Tomczak and Welling 2017).
+
+    `pseudo_inputs` [K, ...] is what they begin as, `posterior` gives q(z|u_k) of all of them, fields [K, D], and
+    `as_pseudo_inputs` makes such a tensor of a batch of K observations. The functions are the model's own: nothing of
+    its encoder is registered here a second time. The posteriors are computed anew by each call.
+    """
+
+    def __init__(
+        self,
+        pseudo_inputs: Tensor,
+        *,
+        posterior: Callable[[Tensor], DiagonalGaussian],
+        as_pseudo_inputs: Callable[[Any], Tensor],
+    ) -> None:
+        super().__init__()
+        self.description = f"VampPrior of {len(pseudo_inputs)} pseudo-inputs"
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs)
+        self.posterior, self.as_pseudo_inputs = posterior, as_pseudo_inputs
+
+    @property
+    def num_components(self) -> int:
+        """K."""
+        return len(self.pseudo_inputs)
+
+    @torch.no_grad()
+    def initialize(self, batch: Any) -> None:
+        """Makes the pseudo-inputs those of K training observations (section 4.3)."""
+        self.pseudo_inputs.copy_(self.as_pseudo_inputs(batch))
+
+    def components(self) -> tuple[Tensor, DiagonalGaussian]:
+        gaussians = self.posterior(self.pseudo_inputs)
+        return gaussians.mean.new_full((self.num_components,), -math.log(self.num_components)), gaussians

@@ -47,7 +47,7 @@ class AMIM(Objective):
             "reconstruction": reconstruction,
             "log_posterior": log_posterior,
             "log_anchor": log_anchor,
-            **collapse_terms(posterior, model.args.min_log_variance),
+            **collapse_terms(model, posterior, model.prior.kl(posterior, z, log_prior=log_anchor)),
         }
         if self.warmup_steps:
             terms["warmup_weight"] = torch.full_like(reconstruction, weight)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from smim.model.latent_variable_model import LatentVariableModel, Observations
@@ -10,7 +11,7 @@ from smim.objectives.base import Objective, Terms, collapse_terms
 
 @dataclass(frozen=True)
 class Autoencoder(Objective):
-    """-log p(x|z) with z the posterior's mean; the variance is never trained."""
+    """-log p(x|z) with z the posterior's mean; the variance and the prior are never trained."""
 
     name: str = "autoencoder"
 
@@ -29,8 +30,10 @@ class Autoencoder(Objective):
     ) -> Terms:
         posterior = model.posterior(batch)
         reconstruction = -model.log_likelihood(batch, posterior.mean)
+        with torch.no_grad():
+            kl = model.prior.kl(posterior, posterior.mean)
         return {
             "loss": reconstruction,
             "reconstruction": reconstruction,
-            **collapse_terms(posterior, model.args.min_log_variance),
+            **collapse_terms(model, posterior, kl),
         }

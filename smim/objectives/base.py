@@ -60,11 +60,10 @@ class Objective(ABC):
         """
 
 
-def collapse_terms(posterior: DiagonalGaussian, min_log_variance: float) -> Terms:
-    """What the collapse monitor watches: KL(q(z|x) || N(0, I)) and the share of clamped dimensions."""
-    with torch.no_grad():
-        clamped = (posterior.log_variance <= min_log_variance).float().mean(-1)
-        return {"kl": posterior.kl_to_standard_normal(), "clamped": clamped}
+def collapse_terms(model: LatentVariableModel, posterior: DiagonalGaussian, kl: Tensor) -> Terms:
+    """What the collapse monitor watches: KL(q(z|x) || p(z)) and the share of clamped dimensions."""
+    clamped = (posterior.log_variance <= model.args.clamp).float().mean(-1)
+    return {"kl": kl.detach(), "clamped": clamped}
 
 
 def frozen(critic: nn.Module, *inputs: Tensor) -> Tensor:

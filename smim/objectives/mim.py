@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
 from smim.model.distributions import DiagonalGaussian
+from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives.base import Critic, Objective, Terms, collapse_terms, frozen
 from smim.objectives.warmup import warmup_weight
@@ -84,7 +85,8 @@ class MIM(Objective):
     ) -> Terms:
         weight = warmup_weight(step, self.warmup_steps)
         posterior = model.posterior(batch)
-        encoder = _Joint.at(model, batch, posterior, posterior.sample(noise))
+        z = posterior.sample(noise)
+        encoder = _Joint.at(model, batch, posterior, z)
         log_data = encoder.elbo if critic is None else frozen(critic, batch.vectors)
         encoding = encoder.cross_entropy(log_data, weight) + self.entropy_weight * posterior.entropy()
         with _without_dropout(model):
@@ -100,7 +102,7 @@ class MIM(Objective):
             "log_posterior": encoder.log_posterior,
             "log_prior": encoder.log_prior,
             "sampled_length": decoded.lengths.float(),
-            **collapse_terms(posterior, model.args.min_log_variance),
+            **collapse_terms(model, posterior, model.prior.kl(posterior, z, log_prior=encoder.log_prior)),
         }
         if self.warmup_steps:
             terms["warmup_weight"] = torch.full_like(encoding, weight)
@@ -178,8 +180,9 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.train(was_training)  # cuDNN has no gradient in evaluation mode; our GRUs drop nothing out
+        # cuDNN has no gradient in evaluation mode, and our GRUs drop nothing out; a sampled variance is no dropout.
+        if isinstance(module, nn.RNNBase | SampledVariance):
+            module.train(was_training)
     try:
         yield
     finally:

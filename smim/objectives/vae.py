@@ -17,7 +17,7 @@ _ANNEALING = ["none", "linear", "logistic"]
 
 @dataclass(frozen=True)
 class VAE(Objective):
-    """-log p(x|z) + w KL(q(z|x) || N(0, I)), with the KL in closed form.
+    """-log p(x|z) + w KL(q(z|x) || p(z)), with the KL in closed form where p(z) is N(0, I).
 
     `kl_annealing`: `none` (w = 1, the thesis's PTB rows), `linear` (w = step / `annealing_steps`, at
     most 1) or `logistic` (w = sigmoid(`logistic_slope` (step - `annealing_steps`))). Validation
@@ -71,13 +71,14 @@ class VAE(Objective):
         z = posterior.sample(noise)
         reconstruction = -model.log_likelihood(batch, z)
         weight = self.kl_weight(step)
+        kl = model.prior.kl(posterior, z)
         spared = self.free_bits and step is not None
-        kl = self._kl_beyond_free_bits(posterior) if spared else model.prior.kl(posterior, z)
+        charged = self._kl_beyond_free_bits(posterior) if spared else kl
         return {
-            "loss": reconstruction + weight * kl + self.entropy_weight * posterior.entropy(),
+            "loss": reconstruction + weight * charged + self.entropy_weight * posterior.entropy(),
             "reconstruction": reconstruction,
             "kl_weight": reconstruction.new_full(reconstruction.shape, weight),
-            **collapse_terms(posterior, model.args.min_log_variance),
+            **collapse_terms(model, posterior, kl),
         }
 
     def _kl_beyond_free_bits(self, posterior: DiagonalGaussian) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from smim.model.priors import Prior
 from smim.training.args import TrainArgs
 
 
@@ -12,7 +13,8 @@ def make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
     """The optimizer of the parameters that require gradients.
 
     Weight decay acts on matrices only. Biases and the scales of norms are left alone, as is common, and so are
-    embeddings: the vectors of rare words would shrink in all the steps between two uses.
+    embeddings, for the vectors of rare words would shrink in all the steps between two uses, and what a prior learns,
+    which is places and log variances.
     """
     parameters = _parameter_groups(model, args.weight_decay)
     if args.optimizer == "sgd":
@@ -29,7 +31,7 @@ def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, A
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if weight_decay == 0:
         return [{"params": trained}]
-    embeddings = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
-    decayed = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in embeddings]
-    others = [parameter for parameter in trained if parameter.ndim < 2 or parameter in embeddings]
+    spared = {p for module in model.modules() if isinstance(module, nn.Embedding | Prior) for p in module.parameters()}
+    decayed = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in spared]
+    others = [parameter for parameter in trained if parameter.ndim < 2 or parameter in spared]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]

@@ -27,17 +27,18 @@ def flops_per_token(model: LatentVariableModel, mean_length: float) -> float:
     and each channel in attention, twice: the scores, and the sum of the values (12 x layers x hidden x length for a
     token; a causal mask saves nothing). The sentence has a token more than words, `<sos>` or `<eos>`; a
     transformer decoder also reads its memory tokens; what a sentence passes once is shared by its words.
-    A vector counts as one word, and passes each matrix once.
+    A vector counts as one word, and passes each matrix once. What a learned prior takes is left out: it is a step's.
     """
+    weights = _matrix_weights(model) - _matrix_weights(model.prior)
     if not isinstance(model, SentenceAutoencoder):
-        return 6.0 * _matrix_weights(model)
+        return 6.0 * weights
     args = model.args
     num_tokens = mean_length + 1
     from_latent = [child for name, child in model.decoder.named_children() if name.startswith("latent_to")]
     once = sum(map(_matrix_weights, [model.to_mean, model.to_log_variance, *from_latent]))
     if isinstance(model.decoder, GRUDecoder):
         once += 3 * args.hidden_dim * args.latent_dim  # z's part of the gates is the same at every step
-    each_token = _matrix_weights(model) - _matrix_weights(model.embedding) - once
+    each_token = weights - _matrix_weights(model.embedding) - once
     products = num_tokens * each_token + once
     attended = 0.0
     if isinstance(model.encoder, TransformerEncoder):
