@@ -10,8 +10,8 @@ class Definition(NamedTuple):
 
 BOUNDS = {
     "": "MELBO bound (eq. 6.17)",
-    "_elbo": "ELBO bound under N(0, I)",
-    "_iw": "importance-weighted bound under N(0, I), at the largest K, of a sample of sentences",
+    "_elbo": "ELBO bound under the model's own prior",
+    "_iw": "importance-weighted bound under the model's own prior, at the largest K, of a sample of sentences",
     "_train_prior": "bound under the aggregate posterior of training sentences",
 }
 _OF_A_BOUND = [
@@ -51,7 +51,7 @@ FIGURES = {
         ("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split"),
         ("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed"),
         ("mutual_information_knn", "nats", "`latent_entropy` of draws less `posterior_entropy`"),
-        ("kl", "nats/sentence", "KL(q(z|x) || N(0, I))"),
+        ("kl", "nats/sentence", "KL(q(z|x) || p(z)), of the model's own prior"),
         ("active_units", "dimensions", "Var(mean) > 0.01"),
         ("active_units_relative", "dimensions", "Var(mean) > mean posterior variance"),
         ("collapsed", "", "1 where the information says that the code has collapsed, else 0"),

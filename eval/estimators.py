@@ -365,13 +365,10 @@ def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _log_prob_matrix(query_QD: Tensor, mixture: DiagonalGaussian, columns: slice, centre: Tensor) -> Tensor:
-    """log N(query_i; mean_j, diag(variance_j)) of each query and Gaussian, with the square multiplied out."""
+    """log N(query_i; mean_j, diag(variance_j)) of each query and Gaussian, both less `centre`."""
     mean_MD = mixture.mean[columns].to(centre.device, torch.float64) - centre
-    log_variance_MD = mixture.log_variance[columns].to(centre.device, torch.float64)
-    precision_MD = torch.exp(-log_variance_MD)
-    weighted_MD = mean_MD * precision_MD
-    of_gaussian_M = (weighted_MD * mean_MD + log_variance_MD + _LOG_2PI).sum(1)
-    return query_QD @ weighted_MD.T - 0.5 * (query_QD.square() @ precision_MD.T + of_gaussian_M)
+    log_variance_MD = mixture.log_variance[columns].to(centre.device)
+    return DiagonalGaussian(mean_MD, log_variance_MD).log_prob_under_each(query_QD)
 
 
 def _kernel_sums(points: np.ndarray, block: int, device: torch.device | str) -> np.ndarray:

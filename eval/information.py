@@ -16,6 +16,7 @@ from eval.estimators import AggregateMoments
 from eval.job import Job, select
 from eval.section import Figure, Section, mean, scalar
 from smim.errors import UserError, too_low
+from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 
@@ -45,7 +46,7 @@ class InformationArgs:
 
 
 def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
-    """Entropy of the codes, what they tell of the sentences, and how the posteriors lie to N(0, I)."""
+    """Entropy of the codes, what they tell of the sentences, and how the posteriors lie to the prior."""
     num_sentences = len(job.split)
     terms, num_removed = latent_entropy_terms(job, args)
     entropy = mean("latent_entropy", terms)
@@ -68,7 +69,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     moments = estimators.aggregate_moments(mean_or_posterior)
     if not job.model.deterministic:
         figures |= _posterior_figures(job, args, entropy, moments)
-        notes.insert(0, _verdict(figures, job.model.latent_dim))
+        notes.insert(0, _verdict(figures, job.model))
     log_det = moments.log_determinant_per_dimension()
     if math.isfinite(log_det):
         figures["log_det_covariance"] = scalar("log_det_covariance", log_det, n=num_sentences)
@@ -109,15 +110,20 @@ def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:
     return job.gather(share, np.concatenate([np.empty(0), *terms]), total=len(queries))
 
 
+@torch.no_grad()
 def posterior_terms(job: Job) -> np.ndarray:
-    """KL(q(z|x) || N(0, I)) and entropy of q(z|x) in nats, and the share of dimensions on the clamp; fp64 [N, 3]."""
-    posterior, share = job.posterior(), job.share(len(job.split))
-    clamp = job.model.autoencoder.args.min_log_variance
+    """KL(q(z|x) || p(z)) and entropy of q(z|x) in nats, and the share of dimensions on the clamp; fp64 [N, 3].
+
+    A KL without a closed form is that of the first draw of z.
+    """
+    posterior, codes, share = job.posterior(), job.codes(), job.share(len(job.split))
+    autoencoder = job.model.autoencoder
     parts = [torch.empty(0, 3, dtype=torch.float64)]
     for rows in _blocks(share):
-        own = select(posterior, rows, "cpu")
-        clamped = (own.log_variance <= clamp).double().mean(-1)
-        parts.append(torch.stack([own.kl_to_standard_normal().double(), own.entropy().double(), clamped], -1))
+        own = select(posterior, rows, autoencoder.device)
+        kl = autoencoder.prior.kl(own, torch.from_numpy(codes[rows]).to(autoencoder.device))
+        clamped = (own.log_variance <= autoencoder.args.clamp).double().mean(-1)
+        parts.append(torch.stack([kl.double(), own.entropy().double(), clamped], -1).cpu())
     return job.gather(share, torch.cat(parts), total=len(job.split))
 
 
@@ -146,7 +152,7 @@ def _posterior_figures(
     return figures
 
 
-def _verdict(figures: dict[str, Figure], latent_dim: int) -> str:
+def _verdict(figures: dict[str, Figure], model: SentenceModel) -> str:
     information, cap = figures["mutual_information"].value, figures["mutual_information_cap"].value
     active = int(figures["active_units_relative"].value)
     collapsed = information < _COLLAPSED_BELOW * cap or active == 0
@@ -154,9 +160,9 @@ def _verdict(figures: dict[str, Figure], latent_dim: int) -> str:
     return (
         f"**{'Collapsed' if collapsed else 'Not collapsed'}**: a code tells {information:.2f} nats of which "
         f"sentence of this set it is, of {cap:.2f} that can be measured (below a tenth counts as collapsed); the means "
-        f"vary more than the posteriors do in {active} of {latent_dim} dimensions; KL to N(0, I) is "
-        f"{figures['kl'].value:.1f} nats a sentence. This is about the encoder; posterior overlap and reconstruction "
-        f"say what the decoder makes of a code."
+        f"vary more than the posteriors do in {active} of {model.latent_dim} dimensions; KL to "
+        f"{model.autoencoder.prior.description} is {figures['kl'].value:.1f} nats a sentence. This is about the encoder; "
+        f"posterior overlap and reconstruction say what the decoder makes of a code."
     )
 
 

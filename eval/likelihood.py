@@ -4,8 +4,8 @@ All are reconstruction, -log p(x|z) with z ~ q(z|x), and what their prior asks f
 
 - MELBO (eq. 6.17): log N. Its prior is the aggregate posterior of the evaluated set itself, so that it
   measures how well a code tells the sentences of that set apart.
-- ELBO: KL(q(z|x) || N(0, I)).
-- Importance-weighted (Burda et al. 2016, eq. 8) under N(0, I): -log 1/K sum_k p(x|z_k) P(z_k) / q(z_k|x).
+- ELBO: KL(q(z|x) || p(z)), of the model's own prior, N(0, I) or a learned one.
+- Importance-weighted (Burda et al. 2016, eq. 8) under that prior: -log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x).
 - Training prior: log q(z|x) - log p_train(z), with p_train the mean of training sentences' posteriors.
 
 Shapes: N sentences, R runs, S sentences of a sample, K importance samples.
@@ -24,7 +24,6 @@ from eval.estimators import log_mixture_density
 from eval.job import Job, log_prob_64, select, split_of_rows
 from eval.section import Figure, Section, Table, exponential, mean, ratio
 from smim.errors import UserError, too_low
-from smim.model.distributions import standard_normal_log_prob
 from smim.progress import track
 from smim.text.batch import Batch
 from smim.text.corpus import Split
@@ -92,11 +91,12 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             "An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other."
         )
     else:
-        bounds["_elbo"] = ("ELBO, N(0, I)", reconstruction + kl[:, None], sizes)
+        prior = job.model.autoencoder.prior.description
+        bounds["_elbo"] = (f"ELBO, {prior}", reconstruction + kl[:, None], sizes)
         if args.importance_samples:
             rows = job.sample(len(job.split), args.importance_sentences)
             log_weights = importance_log_weights(job, rows, num_samples=args.importance_samples)
-            name = f"importance-weighted, N(0, I), K = {args.importance_samples}"
+            name = f"importance-weighted, {prior}, K = {args.importance_samples}"
             bounds["_iw"] = (name, Bound(*importance_bound(log_weights, args.importance_samples).T), sizes.of(rows))
             section.tables.append(_importance_table(log_weights))
         if args.train_sentences and job.train_split is not None:
@@ -120,27 +120,30 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
 
 @torch.no_grad()
 def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.ndarray]:
-    """-log p(x|z), its mean over `num_samples` draws in each run [N, R], and KL(q(z|x) || N(0, I)) [N]."""
-    rows, values = [], []
+    """-log p(x|z), its mean over `num_samples` draws in each run [N, R], and KL(q(z|x) || p(z)) [N].
+
+    A KL without a closed form is the mean over all of these draws.
+    """
+    prior, rows, values = job.model.autoencoder.prior, [], []
     for batch, posterior in job.batches("likelihood"):
-        kl = posterior.kl_to_standard_normal().double()
-        runs = []
+        runs, kl = [], torch.zeros(len(batch), device=batch.rows.device, dtype=torch.float64)
         for run in range(job.num_runs):
             total = torch.zeros(2, len(batch), device=kl.device, dtype=torch.float64)
             for sample in range(num_samples):
                 z = job.draw(posterior, batch.rows, number=run * num_samples + sample)
                 log_prob = job.model.autoencoder.log_prob(batch, z)
                 total -= torch.stack([log_prob.words, log_prob.with_eos]).double()
+                kl += prior.kl(posterior, z).double()
             runs.append(total / num_samples)
         rows.append(batch.rows)
-        values.append(torch.cat([*runs, kl[None]]).T)
+        values.append(torch.cat([*runs, kl[None] / (job.num_runs * num_samples)]).T)
     gathered = job.gather_parts(rows, values, width=2 * job.num_runs + 1)
     return Bound(words=gathered[:, 0:-1:2], with_eos=gathered[:, 1:-1:2]), gathered[:, -1]
 
 
 @torch.no_grad()
 def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> np.ndarray:
-    """log p(x|z_k) P(z_k) / q(z_k|x) of some sentences, fp64 [S, K, 2]: of the words, and with `<eos>`.
+    """log p(x|z_k) p(z_k) / q(z_k|x) of some sentences, fp64 [S, K, 2]: of the words, and with `<eos>`.
 
     The draws are others than those of `sentence_reconstruction`; at most the job's tokens are decoded at once.
     """
@@ -155,7 +158,7 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
             numbers = range(_FIRST_IMPORTANCE_DRAW + start, _FIRST_IMPORTANCE_DRAW + min(start + at_once, num_samples))
             z = torch.cat([job.draw(posterior, [row], number=number) for number in numbers])
             log_prob = job.model.autoencoder.log_prob(_repeated(batch, len(z)), z)
-            log_ratio = standard_normal_log_prob(z) - posterior.log_prob(z)
+            log_ratio = job.model.autoencoder.prior.log_prob(z) - posterior.log_prob(z)
             weights.append(torch.stack([log_prob.words, log_prob.with_eos], -1).double() + log_ratio.double()[:, None])
         values.append(torch.cat(weights).cpu())
     stacked = torch.stack(values) if values else torch.empty(0, num_samples, 2)

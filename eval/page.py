@@ -12,8 +12,8 @@ _MAIN_FIGURES = (
     *("active_units_relative", "latent_entropy", "p_at_1", "mrr"),
 )
 _OTHER_PRIORS = {
-    "nll_elbo": "`nll_elbo` (N(0, I))",
-    "nll_iw": "`nll_iw` (N(0, I), importance-weighted)",
+    "nll_elbo": "`nll_elbo` (the model's own prior)",
+    "nll_iw": "`nll_iw` (the model's own prior, importance-weighted)",
     "nll_train_prior": "`nll_train_prior` (the aggregate posterior of training sentences)",
 }
 

@@ -19,7 +19,7 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
         valid = [line for line in lines if line["split"] == "valid"]
         for axis, term in zip(axes, ("reconstruction", "kl"), strict=True):
             axis.plot([line["step"] for line in valid], [line[term] for line in valid], marker=".", label=name)
-    for axis, title in zip(axes, ("-log p(x|z) of validation", "KL(q(z|x) || N(0, I))"), strict=True):
+    for axis, title in zip(axes, ("-log p(x|z) of validation", "KL(q(z|x) || p(z))"), strict=True):
         axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
         axis.legend()
     axes[1].set_yscale("symlog")

@@ -28,8 +28,8 @@ def language_modelling(reports: Sequence[Report]) -> str:
         for name, report in named(reports)
         if not {"nll", "bleu1_sampled", "bleu1_greedy"}.isdisjoint(report["figures"])
     ]
-    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy", "NLL under N(0, I) (ELBO)",
-              "NLL under N(0, I) (IW)", "KL", "active units", "parameters"]  # fmt: skip
+    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy", "NLL under the prior (ELBO)",
+              "NLL under the prior (IW)", "KL", "active units", "parameters"]  # fmt: skip
     for row in _published(reports, "nll") if lines else []:
         ppl = f"{row.figures['ppl_thesis']} ({row.ppl_stdev})" if "ppl_thesis" in row.figures else ""
         values = [str(row.figures.get(name, "")) for name in ("nll", "bleu1_sampled")]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smim.model.autoencoder import ModelArgs, TokenLogProb
 from smim.model.distributions import DiagonalGaussian
+from smim.model.priors import Prior, StandardNormal
 from smim.text.batch import Batch
 from smim.text.tokenizer import EOS_ID, PAD_ID
 
@@ -59,6 +60,7 @@ class TabularModel(nn.Module):
         super().__init__()
         random = torch.Generator().manual_seed(seed)
         self.args = ModelArgs(latent_dim=1)
+        self.prior: Prior = StandardNormal(1)
         self.slope, self.offset, self.mean = (torch.randn(vocabulary_size, generator=random) for _ in range(3))
         # Wider than the exact posteriors: importance weights are bounded, and their means settle.
         self.log_variance = 0.5 * torch.rand(vocabulary_size, generator=random)
