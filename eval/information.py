@@ -161,8 +161,8 @@ def _verdict(figures: dict[str, Figure], model: SentenceModel) -> str:
         f"**{'Collapsed' if collapsed else 'Not collapsed'}**: a code tells {information:.2f} nats of which "
         f"sentence of this set it is, of {cap:.2f} that can be measured (below a tenth counts as collapsed); the means "
         f"vary more than the posteriors do in {active} of {model.latent_dim} dimensions; KL to "
-        f"{model.autoencoder.prior.description} is {figures['kl'].value:.1f} nats a sentence. This is about the encoder; "
-        f"posterior overlap and reconstruction say what the decoder makes of a code."
+        f"{model.autoencoder.prior.description} is {figures['kl'].value:.1f} nats a sentence. This is about the "
+        f"encoder; posterior overlap and reconstruction say what the decoder makes of a code."
     )
 
 

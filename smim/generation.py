@@ -146,12 +146,22 @@ class SentenceModel:
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
         return self.decode(posterior.mean + scale * posterior.standard_deviation * draws)
 
-    def sample(self, num: int = 5, *, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
-        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 as in appendix E.3 of the thesis."""
-        if num < 1 or standard_deviation < 0:
+    def sample(self, num: int = 5, *, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
+        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 as in appendix E.3 of the thesis.
+
+        With a `standard_deviation` of None, from the model's own prior p(z).
+        """
+        if num < 1 or (standard_deviation or 0) < 0:
             raise UserError(f"num is {num}, standard_deviation {standard_deviation}; neither may be so low")
-        z = standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
-        return self.decode(z, sample=True, seed=seed)
+        return self.decode(self.draw_codes(num, standard_deviation, seed=seed), sample=True, seed=seed)
+
+    def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:
+        """The codes that `sample` decodes, fp32 [num, D], on the CPU."""
+        if standard_deviation is not None:
+            return standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return self.autoencoder.prior.sample(num).cpu()
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
         """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).

@@ -7,6 +7,7 @@ from smim.errors import UserError
 from smim.model import noise
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.decoding import decode_ids
+from smim.model.priors import GaussianMixture
 
 TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
 
@@ -67,7 +68,7 @@ def test_a_transformer_decodes_a_sentence_alike_in_any_company(monkeypatch):
     alone = [decode_ids(transformer, z[[i]], 90, uniform=uniform[[i]])[0] for i in range(60)]
     lengths = sorted(map(len, alone))
     assert lengths[0] < 5 and lengths[-1] > 64  # some leave early, and some outgrow a block of the cache
-    monkeypatch.setattr("smim.generation._DECODED_TOGETHER", 8)
+    monkeypatch.setattr("smim.model.decoding._DECODED_TOGETHER", 8)
     assert decode_ids(transformer, z, 90, uniform=uniform) == alone
 
 
@@ -93,6 +94,19 @@ def test_same_seed_same_draws(model):
     assert model.sample(4, standard_deviation=1.0, seed=3) == model.sample(4, standard_deviation=1.0, seed=3)
     assert model.sample(4, standard_deviation=1.0, seed=3) != model.sample(4, standard_deviation=1.0, seed=4)
     assert len(model.perturb(TEXTS[0], num=3)) == 3
+
+
+def test_without_a_standard_deviation_codes_are_drawn_from_the_models_own_prior(tiny_model):
+    model = smim.load(tiny_model, device="cpu")
+    model.autoencoder.prior = GaussianMixture(model.latent_dim, num_components=1)
+    with torch.no_grad():
+        model.autoencoder.prior.means.fill_(3.0)
+        model.autoencoder.prior.log_variances.fill_(-20.0)
+    drawn = model.draw_codes(5, None, seed=3)
+    torch.testing.assert_close(drawn, torch.full((5, 8), 3.0), atol=1e-3, rtol=0)
+    assert torch.equal(drawn, model.draw_codes(5, None, seed=3))
+    assert not torch.equal(drawn, model.draw_codes(5, None, seed=4))
+    assert model.sample(5, standard_deviation=None, seed=3) == model.decode(drawn, sample=True, seed=3)
 
 
 def test_perturbation_without_scale_is_the_reconstruction(model):

@@ -51,14 +51,15 @@ def perturb(
 def sample(
     model: Model,
     num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
-    standard_deviation: Annotated[float, typer.Option(help="Of the codes; the prior's is 1.")] = 0.1,
+    standard_deviation: Annotated[float, typer.Option(help="Of the codes around zero.")] = 0.1,
+    prior: Annotated[bool, typer.Option("--prior", help="Draw from the model's own prior instead.")] = False,
     seed: Seed = 0,
 ) -> None:
-    """Decode codes drawn around zero.
+    """Decode codes drawn around zero, or from the model's prior.
 
     Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
     """
-    print_lines(smim.load(model).sample(num, standard_deviation=standard_deviation, seed=seed))
+    print_lines(smim.load(model).sample(num, standard_deviation=None if prior else standard_deviation, seed=seed))
 
 
 def answer(

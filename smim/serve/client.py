@@ -117,7 +117,7 @@ class Client:
     def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
         return self._sentences("perturb", text=text, num=num, scale=scale, seed=seed)
 
-    def sample(self, num: int = 5, *, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
+    def sample(self, num: int = 5, *, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
         return self._sentences("sample", num=num, standard_deviation=standard_deviation, seed=seed)
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> schemas.ArithmeticResponse:

@@ -68,7 +68,7 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
 
     @read.post("/v1/sample")
     async def sample(body: schemas.SampleBody) -> schemas.SentencesResponse:
-        """Sentences of codes drawn around zero."""
+        """Sentences of codes drawn around zero, or from the model's prior."""
         sentences = await service.sample(body.num, body.standard_deviation, body.seed)
         return schemas.SentencesResponse(sentences=sentences)
 

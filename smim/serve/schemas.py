@@ -153,7 +153,7 @@ class PerturbBody(Body):
 
 class SampleBody(Body):
     num: Num = 5
-    standard_deviation: Size = 0.1
+    standard_deviation: Size | None = Field(0.1, description="Of the codes around zero; null: the model's own prior.")
     seed: Seed = 0
 
 

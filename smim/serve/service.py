@@ -158,12 +158,13 @@ class Service:
         return code, (await self._computing.decode(code[None]))[0]
 
     @_operation
-    async def sample(self, num: int = 5, standard_deviation: float = 0.1, seed: int = 0) -> list[str]:
-        """Sentences drawn from N(0, standard_deviation^2 I), as `SentenceModel.sample` gives them."""
+    async def sample(self, num: int = 5, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
+        """Sentences drawn from N(0, standard_deviation^2 I), or p(z) for None, as `SentenceModel.sample` gives them."""
         self.limits.check_number("num", num)
         check_seed(seed)
-        check_size("standard_deviation", standard_deviation)
-        z = standard_deviation * noise.normal(seed, range(num), 0, self.model.latent_dim)
+        if standard_deviation is not None:
+            check_size("standard_deviation", standard_deviation)
+        z = self.model.draw_codes(num, standard_deviation, seed=seed)
         return await self._computing.decode(z.numpy(), sample=True, seed=seed)
 
     @_operation

@@ -98,6 +98,7 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
     assert post("sample", num=2, standard_deviation=1, seed=1)["sentences"] == model.sample(
         2, standard_deviation=1, seed=1
     )
+    assert post("sample", num=2, standard_deviation=None)["sentences"] == model.sample(2, standard_deviation=None)
     assert post("answer", question=ONE)["answer"] == model.answer(ONE)
     summed = post("arithmetic", plus=[ONE, OTHER], minus=[ONE])
     assert summed["code"] == pytest.approx(model.arithmetic([ONE, OTHER], [ONE]).tolist(), abs=1e-5)

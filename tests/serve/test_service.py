@@ -123,6 +123,7 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
         assert await service.interpolate(ONE, OTHER, 7) == model.interpolate(ONE, OTHER, steps=7)
         assert await service.perturb(ONE, 4, 20.0, 5) == model.perturb(ONE, num=4, scale=20.0, seed=5)
         assert await service.sample(4, 1.0, 6) == model.sample(4, standard_deviation=1.0, seed=6)
+        assert await service.sample(4, None, 6) == model.sample(4, standard_deviation=None, seed=6)
         assert await service.answer(ONE, 3) == model.answer(ONE, num_words=3)
         code, sentence = await service.arithmetic([ONE, OTHER], [ONE])
         np.testing.assert_allclose(code, model.arithmetic([ONE, OTHER], [ONE]), atol=1e-5)
