@@ -83,6 +83,7 @@ class Trainer:
         checks.check_length(self.train_split, model_args, cut=args.max_length)
         checks.check_length(self.valid_split, model_args, cut=None)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
+        checks.check_draws(objective, accelerator)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +24,12 @@ class Critic:
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """A loss for a latent variable model; its fields are its settings under `objective.`."""
+    """A loss for a latent variable model; its fields are its settings under `objective.`.
 
+    `draws_observations`: whether it trains on draws x ~ p(x|z) too.
+    """
+
+    draws_observations: ClassVar[bool] = False
     name: str
 
     @property

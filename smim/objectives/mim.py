@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,7 @@ class MIM(Objective):
     known. They differ by JSD, which is between 0 and log 2: leaving it in keeps the pressure towards consistency.
     """
 
+    draws_observations: ClassVar[bool] = True
     name: str = "mim"
     data_prior: str = "marginal"
     data_prior_components: int = 10

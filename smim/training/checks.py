@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from smim import storage
@@ -60,6 +61,21 @@ def check_average(sharded: bool) -> None:
     """Refuses a moving average of weights that no process holds whole."""
     if sharded:
         raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
+
+
+def check_draws(objective: Objective, accelerator: Accelerator) -> None:
+    """Refuses to draw sentences from weights that no process holds whole.
+
+    The processes gather weights together, word by word, and would wait for each other for ever: sentences differ
+    in length.
+    """
+    plugin = accelerator.state.deepspeed_plugin
+    in_parts = accelerator.distributed_type == DistributedType.FSDP or (plugin and plugin.zero_stage == 3)
+    if objective.draws_observations and in_parts:
+        raise UserError(
+            f"objective={objective.name} draws from the decoder in training, for which each process needs the whole "
+            "weights; use DDP, or ZeRO 1 or 2"
+        )
 
 
 def check_compile(model: LatentVariableModel, mode: DistributedType) -> None:

@@ -157,6 +157,11 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
     assert finished.returncode == 0, finished.stderr
 
 
+def test_draws_from_weights_in_parts_are_refused(train):
+    refused = train("objective=mim", "train.max_steps=1", launcher=zero(3))
+    assert refused.returncode != 0 and "objective=mim draws from the decoder" in refused.stderr
+
+
 def test_fsdp2_on_cpu_is_refused(train):
     launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/fsdp2.yaml", "smim/train.py"]
     refused = train("train.max_steps=1", launcher=launcher)
