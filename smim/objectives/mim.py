@@ -1,9 +1,8 @@
 """MIM with symmetric sampling: Algorithms 1 and 3 of Livne's thesis.
 
-Shapes: B observations, D latent dimensions, X dimensions of a vector, K components of a mixture.
+Shapes: B observations, D latent dimensions, X dimensions of a vector.
 """
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from smim.errors import UserError, not_among, too_low
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.priors import GaussianMixture
 from smim.objectives.base import Critic, Objective, Terms, collapse_terms, frozen
 from smim.objectives.warmup import warmup_weight
 
@@ -31,12 +31,13 @@ class MIM(Objective):
 
     `data_prior`: q(x) is `marginal`, that of the decoder (eq. 3.25), where log q(x) is bounded from below by
     log p(x|z') p(z') / q(z'|x), z' ~ q(z'|x), which cancels log q(z|x) in the encoder's half (Algorithm 3); or a
-    `gaussian_mixture` of `data_prior_components` isotropic components beside the model, for vectors with a Gaussian
+    `gaussian_mixture` of `data_prior_components` diagonal components beside the model, for vectors with a Gaussian
     decoder (Algorithm 1), learned by Adam at `data_prior_learning_rate`.
 
     The gradient goes through x where it is reparameterised; words and bits take REINFORCE (eq. 3.26). All of the
     decoder's half is without dropout, as its samples are; a sentence is cut after `max_sampled_length` tokens, and
-    the probability of a cut one is that of its words.
+    the probability of a cut one is that of its words. Away from the codes of the data a decoder of words comes to
+    end at once, the least entropy that there is: the term `sampled_length` shows how far that has gone.
 
     `warmup_steps`: log q(z|x) q(x) is scaled by a beta that grows from 0 to 1 over so many optimizer steps
     (chapter 4); 0: by 1 from the start. Validation always uses 1.
@@ -72,7 +73,7 @@ class MIM(Objective):
         """The mixture q(x), where it is one."""
         if self.data_prior == "marginal":
             return None
-        network = IsotropicMixture(model.input_size, num_components=self.data_prior_components)
+        network = DataPrior(model.input_size, num_components=self.data_prior_components)
         return Critic(network, torch.optim.Adam(network.parameters(), lr=self.data_prior_learning_rate))
 
     def terms(
@@ -146,21 +147,12 @@ class _Joint:
         return -0.5 * (self.log_likelihood + self.log_prior + weight * (self.log_posterior + log_data))
 
 
-class IsotropicMixture(nn.Module):
-    """q(x): a mixture of isotropic Gaussians whose weights, means and variances are learned (section 3.6.1)."""
-
-    def __init__(self, dimension: int, *, num_components: int) -> None:
-        super().__init__()
-        self.logits = nn.Parameter(torch.zeros(num_components))
-        self.means = nn.Parameter(torch.randn(num_components, dimension))
-        self.log_variances = nn.Parameter(torch.zeros(num_components))
+class DataPrior(GaussianMixture):
+    """q(x) of Algorithm 1: the mixture that is a prior of codes, over vectors (appendix B's are isotropic)."""
 
     def forward(self, x_BX: Tensor) -> Tensor:
         """log q(x) of each vector, in nats [B]."""
-        squared_BK = (x_BX[:, None] - self.means).square().sum(-1) * torch.exp(-self.log_variances)
-        dimension = x_BX.shape[1]
-        log_prob_BK = -0.5 * (squared_BK + dimension * (self.log_variances + math.log(2 * math.pi)))
-        return torch.logsumexp(log_prob_BK + torch.log_softmax(self.logits, 0), 1)
+        return self.log_prob(x_BX)
 
 
 def reinforce(value: Tensor, log_prob: Tensor) -> Tensor:
