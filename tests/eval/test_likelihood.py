@@ -1,16 +1,20 @@
 """Bounds on a model whose likelihood is known exactly."""
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 
 from eval import likelihood
+from eval.information import posterior_terms
 from eval.job import Job
 from eval.likelihood import Bound, LikelihoodArgs, Sizes
 from smim.errors import UserError
 from smim.generation import SentenceModel
+from smim.model.priors import GaussianMixture
 from smim.text.corpus import Corpus
 from tests.eval.tabular import GRID, Exact, TabularModel
 
@@ -81,6 +85,39 @@ def test_with_one_sample_the_importance_weighted_bound_is_the_elbo(job, exact, s
     log_weights = likelihood.importance_log_weights(job, np.arange(len(sentences)), num_samples=500)
     elbo = np.mean([exact.reconstruction(ids) + exact.kl(ids, NORMAL) for ids in sentences])
     assert likelihood.importance_bound(log_weights, 1)[:, 0].mean() == pytest.approx(elbo, rel=0.01)
+
+
+@pytest.fixture
+def learned_prior(exact) -> Iterator[np.ndarray]:
+    """Gives the model a prior of its own; its log density on the grid."""
+    prior = GaussianMixture(1, num_components=2)
+    with torch.no_grad():
+        prior.means.copy_(torch.tensor([[-1.0], [2.0]]))
+        prior.logits.copy_(torch.tensor([0.0, 1.0]))
+    before, exact.model.prior = exact.model.prior, prior
+    yield prior.log_prob(torch.as_tensor(GRID)[:, None]).detach().numpy()
+    exact.model.prior = before
+
+
+def test_the_bounds_are_under_the_models_own_prior(job, exact, sentences, learned_prior):
+    _, kl = likelihood.sentence_reconstruction(job, num_samples=1000)
+    np.testing.assert_allclose(kl, [exact.kl(ids, learned_prior) for ids in sentences], atol=0.05)
+    log_weights = likelihood.importance_log_weights(job, np.arange(len(sentences)), num_samples=500)
+    nll = np.mean([exact.nll(ids, prior=learned_prior) for ids in sentences])
+    assert likelihood.importance_bound(log_weights, 500)[:, 0].mean() == pytest.approx(nll, abs=0.05)
+
+
+def test_the_kl_of_the_information_is_to_the_models_own_prior(job, exact, sentences, learned_prior):
+    draws = [posterior_terms(job.replace(seed=seed, work=job.work / str(seed)))[:, 0] for seed in range(60)]
+    error = np.std(draws, axis=0) / math.sqrt(len(draws))
+    expected = [exact.kl(ids, learned_prior) for ids in sentences]
+    assert (np.abs(np.mean(draws, axis=0) - expected) < 5 * error).all()
+
+
+def test_the_section_names_the_prior(job, learned_prior, tmp_path):
+    section = likelihood.evaluate(job, LikelihoodArgs(importance_samples=5, importance_sentences=4), tmp_path)
+    names = [row[0] for row in section.tables[0].rows]
+    assert any("ELBO, mixture of 2 Gaussians" in name for name in names)
 
 
 def test_the_importance_weighted_bound_is_minus_the_log_of_a_mean():

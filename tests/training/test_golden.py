@@ -19,6 +19,9 @@ RUNS = {
     "vae_linear": ["objective=vae", "objective.kl_annealing=linear", "objective.annealing_steps=40"],
     "vae_logistic": ["objective=vae", "objective.kl_annealing=logistic", "objective.annealing_steps=25"],
     "autoencoder": ["objective=autoencoder"],
+    "amim_vamp": ["objective=amim", "model.prior=vamp", "model.num_prior_components=5", "model.pseudo_input_length=6"],
+    "vae_mixture": ["objective=vae", "model.prior=gaussian_mixture", "model.num_prior_components=5"],
+    "amim_sampled_variance": ["objective=amim", "model.posterior=sampled_variance", "model.min_log_variance=-6"],
 }
 FIFTY_STEPS = ["train.max_steps=50", "train.log_every=10", "train.learning_rate=0.01"]
 

@@ -2,13 +2,15 @@ import pytest
 import torch
 from torch import nn
 
+from smim.model.priors import GaussianMixture
 from smim.training.args import TrainArgs
 from smim.training.optimizer import make_optimizer
 
 
 def small_model() -> nn.Module:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Embedding(7, 4), nn.GRU(4, 4), nn.LayerNorm(4), nn.Linear(4, 3), nn.Linear(4, 3))
+    prior = GaussianMixture(4, num_components=3)
+    model = nn.Sequential(nn.Embedding(7, 4), nn.GRU(4, 4), nn.LayerNorm(4), nn.Linear(4, 3), prior, nn.Linear(4, 3))
     model[-1].requires_grad_(False)
     return model
 

@@ -6,6 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode, mm_flop
 
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.text.batch import collate
 from smim.training.throughput import flops_per_token, matrix_rate
 
@@ -34,6 +35,18 @@ def test_a_word_of_a_gru_takes_six_flops_for_each_weight_that_it_passes():
     # sentence: mean, log variance, first state, 2 x 3 each, and z's part of the gates, 3 x 2 x 3.
     model = SentenceAutoencoder(ModelArgs(latent_dim=3, hidden_dim=2, embedding_dim=2), vocabulary_size=10)
     assert flops_per_token(model, 5) == pytest.approx(6 * ((24 + 24 + 20) * 6 + 3 * 6 + 18) / 5)
+
+
+@pytest.mark.parametrize("prior", ["gaussian_mixture", "vamp"])
+def test_what_a_prior_learns_is_no_matrix_that_a_word_or_a_vector_passes(prior):
+    plain, learned = (
+        [
+            SentenceAutoencoder(ModelArgs(prior=kind, **SIZES), vocabulary_size=500),
+            VectorAutoencoder(MLPArgs(prior=kind), dimension=3),
+        ]
+        for kind in ("standard_normal", prior)
+    )
+    assert [flops_per_token(model, 5) for model in learned] == [flops_per_token(model, 5) for model in plain]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
