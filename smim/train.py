@@ -82,6 +82,8 @@ class Trainer:
         checks.check_kind(corpus, model_args)
         checks.check_length(self.train_split, model_args, cut=args.max_length)
         checks.check_length(self.valid_split, model_args, cut=None)
+        for split in (self.train_split, self.valid_split):
+            checks.check_range(split, model_args)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
         checks.check_draws(objective, accelerator)
         epoch_steps = epoch_batches(self.train_split, **args.batching())

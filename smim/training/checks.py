@@ -17,7 +17,7 @@ from smim.model.mlp import MLPArgs
 from smim.objectives import Objective
 from smim.text.corpus import Corpus, Split
 from smim.training.args import TrainArgs
-from smim.vectors.corpus import VectorCorpus
+from smim.vectors.corpus import VectorCorpus, VectorSplit
 
 
 def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs | MLPArgs) -> None:
@@ -44,6 +44,17 @@ def check_length(split: Split, model_args: ModelArgs | MLPArgs, *, cut: int | No
             f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
             f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
         )
+
+
+def check_range(split: Split, model_args: ModelArgs | MLPArgs) -> None:
+    """Refuses numbers that a Bernoulli p(x|z) has no probability for."""
+    if isinstance(split, VectorSplit) and isinstance(model_args, MLPArgs) and model_args.likelihood == "bernoulli":
+        lowest, highest = split.vectors.min(), split.vectors.max()
+        if lowest < 0 or highest > 1:
+            raise UserError(
+                f"split {split.name!r} holds numbers from {lowest:.3g} to {highest:.3g}, model.likelihood=bernoulli is "
+                f"of numbers in [0, 1]; use model.likelihood=gaussian"
+            )
 
 
 def check_processes(split: Split, args: TrainArgs, *, world_size: int) -> None:
