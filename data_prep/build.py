@@ -4,6 +4,7 @@
     python data_prep/build.py corpus=ptb corpus.path=FOLDER output=data/ptb
     python data_prep/build.py corpus=text corpus.path=FILE_OR_FOLDER corpus.name=mine
     python data_prep/build.py corpus=text corpus.path=... prep.engine=ray prep.address=HOST:PORT
+    python data_prep/build.py corpus=gmm corpus.dimension=20
 
 Killed at any moment, the same command goes on from there. Every option: `python data_prep/build.py --cfg job`.
 """
@@ -14,8 +15,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from data_prep.corpora import demo, everything, ptb, reviews, text, wt103, yahoocqa
+from data_prep.corpora import demo, digits, everything, gmm, ptb, reviews, text, wt103, yahoocqa
 from data_prep.corpora.args import CorpusArgs
+from data_prep.corpora.vectors import VectorArgs
 from data_prep.pipeline import BuildArgs, PrepArgs, build
 from data_prep.recipe import Recipe
 from smim import config
@@ -32,13 +34,23 @@ _CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
     "yahoocqa": (CorpusArgs, yahoocqa.recipe),
     "text": (text.TextArgs, text.recipe),
 }
+# Of vectors: the settings, and what writes the corpus and returns its card.
+_VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[str, Any]]]] = {
+    "gmm": (gmm.GMMArgs, gmm.build),
+    "digits": (digits.DigitsArgs, digits.build),
+}
 
 
 def main(cfg: DictConfig) -> None:
     """Builds the corpus and prints what its card says."""
     name = cfg.corpus.get("builder")
+    if name in _VECTOR_CORPORA:
+        output = Path(cfg.output or cfg.corpus.dir)
+        _print_vectors(build_vectors(cfg.corpus, output), output)
+        return
     if name not in _CORPORA:
-        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), list(_CORPORA))}")
+        known = [*_CORPORA, *_VECTOR_CORPORA]
+        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), known)}")
     args_class, make_recipe = _CORPORA[name]
     args, prep = config.make_all(
         cfg,
@@ -56,6 +68,18 @@ def main(cfg: DictConfig) -> None:
     )
     card = build(make_recipe(args), build_args, output, prep)
     _print(card, output)
+
+
+def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
+    """Builds a corpus of vectors at `output` from the section `corpus` of a configuration; returns its card."""
+    args_class, build_corpus = _VECTOR_CORPORA[section.builder]
+    return build_corpus(config.make(args_class, section, "corpus"), output)
+
+
+def _print_vectors(card: dict[str, Any], output: Path) -> None:
+    for split, described in card["splits"].items():
+        print(f"{split:6} {described['sentences']:>10,} vectors")
+    print(f"{card['dimension']} dimensions; written to {output}")
 
 
 def _print(card: dict[str, Any], output: Path) -> None:

@@ -1,18 +1,24 @@
 """`smim corpus ...`: look at prepared corpora."""
 
 import json
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import smim
 from smim.cli.shared import show
 
+if TYPE_CHECKING:
+    from smim.text.corpus import Corpus
+    from smim.vectors.corpus import VectorCorpus
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at prepared corpora.")
 
 _SAMPLE_SENTENCES = 3
 _SHOWN_TOKENS = 20
+_SHOWN_NUMBERS = 8
 _COUNTED_TOKENS = 10_000_000
 
 
@@ -20,28 +26,18 @@ _COUNTED_TOKENS = 10_000_000
 def corpusshow(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared corpus, such as data/ptb.")],
 ) -> None:
-    """Show what a prepared corpus holds: its source, splits, first sentences and most frequent words.
+    """Show what a prepared corpus holds: its source and splits, first sentences and most frequent words, or vectors.
 
     Example: smim corpus show data/ptb
     """
-    from smim.text.corpus import HISTOGRAM, Corpus
+    from smim.corpora import open_corpus
+    from smim.text.corpus import Corpus
 
-    corpus = Corpus.open(directory)
-    card = corpus.card
-    facts: dict[str, Any] = {"name": corpus.name, **card["source"], "vocabulary": f"{card['vocabulary_size']:,}"}
-    facts |= {"tokenizer": _brief(card["tokenizer"]), "lengths": directory / HISTOGRAM}
-    facts |= {f"left out: {name}": f"{count:,}" for name, count in card["left_out"].items()}
-    show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card["notes"]])
-    columns = ["sentences", "tokens", "length_mean", "length_std", "length_min", "length_max", "unknown_tokens"]
-    columns.append("also_in_train")
-    described = [[name, *[str(split.get(column, "")) for column in columns]] for name, split in card["splits"].items()]
-    show([["split", *columns], *described])
-    samples = []
-    for name in card["splits"]:
-        split = corpus.split(name)
-        samples += [[name, text] for text in split.texts(range(min(_SAMPLE_SENTENCES, len(split))))]
-    show(samples)
-    show([["token", "count"], *_most_frequent(corpus)])
+    corpus = open_corpus(directory)
+    if isinstance(corpus, Corpus):
+        _show_sentences(corpus)
+    else:
+        _show_vectors(corpus)
 
 
 @app.command("table")
@@ -65,6 +61,40 @@ def corpus_table(
         thesis = [*theirs[:4], f"{theirs[4]} ± {theirs[5]}"]
         rows.append([card["name"], *[f"{our} | {their}" for our, their in zip(ours, thesis, strict=True)]])
     show(rows, header=["corpus", "train", "valid", "test", "vocabulary", "tokens a sentence (train)"])
+
+
+def _show_sentences(corpus: "Corpus") -> None:
+    from smim.text.corpus import HISTOGRAM
+
+    card = corpus.card
+    facts: dict[str, Any] = {"name": corpus.name, **card["source"], "vocabulary": f"{card['vocabulary_size']:,}"}
+    facts |= {"tokenizer": _brief(card["tokenizer"]), "lengths": corpus.directory / HISTOGRAM}
+    facts |= {f"left out: {name}": f"{count:,}" for name, count in card["left_out"].items()}
+    show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card["notes"]])
+    columns = ["sentences", "tokens", "length_mean", "length_std", "length_min", "length_max", "unknown_tokens"]
+    columns.append("also_in_train")
+    described = [[name, *[str(split.get(column, "")) for column in columns]] for name, split in card["splits"].items()]
+    show([["split", *columns], *described])
+    samples = []
+    for name in card["splits"]:
+        split = corpus.split(name)
+        samples += [[name, text] for text in split.texts(range(min(_SAMPLE_SENTENCES, len(split))))]
+    show(samples)
+    show([["token", "count"], *_most_frequent(corpus)])
+
+
+def _show_vectors(corpus: "VectorCorpus") -> None:
+    """Its source, how many vectors each split has of each label, and the first numbers of the first vectors."""
+    facts = {"name": corpus.name, **corpus.card["source"], "dimension": corpus.input_size}
+    show([[name, _brief(fact)] for name, fact in facts.items()])
+    splits = {name: corpus.split(name) for name in corpus.card["splits"]}
+    for label in splits["train"].label_columns:
+        counts = {name: Counter(split.labels(label)) for name, split in splits.items()}
+        values = sorted(set().union(*counts.values()))
+        rows = [[name, str(len(splits[name])), *[str(counts[name][value]) for value in values]] for name in splits]
+        show([["split", "vectors", *[f"{label} {value}" for value in values]], *rows])
+    samples = [[name, vector] for name, split in splits.items() for vector in split.vectors[:_SAMPLE_SENTENCES]]
+    show([[name, " ".join(f"{number:.3f}" for number in vector[:_SHOWN_NUMBERS])] for name, vector in samples])
 
 
 def _most_frequent(corpus: Any) -> list[list[str]]:

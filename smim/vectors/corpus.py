@@ -25,6 +25,10 @@ class VectorSplit(Split):
         column = self.table.column("vector").combine_chunks()
         return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
 
+    @property
+    def label_columns(self) -> list[str]:
+        return [name for name in super().label_columns if name != "vector"]
+
     def read(self, rows: Sequence[int] | np.ndarray) -> Vectors:  # type: ignore[override]
         chosen = np.asarray(rows, dtype=np.int64)
         return Vectors(rows=chosen, vectors=self.vectors[chosen])
