@@ -35,7 +35,7 @@ FIGURES = {
     name: Definition(unit, meaning)
     for name, unit, meaning in [
         # likelihood
-        ("reconstruction", "nats/sentence", "-log p(x|z), z ~ q(z|x): `nll` without its log N"),
+        ("reconstruction", "nats", "-log p(x|z), z ~ q(z|x); of sentences, `nll` without its log N"),
         # reconstruction
         ("bleu1_sampled", "", "sentence BLEU-1 of the reconstruction from a draw of z, words drawn at temperature 1"),
         ("bleu1_greedy", "", "sentence BLEU-1 of the greedy reconstruction from a draw of z"),
@@ -51,7 +51,7 @@ FIGURES = {
         ("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split"),
         ("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed"),
         ("mutual_information_knn", "nats", "`latent_entropy` of draws less `posterior_entropy`"),
-        ("kl", "nats/sentence", "KL(q(z|x) || p(z)), of the model's own prior"),
+        ("kl", "nats", "KL(q(z|x) || p(z)), of the model's own prior"),
         ("active_units", "dimensions", "Var(mean) > 0.01"),
         ("active_units_relative", "dimensions", "Var(mean) > mean posterior variance"),
         ("collapsed", "", "1 where the information says that the code has collapsed, else 0"),
@@ -62,6 +62,16 @@ FIGURES = {
             "log determinant of the aggregate posterior's covariance, by dimension",
         ),
         ("mmd", "", "squared MMD between the aggregate posterior and N(0, I), unbiased"),
+        # vectors, which have many of the figures above too
+        ("mutual_information_ksg", "nats", "I(x; z), z ~ q(z|x), by nearest neighbours (Kraskov et al. 2004)"),
+        ("marginal_nll", "nats", "-log E p(x|z), z from the model's prior, by importance sampling"),
+        (
+            "data_nll",
+            "nats",
+            "-log P(x) under the density that the vectors were drawn from: the floor of `marginal_nll`",
+        ),
+        ("rmse", "", "root mean square difference, over dimensions too, between x and a draw from p(x|z), z ~ q(z|x)"),
+        ("rmse_mean", "", "`rmse` with E[x|z] in place of the draw"),
         # overlap
         ("overlap_log_p_own", "nats", "mean log p(x_i|z_i)"),
         ("overlap_log_p_other", "nats", "mean log p(x_i|z_j), i != j"),
@@ -91,7 +101,7 @@ def definition(name: str) -> Definition:
         return FIGURES[name]
     kind, _, label = name.partition(":")
     if kind == "knn_accuracy":
-        return Definition("", f"share of sentences whose k nearest training codes vote for the right {label}")
+        return Definition("", f"share of items whose k nearest training codes vote for the right {label}")
     if kind == "majority_accuracy":
         return Definition("", f"the same for always answering the most frequent {label}")
     raise KeyError(name)

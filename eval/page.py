@@ -6,10 +6,12 @@ from typing import Any
 from eval.definitions import definition
 from eval.markup import code, literal, prose, rounded, table, with_error
 from eval.thesis import DEMO, method_name
+from smim.vectors.corpus import KIND
 
 _MAIN_FIGURES = (
     *("nll", "ppl_thesis", "nll_elbo", "nll_iw", "bleu1_sampled", "bleu1_greedy", "mutual_information", "kl"),
     *("active_units_relative", "latent_entropy", "p_at_1", "mrr"),
+    *("mutual_information_ksg", "marginal_nll", "rmse"),
 )
 _OTHER_PRIORS = {
     "nll_elbo": "`nll_elbo` (the model's own prior)",
@@ -31,21 +33,37 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _heading(report: dict[str, Any]) -> list[str]:
     model, corpus = report["model"], report["corpus"]
-    name = method_name(model["objective"], model["latent_dim"])
-    evaluated = (
-        f"Evaluated: {corpus['sentences']:,} sentences of {literal(corpus['name'])}, {literal(corpus['split'])}; "
-        f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} tokens a sentence (`<eos>` not counted). "
-    )
-    if corpus["retokenized"]:
-        evaluated += "The text was encoded again with the model's tokenizer. "
-    if corpus["unknown_share"] is not None:
-        evaluated += f"Unknown to the model are {corpus['unknown_share']:.2%} of the tokens. "
+    name = method_name(model["objective"], model["latent_dim"], of_vectors=_of_vectors(report))
+    evaluated = _vectors(corpus) if _of_vectors(report) else _sentences(corpus)
     trained = f" on {literal(model['trained_on'])}" if model.get("trained_on") else ""
     evaluated += (
         f"The model: {model['parameters']:,} parameters, {model['latent_dim']} latent dimensions; "
         f"trained{trained} for {model['step']:,} steps ({model['epoch']} epochs)."
     )
     return [f"# {literal(name)} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
+
+
+def _sentences(corpus: dict[str, Any]) -> str:
+    text = (
+        f"Evaluated: {corpus['sentences']:,} sentences of {literal(corpus['name'])}, {literal(corpus['split'])}; "
+        f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} tokens a sentence (`<eos>` not counted). "
+    )
+    if corpus["retokenized"]:
+        text += "The text was encoded again with the model's tokenizer. "
+    if corpus["unknown_share"] is not None:
+        text += f"Unknown to the model are {corpus['unknown_share']:.2%} of the tokens. "
+    return text
+
+
+def _vectors(corpus: dict[str, Any]) -> str:
+    return (
+        f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, "
+        f"{literal(corpus['name'])}, {literal(corpus['split'])}. "
+    )
+
+
+def _of_vectors(report: dict[str, Any]) -> bool:
+    return report["corpus"].get("kind") == KIND
 
 
 def _at_a_glance(report: dict[str, Any]) -> list[str]:
@@ -60,10 +78,14 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     settings = report["settings"]
+    drawn = f"Seed {settings['seed']}"
+    if not _of_vectors(report):
+        drawn += (
+            f"; repetitions with fresh noise: {settings['num_runs']}; longest decode: {settings['max_length']} tokens"
+        )
     explained = (
-        f"± is the standard error over the items evaluated (N in the tables below), not over trainings: "
-        f"the model is one training. Repetitions with fresh noise: {settings['num_runs']}; "
-        f"longest decode: {settings['max_length']} tokens; seed {settings['seed']}."
+        "± is the standard error over the items evaluated (N in the tables below), not over trainings: the model is "
+        f"one training. {drawn}."
     )
     header = ["figure", "ours", "thesis", DEMO, "unit"]
     return ["## At a glance", table(header, rows, optional=("thesis", DEMO)), explained]
@@ -117,11 +139,12 @@ def _what_melbo_is(report: dict[str, Any]) -> list[str]:
 def _provenance(report: dict[str, Any]) -> str:
     model, corpus, environment = report["model"], report["corpus"], report["environment"]
     device = f"; {report['device']}" if report.get("device") else ""
+    size = f"{corpus['dimension']} dimensions" if _of_vectors(report) else f"{corpus['bytes']:,} bytes of text"
     facts = {
         "command": environment["command"],
         "model": f"{model['directory']}, hash {model['hash'][:12]}",
         "training": f"{model['objective']}, seed {model['seed']}, validation loss {_loss(model['valid_loss'])}",
-        "corpus": f"{corpus['directory']}, hash {corpus['hash'][:12]}, {corpus['bytes']:,} bytes of text",
+        "corpus": f"{corpus['directory']}, hash {corpus['hash'][:12]}, {size}",
         "seed": str(report["settings"]["seed"]),
         "settings": ", ".join(_flat(report["settings"])),
         "machine": f"{environment['machine']}{device}; {report['processes']} process(es)",

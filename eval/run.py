@@ -1,4 +1,7 @@
-"""Evaluates a trained model: accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/ptb eval=thesis
+"""Evaluates a trained model, of sentences or of vectors.
+
+    accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/ptb eval=thesis
+    accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/gmm
 
 Runs on any number of processes, each sentence exactly once, and writes `report.json`, `report.md` and
 `report.html` into `output` (by default `report/` beside the model). A job that was killed goes on behind the
@@ -18,7 +21,7 @@ from typing import Any
 from accelerate import Accelerator
 from omegaconf import DictConfig
 
-from eval import answering, examples, information, likelihood, overlap, reconstruction, report, representation
+from eval import answering, examples, information, likelihood, overlap, reconstruction, report, representation, vectors
 from eval.answering import AnsweringArgs
 from eval.examples import ExamplesArgs
 from eval.information import InformationArgs
@@ -27,12 +30,16 @@ from eval.likelihood import LikelihoodArgs
 from eval.representation import RepresentationArgs
 from eval.retokenize import unknown_share
 from eval.section import Section
-from smim import config, generation, storage
+from eval.vectors import VectorJob, VectorsArgs
+from smim import config, generation, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, too_low
 from smim.generation import DECODED_LENGTH, SentenceModel
+from smim.model.directory import read_config
 from smim.progress import console
-from smim.text.corpus import CARD, Corpus, Split
+from smim.text.corpus import CARD, Corpus, PreparedCorpus, Split
 from smim.training.processes import make_accelerator
+from smim.vector_model import VectorModel
+from smim.vectors.corpus import VectorCorpus
 
 FAMILIES = ["likelihood", "reconstruction", "information", "overlap", "answering", "representation", "examples"]
 
@@ -44,7 +51,8 @@ class EvalArgs:
     `metrics`: the families, in the order of the report; `num_runs`: repetitions with fresh noise;
     `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
     by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
-    once, which does not change any figure.
+    once, which does not change any figure. A model of vectors has one family, of which `vectors` is; of the others
+    it takes `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"
@@ -59,6 +67,7 @@ class EvalArgs:
     answering: AnsweringArgs = field(default_factory=AnsweringArgs)
     representation: RepresentationArgs = field(default_factory=RepresentationArgs)
     examples: ExamplesArgs = field(default_factory=ExamplesArgs)
+    vectors: VectorsArgs = field(default_factory=VectorsArgs)
 
     def __post_init__(self) -> None:
         problems = too_low(self, "eval", num_runs=1, max_sentences=1, max_length=1, tokens_per_batch=1)
@@ -83,21 +92,15 @@ def main(cfg: DictConfig) -> None:
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
     _check_output(output)
     accelerator = make_accelerator()
-    model = generation.load(model_dir, device=str(accelerator.device))
-    corpus = Corpus.open(cfg.corpus.dir)
-    split = corpus.split(args.split)
-    if "answering" in args.metrics:
-        answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
-    retokenized = _must_retokenize(model, corpus, wanted=cfg.corpus.retokenize)
     work = output.parent / f".{output.name}.work"
-    _prepare_work(work, _identity(model, corpus, args), accelerator)
-    job = make_job(model, corpus, split, args, accelerator, work)
-    sections, seconds = evaluate(job, args)
-    if job.is_main:
+    of_vectors = read_config(model_dir).get("kind") == "vectors"
+    evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
+    sections, seconds = evaluate(evaluation.job, evaluation.families)
+    if accelerator.is_main_process:
         content = {
-            "model": _describe_model(model, model_dir),
-            "corpus": {**_describe_corpus(corpus, job.split), "retokenized": retokenized},
-            "settings": asdict(args) | {"max_length": job.max_length},
+            "model": _describe_model(evaluation.job.model, model_dir),
+            "corpus": evaluation.corpus,
+            "settings": evaluation.settings,
             "processes": accelerator.num_processes,
             "device": str(accelerator.device),
             "seconds": seconds,
@@ -107,6 +110,56 @@ def main(cfg: DictConfig) -> None:
         console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
     accelerator.wait_for_everyone()
     accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A job, the families to run on it, and what the report says of the evaluated corpus and the settings."""
+
+    job: Job | VectorJob
+    families: dict[str, Callable[[Path], Section]]
+    corpus: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def _of_sentences(
+    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Evaluation:
+    model = generation.load(model_dir, device=str(accelerator.device))
+    corpus = Corpus.open(corpus_cfg.dir)
+    split = corpus.split(args.split)
+    if "answering" in args.metrics:
+        answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
+    retokenized = _must_retokenize(model, corpus, wanted=corpus_cfg.retokenize)
+    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    job = make_job(model, corpus, split, args, accelerator, work)
+    return Evaluation(
+        job,
+        families=_families(job, args),
+        corpus={**_describe_corpus(corpus, job.split), "retokenized": retokenized},
+        settings=asdict(args) | {"max_length": job.max_length},
+    )
+
+
+def _of_vectors(
+    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Evaluation:
+    model, corpus = vector_model.load(model_dir), VectorCorpus.open(corpus_cfg.dir)
+    if model.autoencoder.dimension != corpus.input_size:
+        raise UserError(
+            f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
+            f"{model.autoencoder.dimension}"
+        )
+    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    split = vectors.sample(corpus.split(args.split), args.max_sentences, seed=args.seed)
+    job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
+    names = ("split", "max_sentences", "seed", "vectors")
+    return Evaluation(
+        job,
+        families={"vectors": partial(vectors.evaluate, job, args.vectors)},
+        corpus=vectors.describe_corpus(corpus, split),
+        settings={name: value for name, value in asdict(args).items() if name in names},
+    )
 
 
 def make_job(
@@ -131,9 +184,8 @@ def make_job(
     return job.replace(split=split, max_length=max_length)
 
 
-def evaluate(job: Job, args: EvalArgs) -> tuple[dict[str, Section], dict[str, float]]:
-    """The section of each family and the seconds it took; what `job.work` holds already is not done again."""
-    run: dict[str, Callable[[Path], Section]] = {
+def _families(job: Job, args: EvalArgs) -> dict[str, Callable[[Path], Section]]:
+    families: dict[str, Callable[[Path], Section]] = {
         "likelihood": partial(likelihood.evaluate, job, args.likelihood),
         "reconstruction": partial(reconstruction.evaluate, job),
         "information": partial(information.evaluate, job, args.information),
@@ -142,13 +194,20 @@ def evaluate(job: Job, args: EvalArgs) -> tuple[dict[str, Section], dict[str, fl
         "representation": partial(representation.evaluate, job, args.representation),
         "examples": partial(examples.evaluate, job, args.examples),
     }
+    return {name: families[name] for name in args.metrics}
+
+
+def evaluate(
+    job: Job | VectorJob, families: dict[str, Callable[[Path], Section]]
+) -> tuple[dict[str, Section], dict[str, float]]:
+    """The section of each family and the seconds it took; what `job.work` holds already is not done again."""
     sections, seconds = {}, {}
-    for name in args.metrics:
+    for name, family in families.items():
         done = job.work / f"{name}.json"
         if not done.exists():
             started = time.monotonic()
             try:
-                section = run[name](job.work / "plots")
+                section = family(job.work / "plots")
             except SmimError as error:
                 raise type(error)(f"{name}: {error}") from error
             except ValueError as error:  # of a library or an estimator that was given what it cannot use
@@ -193,7 +252,7 @@ def _prepare_work(work: Path, identity: str, accelerator: Accelerator) -> None:
     accelerator.wait_for_everyone()
 
 
-def _identity(model: SentenceModel, corpus: Corpus, args: EvalArgs) -> str:
+def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: EvalArgs) -> str:
     """Names everything that the figures depend on, our code included."""
     root = Path(__file__).parents[1]
     code = [file.read_bytes() for folder in ("eval", "smim") for file in sorted((root / folder).rglob("*.py"))]
@@ -201,7 +260,7 @@ def _identity(model: SentenceModel, corpus: Corpus, args: EvalArgs) -> str:
     return hashlib.sha256(json.dumps(described).encode() + b"".join(code)).hexdigest()
 
 
-def _describe_model(model: SentenceModel, directory: Path) -> dict[str, Any]:
+def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
     training = model.config["training"]
     return {
         "directory": str(directory),

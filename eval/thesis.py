@@ -22,6 +22,7 @@ _METHODS = {
     "adversarial": "adversarial AE",
     "infomax_vae": "InfoMax-VAE",
 }
+_OF_VECTORS = {"amim": "A-MIM", "vae": "VAE"}
 _OBJECTIVES = {"smim": "amim", "smim_everything": "amim", "svae": "vae", "svae_kl": "vae", "ae": "autoencoder"}
 
 
@@ -40,9 +41,10 @@ class Row:
     parameters: str = ""
 
 
-def method_name(objective: str, latent_dim: int | None) -> str:
+def method_name(objective: str, latent_dim: int | None, *, of_vectors: bool = False) -> str:
     """A model as the thesis calls it, such as "sMIM (512)"; a method that it does not have keeps its own name."""
-    name = _METHODS.get(objective, objective)
+    names = _METHODS | _OF_VECTORS if of_vectors else _METHODS
+    name = names.get(objective, objective)
     return name if latent_dim is None else f"{name} ({latent_dim})"
 
 

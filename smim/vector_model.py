@@ -39,6 +39,11 @@ class VectorModel:
     def latent_dim(self) -> int:
         return self.autoencoder.args.latent_dim
 
+    @property
+    def deterministic(self) -> bool:
+        """True for an autoencoder, whose variance was never trained: its code is the mean."""
+        return self.config["training"]["objective"] == "autoencoder"
+
     @torch.no_grad()
     def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:
         """q(z|x) of each vector [N, X]: mean and log variance, fp32 [N, D] each."""
@@ -65,7 +70,7 @@ class VectorModel:
 
 
 def _checked(numbers: np.ndarray | Tensor, width: int, what: str) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(numbers), dtype=torch.float32)
+    tensor = torch.tensor(np.asarray(numbers), dtype=torch.float32)  # a copy: what is given may be read-only
     if tensor.ndim != 2 or tensor.shape[1] != width:
         raise UserError(f"{what} have shape {tuple(tensor.shape)}, this model's are [N, {width}]")
     if not torch.isfinite(tensor).all():
