@@ -72,6 +72,8 @@ def main(cfg: DictConfig) -> None:
 
 def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
     """Builds a corpus of vectors at `output` from the section `corpus` of a configuration; returns its card."""
+    if section.get("builder") not in _VECTOR_CORPORA:
+        raise UserError(f"corpus={section.name} is not one of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
     args_class, build_corpus = _VECTOR_CORPORA[section.builder]
     return build_corpus(config.make(args_class, section, "corpus"), output)
 

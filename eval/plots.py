@@ -23,7 +23,7 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
         axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
         axis.legend()
     axes[1].set_yscale("symlog")
-    _save(figure, output)
+    save(figure, output)
 
 
 def latent_maps(codes: Mapping[str, np.ndarray], labels: Sequence[str], output: Path) -> None:
@@ -33,7 +33,7 @@ def latent_maps(codes: Mapping[str, np.ndarray], labels: Sequence[str], output: 
         _scatter(axis, tsne(vectors, seed=0), np.array(labels))
         axis.set(title=model)
     _legend(axes[0][-1])
-    _save(figure, output)
+    save(figure, output)
 
 
 def latent_map(codes: np.ndarray, colourings: Mapping[str, np.ndarray], output: Path, *, seed: int) -> None:
@@ -53,7 +53,7 @@ def latent_map(codes: np.ndarray, colourings: Mapping[str, np.ndarray], output: 
             _scatter(axis, points, values)
             _legend(axis)
         axis.set(title=title)
-    _save(figure, output)
+    save(figure, output)
 
 
 def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
@@ -78,7 +78,7 @@ def bars(
         axis.hlines([height, ceiling], place - 0.45, place + 0.45, color="black", linestyle="--")
     axis.set_xticks(range(len(floor)), list(floor))
     axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08))
-    _save(figure, output)
+    save(figure, output)
 
 
 def _scatter(axis: plt.Axes, points: np.ndarray, labels: np.ndarray) -> None:
@@ -102,7 +102,8 @@ def _legend(axis: plt.Axes) -> None:
     axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
 
 
-def _save(figure: plt.Figure, output: Path) -> None:
+def save(figure: plt.Figure, output: Path) -> None:
+    """Writes a picture, and closes it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120, bbox_inches="tight")
     plt.close(figure)
@@ -127,7 +128,7 @@ def melbo_by_set_size(reconstruction: np.ndarray, output: Path) -> None:
     axis.plot([num], [reconstruction.mean() + np.log(num)], "rx", label=f"this set, {num:,} sentences")
     axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats a sentence")
     axis.legend()
-    _save(figure, output)
+    save(figure, output)
 
 
 def histograms(values: Mapping[str, np.ndarray], output: Path, *, xlabel: str) -> None:
@@ -139,7 +140,7 @@ def histograms(values: Mapping[str, np.ndarray], output: Path, *, xlabel: str) -
         axis.set_title(name, fontsize="small")
         axis.set(xlabel=xlabel)
     axes[0][0].set_ylabel("sentences")
-    _save(figure, output)
+    save(figure, output)
 
 
 def accuracy_by_length(lengths: np.ndarray, accuracy: np.ndarray, bleu: np.ndarray, output: Path) -> None:
@@ -152,7 +153,7 @@ def accuracy_by_length(lengths: np.ndarray, accuracy: np.ndarray, bleu: np.ndarr
         axis.plot(middle, [float(values[part].mean()) for part in bins], marker=".", label=name)
     axis.set(xlabel="tokens of the sentence", ylabel="greedy reconstruction", ylim=(0, 1))
     axis.legend()
-    _save(figure, output)
+    save(figure, output)
 
 
 def overlap(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
@@ -166,7 +167,7 @@ def overlap(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) ->
         axis.locator_params(axis="x", nbins=5)
         axis.legend()
     axes[0][0].set_ylabel("sentences")
-    _save(figure, output)
+    save(figure, output)
 
 
 def latent_variance(mean_variance: np.ndarray, posterior_variance: np.ndarray, output: Path) -> None:
@@ -178,4 +179,4 @@ def latent_variance(mean_variance: np.ndarray, posterior_variance: np.ndarray, o
     axis.axhline(1, color="gray", linestyle=":", label="N(0, I)")
     axis.set(yscale="log", xlabel="dimension, by variance of the means", ylabel="variance")
     axis.legend()
-    _save(figure, output)
+    save(figure, output)

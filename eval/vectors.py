@@ -8,6 +8,7 @@ Shapes: N vectors, X their dimensions, D latent dimensions, Q queries, K importa
 import math
 import zlib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from eval import estimators
+from eval import estimators, pictures
+from eval.pictures import Plane
 from eval.representation import Neighbours
 from eval.section import Figure, Section, mean, scalar
 from smim import storage
@@ -29,6 +31,7 @@ from smim.vector_model import VectorModel
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import KIND, VectorCorpus, VectorSplit
 
+_PLOT = "vectors.png"
 _ROWS_AT_ONCE = 100_000
 
 
@@ -75,9 +78,19 @@ class Coded:
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """The figures of the job's vectors, and how they were made."""
+    """The figures of the job's vectors, how they were made, and a picture where all is of two dimensions."""
     figures = measure(job.model, job.corpus, job.split, args, seed=job.seed)
-    return Section("Vectors", figures, _notes(job, args))
+    section = Section("Vectors", figures, _notes(job, args))
+    if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
+        section.plots[_PLOT] = (
+            "Above: level sets of the density of the vectors, and reconstructions of evaluated ones in red. "
+            "Below: one standard deviation of N(0, I), dashed, and of some posteriors"
+        )
+        if job.is_main:
+            values = {name: figure.value for name, figure in figures.items()}
+            shown = plane(job.model, job.split, title="", figures=values, seed=job.seed)
+            pictures.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
+    return section
 
 
 @torch.no_grad()
@@ -156,6 +169,14 @@ def marginal_log_prob(
         return np.concatenate([_marginal_block(autoencoder, block, num_samples) for block in blocks])
 
 
+@torch.no_grad()
+def plane(model: VectorModel, split: VectorSplit, *, title: str, figures: dict[str, float], seed: int) -> Plane:
+    """What a model of two dimensions makes of a split, with what was measured of it written in."""
+    coded = encode(model, split, seed=seed)
+    inset = f"MI {figures['mutual_information_ksg']:.2f}\nRMSE {figures['rmse']:.3f}"
+    return Plane(title, _drawn(model, coded, seed), coded.posterior, inset)
+
+
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
     """log P(x) of each vector [N, X] under the mixture that the corpus was drawn from, in nats, fp64 [N]."""
     density = corpus.card["density"]
@@ -182,16 +203,20 @@ def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_sam
 
 def _reconstruction(model: VectorModel, coded: Coded, seed: int) -> dict[str, Figure]:
     """-log p(x|z), and how far a draw x' ~ p(x'|z), or its mean, is from x."""
-    autoencoder = model.autoencoder
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        drawn = autoencoder.sample(coded.codes).vectors.numpy()
-    log_likelihood = autoencoder.log_likelihood(_batch(coded.vectors), coded.codes)
+    log_likelihood = model.autoencoder.log_likelihood(_batch(coded.vectors), coded.codes)
+    means = model.autoencoder.mean(coded.codes).numpy()
     return {
         "reconstruction": mean("reconstruction", -log_likelihood.double().numpy()),
-        "rmse": _rmse("rmse", drawn - coded.vectors),
-        "rmse_mean": _rmse("rmse_mean", autoencoder.mean(coded.codes).numpy() - coded.vectors),
+        "rmse": _rmse("rmse", _drawn(model, coded, seed) - coded.vectors),
+        "rmse_mean": _rmse("rmse_mean", means - coded.vectors),
     }
+
+
+def _drawn(model: VectorModel, coded: Coded, seed: int) -> np.ndarray:
+    """A draw of x' ~ p(x'|z) for each code, fp32 [N, X]."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return model.autoencoder.sample(coded.codes).vectors.numpy()
 
 
 def _rmse(name: str, difference: np.ndarray) -> Figure:

@@ -1,0 +1,146 @@
+"""What a figure says: means and standard deviations over seeds, whether the thesis's statements hold, and a page."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from eval.markup import code, literal, prose, table, with_error
+
+# One training of a figure, and means by metric, method and value, as figures.json has them.
+Entry = dict[str, Any]
+Points = dict[str, dict[str, list[dict[str, Any]]]]
+
+_TITLES = {
+    "mutual_information_ksg": "mutual information (KSG), nats",
+    "mutual_information": "mutual information (posteriors), nats",
+    "marginal_nll": "negative log likelihood, nats",
+    "rmse": "reconstruction RMSE",
+    "kl": "KL(q(z|x) || p(z)), nats",
+    "active_units": "active units",
+    "active_units_relative": "active units, relative",
+    "mmd": "MMD² to N(0, I)",
+}
+# Where a metric's line would be for a model that knows the data, or could at most be.
+REFERENCES = {
+    "marginal_nll": ("data_nll", "the data's own density"),
+    "mutual_information": ("mutual_information_cap", "the most that can be measured"),
+}
+
+
+def title_of(metric: str) -> str:
+    """What a metric is called in a picture."""
+    kind, _, label = metric.partition(":")
+    return f"accuracy of nearest neighbours, {label}" if kind == "knn_accuracy" else _TITLES.get(metric, metric)
+
+
+def points_of(trainings: Sequence[Entry]) -> Points:
+    """Mean, standard deviation (None for one) and number of the trainings that finished, of each metric."""
+    found: dict[tuple[str, str], dict[Any, list[float]]] = {}
+    for training in trainings:
+        for metric, value in training.get("figures", {}).items():
+            found.setdefault((metric, training["method"]), {}).setdefault(training["value"], []).append(value)
+    points: Points = {}
+    for (metric, method), by_value in found.items():
+        points.setdefault(metric, {})[method] = [
+            {
+                "value": value,
+                "mean": statistics.fmean(values),
+                "stdev": statistics.stdev(values) if len(values) > 1 else None,
+                "n": len(values),
+            }
+            for value, values in by_value.items()
+        ]
+    return points
+
+
+def as_markdown(content: dict[str, Any]) -> str:
+    """The page of a figure, from the content of its figures.json and the picture beside it."""
+    figure = content["figure"]
+    blocks = [
+        f"# {prose(figure['title'])}",
+        f"![{literal(figure['name'])}]({figure['name']}.png)",
+        f"Trained with {figure['seeds']} seed(s) on {literal(content['corpus']['name'])}, measured on its test split; "
+        f"the band, or what follows ±, is the standard deviation over seeds.",
+        *_statements(content),
+        *_tables(content),
+        *_failures(content["trainings"]),
+        "## Provenance",
+        _provenance(content),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _statements(content: dict[str, Any]) -> Iterator[str]:
+    """For each statement of the thesis, at which values it holds here, and by how much."""
+    lines = []
+    for metric, (above, below) in content["figure"]["above"].items():
+        differences = _differences(content["points"][metric], above, below)
+        holds = sum(difference > 0 for difference in differences.values())
+        listed = "; ".join(f"{_at(value)}{difference:+.3g}" for value, difference in differences.items())
+        lines.append(
+            f"- {literal(above)} above {literal(below)} in {code(metric)}: at {holds} of {len(differences)} "
+            f"({literal(listed)})"
+        )
+    if lines:
+        yield "## What the thesis says of it, here"
+        yield "\n".join(lines)
+
+
+def _differences(methods: dict[str, list[dict[str, Any]]], above: str, below: str) -> dict[Any, float]:
+    means = {name: {point["value"]: point["mean"] for point in methods.get(name, [])} for name in (above, below)}
+    return {value: mean - means[below][value] for value, mean in means[above].items() if value in means[below]}
+
+
+def _at(value: Any) -> str:
+    return "" if value is None else f"{value}: "
+
+
+def _tables(content: dict[str, Any]) -> Iterator[str]:
+    figure, points = content["figure"], content["points"]
+    methods, metrics = list(figure["methods"]), figure["metrics"]
+    yield "## Numbers"
+    if figure["vary"] is None:
+        rows = [[literal(method), *[_cell(points, metric, method, None) for metric in metrics]] for method in methods]
+        yield table(["method", *[prose(title_of(metric)) for metric in metrics]], rows)
+        return
+    for metric in metrics:
+        yield f"### {prose(title_of(metric))}"
+        rows = [[str(value), *[_cell(points, metric, m, value) for m in methods]] for value in figure["values"]]
+        yield table([code(figure["vary"]), *map(literal, methods)], rows)
+
+
+def _cell(points: Points, metric: str, method: str, value: Any) -> str:
+    found = [point for point in points.get(metric, {}).get(method, []) if point["value"] == value]
+    return with_error(found[0]["mean"], found[0]["stdev"]) if found else ""
+
+
+def _failures(trainings: Sequence[Entry]) -> Iterator[str]:
+    failed = [training for training in trainings if "failed" in training]
+    if failed:
+        yield f"## {len(failed)} of {len(trainings)} trainings failed, and are left out"
+        yield "\n".join(
+            f"- {literal(training['method'])} {_at(training['value'])}seed {training['seed']}: "
+            f"{literal(training['failed'])}"
+            for training in failed
+        )
+
+
+def _provenance(content: dict[str, Any]) -> str:
+    figure, environment = content["figure"], content["environment"]
+    facts = {
+        "command": environment["command"],
+        "corpus": _listed(content["corpus"]["source"]),
+        **{name: _listed(settings) for name, settings in figure["methods"].items()},
+        "model": _listed({name: value for name, value in content["model"].items() if name != figure["vary"]}),
+        "training": _listed(content["train"]),
+        "measurement": _listed(content["measure"]),
+        "time": f"{sum(training['seconds'] for training in content['trainings']):.0f} s of one core for "
+        f"{len(content['trainings'])} trainings",
+        "machine": environment["machine"],
+        "versions": _listed(environment["versions"]),
+    }
+    return table(["what", "value"], [[literal(name), literal(fact)] for name, fact in facts.items()])
+
+
+def _listed(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())

@@ -1,0 +1,219 @@
+"""Makes the figures of vectors of the thesis, and InfoMax-VAE's comparison, from nothing.
+
+    python eval/figures.py                                      # all of them; `make figures`
+    python eval/figures.py experiment=figure_5_2 figure.seeds=10 figures.workers=8
+
+Writes OUTPUT/NAME/ with NAME.png, NAME.md and figures.json, which has every number. The trainings are kept in
+OUTPUT/runs by their settings: what is finished is not done again, so that an interrupted command goes on. Every option:
+`python eval/figures.py experiment=figure_5_2 --cfg job`.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from data_prep.build import build_vectors
+from eval import figure_page, pictures
+from eval.figure_page import REFERENCES, Entry, Points, title_of
+from eval.pictures import Panel, Plane, Spread
+from eval.report import environment
+from eval.trainings import Training, perform
+from eval.vectors import VectorsArgs, log_density, plane
+from smim import config, storage, vector_model
+from smim.engine import EngineArgs, open_engine
+from smim.errors import SmimError, UserError, nearest, not_among, too_low
+from smim.model.mlp import MLPArgs
+from smim.objectives import objective_class
+from smim.progress import console, track
+from smim.text.corpus import CARD
+from smim.training.args import TrainArgs
+from smim.vectors.corpus import VectorCorpus
+
+FIGURES = ("figure_5_2", "figure_5_1", "figure_5_4", "figure_5_3", "figure_4_1", "infomax_table_3")
+KINDS = ["curves", "bars", "planes"]
+
+
+@dataclass(frozen=True)
+class FigureEngineArgs(EngineArgs):
+    """Where the trainings run: `figures.` on the command line."""
+
+    section = "figures"
+    task_size = "model.hidden_dim"
+
+
+@dataclass(frozen=True)
+class FigureArgs:
+    """Methods side by side over seeds, and over the values of a setting of the model: `figure.` on the command line.
+
+    `kind`: `curves` or `bars` of `metrics`, or `planes`, pictures of models of two dimensions with the first seed.
+    `methods`: the settings of an objective under the name in the legend. `vary`: a setting of `model.`, which takes the
+    `values`; null for bars. `above`: what the thesis says of a metric, two methods, the mean of the first above that
+    of the second.
+    """
+
+    name: str
+    title: str
+    kind: str
+    methods: dict[str, dict[str, Any]]
+    vary: str | None
+    values: list[int]
+    seeds: int
+    metrics: list[str]
+    above: dict[str, list[str]]
+
+    def __post_init__(self) -> None:
+        problems = not_among(self, "figure", kind=KINDS) + too_low(self, "figure", seeds=1)
+        if bool(self.vary) != bool(self.values):
+            problems.append("figure.vary and figure.values go together: give both, or neither")
+        if self.vary not in (None, *MLPArgs.__dataclass_fields__):
+            problems.append(f"figure.vary={self.vary} is no setting of model.; try hidden_dim or latent_dim")
+        problems += [
+            f"figure.above.{metric} has {method!r}; {nearest(method, list(self.methods))}"
+            for metric, methods in self.above.items()
+            for method in methods
+            if method not in self.methods
+        ]
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+def main(cfg: DictConfig) -> None:
+    """Makes the figure of the chosen experiment, or all of them."""
+    if cfg.figure.name:
+        make_figure(cfg)
+        return
+    given = HydraConfig.get().overrides.task
+    for name in FIGURES:
+        make_figure(config.compose("figures", [f"experiment={name}", *given]))
+
+
+def make_figure(cfg: DictConfig) -> None:
+    """Trains and measures what is not done yet, then draws and writes the figure."""
+    args, engine = config.make_all(
+        cfg,
+        figure=lambda section: config.make(FigureArgs, section, "figure"),
+        figures=lambda section: config.make(FigureEngineArgs, section, "figures"),
+    )
+    output, started = Path(cfg.output), time.monotonic()
+    corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
+    runs = plan(cfg, args, corpus.directory, output / "runs")
+    trainings = [run.entry(result) for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)]
+    points = figure_page.points_of(trainings)
+    content = {
+        "figure": asdict(args),
+        "corpus": {"name": corpus.name, "source": corpus.card["source"]},
+        **{name: OmegaConf.to_container(cfg[name]) for name in ("model", "train")},
+        "measure": OmegaConf.to_container(cfg.eval.vectors),
+        "environment": environment(),
+        "points": points,
+        "trainings": trainings,
+    }
+    folder = output / args.name
+    storage.write_json(folder / "figures.json", content)
+    if not points:
+        raise SmimError(f"{args.name}: all of its trainings failed, and {folder}/figures.json says why")
+    _draw(args, runs, corpus, points, folder / f"{args.name}.png")
+    storage.write_text(folder / f"{args.name}.md", figure_page.as_markdown(content))
+    console.print(f"{args.name}: written to {folder} in {time.monotonic() - started:.0f} s", highlight=False)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training and its place in the figure; `value`: of what is varied, None where nothing is."""
+
+    method: str
+    value: int | None
+    seed: int
+    training: Training
+
+    def entry(self, result: dict[str, Any]) -> Entry:
+        """What figures.json says of it."""
+        place = {"method": self.method, "value": self.value, "seed": self.seed}
+        return {**place, "run": self.training.directory.name, **result}
+
+
+def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[Run]:
+    """Every training of the figure; raises `UserError` for settings that cannot be."""
+    measure = config.make(VectorsArgs, cfg.eval.vectors, "eval.vectors")
+    train = config.make(TrainArgs, cfg.train, "train")
+    values: list[int | None] = [*args.values] if args.vary else [None]
+    runs = []
+    for method, settings in args.methods.items():
+        section = OmegaConf.create(settings)
+        objective = config.make(objective_class(section.name), section, f"figure.methods.{method}")
+        for value in values:
+            changed = {} if args.vary is None else {args.vary: value}
+            model = config.make(MLPArgs, OmegaConf.create({**cfg.model, **changed}), "model")
+            for seed in range(args.seeds):
+                own = replace(train, seed=seed, resume="auto", trackers=[])
+                training = Training(corpus, model, objective, own, measure, folder)
+                runs.append(Run(method, value, seed, training))
+    return runs
+
+
+def _prepared(section: DictConfig, folder: Path) -> Path:
+    """The corpus of these settings, which is built where it is not there yet."""
+    settings = OmegaConf.to_container(section)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    directory = folder / f"{section.name}-{digest[:8]}"
+    if not (directory / CARD).is_file():
+        build_vectors(section, directory)
+    return directory
+
+
+def _perform_all(args: FigureArgs, runs: list[Run], engine_args: FigureEngineArgs) -> list[dict[str, Any]]:
+    """What was measured of each run, those that are finished already included."""
+    results = {place: result for place, run in enumerate(runs) if (result := run.training.measured())}
+    left = [place for place in range(len(runs)) if place not in results]
+    console.print(f"{args.name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
+    with open_engine(engine_args) as engine:
+        found = engine.map(perform, [runs[place].training for place in left])
+        results |= {left[number]: result for number, result in track(found, args.name, total=len(left))}
+    return [results[place] for place in range(len(runs))]
+
+
+def _draw(args: FigureArgs, runs: list[Run], corpus: VectorCorpus, points: Points, output: Path) -> None:
+    panels = [_panel(args, points, metric) for metric in args.metrics if metric in points]
+    if args.kind == "planes":
+        planes = list(_planes(args, runs, corpus))
+        pictures.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
+    elif args.kind == "bars":
+        pictures.bars(panels, output)
+    else:
+        pictures.curves(panels, output, xlabel=str(args.vary).replace("_", " "))
+
+
+def _panel(args: FigureArgs, points: Points, metric: str) -> Panel:
+    methods = {
+        method: {point["value"]: Spread(point["mean"], point["stdev"]) for point in points[metric][method]}
+        for method in args.methods
+        if method in points[metric]
+    }
+    reference, name = REFERENCES.get(metric, ("", ""))
+    line = None
+    if reference in points:
+        [first, *_] = points[reference].values()
+        line = (name, first[0]["mean"])
+    return Panel(title_of(metric), methods, line)
+
+
+def _planes(args: FigureArgs, runs: list[Run], corpus: VectorCorpus) -> Iterator[Plane]:
+    """The models of the first seed, by value and then by method."""
+    first = [run for run in runs if run.seed == 0]
+    for run in sorted(first, key=lambda run: args.values.index(run.value) if run.value is not None else 0):
+        figures = (run.training.measured() or {}).get("figures")
+        if figures:
+            model = vector_model.load(run.training.directory / "model")
+            title = f"{run.method}, {run.value}" if args.vary else run.method
+            yield plane(model, corpus.split("test"), title=title, figures=figures, seed=run.seed)
+
+
+if __name__ == "__main__":
+    config.run("figures", main)

@@ -1,0 +1,118 @@
+"""The trainings behind a figure: ordinary runs of `smim.train`, each measured once and kept by its settings.
+
+    runs/NAME/    config.json  metrics.jsonl  model/  measured.json
+
+A finished training with the same settings is not done again; one that was interrupted goes on from its checkpoint.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from eval.vectors import VectorsArgs, measure
+from smim import storage, vector_model
+from smim.errors import SmimError, UserError
+from smim.model.mlp import MLPArgs
+from smim.objectives import Objective
+from smim.progress import console
+from smim.text.corpus import CARD
+from smim.train import Trainer
+from smim.training.args import TrainArgs
+from smim.vectors.corpus import VectorCorpus
+
+_MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class Training:
+    """One model of vectors to train, and how to measure it on the corpus's test split.
+
+    `runs`: the folder that holds the runs of all figures.
+    """
+
+    corpus: Path
+    model: MLPArgs
+    objective: Objective
+    train: TrainArgs
+    measure: VectorsArgs
+    runs: Path
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides what is measured."""
+        return {
+            "corpus": storage.sha256(self.corpus / CARD),
+            "model": asdict(self.model),
+            "objective": asdict(self.objective),
+            "train": asdict(self.train),
+            "measure": asdict(self.measure),
+        }
+
+    @property
+    def directory(self) -> Path:
+        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()
+        return self.runs / f"{self.corpus.name}-{self.objective.name}-{digest[:12]}"
+
+    def measured(self) -> dict[str, Any] | None:
+        """`figures` by name and the `seconds` that it took, or why it `failed`; None where it is not finished."""
+        path = self.directory / _MEASURED
+        return storage.read_json(path) if path.exists() else None
+
+
+def perform(training: Training) -> dict[str, Any]:
+    """Trains and measures on one thread, and writes and returns what `measured` gives.
+
+    A training that diverges, or whose figures are not finite, is a result: it has failed. Raises `UserError` for
+    settings that cannot be.
+    """
+    started, directory = time.monotonic(), training.directory
+    storage.write_json(directory / "config.json", training.settings())
+    content: dict[str, Any]
+    try:
+        with _quietly_on_one_thread():
+            content = {"figures": _train_and_measure(training, directory)}
+    except UserError:
+        raise
+    except SmimError as error:
+        content = {"failed": str(error)}
+    content["seconds"] = round(time.monotonic() - started, 2)
+    storage.write_json(directory / _MEASURED, content)
+    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    return content
+
+
+def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
+    corpus = VectorCorpus.open(training.corpus)
+    trainer = Trainer(
+        corpus,
+        training.model,
+        training.objective,
+        training.train,
+        accelerator=Accelerator(cpu=True),
+        run_dir=directory,
+    )
+    trainer.fit()
+    model = vector_model.load(directory / "model")
+    figures = measure(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
+    return {name: figure.value for name, figure in figures.items()}
+
+
+@contextmanager
+def _quietly_on_one_thread() -> Iterator[None]:
+    """Small products are slower on several threads, and the trainings' own lines would drown the figure's."""
+    num_threads, quiet = torch.get_num_threads(), console.quiet
+    torch.set_num_threads(1)
+    console.quiet = True
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
+        console.quiet = quiet
