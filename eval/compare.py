@@ -81,7 +81,8 @@ def _sentences(report: Report) -> tuple[tuple[Any, ...], str]:
     corpus = report["corpus"]
     seed = report["settings"]["seed"] if is_part(report) else None
     drawn = "" if seed is None else f" drawn by seed {seed}"
-    name = f"{literal(corpus['name'])}, {literal(corpus['split'])}: {corpus['sentences']:,} sentences{drawn}"
+    items = f"{corpus['sentences']:,} {corpus.get('kind', 'sentences')}"
+    name = f"{literal(corpus['name'])}, {literal(corpus['split'])}: {items}{drawn}"
     return (corpus["hash"], corpus["split"], corpus["sentences"], seed), name
 
 

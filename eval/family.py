@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eval.markup import literal, rounded, table
-from eval.thesis import method_name
+from eval.thesis import name_of
 
 Report = dict[str, Any]
 
@@ -22,6 +22,9 @@ _FIGURES = {
     "kl": "KL",
     "active_units_relative": "active units",
     "mmd": "MMD²",
+    "mutual_information_ksg": "mutual information (KSG)",
+    "marginal_nll": "NLL (marginal)",
+    "rmse": "RMSE",
     "bleu1_greedy": "BLEU-1 greedy",
 }
 _REFERENCE = "vae"
@@ -73,7 +76,7 @@ def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
     groups: dict[str, list[Report]] = {}
     for report in reports:
         model = report["model"]
-        name = literal(method_name(model["objective"], model["latent_dim"]) + settings_of(model))
+        name = literal(name_of(report) + settings_of(model))
         groups.setdefault(name, []).append(report)
     return groups
 

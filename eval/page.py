@@ -5,7 +5,7 @@ from typing import Any
 
 from eval.definitions import definition
 from eval.markup import code, literal, prose, rounded, table, with_error
-from eval.thesis import DEMO, method_name
+from eval.thesis import DEMO, name_of
 from smim.vectors.corpus import KIND
 
 _MAIN_FIGURES = (
@@ -33,14 +33,13 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _heading(report: dict[str, Any]) -> list[str]:
     model, corpus = report["model"], report["corpus"]
-    name = method_name(model["objective"], model["latent_dim"], of_vectors=_of_vectors(report))
     evaluated = _vectors(corpus) if _of_vectors(report) else _sentences(corpus)
     trained = f" on {literal(model['trained_on'])}" if model.get("trained_on") else ""
     evaluated += (
         f"The model: {model['parameters']:,} parameters, {model['latent_dim']} latent dimensions; "
         f"trained{trained} for {model['step']:,} steps ({model['epoch']} epochs)."
     )
-    return [f"# {literal(name)} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
+    return [f"# {literal(name_of(report))} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
 
 
 def _sentences(corpus: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from eval.family import settings_of
 from eval.markup import literal, rounded, table, with_error
 from eval.report import is_whole_test
-from eval.thesis import Row, method_name, rows, thesis_figures
+from eval.thesis import Row, name_of, rows, thesis_figures
 
 Report = dict[str, Any]
 
@@ -28,8 +28,8 @@ def language_modelling(reports: Sequence[Report]) -> str:
         for name, report in named(reports)
         if not {"nll", "bleu1_sampled", "bleu1_greedy"}.isdisjoint(report["figures"])
     ]
-    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy", "NLL under the prior (ELBO)",
-              "NLL under the prior (IW)", "KL", "active units", "parameters"]  # fmt: skip
+    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy",
+              "NLL under the prior (ELBO)", "NLL under the prior (IW)", "KL", "active units", "parameters"]  # fmt: skip
     for row in _published(reports, "nll") if lines else []:
         ppl = f"{row.figures['ppl_thesis']} ({row.ppl_stdev})" if "ppl_thesis" in row.figures else ""
         values = [str(row.figures.get(name, "")) for name in ("nll", "bleu1_sampled")]
@@ -95,7 +95,7 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     for report in reports:
         model, trained_on = report["model"], report["model"].get("trained_on")
         elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
-        names.append(method_name(model["objective"], model["latent_dim"]) + settings_of(model) + elsewhere)
+        names.append(name_of(report) + settings_of(model) + elsewhere)
     return [
         (literal(f"{name}, {report['model']['directory']}" if names.count(name) > 1 else name), report)
         for name, report in zip(names, reports, strict=True)

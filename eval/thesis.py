@@ -7,6 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from smim.vectors.corpus import KIND
+
 THESIS, DEMO = "thesis", "authors' demo"
 
 _FILE = Path(__file__).with_name("thesis.json")
@@ -22,7 +24,7 @@ _METHODS = {
     "adversarial": "adversarial AE",
     "infomax_vae": "InfoMax-VAE",
 }
-_OF_VECTORS = {"amim": "A-MIM", "vae": "VAE"}
+_OF_VECTORS = {"amim": "A-MIM", "vae": "VAE"}  # which have no s for sentence
 _OBJECTIVES = {"smim": "amim", "smim_everything": "amim", "svae": "vae", "svae_kl": "vae", "ae": "autoencoder"}
 
 
@@ -41,11 +43,18 @@ class Row:
     parameters: str = ""
 
 
-def method_name(objective: str, latent_dim: int | None, *, of_vectors: bool = False) -> str:
+def method_name(objective: str, latent_dim: int | None) -> str:
     """A model as the thesis calls it, such as "sMIM (512)"; a method that it does not have keeps its own name."""
-    names = _METHODS | _OF_VECTORS if of_vectors else _METHODS
-    name = names.get(objective, objective)
+    name = _METHODS.get(objective, objective)
     return name if latent_dim is None else f"{name} ({latent_dim})"
+
+
+def name_of(report: dict[str, Any]) -> str:
+    """The model of a report as the thesis calls it, of sentences or of vectors."""
+    model = report["model"]
+    if report["corpus"].get("kind") == KIND and model["objective"] in _OF_VECTORS:
+        return f"{_OF_VECTORS[model['objective']]} ({model['latent_dim']})"
+    return method_name(model["objective"], model["latent_dim"])
 
 
 def thesis_figures(
