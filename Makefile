@@ -1,12 +1,17 @@
-# make demo: the method in ten minutes.   make test: the test suite.   Both install what they need into .venv.
+# make demo: the method in ten minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
+# They install what they need into .venv.
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test slow lint clean
+.PHONY: demo figures test slow lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
+
+# Into figures/; what is finished there is not done again.
+figures: $(INSTALLED)
+	$(BIN)/python eval/figures.py
 
 # A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -91,7 +92,7 @@ def main(cfg: DictConfig) -> None:
         return
     given = HydraConfig.get().overrides.task
     for name in FIGURES:
-        make_figure(config.compose("figures", [f"experiment={name}", *given]))
+        make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
 
 
 def make_figure(cfg: DictConfig) -> None:
@@ -160,7 +161,7 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
 
 def _prepared(section: DictConfig, folder: Path) -> Path:
     """The corpus of these settings, which is built where it is not there yet."""
-    settings = OmegaConf.to_container(section)
+    settings = OmegaConf.to_container(section, resolve=True)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     directory = folder / f"{section.name}-{digest[:8]}"
     if not (directory / CARD).is_file():

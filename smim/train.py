@@ -240,7 +240,11 @@ class Trainer:
 
     def fail(self, measured: list[tuple[Observations, Terms]]) -> None:
         """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
-        broken = [(row, loss) for batch, terms in measured for row, loss in zip(batch.rows, terms["loss"], strict=True)]
+        broken = [
+            (row, loss)
+            for batch, terms in measured
+            for row, loss in zip(batch.rows, terms["loss"].detach(), strict=True)
+        ]
         culprits = dict(gather_object([(int(row), float(loss)) for row, loss in broken if not loss.isfinite()]))
         weights = self.parallel.weights()
         if all(bool(tensor.isfinite().all()) for tensor in weights.values()):
@@ -290,12 +294,13 @@ class Trainer:
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         metrics.pop("positions")
+        unit = "a vector" if isinstance(self.corpus, VectorCorpus) else f"a sentence of {tokens / sentences:.1f} tokens"
         is_best = self.schedule.update(metrics["loss"])
         self.validated_step = self.step
         self.write_metrics("valid", metrics)
         self.say(
             f"validation after step {self.step}: loss {metrics['loss']:.3f}{' (best)' if is_best else ''}  "
-            f"reconstruction {metrics['reconstruction']:.3f} nats a sentence of {tokens / sentences:.1f} tokens  "
+            f"reconstruction {metrics['reconstruction']:.3f} nats {unit}  "
             f"KL {metrics['kl']:.1f}  on the clamp {metrics['clamped']:.0%}  active units "
             f"{metrics['active_units']} ({metrics['active_units_relative']} relative) "
             f"of {self.model.args.latent_dim}  learning rate {self.schedule.rate(self.step):.2g}"
@@ -442,7 +447,7 @@ def main(cfg: DictConfig) -> None:
     signal.signal(signal.SIGTERM, trainer.on_signal)
     signal.signal(signal.SIGINT, trainer.on_signal)
     trainer.say(
-        f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} sentences, "
+        f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} {corpus.card.get('kind', 'sentences')}, "
         f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
         f"{trainer.precision}; writing to {run_dir}"
     )

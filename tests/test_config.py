@@ -9,6 +9,7 @@ import pytest
 from smim import config
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs
+from smim.model.registry import args_class
 from smim.training.args import TrainArgs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +70,7 @@ def test_mistakes_of_several_sections_are_listed_together():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_composes_to_valid_settings(path):
     cfg = config.compose("train", [f"experiment={path.stem}"])
-    config.make(ModelArgs, cfg.model, "model")
+    config.make(args_class(cfg.model.encoder), cfg.model, "model")
     config.make(TrainArgs, cfg.train, "train")
 
 

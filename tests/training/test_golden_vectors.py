@@ -1,0 +1,63 @@
+"""Losses of fixed-seed runs on vectors, stored, for every objective that there is: see `test_golden.py`.
+
+After an intended change, and for a new objective: `pytest tests/training/test_golden_vectors.py --store-golden`.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+from accelerate import Accelerator
+
+from data_prep import build
+from smim import config
+from smim.model.mlp import MLPArgs
+from smim.objectives import OBJECTIVES, objective_class
+from smim.train import Trainer
+from smim.training.args import TrainArgs
+from smim.vectors.corpus import VectorCorpus
+from tests.training.test_golden import losses
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "vector_losses.json"
+# Beside each objective as it is by default: settings that change what is computed for vectors.
+SETTINGS: dict[str, dict] = {name: {"name": name} for name in OBJECTIVES} | {
+    "vae_free_bits_entropy": {"name": "vae", "free_bits": 0.2, "entropy_weight": 0.5},
+    "mim_warmup_entropy": {"name": "mim", "warmup_steps": 40, "entropy_weight": -1.0},
+}
+# By likelihood: the corpus, and what of it is trained on.
+CORPORA = {
+    "gaussian": ["corpus=gmm", "corpus.train=320", "corpus.valid=100", "corpus.test=20"],
+    "bernoulli": ["corpus=digits", "corpus.valid=0.05", "corpus.test=0.75"],
+}
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> dict[str, VectorCorpus]:
+    folder = tmp_path_factory.mktemp("data")
+    for likelihood, overrides in CORPORA.items():
+        build.main(config.compose("build", [f"output={folder / likelihood}", *overrides]))
+    return {likelihood: VectorCorpus.open(folder / likelihood) for likelihood in CORPORA}
+
+
+@pytest.mark.parametrize("likelihood", CORPORA)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_fifty_steps_on_vectors_have_the_stored_losses(corpora, tmp_path, name, likelihood, request):
+    settings = dict(SETTINGS[name])
+    trainer = Trainer(
+        corpora[likelihood],
+        MLPArgs(latent_dim=3, hidden_dim=8, likelihood=likelihood),
+        objective_class(settings["name"])(**settings),
+        TrainArgs(max_steps=50, batch_size=32, learning_rate=0.01, log_every=10, precision="fp32", trackers=[]),
+        accelerator=Accelerator(cpu=True),
+        run_dir=tmp_path,
+    )
+    trainer.fit()
+    ours = losses(tmp_path)
+    stored = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    key = f"{name}_{likelihood}"
+    if request.config.getoption("--store-golden"):
+        GOLDEN.write_text(json.dumps({**stored, key: ours}, indent=1) + "\n")
+        pytest.skip("stored anew")
+    assert len(stored[key]["train"]) == 5 and len(stored[key]["valid"]) == 5
+    for split, golden in stored[key].items():
+        assert ours[split] == pytest.approx(golden, rel=1e-4, abs=1e-4)
