@@ -112,14 +112,10 @@ class VampPrior(Mixture):
         as_pseudo_inputs: Callable[[Any], Tensor],
     ) -> None:
         super().__init__()
-        self.description = f"VampPrior of {len(pseudo_inputs)} pseudo-inputs"
+        self.num_components = len(pseudo_inputs)
+        self.description = f"VampPrior of {self.num_components} pseudo-inputs"
         self.pseudo_inputs = nn.Parameter(pseudo_inputs)
         self.posterior, self.as_pseudo_inputs = posterior, as_pseudo_inputs
-
-    @property
-    def num_components(self) -> int:
-        """K."""
-        return len(self.pseudo_inputs)
 
     @torch.no_grad()
     def initialize(self, batch: Any) -> None:
