@@ -61,8 +61,8 @@ def test_the_density_of_the_card_is_that_of_the_vectors(tmp_path):
 
 
 def test_splits_are_drawn_apart_and_the_seed_decides_them(tmp_path):
-    one = build(tmp_path / "one", "corpus=gmm", *SMALL)
-    again = build(tmp_path / "again", "corpus=gmm", *SMALL, "corpus.train=10")
+    one = build(tmp_path / "one", "corpus=gmm", *SMALL, "corpus.train=300")
+    again = build(tmp_path / "again", "corpus=gmm", *SMALL)
     other = build(tmp_path / "other", "corpus=gmm", *SMALL, "corpus.seed=1")
     assert not set(map(tuple, one.split("train").vectors)) & set(map(tuple, one.split("test").vectors))
     assert one.hash_of("test") == again.hash_of("test") != other.hash_of("test")
