@@ -91,6 +91,8 @@ def main(cfg: DictConfig) -> None:
         make_figure(cfg)
         return
     given = HydraConfig.get().overrides.task
+    if other := [override for override in given if override.startswith("experiment=")]:
+        raise UserError(f"{other[-1]} is no figure; valid: {', '.join(sorted(FIGURES))}")
     for name in FIGURES:
         make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
 
@@ -104,6 +106,8 @@ def make_figure(cfg: DictConfig) -> None:
     )
     output, started = Path(cfg.output), time.monotonic()
     corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
+    if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
+        raise UserError("figure.kind=planes draws two dimensions; it takes corpus.dimension=2 and model.latent_dim=2")
     runs = plan(cfg, args, corpus.directory, output / "runs")
     trainings = [run.entry(result) for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)]
     points = figure_page.points_of(trainings)

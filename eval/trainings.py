@@ -70,7 +70,7 @@ class Training:
 def perform(training: Training) -> dict[str, Any]:
     """Trains and measures on one thread, and writes and returns what `measured` gives.
 
-    A training that diverges, or whose figures are not finite, is a result: it has failed. Raises `UserError` for
+    A training that diverges, or whose codes cannot be measured, is a result: it has failed. Raises `UserError` for
     settings that cannot be.
     """
     started, directory = time.monotonic(), training.directory
@@ -81,7 +81,7 @@ def perform(training: Training) -> dict[str, Any]:
             content = {"figures": _train_and_measure(training, directory)}
     except UserError:
         raise
-    except SmimError as error:
+    except (SmimError, ValueError) as error:  # the latter of an estimator
         content = {"failed": str(error)}
     content["seconds"] = round(time.monotonic() - started, 2)
     storage.write_json(directory / _MEASURED, content)

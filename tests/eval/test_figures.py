@@ -167,6 +167,7 @@ def test_every_figure_is_one_of_its_experiment_and_trains_with_it(name):
         (["figure.above={rmse: [VEA, MIM]}"], r"figure\.above\.rmse has 'VEA'; did you mean 'VAE'"),
         (["figure.methods={MIM: {name: mimm}}", "figure.above={}"], r"unknown objective 'mimm'; did you mean 'mim'"),
         (["figure.values=[0]"], r"model\.hidden_dim is 0|hidden_dim is 0"),
+        (["figure.kind=planes", "corpus.dimension=3"], r"figure\.kind=planes draws two dimensions"),
         (["corpus=demo"], r"corpus=demo is not one of vectors; valid: gmm, digits"),
     ],
 )
@@ -175,6 +176,11 @@ def test_a_wrong_setting_is_named_before_anything_is_trained(tmp_path, wrong, me
     with pytest.raises(UserError, match=message):
         figures.main(config.compose("figures", ["experiment=figure_5_2", f"output={tmp_path}", *small, *wrong]))
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_experiment_that_is_no_figure_is_refused(tmp_path):
+    refused = run_script("eval/figures.py", [f"output={tmp_path}", "experiment=ptb_smim_16"], timeout=60)
+    assert refused.returncode == 2 and "experiment=ptb_smim_16 is no figure; valid: figure_4_1," in refused.stderr
 
 
 def test_without_an_experiment_all_figures_are_made(tmp_path):
