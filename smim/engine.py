@@ -115,7 +115,12 @@ class _Local:
 
     def close(self) -> None:
         if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+            try:
+                self.pool.shutdown(wait=True, cancel_futures=True)
+            except KeyboardInterrupt:  # a second one: the tasks in progress are not waited for
+                for worker in multiprocessing.active_children():
+                    worker.kill()
+                raise
 
 
 class _Ray:

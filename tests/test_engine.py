@@ -1,8 +1,12 @@
 """Where steps run: errors of tasks and of workers."""
 
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,11 @@ def kill_itself(number: int) -> int:
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def begin_and_sleep(mark: Path) -> None:
+    mark.touch()
+    time.sleep(100)
 
 
 def process_id(number: int) -> int:
@@ -42,6 +51,23 @@ def test_an_error_of_a_task_reaches_the_caller_as_it_is(workers):
 def test_a_killed_worker_is_told_in_words():
     with open_engine(EngineArgs(workers=2)) as engine, pytest.raises(SmimError, match="a worker process was killed"):
         list(engine.map(kill_itself, range(10)))
+
+
+def test_a_second_interrupt_does_not_wait_for_the_tasks_in_progress(tmp_path):
+    def interrupt_twice() -> None:
+        while not (tmp_path / "0").exists():
+            time.sleep(0.05)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    threading.Thread(target=interrupt_twice).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), open_engine(EngineArgs(workers=2)) as engine:
+        list(engine.map(begin_and_sleep, [tmp_path / str(number) for number in range(5)]))
+    while multiprocessing.active_children() and time.monotonic() - started < 60:
+        time.sleep(0.05)
+    assert time.monotonic() - started < 60
 
 
 def test_a_single_task_needs_no_process_of_its_own():
