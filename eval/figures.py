@@ -180,7 +180,11 @@ def _perform_all(args: FigureArgs, runs: list[Run], engine_args: FigureEngineArg
     console.print(f"{args.name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
     with open_engine(engine_args) as engine:
         found = engine.map(perform, [runs[place].training for place in left])
-        results |= {left[number]: result for number, result in track(found, args.name, total=len(left))}
+        try:
+            results |= {left[number]: result for number, result in track(found, args.name, total=len(left))}
+        except KeyboardInterrupt:
+            console.print("stopping after the trainings in progress; the same command goes on from there")
+            raise
     return [results[place] for place in range(len(runs))]
 
 
