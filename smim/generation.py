@@ -3,7 +3,7 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     autoencoder, tokenizer, config = load_model(directory)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return SentenceModel(autoencoder.to(target), tokenizer, config, hash=storage.sha256(Path(directory) / CONFIG))
+
+
+def check_sentences(texts: Sequence[str]) -> None:
+    """Raises `UserError` for what is no list of strings."""
+    if isinstance(texts, str):
+        raise UserError("a list of sentences is needed, not one string: write [text]")
+    if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"a list of sentences is needed, not {str(texts)[:60]}")
 
 
 class SentenceModel:
@@ -101,7 +109,10 @@ class SentenceModel:
 
         At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
         """
-        z = torch.as_tensor(np.asarray(codes), dtype=torch.float32)
+        given = np.asarray(codes)
+        if given.dtype.kind not in "fiu":
+            raise UserError(f"codes are numbers of shape [N, {self.latent_dim}], not {given.dtype}")
+        z = torch.as_tensor(given, dtype=torch.float32)
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise UserError(f"codes have shape {tuple(z.shape)}, this model's are [N, {self.latent_dim}]")
         if not torch.isfinite(z).all():
@@ -179,8 +190,7 @@ class SentenceModel:
 
     def token_ids(self, texts: Sequence[str], *, allow_unknown: bool = True) -> list[list[int]]:
         """The vocabulary ids of each sentence; raises `UserError` as `encode` does."""
-        if isinstance(texts, str):
-            raise UserError("a list of sentences is needed, not one string: write [text]")
+        check_sentences(texts)
         limit = self.autoencoder.args.max_length
         all_ids = [self.tokenizer.encode(text) for text in texts]
         for text, ids in zip(texts, all_ids, strict=True):

@@ -294,6 +294,8 @@ def test_sentences_that_cannot_be_added_are_refused(
         (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topik": 1}'], "no column 'topik'"),
         (["search", "INDEX", "a bank", "--where", "[]"], "a filter is an object"),
+        (["search", "INDEX", "a bank", "--max-distance", "nan"], "max_distance is nan, a number is needed"),
+        (["search", "INDEX", "a bank", "--at", "0.3"], "give that with --toward"),
         (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
     ],
@@ -305,12 +307,14 @@ def test_wrong_requests_are_refused(command: Command, index: Path, words: list[s
 
 def test_damage_inside_of_a_large_file_is_found_by_verify(command: Command, own_index: Path, monkeypatch) -> None:
     from smim import storage
+    from smim.search.manifest import FileInfo, Manifest
 
     monkeypatch.setattr(storage, "sampled_sha256", lambda path: "unread")
-    manifest = json.loads((own_index / "manifest.json").read_text())
-    for file in manifest["segments"][0]["files"].values():
-        file["sampled_sha256"] = "unread"
-    (own_index / "manifest.json").write_text(json.dumps(manifest))
+    manifest = Manifest.read(own_index)
+    [segment] = manifest.segments
+    for file in segment.files:
+        segment.files[file] = FileInfo.of(segment.path(own_index, file))
+    manifest.write(own_index)
     path = own_index / "00000001" / "vectors.faiss"
     content = path.read_bytes()
     path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])

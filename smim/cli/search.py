@@ -19,7 +19,9 @@ def search(
     k: Annotated[int, typer.Option("-k", help="How many sentences to find.")] = 5,
     like: Annotated[int | None, typer.Option(help="The id of a sentence to find others like, instead of TEXT.")] = None,
     toward: Annotated[str | None, typer.Option(help="Search on the line from TEXT to this sentence.")] = None,
-    at: Annotated[float, typer.Option(help="Where on that line: 0 is TEXT, 1 the other.")] = 0.5,
+    at: Annotated[
+        float | None, typer.Option(help="Where on that line: 0 is TEXT, 1 the other; 0.5 if left out.")
+    ] = None,
     plus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is added to TEXT's.")] = None,
     minus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is taken from TEXT's.")] = None,
     where: Filter = None,
@@ -40,6 +42,8 @@ def search(
         raise UserError("what is to be found? give a sentence (with --toward, or --plus and --minus), or --like ID")
     if toward is not None and (plus or minus):
         raise UserError("--toward and --plus or --minus exclude each other")
+    if at is not None and toward is None:
+        raise UserError("--at is a place on the line to another sentence: give that with --toward")
     from smim.search import open_index
 
     opened = open_index(index, model=smim.load(model) if model else None)
@@ -51,7 +55,7 @@ def search(
     else:
         assert text is not None
         query = text
-        code = _code(opened, text, toward, at, plus or [], minus or [])
+        code = _code(opened, text, toward, 0.5 if at is None else at, plus or [], minus or [])
         queries = [text] if code is None else code
         [hits] = opened.search(queries, k, reconstruct=decode, score=score, **options)
     decoded = None

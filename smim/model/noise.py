@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smim.errors import UserError
+
 _STREAMS = {"latent": 0, "decoding": 1}
 
 
@@ -20,6 +22,8 @@ def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int
 
 
 def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:
+    if not 0 <= seed < 2**62:
+        raise UserError(f"the seed is {seed}, it must be at least 0 and below 2**62")
     key = [(seed << 1) + _STREAMS[stream], (int(sentence) << 20) + draw]
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
 

@@ -5,6 +5,7 @@ Shapes: N queries, K results, D latent dimensions.
 
 import json
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot
 
 _ATTEMPTS = 10
+_LARGEST_ID = 2**62  # ids that continue it are still 64-bit numbers
 
 
 class Hit:
@@ -120,6 +122,7 @@ class Index:
         if score and isinstance(queries, np.ndarray):
             raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
         check_search(self.directory, snapshot.manifest, k, offset, settings)
+        check_distance(max_distance)
         codes = self._codes(queries, snapshot.manifest)
         settings = {**snapshot.manifest.search, **settings}
         nearest = snapshot.nearest(codes, k + offset, where, settings)
@@ -236,15 +239,25 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
 
 def check_search(directory: Path, manifest: Manifest, k: int, offset: int, settings: Mapping[str, int]) -> None:
     """Raises `UserError` for what no search of this index can be asked."""
+    for name in settings:
+        if name not in SETTINGS:
+            raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
+    for name, value in {"k": k, "offset": offset, **settings}.items():
+        if not isinstance(value, Integral):
+            raise UserError(f"{name} is {value!r}, a whole number is needed")
     if k < 1 or offset < 0:
         raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
     if k > manifest.count:
         raise UserError(f"k is {k}, but {directory} holds only {manifest.count:,} sentences")
     for name, value in settings.items():
-        if name not in SETTINGS:
-            raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
         if value < 0 or (value == 0 and name != "refine"):
             raise UserError(f"the search setting {name} is {value}, it is too low")
+
+
+def check_distance(max_distance: float | None) -> None:
+    """Raises `UserError` for what no distance can be compared with."""
+    if max_distance is not None and not (isinstance(max_distance, Real) and max_distance == max_distance):
+        raise UserError(f"max_distance is {max_distance!r}, a number is needed")
 
 
 def query_codes(queries: np.ndarray, manifest: Manifest) -> np.ndarray:
@@ -274,14 +287,16 @@ def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:
 
 
 def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Ids as int64 [N]; raises `UserError` where they are no whole numbers from 0 on."""
+    """Ids as int64 [N]; raises `UserError` where they are no whole numbers from 0 to 2**62."""
     try:
         array = np.asarray(ids)
-        if array.ndim != 1 or (array.size and (array.dtype.kind not in "iu" or array.min() < 0)):
+        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+            raise ValueError
+        if array.size and (array.min() < 0 or array.max() > _LARGEST_ID):
             raise ValueError
         return array.astype(np.int64)
     except (ValueError, OverflowError):
-        raise UserError(f"ids are a list of whole numbers from 0 on, not {str(ids)[:60]}") from None
+        raise UserError(f"ids are a list of whole numbers from 0 to 2**62, not {str(ids)[:60]}") from None
 
 
 def listed(ids: np.ndarray) -> str:

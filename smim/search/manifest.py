@@ -6,6 +6,8 @@ Segments are never changed once the manifest names them; a delete writes a new m
 a crash at any moment, finds the index before a change or after it.
 """
 
+import hashlib
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from smim import storage
 from smim.errors import UserError
 from smim.search.errors import Unreadable
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
+_CHECKSUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,12 @@ class Manifest:
         return replace(self, version=self.version + 1, **fields)
 
     def write(self, directory: Path) -> None:
-        storage.write_json(directory / MANIFEST, {**asdict(self), "count": self.count})
+        content = {**asdict(self), "count": self.count}
+        storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Raises `Unreadable` where there is no index, or one that is damaged or of another format."""
+        """Raises `Unreadable` where there is no index, or one that was damaged or edited, or is of another format."""
         path = directory / MANIFEST
         if not path.is_file():
             raise Unreadable(
@@ -127,15 +131,16 @@ class Manifest:
             raise Unreadable(
                 f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
             )
-        try:
-            count = content.pop("count")
-            segments = [
-                SegmentInfo(**{**each, "files": {name: FileInfo(**file) for name, file in each["files"].items()}})
-                for each in content.pop("segments")
-            ]
-            manifest = cls(**content, segments=segments)
-        except (KeyError, TypeError, AttributeError):
-            raise Unreadable(f"{path} is not an index's manifest; it was edited or damaged") from None
-        if count != manifest.count:
-            raise Unreadable(f"{path} counts {count} sentences, its segments {manifest.count}; it was damaged")
-        return manifest
+        if content.pop(_CHECKSUM, None) != _checksum(content):
+            raise Unreadable(f"{path} is not as it was written; it was edited or damaged")
+        del content["count"]  # for readers: it follows from the segments
+        segments = [
+            SegmentInfo(**{**each, "files": {name: FileInfo(**file) for name, file in each["files"].items()}})
+            for each in content.pop("segments")
+        ]
+        return cls(**content, segments=segments)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of what a manifest says, whatever the order and the spacing of its JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from smim import storage
 from smim.errors import UserError, nearest
-from smim.generation import SentenceModel
+from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.errors import BeingChanged
@@ -65,6 +65,7 @@ class IndexWriter:
     def __exit__(self, *_: object) -> None:
         assert self._lock is not None
         self._lock.close()
+        self._lock = None
 
     @property
     def model(self) -> SentenceModel:
@@ -128,6 +129,7 @@ class IndexWriter:
         *,
         replace: bool,
     ) -> list[int]:
+        check_sentences(texts)
         if not len(texts):
             return []
         manifest, segments = self.manifest, self._open()
@@ -151,6 +153,7 @@ class IndexWriter:
         return numbers.tolist()
 
     def _open(self) -> list[Segment]:
+        self._check_lock()
         return [Segment(self.directory, info, self.manifest.metric) for info in self.manifest.segments]
 
     def _rows(self, texts: Sequence[str], labels: Mapping[str, Sequence[Any]], segments: list[Segment]) -> pa.Table:
@@ -258,7 +261,12 @@ class IndexWriter:
                 partial, name=name, factory=factory, vectors=vectors, count=count, chunks=chunks, store=manifest.store
             )
 
+    def _check_lock(self) -> None:
+        if self._lock is None:
+            raise UserError(f"{self.directory} is changed inside of `with IndexWriter(...) as writer:` only")
+
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
+        self._check_lock()
         self.manifest = self.manifest.changed(segments=segments, **fields)
         self.manifest.write(self.directory)
         self._remove_leftovers()

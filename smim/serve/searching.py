@@ -14,7 +14,7 @@ import torch
 from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian
 from smim.search.filters import Where
-from smim.search.index import log_posterior
+from smim.search.index import check_distance, log_posterior
 from smim.serve.backend import Answer
 from smim.serve.computing import Computing, Searching
 from smim.serve.limits import LARGEST_NUMBER, as_codes, check_size
@@ -48,6 +48,7 @@ async def search(computing: Computing, queries: Sequence[Query], options: Option
     """A result for each query."""
     explain = options.reconstruct or options.score
     computing.limits.check_search(queries, options.k, options.offset, options.settings, explain=explain)
+    check_distance(options.max_distance)
     if options.score and computing.model.deterministic:
         raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
     if options.score and not all(isinstance(query, TextQuery | IdQuery) for query in queries):

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -145,8 +146,9 @@ def test_reopened_index_answers_as_the_built_one(built: Index) -> None:
 def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Corpus) -> None:
     manifest = json.loads((built.directory / "manifest.json").read_text())
     [segment] = manifest.pop("segments")
+    assert len(manifest.pop("sha256")) == 64
     assert manifest == {
-        "format": 2,
+        "format": 3,
         "version": 1,
         "model": str(tiny_model.resolve()),
         "model_hash": built.model.hash,
@@ -168,9 +170,15 @@ def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Co
 
 
 @pytest.mark.parametrize(
-    ("k", "message"), [(0, "k is 0 and offset 0; k must be at least 1"), (41, "holds only 40 sentences")]
+    ("k", "message"),
+    [
+        (0, "k is 0 and offset 0; k must be at least 1"),
+        (41, "holds only 40 sentences"),
+        (2.5, "k is 2.5, a whole number is needed"),
+        ("3", "k is '3', a whole number is needed"),
+    ],
 )
-def test_k_outside_of_the_index_is_refused(built: Index, k: int, message: str) -> None:
+def test_k_that_cannot_be_is_refused(built: Index, k: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         built.search(["a bank sold shares"], k=k)
 
@@ -299,15 +307,25 @@ def test_missing_file_is_refused(copy: Path) -> None:
 
 def test_newer_format_is_refused(copy: Path) -> None:
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 3, "tombstones": []}))
-    with pytest.raises(UserError, match="index format 3, this version reads 2"):
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "format": 4, "tombstones": []}))
+    with pytest.raises(UserError, match="index format 4, this version reads 3"):
         open_index(copy)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"format": 2}', "{"])
+@pytest.mark.parametrize("content", ["[]", '{"format": 3}', "{"])
 def test_damaged_manifest_is_refused(copy: Path, content: str) -> None:
     (copy / "manifest.json").write_text(content)
     with pytest.raises(UserError, match=r"manifest\.json is not"):
+        open_index(copy)
+
+
+@pytest.mark.parametrize(
+    "change", [{"metric": "cosine"}, {"next_id": 3}, {"search": None}, {"segments": []}, {"more": 1}]
+)
+def test_edited_manifest_is_refused(copy: Path, change: dict[str, Any]) -> None:
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, **change}))
+    with pytest.raises(UserError, match=r"manifest\.json is not as it was written"):
         open_index(copy)
 
 
@@ -318,8 +336,12 @@ def test_directory_that_is_no_index_is_refused(tiny_corpus: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"nprobes": 3}, "no search setting 'nprobes'; did you mean 'nprobe'"), ({"nprobe": 0}, "nprobe is 0")],
+    [
+        ({"nprobes": 3}, "no search setting 'nprobes'; did you mean 'nprobe'"),
+        ({"nprobe": 0}, "nprobe is 0"),
+        ({"nprobe": "4"}, "nprobe is '4', a whole number is needed"),
+    ],
 )
-def test_search_settings_that_there_are_not_are_refused(built: Index, settings: dict[str, int], message: str) -> None:
+def test_search_settings_that_there_are_not_are_refused(built: Index, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         built.search(["a bank sold shares"], k=1, **settings)

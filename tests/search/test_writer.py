@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,6 +171,12 @@ def test_offset_and_maximum_distance(index: Index) -> None:
     assert index.search(["a bank sold shares"], k=5, offset=100) == [[]]
 
 
+@pytest.mark.parametrize("distance", [float("nan"), "near"])
+def test_maximum_distance_that_is_no_number_is_refused(index: Index, distance: Any) -> None:
+    with pytest.raises(UserError, match=r"max_distance is .*a number is needed"):
+        index.search(["a bank sold shares"], k=1, max_distance=distance)
+
+
 def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
     [text] = [row["text"] for row in index.get([7])]
     [hits] = index.more_like([7], k=5)
@@ -183,9 +190,12 @@ def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
         (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence of id 3 already; upsert replaces it"),
         (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids for 2 sentences"),
         (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "an id is given twice"),
-        (lambda w: w.add(["a bank"], ids=[-1]), "ids are a list of whole numbers from 0 on"),
+        (lambda w: w.add(["a bank"], ids=[-1]), "ids are a list of whole numbers from 0 to 2"),
         (lambda w: w.add(["a bank"], ids=["x"]), "ids are a list of whole numbers"),
+        (lambda w: w.add(["a bank"], ids=[2**63]), "ids are a list of whole numbers"),
         (lambda w: w.add(["a bank"], ids=[2**70]), "ids are a list of whole numbers"),
+        (lambda w: w.add(None), "a list of sentences is needed, not None"),
+        (lambda w: w.add(["a bank", 3]), "a list of sentences is needed, not"),
         (lambda w: w.add(["a bank"], labels={"topics": ["x"]}), "has no column 'topics'; did you mean 'topic'"),
         (lambda w: w.add(["a bank"], labels={"topic": []}), "'topic' are not one for each of 1 sentences"),
         (lambda w: w.add(["a bank"], labels={"topic": [5]}), "'topic' do not fit the index's"),
@@ -208,6 +218,20 @@ def test_second_writer_is_refused(index: Index) -> None:
         IndexWriter(index.directory).__enter__()
     with IndexWriter(index.directory) as writer:
         writer.delete([0])
+
+
+def test_changes_are_refused_where_the_lock_is_not_held(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        pass
+    for change in (lambda: writer.add(["a bank"]), lambda: writer.delete([0]), lambda: writer.set_search({})):
+        with pytest.raises(UserError, match="inside of `with IndexWriter"):
+            change()
+
+
+def test_ids_go_on_behind_the_largest(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        assert writer.add(["a bank"], ids=[2**62]) == [2**62]
+        assert writer.add(["a bank"]) == [2**62 + 1]
 
 
 def test_index_of_which_everything_was_deleted(index: Index) -> None:

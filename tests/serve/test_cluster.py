@@ -155,7 +155,7 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
         (lambda backend, codes: backend.search(codes, 1, None, {"probe": 3}), "no search setting 'probe'"),
         (lambda backend, codes: backend.search(codes[:, :5], 1, None, {}), r"shape \[N, 8\]"),
         (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence of id 5, 99"),
-        (lambda backend, _: backend.codes([-1]), "whole numbers from 0 on"),
+        (lambda backend, _: backend.codes([-1]), "whole numbers from 0 to"),
         (lambda backend, _: backend.add(["the company"], [0], {}, replace=False), "id 0 already"),
     ],
 )

@@ -179,6 +179,7 @@ def test_another_writer_is_a_conflict(serve: Make, index: Index) -> None:
         (SumQuery([]), {}, "at least one"),
         (IdQuery(-1), {}, "from 0"),
         (IdQuery(2**63), {}, "from 0"),
+        (TextQuery(ONE), {"max_distance": float("nan")}, "max_distance is nan"),
     ],
     ids=str,
 )
