@@ -179,8 +179,9 @@ def build(args: argparse.Namespace) -> None:
             size = sum(report.bytes.values())
             best = report.suggested or report.current
             print(
-                f"{resolved}: {len(index):,} rows built in {seconds:.0f} s ({cpu:.0f} s of CPU); peak memory {peak / 1e9:.2f} GB above the "
-                f"imports and the model; index {size / 1e9:.2f} GB ({report.bytes[VECTORS] / 1e9:.2f} GB FAISS's); "
+                f"{resolved}: {len(index):,} rows built in {seconds:.0f} s ({cpu:.0f} s of CPU); "
+                f"peak memory {peak / 1e9:.2f} GB above the imports and the model; "
+                f"index {size / 1e9:.2f} GB ({report.bytes[VECTORS] / 1e9:.2f} GB FAISS's); "
                 f"opened in {opened:.3f} s; recall@10 {_brief(report.current)}; fastest of 0.95: {_brief(best)}",
                 flush=True,
             )
