@@ -30,7 +30,7 @@ REFERENCES = {
 def title_of(metric: str) -> str:
     """What a metric is called in a picture."""
     kind, _, label = metric.partition(":")
-    return f"accuracy of nearest neighbours, {label}" if kind == "knn_accuracy" else _TITLES.get(metric, metric)
+    return f"k-NN accuracy, {label}" if kind == "knn_accuracy" else _TITLES.get(metric, metric)
 
 
 def points_of(trainings: Sequence[Entry]) -> Points:

@@ -39,6 +39,7 @@ from smim.vectors.corpus import VectorCorpus
 
 FIGURES = ("figure_5_2", "figure_5_1", "figure_5_4", "figure_5_3", "figure_4_1", "infomax_table_3")
 KINDS = ["curves", "bars", "planes"]
+_AXES = {"hidden_dim": "hidden units", "latent_dim": "latent dimensions", "num_layers": "hidden layers"}
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,7 @@ def _draw(args: FigureArgs, runs: list[Run], corpus: VectorCorpus, points: Point
     elif args.kind == "bars":
         pictures.bars(panels, output)
     else:
-        pictures.curves(panels, output, xlabel=str(args.vary).replace("_", " "))
+        pictures.curves(panels, output, xlabel=_AXES.get(str(args.vary), str(args.vary)))
 
 
 def _panel(args: FigureArgs, points: Points, metric: str) -> Panel:

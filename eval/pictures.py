@@ -30,10 +30,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity: its spread by method and by value of what is varied; `reference`: a line's name and height."""
+    """One quantity: its spread by method and by the value of what is varied, None where nothing is.
+
+    `reference`: the name and height of a line.
+    """
 
     title: str
-    methods: Mapping[str, Mapping[float, Spread]]
+    methods: Mapping[str, Mapping[float | None, Spread]]
     reference: tuple[str, float] | None = None
 
 
@@ -55,8 +58,10 @@ def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
             values, means, stdevs = _columns(points)
             axis.plot(values, means, marker=".", color=colour, label=method)
             axis.fill_between(values, means - stdevs, means + stdevs, color=colour, alpha=0.2, linewidth=0)
-            if values[-1] >= _LOG_SCALE_FROM * values[0]:
-                axis.set_xscale("log")
+        if values[-1] >= _LOG_SCALE_FROM * values[0]:
+            axis.set_xscale("log")
+        axis.set_xticks(values, [f"{value:g}" for value in values], minor=False)
+        axis.set_xticks([], minor=True)
         if panel.reference:
             name, height = panel.reference
             axis.axhline(height, color="gray", linestyle="--", label=name)
@@ -72,6 +77,9 @@ def bars(panels: Sequence[Panel], output: Path) -> None:
         for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
             _, means, stdevs = _columns(points)
             axis.bar(method, means[0], yerr=stdevs[0], capsize=3, color=colour)
+        heights = [points[None].mean for points in panel.methods.values()]
+        if min(heights) > 0 and max(heights) >= _LOG_SCALE_FROM * min(heights):
+            axis.set_yscale("log")
         axis.set(title=panel.title)
         axis.tick_params(axis="x", rotation=60, labelsize="small")
     save(figure, output)
@@ -95,7 +103,7 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
     save(figure, output)
 
 
-def _columns(points: Mapping[float, Spread]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(points: Mapping[float | None, Spread]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, means and standard deviations, that of one seed as 0."""
     spreads = points.values()
     return np.array([*points]), np.array([s.mean for s in spreads]), np.array([s.stdev or 0.0 for s in spreads])

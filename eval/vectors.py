@@ -173,7 +173,8 @@ def marginal_log_prob(
 def plane(model: VectorModel, split: VectorSplit, *, title: str, figures: dict[str, float], seed: int) -> Plane:
     """What a model of two dimensions makes of a split, with what was measured of it written in."""
     coded = encode(model, split, seed=seed)
-    inset = f"MI {figures['mutual_information_ksg']:.2f}\nRMSE {figures['rmse']:.3f}"
+    information = round(figures["mutual_information_ksg"], 2) + 0.0  # an estimate of nothing is not "-0.00"
+    inset = f"MI {information:.2f}\nRMSE {figures['rmse']:.3f}"
     return Plane(title, _drawn(model, coded, seed), coded.posterior, inset)
 
 
