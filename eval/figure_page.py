@@ -11,14 +11,15 @@ Entry = dict[str, Any]
 Points = dict[str, dict[str, list[dict[str, Any]]]]
 
 _TITLES = {
-    "mutual_information_ksg": "mutual information (KSG), nats",
-    "mutual_information": "mutual information (posteriors), nats",
-    "marginal_nll": "negative log likelihood, nats",
-    "rmse": "reconstruction RMSE",
-    "kl": "KL(q(z|x) || p(z)), nats",
+    "mutual_information_ksg": "MI (KSG), nats",
+    "mutual_information": "MI (posteriors), nats",
+    "marginal_nll": "NLL, nats",
+    "rmse": "RMSE",
+    "rmse_mean": "RMSE of means",
+    "kl": "KL, nats",
     "active_units": "active units",
     "active_units_relative": "active units, relative",
-    "mmd": "MMD² to N(0, I)",
+    "mmd": "MMD²",
 }
 # Where a metric's line would be for a model that knows the data, or could at most be.
 REFERENCES = {

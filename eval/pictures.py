@@ -72,7 +72,7 @@ def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
 
 def bars(panels: Sequence[Panel], output: Path) -> None:
     """A panel a quantity, a bar a method, with a standard deviation."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(2.6 * len(panels), 3.4), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, len(panels), figsize=(2.4 * len(panels), 3.4), squeeze=False, layout="constrained")
     for axis, panel in zip(axes[0], panels, strict=True):
         for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
             _, means, stdevs = _columns(points)
