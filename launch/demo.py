@@ -56,7 +56,7 @@ def main() -> None:
     console.print(
         f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
         f"reports   {RUNS['sMIM']}/report/report.html, {RUNS['sVAE']}/report/report.html, {DEMO}/comparison.md\n"
-        f"search    .venv/bin/smim search {DEMO}/index 'the cook washed the bowl .'\n"
+        f"search    .venv/bin/smim search {DEMO}/index 'the cook prepared the soup .'\n"
         f"your data README.md, 'Your own text'; Penn Treebank: docs/ptb.md"
     )
 
