@@ -1,7 +1,8 @@
-"""What a figure says: means and standard deviations over seeds, whether the thesis's statements hold, and a page."""
+"""What a figure says: means and standard deviations over seeds, whether what was published holds, and a page."""
 
 import statistics
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from eval.markup import code, literal, prose, table, with_error
@@ -72,18 +73,19 @@ def as_markdown(content: dict[str, Any]) -> str:
 
 
 def _statements(content: dict[str, Any]) -> Iterator[str]:
-    """For each statement of the thesis, at which values it holds here, and by how much."""
+    """For each pair that was published in an order, at which values it holds here, and by how much."""
     lines = []
-    for metric, (above, below) in content["figure"]["above"].items():
-        differences = _differences(content["points"][metric], above, below)
-        holds = sum(difference > 0 for difference in differences.values())
-        listed = "; ".join(f"{_at(value)}{difference:+.3g}" for value, difference in differences.items())
-        lines.append(
-            f"- {literal(above)} above {literal(below)} in {code(metric)}: at {holds} of {len(differences)} "
-            f"({literal(listed)})"
-        )
+    for metric, ordered in content["figure"]["above"].items():
+        for above, below in pairwise(ordered):
+            differences = _differences(content["points"][metric], above, below)
+            holds = sum(difference > 0 for difference in differences.values())
+            listed = "; ".join(f"{_at(value)}{difference:+.3g}" for value, difference in differences.items())
+            lines.append(
+                f"- {literal(above)} above {literal(below)} in {code(metric)}: at {holds} of {len(differences)} "
+                f"({literal(listed)})"
+            )
     if lines:
-        yield "## What the thesis says of it, here"
+        yield "## What was published of it, here"
         yield "\n".join(lines)
 
 

@@ -56,8 +56,7 @@ class FigureArgs:
 
     `kind`: `curves` or `bars` of `metrics`, or `planes`, pictures of models of two dimensions with the first seed.
     `methods`: the settings of an objective under the name in the legend. `vary`: a setting of `model.`, which takes the
-    `values`; null for bars. `above`: what the thesis says of a metric, two methods, the mean of the first above that
-    of the second.
+    `values`; null for bars. `above`: methods in the order in which the means of a metric were published, highest first.
     """
 
     name: str

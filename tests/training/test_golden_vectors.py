@@ -23,6 +23,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "vector_losses.json"
 SETTINGS: dict[str, dict] = {name: {"name": name} for name in OBJECTIVES} | {
     "vae_free_bits_entropy": {"name": "vae", "free_bits": 0.2, "entropy_weight": 0.5},
     "mim_warmup_entropy": {"name": "mim", "warmup_steps": 40, "entropy_weight": -1.0},
+    # By default its critic has learned too little in fifty steps to be seen in the loss.
+    "infomax_vae_dual": {"name": "infomax_vae", "dual": "donsker_varadhan", "critic_learning_rate": 0.01},
 }
 # By likelihood: the corpus, and what of it is trained on.
 CORPORA = {
