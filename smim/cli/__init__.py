@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, encode, generate, index, search, serve, share
+from smim.cli import corpus, encode, generate, index, search, serve, share, tzk
 from smim.errors import told_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index.app, name="index")
 app.add_typer(corpus.app, name="corpus")
+app.add_typer(tzk.app, name="tzk")
 for command in (
     search.search,
     serve.serve,

@@ -69,7 +69,7 @@ def build_index(
     if not 1 <= num_segments <= len(rows):
         raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {split}")
     if latents is not None:
-        _check_latents(latents, model, corpus, split)
+        check_latents(latents, model, corpus, split)
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
@@ -130,7 +130,8 @@ def build_index(
     return open_index(output, model=model)
 
 
-def _check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split: str) -> None:
+def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split: str) -> None:
+    """Raises `UserError` for latents of another model, or of other sentences than the split's."""
     asked = {
         "model": (latents.model_hash, model.hash),
         "tokenizer": (latents.tokenizer_hash, model.tokenizer.hash),

@@ -1,0 +1,249 @@
+"""`smim tzk ...`: labels over a trained model's codes."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import smim
+from smim.cli.shared import Model, Seed, print_lines, show
+from smim.errors import UserError
+
+if TYPE_CHECKING:
+    from smim.tzk import LabelReport, TzK
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Sample, classify and rank sentences by labels (TzK)."
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="What `smim tzk fit` made, such as tzk/yelp.")]
+CorpusDir = Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/yelp.")]
+Labels = Annotated[
+    list[str] | None, typer.Option("--label", help="column=value, such as stars=5; more than one: all of them hold.")
+]
+LatentsDir = Annotated[
+    Path | None, typer.Option(help="The split's codes with --log-variance, if `smim encode` has written them.")
+]
+Moved = Annotated[Path | None, typer.Option("--model", help="Where the model is now, if it was moved.")]
+Updates = Annotated[int, typer.Option(help="Steps of Adam.")]
+Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
+Most = Annotated[int, typer.Option(help="So many sentences, drawn at random, are learned from.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command("fit")
+def tzk_fit(
+    model: Model,
+    corpus: CorpusDir,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The directory to make, such as tzk/yelp.")],
+    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    latents: LatentsDir = None,
+    num_steps: Annotated[int, typer.Option(help="Couplings of the flow.")] = 8,
+    hidden_dim: Annotated[int, typer.Option(help="Units of a hidden layer.")] = 256,
+    num_updates: Updates = 2000,
+    learning_rate: Rate = 1e-3,
+    max_sentences: Most = 200_000,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a directory that is there, with its labels.")] = False,
+) -> None:
+    """Learn how a model's codes of a corpus are distributed, without labels.
+
+    Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
+    """
+    if output.exists() and not force:
+        raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
+    from smim.tzk import FitArgs, PriorArgs, fit_tzk
+
+    args = PriorArgs(num_steps=num_steps, hidden_dim=hidden_dim)
+    fit = FitArgs(num_updates=num_updates, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    tzk = fit_tzk(
+        smim.load(model), _corpus(corpus), output, model_dir=model, split=split, latents=_latents(latents),
+        args=args, fit=fit,
+    )  # fmt: skip
+    training = tzk.card.training
+    print(
+        f"{output}: p(t) of {training['sentences']:,} sentences, {training['valid_nll']:.3f} nats a dimension on those "
+        f"held out; a Gaussian: {training['valid_nll_gaussian']:.3f}"
+    )
+
+
+@app.command("add")
+def tzk_add(
+    directory: Directory,
+    corpus: CorpusDir,
+    label: Annotated[list[str], typer.Option("--label", help="column=value, such as stars=5; may be repeated.")],
+    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    latents: LatentsDir = None,
+    code_dim: Annotated[int, typer.Option(help="Dimensions of the label's own code.")] = 4,
+    num_steps: Annotated[int, typer.Option(help="Couplings of the label's flows.")] = 4,
+    hidden_dim: Annotated[int, typer.Option(help="Units of a hidden layer.")] = 128,
+    num_updates: Updates = 2000,
+    learning_rate: Rate = 1e-3,
+    max_sentences: Most = 200_000,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace labels that are there.")] = False,
+    model: Moved = None,
+) -> None:
+    """Learn labels one after another, each from the sentences that have it and those that do not.
+
+    Example: smim tzk add tzk/yelp data/yelp --label stars=5 --label stars=1
+    """
+    from smim.tzk import FitArgs, KnowledgeArgs
+
+    args = KnowledgeArgs(code_dim=code_dim, num_steps=num_steps, hidden_dim=hidden_dim)
+    fit = FitArgs(num_updates=num_updates, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    tzk = _open(directory, model)
+    if there := [each for each in label if each in tzk.labels and not force]:
+        raise UserError(f"{directory} has the label {there[0]}; replace it with --force")
+    opened, codes = _corpus(corpus), _latents(latents)
+    for each in label:
+        knowledge = tzk.add(opened, each, split=split, latents=codes, args=args, fit=fit)
+        print(f"{each}: {knowledge.frequency:.1%} of {opened.name} {split}")
+
+
+@app.command("sample")
+def tzk_sample(
+    directory: Directory,
+    label: Labels = None,
+    num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
+    seed: Seed = 0,
+    model: Moved = None,
+) -> None:
+    """Decode codes drawn of a label, or of several at once; without a label, of all codes.
+
+    Example: smim tzk sample tzk/yelp --label stars=5 --label topic=food --num 10
+    """
+    print_lines(_open(directory, model).sample(num, label or [], seed=seed))
+
+
+@app.command("classify")
+def tzk_classify(
+    directory: Directory,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
+    label: Labels = None,
+    as_json: Json = False,
+    model: Moved = None,
+) -> None:
+    """Print the probability that each label holds for each sentence, the likeliest label first.
+
+    Columns: probability, label, sentence. Labels are judged one by one: they need not add up to one.
+
+    Example: smim tzk classify tzk/yelp "the food was cold" --label stars=5
+    """
+    tzk = _open(directory, model)
+    labels = label or tzk.labels
+    probabilities = tzk.classify(texts, labels).tolist()
+    found = [sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1]) for row in probabilities]
+    if as_json:
+        sentences = [{"text": text, "labels": dict(pairs)} for text, pairs in zip(texts, found, strict=True)]
+        print(json.dumps({"sentences": sentences}, ensure_ascii=False))
+        return
+    rows = [[f"{p:.3f}", name, text] for text, pairs in zip(texts, found, strict=True) for name, p in pairs]
+    show(rows, header=["probability", "label", "text"])
+
+
+@app.command("rank")
+def tzk_rank(
+    directory: Directory,
+    corpus: CorpusDir,
+    label: Labels = None,
+    k: Annotated[int, typer.Option("-k", help="How many sentences.")] = 10,
+    split: Annotated[str, typer.Option(help="The split whose sentences are ranked.")] = "test",
+    latents: LatentsDir = None,
+    as_json: Json = False,
+    model: Moved = None,
+) -> None:
+    """Print the sentences of a corpus for which a label holds with the highest probability, or several at once.
+
+    Columns: rank, probability, sentence, and the corpus's labels.
+
+    Example: smim tzk rank tzk/yelp data/yelp --label stars=5 -k 20
+    """
+    if not label:
+        raise UserError("rank by what? give --label column=value")
+    opened = _corpus(corpus)
+    ranked = _open(directory, model).rank(opened, label, k, split=split, latents=_latents(latents))
+    rows = opened.split(split).table.select(["text", *opened.split(split).label_columns])
+    found = [{"row": each.row, "probability": each.probability, **_row(rows, each.row)} for each in ranked]
+    if as_json:
+        print(json.dumps({"ranked": found}, ensure_ascii=False))
+        return
+    columns = rows.column_names
+    lines = [
+        [str(rank), f"{each['probability']:.3f}", *[str(each[name]) for name in columns]]
+        for rank, each in enumerate(found, start=1)
+    ]
+    show(lines, header=["rank", "probability", *columns])
+
+
+@app.command("report")
+def tzk_report(
+    directory: Directory,
+    corpus: CorpusDir,
+    label: Labels = None,
+    split: Annotated[str, typer.Option(help="The split whose sentences are held out.")] = "test",
+    num: Annotated[int, typer.Option(help="Samples of each label.")] = 1000,
+    seed: Seed = 0,
+    as_json: Json = False,
+    model: Moved = None,
+) -> None:
+    """Judge labels: by default all of them one by one, else those given, and these together.
+
+    The first table is the share of sentences that a classifier takes to have the label; the second is in nats a
+    dimension, of held-out codes that have it. Both with standard errors.
+
+    Example: smim tzk report tzk/yelp data/yelp --label stars=5 --label topic=food
+    """
+    from smim.tzk import measure
+
+    reports = measure(_open(directory, model), _corpus(corpus), label, split=split, num=num, seed=seed)
+    if as_json:
+        print(json.dumps({"labels": [asdict(report) for report in reports]}, ensure_ascii=False))
+        return
+    kinds = ["unconditioned", "samples", "reconstructions", "sentences"]
+    shown = [
+        [" ".join(report.labels), by, *[_cell(getattr(report, by).get(kind)) for kind in kinds]]
+        for report in reports
+        for by in ("codes", "words")
+    ]
+    show(shown, header=["label", "judged by", *kinds])
+    show([_line(report) for report in reports], header=["label", *_COLUMNS])
+
+
+_NLL = ["gaussian", "prior", "label_gaussian", "label"]
+_COLUMNS = [*_NLL, "AUC", "distinct samples", "unconditioned", "held out"]
+
+
+def _line(report: "LabelReport") -> list[str]:
+    nll = [_cell((report.nll or {}).get(name)) for name in _NLL]
+    auc = "" if report.auc is None else f"{report.auc:.3f}"
+    distinct = [f"{report.distinct:.3f}", f"{report.distinct_unconditioned:.3f}"]
+    return [" ".join(report.labels), *nll, auc, *distinct, f"{report.num_sentences:,}"]
+
+
+def _cell(estimate: Any) -> str:
+    return "" if estimate is None else f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
+
+
+def _row(rows: Any, number: int) -> dict[str, Any]:
+    return rows.slice(number, 1).to_pylist()[0]
+
+
+def _open(directory: Path, model: Path | None) -> "TzK":
+    from smim.tzk import open_tzk
+
+    return open_tzk(directory, model=smim.load(model) if model else None)
+
+
+def _corpus(directory: Path) -> Any:
+    from smim.text.corpus import Corpus
+
+    return Corpus.open(directory)
+
+
+def _latents(directory: Path | None) -> Any:
+    from smim.search.latents import Latents
+
+    return None if directory is None else Latents.open(directory)

@@ -1,0 +1,31 @@
+"""TzK: labels over a trained model's codes, learned after the fact and one at a time (chapter 8 of the thesis).
+
+import smim
+from smim.text.corpus import Corpus
+from smim.tzk import fit_tzk
+
+corpus = Corpus.open("data/yelp")
+tzk = fit_tzk(smim.load("runs/yelp/model"), corpus, "tzk/yelp", model_dir="runs/yelp/model")
+tzk.add(corpus, "stars=5")
+tzk.sample(10, ["stars=5"])
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["FitArgs", "KnowledgeArgs", "LabelReport", "PriorArgs", "TzK", "fit_tzk", "measure", "open_tzk"]
+
+if TYPE_CHECKING:
+    from smim.tzk.knowledge import KnowledgeArgs
+    from smim.tzk.model import TzK, fit_tzk, open_tzk
+    from smim.tzk.prior import PriorArgs
+    from smim.tzk.report import LabelReport, measure
+    from smim.tzk.training import FitArgs
+
+
+def __getattr__(name: str) -> Any:
+    # Importing torch takes seconds; whoever only imports the package should not wait for it.
+    if name in __all__:
+        from smim.tzk import model, report
+
+        return getattr(model if hasattr(model, name) else report, name)
+    raise AttributeError(f"module 'smim.tzk' has no attribute {name!r}")

@@ -1,0 +1,72 @@
+"""The posteriors q(z|x) of a corpus's sentences: read from latents that `smim encode` wrote, or encoded.
+
+Shapes: N sentences, T dimensions of a code.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smim.errors import UserError
+from smim.generation import SentenceModel
+from smim.model.distributions import DiagonalGaussian
+from smim.progress import track
+from smim.search.build import check_latents
+from smim.search.latents import Latents
+from smim.text.corpus import Corpus, Split
+
+_ROWS_AT_ONCE = 4096
+
+
+class Codes:
+    """The posteriors of one split's sentences by one model."""
+
+    def __init__(self, model: SentenceModel, corpus: Corpus, split: str, latents: Latents | None = None) -> None:
+        """Raises `UserError` for a corpus of another tokenizer, an unknown split, and latents of something else."""
+        if corpus.tokenizer.hash != model.tokenizer.hash:
+            raise UserError(
+                f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+                "prepare it with corpus.tokenizer.dir=MODEL/tokenizer"
+            )
+        self.split: Split = corpus.split(split)
+        if latents is not None:
+            check_latents(latents, model, corpus, split)
+        self.corpus, self.model, self.latents = corpus, model, latents
+
+    def mean(self, rows: np.ndarray) -> Tensor:
+        """The means of q(z|x) of the given rows in their order, fp32 [N, T]."""
+        if self.latents is None:
+            return self.model.posterior_of_ids(self.split.ids(rows)).mean
+        return torch.from_numpy(self.latents.mean(rows))
+
+    def posterior(self, rows: np.ndarray) -> DiagonalGaussian:
+        """q(z|x) of the given rows in their order, fields fp32 [N, T]; a point where the model is deterministic."""
+        doing = "encoding" if self.latents is None else "reading"
+        name = f"{doing} {self.corpus.name} {self.split.name}"
+        parts = [self._posterior(part) for part in track(list(chunks(rows)), name)]
+        return DiagonalGaussian(
+            mean=torch.cat([part.mean for part in parts]), log_variance=torch.cat([part.log_variance for part in parts])
+        )
+
+    def _posterior(self, rows: np.ndarray) -> DiagonalGaussian:
+        if self.model.deterministic:
+            mean = self.mean(rows)
+            return DiagonalGaussian(mean, torch.full_like(mean, -torch.inf))
+        if self.latents is None:
+            return self.model.posterior_of_ids(self.split.ids(rows))
+        return DiagonalGaussian(self.mean(rows), torch.from_numpy(self.latents.log_variance(rows)))
+
+
+def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Row numbers in parts that are encoded or read at once."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[start : start + _ROWS_AT_ONCE]
+
+
+def some_rows(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """At most so many of the rows, drawn at random, in their order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

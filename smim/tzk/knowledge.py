@@ -1,0 +1,153 @@
+"""One knowledge type: whether a label holds for a code, and what codes it holds for (section 8.3.1).
+
+Shapes: B codes, T their dimensions, C dimensions of the knowledge's own code, K draws of it.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smim.errors import UserError, too_low
+from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.tzk.flows import Flow, bounded, regressor
+from smim.tzk.prior import Point
+
+# Draws of c for a density, half of them from p(c|e, t); for p(e); and at once when c is drawn by rejection.
+_NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
+
+
+@dataclass(frozen=True)
+class KnowledgeArgs:
+    """What decides the shape of a knowledge type.
+
+    `code_dim`: C. `num_steps` couplings in each z-flow, as many as in section 8.4.4; `hidden_dim` units in all
+    regressors.
+    """
+
+    code_dim: int = 4
+    num_steps: int = 4
+    hidden_dim: int = 128
+
+    def __post_init__(self) -> None:
+        if problems := too_low(self, "knowledge", code_dim=1, num_steps=1, hidden_dim=1):
+            raise UserError("; ".join(problems))
+
+
+class Conditional(nn.Module):
+    """p(z|e, c) and p(c|e, t) for one value of e: Gaussians that are regressed, the first within a z-flow.
+
+    Until it is trained p(z|e, c) is the prior N(0, I), so that the conditional p(t|e, c) begins as p(t).
+    """
+
+    def __init__(self, dim: int, args: KnowledgeArgs) -> None:
+        super().__init__()
+        self.flow = Flow(dim, num_steps=args.num_steps, hidden_dim=args.hidden_dim)
+        self.decoder = regressor(args.code_dim, args.hidden_dim, 2 * dim)
+        self.encoder = regressor(dim, args.hidden_dim, 2 * args.code_dim)
+
+    def base(self, c: Tensor) -> DiagonalGaussian:
+        """What the z-flow maps to z, for c [..., C]."""
+        return _gaussian(self.decoder(c))
+
+    def posterior(self, t_BT: Tensor) -> DiagonalGaussian:
+        """p(c|e, t), fields [B, C]."""
+        return _gaussian(self.encoder(t_BT))
+
+    def log_prob(self, point: Point, c_BC: Tensor) -> Tensor:
+        """log p(t|e, c) in nats [B], as a density of codes: eq. 8.6."""
+        u_BT, log_det_B = self.flow.to_base(point.z)
+        return self.base(c_BC).log_prob(u_BT) + log_det_B + point.log_det
+
+
+class Knowledge(nn.Module):
+    """k = (e, c) of one label: e says whether it holds, c in R^C is a code of what it looks like where it does.
+
+    The encoder is p(e|t) p(c|e, t) (eq. 8.5), the decoder p(t|e, c) (eq. 8.6) with p(e|c) p(c) (eq. 8.7) and
+    p(c) = N(0, I). It is trained on as many codes with the label as without: p(e = 1) is 1/2 in all that it says, but
+    for `log_odds`, which counts with `frequency`, the label's share of the corpus.
+    """
+
+    def __init__(self, dim: int, args: KnowledgeArgs, *, frequency: float) -> None:
+        super().__init__()
+        self.args, self.frequency = args, frequency
+        self.of_t = regressor(dim, args.hidden_dim, 1)
+        self.of_c = regressor(args.code_dim, args.hidden_dim, 1)
+        self.conditionals = nn.ModuleList(Conditional(dim, args) for _ in range(2))
+
+    def conditional(self, exists: bool) -> Conditional:
+        conditional = self.conditionals[int(exists)]
+        assert isinstance(conditional, Conditional)
+        return conditional
+
+    def loss(self, point: Point, *, exists: bool, noise_BC: Tensor, encoding: bool) -> Tensor:
+        """The bound of MIM learning (eq. 8.10) for codes of known e, in nats [B]; c is drawn as section 8.4 has it.
+
+        `encoding`: whether c is drawn from p(c|e, t), reparameterised, or from p(c), by noise ~ N(0, I).
+        """
+        conditional = self.conditional(exists)
+        posterior = conditional.posterior(point.t)
+        c_BC = posterior.sample(noise_BC) if encoding else noise_BC
+        log_q = point.log_prior + _log_existence(self.of_t(point.t), exists) + posterior.log_prob(c_BC)
+        log_p = conditional.log_prob(point, c_BC) + _log_existence(self.of_c(c_BC), exists)
+        return -0.5 * (log_q + log_p + standard_normal_log_prob(c_BC))
+
+    def log_odds(self, t_BT: Tensor) -> Tensor:
+        """log p(e = 1|t) / p(e = 0|t) for codes as frequent as in the corpus, [B]."""
+        return self.of_t(t_BT).squeeze(-1) + math.log(self.frequency / (1 - self.frequency))
+
+    @torch.no_grad()
+    def log_prob(self, point: Point, *, generator: torch.Generator) -> Tensor:
+        """log p(t|e = 1) in nats [B], estimated from 32 draws of c.
+
+        It is the mean of p(t|1, c) over p(c|e = 1), which is p(1|c) p(c) / p(e = 1). Half of the c are drawn from
+        p(c|1, t), half from p(c), and weighed by the density of the two together, so that no weight is large. The
+        estimate of the density has no bias but that of p(e = 1); of the logarithm it is too low in expectation.
+        """
+        conditional = self.conditional(True)
+        posterior = conditional.posterior(point.t)
+        noise_KBC = torch.randn(_NUM_DRAWS, len(point.t), self.args.code_dim, generator=generator)
+        c_KBC = torch.cat([posterior.sample(noise_KBC[::2]), noise_KBC[1::2]])
+        u_BT, log_det_B = conditional.flow.to_base(point.z)
+        log_prior_KB = standard_normal_log_prob(c_KBC)
+        log_proposal_KB = torch.logaddexp(log_prior_KB, posterior.log_prob(c_KBC)) - math.log(2)
+        log_joint_KB = conditional.base(c_KBC).log_prob(u_BT) + self._log_exists(c_KBC) + log_prior_KB
+        log_mean_B = torch.logsumexp(log_joint_KB - log_proposal_KB, 0) - math.log(_NUM_DRAWS)
+        return log_mean_B + log_det_B + point.log_det - self._log_share()
+
+    @torch.no_grad()
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        """z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by rejection from p(c), exactly, then the z-flow."""
+        conditional = self.conditional(True)
+        base = conditional.base(self._draw_code(num, generator))
+        noise_BT = torch.randn(base.mean.shape, generator=generator)
+        return conditional.flow.from_base(base.sample(noise_BT))
+
+    def _draw_code(self, num: int, generator: torch.Generator) -> Tensor:
+        accepted: list[Tensor] = []
+        while sum(map(len, accepted)) < num:
+            c_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, generator=generator)
+            uniform_B = torch.rand(_DRAWN_AT_ONCE, generator=generator)
+            accepted.append(c_BC[uniform_B.log() < self._log_exists(c_BC)])
+        return torch.cat(accepted)[:num]
+
+    def _log_exists(self, c: Tensor) -> Tensor:
+        return _log_existence(self.of_c(c), True)
+
+    def _log_share(self) -> Tensor:
+        """log p(e = 1), the mean of p(e = 1|c) over p(c): of always the same draws."""
+        draws = torch.Generator().manual_seed(0)
+        c = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, generator=draws)
+        return torch.logsumexp(self._log_exists(c), 0) - math.log(_DRAWS_OF_PRIOR)
+
+
+def _gaussian(regressed: Tensor) -> DiagonalGaussian:
+    mean, log_scale = regressed.chunk(2, -1)
+    return DiagonalGaussian(mean=mean, log_variance=2 * bounded(log_scale))
+
+
+def _log_existence(logit: Tensor, exists: bool) -> Tensor:
+    """log p(e) of a discriminator's output [..., 1]."""
+    return F.logsigmoid(logit if exists else -logit).squeeze(-1)

@@ -1,0 +1,71 @@
+"""Labels, written `column=value`, and which rows of a prepared corpus have them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.errors import UserError, nearest
+from smim.text.corpus import Split
+
+# Values of a column that an error message shows, the most frequent ones.
+_SHOWN_VALUES = 20
+
+
+@dataclass(frozen=True, order=True)
+class Label:
+    """One value of a label column, as text: `stars=5`."""
+
+    column: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Label":
+        """Raises `UserError` for what is not `column=value`."""
+        column, _, value = text.partition("=")
+        if not column or not value:
+            raise UserError(f"{text!r} is no label; write column=value, such as stars=5")
+        return cls(column, value)
+
+    def __str__(self) -> str:
+        return f"{self.column}={self.value}"
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """The numbers of a split's rows of which a label does not hold, and of which it does; int64 each.
+
+    Rows without a value in the label's column are in neither: of them nothing is known.
+    """
+
+    absent: np.ndarray
+    present: np.ndarray
+
+    @property
+    def frequency(self) -> float:
+        """The label's share of the rows of which it is known."""
+        return len(self.present) / (len(self.present) + len(self.absent))
+
+
+def values(split: Split, column: str) -> pa.ChunkedArray:
+    """A label column as text; raises `UserError` naming those there are."""
+    if column not in split.label_columns:
+        hint = nearest(column, split.label_columns) if split.label_columns else "it was prepared without any"
+        raise UserError(f"the split {split.name!r} has no label column {column!r}; {hint}")
+    return split.table.column(column).cast(pa.string())
+
+
+def labelled_rows(split: Split, label: Label) -> LabelledRows:
+    """Raises `UserError` for a column that the split has not, and for a value that no row or each row has."""
+    column = values(split, label.column)
+    equal = pc.equal(column, label.value)
+    absent, present = (np.flatnonzero(pc.fill_null(mask, False)) for mask in (pc.invert(equal), equal))
+    if not len(present):
+        counted = sorted(pc.value_counts(column.drop_null()).to_pylist(), key=lambda each: -each["counts"])
+        there = [each["values"] for each in counted[:_SHOWN_VALUES]]
+        hint = nearest(label.value, there) if there else "its column is empty"
+        raise UserError(f"no sentence of the split {split.name!r} has {label}; {hint}")
+    if not len(absent):
+        raise UserError(f"all sentences of the split {split.name!r} have {label}: there is nothing to tell it from")
+    return LabelledRows(absent, present)

@@ -1,0 +1,80 @@
+"""p(t) of a sentence model's codes, learned without labels: the t-flow that all knowledge types share (section 8.3).
+
+Shapes: B or N codes, T their dimensions.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from smim.errors import UserError, too_low
+from smim.model.distributions import standard_normal_log_prob
+from smim.tzk.flows import Flow
+from smim.tzk.standardization import Standardization
+
+
+@dataclass(frozen=True)
+class PriorArgs:
+    """What decides the shape of the t-flow: `num_steps` couplings, their regressors of `hidden_dim` units."""
+
+    num_steps: int = 8
+    hidden_dim: int = 256
+
+    def __post_init__(self) -> None:
+        if problems := too_low(self, "prior", num_steps=1, hidden_dim=1):
+            raise UserError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Point:
+    """B codes as the knowledge types see them.
+
+    `t`: the standardised code [B, T]. `z` = f_t^-1(t) [B, T]. `log_det`: log |det dz/dcode| in nats [B].
+    """
+
+    t: Tensor
+    z: Tensor
+    log_det: Tensor
+
+    @property
+    def log_prior(self) -> Tensor:
+        """log p(code) in nats [B]."""
+        return standard_normal_log_prob(self.z) + self.log_det
+
+
+class CodePrior(nn.Module):
+    """Codes are standardised, then mapped by a flow to z ~ N(0, I).
+
+    The standardisation is fixed before the flow is trained. All densities are of the codes as the sentence model has
+    them.
+    """
+
+    def __init__(self, dim: int, args: PriorArgs) -> None:
+        super().__init__()
+        self.dim, self.args = dim, args
+        self.standardization = Standardization(dim)
+        self.flow = Flow(dim, num_steps=args.num_steps, hidden_dim=args.hidden_dim)
+
+    def point(self, codes_BT: Tensor) -> Point:
+        """Standardised codes and their place in the base of the flow."""
+        t_BT = self.standardization.standardize(codes_BT)
+        z_BT, log_det_B = self.flow.to_base(t_BT)
+        return Point(t_BT, z_BT, log_det_B + self.standardization.log_det)
+
+    def log_prob(self, codes_BT: Tensor) -> Tensor:
+        """log p(code) in nats [B]."""
+        return self.point(codes_BT).log_prior
+
+    @torch.no_grad()
+    def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
+        """`num` codes, fp32 [num, T]."""
+        z_BT = torch.randn(num, self.dim, generator=generator)
+        return self.standardization.restore(self.flow.from_base(z_BT))
+
+
+def nll_per_dimension(log_prob_N: Tensor, dim: int) -> tuple[float, float]:
+    """Mean negative log density of N codes of `dim` dimensions, in nats per dimension, and its standard error."""
+    nll = -log_prob_N.double() / dim
+    return float(nll.mean()), float(nll.std() / math.sqrt(len(nll)))

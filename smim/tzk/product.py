@@ -1,0 +1,50 @@
+"""Codes of which several labels hold at once: the joint of independent knowledge types (section 8.3.1).
+
+Shapes: B candidates, T dimensions of a code.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smim.errors import UserError
+from smim.tzk.knowledge import Knowledge
+from smim.tzk.prior import CodePrior
+
+# Candidates of each label at a time, and how many all of them may take for each code that is wanted.
+_CANDIDATES, _MOST_CANDIDATES = 1024, 20_000
+
+
+@torch.no_grad()
+def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *, generator: torch.Generator) -> Tensor:
+    """`num` codes of which all labels hold, fp32 [num, T]: rejection with the discriminators; of one label, its draws.
+
+    By eq. 8.3 and 8.4 p(t|e^1 = 1, ..., e^n = 1) is p(t) times the p(e^i = 1|t) of all labels, up to a constant. Each
+    label i in turn proposes from its own p(t|e^i = 1), of which a candidate is taken with the product of the others'
+    p(e^j = 1|t). Where a label's generator and discriminator agree, as MIM learning has them do (eq. 8.11),
+    p(t|e^i = 1) is p(t) p(e^i = 1|t) up to a constant, and what is taken follows the product exactly, whichever label
+    proposed it.
+
+    Limits. As far as they disagree, the codes lean to those of the labels' generators. The labels are taken to be
+    independent given the code. Few codes that one label proposes have labels that are seldom met together, or that
+    exclude each other: raises `UserError` where more than 20,000 candidates would be needed for each code.
+    """
+    accepted: list[Tensor] = []
+    num_accepted = candidates = 0
+    while num_accepted < num:
+        for proposing in knowledge:
+            t_BT = prior.flow.from_base(proposing.sample(_CANDIDATES, generator=generator))
+            others = [F.logsigmoid(other.log_odds(t_BT)) for other in knowledge if other is not proposing]
+            log_accepted_B = torch.stack(others).sum(0) if others else torch.zeros(len(t_BT))
+            accepted.append(t_BT[torch.rand(len(t_BT), generator=generator).log() < log_accepted_B])
+            num_accepted += len(accepted[-1])
+            candidates += len(t_BT)
+        if num_accepted < num and candidates > _MOST_CANDIDATES * (num_accepted + 1):
+            raise UserError(
+                f"{num_accepted:,} of {candidates:,} candidates have all of the labels, which hardly ever hold together"
+            )
+    taken_BT = torch.cat(accepted)
+    order = torch.randperm(len(taken_BT), generator=generator)[:num]
+    return prior.standardization.restore(taken_BT[order])

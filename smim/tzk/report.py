@@ -1,0 +1,166 @@
+"""What the labels of a TzK move: whether decoded samples have them, and how dense held-out codes are.
+
+Whether a sentence has a label is judged by two logistic regressions (`judge.py`): one sees its mean code, for which a
+decoded sample is encoded again, one its words. Standard errors are those of the sentences judged. They do not hold what
+the classifiers get wrong, which is measured on real sentences.
+
+Shapes: N sentences.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smim.errors import UserError
+from smim.text.corpus import Corpus
+from smim.tzk.codes import Codes
+from smim.tzk.judge import UNKNOWN, Judge, Sample, Sentences, decoded
+from smim.tzk.labels import Label
+from smim.tzk.model import TzK
+from smim.tzk.prior import nll_per_dimension
+from smim.tzk.standardization import Standardization
+from smim.tzk.training import draw, rows_of
+
+# Sentences that the classifiers are learned from, and that are judged of the held-out split.
+_TRAIN, _HELD_OUT = 20_000, 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over sentences and its standard error."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    """One label, or several together; `num_sentences`: held-out ones that have all of them, as the corpus says.
+
+    `codes` and `words`: the share of sentences that is classified as having all of the labels, by either, among:
+    `unconditioned`, samples of p(t); `samples`, of the labels; and, of held-out sentences that have them,
+    `reconstructions`, decoded from their mean codes, and `sentences`, as they are. `distinct`: the share of the
+    samples that is left when equal ones are counted once; `distinct_unconditioned`: of those of p(t).
+
+    Of one label alone, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher at one that has it than
+    at one that has not; and `nll`, nats a dimension at codes of those that have it, under the `gaussian` fitted to all
+    codes, p(t) (`prior`), the `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`).
+    """
+
+    labels: list[str]
+    num_sentences: int
+    codes: dict[str, Estimate]
+    words: dict[str, Estimate]
+    distinct: float
+    distinct_unconditioned: float
+    auc: float | None
+    nll: dict[str, Estimate] | None
+
+
+def measure(
+    tzk: TzK,
+    corpus: Corpus,
+    labels: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    num: int = 1000,
+    seed: int = 0,
+) -> list[LabelReport]:
+    """Judges `num` decoded samples of each label, by default all that were added, and of several given ones together.
+
+    The classifiers are learned from the corpus's `train`. Raises `UserError` where the corpus does not have a label's
+    column, or `split` no sentence of a label.
+    """
+    asked = list(dict.fromkeys(labels or tzk.labels))
+    if not asked or num < 2:
+        raise UserError(f"labels {asked} and num {num}: at least one label and two samples are needed")
+    bench = _Bench(tzk, corpus, [Label.parse(label) for label in asked], split=split, num=num, seed=seed)
+    together = [asked] if labels and len(asked) > 1 else []
+    return [bench.measure([label]) for label in asked] + [bench.measure(each) for each in together]
+
+
+class _Bench:
+    """What all labels are measured with."""
+
+    def __init__(self, tzk: TzK, corpus: Corpus, labels: Sequence[Label], *, split: str, num: int, seed: int) -> None:
+        self.tzk, self.num, self.seed = tzk, num, seed
+        self.train = Sample(Codes(tzk.model, corpus, "train"), _TRAIN, seed=seed)
+        self.held_out = Sample(Codes(tzk.model, corpus, split), _HELD_OUT, seed=seed)
+        for label in labels:
+            has = _has(self.held_out, label)
+            if (has == 1).sum() < 2 or (has == 0).sum() < 2:
+                raise UserError(
+                    f"of {len(has):,} sentences of {corpus.name} {split} that are judged, {int((has == 1).sum()):,} "
+                    f"have {label} and {int((has == 0).sum()):,} do not; at least two of each are needed"
+                )
+        named: dict[str, list[str]] = {}
+        for label in labels:
+            named.setdefault(label.column, []).append(label.value)
+        self.judges = {
+            column: Judge(self.train, column, values, vocabulary_size=tzk.model.tokenizer.vocabulary_size)
+            for column, values in named.items()
+        }
+        self.unconditioned = decoded(tzk.model, tzk.sample_codes(num, seed=seed))
+
+    def measure(self, labels: Sequence[str]) -> LabelReport:
+        samples = decoded(self.tzk.model, self.tzk.sample_codes(self.num, labels, seed=self.seed))
+        has = torch.stack([_has(self.held_out, Label.parse(label)) == 1 for label in labels]).all(0)
+        judged = {"unconditioned": self.unconditioned, "samples": samples}
+        if has.any():
+            sentences = self.held_out.sentences(has)
+            judged |= {"reconstructions": decoded(self.tzk.model, sentences.codes), "sentences": sentences}
+        shares = {name: self._shares(each, labels) for name, each in judged.items()}
+        one = labels[0] if len(labels) == 1 else None
+        return LabelReport(
+            labels=list(labels),
+            num_sentences=int(has.sum()),
+            codes={name: share["codes"] for name, share in shares.items()},
+            words={name: share["words"] for name, share in shares.items()},
+            distinct=samples.distinct,
+            distinct_unconditioned=self.unconditioned.distinct,
+            auc=None if one is None else self._auc(one),
+            nll=None if one is None else self._nll(one),
+        )
+
+    def _shares(self, sentences: Sentences, labels: Sequence[str]) -> dict[str, Estimate]:
+        """The share of the sentences that has all labels, by `codes` and by `words`."""
+        parsed = [Label.parse(label) for label in labels]
+        verdicts = [self.judges[label.column].have(sentences, label.value) for label in parsed]
+        return {by: _share(torch.stack([verdict[by] for verdict in verdicts]).all(0)) for by in ("codes", "words")}
+
+    def _auc(self, label: str) -> float:
+        """Of the label's log odds at mean codes: the Mann-Whitney statistic of those with it and those without."""
+        log_odds = self.tzk.log_odds(self.held_out.posterior.mean, [label]).squeeze(-1)
+        has = _has(self.held_out, Label.parse(label))
+        absent, present = log_odds[has == 0], log_odds[has == 1]
+        rank = torch.cat([absent, present]).argsort().argsort()[len(absent) :]
+        num = len(present)
+        return float(rank.sum() - num * (num - 1) / 2) / (num * len(absent))
+
+    def _nll(self, label: str) -> dict[str, Estimate]:
+        tzk, parsed = self.tzk, Label.parse(label)
+        of_label = Standardization(tzk.prior.dim)
+        of_label.fit(rows_of(self.train.posterior, _has(self.train, parsed) == 1))
+        held_out = rows_of(self.held_out.posterior, _has(self.held_out, parsed) == 1)
+        codes = draw(held_out, torch.Generator().manual_seed(self.seed))
+        log_probs = {
+            "gaussian": tzk.prior.standardization.log_prob(codes),
+            "prior": tzk.log_prob(codes),
+            "label_gaussian": of_label.log_prob(codes),
+            "label": tzk.log_prob(codes, label, seed=self.seed),
+        }
+        return {name: Estimate(*nll_per_dimension(each, tzk.prior.dim)) for name, each in log_probs.items()}
+
+
+def _has(sample: Sample, label: Label) -> Tensor:
+    """1 where a sentence has a label, 0 where it has not, -1 where it is not known; int64 [N]."""
+    classes = sample.classes(label.column, [label.value])
+    return torch.where(classes == UNKNOWN, UNKNOWN, (classes == 0).long())
+
+
+def _share(verdicts_N: Tensor) -> Estimate:
+    share = float(verdicts_N.double().mean())
+    return Estimate(share, math.sqrt(share * (1 - share) / len(verdicts_N)))
