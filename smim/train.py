@@ -102,6 +102,7 @@ class Trainer:
         self.model = make_model(model_args, input_size=corpus.input_size)
         objective.prepare(self.model)
         critic = objective.make_critic(self.model)
+        checks.check_critic(objective, critic, accelerator)
         if found:
             self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
         elif isinstance(self.model.prior, VampPrior):
@@ -212,11 +213,11 @@ class Trainer:
             places = part if len(part) else [0]
             batch = read.batch(places, max_length=self.args.max_length).to(self.accelerator.device)
             terms = self.parallel.forward(batch, self.step)
-            loss = (terms["loss"] + terms.get("critic_loss", 0.0)).sum() * (scale if len(part) else 0.0)
+            loss = _descended(terms).sum() * (scale if len(part) else 0.0)
             self.parallel.backward(loss, last=i == len(parts) - 1)
             if len(part):
                 measured.append((batch, terms))
-        stopping, broken = self.agree(torch.cat([terms["loss"] for _, terms in measured] or [loss[None]]))
+        stopping, broken = self.agree(torch.cat([_descended(terms) for _, terms in measured] or [loss[None]]))
         if broken:
             self.fail(measured)
         norm = self.parallel.step()
@@ -243,7 +244,7 @@ class Trainer:
         broken = [
             (row, loss)
             for batch, terms in measured
-            for row, loss in zip(batch.rows, terms["loss"].detach(), strict=True)
+            for row, loss in zip(batch.rows, _descended(terms).detach(), strict=True)
         ]
         culprits = dict(gather_object([(int(row), float(loss)) for row, loss in broken if not loss.isfinite()]))
         weights = self.parallel.weights()
@@ -462,6 +463,11 @@ def main(cfg: DictConfig) -> None:
     close(accelerator)
     trainer.write_status("finished")
     trainer.say(f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}")
+
+
+def _descended(terms: Terms) -> Tensor:
+    """The loss, and the critic's with it where there is one, [B]."""
+    return terms["loss"] + terms.get("critic_loss", 0.0)
 
 
 def _record_failure(trainer: Trainer, error: Exception) -> None:

@@ -4,6 +4,7 @@
         model.safetensors       weights
         optimizer.safetensors   the optimizer's tensors, by parameter
         average.safetensors     the moving average of the weights, where there is one
+        critic.safetensors      weights and optimizer of the objective's critic, where it has one
         ranks.safetensors       every rank's random state
         state.json              schedule, position in the data, sums since the last log line
         manifest.json           sizes and SHA-256 of the files above

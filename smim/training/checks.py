@@ -14,7 +14,7 @@ from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import MLPArgs
-from smim.objectives import Objective
+from smim.objectives import Critic, Objective
 from smim.text.corpus import Corpus, Split
 from smim.training.args import TrainArgs
 from smim.vectors.corpus import VectorCorpus, VectorSplit
@@ -86,6 +86,15 @@ def check_draws(objective: Objective, accelerator: Accelerator) -> None:
         raise UserError(
             f"objective={objective.name} draws from the decoder in training, for which each process needs the whole "
             "weights; use DDP, or ZeRO 1 or 2"
+        )
+
+
+def check_critic(objective: Objective, critic: Critic | None, accelerator: Accelerator) -> None:
+    """Refuses an objective with a critic where one engine steps all weights with one optimizer."""
+    if critic and accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.FSDP):
+        raise UserError(
+            f"objective={objective.name} trains a critic with an optimizer of its own, for which DeepSpeed and FSDP "
+            "have no place; use DDP"
         )
 
 

@@ -4,6 +4,7 @@ Each way trains the same step and gives and takes the same tensors: whole, fp32,
 So a checkpoint does not depend on the way or on the number of processes, and any of them goes on from it.
 """
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -37,8 +38,6 @@ class Replicated:
         grad_clip: float,
         critic: Critic | None = None,
     ) -> None:
-        if critic and self.sharded:
-            raise UserError(f"an objective with a critic is not trained under {type(self).__name__}; use DDP")
         self.accelerator, self.model, self.grad_clip, self.critic = accelerator, model, grad_clip, critic
         self.module, self.optimizer = self._prepare(module, optimizer)
 
@@ -59,15 +58,25 @@ class Replicated:
             group["lr"] = rate
 
     def step(self) -> float:
-        """Clips and applies the gradients; returns their norm, and applies none that is not finite."""
-        norm = float(_whole(self.accelerator.clip_grad_norm_(self.model.parameters(), self.grad_clip)))
-        if norm < float("inf"):
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        """Clips and applies the model's gradients, and a critic's as they are; returns the norm of the model's.
+
+        Adam takes no notice of the scale of a critic's gradients. Cut to one size, the rare large ones would no longer
+        outweigh the many small ones, and an estimate of mutual information that they hold down would run away.
+        Where either norm is not finite, nothing is applied and that norm returned.
+        """
+        trained = [(self.model, self.optimizer, self.grad_clip)]
         if self.critic:
-            self.critic.optimizer.step()
-            self.critic.optimizer.zero_grad(set_to_none=True)
-        return norm
+            trained.append((self.critic.network, self.critic.optimizer, math.inf))
+        norms = [
+            float(_whole(self.accelerator.clip_grad_norm_(network.parameters(), largest)))
+            for network, _, largest in trained
+        ]
+        broken = [norm for norm in norms if not math.isfinite(norm)]
+        for _, optimizer, _ in trained:
+            if not broken:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return [*broken, *norms][0]
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole; all processes must ask together."""

@@ -1,0 +1,78 @@
+"""InfoVAE (Zhao, Song and Ermon 2017): what its three divergences between aggregate posterior and prior share."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from smim.errors import UserError
+from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.objectives.base import Objective, Terms, collapse_terms
+
+
+@dataclass(frozen=True)
+class InfoVAE(Objective):
+    """-log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambd - 1) D(q(z), p(z)), z ~ q(z|x).
+
+    The objective as InfoMax-VAE's appendix A, II gives it; with `alpha` = 1 that of InfoVAE's section 4. `alpha`: the
+    preference for information, at most 1, beyond which the loss has no lower bound. `lambd`: lambda, which section 4
+    would have of a size at which the divergence counts as much as the reconstruction.
+
+    D is of the codes that a process sees at once, as many draws from p(z) beside them where it takes draws: of a part
+    of a batch, with several processes or accumulation steps. The divergence of such parts is a different, larger
+    number than that of the whole batch. The prior is not trained, whose samples have no gradient.
+    """
+
+    alpha: float = 1.0
+    lambd: float = 1.0
+
+    def __post_init__(self) -> None:
+        if problems := self.problems():
+            raise UserError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """A message for each setting that cannot be."""
+        if self.alpha > 1:
+            return [
+                f"objective.alpha is {self.alpha}, it must be at most 1: beyond, the loss falls without end with the "
+                f"posterior's variance; for more information use objective=infomax_vae"
+            ]
+        if self.alpha + self.lambd < 1:
+            return [
+                f"objective.lambd is {self.lambd}, it must be at least {1 - self.alpha} with objective.alpha="
+                f"{self.alpha}: below, the divergence from the prior would be sought"
+            ]
+        return []
+
+    def prepare(self, model: LatentVariableModel) -> None:
+        model.prior.requires_grad_(False)
+
+    @abstractmethod
+    def divergence(self, model: LatentVariableModel, z_BD: Tensor, critic: nn.Module | None) -> tuple[Tensor, Terms]:
+        """D(q(z), p(z)) of a batch of codes, [B] with the divergence as its mean, and the terms that are logged."""
+
+    def terms(
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
+    ) -> Terms:
+        posterior = model.posterior(batch)
+        z = posterior.sample(noise)
+        reconstruction = -model.log_likelihood(batch, z)
+        kl = model.prior.kl(posterior, z)
+        divergence, terms = self.divergence(model, z, critic)
+        return {
+            "loss": reconstruction + (1 - self.alpha) * kl + (self.alpha + self.lambd - 1) * divergence,
+            "reconstruction": reconstruction,
+            **terms,
+            **collapse_terms(model, posterior, kl),
+        }
+
+
+def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
+    """`value`, with the gradient of `surrogate`: for one that is worth descending, but whose value says nothing."""
+    return value.detach() + (surrogate - surrogate.detach())

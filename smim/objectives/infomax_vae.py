@@ -1,0 +1,97 @@
+"""InfoMax-VAE (Rezaabad and Vishwanath 2019): a VAE that maximises an estimate of I(x; z) beside its ELBO."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from smim.errors import UserError, not_among, too_low
+from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.objectives.base import Critic, Objective, Terms, collapse_terms, frozen
+from smim.objectives.critics import critic_problems, make_mlp_critic
+
+# exp goes on as a straight line from here, so that what a critic says of one pair neither overflows nor, being clamped,
+# loses its gradient.
+_STRAIGHT_FROM = 20.0
+
+
+@dataclass(frozen=True)
+class InfoMaxVAE(Objective):
+    """-log p(x|z) + beta KL(q(z|x) || p(z)) - alpha I(x; z), with the critic's estimate of I: Algorithm 1.
+
+    `dual`: the bound of I that the critic t(x, z) climbs, `f_divergence` (eq. 6) or `donsker_varadhan` (eq. 12); see
+    `dual_information`. The critic sees what the encoder made of x, beside z. Pairs of the marginals are each x with
+    the code of its neighbour in what a process sees at once; of an observation alone there are none, and I counts 0.
+
+    The loss of a validation holds the estimate of the critic as it is then: while that is learning, the losses of a run
+    fall with it, and `mutual_information` is the lower bound that it has reached.
+    """
+
+    name: str = "infomax_vae"
+    alpha: float = 10.0
+    beta: float = 1.0
+    dual: str = "f_divergence"
+    critic_hidden_dim: int = 256
+    critic_learning_rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        problems = not_among(self, "objective", dual=DUALS) + too_low(self, "objective", alpha=0, beta=0)
+        if problems := problems + critic_problems(self):
+            raise UserError("; ".join(problems))
+
+    def make_critic(self, model: LatentVariableModel) -> Critic | None:
+        """t(x, z), up to a constant."""
+        return make_mlp_critic(self, input_dim=model.summary_dim + model.args.latent_dim)
+
+    def terms(
+        self,
+        model: LatentVariableModel,
+        batch: Observations,
+        *,
+        step: int | None,
+        noise: Tensor | None = None,
+        critic: nn.Module | None = None,
+    ) -> Terms:
+        assert critic
+        posterior = model.posterior(batch)
+        z = posterior.sample(noise)
+        reconstruction = -model.log_likelihood(batch, z)
+        kl = model.prior.kl(posterior, z)
+        features = model.summary(batch)
+        information = dual_information(partial(frozen, critic), features, z, dual=self.dual)
+        return {
+            "loss": reconstruction + self.beta * kl - self.alpha * information,
+            "reconstruction": reconstruction,
+            "mutual_information": information,
+            "critic_loss": -dual_information(critic, features, z.detach(), dual=self.dual),
+            **collapse_terms(model, posterior, kl),
+        }
+
+
+def dual_information(critic: Callable[[Tensor, Tensor], Tensor], x_BF: Tensor, z_BD: Tensor, *, dual: str) -> Tensor:
+    """A lower bound of I(x; z) in nats: terms [B] whose mean it is, for pairs of features x and codes z.
+
+    `f_divergence`: E t(x, z) - E exp(t(x, z~) - 1), with t = 1 + critic, so that one that knows nothing says 0 (eq. 6).
+    `donsker_varadhan`: E t(x, z) - log E exp t(x, z~), tighter, but with the logarithm of a mean of B terms, which is
+    too low on average: by its noise the estimate of a small batch may pass I (eq. 12).
+
+    Codes are permuted by a shift of one: no x keeps its own. Of one pair alone the estimate is 0, without gradient.
+    """
+    joint_B, marginal_B = critic(x_BF, z_BD), critic(x_BF, z_BD.roll(1, 0))
+    return (joint_B - DUALS[dual](marginal_B)) * float(len(z_BD) > 1)
+
+
+def _log_mean_exp(t_B: Tensor) -> Tensor:
+    return torch.logsumexp(t_B, 0) - math.log(len(t_B))
+
+
+def _exp_minus_one(t_B: Tensor) -> Tensor:
+    """f*(t) = exp(t - 1) where t is 1 + t_B, less that 1; a straight line from 20 nats on."""
+    beyond = (t_B - _STRAIGHT_FROM).clamp(min=0)
+    return torch.exp(t_B.clamp(max=_STRAIGHT_FROM)) * (1 + beyond) - 1
+
+
+DUALS: dict[str, Callable[[Tensor], Tensor]] = {"f_divergence": _exp_minus_one, "donsker_varadhan": _log_mean_exp}
