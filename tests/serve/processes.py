@@ -1,6 +1,5 @@
 """`smim serve` in a process of its own, forked from one that has imported what it needs: importing takes seconds."""
 
-import multiprocessing
 import os
 import sys
 import time
@@ -13,9 +12,8 @@ import torch
 
 from smim.cli import main
 from smim.search import Index
+from tests.scripts import CONTEXT
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.serve.processes", "smim.serve.run"])
 _SECONDS = 60
 
 
@@ -25,7 +23,7 @@ class Served:
     def __init__(self, index: Index, *options: str, output: Path) -> None:
         self.stdout, self.stderr = output / "stdout", output / "stderr"
         command = ["smim", "serve", "--index", str(index.directory), "--port", "0", "--no-page", *options]
-        self.process: BaseProcess = _CONTEXT.Process(target=_run, args=(command, self.stdout, self.stderr))
+        self.process: BaseProcess = CONTEXT.Process(target=_run, args=(command, self.stdout, self.stderr))
         self.process.start()
 
     def address(self) -> str:

@@ -1,5 +1,6 @@
 """A real `smim serve` process on loopback, asked by the client."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -12,6 +13,7 @@ import pytest
 
 from smim.search import Index
 from smim.serve import Client, ServiceError
+from smim.serve.run import listen
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -67,9 +69,27 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
     assert "company" not in log and WRITER not in log
 
 
+def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
+    async def accepted() -> int:
+        options = []
+
+        async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            options.append(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = listen("127.0.0.1", 0)
+        async with await asyncio.start_server(answer, sock=listening):
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            await reader.read()
+            writer.close()
+        return options[0]
+
+    assert asyncio.run(accepted()) != 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Path, number: signal.Signals) -> None:
-    with served(index, tmp_path, "--queue-size", "4096") as (service, address):
+    with served(index, tmp_path, "--queue-size", "10000", "--max-num", "600") as (service, address):
         answers = []
         sent = threading.Barrier(9)
 
@@ -77,7 +97,7 @@ def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Pa
             with Client(address, retries=0) as client:
                 client.count()  # it is connected
                 sent.wait()
-                answers.append((seed, client.sample(200, standard_deviation=1.0, seed=seed)))
+                answers.append((seed, client.sample(600, standard_deviation=1.0, seed=seed)))
 
         threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
         for thread in threads:
@@ -90,7 +110,7 @@ def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Pa
         for thread in threads:
             thread.join()
     assert sorted(seed for seed, _ in answers) == list(range(8))
-    assert all(len(sentences) == 200 for _, sentences in answers)
+    assert all(len(sentences) == 600 for _, sentences in answers)
 
 
 def test_an_overloaded_service_refuses_at_once_and_clients_come_again(index: Index, tmp_path: Path) -> None:
@@ -112,9 +132,10 @@ def test_an_overloaded_service_refuses_at_once_and_clients_come_again(index: Ind
 
 
 def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:
-    with served(index, tmp_path) as (_, address), Client(address) as client:
+    options = ["--queue-size", "10000", "--max-num", "2000"]
+    with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
-        body = b'{"num": 256, "standard_deviation": 1}'
+        body = b'{"num": 2000, "standard_deviation": 1}'
         head = b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         for _ in range(4):  # the first is being computed, the others wait
             with socket.create_connection((host, int(port))) as connection:
@@ -125,7 +146,7 @@ def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path)
     left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"} '
     assert [line for line in metrics if line.startswith(left)] == [left + "4.0"]
     [computed] = [line for line in metrics if line.startswith('smim_batch_items_sum{queue="decode"}')]
-    assert float(computed.split()[1]) < 4 * 256
+    assert float(computed.split()[1]) < 4 * 2000
 
 
 def test_what_cannot_be_served_is_told_in_one_line(index: Index, tmp_path: Path, long_model: Path) -> None:
