@@ -1,9 +1,5 @@
 """Mistakes on the command line: one message that says what, where and what would be right."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from smim import config
@@ -11,8 +7,7 @@ from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs
 from smim.model.registry import args_class
 from smim.training.args import TrainArgs
-
-ROOT = Path(__file__).resolve().parents[1]
+from tests.scripts import ROOT, run_script
 
 
 @pytest.mark.parametrize(
@@ -131,20 +126,12 @@ def test_svae_experiments_anneal_the_kl_except_on_ptb():
     ],
 )
 def test_a_mistake_ends_with_one_line_and_status_2(script, arguments, message):
-    finished = subprocess.run(
-        [sys.executable, script, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    finished = run_script(script, arguments)
     assert finished.returncode == 2
     assert finished.stderr.startswith("error: ") and message in finished.stderr
     assert "Traceback" not in finished.stderr
 
 
 def test_the_dry_run_says_what_would_run():
-    finished = subprocess.run(
-        [sys.executable, "smim/train.py", "experiment=ptb_smim_16", "--cfg", "job"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    finished = run_script("smim/train.py", ["experiment=ptb_smim_16", "--cfg", "job"])
     assert finished.returncode == 0 and "latent_dim: 16" in finished.stdout

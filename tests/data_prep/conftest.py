@@ -1,7 +1,6 @@
-"""Builds as a user starts them, in this process or in one of their own."""
+"""Builds as a user starts them."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,18 +16,13 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no corpora in {DATA}
 
 
 def build(output: Path, *overrides: str) -> Corpus:
-    """Builds a corpus in this process and opens it."""
-    build_script.main(config.compose("build", [f"output={output}", *overrides]))
+    """Builds a corpus in this process, without workers unless some are asked for, and opens it."""
+    build_script.main(config.compose("build", [f"output={output}", "prep.workers=1", *overrides]))
     return Corpus.open(output)
 
 
 def command(output: Path, *overrides: str) -> list[str]:
     return [sys.executable, "data_prep/build.py", f"output={output}", *overrides]
-
-
-def run_build(output: Path, *overrides: str, **options) -> subprocess.CompletedProcess[str]:
-    """Builds a corpus in a process of its own."""
-    return subprocess.run(command(output, *overrides), cwd=ROOT, capture_output=True, text=True, timeout=120, **options)
 
 
 def hashes(directory: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ import pytest
 
 from smim.errors import UserError
 from smim.text.corpus import Corpus
-from tests.data_prep.conftest import build, hashes, run_build
+from tests.data_prep.conftest import build, hashes
+from tests.scripts import run_script
 
 SPLITS = ("train", "valid", "test")
 BIN = Path(sys.executable).parent
@@ -103,9 +104,8 @@ def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
     folder.mkdir()
     for split, rows in (("train", ROWS[:30]), ("test", ROWS[30:]), ("unsupervised", ROWS)):
         (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    corpus = build(
-        tmp_path / "out", "corpus=text", f"corpus.hub={folder}", "corpus.text_column=body", "corpus.valid=0.3"
-    )
+    options = [f"corpus.hub={folder}", "corpus.text_column=body", "corpus.valid=0.3", "prep.workers=2"]
+    corpus = build(tmp_path / "out", "corpus=text", *options)
     assert sorted(corpus.split("test").texts()) == sorted(row["body"] for row in ROWS[30:])
     assert len(corpus.split("train")) + len(corpus.split("valid")) == 30
 
@@ -241,8 +241,8 @@ def test_bad_input_is_named_and_the_corpus_that_was_there_stays(tmp_path, name, 
 
 def test_a_mistake_in_a_worker_ends_with_one_line_and_status_2(tmp_path):
     (tmp_path / "mine.txt").write_bytes(FEW * 30 + b"\n\xff\n" + FEW)
-    options = ["corpus.shard_bytes=2000", "prep.workers=2"]
-    refused = run_build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
+    options = ["corpus.shard_bytes=2000", "prep.workers=2", f"corpus.path={tmp_path / 'mine.txt'}"]
+    refused = run_script("data_prep/build.py", [f"output={tmp_path / 'out'}", "corpus=text", *options])
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert "line 5972: not UTF-8" in refused.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

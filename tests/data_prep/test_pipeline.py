@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pytest
 
 from smim.errors import SmimError, UserError
 from smim.text.corpus import Corpus
-from tests.data_prep.conftest import ROOT, build, command, hashes, run_build
+from tests.data_prep.conftest import ROOT, build, command, hashes
+from tests.scripts import run_script
 
 WORDS = [f"w{i}" for i in range(400)]
 # Parts of 4000 bytes: a dozen pieces, so that several workers have something to do.
@@ -52,7 +52,7 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return hashes(output)
 
 
-@pytest.mark.parametrize("workers", [2, 5])
+@pytest.mark.parametrize("workers", [3])
 def test_any_number_of_workers_gives_the_same_bytes(source, expected, tmp_path, workers):
     build(tmp_path / "out", *SMALL, f"corpus.path={source}", f"prep.workers={workers}")
     assert hashes(tmp_path / "out") == expected
@@ -70,8 +70,7 @@ def test_ray_gives_the_same_bytes(source, expected, tmp_path, workers):
 def kill_at(touch: int, output: Path, source: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """Builds with one worker, killed right before its N-th touch of a file below the output's folder; never with 0."""
     arguments = [f"output={output}", *SMALL, *overrides, f"corpus.path={source}", "prep.workers=1"]
-    script = [sys.executable, "tests/kill_at.py", str(touch), str(output.parent), "data_prep/build.py", *arguments]
-    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return run_script("tests/kill_at.py", [str(touch), str(output.parent), "data_prep/build.py", *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +223,13 @@ def test_a_full_disk_leaves_the_old_corpus_and_the_build_goes_on_later(tmp_path)
     build(tmp_path / "out", *small)
     before = hashes(tmp_path / "out")
     lines.write_text("\n".join(f"line {i} of other words" for i in range(3000)))
-    full = run_build(
-        tmp_path / "out", *small, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))
+    full = subprocess.run(
+        command(tmp_path / "out", *small, "prep.workers=1"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)),
     )
     assert full.returncode == 1 and "exceed the size that is allowed" in full.stderr
     assert "the same command goes on" in " ".join(full.stderr.split())

@@ -12,7 +12,7 @@ from eval import compare, tables
 from eval.section import Figure
 from smim.errors import UserError
 from tests.eval.reports import Page, content, figures, write
-from tests.training.conftest import ROOT, environment
+from tests.scripts import ROOT, run_script
 
 LIKELIHOOD = {"nll": 66.93, "ppl_thesis": 19.25, "bleu1_sampled": 0.625, "bleu1_greedy": 0.7, "nll_elbo": 2310.0}
 
@@ -174,14 +174,15 @@ def test_the_demo_prints_one_table(make):
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "eval/compare.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    return run_script("eval/compare.py", [*map(str, arguments)])
 
 
 def test_the_command_prints_and_writes_the_comparison(make, tmp_path):
     make(LIKELIHOOD)
     [directory] = tmp_path.glob("report*")
-    done = run(directory, directory / "report.json", "--output", tmp_path / "side" / "by")
+    arguments = map(str, [directory, directory / "report.json", "--output", tmp_path / "side" / "by"])
+    command = [sys.executable, "eval/compare.py", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "side" / "by" / "comparison.md").read_text() == done.stdout
     html = Page((tmp_path / "side" / "by" / "comparison.html").read_text())
@@ -193,7 +194,8 @@ def test_without_arguments_it_says_how_to_use_it():
     refused = run()
     assert refused.returncode == 2 and "Usage" in refused.stderr
     for flag in ("-h", "--help"):
-        assert run(flag).returncode == 0 and "REPORT" in run(flag).stdout
+        shown = run(flag)
+        assert shown.returncode == 0 and "REPORT" in shown.stdout
 
 
 def damage(path: Path, **changes: object) -> Path:

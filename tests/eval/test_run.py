@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from smim import config
 from smim.errors import SmimError, UserError
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
-from tests.training.conftest import BIN, ROOT, environment
+from tests.scripts import run_script
 
 QUICK = [
     *("eval.num_runs=2", "eval.max_length=30", "eval.likelihood.importance_samples=20"),
@@ -23,20 +22,16 @@ QUICK = [
 ]
 
 
-def launch(num_processes: int) -> list[str]:
-    cpu = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]
-    return [*cpu, "--num_processes", str(num_processes), "eval/run.py"]
+def overrides(model: Path, corpus: Path, output: Path, *more: str) -> list[str]:
+    return [f"model.dir={model}", f"corpus.dir={corpus}", f"output={output}", *QUICK, *more]
 
 
-def evaluate(model: Path, corpus: Path, output: Path, *more: str, launcher: list[str] | None = None):
-    command = [*(launcher or [sys.executable, "eval/run.py"]), f"model.dir={model}", f"corpus.dir={corpus}"]
-    command += [f"output={output}", *QUICK, *more]
-    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200)
+def evaluate(*given: Path | str, processes: int = 1) -> subprocess.CompletedProcess[str]:
+    return run_script("eval/run.py", overrides(*given), processes=processes, timeout=200)
 
 
 def evaluate_here(model: Path, corpus: Path, output: Path, *more: str) -> dict:
-    overrides = [f"model.dir={model}", f"corpus.dir={corpus}", f"output={output}", *QUICK, *more]
-    run.main(config.compose("evaluate", overrides))
+    run.main(config.compose("evaluate", overrides(model, corpus, output, *more)))
     return compare.read_report(output)
 
 
@@ -61,7 +56,7 @@ def test_any_number_of_processes_and_any_batches_give_the_same_report(
     report, odd_corpus, long_model, tmp_path, num_processes, tokens_per_batch
 ):
     more = ["eval=thesis", f"eval.tokens_per_batch={tokens_per_batch}"]
-    finished = evaluate(long_model, odd_corpus, tmp_path / "report", *more, launcher=launch(num_processes))
+    finished = evaluate(long_model, odd_corpus, tmp_path / "report", *more, processes=num_processes)
     assert finished.returncode == 0, finished.stderr
     other = compare.read_report(tmp_path / "report")
     assert other["processes"] == num_processes and other["corpus"]["sentences"] == 407

@@ -1,6 +1,5 @@
 """Figures of vectors: against a linear Gaussian model whose exact values are known, and as reports."""
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from smim.model.directory import save_model
 from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
-from tests.training.conftest import BIN, ROOT, environment
+from tests.scripts import run_script
 
 TRAINING = {"objective": "vae", "corpus": "gmm", "seed": 0, "step": 5, "epoch": 1, "valid_loss": 2.0}
 STDEV = 0.25
@@ -226,17 +225,9 @@ def test_a_part_of_the_split_is_drawn_by_the_seed(saved, small):
 
 def test_two_processes_give_the_same_report(saved, small):
     alone = evaluate(saved, small)
-    launcher = [
-        str(BIN / "accelerate"),
-        "launch",
-        "--config_file",
-        "launch/accelerate/cpu.yaml",
-        "--num_processes",
-        "2",
-    ]
     output = saved.parent / "two"
-    command = [*launcher, "eval/run.py", f"model.dir={saved}", f"corpus.dir={small}", f"output={output}"]
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+    overrides = [f"model.dir={saved}", f"corpus.dir={small}", f"output={output}"]
+    assert run_script("eval/run.py", overrides, processes=2).returncode == 0
     both = compare.read_report(output)
     assert both["processes"] == 2
     assert {name: figure["value"] for name, figure in both["figures"].items()} == pytest.approx(

@@ -20,8 +20,9 @@ from smim.search.latents import Latents
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
+from tests.scripts import run_script
 from tests.search.test_index import other_model
-from tests.training.conftest import BIN, ROOT, environment
+from tests.training.conftest import ROOT, environment
 
 SCRIPT = "smim/search/encode.py"
 SMALL = EncodeArgs(rows_per_shard=2)
@@ -69,10 +70,8 @@ def test_sentences_longer_than_the_models_limit_are_encoded_whole(
 def test_two_processes_write_the_same_bytes_as_one(
     encoded: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:
-    command = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml", "--num_processes", "2"]
-    command += [SCRIPT, f"model.dir={tiny_model}", f"corpus.dir={tiny_corpus}", f"output={tmp_path / 'two'}"]
-    command += ["encode.rows_per_shard=2"]
-    finished = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200)
+    job = [f"model.dir={tiny_model}", f"corpus.dir={tiny_corpus}", f"output={tmp_path / 'two'}"]
+    finished = run_script(SCRIPT, [*job, "encode.rows_per_shard=2"], processes=2)
     assert finished.returncode == 0, finished.stderr
     assert "process 1 of 2: 20 sentences" in finished.stderr
     assert contents(tmp_path / "two") == contents(encoded)

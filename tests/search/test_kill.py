@@ -3,18 +3,14 @@
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from smim.search import Index, IndexWriter, open_index
+from tests.scripts import Script
 from tests.search.changes import NUM_CHANGES, change
-
-KILL_AT = Path(__file__).parents[1] / "kill_at.py"
-CHANGES = Path(__file__).parent / "changes.py"
 
 
 def contents(index: Index) -> dict[int, str]:
@@ -42,19 +38,22 @@ class Series:
             self.after.append(rows)
 
     def run(self, kill_at: int, *, seconds: float | None = None) -> list[str]:
-        """The touches of a run that is killed at its N-th one, or so many seconds after it began; 0: at none."""
+        """The touches of a run that is killed at its N-th one, or so many seconds after it began; 0: at none.
+
+        It may have ended before those seconds.
+        """
         shutil.rmtree(self.copy.parent, ignore_errors=True)
         shutil.copytree(self.index.directory, self.copy)
         self.done.write_text("")
-        script = [str(CHANGES), str(self.copy), str(self.model), str(self.done)]
-        command = [sys.executable, str(KILL_AT), str(kill_at), str(self.copy.parent), *script]
-        process = subprocess.Popen(command, cwd=KILL_AT.parents[1])
+        arguments = [str(kill_at), self.copy.parent, "tests/search/changes.py", self.copy, self.model, self.done]
+        writer = Script("tests/kill_at.py", [*map(str, arguments)])
         if seconds is not None:
             while not self.done.read_text():
                 time.sleep(0.01)
             time.sleep(seconds)
-            process.kill()
-        assert process.wait() == (-signal.SIGKILL if kill_at or seconds is not None else 0)
+            writer.signal(signal.SIGKILL)
+        status = writer.wait().returncode
+        assert status == -signal.SIGKILL if kill_at else status == 0 or seconds is not None
         return Path(f"{self.copy.parent}.touches").read_text().splitlines()
 
     def check(self, where: str) -> int:
@@ -88,7 +87,7 @@ def test_changes_are_those_expected_and_a_kill_inside_of_one_leaves_the_index_wh
 
 def test_kill_at_a_random_time_leaves_the_index_whole(series):
     series.run(0, seconds=0.1)
-    series.check("at a random time")
+    assert series.check("at a random time") < NUM_CHANGES
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,14 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.scripts import ROOT, run_script
+from tests.scripts import ROOT, Script
 
 BIN = Path(sys.executable).parent
 TRAIN = [sys.executable, "smim/train.py"]
-TWO_PROCESSES = [
-    *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
-    *("--num_processes", "2", "smim/train.py"),
-]
 # Forty sentences in batches of eight: five steps an epoch.
 SMALL = [
     *("model.latent_dim=8", "model.hidden_dim=32", "model.embedding_dim=12"),
@@ -47,12 +42,27 @@ def command(tiny_corpus: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def train(command: Callable[..., list[str]]) -> Train:
-    """Runs a small training to its end and returns the finished process."""
+def start(command: Callable[..., list[str]]) -> Callable[..., Script]:
+    """Starts a small training in processes that are forked."""
 
-    def run(*overrides: str, launcher: list[str] = TRAIN, **options) -> subprocess.CompletedProcess[str]:
+    def begin(*overrides: str, processes: int = 1) -> Script:
+        return Script(TRAIN[1], command(*overrides)[len(TRAIN) :], processes=processes)
+
+    return begin
+
+
+@pytest.fixture
+def train(command: Callable[..., list[str]], start: Callable[..., Script]) -> Train:
+    """Runs a small training to its end and returns the finished process.
+
+    As `start` does, unless a `launcher` or `options` of subprocess are given.
+    """
+
+    def run(
+        *overrides: str, launcher: list[str] = TRAIN, processes: int = 1, **options
+    ) -> subprocess.CompletedProcess[str]:
         if launcher is TRAIN and not options:
-            return run_script(TRAIN[1], command(*overrides)[len(TRAIN) :], timeout=120)
+            return start(*overrides, processes=processes).wait()
         return subprocess.run(
             command(*overrides, launcher=launcher),
             cwd=ROOT,
@@ -83,9 +93,3 @@ def wait_for_steps(run_dir: Path) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("the training did not begin")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from smim.model.directory import load_model
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
-from tests.training.conftest import TWO_PROCESSES, read_metrics
+from tests.training.conftest import read_metrics
 from tests.training.test_parallel import check_same_losses
 from tests.training.test_resume import outcome
 
@@ -44,7 +44,7 @@ def test_training_lowers_the_loss(train, tmp_path, settings):
 )
 def test_two_processes_train_all_of_a_prior(train, tmp_path, prior, objective):
     """DDP refuses a step that leaves a weight without a gradient."""
-    finished = train(*PRIORS[prior], f"objective={objective}", "train.max_steps=6", launcher=TWO_PROCESSES)
+    finished = train(*PRIORS[prior], f"objective={objective}", "train.max_steps=6", processes=2)
     assert finished.returncode == 0, finished.stderr
     early, late = (load_file(path / "model.safetensors") for path in checkpoints(tmp_path / "run")[-2:])
     names = [name for name in late if name.startswith("prior.")]

@@ -10,12 +10,11 @@ from smim.errors import UserError
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
+from tests.scripts import free_port
 from tests.training.conftest import (
     BIN,
     ROOT,
-    TWO_PROCESSES,
     environment,
-    free_port,
     read_metrics,
     read_status,
     wait_for_steps,
@@ -29,12 +28,13 @@ def losses(run_dir) -> list[float]:
     return [line["loss"] for line in read_metrics(run_dir)]
 
 
-# 13 leaves a last batch of one sentence, of which the second process has none.
-@pytest.mark.parametrize("batch_size", [13])
-def test_two_processes_have_the_losses_of_one(train, tmp_path, batch_size):
-    size = f"train.batch_size={batch_size}"
+def test_two_processes_of_torchrun_have_the_losses_of_one(train, tmp_path):
+    # It leaves a last batch of one sentence, of which the second process has none.
+    size = "train.batch_size=13"
     assert train(*NO_NOISE, size, f"run.dir={tmp_path / 'one'}").returncode == 0
-    assert train(*NO_NOISE, size, f"run.dir={tmp_path / 'two'}", launcher=TWO_PROCESSES).returncode == 0
+    launcher = [str(BIN / "torchrun"), "--nproc_per_node", "2", "smim/train.py"]
+    finished = train(*NO_NOISE, size, f"run.dir={tmp_path / 'two'}", launcher=launcher)
+    assert finished.returncode == 0 and "2 process(es) on cpu" in finished.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
@@ -47,7 +47,7 @@ def test_accumulated_parts_have_the_losses_of_whole_batches(train, tmp_path):
 def test_a_run_goes_on_with_another_number_of_processes(train, tmp_path):
     assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
     stopped = [*NO_NOISE, "train.max_steps=9", f"run.dir={tmp_path / 'two'}"]
-    assert train(*stopped, launcher=TWO_PROCESSES).returncode == 0
+    assert train(*stopped, processes=2).returncode == 0
     resumed = train(*NO_NOISE, f"run.dir={tmp_path / 'two'}", "train.resume=auto")
     assert resumed.returncode == 0 and "number of processes changed" in resumed.stderr
     train_losses = [
@@ -61,12 +61,6 @@ def test_a_cpu_launch_that_would_start_one_process_of_two_is_refused(train):
     refused = train("train.max_steps=1", launcher=launcher)
     assert refused.returncode != 0
     assert "2 processes were asked for, but the launcher started 1" in refused.stderr
-
-
-def test_torchrun_processes_train_together(train, tmp_path):
-    launcher = [str(BIN / "torchrun"), "--nproc_per_node", "2", "smim/train.py"]
-    finished = train(*NO_NOISE, launcher=launcher)
-    assert finished.returncode == 0 and "2 process(es) on cpu" in finished.stderr
 
 
 def test_two_launchers_train_as_two_nodes(command, train, tmp_path):
@@ -103,11 +97,11 @@ def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(
     checkpoint.verify(newest)
     step = int(newest.name.removeprefix("step-"))
     more = [f"train.max_steps={step + 2}", "train.max_epochs=100000", "train.resume=auto"]
-    assert train(*more, launcher=TWO_PROCESSES).returncode == 0
+    assert train(*more, processes=2).returncode == 0
 
 
 def test_more_processes_than_a_batch_has_sentences_are_refused(train):
-    refused = train("train.batch_size=1", "train.max_steps=2", launcher=TWO_PROCESSES)
+    refused = train("train.batch_size=1", "train.max_steps=2", processes=2)
     assert refused.returncode != 0 and "2 processes for batches of train.batch_size=1 sentences" in refused.stderr
 
 

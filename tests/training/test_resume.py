@@ -6,28 +6,26 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-import psutil
 import pyarrow as pa
 import pytest
 
 from smim import storage
 from smim.text.corpus import CARD, Corpus
 from smim.training import checkpoint
+from tests.scripts import run_script
 from tests.training.conftest import (
     BIN,
     ROOT,
-    TWO_PROCESSES,
+    SMALL,
     environment,
     read_metrics,
     read_status,
     wait_for_steps,
 )
 
-KILL_AT = Path(__file__).parents[1] / "kill_at.py"
 STEPS = "train.max_steps=12"
 
 
@@ -43,19 +41,15 @@ def outcome(run_dir: Path) -> tuple[list[dict], str, str]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tiny_corpus, tmp_path_factory):
-    from tests.training.conftest import SMALL, TRAIN
-
     run_dir = tmp_path_factory.mktemp("uninterrupted") / "run"
-    arguments = [*TRAIN, f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, STEPS]
-    subprocess.run(arguments, cwd=ROOT, env=environment(), check=True, capture_output=True, timeout=120)
+    arguments = [f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, STEPS]
+    assert run_script("smim/train.py", arguments).returncode == 0
     return outcome(run_dir)
 
 
 def kill_at_touch(command, run_dir: Path, number: int, *overrides: str) -> list[str]:
     """Runs a training that is killed at its `number`-th touch of a file; returns the touches until then."""
-    launcher = [sys.executable, str(KILL_AT), str(number), str(run_dir), "smim/train.py"]
-    arguments = command(STEPS, *overrides, launcher=launcher)
-    subprocess.run(arguments, cwd=ROOT, env=environment(), capture_output=True, timeout=120)
+    run_script("tests/kill_at.py", command(STEPS, *overrides, launcher=[str(number), str(run_dir), "smim/train.py"]))
     return Path(f"{run_dir}.touches").read_text().splitlines()
 
 
@@ -80,19 +74,17 @@ def sharded_corpus(tiny_corpus, tmp_path_factory) -> Path:
     return directory
 
 
-def kill_after(command, run_dir: Path, seconds: float) -> bool:
+def kill_after(start, run_dir: Path, seconds: float) -> bool:
     """Kills a training `seconds` after it began, or sooner where it had ended by then; True inside a save."""
-    process = subprocess.Popen(
-        command(STEPS), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not (run_dir / "status.json").exists() and process.poll() is None:
+    training = start(STEPS)
+    while not (run_dir / "status.json").exists() and training.running:
         time.sleep(0.001)
     time.sleep(seconds)
-    process.kill()
-    process.wait()
+    training.signal(signal.SIGKILL)
+    training.wait()
     if read_status(run_dir)["status"] != "running":
         shutil.rmtree(run_dir)
-        return kill_after(command, run_dir, seconds / 2)
+        return kill_after(start, run_dir, seconds / 2)
     return any(run_dir.rglob(".*.partial"))
 
 
@@ -116,8 +108,8 @@ def test_a_run_killed_after_its_last_step_still_validates(command, train, tmp_pa
     assert outcome(tmp_path / "run") == uninterrupted
 
 
-def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(command, train, tmp_path, uninterrupted):
-    kill_after(command, tmp_path / "run", random.Random(0).uniform(0, 0.5))
+def test_a_run_killed_at_a_random_time_ends_as_one_that_was_not(start, train, tmp_path, uninterrupted):
+    kill_after(start, tmp_path / "run", random.Random(0).uniform(0, 0.5))
     assert read_status(tmp_path / "run")["status"] == "running"
     assert train(STEPS, "train.resume=auto").returncode == 0
     assert outcome(tmp_path / "run") == uninterrupted
@@ -139,30 +131,22 @@ def test_a_run_killed_in_the_second_group_of_its_corpus_ends_as_one_that_was_not
     assert outcome(run_dir) == expected
 
 
-def test_two_processes_killed_together_end_as_two_that_were_not(command, train, tmp_path):
+def test_two_processes_killed_together_end_as_two_that_were_not(start, train, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    steps = "train.max_steps=40"
-    assert train(steps, f"run.dir={whole}", launcher=TWO_PROCESSES).returncode == 0
-    process = subprocess.Popen(
-        command(steps, f"run.dir={killed}", launcher=TWO_PROCESSES),
-        cwd=ROOT,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    steps = "train.max_steps=20"
+    assert train(steps, f"run.dir={whole}", processes=2).returncode == 0
+    training = start(steps, f"run.dir={killed}", processes=2)
     wait_for_steps(killed)
-    launcher = psutil.Process(process.pid)
-    for one in [launcher, *launcher.children(recursive=True)]:
-        one.kill()
-    process.wait()
+    training.signal(signal.SIGKILL)
+    training.wait()
     assert read_status(killed)["status"] == "running"
-    assert train(steps, f"run.dir={killed}", "train.resume=auto", launcher=TWO_PROCESSES).returncode == 0
+    assert train(steps, f"run.dir={killed}", "train.resume=auto", processes=2).returncode == 0
     assert outcome(killed) == outcome(whole)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_kill_series(command, train, tmp_path, uninterrupted):
+def test_kill_series(command, start, train, tmp_path, uninterrupted):
     """At every touch of a file during a whole run, and at 20 seeded random times; prints where each landed."""
     run_dir = tmp_path / "run"
     kills = [("touch", number) for number in range(1, len(kill_at_touch(command, run_dir, 0)) + 1)]
@@ -174,7 +158,7 @@ def test_kill_series(command, train, tmp_path, uninterrupted):
             where = kill_at_touch(command, run_dir, value)[-1].replace(str(tmp_path), "")
             landed = any(run_dir.rglob(".*.partial"))
         else:
-            landed = kill_after(command, run_dir, value)
+            landed = kill_after(start, run_dir, value)
             where = f"after {value:.3f} s"
         inside += landed
         assert train(STEPS, "train.resume=auto").returncode == 0
@@ -185,15 +169,13 @@ def test_kill_series(command, train, tmp_path, uninterrupted):
 
 
 @pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(command, train, tmp_path, number, exit_status):
+def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(start, train, tmp_path, number, exit_status):
     run_dir = tmp_path / "run"
-    process = subprocess.Popen(
-        command("train.max_epochs=100000"), cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    training = start("train.max_epochs=100000")
     wait_for_steps(run_dir)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == exit_status and "Traceback" not in errors
+    training.signal(number)
+    ended = training.wait(60)
+    assert ended.returncode == exit_status and "Traceback" not in ended.stderr
     status = read_status(run_dir)
     assert status["status"] == "interrupted"
     assert checkpoint.list_checkpoints(run_dir / "checkpoints")[-1].name == f"step-{status['step']:08d}"

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
-from tests.training.conftest import TWO_PROCESSES, read_metrics, read_status
+from tests.training.conftest import read_metrics, read_status
 from tests.training.test_processes import NO_NOISE
 
 STEPS = "train.max_steps=12"
@@ -23,7 +23,7 @@ def lines(run_dir, split="train") -> list[dict]:
 def test_a_token_budget_trains_each_sentence_once_an_epoch_on_one_process_and_on_two(train, tmp_path, tiny_corpus):
     budget = [*NO_NOISE, "train.tokens_per_batch=70", "train.max_epochs=2", "train.max_steps=null"]
     assert train(*budget, f"run.dir={tmp_path / 'one'}").returncode == 0
-    assert train(*budget, f"run.dir={tmp_path / 'two'}", launcher=TWO_PROCESSES).returncode == 0
+    assert train(*budget, f"run.dir={tmp_path / 'two'}", processes=2).returncode == 0
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
     assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], rel=1e-5)
     validated = lines(tmp_path / "one", "valid")
@@ -63,7 +63,7 @@ def test_a_named_checkpoint_is_gone_on_from_with_other_settings_and_auto_refuses
 
 def test_overfitting_a_few_batches_sees_only_their_sentences(train, tmp_path):
     overfit = ["train.overfit_batches=2", "train.max_steps=60", "train.max_epochs=1000", "train.learning_rate=1e-2"]
-    assert train(*NO_NOISE[:-1], *overfit).returncode == 0
+    assert train(*NO_NOISE[:-1], *overfit, "train.checkpoint_every=60").returncode == 0
     trained = lines(tmp_path / "run")
     assert [line["epoch"] for line in trained[:4]] == [1, 1, 2, 2]
     assert trained[-1]["loss"] < 0.3 * trained[0]["loss"]
