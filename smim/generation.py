@@ -3,7 +3,7 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,20 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
 
 
 def check_sentences(texts: Sequence[str]) -> None:
-    """Raises `UserError` for what is no list of strings."""
+    """Raises `UserError` for what is no list of strings, and for strings that UTF-8 cannot hold."""
     if isinstance(texts, str):
         raise UserError("a list of sentences is needed, not one string: write [text]")
-    if not isinstance(texts, Iterable) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"a list of sentences is needed, not {str(texts)[:60]}")
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the text {_shown(text)} holds a half of a surrogate pair, which is no text") from None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 class SentenceModel:
@@ -109,6 +118,11 @@ class SentenceModel:
 
         At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
         """
+        z = self._checked_codes(codes)
+        uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
+        return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
+
+    def _checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
         given = np.asarray(codes)
         if given.dtype.kind not in "fiu":
             raise UserError(f"codes are numbers of shape [N, {self.latent_dim}], not {given.dtype}")
@@ -117,8 +131,7 @@ class SentenceModel:
             raise UserError(f"codes have shape {tuple(z.shape)}, this model's are [N, {self.latent_dim}]")
         if not torch.isfinite(z).all():
             raise UserError("codes hold NaN or infinite numbers")
-        uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
-        return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
+        return z
 
     def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
         """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words."""
@@ -174,6 +187,29 @@ class SentenceModel:
             torch.manual_seed(seed)
             return self.autoencoder.prior.sample(num).cpu()
 
+    def markov_chain(self, codes: np.ndarray | Tensor, *, steps: int = 10, seed: int = 0) -> list[list[str]]:
+        """For each code [N, D] the `steps` sentences of a chain that begins with it: x ~ p(x|z), z ~ q(z|x), and so on.
+
+        Samples of a probabilistic autoencoder, whose codes do not follow the prior: with the best decoder for its
+        encoder, the chain comes to the distribution of the training sentences (eq. 3 of InfoVAE, Zhao et al. 2017).
+
+            [chain] = model.markov_chain(model.encode(["the company said profit rose"]), steps=5)
+
+        Sentences are cut at 100 tokens, or at the model's own limit. Raises `UserError` as `decode` does.
+        """
+        if steps < 1:
+            raise UserError(f"steps is {steps}, a chain needs at least 1")
+        z = self._checked_codes(codes)
+        max_length = min(DECODED_LENGTH, self.autoencoder.args.max_length)
+        chains: list[list[str]] = [[] for _ in z]
+        for step in range(steps):
+            uniform = noise.uniform(seed, range(len(z)), step, max_length)
+            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform)
+            for chain, ids in zip(chains, decoded, strict=True):
+                chain.append(self.tokenizer.decode(ids))
+            z = self.draw(self.posterior_of_ids(decoded), noise.normal(seed, range(len(z)), step + 1, self.latent_dim))
+        return chains
+
     def answer(self, question: str, *, num_words: int = 10) -> str:
         """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).
 
@@ -194,13 +230,13 @@ class SentenceModel:
         limit = self.autoencoder.args.max_length
         all_ids = [self.tokenizer.encode(text) for text in texts]
         for text, ids in zip(texts, all_ids, strict=True):
-            shown = repr(text if len(text) <= 60 else text[:57] + "...")
             if not ids:
-                raise UserError(f"the text {shown} is empty; give at least one word")
+                raise UserError(f"the text {_shown(text)} is empty; give at least one word")
             if len(ids) > limit:
-                raise UserError(f"the text {shown} has {len(ids)} tokens, this model takes at most {limit}")
+                raise UserError(f"the text {_shown(text)} has {len(ids)} tokens, this model takes at most {limit}")
             if not allow_unknown and all(i == UNK_ID for i in ids):
                 raise UserError(
-                    f"this model's vocabulary of {self.tokenizer.vocabulary_size:,} words holds no word of {shown}"
+                    f"this model's vocabulary of {self.tokenizer.vocabulary_size:,} words "
+                    f"holds no word of {_shown(text)}"
                 )
         return all_ids

@@ -76,9 +76,10 @@ def test_help_does_not_wait_for_torch_or_faiss() -> None:
 
 
 def test_every_command_has_an_example_in_its_help(command: Command) -> None:
-    names = ["search", "reconstruct", "interpolate", "perturb", "sample", "answer"]
+    names = ["search", "serve", "encode", "export", "push"]
+    names += ["reconstruct", "interpolate", "perturb", "arithmetic", "sample", "answer"]
     changes = [["index", name] for name in ("build", "add", "upsert", "delete", "compact", "verify", "report")]
-    for words in [*changes, ["corpus", "show"], *[[name] for name in names]]:
+    for words in [*changes, ["corpus", "show"], ["corpus", "table"], *[[name] for name in names]]:
         outcome = command(*words, "--help")
         assert outcome.status == 0
         assert f"Example: smim {' '.join(words)} " in " ".join(outcome.out.split())
@@ -145,6 +146,49 @@ def test_search_with_decode_shows_query_and_hits_as_they_decode(
     assert outcome.cells[0] == ["query", "", query, "", *model.reconstruct([query])]
     rank, _, text, _, decoded = outcome.cells[1]
     assert (rank, [decoded]) == ("1", model.reconstruct([text]))
+
+
+def test_a_query_is_more_than_a_sentence(command: Command, index: Path) -> None:
+    from smim.search import open_index
+
+    opened = open_index(index)
+    one, other = "a bank sold shares", "her brother lost a small house"
+    line = opened.model.interpolation(one, other, steps=5)
+    queries = {
+        ("--like", 3): opened.more_like([3], 4)[0],
+        (one, "--toward", other): opened.search(line[2:3], 4)[0],
+        (one, "--toward", other, "--at", 0.25): opened.search(line[1:2], 4)[0],
+        (one, "--plus", other, "--minus", "a bank"): opened.search(
+            opened.model.arithmetic([one, other], ["a bank"])[None], 4
+        )[0],
+    }
+    for words, hits in queries.items():
+        found = json.loads(command("search", index, *words, "-k", 4, "--json").out)
+        assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in hits]
+
+
+def test_search_with_score_tells_the_querys_posterior_at_each_hit(command: Command, index: Path) -> None:
+    from smim.search import open_index
+
+    [hits] = open_index(index).search(["a bank sold shares"], 3, score=True)
+    cells = command("search", index, "a bank sold shares", "-k", 3, "--score").cells
+    assert [row[-1] for row in cells] == [f"{hit.score:.1f}" for hit in hits]
+
+
+def test_a_corpus_is_encoded_and_indexed_from_its_codes(
+    command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    from smim.search.latents import Latents
+    from smim.search.manifest import Manifest
+
+    options = ["--split", "test", "--dtype", "fp16", "--log-variance"]
+    assert command("encode", tiny_model, tiny_corpus, "-o", tmp_path / "latents", *options).status == 0
+    latents = Latents.open(tmp_path / "latents")
+    assert (len(latents), latents.dtype, latents.has_log_variance) == (10, "fp16", True)
+    options = ["--split", "test", "--latents", tmp_path / "latents", "--segments", 2]
+    built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", *options)
+    assert built.out == f"10 sentences in {tmp_path / 'index'}\n"
+    assert [info.count for info in Manifest.read(tmp_path / "index").segments] == [5, 5]
 
 
 def test_moved_model_is_given_with_an_option(
@@ -274,6 +318,11 @@ def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index:
         ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: an object with a text is needed"),
         ("a.jsonl", '{"text": "a bank", "topics": 1}', "the index has no column 'topics'; did you mean 'topic'"),
         ("a.jsonl", '{"text": "a bank", "id": "x"}', "ids are a list of whole numbers"),
+        ("a.jsonl", '{"text": "a bank", "id": ' + "1" * 5000 + "}", "a.jsonl, line 1: not JSON"),
+        ("a.jsonl", "[" * 5000, "a.jsonl, line 1: not JSON"),
+        ("a.jsonl", '{"text": "a bank", "topic": 3}', "the labels 'topic' do not fit"),
+        ("a.jsonl", '{"text": "a bank", "topic": "\\ud800"}', "the labels 'topic' do not fit"),
+        ("a.jsonl", '{"text": "a bank \\ud800"}', "half of a surrogate pair"),
         ("a.txt", "", "no sentence in it"),
         ("a.txt", b"\xff\xfe", "is not UTF-8 text"),
         ("missing.txt", None, "cannot be read: No such file"),
@@ -288,6 +337,64 @@ def test_sentences_that_cannot_be_added_are_refused(
     assert refused.status == 2 and message in refused.err
 
 
+def test_a_text_of_ten_megabytes_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("bank " * 2_000_000)
+    refused = command("index", "add", own_index, tmp_path / "a.txt")
+    assert refused.status == 2 and "has 2000000 tokens, this model takes at most 20" in refused.err
+    assert len(refused.err) < 300
+
+
+def test_a_second_writer_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
+    from smim.search import IndexWriter
+
+    (tmp_path / "a.txt").write_text("a bank")
+    with IndexWriter(own_index):
+        for words in (["add", own_index, tmp_path / "a.txt"], ["delete", own_index, 3], ["compact", own_index]):
+            refused = command("index", *words)
+            assert refused.status == 2 and "is being changed by another process" in refused.err
+
+
+def test_a_damaged_index_is_refused_by_every_command(command: Command, own_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a bank")
+    path = own_index / "00000001" / "vectors.faiss"
+    path.write_bytes(path.read_bytes()[:-8])
+    for words in (
+        ["search", own_index, "a bank"],
+        ["serve", "--index", own_index, "--port", 0],
+        *(["index", name, own_index] for name in ("compact", "verify", "report")),
+        ["index", "add", own_index, tmp_path / "a.txt"],
+        ["index", "delete", own_index, 3],
+    ):
+        refused = command(*words)
+        assert refused.status == 2 and "vectors.faiss is not the file that manifest.json names" in refused.err
+
+
+def test_what_is_no_model_or_another_one_is_refused(
+    command: Command, index: Path, tiny_corpus: Path, long_model: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "output"
+    for words in (
+        ["index", "build", tmp_path, tiny_corpus, "-o", output],
+        ["encode", tmp_path, tiny_corpus, "-o", output],
+        ["reconstruct", tmp_path, "a bank"],
+        ["export", tmp_path, "-o", output],
+        ["search", index, "a bank", "--model", tmp_path],
+    ):
+        refused = command(*words)
+        assert refused.status == 2 and f"{tmp_path} is not a model" in refused.err
+        assert not output.exists()
+    refused = command("search", index, "a bank", "--model", long_model)
+    assert refused.status == 2 and "was built with another model" in refused.err
+
+
+@pytest.mark.parametrize("memory", ["0", "-1", "nan", "inf"])
+def test_a_memory_that_cannot_be_is_refused(
+    command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path, memory: str
+) -> None:
+    refused = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--memory", memory)
+    assert refused.status == 2 and "gigabytes are needed, above 0" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -296,6 +403,22 @@ def test_sentences_that_cannot_be_added_are_refused(
         (["search", "INDEX", "a bank", "--where", "[]"], "a filter is an object"),
         (["search", "INDEX", "a bank", "--max-distance", "nan"], "max_distance is nan, a number is needed"),
         (["search", "INDEX", "a bank", "--at", "0.3"], "give that with --toward"),
+        (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "surrogates not allowed"),
+        (["search", "INDEX", "a bank", "-k", "0"], "k must be at least 1"),
+        (["search", "INDEX", "a bank", "-k", "41"], "holds only 40 sentences"),
+        (["search", "INDEX", "--like", "3", "-k", "0"], "k must be at least 1"),
+        (["search", "INDEX", "--like", "3", "-k", "41"], "holds only 40 sentences"),
+        (["search", "INDEX", "--like", "40"], "holds no sentence of id 40"),
+        (["search", "INDEX", "--like", "-1"], "ids are a list of whole numbers"),
+        (["search", "INDEX"], "what is to be found? give a sentence"),
+        (["search", "INDEX", ""], "the text '' is empty"),
+        (["search", "INDEX", "a bank \udcff"], "half of a surrogate pair"),
+        (["search", "INDEX", "a bank", "--toward", "a bank", "--at", "nan"], "NaN or infinite"),
+        (["search", "INDEX", "a bank", "--model", "nowhere"], "nowhere is not a model"),
+        (["index", "delete", "INDEX", "--", "-1"], "ids are a list of whole numbers"),
+        (["index", "delete", "INDEX", "--where", '{"topik": 1}'], "no column 'topik'"),
         (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
     ],

@@ -1,6 +1,7 @@
 """`smim index ...`: build, change and measure indexes."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +45,8 @@ def index_build(
     """
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it with --force, or give another --output")
+    if memory is not None and not 0 < memory < math.inf:
+        raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
     from smim.search import build_index
     from smim.search.latents import Latents
     from smim.text.corpus import Corpus

@@ -23,7 +23,7 @@ Filter = Annotated[
 def parse_filter(where: str | None) -> Any:
     try:
         return None if where is None else json.loads(where)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f'--where is not JSON ({error}); write for example \'{{"stars": {{"$gte": 4}}}}\'') from None
 
 

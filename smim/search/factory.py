@@ -47,7 +47,14 @@ def choose_factory(count: int, dimension: int, *, memory: int) -> str:
 
 
 def resolve(factory: str, count: int, dimension: int, memory: int | None = None) -> str:
-    """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's)."""
+    """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's).
+
+    Raises `UserError` for no memory at all.
+    """
+    if memory is not None and memory < 1:
+        raise UserError(
+            f"an index cannot take {memory:,} bytes of memory; give more, or none for half of the machine's"
+        )
     if factory != AUTO:
         return factory
     return choose_factory(count, dimension, memory=half_of_memory() if memory is None else memory)

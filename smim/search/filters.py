@@ -30,13 +30,18 @@ _COMPARE: dict[str, Callable[[pc.Expression, Any], pc.Expression]] = {
 }
 _COMBINE = ("$and", "$or", "$not")
 _TEXT = "text"
+_DEEPEST = 100
+# For values of another kind, whole numbers beyond 64 bits, and text that UTF-8 cannot hold.
+_NOT_COMPARED = (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError)
 
 
-def expression(where: Where, columns: list[str]) -> pc.Expression:
+def expression(where: Where, columns: list[str], depth: int = 0) -> pc.Expression:
     """The filter as an Arrow expression; raises `UserError` for what is no filter on `columns` or `text`."""
     if not isinstance(where, Mapping):
         raise UserError(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {where!r}")
-    parts = [_part(key, value, columns) for key, value in where.items()]
+    if depth > _DEEPEST:
+        raise UserError(f"the filter is nested more than {_DEEPEST} levels deep")
+    parts = [_part(key, value, columns, depth) for key, value in where.items()]
     return reduce(lambda one, other: one & other, parts) if parts else pc.scalar(True)
 
 
@@ -50,21 +55,21 @@ def rows_that_pass(where: Where, rows: pa.Table | pa.RecordBatch) -> np.ndarray:
             .append_column("__row", pa.array(np.arange(rows.num_rows)))
             .filter(condition)
         )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+    except _NOT_COMPARED as error:
         raise UserError(f"the filter {dict(where)!r} does not fit the labels: {_first_line(error)}") from None
     mask = np.zeros(rows.num_rows, dtype=bool)
     mask[passing.column("__row").to_numpy()] = True
     return mask
 
 
-def _part(key: str, value: Any, columns: list[str]) -> pc.Expression:
+def _part(key: str, value: Any, columns: list[str], depth: int) -> pc.Expression:
     if key in ("$and", "$or"):
-        parts = [expression(each, columns) for each in _listed(value, key)]
+        parts = [expression(each, columns, depth + 1) for each in _listed(value, key)]
         if not parts:
             raise UserError(f"{key} in a filter needs a list of filters")
         return reduce((lambda one, other: one & other) if key == "$and" else (lambda one, other: one | other), parts)
     if key == "$not":
-        return ~pc.coalesce(expression(value, columns), pc.scalar(False))
+        return ~pc.coalesce(expression(value, columns, depth + 1), pc.scalar(False))
     if key not in (*columns, _TEXT):
         raise UserError(f"no column {key!r} to filter by; {nearest(str(key), [*columns, _TEXT, *_COMBINE])}")
     column = pc.field(key)
@@ -83,7 +88,7 @@ def _comparison(column: pc.Expression, operator: str, operand: Any) -> pc.Expres
         raise UserError(f"{operator} in a filter cannot compare with {operand!r}")
     try:
         return _COMPARE[operator](column, operand)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+    except _NOT_COMPARED as error:
         raise UserError(f"{operator} in a filter cannot compare with {operand!r}: {_first_line(error)}") from None
 
 

@@ -82,9 +82,9 @@ class Index:
         """The newest version; a changed index is opened anew, but for the segments that stayed."""
         stamp = stamp_of(self.directory)
         if stamp != self._stamp:
-            snapshot, self._stamp = _open(self.directory, known=self._snapshot.segments)
+            snapshot, stamp = _open(self.directory, known=self._snapshot.segments)
             check_model(self.directory, snapshot.manifest, self.model)
-            self._snapshot = snapshot
+            self._snapshot, self._stamp = snapshot, stamp
         return self._snapshot
 
     @property
@@ -151,7 +151,9 @@ class Index:
         **options: Any,
     ) -> list[list[Hit]]:
         """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
-        wanted = min(k + offset + 1, len(self))
+        manifest = self.manifest
+        check_search(self.directory, manifest, k, offset, {})
+        wanted = min(k + offset + 1, manifest.count)
         found = self.search(self.codes(ids), wanted, **options)
         others = ([hit for hit in hits if hit.id != id] for id, hits in zip(ids, found, strict=True))
         found = [hits[offset : offset + k] for hits in others]
@@ -239,19 +241,29 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
 
 def check_search(directory: Path, manifest: Manifest, k: int, offset: int, settings: Mapping[str, int]) -> None:
     """Raises `UserError` for what no search of this index can be asked."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise UserError(f"there is no search setting {name!r}; {nearest(name, SETTINGS)}")
-    for name, value in {"k": k, "offset": offset, **settings}.items():
-        if not isinstance(value, Integral):
-            raise UserError(f"{name} is {value!r}, a whole number is needed")
+    _check_whole({"k": k, "offset": offset})
     if k < 1 or offset < 0:
         raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
     if k > manifest.count:
         raise UserError(f"k is {k}, but {directory} holds only {manifest.count:,} sentences")
+    check_settings(settings)
+
+
+def check_settings(settings: Mapping[str, int]) -> None:
+    """Raises `UserError` for what are no search settings."""
+    for name in settings:
+        if name not in SETTINGS:
+            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), SETTINGS)}")
+    _check_whole(settings)
     for name, value in settings.items():
         if value < 0 or (value == 0 and name != "refine"):
             raise UserError(f"the search setting {name} is {value}, it is too low")
+
+
+def _check_whole(numbers: Mapping[str, int]) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise UserError(f"{name} is {value!r}, a whole number is needed")
 
 
 def check_distance(max_distance: float | None) -> None:

@@ -53,8 +53,8 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _row(line: str, place: str, columns: Sequence[str]) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON ({error.msg})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({getattr(error, 'msg', error)})") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError(f"{place}: an object with a text is needed")
     for key in row:

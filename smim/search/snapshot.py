@@ -3,14 +3,14 @@
 Shapes: N queries, K results, D latent dimensions.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from smim.search.filters import Where
+from smim.errors import UserError
+from smim.search.filters import Where, expression
 from smim.search.manifest import Manifest
 from smim.search.segment import Segment
 
@@ -29,9 +29,13 @@ class Snapshot:
         """For each segment, which rows may be found; the latest filters are remembered."""
         if where is None or where == {}:
             return [segment.live for segment in self.segments]
-        key = json.dumps(where, sort_keys=True, default=str)
+        try:
+            key = repr(where)
+        except RecursionError:
+            raise UserError("the filter is nested too deep") from None
         found = self.filters.get(key)
         if found is None:
+            expression(where, self.manifest.columns)  # what is no filter is told, also where there are no segments
             found = [segment.allowed(where) for segment in self.segments]
             self.filters[key] = found
             while len(self.filters) > _FILTERS_KEPT:

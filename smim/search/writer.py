@@ -9,7 +9,7 @@ Shapes: R rows, D latent dimensions.
 import fcntl
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -23,7 +23,7 @@ from smim.progress import track
 from smim.search import factory as factories
 from smim.search.errors import BeingChanged
 from smim.search.filters import Where
-from smim.search.index import as_ids, check_model, comparable, model_of
+from smim.search.index import as_ids, check_model, check_settings, comparable, model_of
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
 
@@ -113,6 +113,7 @@ class IndexWriter:
 
     def set_search(self, settings: Mapping[str, int]) -> None:
         """The settings of searches that bring none of their own."""
+        check_settings(settings)
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
@@ -158,11 +159,13 @@ class IndexWriter:
 
     def _rows(self, texts: Sequence[str], labels: Mapping[str, Sequence[Any]], segments: list[Segment]) -> pa.Table:
         """The texts and labels as the index's other rows have them."""
+        if not isinstance(labels, Mapping):
+            raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
         for name, values in labels.items():
             if name not in self.manifest.columns:
-                known = nearest(name, self.manifest.columns) if self.manifest.columns else "it has none"
+                known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
                 raise UserError(f"{self.directory} has no column {name!r}; {known}")
-            if isinstance(values, str) or len(values) != len(texts):
+            if isinstance(values, str) or not isinstance(values, Collection) or len(values) != len(texts):
                 raise UserError(f"the labels {name!r} are not one for each of {len(texts)} sentences")
         schema = segments[0].rows.schema if segments else None
         arrays = {}
@@ -170,7 +173,7 @@ class IndexWriter:
             values = texts if name == "text" else labels.get(name, [None] * len(texts))
             try:
                 arrays[name] = pa.array(list(values), schema.field(name).type if schema else None)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
                 raise UserError(f"the labels {name!r} do not fit the index's: {error}") from None
         table = pa.table(arrays)
         return table.cast(schema) if schema else table

@@ -131,7 +131,7 @@ async def search(backend: Backend, requests: list[Searching | Reading], *, max_h
     for i, request in enumerate(requests):
         if not isinstance(request, Searching):
             results[i] = await _result(request())
-        elif request.k > count and not request.extra:
+        elif request.k > count:
             results[i] = UserError(f"k is {request.k}, but the index holds only {count:,} sentences")
         else:
             options = [_wanted(request, count), request.where, dict(request.settings)]

@@ -10,6 +10,7 @@ import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search import IndexWriter, build_index, open_index
+from smim.search import factory as factories
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.files import FlatFile
 from smim.search.latents import Latents, LatentsCard, write_card, write_shard
@@ -95,6 +96,29 @@ def test_more_segments_are_made_where_one_would_not_fit_into_the_memory(
     sizes = [info.files["vectors.faiss"].bytes for info in index.manifest.segments]
     assert sum(info.count for info in index.manifest.segments) == NUM_ROWS
     assert len(sizes) == 3 and max(sizes) < 50_000
+
+
+@pytest.mark.parametrize(("memory", "factory"), [(2 * 10**6, "HNSW32,SQfp16"), (3 * 10**5, "IVF256,PQ1x8")])
+def test_auto_builds_what_the_memory_allows_and_finds_what_exact_search_finds(
+    many: tuple[Corpus, Latents],
+    model: SentenceModel,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    factory: str,
+) -> None:
+    monkeypatch.setattr(factories, "_EXACT_UP_TO", 3000)
+    corpus, latents = many
+    options = {"model_dir": tiny_model, "latents": latents}
+    exact = build_index(model, corpus, tmp_path / "exact", factory="Flat", **options)
+    index = build_index(model, corpus, tmp_path / "index", memory=memory, **options)
+    [info] = index.manifest.segments
+    assert info.factory == factory
+    queries = latents.mean(range(0, NUM_ROWS, 60))
+    pairs = zip(index.search(queries, k=10), exact.search(queries, k=10), strict=True)
+    found = [len({hit.id for hit in ours} & {hit.id for hit in theirs}) for ours, theirs in pairs]
+    assert np.mean(found) / 10 > 0.9
 
 
 def test_latents_of_something_else_are_refused(

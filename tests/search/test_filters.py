@@ -1,4 +1,5 @@
 from contextlib import suppress
+from functools import reduce
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +60,15 @@ def test_rows_that_pass(where, rows):
         ({"$not": [1]}, "a filter is an object"),
         ([1], "a filter is an object"),
         ("stars=5", "a filter is an object"),
+        ({"stars": 2**70}, "cannot compare|does not fit"),
+        ({"city": "\ud800"}, "cannot compare|does not fit"),
+        ({"city": {"$contains": "\ud800"}}, "cannot compare|does not fit"),
+        ({"city": {"$in": ["\ud800"]}}, "cannot compare|does not fit"),
+        ({"city": np.array(["Bonn"])}, "cannot compare|does not fit"),
+        ({3: 1}, "no column 3"),
+        (reduce(lambda inner, _: {"$not": inner}, range(101), {}), "nested more than 100 levels deep"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_what_is_no_filter_is_refused(where, message):
     with pytest.raises(UserError, match=message):

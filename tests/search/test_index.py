@@ -192,6 +192,24 @@ def test_text_that_the_model_cannot_encode_is_refused(built: Index, text: str, m
         built.search([text])
 
 
+def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> None:
+    with pytest.raises(UserError, match="has 2000000 tokens, this model takes at most 20") as refused:
+        built.search(["bank " * 2_000_000])
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "queries", ["a bank", None, 3, [3], [None], [[0.0] * 8], (text for text in ["a bank"])], ids=str
+)
+def test_queries_that_are_no_sentences_are_refused(built: Index, queries: Any) -> None:
+    with pytest.raises(UserError, match="a list of sentences is needed, not"):
+        built.search(queries, k=1)
+
+
+def test_no_queries_have_no_hits(built: Index) -> None:
+    assert built.search([]) == built.search(np.empty((0, 8))) == built.more_like([]) == built.get([]) == []
+
+
 @pytest.mark.parametrize(
     "codes", [np.zeros(8), np.zeros((1, 7)), np.full((1, 8), np.nan), np.full((1, 8), 1e300), np.array([["a"] * 8])]
 )
@@ -215,6 +233,19 @@ def test_model_that_was_trained_on_in_its_place_is_refused(
     other_model(tmp_path / "model", tiny_model)
     with pytest.raises(UserError, match="built with another model"):
         open_index(tmp_path / "index")
+
+
+def test_index_that_another_model_takes_the_place_of_is_refused_until_it_is_back(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model)
+    other = smim.load(other_model(tmp_path / "other", tiny_model), device="cpu")
+    build_index(other, corpus, index.directory, model_dir=tmp_path / "other")
+    for _ in range(2):
+        with pytest.raises(UserError, match="built with another model"):
+            index.search(["a bank sold shares"])
+    build_index(model, corpus, index.directory, model_dir=tiny_model, split="test")
+    assert len(index.search(["a bank sold shares"], k=10)[0]) == 10
 
 
 def test_moved_model_can_be_given_by_hand(

@@ -185,6 +185,23 @@ def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
 
 
 @pytest.mark.parametrize(
+    ("ids", "options", "message"),
+    [
+        ([7], {"k": 0}, "k is 0 and offset 0; k must be at least 1"),
+        ([7], {"k": 41}, "holds only 40 sentences"),
+        ([7], {"k": "3"}, "k is '3', a whole number is needed"),
+        ([7], {"offset": 0.5}, "offset is 0.5, a whole number is needed"),
+        ([40], {}, "holds no sentence of id 40"),
+        (7, {}, "ids are a list of whole numbers"),
+        (["7"], {}, "ids are a list of whole numbers"),
+    ],
+)
+def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        index.more_like(ids, **options)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence of id 3 already; upsert replaces it"),
@@ -199,6 +216,12 @@ def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
         (lambda w: w.add(["a bank"], labels={"topics": ["x"]}), "has no column 'topics'; did you mean 'topic'"),
         (lambda w: w.add(["a bank"], labels={"topic": []}), "'topic' are not one for each of 1 sentences"),
         (lambda w: w.add(["a bank"], labels={"topic": [5]}), "'topic' do not fit the index's"),
+        (lambda w: w.add(["a bank"], labels={"topic": 5}), "'topic' are not one for each of 1 sentences"),
+        (lambda w: w.add(["a bank"], labels={"topic": ["\ud800"]}), "'topic' do not fit the index's"),
+        (lambda w: w.add(["a bank"], labels=["money"]), "labels are lists of values by column, not"),
+        (lambda w: w.add(["a bank \ud800"]), "half of a surrogate pair"),
+        (lambda w: w.set_search({"nprobes": 3}), "no search setting 'nprobes'; did you mean 'nprobe'"),
+        (lambda w: w.set_search({"nprobe": 0}), "nprobe is 0, it is too low"),
         (lambda w: w.add(["a bank", ""]), "the text '' is empty"),
         (lambda w: w.add(["qwxzy"]), "holds no word of"),
         (lambda w: w.delete(), "what is to be deleted"),
@@ -240,6 +263,8 @@ def test_index_of_which_everything_was_deleted(index: Index) -> None:
         assert len(index) == 0
         with pytest.raises(UserError, match="holds only 0 sentences"):
             index.search(["a bank"], k=1)
+        with pytest.raises(UserError, match="no column 'topik'"):
+            index.count({"topik": "money"})
         assert writer.add(["a bank"], labels={"topic": ["money"]}) == [40]
     [[hit]] = index.search(["a bank"], k=1)
     assert (hit.id, hit.labels) == (40, {"topic": "money"})

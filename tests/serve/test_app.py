@@ -5,18 +5,22 @@ import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+import smim
 from smim.generation import SentenceModel
-from smim.search import Index, IndexWriter
+from smim.search import Index, IndexWriter, build_index
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
 from smim.serve.service import Limits, Service
+from smim.text.corpus import Corpus
+from tests.search.test_index import other_model
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
 ONE, OTHER = "the company sold shares", "her brother lost a small house"
@@ -166,6 +170,8 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"text": ONE, "colour": 1}, 422, "body.colour"),
         ({"text": ONE, "a text of the user's": 1}, 422, "body.[.]{3}:"),
         ({"id": 40}, 404, "holds no sentence of id 40"),
+        ({"id": 3, "k": 41}, 422, "holds only 40"),
+        ({"id": 3, "k": 0}, 422, "body.k"),
         ({"id": 2**63}, 422, "body.id"),
         ({"id": -1}, 422, "body.id"),
         ({"code": [0.0] * 7}, 422, "codes have shape"),
@@ -332,6 +338,27 @@ def test_an_index_that_is_gone_is_not_ready(own: TestClient, index: Index) -> No
     shutil.rmtree(index.directory)
     message = error(own, 503, "GET", "/health/ready")
     assert str(index.directory) not in message
+
+
+def test_an_index_of_another_model_is_not_served(
+    own: TestClient, index: Index, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    other = smim.load(other_model(tmp_path / "other", tiny_model), device="cpu")
+    build_index(other, corpus, index.directory, model_dir=tmp_path / "other")
+    for _ in range(2):
+        error(own, 503, "GET", "/health/ready")
+        assert "cannot be read" in error(own, 503, "POST", "/v1/search", json={"text": ONE})
+
+
+def test_a_busy_service_says_when_to_come_again(serve: Make) -> None:
+    service = serve(max_batch=4, max_num=4, queue_size=4)
+    body = {"num": 4, "standard_deviation": 1.0}
+    with TestClient(create_app(service, page=False)) as client, ThreadPoolExecutor(20) as threads:
+        responses = list(threads.map(lambda _: client.post("/v1/sample", json=body), range(20)))
+    refused = [response for response in responses if response.status_code == 429]
+    assert refused and {response.status_code for response in responses} == {200, 429}
+    for response in refused:
+        assert response.json()["error"]["type"] == "busy" and int(response.headers["Retry-After"]) >= 1
 
 
 def test_a_fault_is_told_without_its_cause_and_logged(
