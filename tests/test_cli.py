@@ -377,7 +377,6 @@ def test_what_is_no_model_or_another_one_is_refused(
         ["index", "build", tmp_path, tiny_corpus, "-o", output],
         ["encode", tmp_path, tiny_corpus, "-o", output],
         ["reconstruct", tmp_path, "a bank"],
-        ["export", tmp_path, "-o", output],
         ["search", index, "a bank", "--model", tmp_path],
     ):
         refused = command(*words)

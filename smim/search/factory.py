@@ -66,16 +66,28 @@ def half_of_memory() -> int:
 
 
 def make_vectors(factory: str, metric: str, dimension: int) -> Any:
-    """An empty FAISS index; raises `UserError` for a factory or metric that there is not."""
+    """An empty FAISS index; raises `UserError` for a factory or metric that there is not, or that takes no filters."""
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}")
     try:
-        return faiss.index_factory(dimension, factory, METRICS[metric])
+        vectors = faiss.index_factory(dimension, factory, METRICS[metric])
     except RuntimeError as error:
         raise UserError(
             f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({_reason(error)}); "
             "write for example Flat, IVF1024,Flat or HNSW32, or auto"
         ) from None
+    if not _takes_filters(vectors):
+        raise UserError(
+            f"FAISS cannot search an index {factory!r} among some of its rows; write for example Flat, SQ8, "
+            "IVF1024,Flat, IVF1024,PQ64 or HNSW32, perhaps behind PCA or OPQ, or auto"
+        )
+    return vectors
+
+
+def _takes_filters(vectors: Any) -> bool:
+    if isinstance(vectors, faiss.IndexPreTransform):
+        return _takes_filters(faiss.downcast_index(vectors.index))
+    return isinstance(vectors, faiss.IndexFlat | faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexScalarQuantizer)
 
 
 def training_size(vectors: Any, count: int) -> int:
@@ -129,9 +141,23 @@ def is_exact(vectors: Any) -> bool:
 def inverted_lists(vectors: Any) -> Any | None:
     """The part of an index that has inverted lists, or None."""
     try:
-        return faiss.extract_index_ivf(vectors)
+        return faiss.downcast_index(faiss.extract_index_ivf(vectors))
     except RuntimeError:
         return None
+
+
+def table_bytes(vectors: Any) -> int:
+    """What `precompute_table` takes of memory; 0 where FAISS has no use for it."""
+    inverted = inverted_lists(vectors)
+    if not isinstance(inverted, faiss.IndexIVFPQ) or inverted.metric_type != faiss.METRIC_L2:
+        return 0
+    return 4 * inverted.nlist * inverted.pq.M * inverted.pq.ksub
+
+
+def precompute_table(vectors: Any) -> None:
+    """Computes the part of distances that only depends on lists and product codes; searches are a sixth faster."""
+    if table_bytes(vectors):
+        inverted_lists(vectors).precompute_table()  # type: ignore[union-attr]
 
 
 def bytes_per_row(vectors: Any) -> int:

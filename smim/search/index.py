@@ -21,7 +21,7 @@ from smim.search.factory import SETTINGS
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.segment import Segment
-from smim.search.snapshot import Snapshot
+from smim.search.snapshot import Snapshot, precompute_tables
 
 _ATTEMPTS = 10
 _LARGEST_ID = 2**62  # ids that continue it are still 64-bit numbers
@@ -335,6 +335,7 @@ def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tup
                 opened.get(json.dumps(info.files, default=vars)) or Segment(directory, info, manifest.metric)
                 for info in manifest.segments
             ]
+            precompute_tables(segments, [segment for segment in segments if segment not in known])
             return Snapshot(manifest, segments), stamp
         except Unreadable:
             # Between the two reads a change may have removed what the older manifest names.

@@ -31,6 +31,8 @@ STORES = {"fp32": np.float32, "fp16": np.float16}
 # Among so few rows that pass a filter each is compared: a graph or inverted lists would hardly meet them.
 _COMPARED_ONE_BY_ONE = 50_000
 _COMPARED_AT_ONCE = 65_536
+# `precompute_tables` does what is skipped here.
+_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 # FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
 # are taken, and put in order by differences.
 _SPARE = 16
@@ -46,7 +48,7 @@ class Segment:
         try:
             for name, file in info.files.items():
                 file.check(info.path(directory, name))
-            self.vectors = faiss.read_index(str(folder / VECTORS), faiss.IO_FLAG_MMAP_IFC)
+            self.vectors = faiss.read_index(str(folder / VECTORS), _FLAGS)
             # A view: numpy's own class of memory-mapped arrays is slow to index.
             self.ids = np.load(folder / IDS, mmap_mode="r").view(np.ndarray)
             self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))

@@ -18,7 +18,7 @@ from smim.errors import SmimError, UserError
 from smim.search.filters import Where
 from smim.search.manifest import Manifest
 from smim.search.segment import Segment
-from smim.search.snapshot import Snapshot
+from smim.search.snapshot import Snapshot, precompute_tables
 
 # A version is still asked for while requests that began with it are under way.
 _VERSIONS_KEPT = 2
@@ -101,6 +101,7 @@ class Shard:
                 ]
             except UserError as error:
                 raise SegmentsGone(str(error)) from None
+            precompute_tables(segments, [segment for segment in segments if segment not in known])
             snapshot = Snapshot(part, segments)
         others = [each for each in self._snapshots if each is not snapshot]
         self._snapshots = [snapshot, *others[: _VERSIONS_KEPT - 1]]

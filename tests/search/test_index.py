@@ -1,4 +1,5 @@
 import json
+import re
 import resource
 import shutil
 from collections.abc import Iterator
@@ -281,6 +282,10 @@ def test_corpus_with_a_label_called_id_is_refused(model: SentenceModel, tiny_mod
         ({"metric": "cosin"}, "unknown metric 'cosin'; did you mean 'cosine'"),
         ({"factory": "Flatt"}, r"cannot make an index 'Flatt' .*\(could not parse index string Flatt\)"),
         ({"factory": "PQ3"}, "should be a multiple"),
+        *(
+            ({"factory": factory}, f"cannot search an index '{re.escape(factory)}' among some of its rows")
+            for factory in ("PQ4x4", "LSH", "NSG16", "IDMap,Flat", "IVF2,PQ4x4,RFlat", "PCA4,LSH", "RQ2x4")
+        ),
         ({"factory": "IVF64,Flat"}, r"cannot be trained on 40 sentences \(Number of training points"),
         ({"split": "dev"}, "no split 'dev'"),
     ],

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -8,11 +9,14 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index
+from smim.search import factory as factories
 from smim.search import segment as segment_module
+from smim.search import snapshot as snapshot_module
 from smim.text.corpus import Corpus
 from tests.search.codes import index_of_codes
 
 NUM_ROWS = 20_000
+MAPS = Path("/proc/self/maps")
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +101,41 @@ def test_filter_gives_what_brute_force_over_the_rows_that_pass_gives(
     found = index.search(queries, k=k, where={"number": {"$lt": bound}})
     expected = passing[np.argsort(distances, axis=1, kind="stable")[:, :k]]
     assert [[hit.id for hit in hits] for hits in found] == expected.tolist()
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        *("Flat", "SQ8", "HNSW16,SQfp16", "HNSW16_SQ8", "PCA4,HNSW16,Flat", "IVF64,Flat", "IVF64_HNSW8,Flat"),
+        *("IVF64,PQ4x4", "PCA4,IVF64,PQ4x4", "IVF64,PQ4x4fs", "PCA4,IVF64,SQ8", "IMI2x4,PQ4x4"),
+    ],
+)
+def test_an_index_is_mapped_into_memory_and_searched_as_faiss_searches_it(
+    factory: str, codes: np.ndarray, model: SentenceModel, tmp_path: Path
+) -> None:
+    index = index_of_codes(tmp_path / "index", model, codes, labels={}, factory=factory)
+    file = index.directory / "00000001" / "vectors.faiss"
+    if MAPS.exists():  # on Linux
+        assert str(file) in MAPS.read_text()
+    bare = faiss.read_index(str(file))
+    queries = codes[:50] + 0.05
+    parameters = factories.search_parameters(bare, index.manifest.search, None)
+    squared, _ = bare.search(queries, 10, params=parameters)
+    found = index.search(queries, k=10, refine=0)
+    distances = [[hit.distance for hit in hits] for hits in found]
+    np.testing.assert_allclose(distances, np.sqrt(squared), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("limit", [0, 2**20])
+def test_tables_of_product_codes_are_computed_where_those_of_all_segments_are_small(
+    limit: int, codes: np.ndarray, model: SentenceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_module, "_TABLE_BYTES", limit)
+    index = index_of_codes(tmp_path / "index", model, codes, labels={}, factory="PCA4,IVF64,PQ4x4")
+    [segment] = index.snapshot.segments
+    assert factories.table_bytes(segment.vectors) == 4 * 64 * 4 * 16
+    assert bool(faiss.downcast_index(faiss.extract_index_ivf(segment.vectors)).use_precomputed_table) == bool(limit)
+    assert [hits[0].id for hits in index.search(codes[:50], k=1)] == list(range(50))
 
 
 @pytest.mark.parametrize("factory", ["IVF64,Flat", "HNSW16"])
