@@ -170,14 +170,20 @@ class SentenceModel:
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
         return self.decode(posterior.mean + scale * posterior.standard_deviation * draws)
 
-    def sample(self, num: int = 5, *, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
+    def sample(
+        self, num: int = 5, *, standard_deviation: float | None = 0.1, chain_steps: int | None = None, seed: int = 0
+    ) -> list[str]:
         """Sentences decoded from N(0, standard_deviation^2 I), 0.1 as in appendix E.3 of the thesis.
 
-        With a `standard_deviation` of None, from the model's own prior p(z).
+        With a `standard_deviation` of None, from the model's own prior p(z). With `chain_steps`, the last sentences of
+        Markov chains of so many that begin at such codes: see `markov_chain`.
         """
         if num < 1 or (standard_deviation or 0) < 0:
             raise UserError(f"num is {num}, standard_deviation {standard_deviation}; neither may be so low")
-        return self.decode(self.draw_codes(num, standard_deviation, seed=seed), sample=True, seed=seed)
+        codes = self.draw_codes(num, standard_deviation, seed=seed)
+        if chain_steps is None:
+            return self.decode(codes, sample=True, seed=seed)
+        return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, seed=seed)]
 
     def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:
         """The codes that `sample` decodes, fp32 [num, D], on the CPU."""

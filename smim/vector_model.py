@@ -68,6 +68,24 @@ class VectorModel:
             torch.manual_seed(seed)
             return self.autoencoder.sample(self.autoencoder.prior.sample(num)).vectors.numpy()
 
+    @torch.no_grad()
+    def markov_chain(self, codes: np.ndarray | Tensor, *, steps: int = 10, seed: int = 0) -> np.ndarray:
+        """For each code [N, D] the vectors of a chain that begins with it, x ~ p(x|z), z ~ q(z|x), fp32 [N, steps, X].
+
+        Samples of a probabilistic autoencoder: eq. 3 of InfoVAE (Zhao et al. 2017); see `SentenceModel.markov_chain`.
+        """
+        if steps < 1:
+            raise UserError(f"steps is {steps}, a chain needs at least 1")
+        z, chain = _checked(codes, self.latent_dim, "codes"), []
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for _ in range(steps):
+                drawn = self.autoencoder.sample(z)
+                posterior = self.autoencoder.posterior(drawn)
+                z = posterior.mean if self.deterministic else posterior.sample()
+                chain.append(drawn.vectors)
+        return torch.stack(chain, 1).numpy()
+
 
 def _checked(numbers: np.ndarray | Tensor, width: int, what: str) -> Tensor:
     tensor = torch.tensor(np.asarray(numbers), dtype=torch.float32)  # a copy: what is given may be read-only

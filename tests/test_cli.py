@@ -250,6 +250,7 @@ def test_generating_commands_print_what_the_model_says(command: Command, tiny_mo
             2, standard_deviation=2, seed=3
         ),
         ("sample", tiny_model, "--num", 2, "--prior"): model.sample(2, standard_deviation=None),
+        ("sample", tiny_model, "--num", 2, "--markov-chain", 3): model.sample(2, chain_steps=3),
         ("answer", tiny_model, first, "--num-words", 4): [model.answer(first, num_words=4)],
     }
     for args, lines in expected.items():

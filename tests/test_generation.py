@@ -109,6 +109,25 @@ def test_without_a_standard_deviation_codes_are_drawn_from_the_models_own_prior(
     assert model.sample(5, standard_deviation=None, seed=3) == model.decode(drawn, sample=True, seed=3)
 
 
+def test_a_markov_chain_draws_a_sentence_of_the_code_and_a_code_of_the_sentence_by_turns(model):
+    codes = model.encode(TEXTS)
+    chains = model.markov_chain(codes, steps=4, seed=3)
+    assert [len(chain) for chain in chains] == [4, 4, 4] and len({text for chain in chains for text in chain}) > 4
+    z = torch.as_tensor(codes)
+    for step in range(4):
+        ids = decode_ids(model.autoencoder, z, 20, uniform=noise.uniform(3, range(3), step, 20))
+        assert [chain[step] for chain in chains] == [model.tokenizer.decode(sentence) for sentence in ids]
+        z = model.posterior_of_ids(ids).sample(noise.normal(3, range(3), step + 1, model.latent_dim))
+    assert chains == model.markov_chain(codes, steps=4, seed=3) != model.markov_chain(codes, steps=4, seed=4)
+    assert model.markov_chain(codes[:1], steps=4, seed=3) == chains[:1]
+
+
+def test_a_sample_by_a_chain_is_its_last_sentence(model):
+    codes = model.draw_codes(3, 1.0, seed=2)
+    ends = [chain[-1] for chain in model.markov_chain(codes, steps=5, seed=2)]
+    assert model.sample(3, standard_deviation=1.0, chain_steps=5, seed=2) == ends
+
+
 def test_perturbation_without_scale_is_the_reconstruction(model):
     assert set(model.perturb(TEXTS[0], num=2, scale=0)) == set(model.reconstruct(TEXTS[:1]))
 
@@ -133,6 +152,7 @@ def test_an_answer_never_holds_an_unknown_word(model):
         (lambda m: m.sample(1, seed=-1), "the seed is -1"),
         (lambda m: m.perturb("a bank", seed=2**62), "the seed is 4611686018427387904"),
         (lambda m: m.interpolate("a bank", "a bank", steps=1), "at least 2"),
+        (lambda m: m.markov_chain(np.zeros((1, 8)), steps=0), "steps is 0"),
     ],
 )
 def test_bad_input_is_one_clear_error(model, call, message):

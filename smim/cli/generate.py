@@ -53,13 +53,20 @@ def sample(
     num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
     standard_deviation: Annotated[float, typer.Option(help="Of the codes around zero.")] = 0.1,
     prior: Annotated[bool, typer.Option("--prior", help="Draw from the model's own prior instead.")] = False,
+    markov_chain: Annotated[
+        int | None,
+        typer.Option(metavar="STEPS", help="Print the last of so many sentences of a chain that each code begins."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Decode codes drawn around zero, or from the model's prior.
 
+    A probabilistic autoencoder is sampled by a Markov chain: a sentence of a code, a code of that sentence, and so on.
+
     Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
     """
-    print_lines(smim.load(model).sample(num, standard_deviation=None if prior else standard_deviation, seed=seed))
+    spread = None if prior else standard_deviation
+    print_lines(smim.load(model).sample(num, standard_deviation=spread, chain_steps=markov_chain, seed=seed))
 
 
 def answer(

@@ -144,10 +144,34 @@ def test_samples_are_of_the_models_prior_and_decoder_by_the_seed(saved):
     np.testing.assert_array_equal(drawn, model.sample(model.prior.sample(6)).vectors.detach())
 
 
+def test_a_markov_chain_comes_to_the_data_that_the_decoder_is_the_best_for(tmp_path):
+    """Eq. 3 of InfoVAE, for x ~ N(0, 1), q(z|x) = N(x, 1), and so p(x|z) = N(z / 2, 1 / 2)."""
+    model = make(1, latent_dim=1, hidden_dim=2, num_layers=1, activation="relu")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        both_signs = torch.tensor([[1.0], [-1.0]])  # x = relu(x) - relu(-x)
+        for first, last, scale in ((model.encoder, model.to_mean, 1.0), (model.decoder, model.to_vector, 0.5)):
+            first[0].weight.copy_(both_signs)
+            last.weight.copy_(scale * both_signs.T)
+        model.to_vector_log_variance.bias.fill_(np.log(0.5))
+    save_model(tmp_path / "model", model, None, training={**TRAINING, "objective": "probabilistic_autoencoder"})
+    loaded, start = vector_model.load(tmp_path / "model"), np.full((20_000, 1), 4.0)
+    chains = torch.from_numpy(loaded.markov_chain(start, steps=20, seed=3))
+    assert chains.shape == (20_000, 20, 1)
+    check_mean(chains[:, 0], 2.0)
+    before, last = chains[:, -2], chains[:, -1]
+    for values, expected in ((last, 0.0), (last.square(), 1.0), (last * before, 0.5)):
+        check_mean(values, expected)
+    assert np.array_equal(loaded.markov_chain(start, steps=2, seed=3), chains[:, :2])
+    assert not np.array_equal(loaded.markov_chain(start, steps=2, seed=4), chains[:, :2])
+
+
 def test_sampling_leaves_the_random_numbers_of_the_program_alone(saved):
     loaded = vector_model.load(saved[1])
     before = torch.random.get_rng_state()
     loaded.sample(3, seed=5)
+    loaded.markov_chain(np.zeros((2, 3)), steps=2, seed=5)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -163,6 +187,8 @@ def test_what_is_no_vector_or_code_of_the_model_is_refused(saved):
         loaded.decode(np.zeros((2, 5)))
     with pytest.raises(UserError, match="num is 0"):
         loaded.sample(0)
+    with pytest.raises(UserError, match="steps is 0"):
+        loaded.markov_chain(np.zeros((2, 3)), steps=0)
 
 
 def test_models_of_vectors_and_of_sentences_are_told_apart(saved, tiny_model):
