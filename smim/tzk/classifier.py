@@ -53,4 +53,5 @@ def words_of(sentences: Sequence[np.ndarray], vocabulary_size: int) -> Tensor:
     distinct = [np.unique(ids) for ids in sentences]
     row = np.repeat(np.arange(len(distinct)), [len(ids) for ids in distinct])
     places = torch.from_numpy(np.stack([row, np.concatenate(distinct)]).astype(np.int64))
-    return torch.sparse_coo_tensor(places, torch.ones(places.shape[1]), (len(distinct), vocabulary_size))
+    shape = (len(distinct), vocabulary_size)
+    return torch.sparse_coo_tensor(places, torch.ones(places.shape[1]), shape, check_invariants=True)

@@ -1,0 +1,229 @@
+"""Labels are added by themselves to a TzK directory; what is not whole, or does not belong together, is refused."""
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from smim.errors import UserError
+from smim.generation import SentenceModel, load
+from smim.search.encode import EncodeArgs, encode_corpus
+from smim.search.latents import Latents
+from smim.text.corpus import Corpus
+from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, TzK, fit_tzk, open_tzk
+from tests.corpora import write_corpus
+from tests.scripts import Script
+
+FIT = FitArgs(num_updates=10)
+ARGS = KnowledgeArgs(code_dim=2, num_steps=2, hidden_dim=8)
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the tiny corpus, with the label topic=home."""
+    directory = tmp_path_factory.mktemp("tzk") / "tiny"
+    corpus, args = Corpus.open(tiny_corpus), PriorArgs(num_steps=2, hidden_dim=8)
+    model = load(tiny_model, device="cpu")
+    fit_tzk(model, corpus, directory, model_dir=tiny_model, args=args, fit=FIT).add(
+        corpus, "topic=home", args=ARGS, fit=FIT
+    )
+    return directory
+
+
+@pytest.fixture
+def copy(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "tzk")
+
+
+@pytest.fixture
+def tzk(copy: Path, model: SentenceModel) -> TzK:
+    return open_tzk(copy, model=model)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_adding_and_replacing_labels_leaves_all_other_bytes_as_they_are(tzk: TzK, corpus: Corpus) -> None:
+    before = contents(tzk.directory)
+    assert set(before) == {"tzk.json", "prior.safetensors"} | {
+        f"labels/topic=home/knowledge.{kind}" for kind in ("json", "safetensors")
+    }
+    tzk.add(corpus, "topic=money", args=ARGS, fit=FIT)
+    tzk.add(corpus, "topic=politics", args=ARGS, fit=FIT)
+    after = contents(tzk.directory)
+    assert before.items() <= after.items() and len(after) == len(before) + 4
+    tzk.add(corpus, "topic=money", args=ARGS, fit=FitArgs(num_updates=12))
+    replaced = {name for name, content in contents(tzk.directory).items() if after[name] != content}
+    assert replaced == {f"labels/topic=money/knowledge.{kind}" for kind in ("json", "safetensors")}
+
+
+def test_label_is_the_same_whatever_was_added_before_it(tzk: TzK, corpus: Corpus, made: Path) -> None:
+    tzk.add(corpus, "topic=money", args=ARGS, fit=FIT)
+    tzk.add(corpus, "topic=home", args=ARGS, fit=FIT)
+    assert contents(made).items() <= contents(tzk.directory).items()
+
+
+def test_opened_again_it_says_what_it_said(tzk: TzK, corpus: Corpus, model: SentenceModel) -> None:
+    texts = corpus.split("test").texts()
+    knowledge = tzk.add(corpus, "topic=money", args=ARGS, fit=FIT)
+    probabilities, codes = tzk.classify(texts), tzk.sample_codes(7, ["topic=money"], seed=3)
+    log_prob = tzk.log_prob(codes, "topic=money")
+    again = open_tzk(tzk.directory, model=model)
+    assert again.labels == ["topic=home", "topic=money"]
+    assert np.array_equal(again.classify(texts), probabilities) and probabilities.shape == (10, 2)
+    assert torch.equal(again.sample_codes(7, ["topic=money"], seed=3), codes)
+    assert torch.equal(again.log_prob(codes, "topic=money"), log_prob)
+    assert again.sample(7, ["topic=money"], seed=3) == model.decode(codes)
+    assert again.knowledge("topic=money").frequency == knowledge.frequency == 14 / 40
+
+
+def test_latents_take_the_place_of_the_model(
+    tzk: TzK, corpus: Corpus, tiny_model: Path, tiny_corpus: Path, made: Path, tmp_path: Path
+) -> None:
+    for name, log_variance in (("whole", True), ("means", False)):
+        args = EncodeArgs(rows_per_shard=16, log_variance=log_variance)
+        encode_corpus(tiny_model, tiny_corpus, tmp_path / name, args=args)
+    whole, means = Latents.open(tmp_path / "whole"), Latents.open(tmp_path / "means")
+    options = {"model_dir": tiny_model, "args": tzk.prior.args, "fit": FIT}
+    fitted = fit_tzk(tzk.model, corpus, tmp_path / "fitted", latents=whole, **options)
+    fitted.add(corpus, "topic=home", latents=whole, args=ARGS, fit=FIT)
+    assert contents(fitted.directory) == contents(made)
+    ranked = tzk.rank(corpus, ["topic=home"], 5, split="train", latents=means)
+    assert ranked == tzk.rank(corpus, ["topic=home"], 5, split="train")
+    with pytest.raises(UserError, match=r"encode\.log_variance=true"):
+        tzk.add(corpus, "topic=money", latents=means, fit=FIT)
+    with pytest.raises(UserError, match="holds the latents of another split"):
+        tzk.rank(corpus, ["topic=home"], split="test", latents=means)
+
+
+def test_rank_is_by_the_product_of_the_labels_probabilities(tzk: TzK, corpus: Corpus) -> None:
+    tzk.add(corpus, "topic=money", args=ARGS, fit=FIT)
+    ranked = tzk.rank(corpus, ["topic=home", "topic=money"], 4)
+    expected = tzk.classify(corpus.split("test").texts(), ["topic=home", "topic=money"]).prod(-1)
+    assert [each.row for each in ranked] == np.argsort(-expected, kind="stable")[:4].tolist()
+    assert [each.probability for each in ranked] == pytest.approx(np.sort(expected)[::-1][:4].tolist())
+
+
+def test_codes_of_a_deterministic_model_are_points(tzk: TzK, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tzk.model.config["training"], "objective", "autoencoder")
+    assert tzk.add(corpus, "topic=money", args=ARGS, fit=FIT).frequency == 14 / 40
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("tzk.json missing", r"holds no TzK \(no tzk.json in it\)"),
+        ("tzk.json truncated", "is not valid JSON"),
+        ("tzk.json another format", "has TzK format 7, this version reads 1"),
+        ("tzk.json without a field", "tzk.json is not as it was written"),
+        ("prior.safetensors missing", "prior.safetensors is missing or damaged"),
+        ("prior.safetensors truncated", "prior.safetensors is not the file that was written"),
+        ("prior.safetensors one bit", "prior.safetensors is not the file that was written"),
+        ("knowledge.json missing", "knowledge.json does not exist"),
+        ("knowledge.json without a field", "knowledge.json is not as it was written"),
+        ("knowledge.safetensors missing", "add topic=home again with --force"),
+        ("knowledge.safetensors one bit", "add topic=home again with --force"),
+    ],
+)
+def test_what_is_not_whole_is_refused(copy: Path, model: SentenceModel, damage: str, message: str) -> None:
+    file, _, kind = damage.partition(" ")
+    path = copy / "labels" / "topic=home" / file if file.startswith("knowledge") else copy / file
+    content = path.read_bytes()
+    if kind == "missing":
+        path.unlink()
+    elif kind == "truncated":
+        path.write_bytes(content[:-9])
+    elif kind == "one bit":
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+    else:
+        card = json.loads(content)
+        path.write_text(json.dumps({**card, "format": 7} if kind == "another format" else _without(card, "training")))
+    with pytest.raises(UserError, match=message):
+        open_tzk(copy, model=model).knowledge("topic=home")
+
+
+def _without(card: dict, name: str) -> dict:
+    return {key: value for key, value in card.items() if key != name}
+
+
+def test_another_model_is_refused(copy: Path, long_model: Path) -> None:
+    with pytest.raises(UserError, match="was learned from the codes of another model, the one that was at"):
+        open_tzk(copy, model=load(long_model, device="cpu"))
+
+
+def test_label_of_another_prior_is_refused(tzk: TzK, corpus: Corpus, tiny_model: Path, tmp_path: Path) -> None:
+    fit = FitArgs(num_updates=10, seed=1)
+    other = fit_tzk(tzk.model, corpus, tmp_path / "other", model_dir=tiny_model, args=tzk.prior.args, fit=fit)
+    shutil.copytree(tzk.directory / "labels", other.directory / "labels")
+    with pytest.raises(UserError, match="over the prior of another directory"):
+        other.knowledge("topic=home")
+
+
+def test_other_content_is_not_replaced(model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="exists and holds no TzK"):
+        fit_tzk(model, corpus, tmp_path, model_dir=tiny_model)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("topic", "'topic' is no label; write column=value"),
+        ("topik=home", "has no label column 'topik'; did you mean 'topic'"),
+        ("topic=homes", "no sentence of the split 'train' has topic=homes; did you mean 'home'"),
+        ("kind=a", "all sentences of the split 'train' have kind=a"),
+        ("part=1", "3 sentences of labelled train have part=1, 37 do not; at least 10 of each are needed"),
+        ("rare=1", "its column is empty"),
+    ],
+)
+def test_labels_that_cannot_be_learned_are_refused(
+    tzk: TzK, corpus: Corpus, tmp_path: Path, label: str, message: str
+) -> None:
+    split = corpus.split("train")
+    rows = [
+        {"text": text, "topic": topic, "kind": "a", "part": str(int(i < 3)), "rare": None}
+        for i, (text, topic) in enumerate(zip(split.texts(), split.labels("topic"), strict=True))
+    ]
+    write_corpus(tmp_path / "labelled", {"train": rows}, corpus.tokenizer, name="labelled")
+    before = contents(tzk.directory)
+    with pytest.raises(UserError, match=message):
+        tzk.add(Corpus.open(tmp_path / "labelled"), label, fit=FIT)
+    assert contents(tzk.directory) == before
+
+
+def test_rows_without_a_value_are_not_counted_as_without_the_label(tzk: TzK, corpus: Corpus, tmp_path: Path) -> None:
+    texts = corpus.split("train").texts()
+    rows = [{"text": text, "half/of it.": [None, "1", "2"][i % 3]} for i, text in enumerate(texts)]
+    write_corpus(tmp_path / "labelled", {"train": rows}, corpus.tokenizer, name="labelled")
+    assert tzk.add(Corpus.open(tmp_path / "labelled"), "half/of it.=1", args=ARGS, fit=FIT).frequency == 0.5
+    assert tzk.labels == ["half/of it.=1", "topic=home"]
+    assert open_tzk(tzk.directory, model=tzk.model).knowledge("half/of it.=1").frequency == 0.5
+
+
+def test_kill_at_any_moment_leaves_the_label_out_or_in(
+    copy: Path, model: SentenceModel, tiny_model: Path, tiny_corpus: Path
+) -> None:
+    before = contents(copy)
+
+    def add(kill_at: int) -> tuple[int, list[str]]:
+        script = ["tests/tzk/adds.py", copy, tiny_model, tiny_corpus, "topic=money"]
+        status = Script("tests/kill_at.py", [str(kill_at), *map(str, [copy, *script])]).wait().returncode
+        return status, Path(f"{copy}.touches").read_text().splitlines()
+
+    status, touches = add(0)
+    added = contents(copy)
+    assert status == 0 and before.items() < added.items()
+    shutil.rmtree(copy / "labels" / "topic=money")
+    rename = max(i for i, touch in enumerate(touches, 1) if touch.startswith("os.rename"))
+    for touch in (rename // 2, rename):
+        assert add(touch)[0] == -signal.SIGKILL
+        assert open_tzk(copy, model=model).labels == ["topic=home"]
+        assert before.items() <= contents(copy).items()
+    tzk = open_tzk(copy, model=model)
+    tzk.add(Corpus.open(tiny_corpus), "topic=money", args=ARGS, fit=FIT)
+    assert contents(copy) == added

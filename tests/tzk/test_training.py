@@ -1,0 +1,142 @@
+"""What is learned of four clusters in the plane, labelled `right` and `upper`."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from smim.errors import SmimError, UserError
+from smim.model.distributions import DiagonalGaussian
+from smim.tzk.knowledge import Knowledge, KnowledgeArgs
+from smim.tzk.prior import CodePrior, PriorArgs, nll_per_dimension
+from smim.tzk.product import sample_product
+from smim.tzk.training import FitArgs, Labelled, draw, fit_knowledge, fit_prior, hold_out, rows_of
+
+FIT = FitArgs(num_updates=150, learning_rate=1e-2)
+
+
+@dataclass(frozen=True)
+class Learned:
+    prior: CodePrior
+    right: Knowledge
+    upper: Knowledge
+    valid: DiagonalGaussian
+
+
+def clusters(num: int) -> DiagonalGaussian:
+    """A quarter of the codes around each of (+-2, +-2), within about 0.5."""
+    center = 2.0 * torch.tensor([[1, 1], [1, -1], [-1, 1], [-1, -1]]).repeat(num // 4, 1)
+    mean = center + 0.4 * torch.randn(center.shape, generator=torch.Generator().manual_seed(0))
+    return DiagonalGaussian(mean, torch.full_like(mean, -3.0))
+
+
+def labelled(codes: DiagonalGaussian, dimension: int) -> Labelled:
+    present = codes.mean[:, dimension] > 0
+    return Labelled(absent=rows_of(codes, ~present), present=rows_of(codes, present))
+
+
+@pytest.fixture(scope="module")
+def learned() -> Learned:
+    train, valid = hold_out(clusters(2000), seed=0)
+    prior = fit_prior(train, valid, args=PriorArgs(num_steps=6, hidden_dim=32), fit=FIT)
+    args = KnowledgeArgs(code_dim=2, num_steps=4, hidden_dim=32)
+    right, upper = (
+        fit_knowledge(
+            prior, labelled(train, i), labelled(valid, i), frequency=0.5, args=args, fit=FIT, name=f"label {i}"
+        )
+        for i in (0, 1)
+    )
+    return Learned(prior, right, upper, valid)
+
+
+def draws(learned: Learned, *knowledge: Knowledge) -> Tensor:
+    return sample_product(learned.prior, knowledge, 500, generator=torch.Generator().manual_seed(0))
+
+
+def shares(codes: Tensor) -> tuple[float, float]:
+    """Of the codes that are right, and upper."""
+    right, upper = (codes > 0).double().mean(0).tolist()
+    return right, upper
+
+
+def test_draws_of_the_prior_are_of_all_clusters(learned: Learned) -> None:
+    codes = learned.prior.sample(500, generator=torch.Generator().manual_seed(0))
+    assert shares(codes) == pytest.approx((0.5, 0.5), abs=0.1)
+
+
+def test_draws_of_a_label_land_in_its_clusters(learned: Learned) -> None:
+    right, upper = shares(draws(learned, learned.right))
+    assert right > 0.95 and upper == pytest.approx(0.5, abs=0.1)
+    right, upper = shares(draws(learned, learned.upper))
+    assert upper > 0.95 and right == pytest.approx(0.5, abs=0.1)
+
+
+def test_draws_of_a_product_land_in_the_intersection(learned: Learned) -> None:
+    codes = draws(learned, learned.right, learned.upper)
+    assert (codes > 0).all(-1).double().mean() > 0.95
+
+
+def test_labels_that_never_hold_together_are_told(learned: Learned) -> None:
+    never = [Knowledge(2, learned.right.args, frequency=0.5) for _ in range(2)]
+    for knowledge in never:
+        torch.nn.init.constant_(knowledge.of_t[-1].bias, -30)
+    with pytest.raises(UserError, match="0 of 20,480 candidates have all of the labels, which hardly ever hold"):
+        draws(learned, *never)
+
+
+def test_discriminator_tells_the_clusters_apart(learned: Learned) -> None:
+    codes = learned.valid.mean
+    log_odds = learned.right.log_odds(learned.prior.standardization.standardize(codes))
+    assert ((log_odds > 0) == (codes[:, 0] > 0)).double().mean() > 0.97
+
+
+def test_codes_of_a_label_are_denser_under_it_and_under_the_prior_than_under_a_gaussian(learned: Learned) -> None:
+    codes = draw(labelled(learned.valid, 0).present, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        point = learned.prior.point(codes)
+        densities = [
+            learned.right.log_prob(point, generator=torch.Generator().manual_seed(0)),
+            point.log_prior,
+            learned.prior.standardization.log_prob(codes),
+        ]
+    (label, _), (prior, _), (gaussian, _) = (nll_per_dimension(log_prob, 2) for log_prob in densities)
+    # Half of the clusters: log 2 nats of two dimensions.
+    assert label < prior - 0.2 and prior < gaussian - 0.2
+
+
+def test_training_a_label_leaves_the_prior_as_it_is_and_is_a_function_of_the_seed(learned: Learned) -> None:
+    before = {name: value.clone() for name, value in learned.prior.state_dict().items()}
+    train, valid = (labelled(part, 0) for part in hold_out(clusters(200), seed=0))
+
+    def fitted(seed: int) -> dict[str, Tensor]:
+        fit = FitArgs(num_updates=10, batch_size=8, seed=seed)
+        args = KnowledgeArgs(num_steps=1, hidden_dim=4)
+        found = fit_knowledge(learned.prior, train, valid, frequency=0.5, args=args, fit=fit, name="right")
+        return found.state_dict()
+
+    first, again, other = fitted(0), fitted(0), fitted(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+    assert all(torch.equal(before[name], value) for name, value in learned.prior.state_dict().items())
+
+
+def test_held_out_sentences_are_a_tenth_and_none_is_in_both_parts() -> None:
+    codes = clusters(200)
+    train, valid = hold_out(codes, seed=0)
+    assert (len(train.mean), len(valid.mean)) == (180, 20)
+    together = torch.cat([train.mean, valid.mean])
+    assert torch.equal(together.sort(0).values, codes.mean.sort(0).values)
+
+
+def test_training_that_diverges_is_told() -> None:
+    codes = DiagonalGaussian(torch.randn(20, 2), torch.zeros(20, 2))
+    with pytest.raises(SmimError, match=r"the t-flow diverged after \d+ updates; lower the learning rate"):
+        fit_prior(
+            codes, codes, args=PriorArgs(num_steps=2, hidden_dim=4), fit=FitArgs(num_updates=40, learning_rate=1e30)
+        )
+
+
+def test_wrong_settings_are_refused_together() -> None:
+    with pytest.raises(UserError, match=r"fit\.num_updates is 1, .*; fit\.learning_rate is nan, it must be above 0"):
+        FitArgs(num_updates=1, learning_rate=float("nan"))
