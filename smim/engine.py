@@ -145,7 +145,7 @@ class _Ray:
                     include_dashboard=None if args.address else False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
-                    runtime_env={"env_vars": {"PYTHONPATH": str(_ROOT)}},
+                    runtime_env={"env_vars": {"PYTHONPATH": _path_of_workers()}},
                 )
             except OSError as error:
                 raise UserError(f"no Ray cluster at {args.section}.address={args.address}: {error}") from None
@@ -169,6 +169,12 @@ class _Ray:
                 except self.ray.exceptions.RayTaskError as error:
                     self._stop(list(running))
                     raise error.cause from None
+                except self.ray.exceptions.RayError as error:
+                    self._stop(list(running))
+                    raise SmimError(
+                        f"a worker of Ray was killed or did not start: {str(error).splitlines()[0]} "
+                        "The same command goes on from here"
+                    ) from None
 
     def _stop(self, references: list[Any]) -> None:
         for reference in references:
@@ -178,6 +184,11 @@ class _Ray:
     def close(self) -> None:
         if self.started:
             self.ray.shutdown()
+
+
+def _path_of_workers() -> str:
+    """Where Ray's workers look for modules: in the project, and where this process was told to."""
+    return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def _knock(address: str) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -83,6 +84,16 @@ def test_ray_runs_tasks_and_passes_their_errors_on():
         assert sorted(engine.map(os.path.basename, ["a/b", "c/d"])) == [(0, "b"), (1, "d")]
         with pytest.raises(TypeError):
             list(engine.map(os.path.basename, [1, 2]))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_ray_is_told_in_words():
+    pytest.importorskip("ray")
+    with (
+        open_engine(EngineArgs(engine="ray", workers=2)) as engine,
+        pytest.raises(SmimError, match=r"a worker of Ray was killed or did not start: .* goes on from here"),
+    ):
+        list(engine.map(subprocess.getoutput, ["true", "kill -9 $PPID"]))
 
 
 def test_ray_that_is_missing_is_told_with_its_command(monkeypatch):
