@@ -26,6 +26,8 @@ _EXACT_UP_TO = 100_000
 _HNSW_NEIGHBOURS = 32
 _PQ_CODE_BITS = 8
 _LEAST_PROBES = 32
+# Lists, neighbours, dimensions or bits that FAISS takes, and at which it then ends the process.
+_TOO_LOW = re.compile(r"(?<!\d)0+(?!\d)|HNSW1(?!\d)")
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
@@ -69,6 +71,10 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     """An empty FAISS index; raises `UserError` for a factory or metric that there is not, or that takes no filters."""
     if metric not in METRICS:
         raise UserError(f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}")
+    if _TOO_LOW.search(factory):
+        raise UserError(
+            f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto"
+        )
     try:
         vectors = faiss.index_factory(dimension, factory, METRICS[metric])
     except RuntimeError as error:

@@ -24,8 +24,8 @@ _COMPARE: dict[str, Callable[[pc.Expression, Any], pc.Expression]] = {
     "$gte": lambda column, value: column >= value,
     "$lt": lambda column, value: column < value,
     "$lte": lambda column, value: column <= value,
-    "$in": lambda column, values: column.isin(_listed(values, "$in")),
-    "$nin": lambda column, values: ~column.isin(_listed(values, "$nin")) & column.is_valid(),
+    "$in": lambda column, values: _among(column, _listed(values, "$in")),
+    "$nin": lambda column, values: ~_among(column, _listed(values, "$nin")) & column.is_valid(),
     "$contains": lambda column, text: pc.match_substring(column, text, ignore_case=True),
 }
 _COMBINE = ("$and", "$or", "$not")
@@ -90,6 +90,11 @@ def _comparison(column: pc.Expression, operator: str, operand: Any) -> pc.Expres
         return _COMPARE[operator](column, operand)
     except _NOT_COMPARED as error:
         raise UserError(f"{operator} in a filter cannot compare with {operand!r}: {_first_line(error)}") from None
+
+
+def _among(column: pc.Expression, values: list[Any]) -> pc.Expression:
+    # An empty list has no type that Arrow could compare with the column's.
+    return column.isin(values) if values else pc.scalar(False)
 
 
 def _listed(values: Any, operator: str) -> list[Any]:

@@ -283,6 +283,10 @@ def test_corpus_with_a_label_called_id_is_refused(model: SentenceModel, tiny_mod
         ({"factory": "Flatt"}, r"cannot make an index 'Flatt' .*\(could not parse index string Flatt\)"),
         ({"factory": "PQ3"}, "should be a multiple"),
         *(
+            ({"factory": factory}, "has nothing in it")
+            for factory in ("IVF0,Flat", "HNSW0", "HNSW1", "PCA0,Flat", "PQ4x0")
+        ),
+        *(
             ({"factory": factory}, f"cannot search an index '{re.escape(factory)}' among some of its rows")
             for factory in ("PQ4x4", "LSH", "NSG16", "IDMap,Flat", "IVF2,PQ4x4,RFlat", "PCA4,LSH", "RQ2x4")
         ),
