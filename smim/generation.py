@@ -4,6 +4,7 @@ Shapes: N sentences, D latent dimensions, T tokens.
 """
 
 from collections.abc import Collection, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def check_sentences(texts: Sequence[str]) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise UserError(f"the text {_shown(text)} holds a half of a surrogate pair, which is no text") from None
+
+
+def _check_whole(name: str, value: int, *, least: int = 1) -> None:
+    if not isinstance(value, Integral) or value < least:
+        raise UserError(f"{name} is {value!r}, a whole number of at least {least} is needed")
+
+
+def _check_size(name: str, value: float) -> None:
+    if not isinstance(value, Real) or not value >= 0:
+        raise UserError(f"{name} is {value!r}, a number of at least 0 is needed")
 
 
 def _shown(text: str) -> str:
@@ -119,11 +130,15 @@ class SentenceModel:
         At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
         """
         z = self._checked_codes(codes)
+        _check_whole("max_length", max_length)
         uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
         return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
 
     def _checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
-        given = np.asarray(codes)
+        try:
+            given = np.asarray(codes)
+        except ValueError:  # rows of several lengths
+            raise UserError(f"codes are numbers of shape [N, {self.latent_dim}]") from None
         if given.dtype.kind not in "fiu":
             raise UserError(f"codes are numbers of shape [N, {self.latent_dim}], not {given.dtype}")
         z = torch.as_tensor(given, dtype=torch.float32)
@@ -143,8 +158,7 @@ class SentenceModel:
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
-        if steps < 2:
-            raise UserError(f"steps is {steps}, an interpolation needs at least 2")
+        _check_whole("steps", steps, least=2)
         start, end = self.encode([first, second], allow_unknown=False)
         return np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype=np.float32)])
 
@@ -154,7 +168,9 @@ class SentenceModel:
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`."""
-        if not plus:
+        check_sentences(plus)
+        check_sentences(minus)
+        if not len(plus):
             raise UserError("arithmetic needs at least one sentence to add")
         codes = self.encode([*plus, *minus], allow_unknown=False)
         return codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
@@ -164,8 +180,8 @@ class SentenceModel:
 
         Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10.
         """
-        if num < 1 or scale < 0:
-            raise UserError(f"num is {num} and scale {scale}; num must be at least 1, scale not negative")
+        _check_whole("num", num)
+        _check_size("scale", scale)
         posterior = self.posterior([text], allow_unknown=False)
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
         return self.decode(posterior.mean + scale * posterior.standard_deviation * draws)
@@ -178,8 +194,9 @@ class SentenceModel:
         With a `standard_deviation` of None, from the model's own prior p(z). With `chain_steps`, the last sentences of
         Markov chains of so many that begin at such codes: see `markov_chain`.
         """
-        if num < 1 or (standard_deviation or 0) < 0:
-            raise UserError(f"num is {num}, standard_deviation {standard_deviation}; neither may be so low")
+        _check_whole("num", num)
+        if standard_deviation is not None:
+            _check_size("standard_deviation", standard_deviation)
         codes = self.draw_codes(num, standard_deviation, seed=seed)
         if chain_steps is None:
             return self.decode(codes, sample=True, seed=seed)
@@ -221,8 +238,8 @@ class SentenceModel:
 
         Greedy, never `<unk>`; what follows the first "?" is the answer.
         """
-        if num_words < 1:
-            raise UserError(f"num_words is {num_words}, it must be at least 1")
+        _check_whole("num_words", num_words)
+        check_sentences([question])
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
         z = self.posterior_of_ids([ids]).mean

@@ -1,6 +1,7 @@
 """Random numbers that are a function of (seed, sentence, draw), whatever the rank or the batch."""
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -22,8 +23,8 @@ def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int
 
 
 def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:
-    if not 0 <= seed < 2**62:
-        raise UserError(f"the seed is {seed}, it must be at least 0 and below 2**62")
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
+        raise UserError(f"the seed is {seed!r}, it must be a whole number from 0 on and below 2**62")
     key = [(seed << 1) + _STREAMS[stream], (int(sentence) << 20) + draw]
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
 

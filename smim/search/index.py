@@ -124,8 +124,9 @@ class Index:
         check_search(self.directory, snapshot.manifest, k, offset, settings)
         check_distance(max_distance)
         codes = self._codes(queries, snapshot.manifest)
-        settings = {**snapshot.manifest.search, **settings}
-        nearest = snapshot.nearest(codes, k + offset, where, settings)
+        # FAISS takes no whole numbers but Python's own.
+        settings = {name: int(value) for name, value in {**snapshot.manifest.search, **settings}.items()}
+        nearest = snapshot.nearest(codes, int(k) + int(offset), where, settings)
         farthest = np.inf if max_distance is None else max_distance
         columns = (values[:, offset:].tolist() for values in nearest)
         found = [

@@ -207,6 +207,16 @@ def test_queries_that_are_no_sentences_are_refused(built: Index, queries: Any) -
         built.search(queries, k=1)
 
 
+@pytest.mark.parametrize("factory", ["Flat", "IVF2,Flat", "HNSW8"])
+def test_whole_numbers_may_be_numpys(
+    factory: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, factory=factory)
+    three = np.int64(3)
+    theirs = index.search(["a bank sold shares"], k=three, offset=three, nprobe=three, ef_search=three)
+    assert theirs == index.search(["a bank sold shares"], k=3, offset=3, nprobe=3, ef_search=3)
+
+
 def test_no_queries_have_no_hits(built: Index) -> None:
     assert built.search([]) == built.search(np.empty((0, 8))) == built.more_like([]) == built.get([]) == []
 
