@@ -14,13 +14,13 @@ from smim.objectives.base import Objective, Terms, collapse_terms
 class InfoVAE(Objective):
     """-log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambd - 1) D(q(z), p(z)), z ~ q(z|x).
 
-    The objective as InfoMax-VAE's appendix A, II gives it; with `alpha` = 1 that of InfoVAE's section 4. `alpha`: the
-    preference for information, at most 1, beyond which the loss has no lower bound. `lambd`: lambda, which section 4
-    would have of a size at which the divergence counts as much as the reconstruction.
+    The objective as appendix A, II of InfoMax-VAE gives it; with `alpha` = 1 that of InfoVAE's section 4. `alpha`: the
+    preference for information, at most 1, beyond which the loss has no lower bound. `lambd`: lambda, by section 4 of a
+    size at which the divergence counts about as much as the reconstruction.
 
-    D is of the codes that a process sees at once, as many draws from p(z) beside them where it takes draws: of a part
-    of a batch, with several processes or accumulation steps. The divergence of such parts is a different, larger
-    number than that of the whole batch. The prior is not trained, whose samples have no gradient.
+    D is that of the codes which a process sees at once, beside as many draws from p(z): with several processes or
+    accumulation steps those of a part of the batch, whose divergence is another, larger number than that of the whole.
+    The prior is not trained: its draws have no gradient.
     """
 
     alpha: float = 1.0

@@ -23,8 +23,11 @@ class InfoMaxVAE(Objective):
     """-log p(x|z) + beta KL(q(z|x) || p(z)) - alpha I(x; z), with the critic's estimate of I: Algorithm 1.
 
     `dual`: the bound of I that the critic t(x, z) climbs, `f_divergence` (eq. 6) or `donsker_varadhan` (eq. 12); see
-    `dual_information`. The critic sees what the encoder made of x, beside z. Pairs of the marginals are each x with
-    the code of its neighbour in what a process sees at once; of an observation alone there are none, and I counts 0.
+    `dual_information`. The critic sees what the encoder made of x, beside z. For pairs of the marginals the codes are
+    permuted among the observations that a process sees at once; of one alone there are none, and I counts 0.
+
+    `critic_learning_rate`: the paper's is 1e-4, of tens of thousands of steps. A critic that learns too slowly finds no
+    information left to be rewarded in the codes of a decoder of words, which collapse in the first hundreds of steps.
 
     The loss of a validation holds the estimate of the critic as it is then: while that is learning, the losses of a run
     fall with it, and `mutual_information` is the lower bound that it has reached.
@@ -35,7 +38,7 @@ class InfoMaxVAE(Objective):
     beta: float = 1.0
     dual: str = "f_divergence"
     critic_hidden_dim: int = 256
-    critic_learning_rate: float = 1e-4
+    critic_learning_rate: float = 1e-3
 
     def __post_init__(self) -> None:
         problems = not_among(self, "objective", dual=DUALS) + too_low(self, "objective", alpha=0, beta=0)
@@ -60,28 +63,38 @@ class InfoMaxVAE(Objective):
         z = posterior.sample(noise)
         reconstruction = -model.log_likelihood(batch, z)
         kl = model.prior.kl(posterior, z)
-        features = model.summary(batch)
-        information = dual_information(partial(frozen, critic), features, z, dual=self.dual)
+        features, permuted = model.summary(batch), z[random_cycle(len(z)).to(z.device)]
+        information = dual_information(partial(frozen, critic), features, z, permuted, dual=self.dual)
         return {
             "loss": reconstruction + self.beta * kl - self.alpha * information,
             "reconstruction": reconstruction,
             "mutual_information": information,
-            "critic_loss": -dual_information(critic, features, z.detach(), dual=self.dual),
+            "critic_loss": -dual_information(critic, features, z.detach(), permuted.detach(), dual=self.dual),
             **collapse_terms(model, posterior, kl),
         }
 
 
-def dual_information(critic: Callable[[Tensor, Tensor], Tensor], x_BF: Tensor, z_BD: Tensor, *, dual: str) -> Tensor:
-    """A lower bound of I(x; z) in nats: terms [B] whose mean it is, for pairs of features x and codes z.
+def dual_information(
+    critic: Callable[[Tensor, Tensor], Tensor], x_BF: Tensor, z_BD: Tensor, permuted_BD: Tensor, *, dual: str
+) -> Tensor:
+    """A lower bound of I(x; z) in nats: terms [B] whose mean it is, for features x and codes z, and codes z~ of others.
 
     `f_divergence`: E t(x, z) - E exp(t(x, z~) - 1), with t = 1 + critic, so that one that knows nothing says 0 (eq. 6).
     `donsker_varadhan`: E t(x, z) - log E exp t(x, z~), tighter, but with the logarithm of a mean of B terms, which is
     too low on average: by its noise the estimate of a small batch may pass I (eq. 12).
 
-    Codes are permuted by a shift of one: no x keeps its own. Of one pair alone the estimate is 0, without gradient.
+    Of one pair alone, which has no other code, the estimate is 0.
     """
-    joint_B, marginal_B = critic(x_BF, z_BD), critic(x_BF, z_BD.roll(1, 0))
+    joint_B, marginal_B = critic(x_BF, z_BD), critic(x_BF, permuted_BD)
     return (joint_B - DUALS[dual](marginal_B)) * float(len(z_BD) > 1)
+
+
+def random_cycle(num: int) -> Tensor:
+    """A random permutation of 0 .. num - 1 that is one cycle, int64 [num]: it leaves none of several in its place."""
+    order = torch.randperm(num)
+    cycle = torch.empty_like(order)
+    cycle[order] = order.roll(1)
+    return cycle
 
 
 def _log_mean_exp(t_B: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from smim.objectives.kernels import KERNELS, bandwidth_problems, mmd_squared
 class MMDVAE(InfoVAE):
     """InfoVAE with the squared maximum mean discrepancy between codes and as many draws from the prior.
 
-    `kernel`: `rbf`, or `imq` of heavier tails. `bandwidth`: None is the square root of the latent dimensions; see
-    `mmd_squared`.
+    `lambd`: of a size at which the squared MMD, at most 2 and mostly hundredths, counts against the reconstruction.
+    Under one that is far larger (500), a decoder that has not begun to listen loses its code to the noise of a batch's
+    estimate. `kernel`: `rbf`, or `imq` of heavier tails. `bandwidth`: None is the square root of the latent dimensions;
+    see `mmd_squared`.
     """
 
     name: str = "mmd_vae"
-    lambd: float = 500.0
+    lambd: float = 30.0
     kernel: str = "rbf"
     bandwidth: float | None = None
 

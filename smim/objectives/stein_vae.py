@@ -18,12 +18,13 @@ class SteinVAE(InfoVAE):
     sign, and would move codes away from the prior where it is descended). So the loss carries in its place the squared
     MMD to draws from the prior, as `mmd`, under the kernel that MMD-VAE has by default.
 
+    The direction is an average over codes, and smaller than the gradient of the KL: hence a `lambd` above 1.
     `bandwidth` of the RBF kernel: None goes by the median distance of the codes; see `stein_direction`. In more
     dimensions than codes are seen at once the variance of the codes comes out too low, as the paper finds too.
     """
 
     name: str = "stein_vae"
-    lambd: float = 500.0
+    lambd: float = 10.0
     bandwidth: float | None = None
 
     def problems(self) -> list[str]:
