@@ -16,6 +16,7 @@ def test_smim_and_smim_load_work_from_a_built_wheel(tiny_model, tmp_path):
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)
     assert sorted(path.name for path in site.iterdir() if not path.name.endswith(".dist-info")) == ["bin", "smim"]
+    assert (site / "smim" / "py.typed").is_file()  # type checkers read our annotations
     page = site / "smim" / "serve" / "page"
     assert (page / "page.css").is_file() and (page / "map.js").is_file()
     code = f"import smim; m = smim.load({str(tiny_model)!r}); print(smim.__file__, m.encode(['a bank lost']).shape)"
