@@ -212,7 +212,7 @@ def tzk_report(
     show([_line(report) for report in reports], header=["label", *_COLUMNS])
 
 
-_NLL = ["gaussian", "prior", "label_gaussian", "label"]
+_NLL = ["gaussian", "prior", "label_gaussian", "label", "gain"]
 _COLUMNS = [*_NLL, "AUC", "distinct samples", "unconditioned", "held out"]
 
 

@@ -3,7 +3,6 @@
 Shapes: N sentences, T dimensions of a code.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from smim.model.distributions import DiagonalGaussian
 from smim.text.tokenizer import UNK_ID
 from smim.tzk.classifier import fit_logistic_regression, words_of
 from smim.tzk.codes import Codes, some_rows
-from smim.tzk.labels import values
+from smim.tzk.labels import Label, values
 
 _FEWEST = 10
 UNKNOWN = -1
@@ -47,14 +46,10 @@ class Sample:
         self.ids = codes.split.ids(self.rows)
         self.posterior: DiagonalGaussian = codes.posterior(self.rows)
 
-    def classes(self, column: str, named: Sequence[str]) -> Tensor:
-        """Which of the `named` values each sentence has, as a number, one more for any other value: int64 [N].
-
-        `UNKNOWN` where it has none.
-        """
-        numbers = {value: number for number, value in enumerate(named)}
-        found = values(self.split, column).take(self.rows).to_pylist()
-        return torch.tensor([UNKNOWN if value is None else numbers.get(value, len(named)) for value in found])
+    def has(self, label: Label) -> Tensor:
+        """Whether each sentence has a label: 1, 0, or `UNKNOWN` where it has no value in the column; int64 [N]."""
+        found = values(self.split, label.column).take(self.rows).to_pylist()
+        return torch.tensor([UNKNOWN if value is None else int(value == label.value) for value in found])
 
     def sentences(self, rows: Tensor) -> Sentences:
         """Those that a mask, bool [N], picks."""
@@ -62,36 +57,33 @@ class Sample:
 
 
 class Judge:
-    """Tells which value of a label column a sentence has, by its mean code and by its words."""
+    """Tells whether sentences have a label, by their mean codes and by their words.
 
-    def __init__(self, train: Sample, column: str, named: Sequence[str], *, vocabulary_size: int) -> None:
-        """`named` are the values that are told apart, all others being one class.
+    Sentences with it and without it weigh the same in what it learns, however frequent the label is.
+    """
 
-        Raises `UserError` where the training sentences hold fewer than ten of one.
-        """
-        classes = train.classes(column, named)
-        known = train.sentences(classes != UNKNOWN)
-        classes = classes[classes != UNKNOWN]
-        counts = torch.bincount(classes, minlength=len(named)).tolist()
-        for value, count in zip(named, counts, strict=False):
-            if count < _FEWEST:
-                raise UserError(
-                    f"only {count} of {len(train.rows):,} sentences of {train.split.name!r} have {column}={value}: "
-                    "too few to learn to judge it from"
-                )
-        self.numbers = {value: number for number, value in enumerate(named)}
+    def __init__(self, train: Sample, label: Label, *, vocabulary_size: int) -> None:
+        """Raises `UserError` where fewer than ten of the training sentences have the label, or have not."""
+        has = train.has(label)
+        known = train.sentences(has != UNKNOWN)
+        classes = has[has != UNKNOWN]
+        absent, present = torch.bincount(classes, minlength=2).tolist()
+        if min(absent, present) < _FEWEST:
+            raise UserError(
+                f"{present:,} of {len(has):,} sentences of {train.split.name!r} have {label}, {absent:,} do not: "
+                f"to judge it, {_FEWEST} of each are needed"
+            )
         self.vocabulary_size = vocabulary_size
         self.center, self.scale = known.codes.mean(0), known.codes.std(0).clamp(min=1e-8)
-        self.by_code = fit_logistic_regression(self._standardized(known), classes, len(counts))
-        self.by_words = fit_logistic_regression(words_of(known.ids, vocabulary_size), classes, len(counts))
+        self.by_code = fit_logistic_regression(self._standardized(known), classes, 2)
+        self.by_words = fit_logistic_regression(words_of(known.ids, vocabulary_size), classes, 2)
 
-    def have(self, sentences: Sentences, value: str) -> dict[str, Tensor]:
-        """Which sentences are taken to have a value, by their `codes` and by their `words`: bool [N] each."""
-        predicted = {
-            "codes": self.by_code.predict(self._standardized(sentences)),
-            "words": self.by_words.predict(words_of(sentences.ids, self.vocabulary_size)),
+    def have(self, sentences: Sentences) -> dict[str, Tensor]:
+        """Which sentences are taken to have the label, by their `codes` and by their `words`: bool [N] each."""
+        return {
+            "codes": self.by_code.predict(self._standardized(sentences)) == 1,
+            "words": self.by_words.predict(words_of(sentences.ids, self.vocabulary_size)) == 1,
         }
-        return {name: classes == self.numbers[value] for name, classes in predicted.items()}
 
     def _standardized(self, sentences: Sentences) -> Tensor:
         return (sentences.codes - self.center) / self.scale

@@ -17,7 +17,7 @@ from torch import Tensor
 from smim.errors import UserError
 from smim.text.corpus import Corpus
 from smim.tzk.codes import Codes
-from smim.tzk.judge import UNKNOWN, Judge, Sample, Sentences, decoded
+from smim.tzk.judge import Judge, Sample, Sentences, decoded
 from smim.tzk.labels import Label
 from smim.tzk.model import TzK
 from smim.tzk.prior import nll_per_dimension
@@ -47,7 +47,8 @@ class LabelReport:
 
     Of one label alone, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher at one that has it than
     at one that has not; and `nll`, nats a dimension at codes of those that have it, under the `gaussian` fitted to all
-    codes, p(t) (`prior`), the `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`).
+    codes, p(t) (`prior`), the `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`); and the `gain` of
+    the last over p(t), code by code.
     """
 
     labels: list[str]
@@ -90,24 +91,19 @@ class _Bench:
         self.train = Sample(Codes(tzk.model, corpus, "train"), _TRAIN, seed=seed)
         self.held_out = Sample(Codes(tzk.model, corpus, split), _HELD_OUT, seed=seed)
         for label in labels:
-            has = _has(self.held_out, label)
+            has = self.held_out.has(label)
             if (has == 1).sum() < 2 or (has == 0).sum() < 2:
                 raise UserError(
                     f"of {len(has):,} sentences of {corpus.name} {split} that are judged, {int((has == 1).sum()):,} "
                     f"have {label} and {int((has == 0).sum()):,} do not; at least two of each are needed"
                 )
-        named: dict[str, list[str]] = {}
-        for label in labels:
-            named.setdefault(label.column, []).append(label.value)
-        self.judges = {
-            column: Judge(self.train, column, values, vocabulary_size=tzk.model.tokenizer.vocabulary_size)
-            for column, values in named.items()
-        }
+        vocabulary_size = tzk.model.tokenizer.vocabulary_size
+        self.judges = {str(label): Judge(self.train, label, vocabulary_size=vocabulary_size) for label in labels}
         self.unconditioned = decoded(tzk.model, tzk.sample_codes(num, seed=seed))
 
     def measure(self, labels: Sequence[str]) -> LabelReport:
         samples = decoded(self.tzk.model, self.tzk.sample_codes(self.num, labels, seed=self.seed))
-        has = torch.stack([_has(self.held_out, Label.parse(label)) == 1 for label in labels]).all(0)
+        has = torch.stack([self.held_out.has(Label.parse(label)) == 1 for label in labels]).all(0)
         judged = {"unconditioned": self.unconditioned, "samples": samples}
         if has.any():
             sentences = self.held_out.sentences(has)
@@ -127,14 +123,13 @@ class _Bench:
 
     def _shares(self, sentences: Sentences, labels: Sequence[str]) -> dict[str, Estimate]:
         """The share of the sentences that has all labels, by `codes` and by `words`."""
-        parsed = [Label.parse(label) for label in labels]
-        verdicts = [self.judges[label.column].have(sentences, label.value) for label in parsed]
+        verdicts = [self.judges[label].have(sentences) for label in labels]
         return {by: _share(torch.stack([verdict[by] for verdict in verdicts]).all(0)) for by in ("codes", "words")}
 
     def _auc(self, label: str) -> float:
         """Of the label's log odds at mean codes: the Mann-Whitney statistic of those with it and those without."""
         log_odds = self.tzk.log_odds(self.held_out.posterior.mean, [label]).squeeze(-1)
-        has = _has(self.held_out, Label.parse(label))
+        has = self.held_out.has(Label.parse(label))
         absent, present = log_odds[has == 0], log_odds[has == 1]
         rank = torch.cat([absent, present]).argsort().argsort()[len(absent) :]
         num = len(present)
@@ -143,22 +138,18 @@ class _Bench:
     def _nll(self, label: str) -> dict[str, Estimate]:
         tzk, parsed = self.tzk, Label.parse(label)
         of_label = Standardization(tzk.prior.dim)
-        of_label.fit(rows_of(self.train.posterior, _has(self.train, parsed) == 1))
-        held_out = rows_of(self.held_out.posterior, _has(self.held_out, parsed) == 1)
+        of_label.fit(rows_of(self.train.posterior, self.train.has(parsed) == 1))
+        held_out = rows_of(self.held_out.posterior, self.held_out.has(parsed) == 1)
         codes = draw(held_out, torch.Generator().manual_seed(self.seed))
+        prior, given_label = tzk.log_prob(codes), tzk.log_prob(codes, label, seed=self.seed)
         log_probs = {
             "gaussian": tzk.prior.standardization.log_prob(codes),
-            "prior": tzk.log_prob(codes),
+            "prior": prior,
             "label_gaussian": of_label.log_prob(codes),
-            "label": tzk.log_prob(codes, label, seed=self.seed),
+            "label": given_label,
+            "gain": prior - given_label,
         }
         return {name: Estimate(*nll_per_dimension(each, tzk.prior.dim)) for name, each in log_probs.items()}
-
-
-def _has(sample: Sample, label: Label) -> Tensor:
-    """1 where a sentence has a label, 0 where it has not, -1 where it is not known; int64 [N]."""
-    classes = sample.classes(label.column, [label.value])
-    return torch.where(classes == UNKNOWN, UNKNOWN, (classes == 0).long())
 
 
 def _share(verdicts_N: Tensor) -> Estimate:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import smim
@@ -100,8 +101,13 @@ def test_report_judges_each_label_and_those_given_together(command: Command, tzk
     assert [each["labels"] for each in found] == [["topic=home"], ["topic=money"]]
     for each in found:
         assert set(each["codes"]) == {"unconditioned", "samples", "reconstructions", "sentences"}
-        assert set(each["nll"]) == {"gaussian", "prior", "label_gaussian", "label"}
-        assert 0 <= each["auc"] <= 1
+        nll = {name: estimate["value"] for name, estimate in each["nll"].items()}
+        assert set(nll) == {"gaussian", "prior", "label_gaussian", "label", "gain"}
+        assert nll["gain"] == pytest.approx(nll["prior"] - nll["label"])
+    train = Corpus.open(tiny_corpus).split("train")
+    home = np.array(train.labels("topic")) == "home"
+    probability = open_tzk(tzk).classify(train.texts(), ["topic=home"])[:, 0]
+    assert found[0]["auc"] == pytest.approx(np.mean(probability[home][:, None] > probability[~home]))
     # The words of the tiny corpus tell its topics.
     assert found[0]["words"]["sentences"] == {"value": 1.0, "standard_error": 0.0}
     shown = command("report", tzk, tiny_corpus, *options, "--label", "topic=home", "--label", "topic=money").cells
