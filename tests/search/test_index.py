@@ -200,7 +200,9 @@ def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> No
 
 
 @pytest.mark.parametrize(
-    "queries", ["a bank", None, 3, [3], [None], [[0.0] * 8], (text for text in ["a bank"])], ids=str
+    "queries",
+    ["a bank", None, 3, [3], [None], [[0.0] * 8], (text for text in ["a bank"])],
+    ids=["a string", "nothing", "a number", "numbers", "nothings", "codes", "a generator"],
 )
 def test_queries_that_are_no_sentences_are_refused(built: Index, queries: Any) -> None:
     with pytest.raises(UserError, match="a list of sentences is needed, not"):
