@@ -15,6 +15,8 @@ from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
 from smim.text.corpus import Corpus
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, TzK, fit_tzk, open_tzk
+from smim.tzk.codes import Codes
+from smim.tzk.training import draw
 from tests.corpora import write_corpus
 from tests.scripts import Script
 
@@ -111,6 +113,11 @@ def test_rank_is_by_the_product_of_the_labels_probabilities(tzk: TzK, corpus: Co
 
 def test_codes_of_a_deterministic_model_are_points(tzk: TzK, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(tzk.model.config["training"], "objective", "autoencoder")
+    rows = np.arange(5)
+    posterior = Codes(tzk.model, corpus, "train").posterior(rows)
+    assert torch.equal(
+        draw(posterior, torch.Generator()), torch.from_numpy(tzk.model.encode(corpus.split("train").texts(rows)))
+    )
     assert tzk.add(corpus, "topic=money", args=ARGS, fit=FIT).frequency == 14 / 40
 
 
