@@ -24,7 +24,7 @@ RUNS = {
     "mmd_vae": ["objective=mmd_vae"],
     "stein_vae": ["objective=stein_vae"],
     "adversarial": ["objective=adversarial"],
-    "infomax_vae": ["objective=infomax_vae"],
+    "infomax_vae": ["objective=infomax_vae", "objective.critic_learning_rate=0.01"],
     "amim_vamp": ["objective=amim", "model.prior=vamp", "model.num_prior_components=5", "model.pseudo_input_length=6"],
     "vae_mixture": ["objective=vae", "model.prior=gaussian_mixture", "model.num_prior_components=5"],
     "amim_sampled_variance": ["objective=amim", "model.posterior=sampled_variance", "model.min_log_variance=-6"],
