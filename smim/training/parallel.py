@@ -76,7 +76,7 @@ class Replicated:
             if not broken:
                 optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return [*broken, *norms][0]
+        return broken[0] if broken else norms[0]
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole; all processes must ask together."""

@@ -97,7 +97,9 @@ def test_a_fresh_decoder_is_told_as_much_by_z_as_by_the_words_before():
 def test_every_mix_has_a_finite_loss_and_a_gradient_on_every_trained_parameter(encoder, decoder, objective):
     model, loss = make(encoder, decoder), objective_class(objective)()
     loss.prepare(model)
-    value = loss.terms(model, batch_of(SENTENCES), step=3)["loss"].mean()
+    critic = loss.make_critic(model)
+    network = critic.network if critic else None
+    value = loss.terms(model, batch_of(SENTENCES), step=3, critic=network)["loss"].mean()
     value.backward()
     assert torch.isfinite(value)
     for name, parameter in model.named_parameters():

@@ -86,8 +86,8 @@ def test_changes_are_those_expected_and_a_kill_inside_of_one_leaves_the_index_wh
 
 
 def test_kill_at_a_random_time_leaves_the_index_whole(series):
-    series.run(0, seconds=0.1)
-    assert series.check("at a random time") < NUM_CHANGES
+    series.run(0, seconds=0.02)
+    series.check("at a random time")
 
 
 @pytest.mark.slow
