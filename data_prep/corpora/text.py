@@ -8,6 +8,7 @@ from data_prep.corpora.args import CorpusArgs
 from data_prep.readers import ArrowStream, Reader, find_files, hub_files, reader_for
 from data_prep.recipe import Amount, Input, Recipe
 from smim.errors import UserError
+from smim.text.corpus import OWN_COLUMNS
 
 _SPLITS = ("train", "valid", "test")
 
@@ -43,6 +44,11 @@ class TextArgs(CorpusArgs):
             problems.append("corpus.splits has no train")
         if self.hub_config and not self.hub:
             problems.append("corpus.hub_config is for corpus.hub=DATASET")
+        if taken := sorted(set(self.label_columns) & set(OWN_COLUMNS)):
+            problems.append(
+                f"corpus.label_columns has {', '.join(taken)}, which every prepared corpus has of its own; rename the "
+                "column in the file"
+            )
         if problems:
             raise UserError("; ".join(problems))
 

@@ -25,7 +25,7 @@ from smim.text.tokenizer import Tokenizer
 CARD = "corpus.json"
 HISTOGRAM = "lengths.png"
 FORMAT = 1
-_OWN_COLUMNS = ("text", "ids", "length")
+OWN_COLUMNS = ("text", "ids", "length")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Split:
 
     @property
     def label_columns(self) -> list[str]:
-        return [name for name in self.table.column_names if name not in _OWN_COLUMNS]
+        return [name for name in self.table.column_names if name not in OWN_COLUMNS]
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
         """Token ids of the given rows, one int32 array a sentence."""

@@ -212,6 +212,7 @@ FEW = "\n".join(f"line {i}" for i in range(200)).encode()
         ("mine.txt", b"only one line", [], "has no sentences"),
         ("mine.txt", FEW, ["corpus.valid=0.9", "corpus.test=0.2"], "leave a share for train"),
         ("mine.txt", FEW, ["corpus.valid=-0.1"], "must leave a share"),
+        ("mine.csv", FEW, ["corpus.label_columns=[stars,length]"], "label_columns has length, which every prepared"),
         ("mine.txt", FEW, ["corpus.min_words=5"], "left out: 200 too_short"),
         ("mine.txt", FEW, ["corpus.on_error=ignore"], "corpus.on_error is 'ignore'"),
         ("mine.txt", FEW, ["corpus.tokenizer.kind=bpe", "corpus.tokenizer.size=9000"], "lower it"),
