@@ -6,13 +6,18 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
 import smim
 from smim.errors import UserError
+from smim.search import Index
+from smim.search.factory import half_of_memory
+from smim.search.segment import VECTORS
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
@@ -25,6 +30,7 @@ _MOST_CONNECTIONS = 1_000
 # steps, each of which would wait so long while the event loop is busy with refusing what is too much.
 _TURN_SECONDS = 1e-4
 _LAST_REQUESTS_SECONDS = 1
+_READ_AT_ONCE = 1 << 24
 
 
 def serve(
@@ -60,11 +66,27 @@ def serve(
     host = f"[{host}]" if ":" in host else host
     server = _Server(config, f"http://{host}:{listening.getsockname()[1]}", app.state.running)
     take_short_turns()
+    threading.Thread(target=read_ahead, args=(backend.index,), daemon=True).start()
     # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run([listening])
     logging.shutdown()
+
+
+def read_ahead(index: Index) -> None:
+    """Reads FAISS's files from end to end into the system's page cache, where they fill at most half of the memory.
+
+    The first searches of a graph that lies on disk would else read it page by page, from random places.
+    """
+    paths = [index.directory / segment.name / VECTORS for segment in index.manifest.segments]
+    with suppress(OSError):  # a change of the index may take a segment away
+        if sum(path.stat().st_size for path in paths) > half_of_memory():
+            return
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                while file.read(_READ_AT_ONCE):
+                    pass
 
 
 def take_short_turns() -> None:
