@@ -2,7 +2,8 @@
 
     python changes.py INDEX MODEL DONE
 
-A process killed anywhere leaves the index as it is after the number in the file DONE, or after one change more.
+DONE gets a character when it begins and one after each change. A process killed anywhere leaves the index as it is
+after so many changes, or after one more.
 """
 
 import random
@@ -33,17 +34,23 @@ def change(i: int, rows: Rows, writer=None) -> Rows:
     return rows | dict(zip(ids, texts, strict=True))
 
 
+def tell(done: Path) -> None:
+    """Appends, which is done whole or not at all when the process is killed."""
+    with done.open("a") as file:
+        file.write("x")
+
+
 def main() -> None:
     import smim
     from smim.search import IndexWriter
 
     directory, done = Path(sys.argv[1]), Path(sys.argv[3])
     model = smim.load(sys.argv[2], device="cpu")
-    done.write_text("0")
+    tell(done)
     for i in range(NUM_CHANGES):
         with IndexWriter(directory, model=model) as writer:
             change(i, {}, writer)
-        done.write_text(str(i + 1))
+        tell(done)
 
 
 if __name__ == "__main__":
