@@ -2,43 +2,19 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import smim
-from smim import cli
 from smim.text.tokenizer import Tokenizer
+from tests.commands import Command, Outcome, make_command
 from tests.corpora import write_corpus
-
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def cells(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.out.splitlines()]
-
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `smim ARGS` in this process."""
-
-    def run(*args: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["smim", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return make_command(monkeypatch, capsys)
 
 
 @pytest.fixture(scope="module")

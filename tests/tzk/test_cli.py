@@ -2,46 +2,22 @@
 
 import json
 import shutil
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import smim
-from smim import cli
 from smim.text.corpus import Corpus
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk, open_tzk
+from tests.commands import Command, make_command
 
-
-@dataclass(frozen=True)
-class Outcome:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def cells(self) -> list[list[str]]:
-        return [line.split("\t") for line in self.out.splitlines()]
-
-
-Command = Callable[..., Outcome]
 FAST = ["--num-updates", 10, "--num-steps", 2, "--hidden-dim", 8]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs `smim tzk ARGS` in this process."""
-
-    def run(*args: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["smim", "tzk", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return Outcome(int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return make_command(monkeypatch, capsys, "tzk")
 
 
 @pytest.fixture(scope="module")
