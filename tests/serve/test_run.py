@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import socket
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from smim.search import Index
 from smim.serve import Client, ServiceError
-from smim.serve.run import listen
+from smim.serve.run import listen, read_ahead
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -85,6 +86,13 @@ def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
         return options[0]
 
     assert asyncio.run(accepted()) != 0
+
+
+def test_reading_ahead_bears_that_a_change_takes_a_segment_away(index: Index) -> None:
+    read_ahead(index)
+    [segment] = [index.directory / info.name for info in index.manifest.segments]
+    shutil.rmtree(segment)
+    read_ahead(index)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
