@@ -6,6 +6,7 @@ of a prior, L their length.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,9 @@ from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoder, GRUEncoder
 from smim.model.latent_space import LatentArgs, make_log_variance, make_prior
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.superposition import SuperpositionDecoder, SuperpositionEncoder
 from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
-from smim.model.vocabulary_loss import VocabularyLayer
+from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
@@ -29,6 +31,7 @@ class ModelArgs(LatentArgs):
 
     `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
     `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
+    `tied_output`: the output layer's matrix is the embedding's.
     `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
     the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
     `max_length`: the longest sentence, in tokens, that is encoded or decoded. The latent space is described in
@@ -40,6 +43,7 @@ class ModelArgs(LatentArgs):
     hidden_dim: int = 512
     embedding_dim: int = 300
     embedding_dropout: float = 0.5
+    tied_output: bool = False
     word_dropout: float = 0.0
     encoder_word_dropout: float = 0.0
     pseudo_input_length: int = 10
@@ -61,8 +65,17 @@ class ModelArgs(LatentArgs):
             for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
             if not 0 <= getattr(self, name) < 1
         ]
-        if "transformer" in (self.encoder, self.decoder):
+        if {"transformer", "superposition"} & {self.encoder, self.decoder}:
             problems += self.transformer.problems()
+        if self.encoder == "superposition" and self.latent_dim % 2:
+            problems.append(
+                f"model.latent_dim is {self.latent_dim}; a superposition turns pairs of dimensions: make it even"
+            )
+        if self.decoder == "superposition" and (self.encoder != "superposition" or not self.tied_output):
+            problems.append(
+                "model.decoder=superposition takes words out of a sum of them: "
+                "it needs model.encoder=superposition and model.tied_output=true"
+            )
         if problems:
             raise UserError("; ".join(problems))
 
@@ -72,16 +85,32 @@ class ModelArgs(LatentArgs):
         return TransformerArgs(**{field.name: getattr(self, field.name) for field in fields(TransformerArgs)})
 
 
-ENCODERS: dict[str, Callable[[ModelArgs], GRUEncoder | TransformerEncoder]] = {
+Encoder = GRUEncoder | TransformerEncoder | SuperpositionEncoder
+Decoder = GRUDecoder | TransformerDecoder | SuperpositionDecoder
+
+ENCODERS: dict[str, Callable[[ModelArgs], Encoder]] = {
     "gru": lambda args: GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim),
     "transformer": lambda args: TransformerEncoder(args.transformer, embedding_dim=args.embedding_dim),
+    "superposition": lambda args: SuperpositionEncoder(embedding_dim=args.embedding_dim, latent_dim=args.latent_dim),
 }
-DECODERS: dict[str, Callable[[ModelArgs], GRUDecoder | TransformerDecoder]] = {
-    "gru": lambda args: GRUDecoder(
-        embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim, latent_dim=args.latent_dim
+DECODERS: dict[str, Callable[[ModelArgs, Any], Decoder]] = {
+    "gru": lambda args, _: GRUDecoder(
+        embedding_dim=args.embedding_dim,
+        hidden_dim=args.hidden_dim,
+        latent_dim=args.latent_dim,
+        embedding_dropout=args.embedding_dropout,
     ),
-    "transformer": lambda args: TransformerDecoder(
-        args.transformer, embedding_dim=args.embedding_dim, latent_dim=args.latent_dim
+    "transformer": lambda args, _: TransformerDecoder(
+        args.transformer,
+        embedding_dim=args.embedding_dim,
+        latent_dim=args.latent_dim,
+        embedding_dropout=args.embedding_dropout,
+    ),
+    "superposition": lambda args, encoder: SuperpositionDecoder(
+        args.transformer,
+        embedding_dim=args.embedding_dim,
+        words=encoder.words,
+        embedding_dropout=args.embedding_dropout,
     ),
 }
 
@@ -116,7 +145,7 @@ class TokenLogProb:
 
 
 class SentenceAutoencoder(LatentVariableModel):
-    """One embedding for encoder and decoder, an untied output layer, a diagonal Gaussian posterior."""
+    """One embedding for encoder and decoder, and perhaps for the output layer; a diagonal Gaussian posterior."""
 
     reparameterized = False
 
@@ -125,14 +154,16 @@ class SentenceAutoencoder(LatentVariableModel):
         self.args: ModelArgs = args
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        if (args.encoder, args.decoder) == ("transformer", "transformer"):
+        if "gru" not in (args.encoder, args.decoder):
             # They take the scale out. Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder = ENCODERS[args.encoder](args)
-        self.to_mean = nn.Linear(self.encoder.output_dim, args.latent_dim)
+        # A superposition is the mean.
+        summed = isinstance(self.encoder, SuperpositionEncoder)
+        self.to_mean = nn.Identity() if summed else nn.Linear(self.encoder.output_dim, args.latent_dim)
         self.to_log_variance = make_log_variance(args, self.encoder.output_dim)
-        self.decoder = DECODERS[args.decoder](args)
-        self.to_vocabulary = VocabularyLayer(self.decoder.output_dim, vocabulary_size)
+        self.decoder = DECODERS[args.decoder](args, self.encoder)
+        self.to_output, self.to_vocabulary = self._make_output()
         self.prior = make_prior(
             args,
             pseudo_input_shape=(args.pseudo_input_length, args.embedding_dim),
@@ -184,8 +215,7 @@ class SentenceAutoencoder(LatentVariableModel):
     def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
         """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
         input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
-        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.embedding_dropout, self.training)
-        states_BTH = self.decoder(embedded_BTE, z_BD)
+        states_BTH = self.to_output(self.decoder(self.embedding(input_BT), z_BD))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
         flat_N = self.to_vocabulary(states_BTH[real_BT], target_BT[real_BT])
@@ -232,13 +262,22 @@ class SentenceAutoencoder(LatentVariableModel):
     def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One decoding step: logits of the next token, fp32 [B, V], and the decoder's new state."""
         output_BH, state = self.decoder.step(self.embedding(token_B), state)
-        return self.to_vocabulary.logits(output_BH).float(), state
+        return self.to_vocabulary.logits(self.to_output(output_BH)).float(), state
 
     def compile_transformers(self) -> None:
         """Compiles what gains by it; a GRU is a loop over words that `torch.compile` can only unroll."""
         for part in (self.encoder, self.decoder):
-            if isinstance(part, TransformerEncoder | TransformerDecoder):
+            if isinstance(part, TransformerEncoder | TransformerDecoder | SuperpositionDecoder):
                 part.compile(dynamic=True)
+
+    def _make_output(self) -> tuple[nn.Module, VocabularyLayer]:
+        """What leads from the decoder's states to the output layer, and that layer."""
+        width = self.decoder.output_dim
+        if not self.args.tied_output:
+            return nn.Identity(), VocabularyLayer(width, self.vocabulary_size)
+        embedding_dim = self.args.embedding_dim
+        to_output = nn.Identity() if width == embedding_dim else nn.Linear(width, embedding_dim, bias=False)
+        return to_output, TiedVocabularyLayer(self.embedding)
 
     def _with_unknown_words(self, tokens_BT: Tensor, share: float) -> Tensor:
         """In training, a random `share` of the words as `<unk>`; without a share no random number is drawn."""

@@ -64,14 +64,16 @@ class GRUEncoder(nn.Module):
 class GRUDecoder(nn.Module):
     """Autoregressive decoder; z makes the first state and joins the input at every step."""
 
-    def __init__(self, *, embedding_dim: int, hidden_dim: int, latent_dim: int) -> None:
+    def __init__(self, *, embedding_dim: int, hidden_dim: int, latent_dim: int, embedding_dropout: float = 0.0) -> None:
         super().__init__()
         self.output_dim = hidden_dim
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.latent_to_state = nn.Linear(latent_dim, hidden_dim)
         self.gru = GRU(embedding_dim, hidden_dim, constant_dim=latent_dim)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
         """Teacher forcing: the states [B, T, H] that predict each next token."""
+        embedded_BTE = self.embedding_dropout(embedded_BTE)
         states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.initial_state(z_BD), constant_BD=z_BD)
         return states_BTH
 

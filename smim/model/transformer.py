@@ -62,7 +62,7 @@ class TransformerEncoder(nn.Module):
     def __init__(self, args: TransformerArgs, *, embedding_dim: int) -> None:
         super().__init__()
         self.head_dim = args.hidden_dim // args.num_heads
-        self.to_hidden = _to_hidden(embedding_dim, args)
+        self.to_hidden = to_hidden(embedding_dim, args)
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
         self.norm = _norm(args.hidden_dim, args)
         self.pooling = AttentionPooling(args)
@@ -85,37 +85,78 @@ class TransformerEncoder(nn.Module):
         return torch.cat([start_BH, self.pooling(states_BTH, mask)], dim=-1)
 
 
-class TransformerDecoder(nn.Module):
+class CausalBlocks(nn.Module):
+    """Layers of causal attention that read a sequence at once or, with caches, a few tokens at a time."""
+
+    def add_layers(self, args: TransformerArgs) -> None:
+        """Makes the layers; the decoder's constructor calls it."""
+        self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
+        self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
+        self.norm = _norm(args.hidden_dim, args)
+
+    def read(self, x_BTH: Tensor) -> Tensor:
+        """The states [B, T, H] after the last layer, each of a position and those before it.
+
+        Causal attention needs no mask: padding is on the right, where no real token looks.
+        """
+        rotation = _rotation(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
+        for block in self.blocks:
+            x_BTH = block(x_BTH, rotation, causal=True)
+        states_BTH: Tensor = self.norm(x_BTH)
+        return states_BTH
+
+    def new_caches(self, like_BD: Tensor, size: int) -> list[Tensor]:
+        """A cache per layer, keys and values [B, S, 2, A, C] with room for S = `size` tokens."""
+        cache = like_BD.new_zeros(len(like_BD), size, 2, self.num_heads, self.head_dim)
+        return [cache.clone() for _ in self.blocks]
+
+    def read_next(self, x_BH: Tensor, position_B: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The state [B, H] of one more token of each row, and caches that hold it: these, or longer ones."""
+        longest = int(position_B.max()) + 1
+        if longest > caches[0].shape[1]:
+            caches = [F.pad(cache, (0, 0, 0, 0, 0, 0, 0, _CACHE_BLOCK)) for cache in caches]
+        state_B1H = self.read_on(x_BH[:, None], position_B, [cache[:, :longest] for cache in caches])
+        return state_B1H[:, 0], caches
+
+    def read_on(self, x_BTH: Tensor, position_B: Tensor, caches: list[Tensor]) -> Tensor:
+        """The states [B, T, H] of the next T tokens of each row, which stands at its own position."""
+        position_BT = position_B[:, None] + torch.arange(x_BTH.shape[1], device=x_BTH.device)
+        slot_S = torch.arange(caches[0].shape[1], device=x_BTH.device)
+        mask = (slot_S <= position_BT[..., None])[:, None]
+        rotation = _rotation(position_BT[:, None], self.head_dim)
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x_BTH = block(x_BTH, rotation, mask=mask, cache=Cache(cache, position_BT))
+        states_BTH: Tensor = self.norm(x_BTH)
+        return states_BTH
+
+
+class TransformerDecoder(CausalBlocks):
     """Autoregressive decoder; z becomes M tokens before the sentence, and joins the input at every step.
 
     z is normalised, for sMIM draws the codes ever nearer to zero: so it keeps as large a part in each input as the word
     has, and positions attend to the memory tokens in every layer. That z is there cannot be overlooked.
     """
 
-    def __init__(self, args: TransformerArgs, *, embedding_dim: int, latent_dim: int) -> None:
+    def __init__(
+        self, args: TransformerArgs, *, embedding_dim: int, latent_dim: int, embedding_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.output_dim = args.hidden_dim
-        self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.num_memory_tokens = args.num_memory_tokens
-        self.to_hidden = _to_hidden(embedding_dim, args)
+        self.to_hidden = to_hidden(embedding_dim, args)
         self.latent_norm = nn.RMSNorm(latent_dim, eps=1e-6)
-        self.latent_to_memory = _linear(latent_dim, args.num_memory_tokens * args.hidden_dim)
-        self.latent_to_input = _linear(latent_dim, args.hidden_dim)
-        self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
-        self.norm = _norm(args.hidden_dim, args)
+        self.latent_to_memory = linear(latent_dim, args.num_memory_tokens * args.hidden_dim)
+        self.latent_to_input = linear(latent_dim, args.hidden_dim)
+        self.add_layers(args)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token.
-
-        Causal attention needs no mask: padding is on the right, where no real token looks.
-        """
+        """Teacher forcing: the states [B, T, H] that predict each next token."""
+        embedded_BTE = self.embedding_dropout(embedded_BTE)
         z_BD = self.latent_norm(z_BD).to(embedded_BTE.dtype)
         input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]
         x_BTH = torch.cat([self._memory(z_BD), input_BTH], dim=1).to(embedded_BTE.dtype)
-        rotation = _rotation(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
-        for block in self.blocks:
-            x_BTH = block(x_BTH, rotation, causal=True)
-        return self.norm(x_BTH[:, self.num_memory_tokens :])
+        return self.read(x_BTH)[:, self.num_memory_tokens :]
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
         """What `step` goes on from: the next position [B], z's part of each input [B, H], and a cache per layer.
@@ -123,10 +164,9 @@ class TransformerDecoder(nn.Module):
         A cache holds keys and values [B, S, 2, A, C], with room for S tokens; rows may be at different positions.
         """
         z_BD = self.latent_norm(z_BD)
-        cache = z_BD.new_zeros(len(z_BD), self.num_memory_tokens, 2, self.num_heads, self.head_dim)
-        caches = [cache.clone() for _ in self.blocks]
+        caches = self.new_caches(z_BD, self.num_memory_tokens)
         position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
-        self._advance(self._memory(z_BD), position_B, caches)
+        self.read_on(self._memory(z_BD), position_B, caches)
         return position_B + self.num_memory_tokens, self.latent_to_input(z_BD), *caches
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -135,25 +175,11 @@ class TransformerDecoder(nn.Module):
         The caches of `state` are written in place: go on from what is returned.
         """
         position_B, latent_BH, *caches = state
-        longest = int(position_B.max()) + 1
-        if longest > caches[0].shape[1]:
-            caches = [F.pad(cache, (0, 0, 0, 0, 0, 0, 0, _CACHE_BLOCK)) for cache in caches]
-        x_B1H = (self.to_hidden(embedded_BE) + latent_BH)[:, None]
-        output_B1H = self._advance(x_B1H, position_B, [cache[:, :longest] for cache in caches])
-        return output_B1H[:, 0], (position_B + 1, latent_BH, *caches)
+        output_BH, caches = self.read_next(self.to_hidden(embedded_BE) + latent_BH, position_B, caches)
+        return output_BH, (position_B + 1, latent_BH, *caches)
 
     def _memory(self, z_BD: Tensor) -> Tensor:
         return self.latent_to_memory(z_BD).unflatten(-1, (self.num_memory_tokens, self.output_dim))
-
-    def _advance(self, x_BTH: Tensor, position_B: Tensor, caches: list[Tensor]) -> Tensor:
-        """The states [B, T, H] of the next T tokens of each row, which stands at its own position."""
-        position_BT = position_B[:, None] + torch.arange(x_BTH.shape[1], device=x_BTH.device)
-        slot_S = torch.arange(caches[0].shape[1], device=x_BTH.device)
-        mask = (slot_S <= position_BT[..., None])[:, None]
-        rotation = _rotation(position_BT[:, None], self.head_dim)
-        for block, cache in zip(self.blocks, caches, strict=True):
-            x_BTH = block(x_BTH, rotation, mask=mask, cache=Cache(cache, position_BT))
-        return self.norm(x_BTH)
 
 
 @dataclass(frozen=True)
@@ -183,9 +209,9 @@ class Block(nn.Module):
         # GELU: as many weights as SwiGLU has at two thirds of the width, in a product less.
         feedforward_dim = 4 * args.hidden_dim if args.feedforward_dim is None else args.feedforward_dim
         self.feedforward = nn.Sequential(
-            _linear(args.hidden_dim, feedforward_dim),
+            linear(args.hidden_dim, feedforward_dim),
             nn.GELU(),
-            _linear(feedforward_dim, args.hidden_dim, scale=_residual_scale(args)),
+            linear(feedforward_dim, args.hidden_dim, scale=_residual_scale(args)),
         )
         self.dropout = nn.Dropout(args.dropout)
 
@@ -210,8 +236,8 @@ class Attention(nn.Module):
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
         self.heads = (args.num_heads, args.hidden_dim // args.num_heads)
-        self.to_query_key_value = _linear(args.hidden_dim, 3 * args.hidden_dim)
-        self.to_output = _linear(args.hidden_dim, args.hidden_dim, scale=_residual_scale(args))
+        self.to_query_key_value = linear(args.hidden_dim, 3 * args.hidden_dim)
+        self.to_output = linear(args.hidden_dim, args.hidden_dim, scale=_residual_scale(args))
 
     def forward(
         self, x_BTH: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool, cache: Cache | None
@@ -238,7 +264,7 @@ class AttentionPooling(nn.Module):
         self.heads = (args.num_heads, args.hidden_dim // args.num_heads)
         self.output_dim = args.num_pooling_queries * args.hidden_dim
         self.queries = nn.Parameter(torch.randn(args.num_heads, args.num_pooling_queries, self.heads[1]))
-        self.to_key_value = _linear(args.hidden_dim, 2 * args.hidden_dim)
+        self.to_key_value = linear(args.hidden_dim, 2 * args.hidden_dim)
         self.norm = _norm(self.output_dim, args)
 
     def forward(self, states_BTH: Tensor, mask: Tensor | None) -> Tensor:
@@ -247,6 +273,19 @@ class AttentionPooling(nn.Module):
         query_BAQC = self.queries.to(key_BATC.dtype).expand(len(states_BTH), -1, -1, -1)
         pooled_BAQC = F.scaled_dot_product_attention(query_BAQC, key_BATC, value_BATC, attn_mask=mask)
         return self.norm(pooled_BAQC.transpose(1, 2).flatten(1).to(states_BTH.dtype))
+
+
+def to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
+    """What the layers add to: the embedding at unit variance, whatever its own."""
+    norm = _norm(embedding_dim, args)
+    return norm if embedding_dim == args.hidden_dim else nn.Sequential(norm, linear(embedding_dim, args.hidden_dim))
+
+
+def linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
+    """A layer that gives inputs of unit variance a variance of scale^2, at any width."""
+    linear = nn.Linear(in_dim, out_dim, bias=False)
+    nn.init.normal_(linear.weight, std=scale * in_dim**-0.5)
+    return linear
 
 
 def _rotation(position: Tensor, head_dim: int) -> Rotation:
@@ -263,12 +302,6 @@ def _rotate(x_BATC: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1).to(x_BATC.dtype)
 
 
-def _to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
-    """What the layers add to: the embedding at unit variance, whatever its own."""
-    norm = _norm(embedding_dim, args)
-    return norm if embedding_dim == args.hidden_dim else nn.Sequential(norm, _linear(embedding_dim, args.hidden_dim))
-
-
 def _norm(dim: int, args: TransformerArgs) -> nn.Module:
     return nn.RMSNorm(dim, eps=1e-6) if args.norm == "rms" else nn.LayerNorm(dim, bias=False)
 
@@ -276,10 +309,3 @@ def _norm(dim: int, args: TransformerArgs) -> nn.Module:
 def _residual_scale(args: TransformerArgs) -> float:
     """Of what is added to the residual stream: all layers together then add about as much as the input is."""
     return (2 * args.num_layers) ** -0.5
-
-
-def _linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
-    """A layer that gives inputs of unit variance a variance of scale^2, at any width."""
-    linear = nn.Linear(in_dim, out_dim, bias=False)
-    nn.init.normal_(linear.weight, std=scale * in_dim**-0.5)
-    return linear

@@ -31,17 +31,37 @@ class VocabularyLayer(nn.Module):
         linear = nn.Linear(hidden_dim, vocabulary_size)
         self.weight, self.bias = linear.weight, linear.bias
 
+    @property
+    def matrix(self) -> Tensor:
+        """The token's vectors [V, H] that a hidden state is multiplied with."""
+        return self.weight
+
     def logits(self, hidden_NH: Tensor) -> Tensor:
         """Unnormalised log probabilities of all tokens, [N, V]."""
-        return F.linear(hidden_NH, self.weight, self.bias)
+        return F.linear(hidden_NH, self.matrix, self.bias)
 
     def forward(self, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
         """log p of each target token in nats, fp32 [N] (fp64 where the weights are)."""
-        dtype = product_dtype(self.weight)
+        matrix_VH = self.matrix
+        dtype = product_dtype(matrix_VH)
         log_prob_N: Tensor = _TokenLogProb.apply(
-            hidden_NH, self.weight, self.bias, target_N, dtype, torch.is_grad_enabled()
+            hidden_NH, matrix_VH, self.bias, target_N, dtype, torch.is_grad_enabled()
         )
         return log_prob_N
+
+
+class TiedVocabularyLayer(VocabularyLayer):
+    """A vocabulary layer whose matrix is the embedding's (Press and Wolf 2017): hidden states are of its size."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        nn.Module.__init__(self)
+        self.shared = (embedding,)  # in a tuple it is not registered a second time
+        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
+
+    @property
+    def matrix(self) -> Tensor:
+        [embedding] = self.shared
+        return embedding.weight
 
 
 class _TokenLogProb(torch.autograd.Function):

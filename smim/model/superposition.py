@@ -1,0 +1,145 @@
+"""A code that is the sum of its words' codes, each turned and faded by its place, and a decoder that takes them out.
+
+z = P(0) c(w1) + P(1) c(w2) + ..., with c linear in the word's embedding, P(t) a rotation and a decay: words are bound
+to places by rotation and superposed, as in holographic reduced representations (Plate 1995). What is left of z when
+the first words are taken out is a sum of the same kind, with the next word in front. So a decoder finds the next word
+always at the same place; a recurrent or an attentive one has to learn that from data, one word and place at a time.
+
+Words that come later fade, for they are read when the louder ones before them are gone: the allocation of power by
+which superposition codes reach a channel's capacity (Joseph and Barron 2014).
+
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from smim.model.transformer import CausalBlocks, TransformerArgs, linear, to_hidden
+
+_DECAY = 0.03
+# After so many words the rest are equally loud: fading on and on, they would be lost in rounding.
+_LAST_DECAY = 100
+# Logits of a word that alone is left of z: it is likely from the first step on.
+_WORD_LOGIT = 2.0
+
+
+class WordCodes(nn.Module):
+    """c and P: what each word adds to z, and what is left of z after some words."""
+
+    def __init__(self, *, embedding_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.to_code = linear(embedding_dim, latent_dim, scale=(embedding_dim / latent_dim) ** 0.5)
+        # More low frequencies than high ones: a word at the next place, or two on, is not a stranger.
+        steps = (torch.arange(latent_dim // 2) + 0.5) / (latent_dim // 2)
+        self.frequency = nn.Parameter(math.pi * steps.square())
+        self.raw_decay = nn.Parameter(torch.full((latent_dim // 2,), math.log(math.expm1(_DECAY))))
+
+    def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
+        """z [B, D] of the words at places from 0 on; a negative place is no word's."""
+        code_BTD = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
+        return self._move(code_BTD, place_BT.clamp(min=0)).sum(1)
+
+    def remaining(self, z_BD: Tensor, embedded_BTE: Tensor) -> Tensor:
+        """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
+
+        The first token is `<sos>`, which z does not hold.
+        """
+        place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
+        code_BTD = self._move(self._code(embedded_BTE[:, 1:]), place_T[:-1])
+        left_BTD = torch.cat([z_BD[:, None], z_BD[:, None] - code_BTD.cumsum(1)], dim=1)
+        return self._move(left_BTD, place_T, back=True)
+
+    def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor) -> Tensor:
+        """`remaining` after one word more, which is the one at `place` - 1; as it was where that is `<sos>`."""
+        one_BD = self._move(remaining_BD - self._code(embedded_BE), (place_B - 1).clamp(min=0))
+        return torch.where(place_B[:, None] > 0, self._move(one_BD, place_B, back=True), remaining_BD)
+
+    def in_front(self, remaining_BTD: Tensor) -> Tensor:
+        """The embedding [B, T, E] that the word in front looks like: a matched filter."""
+        return F.linear(remaining_BTD, self.to_code.weight.t())
+
+    def _code(self, embedded: Tensor) -> Tensor:
+        # In full precision: what is taken out is what was put in.
+        with torch.autocast(embedded.device.type, enabled=False):
+            return self.to_code(embedded.to(self.to_code.weight.dtype))
+
+    def _move(self, x: Tensor, place: Tensor, *, back: bool = False) -> Tensor:
+        """P(place) x, or its inverse; `place` [B, T], [T] or [B] stands for the axes of x before the last one."""
+        decay = F.softplus(self.raw_decay) * place[..., None].clamp(max=_LAST_DECAY)
+        angle = self.frequency * place[..., None]
+        sign = -1 if back else 1
+        size = torch.exp(-sign * decay)
+        cosine, sine = size * angle.cos(), sign * size * angle.sin()
+        one, other = x.chunk(2, dim=-1)
+        return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+
+
+class SuperpositionEncoder(nn.Module):
+    """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
+
+    def __init__(self, *, embedding_dim: int, latent_dim: int) -> None:
+        super().__init__()
+        self.output_dim = latent_dim
+        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim)
+
+    def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
+        position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
+        return self.words.encode(embedded_BTE, lengths_B[:, None] - 2 - position_T)
+
+
+class SuperpositionDecoder(CausalBlocks):
+    """Reads off the word in front of what is left of z; causal attention over both adds what language expects.
+
+    `words` are the encoder's. Its states are embeddings, for an output layer that shares them.
+    """
+
+    def __init__(
+        self, args: TransformerArgs, *, embedding_dim: int, words: WordCodes, embedding_dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        latent_dim = words.to_code.out_features
+        self.output_dim = embedding_dim
+        self.shared = (words,)  # in a tuple it is not registered a second time
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.to_hidden = to_hidden(embedding_dim, args)
+        self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
+        self.add_layers(args)
+        self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
+        self.front_gain = nn.Parameter(torch.tensor(_WORD_LOGIT * latent_dim**0.5))
+
+    @property
+    def words(self) -> WordCodes:
+        [words] = self.shared
+        return words
+
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
+        """Teacher forcing: the embeddings [B, T, E] that predict each next token."""
+        remaining_BTD = self.words.remaining(z_BD, embedded_BTE)
+        return self._to_embedding(self.read(self._input(embedded_BTE, remaining_BTD)), remaining_BTD)
+
+    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
+        """What `step` goes on from: the next position [B], what is left of z [B, D], and a cache per layer."""
+        position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
+        return position_B, z_BD, *self.new_caches(z_BD, 0)
+
+    def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """One token: the output [B, E] that predicts the next one, and the state after it.
+
+        The caches of `state` are written in place: go on from what is returned.
+        """
+        position_B, remaining_BD, *caches = state
+        remaining_BD = self.words.take_out(remaining_BD, embedded_BE, position_B)
+        state_BH, caches = self.read_next(self._input(embedded_BE, remaining_BD), position_B, caches)
+        return self._to_embedding(state_BH, remaining_BD), (position_B + 1, remaining_BD, *caches)
+
+    def _input(self, embedded: Tensor, remaining: Tensor) -> Tensor:
+        # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
+        seen = self.to_hidden(self.embedding_dropout(embedded)) + self.remaining_to_hidden(remaining)
+        return seen.to(embedded.dtype)
+
+    def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
+        return self.to_embedding(states) + self.front_gain * self.words.in_front(remaining)
