@@ -158,10 +158,7 @@ class SentenceAutoencoder(LatentVariableModel):
             # They take the scale out. Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder = ENCODERS[args.encoder](args)
-        # A superposition is the mean.
-        summed = isinstance(self.encoder, SuperpositionEncoder)
-        self.to_mean = nn.Identity() if summed else nn.Linear(self.encoder.output_dim, args.latent_dim)
-        self.to_log_variance = make_log_variance(args, self.encoder.output_dim)
+        self.to_mean, self.to_log_variance = self._make_posterior()
         self.decoder = DECODERS[args.decoder](args, self.encoder)
         self.to_output, self.to_vocabulary = self._make_output()
         self.prior = make_prior(
@@ -269,6 +266,17 @@ class SentenceAutoencoder(LatentVariableModel):
         for part in (self.encoder, self.decoder):
             if isinstance(part, TransformerEncoder | TransformerDecoder | SuperpositionDecoder):
                 part.compile(dynamic=True)
+
+    def _make_posterior(self) -> tuple[nn.Module, nn.Module]:
+        """What leads from the encoder's state to q(z|x)'s mean, and to its log variance before the clamp."""
+        width = self.encoder.output_dim
+        summed = isinstance(self.encoder, SuperpositionEncoder)
+        to_mean = nn.Identity() if summed else nn.Linear(width, self.args.latent_dim)
+        to_log_variance = make_log_variance(self.args, width)
+        if summed and isinstance(to_log_variance, nn.Linear):
+            # Noise of variance 1 would drown the words.
+            nn.init.constant_(to_log_variance.bias, self.args.min_log_variance + 1)
+        return to_mean, to_log_variance
 
     def _make_output(self) -> tuple[nn.Module, VocabularyLayer]:
         """What leads from the decoder's states to the output layer, and that layer."""
