@@ -1,0 +1,177 @@
+"""What codes are worth beside their likelihood: neighbours, answers, and what is decoded away from a sentence's code.
+
+    python benchmarks/codes.py runs/*/model --stars data/stars --demo data/demo --yahoocqa data/yahoocqa \
+        --sentences data/ptb -o results/codes.json
+
+Of each model, with its own words (`<unk>` for others):
+
+- `stars`: accuracy of a review's stars from its 5 nearest training reviews; `paraphrases`: share of the 5 nearest
+  sentences of the demo corpus that say the same; `mrr`, `p_at_1`: of YahooCQA's right answer, by the distance of means;
+- decoded from a sentence's code and noise of 10 standard deviations of its posterior (of 0.1 for an autoencoder, which
+  has none), and of a tenth of the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of
+  the words that are one's or the other's. Of all this, and from N(0, 0.1^2): nats a word under a trigram model.
+
+A trigram model is no judge of meaning; it tells sentences from salad. Each figure has its standard error.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nltk.lm import Vocabulary, WittenBellInterpolated
+from nltk.lm.preprocessing import padded_everygram_pipeline
+from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
+
+import smim
+from eval import answering
+from smim import storage
+from smim.generation import SentenceModel
+from smim.model import noise
+from smim.text.corpus import Corpus
+
+_NEIGHBOURS = 5
+_DECODED = 300
+_SIGMAS = 10.0
+_NO_POSTERIOR = 0.1
+_SAMPLE_DEVIATION = 0.1
+
+Figures = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    for corpus in ("stars", "demo", "yahoocqa", "sentences"):
+        parser.add_argument(f"--{corpus}", type=Path, required=True, help="a prepared corpus")
+    parser.add_argument("--star-column", default="0")
+    parser.add_argument("--split", default="test", help="test, or valid to choose by")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    language = Trigrams(Corpus.open(args.sentences))
+    found = {}
+    for directory in args.models:
+        model = smim.load(directory)
+        found[str(directory)] = {
+            **neighbours(model, Corpus.open(args.stars), Corpus.open(args.demo), args.star_column, args.split),
+            **answers(model, Corpus.open(args.yahoocqa)),
+            **decoded(model, Corpus.open(args.sentences).split(args.split), language),
+        }
+        print(directory, *(f"{name} {f['value']:.4g}±{f['error']:.2g}" for name, f in found[str(directory)].items()))
+    if args.output:
+        storage.write_json(args.output, found)
+
+
+def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, split: str) -> Figures:
+    """`stars` and `paraphrases` by Euclidean distance of mean codes."""
+    train, test = stars.split("train"), stars.split(split)
+    nearest = _nearest(model.encode(test.texts()), model.encode(train.texts()), _NEIGHBOURS)
+    labels = np.array([int(label) for label in train.labels(column)])
+    votes = np.stack([(labels[nearest] == star).sum(1) for star in range(6)], axis=1)
+    right = votes.argmax(1) == np.array([int(label) for label in test.labels(column)])
+    sentences = demo.split(split)
+    codes, families = model.encode(sentences.texts()), np.array(sentences.labels("family"))
+    others = _nearest(codes, codes, _NEIGHBOURS + 1)
+    is_self = others == np.arange(len(codes))[:, None]
+    same = ((families[others] == families[:, None]) & ~is_self).sum(1)
+    relatives = np.array([(families == family).sum() - 1 for family in families])
+    # One with fewer relatives than neighbours is asked for as many as it has.
+    share = same[relatives > 0] / np.minimum(relatives, _NEIGHBOURS)[relatives > 0]
+    return {"stars": _mean(right), "paraphrases": _mean(np.minimum(share, 1))}
+
+
+def answers(model: SentenceModel, corpus: Corpus) -> Figures:
+    """`mrr` and `p_at_1` of the test questions (section 7.6), by the distance of means."""
+    candidates = answering.read_candidates(corpus.split("test"))
+    encoded = answering.encode(model.tokenizer, candidates, limit=model.autoencoder.args.max_length)
+    answered, unknown = model.posterior_of_ids(encoded.answered), model.posterior_of_ids(encoded.unknown)
+    sigma = torch.ones_like(unknown.mean) if model.deterministic else unknown.standard_deviation
+    distance = answering.distance(unknown.mean, answered.mean, sigma)[:, None].numpy()
+    ranks = answering.ranks(distance, candidates.right, candidates.groups)
+    return {"mrr": _mean(answering.mrr(ranks)), "p_at_1": _mean(answering.p_at_1(ranks))}
+
+
+def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
+    """What greedy decoding makes of codes beside those of sentences."""
+    rows = np.random.default_rng(0).permutation(len(split))[:_DECODED]
+    texts = split.texts(rows)
+    posterior = model.posterior(texts)
+    draws = noise.normal(0, rows, 0, model.latent_dim)
+    sigma = _NO_POSTERIOR if model.deterministic else posterior.standard_deviation
+    near = model.decode(posterior.mean + _SIGMAS * sigma * draws)
+    tenth = model.decode(posterior.mean + 0.1 * posterior.mean.std() * draws)
+    half = len(texts) // 2
+    ends = list(zip(texts[:half], texts[half : 2 * half], strict=True))
+    midway = model.decode((posterior.mean[:half] + posterior.mean[half : 2 * half]) / 2)
+    sampled = model.decode(_SAMPLE_DEVIATION * draws)
+    shares = [_share_of_words(text, ends[i]) for i, text in enumerate(midway)]
+    return {
+        "bleu_own": _bleu(texts, model.decode(posterior.mean)),
+        "bleu_10_sigma": _bleu(texts, near),
+        "bleu_tenth": _bleu(texts, tenth),
+        "midway_words_of_ends": _mean(shares),
+        "code_deviation": {"value": float(posterior.mean.std()), "error": 0.0},
+        **{
+            f"trigram_nats_{name}": language.nats_a_word(sentences)
+            for name, sentences in {
+                "of_sentences": texts,
+                "10_sigma": near,
+                "midway": midway,
+                "sampled": sampled,
+            }.items()
+        },
+    }
+
+
+class Trigrams:
+    """A Witten-Bell trigram model of a corpus's training sentences, in words of its tokenizer."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.tokenizer = corpus.tokenizer
+        train = corpus.split("train")
+        ngrams, words = padded_everygram_pipeline(3, map(self._words, train.texts()))
+        self.model = WittenBellInterpolated(3, vocabulary=Vocabulary(unk_cutoff=1))
+        self.model.fit(ngrams, words)
+
+    def nats_a_word(self, texts: Sequence[str]) -> dict[str, float]:
+        """-log p a word of each text, `</s>` included; the mean over texts. An empty text counts as `</s>` alone."""
+        return _mean([self._nats(self._words(text)) for text in texts])
+
+    def _words(self, text: str) -> list[str]:
+        return self.tokenizer.decode(self.tokenizer.encode(text)).split()
+
+    def _nats(self, words: list[str]) -> float:
+        padded = ["<s>", "<s>", *words, "</s>"]
+        bits = [-self.model.logscore(padded[i], padded[i - 2 : i]) for i in range(2, len(padded))]
+        return float(np.mean(bits) * np.log(2))
+
+
+def _nearest(queries: np.ndarray, codes: np.ndarray, num: int) -> np.ndarray:
+    squared = (codes**2).sum(1) - 2 * queries @ codes.T
+    return np.argsort(squared, axis=1, kind="stable")[:, :num]
+
+
+def _share_of_words(text: str, ends: tuple[str, str]) -> float:
+    words, known = text.split(), {word for end in ends for word in end.split()}
+    return float(np.mean([word in known for word in words])) if words else 0.0
+
+
+def _bleu(references: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
+    smoothing = SmoothingFunction().method1
+    return _mean(
+        [
+            sentence_bleu([one.split()], other.split(), weights=(1, 0, 0, 0), smoothing_function=smoothing)
+            for one, other in zip(references, texts, strict=True)
+        ]
+    )
+
+
+def _mean(values: Any) -> dict[str, float]:
+    array = np.asarray(values, dtype=np.float64)
+    return {"value": float(array.mean()), "error": float(array.std(ddof=1) / len(array) ** 0.5)}
+
+
+if __name__ == "__main__":
+    main()
