@@ -96,8 +96,10 @@ def answers(model: SentenceModel, corpus: Corpus) -> Figures:
 def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
     """What greedy decoding makes of codes beside those of sentences."""
     rows = np.random.default_rng(0).permutation(len(split))[:_DECODED]
-    texts = split.texts(rows)
-    posterior = model.posterior(texts)
+    ids = split.ids(rows)
+    # As the model's own words say it: nothing that is decoded has others.
+    texts = [model.tokenizer.decode(sentence) for sentence in ids]
+    posterior = model.posterior_of_ids(ids)
     draws = noise.normal(0, rows, 0, model.latent_dim)
     sigma = _NO_POSTERIOR if model.deterministic else posterior.standard_deviation
     near = model.decode(posterior.mean + _SIGMAS * sigma * draws)
@@ -131,7 +133,7 @@ class Trigrams:
     def __init__(self, corpus: Corpus) -> None:
         self.tokenizer = corpus.tokenizer
         train = corpus.split("train")
-        ngrams, words = padded_everygram_pipeline(3, map(self._words, train.texts()))
+        ngrams, words = padded_everygram_pipeline(3, [self._words(text) for text in train.texts()])
         self.model = WittenBellInterpolated(3, vocabulary=Vocabulary(unk_cutoff=1))
         self.model.fit(ngrams, words)
 

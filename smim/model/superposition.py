@@ -109,7 +109,11 @@ class SuperpositionDecoder(CausalBlocks):
         self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
-        self.front_gain = nn.Parameter(torch.tensor(_WORD_LOGIT * latent_dim**0.5))
+        # How loud the word in front is to be heard: of a code with much noise, what is said to be in front is noise too.
+        self.front_gain = nn.Parameter(torch.tensor(2 * _WORD_LOGIT * latent_dim**0.5))
+        self.to_front_gate = nn.Linear(args.hidden_dim, 1)
+        nn.init.zeros_(self.to_front_gate.weight)
+        nn.init.zeros_(self.to_front_gate.bias)
 
     @property
     def words(self) -> WordCodes:
@@ -142,4 +146,5 @@ class SuperpositionDecoder(CausalBlocks):
         return seen.to(embedded.dtype)
 
     def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
-        return self.to_embedding(states) + self.front_gain * self.words.in_front(remaining)
+        gain = self.front_gain * torch.sigmoid(self.to_front_gate(states))
+        return self.to_embedding(states) + gain * self.words.in_front(remaining)
