@@ -109,7 +109,7 @@ class SuperpositionDecoder(CausalBlocks):
         self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
-        # How loud the word in front is to be heard: of a code with much noise, what is said to be in front is noise too.
+        # How loud the word in front is to be heard: where a code is noisy, so is what seems to be in front.
         self.front_gain = nn.Parameter(torch.tensor(2 * _WORD_LOGIT * latent_dim**0.5))
         self.to_front_gate = nn.Linear(args.hidden_dim, 1)
         nn.init.zeros_(self.to_front_gate.weight)
