@@ -15,6 +15,7 @@ from tests.training.conftest import BIN, ROOT, environment, read_metrics
 MODELS = {
     "gru": [],
     "transformer": ["model=transformer", "model.num_layers=2", "model.num_heads=4", "model.num_memory_tokens=2"],
+    "superposition": ["model=superposition", "model.num_layers=1"],
 }
 STEPS = ["train.max_steps=12", "train.max_epochs=100"]
 
