@@ -31,7 +31,7 @@ class ModelArgs(LatentArgs):
 
     `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
     `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
-    `tied_output`: the output layer's matrix is the embedding's.
+    `tied_output`: the output layer's matrix is the embedding's. `place_free`: of a superposition, see `WordCodes`.
     `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
     the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
     `max_length`: the longest sentence, in tokens, that is encoded or decoded. The latent space is described in
@@ -55,6 +55,7 @@ class ModelArgs(LatentArgs):
     dropout: float = 0.1
     num_pooling_queries: int = 7
     num_memory_tokens: int = 8
+    place_free: float = 0.5
 
     def __post_init__(self) -> None:
         problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
@@ -62,7 +63,7 @@ class ModelArgs(LatentArgs):
         problems += self.latent_problems()
         problems += [
             f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"
-            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
+            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout", "place_free")
             if not 0 <= getattr(self, name) < 1
         ]
         if {"transformer", "superposition"} & {self.encoder, self.decoder}:
@@ -91,7 +92,9 @@ Decoder = GRUDecoder | TransformerDecoder | SuperpositionDecoder
 ENCODERS: dict[str, Callable[[ModelArgs], Encoder]] = {
     "gru": lambda args: GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim),
     "transformer": lambda args: TransformerEncoder(args.transformer, embedding_dim=args.embedding_dim),
-    "superposition": lambda args: SuperpositionEncoder(embedding_dim=args.embedding_dim, latent_dim=args.latent_dim),
+    "superposition": lambda args: SuperpositionEncoder(
+        embedding_dim=args.embedding_dim, latent_dim=args.latent_dim, place_free=args.place_free
+    ),
 }
 DECODERS: dict[str, Callable[[ModelArgs, Any], Decoder]] = {
     "gru": lambda args, _: GRUDecoder(

@@ -27,15 +27,20 @@ _WORD_LOGIT = 2.0
 
 
 class WordCodes(nn.Module):
-    """c and P: what each word adds to z, and what is left of z after some words."""
+    """c and P: what each word adds to z, and what is left of z after some words.
 
-    def __init__(self, *, embedding_dim: int, latent_dim: int) -> None:
+    In a share `place_free` of the dimensions P is the identity: they hold which words there are in whatever order, and
+    make sentences of the same words neighbours. The others hold the order too: by these alone two sentences that
+    share all words but the first would be strangers.
+    """
+
+    def __init__(self, *, embedding_dim: int, latent_dim: int, place_free: float) -> None:
         super().__init__()
+        num_pairs = max(1, round((1 - place_free) * latent_dim / 2))
+        self.num_free, self.num_ordered = latent_dim - 2 * num_pairs, 2 * num_pairs
         self.to_code = linear(embedding_dim, latent_dim, scale=(embedding_dim / latent_dim) ** 0.5)
-        # More low frequencies than high ones: a word at the next place, or two on, is not a stranger.
-        steps = (torch.arange(latent_dim // 2) + 0.5) / (latent_dim // 2)
-        self.frequency = nn.Parameter(math.pi * steps.square())
-        self.raw_decay = nn.Parameter(torch.full((latent_dim // 2,), math.log(math.expm1(_DECAY))))
+        self.frequency = nn.Parameter(math.pi * (torch.arange(num_pairs) + 0.5) / num_pairs)
+        self.raw_decay = nn.Parameter(torch.full((num_pairs,), math.log(math.expm1(_DECAY))))
 
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """z [B, D] of the words at places from 0 on; a negative place is no word's."""
@@ -57,10 +62,6 @@ class WordCodes(nn.Module):
         one_BD = self._move(remaining_BD - self._code(embedded_BE), (place_B - 1).clamp(min=0))
         return torch.where(place_B[:, None] > 0, self._move(one_BD, place_B, back=True), remaining_BD)
 
-    def in_front(self, remaining_BTD: Tensor) -> Tensor:
-        """The embedding [B, T, E] that the word in front looks like: a matched filter."""
-        return F.linear(remaining_BTD, self.to_code.weight.t())
-
     def _code(self, embedded: Tensor) -> Tensor:
         # In full precision: what is taken out is what was put in.
         with torch.autocast(embedded.device.type, enabled=False):
@@ -73,17 +74,18 @@ class WordCodes(nn.Module):
         sign = -1 if back else 1
         size = torch.exp(-sign * decay)
         cosine, sine = size * angle.cos(), sign * size * angle.sin()
-        one, other = x.chunk(2, dim=-1)
-        return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+        free, ordered = x.split([self.num_free, self.num_ordered], dim=-1)
+        one, other = ordered.chunk(2, dim=-1)
+        return torch.cat([free, one * cosine - other * sine, one * sine + other * cosine], dim=-1)
 
 
 class SuperpositionEncoder(nn.Module):
     """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
 
-    def __init__(self, *, embedding_dim: int, latent_dim: int) -> None:
+    def __init__(self, *, embedding_dim: int, latent_dim: int, place_free: float = 0.5) -> None:
         super().__init__()
         self.output_dim = latent_dim
-        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim)
+        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim, place_free=place_free)
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
@@ -109,6 +111,9 @@ class SuperpositionDecoder(CausalBlocks):
         self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
+        # Where there is no order, no word is in front.
+        ordered = torch.cat([torch.zeros(words.num_free), torch.ones(words.num_ordered)])
+        self.front_weight = nn.Parameter(ordered * latent_dim / words.num_ordered)
         # How loud the word in front is to be heard: where a code is noisy, so is what seems to be in front.
         self.front_gain = nn.Parameter(torch.tensor(2 * _WORD_LOGIT * latent_dim**0.5))
         self.to_front_gate = nn.Linear(args.hidden_dim, 1)
@@ -146,5 +151,6 @@ class SuperpositionDecoder(CausalBlocks):
         return seen.to(embedded.dtype)
 
     def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
-        gain = self.front_gain * torch.sigmoid(self.to_front_gate(states))
-        return self.to_embedding(states) + gain * self.words.in_front(remaining)
+        # What embedding the word in front has, by a matched filter.
+        front = F.linear(remaining * self.front_weight, self.words.to_code.weight.t())
+        return self.to_embedding(states) + self.front_gain * torch.sigmoid(self.to_front_gate(states)) * front

@@ -29,7 +29,7 @@ def random_sentences(*lengths: int) -> Batch:
 
 @torch.no_grad()
 def test_an_untrained_model_finds_the_words_of_a_sentence_it_never_saw():
-    model, batch = make(), random_sentences(6, 9, 12)
+    model, batch = make(latent_dim=512), random_sentences(6, 9, 12)
     # It has not learned to stop.
     decoded = decode_ids(model, model.posterior(batch).mean, 12)
     for ids, sentence, length in zip(decoded, batch.tokens.tolist(), batch.lengths.tolist(), strict=True):
