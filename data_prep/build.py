@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from data_prep.corpora import demo, digits, everything, gmm, ptb, reviews, text, wt103, yahoocqa
+from data_prep.corpora import demo, digits, everything, gmm, ptb, reviews, text, wikitext, wt103, yahoocqa
 from data_prep.corpora.args import CorpusArgs
 from data_prep.corpora.vectors import VectorArgs
 from data_prep.pipeline import BuildArgs, PrepArgs, build
@@ -30,6 +30,7 @@ _CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
     "yelp15": (CorpusArgs, reviews.recipe),
     "yahoo": (CorpusArgs, reviews.recipe),
     "wt103": (CorpusArgs, wt103.recipe),
+    "wikitext": (CorpusArgs, wikitext.recipe),
     "everything": (everything.EverythingArgs, everything.recipe),
     "yahoocqa": (CorpusArgs, yahoocqa.recipe),
     "text": (text.TextArgs, text.recipe),

@@ -31,7 +31,7 @@ class ModelArgs(LatentArgs):
 
     `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
     `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
-    `tied_output`: the output layer's matrix is the embedding's. `place_free`: of a superposition, see `WordCodes`.
+    `tied_output`: the output layer's matrix is the embedding's. `order_weight`: rho of a superposition.
     `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
     the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
     `max_length`: the longest sentence, in tokens, that is encoded or decoded. The latent space is described in
@@ -55,7 +55,7 @@ class ModelArgs(LatentArgs):
     dropout: float = 0.1
     num_pooling_queries: int = 7
     num_memory_tokens: int = 8
-    place_free: float = 0.5
+    order_weight: float = 0.3
 
     def __post_init__(self) -> None:
         problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
@@ -63,15 +63,15 @@ class ModelArgs(LatentArgs):
         problems += self.latent_problems()
         problems += [
             f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"
-            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout", "place_free")
+            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
             if not 0 <= getattr(self, name) < 1
         ]
         if {"transformer", "superposition"} & {self.encoder, self.decoder}:
             problems += self.transformer.problems()
-        if self.encoder == "superposition" and self.latent_dim % 2:
-            problems.append(
-                f"model.latent_dim is {self.latent_dim}; a superposition turns pairs of dimensions: make it even"
-            )
+        if self.encoder == "superposition" and self.latent_dim % 4:
+            problems.append(f"model.latent_dim is {self.latent_dim}; a superposition needs a multiple of 4")
+        if self.order_weight <= 0:
+            problems.append(f"model.order_weight is {self.order_weight}, it must be above 0")
         if self.decoder == "superposition" and (self.encoder != "superposition" or not self.tied_output):
             problems.append(
                 "model.decoder=superposition takes words out of a sum of them: "
@@ -93,7 +93,7 @@ ENCODERS: dict[str, Callable[[ModelArgs], Encoder]] = {
     "gru": lambda args: GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim),
     "transformer": lambda args: TransformerEncoder(args.transformer, embedding_dim=args.embedding_dim),
     "superposition": lambda args: SuperpositionEncoder(
-        embedding_dim=args.embedding_dim, latent_dim=args.latent_dim, place_free=args.place_free
+        embedding_dim=args.embedding_dim, latent_dim=args.latent_dim, order_weight=args.order_weight
     ),
 }
 DECODERS: dict[str, Callable[[ModelArgs, Any], Decoder]] = {

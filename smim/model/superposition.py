@@ -1,14 +1,17 @@
-"""A code that is the sum of its words' codes, each turned and faded by its place, and a decoder that takes them out.
+"""A code that is a sum of its words' codes, with and without their places, and a decoder that takes them out again.
 
-z = P(0) c(w1) + P(1) c(w2) + ..., with c linear in the word's embedding, P(t) a rotation and a decay: words are bound
-to places by rotation and superposed, as in holographic reduced representations (Plate 1995). What is left of z when
-the first words are taken out is a sum of the same kind, with the next word in front. So a decoder finds the next word
-always at the same place; a recurrent or an attentive one has to learn that from data, one word and place at a time.
+    z = [ c(w1) + c(w2) + ... ,  rho (P(0) c(w1) + P(1) c(w2) + ...) ]
 
-Words that come later fade, for they are read when the louder ones before them are gone: the allocation of power by
-which superposition codes reach a channel's capacity (Joseph and Barron 2014).
+with c linear in the word's embedding and P(t) a rotation and a decay. The first half says which words there are:
+sentences of the same words are neighbours. In the second, words are bound to places by rotation, and superposed, as in
+holographic reduced representations (Plate 1995); rho < 1 says how much their order counts in distances.
 
-Shapes: B sentences, T tokens, E embedding, H hidden, D latent.
+What is left of z when the first words are taken out is a code of the same kind, with the next word in front. So a
+decoder finds the next word always at the same place; a recurrent or an attentive one has to learn that from data, one
+word and place at a time. Words that come later fade, for they are read when the louder ones before them are gone: the
+allocation of power by which superposition codes reach a channel's capacity (Joseph and Barron 2014).
+
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent, C = D / 2.
 """
 
 import math
@@ -22,30 +25,28 @@ from smim.model.transformer import CausalBlocks, TransformerArgs, linear, to_hid
 _DECAY = 0.03
 # After so many words the rest are equally loud: fading on and on, they would be lost in rounding.
 _LAST_DECAY = 100
-# Logits of a word that alone is left of z: it is likely from the first step on.
+# Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
 _WORD_LOGIT = 2.0
 
 
 class WordCodes(nn.Module):
-    """c and P: what each word adds to z, and what is left of z after some words.
+    """c, P and rho: what each word adds to z, and what is left of z after some words."""
 
-    In a share `place_free` of the dimensions P is the identity: they hold which words there are in whatever order, and
-    make sentences of the same words neighbours. The others hold the order too: by these alone two sentences that
-    share all words but the first would be strangers.
-    """
-
-    def __init__(self, *, embedding_dim: int, latent_dim: int, place_free: float) -> None:
+    def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
         super().__init__()
-        num_pairs = max(1, round((1 - place_free) * latent_dim / 2))
-        self.num_free, self.num_ordered = latent_dim - 2 * num_pairs, 2 * num_pairs
-        self.to_code = linear(embedding_dim, latent_dim, scale=(embedding_dim / latent_dim) ** 0.5)
+        code_dim = latent_dim // 2
+        self.order_weight = order_weight
+        self.to_code = linear(embedding_dim, code_dim, scale=(embedding_dim / code_dim) ** 0.5)
+        num_pairs = code_dim // 2
+        # Evenly spaced up to a half turn: on the average over pairs, a word at another place is at a right angle.
         self.frequency = nn.Parameter(math.pi * (torch.arange(num_pairs) + 0.5) / num_pairs)
         self.raw_decay = nn.Parameter(torch.full((num_pairs,), math.log(math.expm1(_DECAY))))
 
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """z [B, D] of the words at places from 0 on; a negative place is no word's."""
-        code_BTD = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
-        return self._move(code_BTD, place_BT.clamp(min=0)).sum(1)
+        code_BTC = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
+        bound_BTC = self._move(code_BTC, place_BT.clamp(min=0))
+        return torch.cat([code_BTC.sum(1), self.order_weight * bound_BTC.sum(1)], dim=-1)
 
     def remaining(self, z_BD: Tensor, embedded_BTE: Tensor) -> Tensor:
         """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
@@ -53,14 +54,27 @@ class WordCodes(nn.Module):
         The first token is `<sos>`, which z does not hold.
         """
         place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
-        code_BTD = self._move(self._code(embedded_BTE[:, 1:]), place_T[:-1])
-        left_BTD = torch.cat([z_BD[:, None], z_BD[:, None] - code_BTD.cumsum(1)], dim=1)
-        return self._move(left_BTD, place_T, back=True)
+        code_BTC = self._code(embedded_BTE[:, 1:])
+        bound_BTC = self.order_weight * self._move(code_BTC, place_T[:-1])
+        free_BTC, ordered_BTC = (
+            F.pad(-words_BTC.cumsum(1), (0, 0, 1, 0)) + half_BC[:, None]
+            for words_BTC, half_BC in zip((code_BTC, bound_BTC), z_BD.chunk(2, dim=-1), strict=True)
+        )
+        return torch.cat([free_BTC, self._move(ordered_BTC, place_T, back=True)], dim=-1)
 
     def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor) -> Tensor:
         """`remaining` after one word more, which is the one at `place` - 1; as it was where that is `<sos>`."""
-        one_BD = self._move(remaining_BD - self._code(embedded_BE), (place_B - 1).clamp(min=0))
-        return torch.where(place_B[:, None] > 0, self._move(one_BD, place_B, back=True), remaining_BD)
+        free_BC, ordered_BC = remaining_BD.chunk(2, dim=-1)
+        code_BC = self._code(embedded_BE)
+        moved_BC = self._move(ordered_BC - self.order_weight * code_BC, (place_B - 1).clamp(min=0))
+        without_BD = torch.cat([free_BC - code_BC, self._move(moved_BC, place_B, back=True)], dim=-1)
+        return torch.where(place_B[:, None] > 0, without_BD, remaining_BD)
+
+    def matches(self, remaining: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings [..., E] of all words that are left, and of the one in front: two matched filters."""
+        free, ordered = remaining.chunk(2, dim=-1)
+        from_code = self.to_code.weight.t()
+        return F.linear(free, from_code), F.linear(ordered / self.order_weight, from_code)
 
     def _code(self, embedded: Tensor) -> Tensor:
         # In full precision: what is taken out is what was put in.
@@ -74,18 +88,17 @@ class WordCodes(nn.Module):
         sign = -1 if back else 1
         size = torch.exp(-sign * decay)
         cosine, sine = size * angle.cos(), sign * size * angle.sin()
-        free, ordered = x.split([self.num_free, self.num_ordered], dim=-1)
-        one, other = ordered.chunk(2, dim=-1)
-        return torch.cat([free, one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+        one, other = x.chunk(2, dim=-1)
+        return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
 
 
 class SuperpositionEncoder(nn.Module):
     """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
 
-    def __init__(self, *, embedding_dim: int, latent_dim: int, place_free: float = 0.5) -> None:
+    def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
         super().__init__()
         self.output_dim = latent_dim
-        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim, place_free=place_free)
+        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim, order_weight=order_weight)
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
@@ -94,7 +107,7 @@ class SuperpositionEncoder(nn.Module):
 
 
 class SuperpositionDecoder(CausalBlocks):
-    """Reads off the word in front of what is left of z; causal attention over both adds what language expects.
+    """Reads words off what is left of z; causal attention over both adds what language expects.
 
     `words` are the encoder's. Its states are embeddings, for an output layer that shares them.
     """
@@ -103,7 +116,7 @@ class SuperpositionDecoder(CausalBlocks):
         self, args: TransformerArgs, *, embedding_dim: int, words: WordCodes, embedding_dropout: float = 0.0
     ) -> None:
         super().__init__()
-        latent_dim = words.to_code.out_features
+        latent_dim = 2 * words.to_code.out_features
         self.output_dim = embedding_dim
         self.shared = (words,)  # in a tuple it is not registered a second time
         self.embedding_dropout = nn.Dropout(embedding_dropout)
@@ -111,14 +124,11 @@ class SuperpositionDecoder(CausalBlocks):
         self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
-        # Where there is no order, no word is in front.
-        ordered = torch.cat([torch.zeros(words.num_free), torch.ones(words.num_ordered)])
-        self.front_weight = nn.Parameter(ordered * latent_dim / words.num_ordered)
-        # How loud the word in front is to be heard: where a code is noisy, so is what seems to be in front.
-        self.front_gain = nn.Parameter(torch.tensor(2 * _WORD_LOGIT * latent_dim**0.5))
-        self.to_front_gate = nn.Linear(args.hidden_dim, 1)
-        nn.init.zeros_(self.to_front_gate.weight)
-        nn.init.zeros_(self.to_front_gate.bias)
+        # How much the two matches count: where a code is noisy, so are they. The gates begin half open.
+        self.match_gain = nn.Parameter(torch.tensor([1.0, 2.0]) * _WORD_LOGIT * latent_dim**0.5)
+        self.to_match_gate = nn.Linear(args.hidden_dim, 2)
+        nn.init.zeros_(self.to_match_gate.weight)
+        nn.init.zeros_(self.to_match_gate.bias)
 
     @property
     def words(self) -> WordCodes:
@@ -151,6 +161,6 @@ class SuperpositionDecoder(CausalBlocks):
         return seen.to(embedded.dtype)
 
     def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
-        # What embedding the word in front has, by a matched filter.
-        front = F.linear(remaining * self.front_weight, self.words.to_code.weight.t())
-        return self.to_embedding(states) + self.front_gain * torch.sigmoid(self.to_front_gate(states)) * front
+        left, front = self.words.matches(remaining)
+        gain = self.match_gain * torch.sigmoid(self.to_match_gate(states))
+        return self.to_embedding(states) + gain[..., :1] * left + gain[..., 1:] * front

@@ -29,7 +29,7 @@ def random_sentences(*lengths: int) -> Batch:
 
 @torch.no_grad()
 def test_an_untrained_model_finds_the_words_of_a_sentence_it_never_saw():
-    model, batch = make(latent_dim=512), random_sentences(6, 9, 12)
+    model, batch = make(latent_dim=1024), random_sentences(6, 9, 12)
     # It has not learned to stop.
     decoded = decode_ids(model, model.posterior(batch).mean, 12)
     for ids, sentence, length in zip(decoded, batch.tokens.tolist(), batch.lengths.tolist(), strict=True):
@@ -50,10 +50,24 @@ def test_nothing_is_left_of_a_code_when_all_words_are_out():
 @torch.no_grad()
 def test_the_next_word_is_in_front_wherever_the_sentence_is():
     words = make().encoder.words
-    embedded = torch.randn(1, 1, 64)
-    alone = [words._move(words.encode(embedded, torch.tensor([[t]])), torch.tensor([t]), back=True) for t in (0, 3, 90)]
-    torch.testing.assert_close(alone[1], alone[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(alone[2], alone[0], rtol=1e-3, atol=1e-4)
+    ids = torch.randint(4, VOCABULARY, (1, 91), generator=torch.Generator().manual_seed(1))
+    ids[0, 90] = 7
+    embedded = torch.randn(VOCABULARY, 64)[ids]
+    for length in (1, 4, 91):
+        part = embedded[:, 91 - length :]
+        z = words.encode(part, torch.arange(length)[None])
+        before_last = words.remaining(z, torch.cat([torch.zeros(1, 1, 64), part], dim=1))[:, length - 1]
+        alone = words.encode(embedded[:, 90:], torch.zeros(1, 1, dtype=torch.int64))
+        torch.testing.assert_close(before_last, alone, rtol=1e-2, atol=1e-3)
+
+
+@torch.no_grad()
+def test_sentences_of_the_same_words_are_neighbours_and_no_twins():
+    model = make()
+    one, shuffled, other = model.posterior(
+        collate([[5, 6, 7, 8, 9], [9, 7, 5, 8, 6], [5, 16, 7, 18, 9]], range(3))
+    ).mean
+    assert 0 < (one - shuffled).norm() < 0.5 * (one - other).norm()
 
 
 @torch.no_grad()
@@ -86,9 +100,9 @@ def test_a_tied_output_layer_has_no_matrix_of_its_own(decoder):
     torch.testing.assert_close(logits[:, 7] - tied.to_vocabulary.bias[7], 2 * before)
 
 
-def test_the_front_is_heard_less_where_the_gate_closes():
+def test_what_matches_counts_less_where_the_gates_close():
     model, batch = make(), random_sentences(5)
-    model.decoder.to_front_gate.bias.data.fill_(-100.0)
+    model.decoder.to_match_gate.bias.data.fill_(-100.0)
     z = model.posterior(batch).mean
     assert decode_ids(model, z, 5) != [batch.tokens[0].tolist()]
     logits, _ = model.next_token(torch.tensor([EOS_ID]), model.start(z))
@@ -99,9 +113,10 @@ def test_the_front_is_heard_less_where_the_gate_closes():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"latent_dim": 7}, r"latent_dim is 7.*make it even"),
+        ({"latent_dim": 6}, r"latent_dim is 6.*multiple of 4"),
         ({"encoder": "gru"}, r"decoder=superposition.*needs model\.encoder=superposition"),
         ({"tied_output": False}, r"model\.tied_output=true"),
+        ({"order_weight": 0.0}, r"order_weight is 0\.0.*above 0"),
         ({"hidden_dim": 18, "num_heads": 4}, "multiple of 8"),
     ],
 )

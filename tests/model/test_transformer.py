@@ -21,7 +21,7 @@ MIXES = [
     *product(["gru", "transformer", "superposition"], ["gru", "transformer"]),
     ("superposition", "superposition"),
 ]
-SMALL = {"latent_dim": 6, "hidden_dim": 16, "embedding_dim": 8, "num_layers": 2, "num_heads": 2}
+SMALL = {"latent_dim": 8, "hidden_dim": 16, "embedding_dim": 8, "num_layers": 2, "num_heads": 2}
 SENTENCES = [[5, 6], [7, 8, 9, 10, 11], [12], [13, 14, 15]]
 
 

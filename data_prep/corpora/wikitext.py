@@ -1,0 +1,65 @@
+"""WikiText as sentences in ordinary writing: "the game's theme", where the published text has "the game 's theme".
+
+For models that meet text as people write it. The thesis's WikiText-103, paragraphs of tokens, is `wt103.py`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from nltk.tokenize.treebank import TreebankWordDetokenizer
+
+from data_prep.corpora.args import CorpusArgs
+from data_prep.corpora.wt103 import Paragraphs
+from data_prep.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
+from data_prep.recipe import Input, Recipe
+from data_prep.sources import by_split
+from smim.errors import UserError
+
+_HUB = ("Salesforce/wikitext", "wikitext-2-v1")
+_SPLITS = ("train", "valid", "test")
+_DETOKENIZER = TreebankWordDetokenizer()
+
+
+@dataclass(frozen=True)
+class OrdinaryWriting(Reader):
+    """Another reader's texts, with their tokens put together again."""
+
+    reader: Reader
+    label_columns: tuple[str, ...] = ()
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        return self.reader.pieces(path, piece_bytes=piece_bytes)
+
+    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
+            texts = [ordinary_writing(text) for text in block.column("text").to_pylist()]
+            at = block.schema.get_field_index("text")
+            yield block.set_column(at, "text", pa.array(texts, pa.string()))
+
+
+def ordinary_writing(text: str) -> str:
+    """WikiText's tokens as one would write them: "2 @,@ 000 fans , 'live '" is "2,000 fans, 'live'"."""
+    joined = re.sub(r" @([-,.])@ ", r"\1", text)
+    return _DETOKENIZER.detokenize(joined.split())
+
+
+def recipe(args: CorpusArgs) -> Recipe:
+    """Files with train, valid and test in their names, in `corpus.path`, or the hub's WikiText-2 where it is null."""
+    files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
+    if missing := [split for split in _SPLITS if split not in files]:
+        raise UserError(f"WikiText needs files with train, valid and test in their names; none has {missing[0]}")
+    reader = {
+        path: reader_for(path, text_column="text", label_columns=(), header=True)
+        for split in files.values()
+        for path in split
+    }
+    return Recipe(
+        inputs=tuple(
+            Input(split, path, OrdinaryWriting(Paragraphs(reader[path]))) for split in _SPLITS for path in files[split]
+        ),
+        draws={split: {split: None} for split in _SPLITS},
+        cleaning=dict.fromkeys(_SPLITS, args.cleaning),
+    )
