@@ -17,7 +17,7 @@ from smim.errors import UserError
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
-from smim.model.directory import CONFIG, load_model
+from smim.model.directory import CONFIG, find, load_model
 from smim.model.distributions import DiagonalGaussian
 from smim.text.batch import collate
 from smim.text.batches import evaluation_order
@@ -31,12 +31,13 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     """Loads a trained model, by default onto the GPU where there is one.
 
         model = smim.load("runs/ptb_smim_512/model")
+        model = smim.load("wikitext-small")  # comes with the package
 
     Raises `UserError` where the directory is not a model or is damaged.
     """
     autoencoder, tokenizer, config = load_model(directory)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=storage.sha256(Path(directory) / CONFIG))
+    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=storage.sha256(find(directory) / CONFIG))
 
 
 def check_sentences(texts: Sequence[str]) -> None:

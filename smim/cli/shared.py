@@ -10,7 +10,9 @@ from rich.table import Table
 
 from smim.errors import UserError
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or wikitext-small.")
+]
 Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]

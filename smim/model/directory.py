@@ -1,4 +1,7 @@
-"""A model on disk: `config.json`, `model.safetensors`, a card and, of sentences, `tokenizer/`. No pickle."""
+"""A model on disk: `config.json`, `model.safetensors`, a card and, of sentences, `tokenizer/`. No pickle.
+
+Models that come with the package are such directories in `smim/pretrained/`, and have names instead of paths.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,18 +21,37 @@ from smim.text.tokenizer import Tokenizer
 FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+def find(model: Path | str) -> Path:
+    """The directory of a model that is given by its path, or by the name of one that comes with the package.
+
+    A path is returned as it is, whatever is there; a directory of the same name as a packaged model goes before it.
+    """
+    path = Path(model)
+    packaged = len(path.parts) == 1 and (PRETRAINED / path / CONFIG).is_file() and not path.exists()
+    return PRETRAINED / path if packaged else path
 
 
 def save_model(
-    directory: Path | str, model: LatentVariableModel, tokenizer: Tokenizer | None, *, training: dict[str, Any]
+    directory: Path | str,
+    model: LatentVariableModel,
+    tokenizer: Tokenizer | None,
+    *,
+    training: dict[str, Any],
+    half: bool = False,
 ) -> None:
     """Writes all that is needed to load the model elsewhere; replaces what stood there in one step.
 
     `tokenizer`: None for a model of vectors. `training` describes how the model came about (objective, corpus,
-    step, losses) for its card.
+    step, losses) for its card. `half`: weights in fp16, half as large; they are fp32 again when loaded.
     """
+    weights = model.state_dict()
+    if half:
+        weights = {name: tensor.half() for name, tensor in weights.items()}
     with storage.new_directory(directory) as partial:
-        save_file(model.state_dict(), partial / WEIGHTS)
+        save_file(weights, partial / WEIGHTS)
         if tokenizer is None:
             described: dict[str, Any] = {"kind": "vectors", "dimension": model.input_size}
         else:
@@ -51,9 +73,10 @@ def save_model(
 def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, dict[str, Any]]:
     """Loads a model of sentences on the CPU in evaluation mode, with its tokenizer and `config.json`.
 
-    Raises `UserError` where something is missing, damaged, or does not belong together.
+    `directory` may be the name of a packaged model, as in `find`. Raises `UserError` where something is missing,
+    damaged, or does not belong together.
     """
-    directory = Path(directory)
+    directory = find(directory)
     config = read_config(directory)
     if config.get("kind") == "vectors":
         raise UserError(f"{directory} is a model of vectors; smim.vector_model.load loads it")
@@ -78,8 +101,11 @@ def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[st
 
 def read_config(directory: Path) -> dict[str, Any]:
     """A model directory's `config.json`; raises `UserError` where there is none, or of another format."""
+    directory = find(directory)
     if not (directory / CONFIG).is_file():
         hint = f"; did you mean {directory / 'model'}?" if (directory / "model" / CONFIG).is_file() else ""
+        names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG}")))
+        hint = hint or (f"; of models that come with the package there is {names}" if names else "")
         raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
     config = storage.read_json(directory / CONFIG)
     if config.get("format") != FORMAT:

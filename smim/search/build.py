@@ -17,6 +17,7 @@ import pyarrow as pa
 from smim import storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
+from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.index import Index, comparable, open_index
@@ -113,7 +114,7 @@ def build_index(
             segments.append(segment)
         manifest = Manifest(
             version=1,
-            model=str(Path(model_dir).resolve()),
+            model=str(find(model_dir).resolve()),
             model_hash=model.hash,
             tokenizer_hash=model.tokenizer.hash,
             metric=metric,

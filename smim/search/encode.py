@@ -28,6 +28,7 @@ from smim import __version__, generation, storage
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, not_among, too_low
 from smim.generation import SentenceModel
+from smim.model.directory import find
 from smim.progress import console, sentences_bar
 from smim.search.latents import CARD, DTYPES, Latents, LatentsCard, ShardInfo, read_shard_info, write_card, write_shard
 from smim.text.corpus import Corpus, Split
@@ -213,7 +214,7 @@ def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, a
             "encode the corpus that the model was trained on, or prepare this one with the model's tokenizer"
         )
     return LatentsCard(
-        model=os.path.abspath(model_dir),
+        model=os.path.abspath(find(model_dir)),
         model_hash=model.hash,
         tokenizer_hash=model.tokenizer.hash,
         corpus=os.path.abspath(corpus.directory),

@@ -17,6 +17,7 @@ from typing import Any
 import smim
 from smim.errors import SmimError, UserError
 from smim.generation import SentenceModel
+from smim.model.directory import find
 from smim.search import open_index
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.keys import Keys
@@ -71,7 +72,7 @@ def serve_cluster(
     app_options = {"keys": Keys.read(keys) if keys else None, "cors": list(cors), "page": page and fronts == 1}
     if address is None:
         listen(host, port).close()  # a port that is taken is told before all of Ray has started
-    directory, model_dir = Path(index).absolute(), None if model is None else Path(model).absolute()
+    directory, model_dir = Path(index).absolute(), None if model is None else find(model).absolute()
     _model(directory, model_dir)  # what is wrong with them is told here, not by a replica
     num_cpus = shards * replicas + fronts
     try:

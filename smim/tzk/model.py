@@ -17,6 +17,7 @@ from torch import Tensor
 from smim import generation, storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
+from smim.model.directory import find
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 from smim.search.latents import Latents
@@ -216,7 +217,7 @@ def fit_tzk(
             "fit": asdict(fit),
             **_held_out(prior, valid, fit.seed),
         }
-        files.save_prior(partial, prior, model=Path(model_dir), model_hash=model.hash, training=training)
+        files.save_prior(partial, prior, model=find(model_dir), model_hash=model.hash, training=training)
     return open_tzk(output, model=model)
 
 
