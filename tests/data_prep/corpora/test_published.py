@@ -95,6 +95,32 @@ PAIRS = {
 }
 
 
+def test_wikitext_in_ordinary_writing_is_split_into_sentences(tmp_path):
+    paragraph = (
+        " The game 's theme cost 2 @,@ 000 @.@ 5 yen ( about half ) . A well @-@ known <unk> , it isn 't long . "
+        "It also has a second sentence of a few words .\n"
+    )
+    for split in SPLITS:
+        (tmp_path / f"wiki.{split}.tokens").write_text(f" \n = Game of {split} = \n \n{paragraph}")
+    corpus = build(
+        tmp_path / "out",
+        *("corpus=wikitext", f"corpus.path={tmp_path}", "corpus.tokenizer.kind=word", "prep.workers=1"),
+        *("corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_count=1", "corpus.deduplicate=false"),
+    )
+    expected = [
+        "The game's theme cost 2,000.5 yen (about half).",
+        "A well-known <unk>, it isn't long.",
+        "It also has a second sentence of a few words.",
+    ]
+    assert [corpus.split(split).texts() for split in SPLITS] == [expected] * 3
+
+
+def test_wikitext_without_one_of_its_files_is_refused(tmp_path):
+    (tmp_path / "wiki.train.tokens").write_text("A sentence .\n")
+    with pytest.raises(UserError, match="none has valid"):
+        build(tmp_path / "out", "corpus=wikitext", f"corpus.path={tmp_path}")
+
+
 def write_tables(folder: Path, splits: list[str]) -> None:
     for split in splits:
         rows = [

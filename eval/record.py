@@ -1,0 +1,96 @@
+"""Keeps what a training came to, as one small file for `results/`.
+
+    python eval/record.py runs/ptb_smim_512 --command 'accelerate launch smim/train.py experiment=ptb_smim_512' \
+        -o results/ptb_smim_512.json
+
+Takes every `report*/report.json` beside the model, and what `benchmarks/codes.py -o RUN/codes.json` wrote. Of the
+training: its command and commit as given, machine, seed, settings, epochs, steps, seconds, and each validation.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from smim import storage
+from smim.errors import UserError, told_to_user
+from smim.model.directory import read_config
+
+_KEPT = ("model", "objective", "train")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a training's run.dir")
+    parser.add_argument("--command", required=True, help="what began the training")
+    parser.add_argument("--commit", help="of the code that trained; by default that of this clone")
+    parser.add_argument("--note", help="what a reader has to know: where it was ended, what stands in for what")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    args = parser.parse_args()
+    with told_to_user():
+        storage.write_json(args.output, record(args.run, args.command, args.commit or _commit(), args.note))
+
+
+def record(run: Path, command: str, commit: str, note: str | None = None) -> dict[str, Any]:
+    """What the file says; raises `UserError` where `run` holds no trained model or no metrics."""
+    if not (run / "metrics.jsonl").is_file():
+        raise UserError(f"{run} holds no metrics.jsonl; give the run.dir of a training")
+    model = read_config(run / "model")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in lines if line["split"] == "train"]
+    settings = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    assert isinstance(settings, dict)
+    codes = run / "codes.json"
+    return {
+        "command": command,
+        "commit": commit,
+        "machine": machine(),
+        "note": note,
+        "corpus": model["training"]["corpus"],
+        "parameters": model["num_parameters"],
+        "seed": settings["train"]["seed"],
+        "epochs": max(line["epoch"] for line in lines),
+        "steps": max(line["step"] for line in lines),
+        "seconds_of_training": round(sum(line["seconds"] for line in trained), 1),
+        "best": {key: model["training"][key] for key in ("epoch", "step", "valid_loss")},
+        "settings": {name: settings[name] for name in _KEPT},
+        "validations": [line for line in lines if line["split"] == "valid"],
+        "reports": {path.parent.name: _figures(path) for path in sorted(run.glob("report*/report.json"))},
+        "codes": storage.read_json(codes) if codes.is_file() else None,
+    }
+
+
+def machine() -> str:
+    """Processor and cores, as `/proc/cpuinfo` names it where there is one."""
+    cpu = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in _lines(cpu) if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {len(names)} cores, {platform.system()}"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def _figures(path: Path) -> dict[str, Any]:
+    report = storage.read_json(path)
+    kept = ("value", "standard_error", "deviation", "n")
+    return {
+        "command": report["environment"]["command"],
+        "corpus": report["corpus"]["name"],
+        "sentences": report["corpus"]["sentences"],
+        "figures": {
+            name: {key: figure[key] for key in kept if key in figure} for name, figure in report["figures"].items()
+        },
+    }
+
+
+def _commit() -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
