@@ -41,8 +41,8 @@ class OrdinaryWriting(Reader):
 
 
 def ordinary_writing(text: str) -> str:
-    """WikiText's tokens as one would write them: "2 @,@ 000 fans , 'live '" is "2,000 fans, 'live'"."""
-    joined = re.sub(r" @([-,.])@ ", r"\1", text)
+    """WikiText's tokens as one would write them: "2 @,@ 000 fans didn 't" is "2,000 fans didn't"."""
+    joined = re.sub(r" @([-,.])@ ", r"\1", text).replace("n 't ", "n't ")
     return _DETOKENIZER.detokenize(joined.split())
 
 
