@@ -1,0 +1,164 @@
+"""Which of a question's candidates is the right answer, by codes as trained, and with the questions' encoder tuned.
+
+    python benchmarks/answering.py runs/yahoo/model --pairs data/yahoocqa -o results/answering.json
+
+The thesis (section 7.6) encodes "question ? answer" and "question ? <unk> .. <unk>", which eval/run.py measures. Here
+question and answer have a code each. Unsupervised: their cosine, from codes less the mean code of the training answers.
+Tuned: a copy of the encoder learns on the training questions to put a question's code beside its answer's, against its
+other candidates and the answers of other questions; answers keep the codes that they had. Valid chooses the epoch.
+"""
+
+import argparse
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import smim
+from eval import answering
+from smim import storage
+from smim.generation import SentenceModel
+from smim.text.batch import collate
+from smim.text.corpus import Corpus
+
+_BATCH, _EPOCHS, _LEARNING_RATE, _TEMPERATURE = 32, 8, 5e-4, 0.07
+
+Figures = dict[str, dict[str, float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("--pairs", type=Path, required=True, help="a prepared corpus=yahoocqa")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of the questions' encoder")
+    parser.add_argument("-o", "--output", type=Path)
+    args = parser.parse_args()
+    corpus = Corpus.open(args.pairs)
+    found: dict[str, Figures] = {}
+    for directory in args.models:
+        model = smim.load(directory)
+        splits = {name: encode(model, corpus, name) for name in ("train", "valid", "test")}
+        found[str(directory)] = {
+            **baselines(splits["test"].candidates),
+            **figures(
+                "cosine", scores(splits["test"].questions, splits["test"], splits["train"].center), splits["test"]
+            ),
+        }
+        for seed in range(args.seeds):
+            found[str(directory)] |= figures(f"tuned_{seed}", tuned(model, splits, seed), splits["test"])
+        for name, figure in found[str(directory)].items():
+            print(f"{directory}  {name}  {figure['value']:.3f} ± {figure['error']:.3f}")
+    if args.output:
+        storage.write_json(args.output, found)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A split's candidates; codes of their questions and answers, fp32 [N, D]; token ids of the questions."""
+
+    candidates: answering.Candidates
+    questions: Tensor
+    answers: Tensor
+    question_ids: list[list[int]]
+
+    @property
+    def center(self) -> Tensor:
+        return self.answers.mean(0)
+
+
+def encode(model: SentenceModel, corpus: Corpus, split: str) -> Pairs:
+    candidates = answering.read_candidates(corpus.split(split))
+    limit = model.autoencoder.args.max_length
+    ids = [model.tokenizer.encode(f"{text} ?")[:limit] for text in candidates.questions]
+    answers = [model.tokenizer.encode(text)[:limit] or [model.tokenizer.encode("?")[0]] for text in candidates.answers]
+    return Pairs(candidates, model.posterior_of_ids(ids).mean, model.posterior_of_ids(answers).mean, ids)
+
+
+def scores(questions: Tensor, pairs: Pairs, center: Tensor) -> np.ndarray:
+    """Minus the cosine of each pair's codes, fp64 [N]."""
+    return -F.cosine_similarity(questions - center, pairs.answers - center).double().numpy()
+
+
+def tuned(model: SentenceModel, splits: dict[str, Pairs], seed: int) -> np.ndarray:
+    """The scores of the test pairs by a questions' encoder that learned on train, at its best epoch on valid."""
+    torch.manual_seed(seed)
+    encoder = copy.deepcopy(model.autoencoder)
+    encoder.encoder.train()
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=_LEARNING_RATE)
+    center = splits["train"].center
+    rows = _rows_of_questions(splits["train"].candidates)
+    best, chosen = -1.0, scores(splits["test"].questions, splits["test"], center)
+    for _ in range(_EPOCHS):
+        for batch in torch.randperm(len(rows)).split(_BATCH):
+            loss = _contrast(encoder, splits["train"], [rows[i] for i in batch.tolist()], center)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        valid, test = (scores(_encoded(encoder, splits[name]), splits[name], center) for name in ("valid", "test"))
+        reached = _mrr(valid, splits["valid"])
+        if reached > best:
+            best, chosen = reached, test
+    return chosen
+
+
+def _contrast(encoder: torch.nn.Module, pairs: Pairs, groups: list[np.ndarray], center: Tensor) -> Tensor:
+    """Cross entropy of each question's right answer among all candidates of the batch."""
+    rows = np.concatenate(groups)
+    questions = _means(encoder, [pairs.question_ids[group[0]] for group in groups]) - center
+    similarity = F.normalize(questions, dim=1) @ F.normalize(pairs.answers[rows] - center, dim=1).T / _TEMPERATURE
+    right = torch.from_numpy(pairs.candidates.right[rows])
+    own = torch.from_numpy(np.repeat(np.arange(len(groups)), [len(group) for group in groups]))
+    is_target = right & (own == torch.arange(len(groups))[:, None])
+    return (torch.logsumexp(similarity, 1) - similarity.masked_fill(~is_target, -torch.inf).logsumexp(1)).mean()
+
+
+@torch.no_grad()
+def _encoded(encoder: torch.nn.Module, pairs: Pairs) -> Tensor:
+    rows = _rows_of_questions(pairs.candidates)
+    codes = _means(encoder, [pairs.question_ids[group[0]] for group in rows])
+    return codes[torch.from_numpy(pairs.candidates.groups)]
+
+
+def _means(encoder: torch.nn.Module, ids: list[list[int]]) -> Tensor:
+    return encoder.posterior(collate(ids, range(len(ids)))).mean  # type: ignore[operator, no-any-return]
+
+
+def _rows_of_questions(candidates: answering.Candidates) -> list[np.ndarray]:
+    return np.split(np.arange(len(candidates)), np.cumsum(candidates.num_answers)[:-1])
+
+
+def baselines(candidates: answering.Candidates) -> Figures:
+    rows, bm25 = answering.bm25_scores(candidates, np.arange(candidates.num_questions))
+    values = np.empty(len(candidates))
+    values[rows] = bm25
+    chance = answering.random_order(candidates)
+    return {
+        **_figures_of("bm25", answering.ranks(values[:, None], candidates.right, candidates.groups)),
+        **{f"random_{name}": _mean(value) for name, value in zip(("p_at_1", "mrr"), chance, strict=True)},
+    }
+
+
+def figures(name: str, values: np.ndarray, pairs: Pairs) -> Figures:
+    """P@1 and MRR with their standard errors over questions."""
+    return _figures_of(name, answering.ranks(values[:, None], pairs.candidates.right, pairs.candidates.groups))
+
+
+def _figures_of(name: str, ranks: np.ndarray) -> Figures:
+    return {f"{name}_p_at_1": _mean(answering.p_at_1(ranks)), f"{name}_mrr": _mean(answering.mrr(ranks))}
+
+
+def _mrr(values: np.ndarray, pairs: Pairs) -> float:
+    return figures("valid", values, pairs)["valid_mrr"]["value"]
+
+
+def _mean(values: np.ndarray) -> dict[str, float]:
+    values = np.asarray(values, dtype=np.float64).ravel()
+    return {"value": float(values.mean()), "error": float(values.std(ddof=1) / len(values) ** 0.5)}
+
+
+if __name__ == "__main__":
+    main()
