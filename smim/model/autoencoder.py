@@ -55,7 +55,7 @@ class ModelArgs(LatentArgs):
     dropout: float = 0.1
     num_pooling_queries: int = 7
     num_memory_tokens: int = 8
-    order_weight: float = 0.3
+    order_weight: float = 0.5
 
     def __post_init__(self) -> None:
         problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
@@ -68,8 +68,8 @@ class ModelArgs(LatentArgs):
         ]
         if {"transformer", "superposition"} & {self.encoder, self.decoder}:
             problems += self.transformer.problems()
-        if self.encoder == "superposition" and self.latent_dim % 4:
-            problems.append(f"model.latent_dim is {self.latent_dim}; a superposition needs a multiple of 4")
+        if self.encoder == "superposition" and self.latent_dim % 8:
+            problems.append(f"model.latent_dim is {self.latent_dim}; a superposition needs a multiple of 8")
         if self.order_weight <= 0:
             problems.append(f"model.order_weight is {self.order_weight}, it must be above 0")
         if self.decoder == "superposition" and (self.encoder != "superposition" or not self.tied_output):

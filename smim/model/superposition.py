@@ -1,17 +1,18 @@
 """A code that is a sum of its words' codes, with and without their places, and a decoder that takes them out again.
 
-    z = [ c(w1) + c(w2) + ... ,  rho (P(0) c(w1) + P(1) c(w2) + ...) ]
+    z = [ c(w1) + c(w2) + ... ,  rho (P(0) Q c(w1) + P(1) Q c(w2) + ...) ]
 
-with c linear in the word's embedding and P(t) a rotation and a decay. The first half says which words there are:
-sentences of the same words are neighbours. In the second, words are bound to places by rotation, and superposed, as in
-holographic reduced representations (Plate 1995); rho < 1 says how much their order counts in distances.
+with c linear in the word's embedding, Q three copies side by side, and P(t) a rotation and a decay. The first quarter
+of z says which words there are: sentences of the same words are neighbours. In the rest, words are bound to places by
+rotation, and superposed, as in holographic reduced representations (Plate 1995); rho < 1 says how much their order
+counts in distances.
 
 What is left of z when the first words are taken out is a code of the same kind, with the next word in front. So a
 decoder finds the next word always at the same place; a recurrent or an attentive one has to learn that from data, one
 word and place at a time. Words that come later fade, for they are read when the louder ones before them are gone: the
 allocation of power by which superposition codes reach a channel's capacity (Joseph and Barron 2014).
 
-Shapes: B sentences, T tokens, E embedding, H hidden, D latent, C = D / 2.
+Shapes: B sentences, T tokens, E embedding, H hidden, D latent, C = D / 4 code of a word, P = 3 C its copies.
 """
 
 import math
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from smim.model.transformer import CausalBlocks, TransformerArgs, linear, to_hidden
 
+COPIES = 3
 _DECAY = 0.03
 # After so many words the rest are equally loud: fading on and on, they would be lost in rounding.
 _LAST_DECAY = 100
@@ -30,23 +32,25 @@ _WORD_LOGIT = 2.0
 
 
 class WordCodes(nn.Module):
-    """c, P and rho: what each word adds to z, and what is left of z after some words."""
+    """c, P, Q and rho: what each word adds to z, and what is left of z after some words."""
 
     def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
         super().__init__()
-        code_dim = latent_dim // 2
-        self.order_weight = order_weight
-        self.to_code = linear(embedding_dim, code_dim, scale=(embedding_dim / code_dim) ** 0.5)
-        num_pairs = code_dim // 2
+        self.code_dim = latent_dim // (1 + COPIES)
+        # Copies share what is one code's power.
+        self.order_weight = order_weight / COPIES**0.5
+        self.to_code = linear(embedding_dim, self.code_dim, scale=(embedding_dim / self.code_dim) ** 0.5)
+        num_pairs = COPIES * self.code_dim // 2
         # Evenly spaced up to a half turn: on the average over pairs, a word at another place is at a right angle.
-        self.frequency = nn.Parameter(math.pi * (torch.arange(num_pairs) + 0.5) / num_pairs)
+        steps = (torch.randperm(num_pairs, generator=torch.Generator().manual_seed(0)) + 0.5) / num_pairs
+        self.frequency = nn.Parameter(math.pi * steps)
         self.raw_decay = nn.Parameter(torch.full((num_pairs,), math.log(math.expm1(_DECAY))))
 
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """z [B, D] of the words at places from 0 on; a negative place is no word's."""
         code_BTC = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
-        bound_BTC = self._move(code_BTC, place_BT.clamp(min=0))
-        return torch.cat([code_BTC.sum(1), self.order_weight * bound_BTC.sum(1)], dim=-1)
+        bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
+        return torch.cat([code_BTC.sum(1), bound_BTP.sum(1)], dim=-1)
 
     def remaining(self, z_BD: Tensor, embedded_BTE: Tensor) -> Tensor:
         """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
@@ -55,26 +59,33 @@ class WordCodes(nn.Module):
         """
         place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
         code_BTC = self._code(embedded_BTE[:, 1:])
-        bound_BTC = self.order_weight * self._move(code_BTC, place_T[:-1])
-        free_BTC, ordered_BTC = (
-            F.pad(-words_BTC.cumsum(1), (0, 0, 1, 0)) + half_BC[:, None]
-            for words_BTC, half_BC in zip((code_BTC, bound_BTC), z_BD.chunk(2, dim=-1), strict=True)
+        bound_BTP = self._move(self._copies(code_BTC), place_T[:-1])
+        free, ordered = (
+            F.pad(-words.cumsum(1), (0, 0, 1, 0)) + part[:, None]
+            for words, part in zip((code_BTC, bound_BTP), self._split(z_BD), strict=True)
         )
-        return torch.cat([free_BTC, self._move(ordered_BTC, place_T, back=True)], dim=-1)
+        return torch.cat([free, self._move(ordered, place_T, back=True)], dim=-1)
 
     def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor) -> Tensor:
         """`remaining` after one word more, which is the one at `place` - 1; as it was where that is `<sos>`."""
-        free_BC, ordered_BC = remaining_BD.chunk(2, dim=-1)
+        free_BC, ordered_BP = self._split(remaining_BD)
         code_BC = self._code(embedded_BE)
-        moved_BC = self._move(ordered_BC - self.order_weight * code_BC, (place_B - 1).clamp(min=0))
-        without_BD = torch.cat([free_BC - code_BC, self._move(moved_BC, place_B, back=True)], dim=-1)
+        moved_BP = self._move(ordered_BP - self._copies(code_BC), (place_B - 1).clamp(min=0))
+        without_BD = torch.cat([free_BC - code_BC, self._move(moved_BP, place_B, back=True)], dim=-1)
         return torch.where(place_B[:, None] > 0, without_BD, remaining_BD)
 
     def matches(self, remaining: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings [..., E] of all words that are left, and of the one in front: two matched filters."""
-        free, ordered = remaining.chunk(2, dim=-1)
+        free, ordered = self._split(remaining)
+        front = ordered.unflatten(-1, (COPIES, self.code_dim)).sum(-2) / (COPIES * self.order_weight)
         from_code = self.to_code.weight.t()
-        return F.linear(free, from_code), F.linear(ordered / self.order_weight, from_code)
+        return F.linear(free, from_code), F.linear(front, from_code)
+
+    def _split(self, z: Tensor) -> list[Tensor]:
+        return list(z.split([self.code_dim, COPIES * self.code_dim], dim=-1))
+
+    def _copies(self, code: Tensor) -> Tensor:
+        return self.order_weight * torch.cat([code] * COPIES, dim=-1)
 
     def _code(self, embedded: Tensor) -> Tensor:
         # In full precision: what is taken out is what was put in.
@@ -88,8 +99,8 @@ class WordCodes(nn.Module):
         sign = -1 if back else 1
         size = torch.exp(-sign * decay)
         cosine, sine = size * angle.cos(), sign * size * angle.sin()
-        one, other = x.chunk(2, dim=-1)
-        return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1)
+        one, other = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([one * cosine - other * sine, one * sine + other * cosine], dim=-1).flatten(-2)
 
 
 class SuperpositionEncoder(nn.Module):
@@ -116,7 +127,7 @@ class SuperpositionDecoder(CausalBlocks):
         self, args: TransformerArgs, *, embedding_dim: int, words: WordCodes, embedding_dropout: float = 0.0
     ) -> None:
         super().__init__()
-        latent_dim = 2 * words.to_code.out_features
+        latent_dim = (1 + COPIES) * words.code_dim
         self.output_dim = embedding_dim
         self.shared = (words,)  # in a tuple it is not registered a second time
         self.embedding_dropout = nn.Dropout(embedding_dropout)

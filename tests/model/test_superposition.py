@@ -113,7 +113,7 @@ def test_what_matches_counts_less_where_the_gates_close():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"latent_dim": 6}, r"latent_dim is 6.*multiple of 4"),
+        ({"latent_dim": 12}, r"latent_dim is 12.*multiple of 8"),
         ({"encoder": "gru"}, r"decoder=superposition.*needs model\.encoder=superposition"),
         ({"tied_output": False}, r"model\.tied_output=true"),
         ({"order_weight": 0.0}, r"order_weight is 0\.0.*above 0"),
