@@ -58,7 +58,8 @@ def test_every_command_has_an_example_in_its_help(command: Command) -> None:
     for words in [*changes, ["corpus", "show"], ["corpus", "table"], *[[name] for name in names]]:
         outcome = command(*words, "--help")
         assert outcome.status == 0
-        assert f"Example: smim {' '.join(words)} " in " ".join(outcome.out.split())
+        shown = " ".join(outcome.out.split())
+        assert f"Example: smim {' '.join(words)} " in shown or f"Examples: smim {' '.join(words)} " in shown
 
 
 def test_version_is_printed(command: Command) -> None:
@@ -73,6 +74,14 @@ def test_index_is_built_and_searched(command: Command, tiny_model: Path, tiny_co
     assert found.status == 0
     assert [cells[0] for cells in found.cells] == ["1", "2", "3"]
     assert found.cells[0][1:] == ["0.0000", sentence, topic]
+
+
+def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a bank sold shares\n\nthe team won a game\n")
+    built = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
+    assert (built.status, built.out) == (0, f"2 sentences in {tmp_path / 'index'}\n")
+    found = command("search", tmp_path / "index", "the team won a game", "-k", 1)
+    assert found.cells[0][1:] == ["0.0000", "the team won a game"]
 
 
 def _rows(corpus: Path, split: str) -> list[tuple[str, str, str]]:

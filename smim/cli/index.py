@@ -26,7 +26,7 @@ Sentences = Annotated[
 @app.command("build")
 def index_build(
     model: Model,
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb, or a file.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
     split: Annotated[str, typer.Option(help="The split to index.")] = "train",
     metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
@@ -39,32 +39,44 @@ def index_build(
     memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
-    """Encode a split of a prepared corpus into an index to search in.
+    """Encode a split of a prepared corpus, or a file of a sentence a line, into an index to search in.
 
-    Example: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
+    Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
+    smim index build wikitext-small mine.txt -o indexes/mine
     """
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it with --force, or give another --output")
     if memory is not None and not 0 < memory < math.inf:
         raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
+    settings: dict[str, Any] = {
+        "model_dir": model,
+        "metric": metric,
+        "factory": factory,
+        "store": store,
+        "memory": None if memory is None else int(memory * 1e9),
+    }
+    index = (
+        _of_file(model, corpus, output, settings)
+        if corpus.is_file()
+        else _of_corpus(model, corpus, output, settings | {"split": split, "num_segments": segments}, latents)
+    )
+    print(f"{len(index):,} sentences in {output}")
+
+
+def _of_corpus(model: Path, corpus: Path, output: Path, settings: dict[str, Any], latents: Path | None) -> Any:
     from smim.search import build_index
     from smim.search.latents import Latents
     from smim.text.corpus import Corpus
 
-    index = build_index(
-        smim.load(model),
-        Corpus.open(corpus),
-        output,
-        model_dir=model,
-        split=split,
-        metric=metric,
-        factory=factory,
-        store=store,
-        memory=None if memory is None else int(memory * 1e9),
-        latents=Latents.open(latents) if latents else None,
-        num_segments=segments,
-    )
-    print(f"{len(index):,} sentences in {output}")
+    opened = Latents.open(latents) if latents else None
+    return build_index(smim.load(model), Corpus.open(corpus), output, latents=opened, **settings)
+
+
+def _of_file(model: Path, file: Path, output: Path, settings: dict[str, Any]) -> Any:
+    from smim.search import index_texts
+    from smim.search.sentences import read_sentences
+
+    return index_texts(smim.load(model), read_sentences([file], columns=()).texts, output, **settings)
 
 
 @app.command("add")

@@ -7,7 +7,8 @@ codes, and a search of all of them finds what a search of one large segment woul
 Shapes: R rows, D latent dimensions.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
@@ -24,7 +25,7 @@ from smim.search.index import Index, comparable, open_index
 from smim.search.latents import Latents
 from smim.search.manifest import MANIFEST, Manifest, segment_name
 from smim.search.segment import ROWS_PER_BATCH, STORES, write_segment
-from smim.text.corpus import Corpus
+from smim.text.corpus import Corpus, Split
 
 
 def build_index(
@@ -54,23 +55,77 @@ def build_index(
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
     else, a split too small to train the factory, and an `output` that holds something else than an index.
     """
-    output = Path(output)
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
     if corpus.tokenizer.hash != model.tokenizer.hash:
         raise UserError(
             f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
             "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
         )
-    if store not in STORES:
-        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
     rows = corpus.split(split)
     if "id" in rows.label_columns:
         raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
-    if not 1 <= num_segments <= len(rows):
-        raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {split}")
     if latents is not None:
         check_latents(latents, model, corpus, split)
+    settings = IndexSettings(metric, factory, store, memory, num_segments)
+    return _build(model, rows, f"{corpus.name} {split}", Path(output), settings, model_dir=model_dir, latents=latents)
+
+
+def index_texts(
+    model: SentenceModel,
+    texts: Sequence[str],
+    output: Path | str,
+    *,
+    model_dir: Path | str,
+    metric: str = "l2",
+    factory: str = factories.AUTO,
+    store: str = "fp32",
+    memory: int | None = None,
+) -> Index:
+    """As `build_index`, of a list of sentences; a sentence's id is its place in it.
+
+        model = smim.load("wikitext-small")
+        index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="wikitext-small")
+
+    Sentences with labels, or more of them than memory holds, are prepared as a corpus first. Raises `UserError` as
+    `build_index` does, and for a text without words or longer than the model takes.
+    """
+    if not len(texts):
+        raise UserError("there is no sentence to index")
+    ids = pa.array(model.token_ids(texts), pa.list_(pa.int32()))
+    table = pa.table({"text": pa.array(list(texts), pa.string()), "ids": ids, "length": ids.value_lengths()})
+    settings = IndexSettings(metric, factory, store, memory, num_segments=1)
+    rows = Split("texts", table)
+    return _build(model, rows, f"{len(rows):,} texts", Path(output), settings, model_dir=model_dir, latents=None)
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """What `build_index` is told of the index, under the same names."""
+
+    metric: str
+    factory: str
+    store: str
+    memory: int | None
+    num_segments: int
+
+
+def _build(
+    model: SentenceModel,
+    rows: Split,
+    name: str,
+    output: Path,
+    settings: IndexSettings,
+    *,
+    model_dir: Path | str,
+    latents: Latents | None,
+) -> Index:
+    metric, factory, store = settings.metric, settings.factory, settings.store
+    memory, num_segments = settings.memory, settings.num_segments
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
+    if store not in STORES:
+        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
+    if not 1 <= num_segments <= len(rows):
+        raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {rows.name}")
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
@@ -108,7 +163,7 @@ def build_index(
                 factory=chosen,
                 vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
                 count=len(stretch),
-                chunks=chunks(stretch, f"{doing} {corpus.name} {split}{which}"),
+                chunks=chunks(stretch, f"{doing} {name}{which}"),
                 store=store,
             )
             segments.append(segment)

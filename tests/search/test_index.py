@@ -16,7 +16,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
-from smim.search import Index, build_index, open_index
+from smim.search import Index, build_index, index_texts, open_index
 from smim.search import build as build_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
@@ -60,6 +60,24 @@ def test_search_finds_the_sentence_itself_at_distance_zero(built: Index, corpus:
         assert (hit.id, hit.text) == (row, split.texts([row])[0])
         assert hit.labels == {"topic": split.labels("topic")[row]}
         assert hit.distance == pytest.approx(0, abs=1e-5)
+
+
+def test_an_index_of_texts_answers_as_that_of_their_corpus(
+    built: Index, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    texts = corpus.split("train").texts()
+    index = index_texts(model, texts, tmp_path / "index", model_dir=tiny_model)
+    [of_texts], [of_corpus] = index.search(texts[5:6], k=7), built.search(texts[5:6], k=7)
+    assert [(hit.id, hit.text, hit.distance) for hit in of_texts] == [(h.id, h.text, h.distance) for h in of_corpus]
+    assert open_index(index.directory).model.hash == model.hash
+
+
+@pytest.mark.parametrize(("texts", "message"), [([], "no sentence to index"), (["a bank", " "], "is empty")])
+def test_texts_that_are_none_are_refused(
+    model: SentenceModel, tiny_model: Path, tmp_path: Path, texts: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        index_texts(model, texts, tmp_path / "index", model_dir=tiny_model)
 
 
 @pytest.mark.parametrize("metric", ["l2", "inner_product", "cosine"])
