@@ -7,9 +7,9 @@ Of each model, with its own words (`<unk>` for others):
 
 - `stars`: accuracy of a review's stars from its 5 nearest training reviews; `paraphrases`: share of the 5 nearest
   sentences of the demo corpus that say the same; `mrr`, `p_at_1`: of YahooCQA's right answer, by the distance of means;
-- decoded from a sentence's code and noise of 10 standard deviations of its posterior (of 0.1 for an autoencoder, which
-  has none), and of a tenth of the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of
-  the words that are one's or the other's. Of all this, and from N(0, 0.1^2): nats a word under a trigram model.
+- decoded from a sentence's code and noise of 10 standard deviations of its posterior (which an autoencoder has not), and
+  of 0.1 to 1 times the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of the words that
+  are one's or the other's. Of most of this, and from N(0, 0.1^2): nats a word under a trigram model.
 
 A trigram model is no judge of meaning; it tells sentences from salad. Each figure has its standard error.
 """
@@ -35,7 +35,7 @@ from smim.text.corpus import Corpus
 _NEIGHBOURS = 5
 _DECODED = 300
 _SIGMAS = 10.0
-_NO_POSTERIOR = 0.1
+_SHARES = (0.1, 0.3, 1.0)
 _SAMPLE_DEVIATION = 0.1
 
 Figures = dict[str, dict[str, float]]
@@ -101,9 +101,10 @@ def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
     texts = [model.tokenizer.decode(sentence) for sentence in ids]
     posterior = model.posterior_of_ids(ids)
     draws = noise.normal(0, rows, 0, model.latent_dim)
-    sigma = _NO_POSTERIOR if model.deterministic else posterior.standard_deviation
-    near = model.decode(posterior.mean + _SIGMAS * sigma * draws)
-    tenth = model.decode(posterior.mean + 0.1 * posterior.mean.std() * draws)
+    deviation = float(posterior.mean.std())
+    beside = {f"{share:g}_deviation": model.decode(posterior.mean + share * deviation * draws) for share in _SHARES}
+    if not model.deterministic:
+        beside["10_sigma"] = model.decode(posterior.mean + _SIGMAS * posterior.standard_deviation * draws)
     half = len(texts) // 2
     ends = list(zip(texts[:half], texts[half : 2 * half], strict=True))
     midway = model.decode((posterior.mean[:half] + posterior.mean[half : 2 * half]) / 2)
@@ -111,18 +112,12 @@ def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
     shares = [_share_of_words(text, ends[i]) for i, text in enumerate(midway)]
     return {
         "bleu_own": _bleu(texts, model.decode(posterior.mean)),
-        "bleu_10_sigma": _bleu(texts, near),
-        "bleu_tenth": _bleu(texts, tenth),
+        **{f"bleu_{name}": _bleu(texts, sentences) for name, sentences in beside.items()},
         "midway_words_of_ends": _mean(shares),
-        "code_deviation": {"value": float(posterior.mean.std()), "error": 0.0},
+        "code_deviation": {"value": deviation, "error": 0.0},
         **{
             f"trigram_nats_{name}": language.nats_a_word(sentences)
-            for name, sentences in {
-                "of_sentences": texts,
-                "10_sigma": near,
-                "midway": midway,
-                "sampled": sampled,
-            }.items()
+            for name, sentences in {"of_sentences": texts, **beside, "midway": midway, "sampled": sampled}.items()
         },
     }
 
