@@ -7,7 +7,7 @@ Of each model, with its own words (`<unk>` for others):
 
 - `stars`: accuracy of a review's stars from its 5 nearest training reviews; `paraphrases`: share of the 5 nearest
   sentences of the demo corpus that say the same; `mrr`, `p_at_1`: of YahooCQA's right answer, by the distance of means;
-- decoded from a sentence's code and noise of 10 standard deviations of its posterior (which an autoencoder has not), and
+- decoded from a sentence's code and noise of 10 standard deviations of its posterior (an autoencoder has none), and
   of 0.1 to 1 times the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of the words that
   are one's or the other's. Of most of this, and from N(0, 0.1^2): nats a word under a trigram model.
 
