@@ -4,16 +4,13 @@ For models that meet text as people write it. The thesis's WikiText-103, paragra
 """
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 from nltk.tokenize.treebank import TreebankWordDetokenizer
 
 from data_prep.corpora.args import CorpusArgs
 from data_prep.corpora.wt103 import Paragraphs
-from data_prep.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
+from data_prep.readers import find_files, hub_files, reader_for
 from data_prep.recipe import Input, Recipe
 from data_prep.sources import by_split
 from smim.errors import UserError
@@ -23,21 +20,12 @@ _SPLITS = ("train", "valid", "test")
 _DETOKENIZER = TreebankWordDetokenizer()
 
 
-@dataclass(frozen=True)
-class OrdinaryWriting(Reader):
-    """Another reader's texts, with their tokens put together again."""
+class OrdinaryWriting(Paragraphs):
+    """Paragraphs with their tokens put together again."""
 
-    reader: Reader
-    label_columns: tuple[str, ...] = ()
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return self.reader.pieces(path, piece_bytes=piece_bytes)
-
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
-        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
-            texts = [ordinary_writing(text) for text in block.column("text").to_pylist()]
-            at = block.schema.get_field_index("text")
-            yield block.set_column(at, "text", pa.array(texts, pa.string()))
+    def written(self, block: pa.Table) -> pa.Table:
+        texts = [ordinary_writing(text) for text in block.column("text").to_pylist()]
+        return block.set_column(block.schema.get_field_index("text"), "text", pa.array(texts, pa.string()))
 
 
 def ordinary_writing(text: str) -> str:
@@ -57,9 +45,7 @@ def recipe(args: CorpusArgs) -> Recipe:
         for path in split
     }
     return Recipe(
-        inputs=tuple(
-            Input(split, path, OrdinaryWriting(Paragraphs(reader[path]))) for split in _SPLITS for path in files[split]
-        ),
+        inputs=tuple(Input(split, path, OrdinaryWriting(reader[path])) for split in _SPLITS for path in files[split]),
         draws={split: {split: None} for split in _SPLITS},
         cleaning=dict.fromkeys(_SPLITS, args.cleaning),
     )

@@ -35,7 +35,11 @@ class Paragraphs(Reader):
         for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
             heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
             problems.bad["heading"] += pc.sum(heading).as_py() or 0
-            yield block.filter(pc.invert(heading))
+            yield self.written(block.filter(pc.invert(heading)))
+
+    def written(self, block: pa.Table) -> pa.Table:
+        """The paragraphs as they are to stand in the corpus: here as they are."""
+        return block
 
 
 def recipe(args: CorpusArgs) -> Recipe:
