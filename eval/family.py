@@ -1,6 +1,6 @@
 """Objectives side by side over seeds: what each of them buys, and by how much more than seeds differ.
 
-A row is the reports of one objective with the same settings and size, whatever their seeds.
+A row is the reports of one objective with the same architecture, settings and size, whatever their seeds.
 """
 
 import math
@@ -28,6 +28,8 @@ _FIGURES = {
     "bleu1_greedy": "BLEU-1 greedy",
 }
 _REFERENCE = "vae"
+# The thesis's, which a model's name leaves out.
+_USUAL_ARCHITECTURES = ("gru", "mlp")
 
 
 def over_seeds(reports: Sequence[Report]) -> str:
@@ -45,10 +47,18 @@ def over_seeds(reports: Sequence[Report]) -> str:
 
 
 def differences(reports: Sequence[Report]) -> str:
-    """What each objective moves beside the plain VAE, in units of the spread between seeds; "" without such a VAE.
+    """What each objective moves beside the plain VAE of its architecture, in units of the spread between seeds.
 
     (mean - mean of the VAE) / sqrt((variance + variance of the VAE) / 2): beyond about 3 it is no accident of seeds.
+    A table for each architecture that has such a VAE.
     """
+    by_architecture: dict[str, list[Report]] = {}
+    for report in reports:
+        by_architecture.setdefault(architecture_of(report), []).append(report)
+    return "\n\n".join(filter(None, map(_differences, by_architecture.values())))
+
+
+def _differences(reports: Sequence[Report]) -> str:
     groups = {name: group for name, group in _groups(reports).items() if _num_seeds(group) > 1}
     plain = [name for name, [first, *_] in groups.items() if _is_reference(first)]
     if not plain or len(groups) < 2:
@@ -62,10 +72,16 @@ def differences(reports: Sequence[Report]) -> str:
     return table(header, lines, optional=header)
 
 
-def settings_of(model: dict[str, Any]) -> str:
-    """An objective's settings and a prior that are not the usual ones, such as ", beta 4"; "" without any."""
-    settings = model.get("settings", {})
-    return "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+def settings_of(report: Report) -> str:
+    """An architecture, an objective's settings and a prior that are not the usual ones, such as ", beta 4"."""
+    settings = report["model"].get("settings", {})
+    return architecture_of(report) + "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+
+
+def architecture_of(report: Report) -> str:
+    """The encoder and decoder, such as ", transformer"; "" of the thesis's."""
+    architecture = report["model"].get("architecture")
+    return "" if architecture is None or architecture in _USUAL_ARCHITECTURES else f", {architecture}"
 
 
 def _is_reference(report: Report) -> bool:
@@ -75,9 +91,7 @@ def _is_reference(report: Report) -> bool:
 def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
     groups: dict[str, list[Report]] = {}
     for report in reports:
-        model = report["model"]
-        name = literal(name_of(report) + settings_of(model))
-        groups.setdefault(name, []).append(report)
+        groups.setdefault(literal(name_of(report) + settings_of(report)), []).append(report)
     return groups
 
 

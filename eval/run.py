@@ -267,6 +267,7 @@ def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict
         "hash": model.hash,
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
+        "architecture": " and ".join(dict.fromkeys(model.config["model"][part] for part in ("encoder", "decoder"))),
         "trained_on": training.get("corpus"),
         "settings": training.get("settings", {}) | _unusual_parts(model.config["model"]),
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from eval.family import settings_of
+from eval.family import architecture_of, settings_of
 from eval.markup import literal, rounded, table, with_error
 from eval.report import is_whole_test
 from eval.thesis import Row, name_of, rows, thesis_figures
@@ -47,20 +47,25 @@ def entropy(reports: Sequence[Report]) -> str:
 
 
 def bleu(reports: Sequence[Report]) -> str:
-    """Table 7.7: a row for each latent size, where there are models of both kinds."""
+    """Table 7.7: a row for each latent size, architecture and seed, where there are models of both kinds."""
     kinds = ("amim", "autoencoder")
     ours = [
         [report for report in reports if report["model"]["objective"] == kind and "bleu1_sampled" in report["figures"]]
         for kind in kinds
     ]
     lines = []
-    for size in sorted({report["model"]["latent_dim"] for of_kind in ours for report in of_kind}):
+    for key in sorted({_of_one_size(report) for of_kind in ours for report in of_kind}):
+        size, architecture, _ = key
         thesis = [_thesis_bleu(reports[0], kind, size) for kind in kinds]
-        for pair in zip_longest(*[[r for r in of_kind if r["model"]["latent_dim"] == size] for of_kind in ours]):
+        for pair in zip_longest(*[[report for report in of_kind if _of_one_size(report) == key] for of_kind in ours]):
             cells = [_cell(report, name) for name in ("bleu1_sampled", "bleu1_greedy") for report in pair]
-            lines.append([str(size), *cells, *thesis])
+            lines.append([f"{size}{architecture}", *cells, *thesis])
     header = ["latent dim", "sMIM sampled", "AE sampled", "sMIM greedy", "AE greedy", "thesis: sMIM", "thesis: AE"]
     return table(header, lines, optional=header) if all(ours) else ""
+
+
+def _of_one_size(report: Report) -> tuple[int, str, int]:
+    return report["model"]["latent_dim"], architecture_of(report), report["model"]["seed"]
 
 
 def information(reports: Sequence[Report]) -> str:
@@ -93,9 +98,9 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     """Each report with its model's name, and its directory too where two are called the same."""
     names = []
     for report in reports:
-        model, trained_on = report["model"], report["model"].get("trained_on")
+        trained_on = report["model"].get("trained_on")
         elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
-        names.append(name_of(report) + settings_of(model) + elsewhere)
+        names.append(name_of(report) + settings_of(report) + elsewhere)
     return [
         (literal(f"{name}, {report['model']['directory']}" if names.count(name) > 1 else name), report)
         for name, report in zip(names, reports, strict=True)

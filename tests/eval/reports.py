@@ -20,8 +20,8 @@ def content(
     directory: str = "runs/one/model",
     **changes: Any,
 ) -> dict[str, Any]:
-    """`changes`: of the corpus's description, and `settings`."""
-    settings = changes.pop("settings", {})
+    """`changes`: of the corpus's description, `settings`, and those in `model`."""
+    settings, model = changes.pop("settings", {}), changes.pop("model", {})
     return {
         "model": {
             "directory": directory,
@@ -34,6 +34,7 @@ def content(
             "step": 21_034,
             "epoch": 10,
             "valid_loss": 67.684,
+            **model,
         },
         "corpus": {
             "name": corpus,

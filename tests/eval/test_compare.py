@@ -133,6 +133,25 @@ def test_bleu_of_both_kinds_is_table_7_7(make):
     assert "BLEU-1 of sMIM and AE" not in compare.as_markdown([smim, other])
 
 
+def test_models_of_one_architecture_and_seed_stand_side_by_side(make):
+    sums = {"architecture": "superposition"}
+    models = [
+        make({"bleu1_sampled": 0.6}),
+        make({"bleu1_sampled": 0.98}, model=sums),
+        make({"bleu1_sampled": 0.62}, model={"seed": 1}),
+        make({"bleu1_sampled": 0.5}, "autoencoder", model={"seed": 1}),
+        make({"bleu1_sampled": 0.99}, "autoencoder", model=sums),
+    ]
+    shown = page(compare.as_markdown(models)).tables
+    pairs = next(table for table in shown if "latent dim" in table[0])
+    assert [row[:3] for row in pairs[1:]] == [
+        ["512", "0.60 ± 0.41", ""],
+        ["512", "0.62 ± 0.41", "0.50 ± 0.41"],
+        ["512, superposition", "0.98 ± 0.41", "0.99 ± 0.41"],
+    ]
+    assert {"sMIM (512), superposition", "AE (512), superposition"} < set(names(shown[0]))
+
+
 def test_answering_is_table_7_8_with_the_floors_once(make):
     floors = {"p_at_1_random": 0.2, "mrr_random": 0.45, "p_at_1_bm25": 0.3, "mrr_bm25": 0.5}
     answered = {"p_at_1": 0.6, "mrr": 0.8, **floors}

@@ -42,6 +42,19 @@ def test_differences_are_to_the_plain_vae_in_units_of_the_spread(reports):
     assert rows == [["sVAE (16), free\\_bits 0.5", "+29.0", "+29.0"], ["sMIM (16)", "+79.0", "+79.0"]]
 
 
+def test_each_architecture_is_measured_by_the_vae_of_its_own(reports):
+    transformers = [
+        *(report("vae", value) for value in (0.5, 0.6, 0.7)),
+        *(report("amim", value) for value in (7.0, 7.1, 7.2)),
+    ]
+    for each in transformers:
+        each["model"]["architecture"] = "transformer"
+    alone, other = differences(reports), differences(transformers)
+    assert differences(reports + transformers) == f"{alone}\n\n{other}"
+    assert cells(other)[2][:2] == ["sMIM (16), transformer", "+65.0"]
+    assert len(cells(over_seeds(reports + transformers))[2:]) == 5
+
+
 def test_one_seed_each_makes_no_table(reports):
     assert over_seeds(reports[::3]) == "" and differences(reports[::3]) == ""
     assert over_seeds([reports[0], reports[0]]) == ""
