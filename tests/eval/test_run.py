@@ -65,6 +65,7 @@ def test_any_number_of_processes_and_any_batches_give_the_same_report(
 
 def test_the_thesis_evaluation_holds_every_family(report):
     assert list(report["sections"]) == run.FAMILIES
+    assert report["model"]["architecture"] == "gru"
     expected = {"nll", "ppl", "ppl_thesis", "nll_elbo", "nll_iw", "nll_train_prior", "bleu1_sampled", "bleu1_mean"}
     expected |= {"latent_entropy", "mutual_information", "kl", "mmd", "overlap_auc_p", "overlap_auc_q"}
     assert expected | {"knn_accuracy:topic"} <= set(report["figures"])
