@@ -25,6 +25,8 @@ expect = playwright.expect
 
 MARKUP = "the bank sold <img src=x onerror=alert(1)> **bold** [x](javascript:1) $x$ ${1+1} {{7*7}}"
 SECONDS = 8_000  # of Playwright's, in ms, on a busy machine
+# A page's default timeout is not that of what is expected of it, which is five seconds.
+expect.set_options(timeout=SECONDS)
 KEY = "a-key-that-may-read"
 
 
