@@ -143,7 +143,7 @@ class Trainer:
     def fit(self) -> None:
         """Trains to the end of the schedule, from wherever the run stands."""
         started = time.monotonic()
-        first_step, interval_seconds = self.step, 0.0
+        first_step = self.step
         task = self.bar.add_task("training", total=self.total_steps, completed=self.step)
         with make_profiler(self.run_dir / "profile", steps=self.args.profile_steps * self.is_main) as profiler:
             while not self.finished:
@@ -154,13 +154,10 @@ class Trainer:
                     stopping = self.train_step(rows)
                     self.bar.update(task, completed=self.step)
                     profiler.step()
-                    interval_seconds += time.monotonic() - step_started
+                    self.meter.seconds += time.monotonic() - step_started
                     if self.step % self.args.log_every == 0:
                         seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
-                        self.report(
-                            seconds=interval_seconds, seconds_left=seconds_a_step * (self.total_steps - self.step)
-                        )
-                        interval_seconds = 0.0
+                        self.report(seconds_left=seconds_a_step * (self.total_steps - self.step))
                     if stopping or self.step % self.args.checkpoint_every == 0:
                         self.save()
                     if stopping:
@@ -261,8 +258,9 @@ class Trainer:
             f"train.learning_rate (train.resume=CHECKPOINT takes it) or train.precision=fp32"
         )
 
-    def report(self, *, seconds: float, seconds_left: float) -> None:
+    def report(self, *, seconds_left: float) -> None:
         """One line of log and of `metrics.jsonl` for the steps since the last one."""
+        seconds = self.meter.seconds
         means = self.meter.read(self.accelerator)
         tokens, sentences, positions = means.pop("tokens"), means.pop("sentences"), means.pop("positions")
         speed = {

@@ -17,11 +17,15 @@ _COUNTS = ("sentences", "tokens", "positions")
 
 
 class Meter:
-    """Sums per-sentence terms on the device, in fp64, until they are read as means over all processes."""
+    """Sums per-sentence terms on the device, in fp64, until they are read as means over all processes.
+
+    `seconds` is what the sums took, where the caller counts it: it is kept with them, and starts anew with them.
+    """
 
     def __init__(self) -> None:
         self.names: list[str] = []
         self.sums: Tensor | None = None
+        self.seconds = 0.0
 
     def add(self, terms: dict[str, Tensor], batch: Observations) -> None:
         """Adds the terms [B] of a batch's B sentences."""
@@ -41,7 +45,7 @@ class Meter:
         A process that had no sentence takes part with nothing.
         """
         own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.sums.tolist(), strict=True))
-        self.sums = None
+        self.sums, self.seconds = None, 0.0
         totals: dict[str, float] = {}
         for part in gather_object([own]):
             for name, value in part.items():
@@ -50,11 +54,12 @@ class Meter:
         return {**{name: total / counts["sentences"] for name, total in totals.items()}, **counts}
 
     def state(self) -> dict[str, Any]:
-        return {"names": self.names, "sums": None if self.sums is None else self.sums.tolist()}
+        sums = None if self.sums is None else self.sums.tolist()
+        return {"names": self.names, "sums": sums, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
-        self.names = state["names"]
-        sums = state["sums"]
+        self.names, sums = state["names"], state["sums"]
+        self.seconds = state.get("seconds", 0.0)  # which older checkpoints lack
         self.sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
 
 

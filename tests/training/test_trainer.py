@@ -108,6 +108,17 @@ def test_a_line_of_metrics_tells_throughput_utilisation_padding_and_gradient(tra
     assert 0 < line["model_flops_utilisation"] < 1 and 0 <= line["padding"] < 1 and line["grad_norm"] > 0
 
 
+def test_the_seconds_of_a_line_count_from_the_line_before_also_where_the_run_was_stopped_between(train, tmp_path):
+    run_dir = tmp_path / "run"
+    assert train("train.max_steps=11", "train.log_every=12").returncode == 0
+    newest = checkpoint.list_checkpoints(run_dir / "checkpoints")[-1]
+    before = json.loads((newest / "state.json").read_text())["meters"][0]["seconds"]
+    assert train(STEPS, "train.log_every=12", "train.resume=auto").returncode == 0
+    logged = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
+    (line,) = [line for line in logged if line["split"] == "train"]
+    assert line["step"] == 12 and line["seconds"] > before > 0
+
+
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="W&B is installed")
 def test_a_tracker_that_is_not_installed_is_named(train):
     refused = train("train.trackers=[wandb]", "train.max_steps=1")
