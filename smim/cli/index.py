@@ -47,7 +47,7 @@ def index_build(
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it with --force, or give another --output")
     if not corpus.exists():
-        raise UserError(f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus such as data/ptb")
+        raise UserError(f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb")
     if memory is not None and not 0 < memory < math.inf:
         raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
     settings: dict[str, Any] = {
