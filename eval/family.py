@@ -1,6 +1,7 @@
 """Objectives side by side over seeds: what each of them buys, and by how much more than seeds differ.
 
-A row is the reports of one objective with the same architecture, settings and size, whatever their seeds.
+A row is the reports of one objective with the same architecture, settings, size and training corpus, whatever their
+seeds; of several reports of one seed it is the first.
 """
 
 import math
@@ -35,11 +36,11 @@ _USUAL_ARCHITECTURES = ("gru", "mlp")
 def over_seeds(reports: Sequence[Report]) -> str:
     """Means and standard deviations over seeds; "" where no objective has more than one."""
     groups = _groups(reports)
-    if all(_num_seeds(group) < 2 for group in groups.values()):
+    if all(len(group) < 2 for group in groups.values()):
         return ""
     names = _names(reports)
     lines = [
-        [name, str(_num_seeds(group)), *[_mean_and_stdev(_values(group, figure)) for figure in names]]
+        [name, str(len(group)), *[_mean_and_stdev(_values(group, figure)) for figure in names]]
         for name, group in groups.items()
     ]
     header = ["model (latent dim)", "seeds", *names.values()]
@@ -59,7 +60,7 @@ def differences(reports: Sequence[Report]) -> str:
 
 
 def _differences(reports: Sequence[Report]) -> str:
-    groups = {name: group for name, group in _groups(reports).items() if _num_seeds(group) > 1}
+    groups = {name: group for name, group in _groups(reports).items() if len(group) > 1}
     plain = [name for name, [first, *_] in groups.items() if _is_reference(first)]
     if not plain or len(groups) < 2:
         return ""
@@ -73,9 +74,11 @@ def _differences(reports: Sequence[Report]) -> str:
 
 
 def settings_of(report: Report) -> str:
-    """An architecture, an objective's settings and a prior that are not the usual ones, such as ", beta 4"."""
-    settings = report["model"].get("settings", {})
-    return architecture_of(report) + "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+    """What is not usual of a model: architecture, settings, prior, another corpus to train on; such as ", beta 4"."""
+    settings, trained_on = report["model"].get("settings", {}), report["model"].get("trained_on")
+    elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
+    told = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+    return architecture_of(report) + told + elsewhere
 
 
 def architecture_of(report: Report) -> str:
@@ -89,14 +92,15 @@ def _is_reference(report: Report) -> bool:
 
 
 def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
-    groups: dict[str, list[Report]] = {}
-    for report in reports:
-        groups.setdefault(literal(name_of(report) + settings_of(report)), []).append(report)
-    return groups
-
-
-def _num_seeds(group: Sequence[Report]) -> int:
-    return len({report["model"]["seed"] for report in group})
+    """One report a seed, by the model's name, and by its parameters too where models of a name have other sizes."""
+    names = [literal(name_of(report) + settings_of(report)) for report in reports]
+    sizes = [report["model"]["parameters"] for report in reports]
+    groups: dict[str, dict[int, Report]] = {}
+    for name, size, report in zip(names, sizes, reports, strict=True):
+        alike = {other for other_name, other in zip(names, sizes, strict=True) if other_name == name}
+        key = f"{name}, {size:,} parameters" if len(alike) > 1 else name
+        groups.setdefault(key, {}).setdefault(report["model"]["seed"], report)
+    return {name: list(group.values()) for name, group in groups.items()}
 
 
 def _names(reports: Sequence[Report]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 
 _ROWS_AT_ONCE = 2048
+_LEAST_FOR_MMD = 3
 _COLLAPSED_BELOW = 0.1  # of what the mutual information could be at most
 
 
@@ -38,7 +39,7 @@ class InformationArgs:
     mmd_samples: int = 5_000
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "eval.information", k=1, max_queries=2, mmd_samples=2)
+        problems = too_low(self, "eval.information", k=1, max_queries=2, mmd_samples=_LEAST_FOR_MMD)
         if self.metric not in ("chebyshev", "euclidean"):
             problems.append(f"eval.information.metric is {self.metric!r}; valid: chebyshev, euclidean")
         if problems:
@@ -48,34 +49,22 @@ class InformationArgs:
 def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     """Entropy of the codes, what they tell of the sentences, and how the posteriors lie to the prior."""
     num_sentences = len(job.split)
-    terms, num_removed = latent_entropy_terms(job, args)
-    entropy = mean("latent_entropy", terms)
-    normal = estimators.standard_normal_entropy(job.model.latent_dim)
-    gaussian = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
-    figures = {
-        "latent_entropy": entropy,
-        "latent_entropy_normal": scalar("latent_entropy_normal", normal, n=num_sentences),
-        "latent_entropy_normal_knn": mean("latent_entropy_normal_knn", _entropy_terms(job, gaussian, args)),
-    }
-    notes = [
-        f"The entropy is of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
-        f"nearest neighbours (k = {args.k}, {args.metric}); {num_removed} exact repetitions were left out. In many "
-        f"dimensions it is biased upwards unless the codes are clustered; docs/evaluation.md says by how much."
-    ]
+    figures, notes = _entropy(job, args)
     mean_or_posterior = job.posterior()
     if job.model.deterministic:
         no_variance = torch.full_like(mean_or_posterior.mean, -torch.inf)
         mean_or_posterior = DiagonalGaussian(mean_or_posterior.mean, no_variance)
     moments = estimators.aggregate_moments(mean_or_posterior)
     if not job.model.deterministic:
-        figures |= _posterior_figures(job, args, entropy, moments)
+        figures |= _posterior_figures(job, args, figures.get("latent_entropy"), moments)
         notes.insert(0, _verdict(figures, job.model))
     log_det = moments.log_determinant_per_dimension()
     if math.isfinite(log_det):
         figures["log_det_covariance"] = scalar("log_det_covariance", log_det, n=num_sentences)
     else:
         notes.append("The aggregate covariance is singular: its log determinant is minus infinity.")
-    figures["mmd"] = _mmd(job, args)
+    if num_sentences >= _LEAST_FOR_MMD:
+        figures["mmd"] = _mmd(job, args)
     if job.is_main:
         of_means = np.diag(moments.covariance_of_means)
         plots.latent_variance(of_means, moments.mean_variance, plots_dir / "latent_variance.png")
@@ -83,13 +72,28 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     return Section("Information", figures, notes, plots={"latent_variance.png": caption})
 
 
-def latent_entropy_terms(job: Job, args: InformationArgs) -> tuple[np.ndarray, int]:
-    """Nearest-neighbour entropy of the first draws of z, in nats, fp64 [Q], and how many repetitions were removed."""
+def _entropy(job: Job, args: InformationArgs) -> tuple[dict[str, Figure], list[str]]:
+    """Nearest-neighbour entropy of the first draws of z, and what N(0, I) has; without it where the codes are few."""
     points, num_removed = estimators.distinct(job.codes())
-    return _entropy_terms(job, points, args), num_removed
+    if len(points) <= args.k:
+        return {}, [f"No entropy: with k = {args.k} it takes {args.k + 1} distinct codes, and these are {len(points)}."]
+    gaussian = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
+    normal = estimators.standard_normal_entropy(job.model.latent_dim)
+    figures = {
+        "latent_entropy": mean("latent_entropy", _entropy_terms(job, points, args)),
+        "latent_entropy_normal": scalar("latent_entropy_normal", normal, n=len(gaussian)),
+        "latent_entropy_normal_knn": mean("latent_entropy_normal_knn", _entropy_terms(job, gaussian, args)),
+    }
+    note = (
+        f"The entropy is of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
+        f"nearest neighbours (k = {args.k}, {args.metric}); {num_removed} exact repetitions were left out. In many "
+        f"dimensions it is biased upwards unless the codes are clustered; docs/evaluation.md says by how much."
+    )
+    return figures, [note]
 
 
 def _entropy_terms(job: Job, points: np.ndarray, args: InformationArgs) -> np.ndarray:
+    """In nats, fp64 [Q]."""
     queries = job.sample(len(points), args.max_queries)
     share = job.share(len(queries))
     terms = np.empty(0)
@@ -128,7 +132,7 @@ def posterior_terms(job: Job) -> np.ndarray:
 
 
 def _posterior_figures(
-    job: Job, args: InformationArgs, entropy: Figure, moments: AggregateMoments
+    job: Job, args: InformationArgs, entropy: Figure | None, moments: AggregateMoments
 ) -> dict[str, Figure]:
     num_sentences = len(job.split)
     kl, posterior_entropy, clamped = posterior_terms(job).T
@@ -143,6 +147,8 @@ def _posterior_figures(
         ),
         "clamped": mean("clamped", clamped),
     }
+    if entropy is None:
+        return figures
     of_entropies = entropy.value - figures["posterior_entropy"].value
     errors = [entropy.standard_error, figures["posterior_entropy"].standard_error]
     error = math.hypot(*(error or 0.0 for error in errors))

@@ -58,8 +58,13 @@ class Job:
 
     @property
     def train_split(self) -> Split | None:
-        """The corpus's training sentences in ids of the model's tokenizer; None where it has none."""
-        return self.in_model_ids(self.corpus.split("train")) if "train" in self.corpus.card["splits"] else None
+        """The corpus's training sentences in ids of the model's tokenizer.
+
+        None where it has none, and where they are what is evaluated: each would be judged by itself.
+        """
+        if self.split.name == "train" or "train" not in self.corpus.card["splits"]:
+            return None
+        return self.in_model_ids(self.corpus.split("train"))
 
     def in_model_ids(self, split: Split) -> Split:
         """A split of the corpus as it is, or encoded anew where the corpus is of another tokenizer than the model."""
@@ -169,7 +174,7 @@ class Job:
     def gather_parts(self, rows: list[Tensor], values: list[Tensor], *, width: int) -> np.ndarray:
         """As `gather`, for this process's batches of `values` [B, width], of all evaluated sentences."""
         if not values:  # a process without any batch
-            return self.gather(torch.empty(0), torch.empty(0, width), total=len(self.split))
+            return self.gather(torch.empty(0, dtype=torch.int64), torch.empty(0, width), total=len(self.split))
         return self.gather(torch.cat(rows), torch.cat(values), total=len(self.split))
 
     def draw(self, posterior: DiagonalGaussian, rows: Sequence[int] | np.ndarray | Tensor, *, number: int) -> Tensor:
@@ -207,5 +212,11 @@ def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
 
 
 def split_of_rows(split: Split, rows: np.ndarray, *, name: str) -> Split:
-    """Some rows of a split as a split of their own, numbered from 0."""
-    return Split(name=name, table=split.table.take(pa.array(rows)))
+    """Some rows of a split, ascending, as a split of their own, numbered from 0."""
+    # Batch by batch: put together, the texts of all rows would be read, and may be more than the 2 GiB of one array.
+    batches, starts = split.table.to_batches(), [0]
+    for batch in batches:
+        starts.append(starts[-1] + len(batch))
+    places = np.searchsorted(starts, rows, side="right") - 1
+    parts = [batch.take(pa.array(rows[places == i] - starts[i])) for i, batch in enumerate(batches)]
+    return Split(name=name, table=pa.Table.from_batches(parts, schema=split.table.schema))

@@ -99,7 +99,9 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             name = f"importance-weighted, {prior}, K = {args.importance_samples}"
             bounds["_iw"] = (name, Bound(*importance_bound(log_weights, args.importance_samples).T), sizes.of(rows))
             section.tables.append(_importance_table(log_weights))
-        if args.train_sentences and job.train_split is not None:
+        if args.train_sentences and job.split.name == "train":
+            section.notes.append("No bound under the training sentences' posteriors: they are what is evaluated.")
+        elif args.train_sentences and job.train_split is not None:
             cost, size = train_prior_cost(job, train_sentences=args.train_sentences)
             name = f"aggregate posterior of {size:,} training sentences"
             bounds["_train_prior"] = (name, reconstruction.of_first_run() + cost, sizes)

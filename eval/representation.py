@@ -202,7 +202,7 @@ def _method(job: Job, args: RepresentationArgs, *, num_train: int) -> str:
 
 def _not_evaluated(job: Job, train: Split | None) -> str:
     if train is None:
-        return f"Not evaluated: `{job.corpus.name}` has no split `train` to learn the labels from."
+        return f"Not evaluated: `{job.corpus.name}` has no split `train` beside the evaluated one to learn from."
     return (
         f"Not evaluated: `{job.corpus.name}` has no label column with few values; name such columns when you "
         f"prepare it (`corpus.label_columns=[...]`)."

@@ -256,7 +256,10 @@ def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: 
     """Names everything that the figures depend on, our code included."""
     root = Path(__file__).parents[1]
     code = [file.read_bytes() for folder in ("eval", "smim") for file in sorted((root / folder).rglob("*.py"))]
-    described = [model.hash, corpus.hash_of(args.split), storage.sha256(corpus.directory / CARD), asdict(args)]
+    questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
+    others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
+    cards = [storage.sha256(each.directory / CARD) for each in (corpus, *others)]
+    described = [model.hash, corpus.hash_of(args.split), cards, asdict(args)]
     return hashlib.sha256(json.dumps(described).encode() + b"".join(code)).hexdigest()
 
 
@@ -267,7 +270,7 @@ def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict
         "hash": model.hash,
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
-        "architecture": " and ".join(dict.fromkeys(model.config["model"][part] for part in ("encoder", "decoder"))),
+        "architecture": _architecture(model.config["model"]),
         "trained_on": training.get("corpus"),
         "settings": training.get("settings", {}) | _unusual_parts(model.config["model"]),
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
@@ -275,7 +278,17 @@ def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict
 
 
 def _unusual_parts(args: dict[str, Any]) -> dict[str, Any]:
-    usual = {"prior": "standard_normal", "posterior": "gaussian"}
+    return _unusual(args, prior="standard_normal", posterior="gaussian")
+
+
+def _architecture(args: dict[str, Any]) -> str:
+    """Encoder and decoder, and what tells models of them apart, such as "gru, word_dropout 0.1"."""
+    parts = " and ".join(dict.fromkeys(args[part] for part in ("encoder", "decoder")))
+    unusual = _unusual(args, min_log_variance=-10.0, max_log_variance=0.0, word_dropout=0.0, order_weight=0.5)
+    return ", ".join([parts, *(f"{name} {value:g}" for name, value in unusual.items())])
+
+
+def _unusual(args: dict[str, Any], **usual: Any) -> dict[str, Any]:
     return {name: args[name] for name, value in usual.items() if args.get(name, value) != value}
 
 

@@ -96,11 +96,7 @@ def answering(reports: Sequence[Report]) -> str:
 
 def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     """Each report with its model's name, and its directory too where two are called the same."""
-    names = []
-    for report in reports:
-        trained_on = report["model"].get("trained_on")
-        elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
-        names.append(name_of(report) + settings_of(report) + elsewhere)
+    names = [name_of(report) + settings_of(report) for report in reports]
     return [
         (literal(f"{name}, {report['model']['directory']}" if names.count(name) > 1 else name), report)
         for name, report in zip(names, reports, strict=True)

@@ -3,6 +3,8 @@
 Shapes: B sentences, T tokens, E embedding, H hidden, D latent, V vocabulary.
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,8 @@ from smim.model.gru_recurrence import GRUWeights
 class GRU(nn.GRU):
     """One layer of `nn.GRU` of which a part of the input, `constant_dim` wide, is the same at every step.
 
-    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results.
+    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results, but for a training in fp32: there
+    cuDNN may round to TF32.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, *, constant_dim: int = 0) -> None:
@@ -35,8 +38,17 @@ class GRU(nn.GRU):
         if constant_BD is not None:
             constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
             input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
-        states_BTH, _ = super().forward(input_BTE, None if initial_BH is None else initial_BH[None])
+        with nullcontext() if torch.is_grad_enabled() else _without_tf32():
+            states_BTH, _ = super().forward(input_BTE, None if initial_BH is None else initial_BH[None])
         return states_BTH
+
+
+def _without_tf32() -> AbstractContextManager[None]:
+    """For codes and likelihoods, all of fp32: of what torch calls, cuDNN rounds to 10 bits unless it is told not to."""
+    cudnn = torch.backends.cudnn
+    return cudnn.flags(
+        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+    )
 
 
 class GRUEncoder(nn.Module):

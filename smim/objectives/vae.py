@@ -49,7 +49,8 @@ class VAE(Objective):
             return 1.0
         if self.kl_annealing == "linear":
             return min(1.0, step / self.annealing_steps)
-        return 1 / (1 + math.exp(-self.logistic_slope * (step - self.annealing_steps)))
+        # The logistic function, without an exponential that overflows.
+        return 0.5 * (1 + math.tanh(0.5 * self.logistic_slope * (step - self.annealing_steps)))
 
     def prepare(self, model: LatentVariableModel) -> None:
         if self.free_bits and not isinstance(model.prior, StandardNormal):

@@ -55,6 +55,24 @@ def test_each_architecture_is_measured_by_the_vae_of_its_own(reports):
     assert len(cells(over_seeds(reports + transformers))[2:]) == 5
 
 
+def test_models_of_another_size_or_corpus_are_no_seeds_of_each_other(reports):
+    larger, elsewhere = report("amim", 7.0), report("amim", 7.1)
+    larger["model"]["parameters"] = 179_000_000
+    elsewhere["model"]["trained_on"] = "everything"
+    rows = cells(over_seeds([*reports[6:], larger, elsewhere]))[2:]
+    assert [row[:2] for row in rows] == [
+        ["sMIM (16), 12,092,893 parameters", "3"],
+        ["sMIM (16), 179,000,000 parameters", "1"],
+        ["sMIM (16), trained on everything", "1"],
+    ]
+
+
+def test_of_several_reports_of_a_seed_the_first_counts(reports):
+    again = report("amim", 8.0)
+    again["figures"]["mutual_information"]["value"] = 1.0
+    assert over_seeds([*reports, again]) == over_seeds(reports)
+
+
 def test_one_seed_each_makes_no_table(reports):
     assert over_seeds(reports[::3]) == "" and differences(reports[::3]) == ""
     assert over_seeds([reports[0], reports[0]]) == ""

@@ -1,6 +1,9 @@
 """What families are given: shares, gathered values, posteriors, and draws that are a function of the sentence."""
 
+import dataclasses
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -42,9 +45,16 @@ def test_codes_are_the_first_draws(job):
 
 
 def test_a_split_of_some_rows_is_numbered_from_zero(job):
-    part = split_of_rows(job.split, np.array([8, 3]), name="part")
-    assert part.texts() == job.split.texts([8, 3])
-    torch.testing.assert_close(job.posterior(part).mean, job.posterior().mean[[8, 3]])
+    part = split_of_rows(job.split, np.array([3, 8]), name="part")
+    assert part.texts() == job.split.texts([3, 8])
+    torch.testing.assert_close(job.posterior(part).mean, job.posterior().mean[[3, 8]])
+
+
+def test_rows_are_taken_from_each_batch_of_a_split(job):
+    batches = [batch for start in (0, 4, 7) for batch in job.split.table.slice(start, 3 if start else 4).to_batches()]
+    split = dataclasses.replace(job.split, table=pa.Table.from_batches(batches))
+    assert split_of_rows(split, np.array([0, 3, 4, 9]), name="part").texts() == job.split.texts([0, 3, 4, 9])
+    assert split_of_rows(split, np.array([5]), name="part").texts() == job.split.texts([5])
 
 
 def test_a_split_of_ids_is_encoded_like_any_other(job):

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+import smim
 from eval import compare, run
+from eval.examples import ExamplesArgs
 from eval.run import EvalArgs
 from smim import config
 from smim.errors import SmimError, UserError
+from smim.text.corpus import CARD, Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 from tests.scripts import run_script
@@ -61,6 +64,32 @@ def test_any_number_of_processes_and_any_batches_give_the_same_report(
     other = compare.read_report(tmp_path / "report")
     assert other["processes"] == num_processes and other["corpus"]["sentences"] == 407
     assert_same(report, other)
+
+
+def test_more_processes_than_sentences_and_fewer_sentences_than_neighbours(odd_corpus, long_model, tmp_path):
+    more = ["eval=thesis", "eval.max_sentences=1", "eval.metrics=[likelihood,reconstruction,information,overlap]"]
+    finished = evaluate(long_model, odd_corpus, tmp_path / "report", *more, processes=2)
+    assert finished.returncode == 0, finished.stderr
+    report = compare.read_report(tmp_path / "report")
+    assert report["figures"]["nll_train_prior"]["n"] == 1 and "latent_entropy" not in report["figures"]
+    assert any("No entropy" in note for note in report["sections"]["information"]["notes"])
+
+
+def test_training_sentences_are_not_judged_by_themselves(odd_corpus, long_model, tmp_path):
+    more = ["eval=thesis", "eval.split=train", "eval.max_sentences=20", "eval.metrics=[likelihood,representation]"]
+    figures = evaluate_here(long_model, odd_corpus, tmp_path / "report", *more)["figures"]
+    assert "nll" in figures and "nll_train_prior" not in figures
+    assert not [name for name in figures if name.startswith("knn_accuracy")]
+
+
+def test_what_was_answered_of_other_questions_is_not_used(odd_corpus, long_model, tiny_corpus, tmp_path):
+    args = EvalArgs(metrics=["examples"], examples=ExamplesArgs(question_corpus=str(tmp_path / "questions")))
+    shutil.copytree(tiny_corpus, tmp_path / "questions")
+    model, corpus = smim.load(long_model), Corpus.open(odd_corpus)
+    before = run._identity(model, corpus, args)
+    card = json.loads((tmp_path / "questions" / CARD).read_text())
+    (tmp_path / "questions" / CARD).write_text(json.dumps(card | {"name": "others"}))
+    assert run._identity(model, corpus, args) != before
 
 
 def test_the_thesis_evaluation_holds_every_family(report):

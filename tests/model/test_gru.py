@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.model.gru import GRU, GRUDecoder, GRUEncoder
+from smim.model.gru import GRU, GRUDecoder, GRUEncoder, _without_tf32
 from smim.text.batch import collate
 
 SENTENCES, STEPS, EMBEDDING, HIDDEN, CONSTANT = 3, 5, 4, 6, 2
@@ -70,6 +70,14 @@ def test_bf16_is_close_and_its_states_are_fp32():
     for one, other in pairs:
         assert one.dtype == torch.float32
         assert (one - other).norm() < 0.02 * other.norm()
+
+
+def test_a_gpu_rounds_to_tf32_outside_of_evaluation_alone():
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark
+    with _without_tf32():
+        assert (cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark) == (False, *before[1:])
+    assert (cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark) == before
 
 
 def test_parameters_are_named_as_those_of_nn_gru():

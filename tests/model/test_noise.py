@@ -15,6 +15,10 @@ def test_noise_differs_by_seed_sentence_draw_and_purpose():
     assert not torch.equal(noise.uniform(0, [3], 0, 6), noise.uniform(0, [3], 1, 6))
 
 
+def test_of_no_sentence_there_is_no_noise():
+    assert noise.normal(0, [], 0, 6).shape == noise.uniform(0, [], 0, 6).shape == (0, 6)
+
+
 def test_noise_is_standard_normal_and_uniform():
     normal = noise.normal(0, range(2000), 0, 50)
     uniform = noise.uniform(0, range(2000), 0, 50)

@@ -69,6 +69,7 @@ def test_autoencoder_never_trains_the_variance(model):
         ("logistic", 10_000, 0.5),
         ("logistic", 11_000, 1 / (1 + math.exp(-2.5))),
         ("linear", None, 1.0),
+        ("logistic", 1_000_000, 1.0),
         ("logistic", None, 1.0),
     ],
 )
