@@ -84,6 +84,55 @@ def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: P
     assert found.cells[0][1:] == ["0.0000", "the team won a game"]
 
 
+def test_a_file_of_sentences_with_ids_and_labels_keeps_them(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"id": 17, "text": "a bank sold shares", "stars": 4}, {"id": 3, "text": "her brother lost", "stars": 2}]
+    (tmp_path / "mine.jsonl").write_text("\ufeff" + "\n".join(map(json.dumps, rows)))
+    index = tmp_path / "index"
+    assert command("index", "build", tiny_model, tmp_path / "mine.jsonl", "-o", index).out.startswith("2 sentences")
+    found = json.loads(command("search", index, "her brother lost", "-k", 2, "--json").out)["hits"]
+    assert [(hit["id"], hit["text"], hit["labels"]) for hit in found] == [
+        (3, "her brother lost", {"stars": 2}),
+        (17, "a bank sold shares", {"stars": 4}),
+    ]
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"id": 17, "text": "a bank lost shares", "stars": 1}))
+    assert command("index", "upsert", index, tmp_path / "mine.jsonl").status == 0
+    found = json.loads(command("search", index, "a bank", "-k", 2, "--json").out)["hits"]
+    assert {hit["id"]: hit["text"] for hit in found} == {17: "a bank lost shares", 3: "her brother lost"}
+
+
+def test_the_mark_of_its_encoding_is_no_part_of_a_files_first_sentence(
+    command: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.txt").write_text("a bank sold shares\n", encoding="utf-8-sig")
+    command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
+    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][2] == "a bank sold shares"
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.arrow", "a.txt.gz", "a.jsonl.zst"])
+def test_a_file_that_is_not_of_lines_is_refused(
+    command: Command, own_index: Path, tiny_model: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_text("text\na bank sold shares\n")
+    for words in (
+        ["build", tiny_model, tmp_path / name, "-o", tmp_path / "index"],
+        ["add", own_index, tmp_path / name],
+    ):
+        refused = command("index", *words)
+        assert refused.status == 2
+        assert f"{name} is neither a sentence a line nor .jsonl" in refused.err and "data_prep/build.py" in refused.err
+    assert not (tmp_path / "index").exists()
+
+
+@pytest.mark.parametrize("option", [["--split", "train"], ["--segments", 2], ["--latents", "latents/ptb"]])
+def test_an_option_of_a_corpus_is_refused_for_a_file(
+    command: Command, tiny_model: Path, tmp_path: Path, option: list[object]
+) -> None:
+    (tmp_path / "mine.txt").write_text("a bank sold shares\n")
+    refused = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index", *option)
+    assert refused.status == 2 and f"mine.txt is a file, {option[0]} is for a prepared corpus" in refused.err
+    assert not (tmp_path / "index").exists()
+
+
 def _rows(corpus: Path, split: str) -> list[tuple[str, str, str]]:
     from smim.text.corpus import Corpus
 
@@ -330,12 +379,19 @@ def test_a_text_of_ten_megabytes_is_refused(command: Command, own_index: Path, t
     assert len(refused.err) < 300
 
 
-def test_a_second_writer_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(
+    command: Command, own_index: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
     from smim.search import IndexWriter
 
     (tmp_path / "a.txt").write_text("a bank")
     with IndexWriter(own_index):
-        for words in (["add", own_index, tmp_path / "a.txt"], ["delete", own_index, 3], ["compact", own_index]):
+        for words in (
+            ["add", own_index, tmp_path / "a.txt"],
+            ["delete", own_index, 3],
+            ["compact", own_index],
+            ["build", tiny_model, tiny_corpus, "-o", own_index, "--force"],
+        ):
             refused = command("index", *words)
             assert refused.status == 2 and "is being changed by another process" in refused.err
 

@@ -26,20 +26,26 @@ Sentences = Annotated[
 @app.command("build")
 def index_build(
     model: Model,
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb, or a file.")],
+    corpus: Annotated[
+        Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb, or a .txt or .jsonl.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
-    split: Annotated[str, typer.Option(help="The split to index.")] = "train",
+    split: Annotated[str | None, typer.Option(help="The split to index; train.")] = None,
     metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
     factory: Annotated[
         str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
     ] = "auto",
     latents: Annotated[Path | None, typer.Option(help="The split's codes, if `smim encode` has written them.")] = None,
-    segments: Annotated[int, typer.Option(help="Parts that are built one after another, to need less memory.")] = 1,
+    segments: Annotated[
+        int | None, typer.Option(help="Parts that are built one after another, to need less memory; 1.")
+    ] = None,
     store: Annotated[str, typer.Option(help="Codes kept beside an approximate index: fp32 or fp16.")] = "fp32",
     memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
-    """Encode a split of a prepared corpus, or a file of a sentence a line, into an index to search in.
+    """Encode a split of a prepared corpus, or a file, into an index to search in.
+
+    A file has a sentence a line, or is .jsonl: objects with text, perhaps id, and labels.
 
     Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
     smim index build wikitext-small mine.txt -o indexes/mine
@@ -57,28 +63,42 @@ def index_build(
         "store": store,
         "memory": None if memory is None else int(memory * 1e9),
     }
+    for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents}
+    if corpus.is_file() and (given := [name for name, value in for_a_corpus.items() if value is not None]):
+        raise UserError(f"{corpus} is a file, {' and '.join(given)} is for a prepared corpus; leave it out")
     index = (
         _of_file(model, corpus, output, settings)
         if corpus.is_file()
-        else _of_corpus(model, corpus, output, settings | {"split": split, "num_segments": segments}, latents)
+        else _of_corpus(model, corpus, output, settings, split, segments, latents)
     )
     print(f"{len(index):,} sentences in {output}")
 
 
-def _of_corpus(model: Path, corpus: Path, output: Path, settings: dict[str, Any], latents: Path | None) -> Any:
+def _of_corpus(
+    model: Path,
+    corpus: Path,
+    output: Path,
+    settings: dict[str, Any],
+    split: str | None,
+    segments: int | None,
+    latents: Path | None,
+) -> Any:
     from smim.search import build_index
     from smim.search.latents import Latents
     from smim.text.corpus import Corpus
 
-    opened = Latents.open(latents) if latents else None
-    return build_index(smim.load(model), Corpus.open(corpus), output, latents=opened, **settings)
+    chosen = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    return build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
 
 
 def _of_file(model: Path, file: Path, output: Path, settings: dict[str, Any]) -> Any:
     from smim.search import index_texts
     from smim.search.sentences import read_sentences
 
-    return index_texts(smim.load(model), read_sentences([file], columns=()).texts, output, **settings)
+    sentences = read_sentences([file], columns=None)
+    chosen: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+    return index_texts(smim.load(model), sentences.texts, output, **settings, **chosen)
 
 
 @app.command("add")

@@ -7,9 +7,11 @@ codes, and a search of all of them finds what a search of one large segment woul
 Shapes: R rows, D latent dimensions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -21,11 +23,13 @@ from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
-from smim.search.index import Index, comparable, open_index
+from smim.search.index import Index, comparable, new_ids, open_index
 from smim.search.latents import Latents
+from smim.search.lock import take_lock
 from smim.search.manifest import MANIFEST, Manifest, segment_name
 from smim.search.segment import ROWS_PER_BATCH, STORES, write_segment
-from smim.text.corpus import Corpus, Split
+from smim.search.sentences import label_column
+from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
 
 def build_index(
@@ -53,7 +57,8 @@ def build_index(
     is cut, each built by itself; more, where one would need more than `memory`.
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
-    else, a split too small to train the factory, and an `output` that holds something else than an index.
+    else, a split too small to train the factory, an `output` that holds something else than an index, and an index
+    there that another process is changing. Until it is replaced, no other can change it.
     """
     if corpus.tokenizer.hash != model.tokenizer.hash:
         raise UserError(
@@ -66,7 +71,8 @@ def build_index(
     if latents is not None:
         check_latents(latents, model, corpus, split)
     settings = IndexSettings(metric, factory, store, memory, num_segments)
-    return _build(model, rows, f"{corpus.name} {split}", Path(output), settings, model_dir=model_dir, latents=latents)
+    sources: dict[str, Any] = {"model_dir": model_dir, "latents": latents, "ids": range(len(rows)), "typed": False}
+    return _build(model, rows, f"{corpus.name} {split}", Path(output), settings, **sources)
 
 
 def index_texts(
@@ -75,26 +81,35 @@ def index_texts(
     output: Path | str,
     *,
     model_dir: Path | str,
+    ids: Sequence[int] | None = None,
+    labels: Mapping[str, Sequence[Any]] | None = None,
     metric: str = "l2",
     factory: str = factories.AUTO,
     store: str = "fp32",
     memory: int | None = None,
 ) -> Index:
-    """As `build_index`, of a list of sentences; a sentence's id is its place in it.
+    """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
 
         model = smim.load("wikitext-small")
         index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="wikitext-small")
 
-    Sentences with labels, or more of them than memory holds, are prepared as a corpus first. Raises `UserError` as
-    `build_index` does, and for a text without words or longer than the model takes.
+    `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
+    memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, for a text without words or
+    longer than the model takes, and for ids or labels that cannot be.
     """
     if not len(texts):
         raise UserError("there is no sentence to index")
-    ids = pa.array(model.token_ids(texts), pa.list_(pa.int32()))
-    table = pa.table({"text": pa.array(list(texts), pa.string()), "ids": ids, "length": ids.value_lengths()})
+    numbers = new_ids(ids, len(texts), first=0)
+    if taken := sorted({"id", *OWN_COLUMNS} & set(labels or {})):
+        raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
+    columns = {name: label_column(name, values, len(texts)) for name, values in (labels or {}).items()}
+    tokens = pa.array(model.token_ids(texts), pa.list_(pa.int32()))
+    own = {"text": pa.array(list(texts), pa.string()), "ids": tokens, "length": tokens.value_lengths()}
+    order = np.argsort(numbers)
+    rows = Split("texts", pa.table({**own, **columns}).take(pa.array(order)))
     settings = IndexSettings(metric, factory, store, memory, num_segments=1)
-    rows = Split("texts", table)
-    return _build(model, rows, f"{len(rows):,} texts", Path(output), settings, model_dir=model_dir, latents=None)
+    sources: dict[str, Any] = {"model_dir": model_dir, "latents": None, "ids": numbers[order], "typed": True}
+    return _build(model, rows, f"{len(rows):,} texts", Path(output), settings, **sources)
 
 
 @dataclass(frozen=True)
@@ -117,7 +132,10 @@ def _build(
     *,
     model_dir: Path | str,
     latents: Latents | None,
+    ids: range | np.ndarray,
+    typed: bool,
 ) -> Index:
+    """`ids`: of the rows, ascending. `typed`: whether the labels have their types; a corpus's are all text."""
     metric, factory, store = settings.metric, settings.factory, settings.store
     memory, num_segments = settings.memory, settings.num_segments
     if output.exists() and not (output / MANIFEST).is_file():
@@ -132,7 +150,7 @@ def _build(
     num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
     num_segments = min(num_segments, len(rows))
     answers = rows.table.select(["text", *rows.label_columns])
-    schema = _with_numbers(answers)
+    schema = answers.schema if typed else _with_numbers(answers)
 
     def codes_of(which: range | np.ndarray, description: str) -> Iterator[np.ndarray]:
         """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
@@ -142,14 +160,15 @@ def _build(
             yield comparable(codes, metric)
 
     def chunks(stretch: range, description: str) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table]]:
-        """The codes with their rows' numbers, texts and labels."""
+        """The codes with their rows' ids, texts and labels."""
         start = stretch.start
         for codes in codes_of(stretch, description):
-            yield np.arange(start, start + len(codes)), codes, answers.slice(start, len(codes)).cast(schema)
-            start += len(codes)
+            end = start + len(codes)
+            yield np.asarray(ids[start:end]), codes, answers.slice(start, len(codes)).cast(schema)
+            start = end
 
     # The place is made before the long work, which an unwritable one would waste.
-    with storage.new_directory(output) as partial:
+    with _in_the_place_of(output) as partial:
         factories.train_on_sample(vectors, chosen, len(rows), lambda sample: codes_of(sample, f"training {chosen}"))
         doing = "encoding" if latents is None else "indexing"
         segments = []
@@ -176,14 +195,27 @@ def _build(
             factory=factory,
             store=store,
             dimension=model.latent_dim,
-            next_id=len(rows),
+            next_id=int(ids[-1]) + 1,
             columns=rows.label_columns,
             search=factories.default_search(chosen),
             segments=segments,
             num_segments=num_segments,
+            memory=memory,
         )
         manifest.write(partial)
     return open_index(output, model=model)
+
+
+@contextmanager
+def _in_the_place_of(output: Path) -> Iterator[Path]:
+    """`storage.new_directory`, while no other process changes or replaces the index that is there."""
+    with ExitStack() as locks:
+        if output.exists():
+            locks.enter_context(take_lock(output))
+        with storage.new_directory(output) as partial:
+            # The new index is there before the old one is removed: until then it is not to be replaced in its turn.
+            locks.enter_context(take_lock(partial))
+            yield partial
 
 
 def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split: str) -> None:

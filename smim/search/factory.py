@@ -144,6 +144,13 @@ def is_exact(vectors: Any) -> bool:
     return isinstance(vectors, faiss.IndexFlat)
 
 
+def measures_exactly(vectors: Any) -> bool:
+    """Whether FAISS's distances are those of the codes, and not of rounded, coded or transformed ones."""
+    if isinstance(vectors, faiss.IndexHNSW):
+        return is_exact(faiss.downcast_index(vectors.storage))
+    return is_exact(vectors) or isinstance(vectors, faiss.IndexIVFFlat)
+
+
 def inverted_lists(vectors: Any) -> Any | None:
     """The part of an index that has inverted lists, or None."""
     try:
@@ -194,7 +201,8 @@ def default_search(factory: str) -> dict[str, int]:
     """Search settings that usually reach a recall@10 of 0.95; `smim index report` measures and suggests.
 
     `nprobe`: inverted lists that are read. `ef_search`: nodes that a graph's search keeps. `refine`: candidates,
-    in multiples of k, that are put in order by their stored codes; 0: FAISS's own distances.
+    in multiples of k, that are put in order by their stored codes; 0: FAISS's own distances. Not named, it is 1 where
+    those are not exact: hits of several segments are merged by their distances.
     """
     settings: dict[str, int] = {}
     if "IVF" in factory:

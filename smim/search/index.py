@@ -312,6 +312,21 @@ def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
         raise UserError(f"ids are a list of whole numbers from 0 to 2**62, not {str(ids)[:60]}") from None
 
 
+def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
+    """Ids of `count` new sentences, int64: from `first` on, unless given.
+
+    Raises `UserError` where they are not one for each.
+    """
+    if ids is None:
+        return np.arange(first, first + count)
+    numbers = as_ids(ids)
+    if len(numbers) != count:
+        raise UserError(f"{len(numbers)} ids for {count} sentences; one for each is needed")
+    if len(np.unique(numbers)) < count:
+        raise UserError("an id is given twice; each sentence needs its own")
+    return numbers
+
+
 def listed(ids: np.ndarray) -> str:
     return ", ".join(map(str, ids[:10].tolist())) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 

@@ -8,7 +8,7 @@ a crash at any moment, finds the index before a change or after it.
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,8 @@ class Manifest:
     `version` counts the changes. `factory` is what was asked for, perhaps `auto`. `store` is the precision of the codes
     that are kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the
     labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
-    before changes added small ones.
+    before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
+    `column_types`: Arrow's types of the text and the labels, told once a deletion has left no segment that has them.
     """
 
     version: int
@@ -99,6 +100,8 @@ class Manifest:
     search: dict[str, int]
     segments: list[SegmentInfo]
     num_segments: int = 1
+    memory: int | None = None
+    column_types: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     @property

@@ -59,6 +59,7 @@ class Segment:
         except (OSError, RuntimeError, ValueError, pa.ArrowInvalid) as error:
             raise Unreadable(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
         self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
+        self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._batch = lru_cache(maxsize=1024)(self.rows.get_batch)
 
     def search(
@@ -76,7 +77,7 @@ class Segment:
         exact = factories.is_exact(self.vectors)
         if allowed_R is not None and not exact and selected <= _COMPARED_ONE_BY_ONE:
             return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
-        refine = settings.get("refine", 0)
+        refine = settings.get("refine", self._refine)
         wanted = min(selected, max(k * refine, k + _SPARE) if refine or exact else k)
         bitmap = None if allowed_R is None else np.packbits(allowed_R, bitorder="little")
         selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)

@@ -1,12 +1,18 @@
-"""Sentences to put into an index, from the user's files."""
+"""Sentences to put into an index: from the user's files, and with labels."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from smim.errors import UserError, nearest
+
+# What `data_prep/build.py` reads, and here would be taken for lines of text.
+_NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2")
+_LABEL_TYPES = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
 
 @dataclass(frozen=True)
@@ -18,10 +24,11 @@ class Sentences:
     labels: dict[str, list[Any]]
 
 
-def read_sentences(files: Sequence[Path], *, columns: Sequence[str]) -> Sentences:
+def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> Sentences:
     """Reads `.jsonl` files (objects with `text`, perhaps `id`, and labels of `columns`) and others as lines of text.
 
-    `-` is standard input, lines of text. Empty lines are passed over. Raises `UserError` naming file and line.
+    `columns`: None for whatever labels there are. `-` is standard input, lines of text. Empty lines are passed over.
+    Raises `UserError` naming file and line, and for files of another kind.
     """
     rows = [row for path in files for row in _rows(path, columns)]
     if not rows:
@@ -29,6 +36,8 @@ def read_sentences(files: Sequence[Path], *, columns: Sequence[str]) -> Sentence
     with_id = sum("id" in row for row in rows)
     if 0 < with_id < len(rows):
         raise UserError(f"{with_id} of {len(rows)} sentences have an id; either all do, or none")
+    if columns is None:
+        columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("id", "text")]
     given = [column for column in columns if any(column in row for row in rows)]
     return Sentences(
         texts=[row["text"] for row in rows],
@@ -37,27 +46,55 @@ def read_sentences(files: Sequence[Path], *, columns: Sequence[str]) -> Sentence
     )
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+def label_column(name: str, values: Any, count: int, kind: pa.DataType | None = None) -> pa.Array:
+    """Labels as a column of the given type, or of their own.
+
+    Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one.
+    """
+    if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
+        raise UserError(f"the labels {name!r} are not one for each of {count} sentences")
     try:
-        with open(0 if str(path) == "-" else path, encoding="utf-8", closefd=str(path) != "-") as file:
+        column = pa.array(list(values), kind)
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
+        other = "one another" if kind is None else "the index's"
+        raise UserError(f"the labels {name!r} do not fit {other}: {error}") from None
+    if kind is None and pa.types.is_null(column.type):
+        raise UserError(f"the labels {name!r} hold no value that would tell their type; give one, or leave them out")
+    if kind is None and not any(is_type(column.type) for is_type in _LABEL_TYPES):
+        raise UserError(f"the labels {name!r} are {column.type}; text, numbers, or true and false are needed")
+    return column
+
+
+def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    suffix = path.suffix.lower()
+    if suffix in _NOT_LINES:
+        raise UserError(
+            f"{path} is neither a sentence a line nor .jsonl; rewrite it as that, or prepare a corpus of it to index: "
+            f"`python data_prep/build.py corpus=text corpus.path={path} corpus.tokenizer.dir=MODEL/tokenizer ...`"
+        )
+    try:
+        # Windows's editors begin a file with a mark of its encoding.
+        with open(0 if str(path) == "-" else path, encoding="utf-8-sig", closefd=str(path) != "-") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     place = f"{path}, line {number}"
-                    yield _row(line, place, columns) if path.suffix == ".jsonl" else {"text": line.strip()}
+                    yield _row(line, place, columns) if suffix == ".jsonl" else {"text": line.strip()}
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _row(line: str, place: str, columns: Sequence[str]) -> dict[str, Any]:
+def _row(line: str, place: str, columns: Sequence[str] | None) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({getattr(error, 'msg', error)})") from None
     if not isinstance(row, dict) or not isinstance(row.get("text"), str):
         raise UserError(f"{place}: an object with a text is needed")
-    for key in row:
-        if key not in ("id", "text", *columns):
-            raise UserError(f"{place}: the index has no column {key!r}; {nearest(key, ['id', 'text', *columns])}")
+    if columns is not None:
+        known = ["id", "text", *columns]
+        for key in row:
+            if key not in known:
+                raise UserError(f"{place}: the index has no column {key!r}; {nearest(key, known)}")
     return row

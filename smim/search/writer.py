@@ -6,10 +6,9 @@ writer at a time; readers go on with the version that they opened and see the ne
 Shapes: R rows, D latent dimensions.
 """
 
-import fcntl
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -21,13 +20,13 @@ from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
-from smim.search.errors import BeingChanged
 from smim.search.filters import Where
-from smim.search.index import as_ids, check_model, check_settings, comparable, model_of
+from smim.search.index import as_ids, check_model, check_settings, comparable, model_of, new_ids
+from smim.search.lock import check_lock, take_lock
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
+from smim.search.sentences import label_column
 
-_LOCK = "writer.lock"
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
 _MOST_SEGMENTS = 8
@@ -42,7 +41,7 @@ class IndexWriter:
         with IndexWriter("indexes/ptb") as writer:
             writer.add(["the company said profit rose"], labels={"topic": ["money"]})
 
-    Raises `UserError` where another writer is at work.
+    Raises `UserError` where another writer, or a build that replaces the index, is at work.
     """
 
     def __init__(self, directory: Path | str, *, model: SentenceModel | None = None) -> None:
@@ -52,12 +51,7 @@ class IndexWriter:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._lock = open(self.directory / _LOCK, "a")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise BeingChanged(f"{self.directory} is being changed by another process; wait until it is done") from None
+        self._lock = take_lock(self.directory)
         self.manifest = Manifest.read(self.directory)
         self._remove_leftovers()
         return self
@@ -108,7 +102,9 @@ class IndexWriter:
             doomed = [segment.live_positions(where) for segment in segments]
         count = sum(map(len, doomed))
         if count:
-            self._commit(self._without(segments, doomed))
+            kept = self._without(segments, doomed)
+            types = {field.name: str(field.type) for field in segments[0].rows.schema}
+            self._commit(kept, **({} if kept else {"column_types": types}))
         return count
 
     def set_search(self, settings: Mapping[str, int]) -> None:
@@ -120,7 +116,9 @@ class IndexWriter:
         """Writes the index anew as one segment, without what was deleted, trained on what is there now."""
         segments = self._open()
         if len(segments) > 1 or any(segment.live is not None for segment in segments):
-            self._commit([self._merged(segments)] if self.manifest.count else [], num_segments=1)
+            merged = self._merged(segments)
+            search = factories.default_search(merged.factory) if self._is_new(merged) else self.manifest.search
+            self._commit([merged], num_segments=1, search=search)
 
     def _put(
         self,
@@ -134,11 +132,7 @@ class IndexWriter:
         if not len(texts):
             return []
         manifest, segments = self.manifest, self._open()
-        numbers = np.arange(manifest.next_id, manifest.next_id + len(texts)) if ids is None else as_ids(ids)
-        if len(numbers) != len(texts):
-            raise UserError(f"{len(numbers)} ids for {len(texts)} sentences; one for each is needed")
-        if len(np.unique(numbers)) < len(numbers):
-            raise UserError("an id is given twice; each sentence needs its own")
+        numbers = new_ids(ids, len(texts), first=manifest.next_id)
         rows = self._rows(texts, labels or {}, segments)
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
@@ -147,10 +141,12 @@ class IndexWriter:
         codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
         order = np.argsort(numbers)
         added = self._written([(numbers[order], codes[order], rows.take(pa.array(order)))], len(texts))
-        kept = self._without(segments, doomed)
+        kept, search = self._without(segments, doomed), manifest.search
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             added, kept = self._merge_small(kept, added)
-        self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1))
+            if self._is_new(added):
+                search = {**factories.default_search(added.factory), **search}
+        self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1), search=search)
         return numbers.tolist()
 
     def _open(self) -> list[Segment]:
@@ -161,20 +157,17 @@ class IndexWriter:
         """The texts and labels as the index's other rows have them."""
         if not isinstance(labels, Mapping):
             raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
-        for name, values in labels.items():
+        for name in labels:
             if name not in self.manifest.columns:
                 known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
                 raise UserError(f"{self.directory} has no column {name!r}; {known}")
-            if isinstance(values, str) or not isinstance(values, Collection) or len(values) != len(texts):
-                raise UserError(f"the labels {name!r} are not one for each of {len(texts)} sentences")
         schema = segments[0].rows.schema if segments else None
+        types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
         arrays = {}
         for name in ("text", *self.manifest.columns):
             values = texts if name == "text" else labels.get(name, [None] * len(texts))
-            try:
-                arrays[name] = pa.array(list(values), schema.field(name).type if schema else None)
-            except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
-                raise UserError(f"the labels {name!r} do not fit the index's: {error}") from None
+            kind = schema.field(name).type if schema else types.get(name)
+            arrays[name] = label_column(name, values, len(texts), kind)
         table = pa.table(arrays)
         return table.cast(schema) if schema else table
 
@@ -247,7 +240,11 @@ class IndexWriter:
     ) -> SegmentInfo:
         """A new segment: exact, or of the index's kind where `sample` gives rows to train it on and they suffice."""
         manifest = self.manifest
-        factory = factories.resolve(manifest.factory, count, manifest.dimension) if sample else factories.EXACT
+        factory = (
+            factories.resolve(manifest.factory, count, manifest.dimension, manifest.memory)
+            if sample
+            else factories.EXACT
+        )
         vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
         try:
             if sample:
@@ -264,9 +261,14 @@ class IndexWriter:
                 partial, name=name, factory=factory, vectors=vectors, count=count, chunks=chunks, store=manifest.store
             )
 
+    def _is_new(self, info: SegmentInfo) -> bool:
+        """Whether the index has had no segment of this kind."""
+        return info.factory not in {each.factory for each in self.manifest.segments}
+
     def _check_lock(self) -> None:
         if self._lock is None:
             raise UserError(f"{self.directory} is changed inside of `with IndexWriter(...) as writer:` only")
+        check_lock(self._lock, self.directory)
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
         self._check_lock()

@@ -121,6 +121,37 @@ def test_auto_builds_what_the_memory_allows_and_finds_what_exact_search_finds(
     assert np.mean(found) / 10 > 0.9
 
 
+@pytest.mark.parametrize(("memory", "factory"), [(2 * 10**6, "HNSW32,SQfp16"), (3 * 10**5, "IVF256,PQ1x8")])
+def test_an_auto_index_that_has_grown_is_compacted_to_what_is_built_anew(
+    many: tuple[Corpus, Latents],
+    model: SentenceModel,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    factory: str,
+) -> None:
+    monkeypatch.setattr(factories, "_EXACT_UP_TO", NUM_ROWS)
+    corpus, latents = many
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, latents=latents, memory=memory)
+    with IndexWriter(index.directory, model=model) as writer:
+        writer.add(["a bank sold"])
+        assert {info.factory for info in index.manifest.segments} == {"Flat"}
+        writer.compact()
+        assert [info.factory for info in index.manifest.segments] == [factory]
+        assert index.manifest.search == factories.default_search(factory) != {}
+        tuned = {**index.manifest.search, "refine": 5}
+        writer.set_search(tuned)
+        writer.delete([0])
+        writer.compact()
+        assert [info.factory for info in index.manifest.segments] == ["Flat"]
+        assert index.manifest.search == {}
+        writer.set_search(tuned)
+        writer.delete([1])
+        writer.compact()
+    assert index.manifest.search == tuned
+
+
 def test_latents_of_something_else_are_refused(
     model: SentenceModel,
     corpus: Corpus,

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 import resource
@@ -16,7 +17,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
-from smim.search import Index, build_index, index_texts, open_index
+from smim.search import Index, IndexWriter, build_index, index_texts, open_index
 from smim.search import build as build_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
@@ -72,12 +73,42 @@ def test_an_index_of_texts_answers_as_that_of_their_corpus(
     assert open_index(index.directory).model.hash == model.hash
 
 
-@pytest.mark.parametrize(("texts", "message"), [([], "no sentence to index"), (["a bank", " "], "is empty")])
-def test_texts_that_are_none_are_refused(
-    model: SentenceModel, tiny_model: Path, tmp_path: Path, texts: list[str], message: str
+def test_texts_keep_their_ids_and_the_types_of_their_labels(
+    model: SentenceModel, tiny_model: Path, tmp_path: Path
+) -> None:
+    labels = {"stars": [5, None, 3], "price": [1.0, 2.5, None], "open": [True, False, True], "code": ["1", "2", "3"]}
+    texts = ["a bank sold shares", "her brother lost", "the company lost"]
+    index = index_texts(model, texts, tmp_path / "index", model_dir=tiny_model, ids=[17, 3, 40], labels=labels)
+    rows = index.get([17, 3, 40])
+    assert [row["text"] for row in rows] == texts
+    assert {name: [row["labels"][name] for row in rows] for name in labels} == labels
+    assert [hit.id for hit in index.search(texts[:1], k=3, where={"stars": {"$gte": 4}})[0]] == [17]
+    with IndexWriter(index.directory, model=model) as writer:
+        assert writer.add(["a bank"], labels={"price": [3], "code": ["007"]}) == [41]
+    assert index.get([41])[0]["labels"] == {"stars": None, "price": 3.0, "open": None, "code": "007"}
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ([], {}, "no sentence to index"),
+        (["a bank", " "], {}, "is empty"),
+        (["a bank", "shares"], {"ids": [3, 3]}, "an id is given twice"),
+        (["a bank", "shares"], {"ids": [3]}, "1 ids for 2 sentences"),
+        (["a bank", "shares"], {"ids": [3, "x"]}, "ids are a list of whole numbers"),
+        (["a bank", "shares"], {"labels": {"stars": [3]}}, "'stars' are not one for each of 2 sentences"),
+        (["a bank", "shares"], {"labels": {"stars": [3, "x"]}}, "'stars' do not fit one another"),
+        (["a bank", "shares"], {"labels": {"stars": [None, None]}}, "'stars' hold no value"),
+        (["a bank", "shares"], {"labels": {"stars": [[3], [4]]}}, r"'stars' are list<.*>; text, numbers"),
+        (["a bank"], {"labels": {"id": [3], "length": [3]}}, "cannot be called id, length; rename"),
+    ],
+)
+def test_texts_that_cannot_be_indexed_are_refused(
+    model: SentenceModel, tiny_model: Path, tmp_path: Path, texts: list[str], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        index_texts(model, texts, tmp_path / "index", model_dir=tiny_model)
+        index_texts(model, texts, tmp_path / "index", model_dir=tiny_model, **options)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("metric", ["l2", "inner_product", "cosine"])
@@ -180,6 +211,8 @@ def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Co
         "num_segments": 1,
         "columns": ["topic"],
         "search": {},
+        "memory": None,
+        "column_types": {},
         "count": 40,
     }
     assert (segment["name"], segment["factory"], segment["count"]) == ("00000001", "Flat", 40)
@@ -373,6 +406,18 @@ def test_missing_file_is_refused(copy: Path) -> None:
     (copy / "00000001" / "rows.arrow").unlink()
     with pytest.raises(UserError, match=r"rows\.arrow is missing"):
         open_index(copy)
+
+
+def test_manifest_from_before_there_were_some_of_its_entries_is_read(copy: Path) -> None:
+    content = json.loads((copy / "manifest.json").read_text())
+    for name in ("memory", "column_types", "sha256"):
+        del content[name]
+    checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    (copy / "manifest.json").write_text(json.dumps({**content, "sha256": checksum}))
+    with IndexWriter(copy) as writer:
+        writer.delete(range(40))
+        writer.add(["a bank"], labels={"topic": ["money"]})
+    assert open_index(copy).get([40])[0]["labels"] == {"topic": "money"}
 
 
 def test_newer_format_is_refused(copy: Path) -> None:

@@ -1,6 +1,7 @@
 """Changes of an index, against a dictionary that is changed in the same way."""
 
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, open_index
+from smim.search import factory as factories
 from smim.search import writer as writer_module
 from smim.text.corpus import Corpus
 
@@ -163,6 +165,27 @@ def test_filter_gives_what_brute_force_over_the_rows_that_pass_gives(
     assert index.search(["a bank"], k=1, where={"topic": "sports"}) == [[]]
 
 
+@pytest.mark.parametrize(
+    ("factory", "metric"),
+    [
+        *(("PCA2,Flat", "l2"), ("PCA2,IVF2,Flat", "l2"), ("PCA2,HNSW16", "l2"), ("IVF2,RQ2x4", "l2")),
+        *(("ITQ4,Flat", "l2"), ("PCA2,Flat", "inner_product"), ("PCA2,IVF2,Flat", "cosine")),
+    ],
+)
+def test_added_sentences_are_ranked_among_those_of_any_kind_of_index(
+    factory: str, metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"model_dir": tiny_model, "metric": metric}
+    index, exact = (build_index(model, corpus, tmp_path / kind, factory=kind, **options) for kind in (factory, "Flat"))
+    for each in (index, exact):
+        with IndexWriter(each.directory, model=model) as writer:
+            writer.add(corpus.split("test").texts())
+    queries = corpus.split("valid").texts()
+    for ours, theirs in zip(index.search(queries, k=50), exact.search(queries, k=50), strict=True):
+        assert [hit.id for hit in ours] == [hit.id for hit in theirs]
+        assert [hit.distance for hit in ours] == pytest.approx([hit.distance for hit in theirs], abs=1e-5)
+
+
 def test_offset_and_maximum_distance(index: Index) -> None:
     [all_hits] = index.search(["a bank sold shares"], k=10)
     assert index.search(["a bank sold shares"], k=4, offset=3) == [all_hits[3:7]]
@@ -243,6 +266,56 @@ def test_second_writer_is_refused(index: Index) -> None:
         writer.delete([0])
 
 
+def test_a_build_is_refused_while_a_writer_is_at_work(
+    index: Index, model: SentenceModel, corpus: Corpus, tiny_model: Path
+) -> None:
+    with IndexWriter(index.directory, model=model) as writer:
+        with pytest.raises(UserError, match="is being changed by another process"):
+            build_index(model, corpus, index.directory, model_dir=tiny_model)
+        writer.add(["a bank lost"])
+    assert len(open_index(index.directory, model=model)) == 41
+    build_index(model, corpus, index.directory, model_dir=tiny_model)
+    assert len(index) == 40
+
+
+def test_writers_and_other_builds_are_refused_while_a_build_replaces_the_index(
+    index: Index, model: SentenceModel, corpus: Corpus, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, times = model.posterior_of_ids, []
+
+    def encode_meanwhile(sentences: Any) -> Any:
+        times.append(len(sentences))
+        with pytest.raises(UserError, match="is being changed by another process"):
+            IndexWriter(index.directory).__enter__()
+        with pytest.raises(UserError, match="is being changed by another process"):
+            build_index(model, corpus, index.directory, model_dir=tiny_model)
+        return encode(sentences)
+
+    monkeypatch.setattr(model, "posterior_of_ids", encode_meanwhile)
+    build_index(model, corpus, index.directory, model_dir=tiny_model, split="test")
+    assert times == [10]
+    assert len(index) == 10
+    with IndexWriter(index.directory) as writer:
+        assert writer.delete([0]) == 1
+
+
+def test_writer_whose_index_was_replaced_changes_nothing(
+    index: Index, model: SentenceModel, corpus: Corpus, tiny_model: Path
+) -> None:
+    with IndexWriter(index.directory, model=model) as writer:
+        shutil.rmtree(index.directory)
+        for change in (lambda: writer.delete([0]), lambda: writer.add(["a bank"])):
+            with pytest.raises(UserError, match="was replaced by another process"):
+                change()
+        build_index(model, corpus, index.directory, model_dir=tiny_model, split="test")
+        before = (index.directory / "manifest.json").read_bytes()
+        for change in (lambda: writer.delete([0]), lambda: writer.add(["a bank"]), lambda: writer.set_search({})):
+            with pytest.raises(UserError, match="was replaced by another process"):
+                change()
+    assert (index.directory / "manifest.json").read_bytes() == before
+    assert {path.name for path in index.directory.iterdir()} == {"manifest.json", "00000001", "writer.lock"}
+
+
 def test_changes_are_refused_where_the_lock_is_not_held(index: Index) -> None:
     with IndexWriter(index.directory) as writer:
         pass
@@ -265,9 +338,16 @@ def test_index_of_which_everything_was_deleted(index: Index) -> None:
             index.search(["a bank"], k=1)
         with pytest.raises(UserError, match="no column 'topik'"):
             index.count({"topik": "money"})
-        assert writer.add(["a bank"], labels={"topic": ["money"]}) == [40]
-    [[hit]] = index.search(["a bank"], k=1)
-    assert (hit.id, hit.labels) == (40, {"topic": "money"})
+        writer.compact()
+        assert len(index) == 0
+    with IndexWriter(index.directory) as writer:
+        assert writer.add(["a bank"]) == [40]
+        assert writer.add(["a bank lost"], labels={"topic": ["money"]}) == [41]
+        with pytest.raises(UserError, match="'topic' do not fit the index's"):
+            writer.add(["a bank"], labels={"topic": [5]})
+    assert contents(index) == {40: ("a bank", None), 41: ("a bank lost", "money")}
+    [[hit]] = index.search(["a bank"], k=1, where={"topic": "money"})
+    assert (hit.id, hit.labels) == (41, {"topic": "money"})
 
 
 def test_reader_keeps_answering_while_a_writer_changes(index: Index, tiny_model: Path, tmp_path: Path) -> None:
@@ -296,3 +376,16 @@ def test_compacted_index_is_of_the_kind_asked_for_or_exact_where_too_few_are_lef
         writer.compact()
     assert [(info.factory, info.count) for info in index.manifest.segments] == [("Flat", 5)]
     assert [hit.id for hit in index.search(["a bank lost"], k=1)[0]] == [40]
+
+
+def test_an_index_that_grows_by_small_segments_is_searched_as_their_kind_needs(
+    index: Index, model: SentenceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factories, "_EXACT_UP_TO", 5)
+    monkeypatch.setattr(writer_module, "_EXACT_BELOW", 5)
+    with IndexWriter(index.directory, model=model) as writer:
+        writer.set_search({"refine": 3})
+        for _ in range(writer_module._MOST_SEGMENTS):
+            writer.add(["a bank lost"])
+    assert [info.factory for info in index.manifest.segments] == ["Flat", "HNSW32,SQfp16"]
+    assert index.manifest.search == {"ef_search": 64, "refine": 3}
