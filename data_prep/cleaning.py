@@ -1,6 +1,5 @@
 """Cleaning of texts, a block at a time: Unicode, case, sentences, and limits of length."""
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -13,6 +12,11 @@ from smim.errors import UserError, not_among
 
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
 _TOO_LONG = ["drop", "truncate", "split"]
+# Those that sentencex has rules for; most other codes it takes for English without a word.
+_LANGUAGES = (
+    *("am", "ar", "bg", "bn", "ca", "da", "de", "el", "en", "es", "fi", "fr", "gu", "hi", "hy", "it", "ja", "kk"),
+    *("kn", "ml", "mr", "my", "nl", "pa", "pl", "pt", "ru", "sk", "ta", "te", "uk"),
+)
 
 # White space as `str.split` knows it: single bytes, and the UTF-8 of wider characters as numbers.
 _SPACES = np.isin(np.arange(256), [*range(0x09, 0x0E), *range(0x1C, 0x21)])
@@ -25,7 +29,7 @@ _WIDE_LEADS = np.isin(np.arange(256), [chr(code).encode()[0] for code in _WIDE])
 class Cleaning:
     """What is done to texts, in this order: normalised, lower-cased, split into sentences, limited in length.
 
-    `normalize`: none, NFC, NFD, NFKC or NFKD. `split_sentences`: by the rules of `language`, a code such as en.
+    `normalize`: none, NFC, NFD, NFKC or NFKD. `split_sentences`: by the rules of `language`, a code of two letters.
     Sentences of fewer than `min_words` words, as white space parts them, are left out. What becomes of those
     of more than `max_words`: `too_long` is drop, truncate (the first `max_words` are kept), or split (into
     pieces of `max_words`, and the rest).
@@ -41,8 +45,11 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         problems = not_among(self, "corpus", normalize=_NORMAL_FORMS, too_long=_TOO_LONG)
-        if not re.fullmatch("[a-z]{2,3}", self.language):
-            problems.append(f"corpus.language is {self.language!r}, a code of two or three letters is needed, as in en")
+        if self.language not in _LANGUAGES:
+            problems.append(
+                f"corpus.language is {self.language!r}; sentences are split by the rules of one of "
+                f"{', '.join(_LANGUAGES)}: take the one that is nearest"
+            )
         if self.min_words < 0:
             problems.append(f"corpus.min_words is {self.min_words}, it must not be negative")
         if self.max_words is not None and self.max_words < max(1, self.min_words):

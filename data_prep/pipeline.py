@@ -1,7 +1,7 @@
 """Preparation from recipe to corpus: read, select, make the tokenizer, encode, put in place.
 
     .NAME.work/             beside the output; a build that was killed goes on from it
-        plan.json           what decides the bytes: a build with another plan starts anew
+        plan.json           what decides the bytes: a build with another plan starts anew, and so does one without
         checksums/ rows/ words/ encoded/    what each step finished: see reading, splitting and encoding
         corpus/             the output, which is renamed to its place at the end
 
@@ -14,7 +14,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
 
 # Raise it when a change of the code changes the bytes that come out.
-_VERSION = 1
+_VERSION = 2
 
 _PARTS_WANTED = 64
 _LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
@@ -66,11 +66,14 @@ class BuildArgs:
 def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
     """Builds a corpus at `output` and returns its card.
 
-    Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it. After a
-    kill or a full disk, the same call goes on from where it stopped.
+    Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it but what
+    an earlier call had left. After a kill or a full disk, the same call goes on from where it stopped.
     """
+    # Workers on another machine have a working directory of their own.
+    inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
+    recipe, output = replace(recipe, inputs=inputs), output.absolute()
     with _work_directory(output, _plan(recipe, args)) as work, open_engine(prep) as engine:
-        return _Build(recipe, args, work, engine).run(output)
+        return _Build(recipe, args, work, engine).run()
 
 
 class _Build:
@@ -79,7 +82,7 @@ class _Build:
         self.corpus = work / "corpus"
         self.left_out: Counter[str] = Counter()
 
-    def run(self, output: Path) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         files = self.describe_files()
         parts = self.read()
         splits = self.select(parts)
@@ -100,7 +103,6 @@ class _Build:
             {split: each.lengths for split, each in statistics.items()}, self.corpus / HISTOGRAM, name=self.args.name
         )
         storage.write_json(self.corpus / CARD, card)
-        storage.put_in_place(self.corpus, output)
         return card
 
     def describe_files(self) -> list[dict[str, Any]]:
@@ -219,6 +221,11 @@ class _Build:
             entries = [each[str(number)] for each in described if str(number) in each]
             statistics[split] = sum(map(statistics_of, entries), Statistics())
             self.left_out["no_tokens"] += statistics[split].no_tokens
+            if not statistics[split].sentences:
+                raise UserError(
+                    f"split {split!r} of {self.args.name} has no sentences: the tokenizer finds no token in the "
+                    f"{statistics[split].no_tokens:,} that there are; nothing was written"
+                )
             shards = [{key: entry[key] for key in ("file", "sentences", "bytes", "sha256")} for entry in entries]
             card[split] = {**statistics[split].describe(), **self._overlap(number, parts, splits), "shards": shards}
         return card, statistics
@@ -250,13 +257,15 @@ class _Build:
         return tasks
 
     def _overlap(self, number: int, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> dict[str, int]:
-        """How many sentences of a split are in train too; draws from one pool by the text put none there."""
+        """How many sentences of a split are in train too; shares of one pool, drawn by the text, put none there."""
         train = self.recipe.splits.index("train")
         pools = [
             {pool for pool, draws in self.recipe.draws.items() if self.recipe.splits[each] in draws}
             for each in (number, train)
         ]
-        if number == train or (pools[0] == pools[1] and len(pools[0]) == 1 and self.recipe.draw_by == "text"):
+        of_one_pool = pools[0] == pools[1] and len(pools[0]) == 1
+        are_shares = not any(isinstance(each, int) for pool in pools[0] for each in self.recipe.draws[pool].values())
+        if number == train or (of_one_pool and are_shares and self.recipe.draw_by == "text"):
             return {}
         own = [p.hashes()[s == number, 0] for p, s in zip(parts, splits, strict=True)]
         training = (p.hashes()[s == train, 0] for p, s in zip(parts, splits, strict=True))
@@ -319,7 +328,7 @@ def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
     for each in recipe.inputs:
         if not each.generated:
             state = each.path.stat()
-            files[str(each.path.absolute())] = [state.st_size, state.st_mtime_ns]
+            files[str(each.path)] = [state.st_size, state.st_mtime_ns]
     plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
     given = args.tokenizer.dir
     return plan if given is None else {**plan, "tokenizer_hash": Tokenizer.load(given).hash}
@@ -329,7 +338,8 @@ def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
 def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
     """The work directory of `output`: one build at a time, emptied where it is of another plan.
 
-    It is removed at the end and after a mistake of the user's; after any other failure it stays, to go on from.
+    At the end its `corpus` is put at `output`, and it is removed. After a mistake of the user's it is removed if it is
+    new; what an earlier build left, and all after any other failure, stays, to go on from.
     """
     work = output.parent / f".{output.name}.work"
     if output.exists() and not (output / CARD).is_file() and any(output.iterdir()):
@@ -340,8 +350,9 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SmimError(f"another build is writing {output}; wait for it, or give another output=DIR") from None
-        if not _is_of_plan(work, plan):
-            shutil.rmtree(work)
+        is_new = not _is_of_plan(work, plan)
+        if is_new:
+            _remove(work)
             work.mkdir()
             storage.write_json(work / "plan.json", plan)
         elif any((work / "rows").glob("*.json")):
@@ -351,16 +362,25 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
         (work / "corpus").mkdir(exist_ok=True)
         try:
             yield work
-        except UserError:
-            shutil.rmtree(work)
-            raise
-        except BaseException:
-            console.print(f"what is finished stays in {work}: the same command goes on from there")
+        except BaseException as error:
+            if is_new and isinstance(error, UserError):
+                _remove(work)
+            else:
+                console.print(f"what is finished stays in {work}: the same command goes on from there")
             raise
         else:
-            shutil.rmtree(work)
+            # Without its corpus, the rest of it is nothing to go on from.
+            (work / "plan.json").unlink()
+            storage.put_in_place(work / "corpus", output)
+            _remove(work)
         finally:
             work.with_suffix(".lock").unlink()
+
+
+def _remove(work: Path) -> None:
+    """Removes a work directory, its plan first: nothing goes on from what a kill leaves of it."""
+    (work / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(work)
 
 
 def _is_of_plan(work: Path, plan: dict[str, Any]) -> bool:

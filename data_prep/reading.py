@@ -21,6 +21,9 @@ from data_prep.readers import Piece, Problems
 from data_prep.recipe import Input
 from smim import storage
 
+# Columns of a part that no label can have.
+PART_COLUMNS = ("hash", "key")
+
 
 @dataclass(frozen=True)
 class ReadTask:

@@ -1,7 +1,8 @@
 """Which sentence goes to which split: deduplication and seeded draws, from 16 bytes a sentence.
 
-A draw orders sentences by a key that is a function of (seed, text). Equal sentences have equal keys, so that they
-fall into the same split, wherever they stand and however many workers read them.
+A draw orders sentences by a key that is a function of (seed, text). Equal sentences have equal keys, so that shares
+put them into the same split, wherever they stand and however many workers read them. Numbers of sentences are exact:
+of equal sentences that lie on the border between two splits, each gets some.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

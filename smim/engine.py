@@ -77,12 +77,17 @@ def open_engine(args: EngineArgs, *, gpu: bool = False) -> Iterator[Engine]:
         engine.close()
 
 
+def _own_cores() -> int:
+    # macOS does not tell which cores are a process's own.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _Local:
     """Worker processes, started at the first step of more than one task."""
 
     def __init__(self, args: EngineArgs) -> None:
         self.args = args
-        self.workers = args.workers or len(os.sched_getaffinity(0))
+        self.workers = args.workers or _own_cores()
         self.pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:

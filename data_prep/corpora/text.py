@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.corpora.args import CorpusArgs
 from data_prep.readers import ArrowStream, Reader, find_files, hub_files, reader_for
+from data_prep.reading import PART_COLUMNS
 from data_prep.recipe import Amount, Input, Recipe
 from smim.errors import UserError
 from smim.text.corpus import OWN_COLUMNS
@@ -44,10 +45,10 @@ class TextArgs(CorpusArgs):
             problems.append("corpus.splits has no train")
         if self.hub_config and not self.hub:
             problems.append("corpus.hub_config is for corpus.hub=DATASET")
-        if taken := sorted(set(self.label_columns) & set(OWN_COLUMNS)):
+        if taken := sorted(set(self.label_columns) & {*OWN_COLUMNS, *PART_COLUMNS}):
             problems.append(
-                f"corpus.label_columns has {', '.join(taken)}, which every prepared corpus has of its own; rename the "
-                "column in the file"
+                f"corpus.label_columns has {', '.join(taken)}, which preparation itself calls a column; rename that in "
+                "the file"
             )
         if problems:
             raise UserError("; ".join(problems))

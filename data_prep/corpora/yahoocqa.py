@@ -84,8 +84,8 @@ def recipe(args: CorpusArgs) -> Recipe:
         inputs = [Input(split, pickles[0], PairsPickle(name)) for split, name in _SPLITS_OF_PICKLE.items()]
     else:
         inputs = [Input(pool, path, PairsTable()) for pool, paths in by_split(files).items() for path in paths]
-    pools = {each.pool for each in inputs}
-    if not {"train", "test"} <= pools:
+    pools = dict.fromkeys(each.pool for each in inputs)
+    if not {"train", "test"} <= pools.keys():
         raise UserError(f"YahooCQA needs files for train and test; there are {', '.join(map(str, files))}")
     draws: dict[str, dict[str, Amount]] = {pool: {pool: None} for pool in pools}
     notes = []

@@ -1,4 +1,4 @@
-"""Tables in Arrow's formats: Parquet files, and the IPC streams that the `datasets` library caches."""
+"""Tables in Arrow's formats: Parquet files, and IPC streams, which the `datasets` library caches, or files."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from smim.errors import UserError
 
 _MOST_ROWS = 1 << 15
 _BUFFER_BYTES = 1 << 20
+_MAGIC = b"ARROW1"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Parquet(_Table):
 
 @dataclass(frozen=True)
 class ArrowStream(_Table):
-    """Arrow IPC streams; a file is one piece."""
+    """Arrow IPC, as a stream or in the file format; a file is one piece."""
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
@@ -108,14 +109,26 @@ class ArrowStream(_Table):
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`."""
-        with pa.OSFile(str(piece.path)) as file, pa.ipc.open_stream(file) as stream:
-            find_columns(self._names, stream.schema.names, piece.path)
+        with pa.OSFile(str(piece.path)) as file:
+            schema, batches = _open_ipc(file)
+            find_columns(self._names, schema.names, piece.path)
             row = 1
-            for batch in _joined(each.select(self._names) for each in stream):
+            for batch in _joined(each.select(self._names) for each in batches):
                 rows = max(1, min(_MOST_ROWS, len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
                 for start in range(0, len(batch), rows):
                     yield self._block(batch.slice(start, rows), row + start, intake)
                 row += len(batch)
+
+
+def _open_ipc(file: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """The schema and the batches of a stream, or of the file format, which begins with `_MAGIC`."""
+    begin = file.read(len(_MAGIC))
+    file.seek(0)
+    if begin != _MAGIC:
+        stream = pa.ipc.open_stream(file)
+        return stream.schema, stream
+    table = pa.ipc.open_file(file)
+    return table.schema, map(table.get_batch, range(table.num_record_batches))
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -2,9 +2,10 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -73,7 +74,8 @@ class Delimited(FileReader):
     def _read_quoted(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
         csv.field_size_limit(MAX_LINE_BYTES)
-        records = _Records(piece, intake, self.delimiter)
+        lines = (line for chunk in read_chunks(piece, intake) for line in io.BytesIO(chunk.data))
+        records = _Records(lines, intake, self.delimiter)
         columns = None
         rows: list[tuple[str, ...]] = []
         for fields in records:
@@ -106,24 +108,32 @@ class _Columns:
 
 
 class _Records:
-    """The good records of a CSV file, each of one line or more."""
+    """The good records of CSV lines, each of one line or more.
 
-    def __init__(self, piece: Piece, intake: Intake, delimiter: str) -> None:
+    An open quote makes one record of all lines up to the next quote. Where that is no CSV, only its first line is left
+    out: the others are read again, each for itself, but the last one as the start of what follows.
+    """
+
+    def __init__(self, lines: Iterable[bytes], intake: Intake, delimiter: str) -> None:
         self.bytes_read = 0
         self._intake = intake
+        self._delimiter = delimiter
+        self._lines = iter(lines)
         self._line_number = 0
-        self._begin()
-        self._parsed = csv.reader(self._lines(piece), delimiter=delimiter, strict=True)
+        self._parse(self._lines)
 
     def __iter__(self) -> Iterator[list[str]]:
         while True:
-            self._begin()
+            self._record: list[bytes] = []
+            self._fault: Fault | None = None
             try:
                 fields = next(self._parsed)
             except StopIteration:
                 return
             except csv.Error as error:
-                self.refuse(self._fault or Fault("malformed", f"not CSV ({error}); are its quotes in pairs?"))
+                malformed = Fault("malformed", f"not CSV ({error}); are its quotes in pairs?")
+                self.refuse(line_fault(self._record[0]) or malformed)
+                yield from self._again(self._record[1:])
                 continue
             if self._fault:
                 self.refuse(self._fault)
@@ -132,19 +142,21 @@ class _Records:
 
     def refuse(self, fault: Fault) -> None:
         """Refuses the record that was read last."""
-        self._intake.refuse(fault, lambda: f"line {self._first_line}")
+        self._intake.refuse(fault, lambda: f"line {self._line_number - len(self._record) + 1}")
 
-    def _begin(self) -> None:
-        self._first_line = self._line_number + 1
-        self._fault: Fault | None = None
+    def _again(self, lines: list[bytes]) -> Iterator[list[str]]:
+        for line in lines[:-1]:
+            self.bytes_read += len(line)
+            yield from _Records([line], self._intake, self._delimiter)
+        self._parse(chain(lines[-1:], self._lines))
 
-    def _lines(self, piece: Piece) -> Iterator[str]:
-        """Lines with their ends. A bad one is given too, as a record may go on after it, and leaves a fault."""
-        for chunk in read_chunks(piece, self._intake):
-            good = line_fault(chunk.data) is None
-            for line in io.BytesIO(chunk.data):
-                self._line_number += 1
-                self.bytes_read += len(line)
-                if not good:
-                    self._fault = self._fault or line_fault(line)
-                yield line.decode(errors="surrogateescape")
+    def _parse(self, lines: Iterable[bytes]) -> None:
+        self._parsed = csv.reader(map(self._take, lines), delimiter=self._delimiter, strict=True)
+
+    def _take(self, line: bytes) -> str:
+        """The text of a line, with its end. A bad one is given too, as a record may go on after it, with a fault."""
+        self._line_number += 1
+        self.bytes_read += len(line)
+        self._record.append(line)
+        self._fault = self._fault or line_fault(line)
+        return line.decode(errors="surrogateescape")

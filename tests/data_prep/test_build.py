@@ -212,7 +212,9 @@ FEW = "\n".join(f"line {i}" for i in range(200)).encode()
         ("mine.txt", b"only one line", [], "has no sentences"),
         ("mine.txt", FEW, ["corpus.valid=0.9", "corpus.test=0.2"], "leave a share for train"),
         ("mine.txt", FEW, ["corpus.valid=-0.1"], "must leave a share"),
-        ("mine.csv", FEW, ["corpus.label_columns=[stars,length]"], "label_columns has length, which every prepared"),
+        ("mine.csv", FEW, ["corpus.label_columns=[stars,length]"], "label_columns has length, which preparation"),
+        ("mine.csv", FEW, ["corpus.label_columns=[stars,key,hash]"], "label_columns has hash, key, which preparation"),
+        ("mine.txt", FEW, ["corpus.split_sentences=true", "corpus.language=deu"], "corpus.language is 'deu'"),
         ("mine.txt", FEW, ["corpus.min_words=5"], "left out: 200 too_short"),
         ("mine.txt", FEW, ["corpus.on_error=ignore"], "corpus.on_error is 'ignore'"),
         ("mine.txt", FEW, ["corpus.tokenizer.kind=bpe", "corpus.tokenizer.size=9000"], "lower it"),
@@ -254,6 +256,14 @@ def test_bad_lines_are_skipped_and_counted_when_asked(tmp_path):
     corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", "corpus.on_error=skip")
     assert corpus.card["left_out"] == {"NUL byte": 1, "invalid UTF-8": 1}
     assert len(texts(corpus)) == 201
+
+
+def test_a_split_in_which_the_tokenizer_finds_nothing_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes(FEW)
+    (tmp_path / "b.txt").write_text("&nbsp;\n" * 2)
+    paths = [f"corpus.splits.train={tmp_path / 'a.txt'}", f"corpus.splits.valid={tmp_path / 'b.txt'}"]
+    with pytest.raises(UserError, match=r"split 'valid' of .* has no sentences: .* no token in the 2 that there are"):
+        build(tmp_path / "out", "corpus=text", *paths, "corpus.tokenizer.splitter=tweet")
 
 
 def test_the_same_file_for_two_splits_is_refused(tmp_path):

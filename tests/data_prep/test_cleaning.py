@@ -5,6 +5,7 @@ from collections import Counter
 
 import pyarrow as pa
 import pytest
+import sentencex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -55,8 +56,17 @@ def test_texts_are_split_into_sentences_with_their_labels():
 
 
 def test_sentences_follow_the_rules_of_the_language():
-    text = "Wir sehen z.B. Bäume. Sie sind grün."
-    assert clean([text], split_sentences=True, language="de")[0] == ["Wir sehen z.B. Bäume.", "Sie sind grün."]
+    text = "Wir sehen ggf. Bäume. Sie sind grün."
+    assert clean([text], split_sentences=True, language="de")[0] == ["Wir sehen ggf. Bäume.", "Sie sind grün."]
+    assert len(clean([text], split_sentences=True, language="en")[0]) == 3
+
+
+@pytest.mark.parametrize("language", ["deu", "ger", "xx", "sv"])
+def test_a_language_that_would_be_taken_for_english_is_refused(language):
+    text = "Wir sehen ggf. Bäume. Sie sind grün."
+    assert sentencex.segment(language, text) == sentencex.segment("en", text)
+    with pytest.raises(UserError, match=f"corpus.language is '{language}'; .* one of am, .*, de, .*, en, .*, uk: take"):
+        Cleaning(split_sentences=True, language=language)
 
 
 TEXTS = ["a", "a b", "ä  b\tc", "a b c d", "a\u3000b c d\xa0e f g"]

@@ -1,13 +1,17 @@
 """Preparation in parallel, after kills, and beside another build: always the same bytes."""
 
+import contextlib
 import fcntl
+import functools
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,6 +71,42 @@ def test_ray_gives_the_same_bytes(source, expected, tmp_path, workers):
     assert hashes(tmp_path / "out") == expected
 
 
+class RayElsewhere:
+    """Stands for a Ray cluster whose workers run in a folder of their own."""
+
+    exceptions = SimpleNamespace(RayTaskError=RuntimeError, RayError=OSError)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 1.0}
+
+    def remote(self, function):
+        submit = SimpleNamespace(remote=lambda task: functools.partial(function, task))
+        return SimpleNamespace(options=lambda **_: submit)
+
+    def wait(self, references, num_returns):
+        return references[:num_returns], references[num_returns:]
+
+    def get(self, reference):
+        with contextlib.chdir(self.folder):
+            return reference()
+
+
+def test_workers_in_a_folder_of_their_own_find_relative_paths(source, expected, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.setitem(sys.modules, "ray", RayElsewhere(tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path / "here")
+    build(Path("out"), *SMALL, f"corpus.path={os.path.relpath(source)}", "prep.engine=ray")
+    assert hashes(Path("out")) == expected
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def kill_at(touch: int, output: Path, source: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """Builds with one worker, killed right before its N-th touch of a file below the output's folder; never with 0."""
     arguments = [f"output={output}", *SMALL, *overrides, f"corpus.path={source}", "prep.workers=1"]
@@ -100,6 +140,20 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(source, expected, t
     number = 1 + next(i for i in reversed(range(len(touches))) if begun in touches[i].replace("/.0", "/0"))
     killed = kill_at(number, output, source)
     assert killed.returncode == -signal.SIGKILL and not output.exists()
+    check_going_on(output, source, expected)
+
+
+@pytest.mark.parametrize("removed", [0, 3])
+def test_a_build_killed_after_the_corpus_is_in_its_place_is_made_anew(source, expected, touches, tmp_path, removed):
+    """What a kill right after the renaming leaves, or one when some of the work directory is removed."""
+    output = tmp_path / "folder" / "out"
+    work = output.parent / ".out.work"
+    before = max(i for i, touch in enumerate(touches) if touch.startswith("os.rename ") and touch.endswith("/corpus"))
+    assert kill_at(1 + before, output, source).returncode == -signal.SIGKILL
+    (work / "corpus").rename(output)
+    assert hashes(output) == expected
+    for path in sorted((work / "rows").glob("*.arrow"))[:removed]:
+        path.unlink()
     check_going_on(output, source, expected)
 
 
@@ -188,6 +242,19 @@ def _is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_mistake_that_has_nothing_to_do_with_the_input_leaves_what_a_killed_build_finished(
+    source, expected, touches, tmp_path
+):
+    output = tmp_path / "folder" / "out"
+    kill_at(len(touches) // 2, output, source)
+    finished = sorted(path.name for path in (output.parent / ".out.work" / "rows").iterdir())
+    # There is no Ray, or no cluster at the address.
+    with pytest.raises(UserError, match="Ray"):
+        build(output, *SMALL, f"corpus.path={source}", "prep.engine=ray", "prep.address=127.0.0.1:1")
+    assert sorted(path.name for path in (output.parent / ".out.work" / "rows").iterdir()) == finished
+    check_going_on(output, source, expected)
 
 
 def test_changed_options_or_input_start_anew(source, touches, tmp_path):

@@ -130,6 +130,15 @@ def test_the_pieces_of_a_file_joined_are_its_rows(tmp_path, name, piece_bytes):
         assert (len(pieces) > 1) == (piece_bytes <= 100 and name not in ("a.csv", "a.arrow"))
 
 
+def test_arrow_in_the_file_format_gives_the_rows_of_the_stream(tmp_path):
+    table, path = pa.Table.from_pylist(ROWS), tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as written:
+        written.write_table(table, max_chunksize=4)
+    assert read(path, reader(path)) == (ROWS, {})
+    path.write_bytes(path.read_bytes()[:-9])
+    assert "damaged, cut short" in refused(path, reader(path))
+
+
 @pytest.mark.parametrize("packing", PACKERS)
 @pytest.mark.parametrize("name", TEXT_FILES)
 def test_compressed_files_give_the_same_rows_also_of_several_members(tmp_path, name, packing):
@@ -364,7 +373,27 @@ def test_an_open_quote_is_named_with_the_line_it_begins_on(tmp_path):
     assert "line 3: not CSV (field larger than field limit" in refused(path, reader(path))
     path.write_bytes(b'topic,text\nx,fine\ny,"open\nz,rest\n')
     assert "line 3: not CSV (unexpected end of data)" in refused(path, reader(path))
-    assert read(path, reader(path), skip_bad=True)[1] == {"malformed": 1}
+
+
+@pytest.mark.parametrize(
+    ("closing", "malformed"),
+    [
+        (b'"closing" text,1\n', 2),
+        (b'"two\nlines",1\n', 1),  # the quote that ends the bad record begins a good one
+        (b"\xff\n", 1),
+        (b"", 1),
+    ],
+)
+def test_an_open_quote_loses_its_own_line_only(tmp_path, closing, malformed):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b'text,n\n"abc,1\n' + b"good one,1\n" * 1000 + closing + b"good two,1\n" * 10)
+    rows, problems = read(path, Delimited(",", "text", ("n",)), skip_bad=True)
+    others = [{"text": "two\nlines", "n": "1"}] if b"two" in closing else []
+    assert rows == [{"text": "good one", "n": "1"}] * 1000 + others + [{"text": "good two", "n": "1"}] * 10
+    bad_bytes = {"invalid UTF-8": 1} if closing == b"\xff\n" else {}
+    assert problems == {"malformed": malformed} | bad_bytes
+    path.write_bytes(b"text,n\n" + b'"abc,1\n' * 20_000)
+    assert read(path, Delimited(",", "text", ("n",)), skip_bad=True) == ([], {"malformed": 20_000})
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet", "a.arrow"])

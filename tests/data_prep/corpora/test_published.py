@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from data_prep.corpora import yahoocqa
+from data_prep.corpora.args import CorpusArgs
 from smim.errors import UserError
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import DATA, build, needs_data
@@ -58,6 +60,17 @@ def test_reviews_in_one_file_are_drawn_from_in_the_proportion_of_the_thesis(tmp_
     assert sentences(corpus) == [1000, 100, 100]
     texts = [text for split in SPLITS for text in corpus.split(split).texts()]
     assert len(set(texts)) == 1200
+    assert [corpus.card["splits"][split]["also_in_train"] for split in SPLITS[1:]] == [0, 0]
+
+
+def test_of_equal_texts_on_the_border_of_sizes_the_card_tells_those_that_are_in_train_too(tmp_path):
+    (tmp_path / "reviews.json").write_text("\n".join(json.dumps(labelled(i // 7)) for i in range(1200)))
+    corpus = build(tmp_path / "out", "corpus=yelp15", f"corpus.path={tmp_path / 'reviews.json'}", *FAST)
+    assert sentences(corpus) == [1000, 100, 100]
+    train = set(corpus.split("train").texts())
+    found = {split: sum(text in train for text in corpus.split(split).texts()) for split in SPLITS[1:]}
+    assert found == {split: corpus.card["splits"][split]["also_in_train"] for split in found}
+    assert sum(found.values()) > 0
 
 
 def test_texts_under_20_and_over_200_words_are_left_out_and_counted(tmp_path):
@@ -154,6 +167,16 @@ def test_candidates_of_a_question_stay_together_where_valid_is_drawn_from_train(
     train, valid = (set(corpus.split(split).labels("group")) for split in ("train", "valid"))
     assert not train & valid and len(train | valid) == 30
     assert sentences(corpus)[0] == 3 * len(train)
+
+
+def test_the_recipe_of_yahoocqa_is_in_the_order_of_its_files(tmp_path):
+    """In that of a set, another process would take it for another recipe, and not go on from what was killed."""
+    (tmp_path / "tables").mkdir()
+    write_tables(tmp_path / "tables", ["train", "dev", "test"])
+    (tmp_path / "yahoo.pkl").write_bytes(pickle.dumps(PAIRS))
+    for name, splits in (("tables", ["valid", "test", "train"]), ("yahoo.pkl", ["train", "valid", "test"])):
+        recipe = yahoocqa.recipe(CorpusArgs("yahoocqa", "yahoocqa", "data/yahoocqa", str(tmp_path / name)))
+        assert list(recipe.draws) == list(recipe.cleaning) == splits
 
 
 class _Trap:
