@@ -7,7 +7,7 @@ from pathlib import Path
 from smim import __version__
 from smim.errors import UserError
 from smim.generation import SentenceModel, load
-from smim.model.directory import CONFIG, WEIGHTS, load_model
+from smim.model.directory import CONFIG, WEIGHTS, find, load_model
 
 try:
     from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, constants, snapshot_download
@@ -47,7 +47,7 @@ def push_to_hub(
 
     Raises `UserError` where `model_dir` is not a model, and where the hub refuses or cannot be reached.
     """
-    model_dir = Path(model_dir)
+    model_dir = find(model_dir)
     load_model(model_dir)  # nobody should download a model that is damaged
     paths = sorted(path for pattern in _UPLOADED for path in model_dir.glob(pattern))
     operations = [CommitOperationAdd(path.relative_to(model_dir).as_posix(), path) for path in paths]

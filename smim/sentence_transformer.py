@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from smim import storage
 from smim.errors import UserError, nearest
 from smim.hub import CARD, PLACE, card
 from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.directory import CONFIG, WEIGHTS, load_model
+from smim.model.directory import CONFIG, WEIGHTS, find, load_model
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import Tokenizer
 
@@ -84,7 +85,12 @@ class SentenceEncoder(InputModule):
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Writes a model directory that `smim.load` reads too; unchanged weights keep the model's hash."""
         directory = Path(output_path)
-        save_file(self.autoencoder.state_dict(), directory / WEIGHTS)
+        weights = self.autoencoder.state_dict()
+        halves = {name: tensor.half() for name, tensor in weights.items()}
+        # A model's file may be fp16 (`save_model`), which nothing is lost by: then the file is the same again.
+        if all(torch.equal(halves[name].float(), tensor.float()) for name, tensor in weights.items()):
+            weights = halves
+        save_file(weights, directory / WEIGHTS)
         self.tokenizer.save(directory / "tokenizer")
         storage.write_json(directory / CONFIG, {**self.config, "weights_sha256": storage.sha256(directory / WEIGHTS)})
         self.save_config(output_path)
@@ -120,5 +126,5 @@ def export(model_dir: Path | str, output: Path | str, *, similarity: str = "eucl
     with storage.new_directory(output) as partial:
         model.save_pretrained(str(partial), create_model_card=False)
         tags = ["smim", "sentence-transformers", "feature-extraction"]
-        text = card(Path(model_dir) / CARD, library="sentence-transformers", task="sentence-similarity", tags=tags)
+        text = card(find(model_dir) / CARD, library="sentence-transformers", task="sentence-similarity", tags=tags)
         storage.write_text(partial / CARD, text + _HOW_TO)

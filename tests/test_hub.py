@@ -50,6 +50,13 @@ def test_a_model_comes_back_from_the_hub_as_it_went_there(server: Hub, model_dir
     np.testing.assert_array_equal(there.encode(["a bank sold shares"]), here.encode(["a bank sold shares"]))
 
 
+def test_a_model_that_comes_with_the_package_goes_up_by_its_name(server: Hub) -> None:
+    hub.push_to_hub("wikitext-small", NAME, token=TOKEN)
+    assert smim.from_hub(NAME, token=TOKEN).hash == smim.load("wikitext-small").hash
+    [files] = server.repositories[NAME].commits.values()
+    assert "Merity" in files["README.md"].decode()
+
+
 def test_only_the_files_of_the_model_go_up_and_come_down(server: Hub, model_dir: Path, tmp_path: Path) -> None:
     hub.push_to_hub(model_dir, NAME, private=False, token=TOKEN)
     [files] = server.repositories[NAME].commits.values()

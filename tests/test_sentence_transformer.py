@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import smim
@@ -77,6 +78,20 @@ def test_the_directory_alone_is_enough_and_is_still_a_model_of_the_same_hash(
     assert again.hash == model.hash
     codes = opened(moved, local_files_only=True).encode(texts[:3])
     assert again.decode(codes) == model.decode(model.encode(texts[:3]))
+
+
+def test_a_model_of_the_package_is_exported_with_its_card_and_its_hash(tmp_path: Path) -> None:
+    exported_by.export("wikitext-small", tmp_path / "out")
+    assert smim.load(tmp_path / "out").hash == smim.load("wikitext-small").hash
+    assert "Merity" in (tmp_path / "out" / "README.md").read_text()
+    changed = opened(tmp_path / "out")
+    with torch.no_grad():
+        for parameter in changed[0].autoencoder.parameters():
+            parameter *= 1.1
+    changed.save_pretrained(str(tmp_path / "changed"))  # fp16 would round it
+    saved = load_file(tmp_path / "changed" / "model.safetensors")
+    for name, tensor in changed[0].autoencoder.state_dict().items():
+        torch.testing.assert_close(saved[name], tensor, rtol=0, atol=0)
 
 
 def test_saving_with_sentence_transformers_and_loading_again_gives_the_same(

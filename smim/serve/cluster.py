@@ -23,6 +23,7 @@ import numpy as np
 
 from smim.errors import UserError
 from smim.generation import SentenceModel
+from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
 from smim.search.index import as_ids, check_model, check_search, listed, model_of, query_codes, stamp_of
 from smim.search.manifest import Manifest
@@ -74,7 +75,7 @@ class ClusterBackend:
 
         answers, missing = await self._ask_all("search", arguments)
         if not answers:
-            return Answer([[] for _ in codes_ND], missing)
+            _no_part(missing)
         parts = [
             (part.distances, part.ids, np.full(part.ids.shape, i), np.arange(part.ids.size).reshape(part.ids.shape))
             for i, part in enumerate(answers)
@@ -136,7 +137,7 @@ class ClusterBackend:
         lacking = ids[[int(id) not in found for id in ids]]
         if len(lacking):
             _no_part(missing)
-            raise UserError(f"{self.directory} holds no sentence of id {listed(lacking)}")
+            raise NoSuchSentence(f"{self.directory} holds no sentence of id {listed(lacking)}")
         return found
 
     async def _ask_all(

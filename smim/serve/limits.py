@@ -15,6 +15,8 @@ LARGEST_NUMBER = 1e6
 # Of search settings: how much one query may make the index read.
 LARGEST_SETTING = {"nprobe": 65_536, "ef_search": 65_536, "refine": 32}
 
+_CONNECTIONS = 1_000  # that ask nothing now, or are about to be refused
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -43,6 +45,11 @@ class Limits:
                 f"the limit queue_size is {self.queue_size}, it must hold a request of max_batch {self.max_batch} "
                 f"and one of max_num {self.max_num}"
             )
+
+    @property
+    def most_requests(self) -> int:
+        """How many requests a process holds at a time: more than may wait, so that it is the queue that refuses."""
+        return self.queue_size + self.max_batch + _CONNECTIONS
 
     def check_search(
         self, queries: Sequence[Any], k: int, offset: int, settings: Mapping[str, int], *, explain: bool

@@ -20,25 +20,29 @@ _CLIENT_LEFT = 499  # as nginx logs it
 
 
 class Guard:
-    """Reads an API request's body, of at most `max_body` bytes, and cancels the work of a client that has gone.
+    """Reads each request's body, of at most `max_body` bytes, and cancels the API's work for a client that has gone.
 
-    `running` holds the requests that are not answered yet.
+    `prefix` begins the API's paths; `running` holds its requests that are not answered yet.
     """
 
     def __init__(self, app: ASGIApp, *, prefix: str, max_body: int, running: set[int]) -> None:
         self.app, self.prefix, self.max_body, self.running = app, prefix, max_body, running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(self.prefix):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if not scope["path"].startswith(self.prefix):
+            await self._with_body(self.app, scope, receive, send)
             return
         self.running.add(id(scope))
         try:
-            await self._answer(scope, receive, send)
+            await self._with_body(self._while_there, scope, receive, send)
         finally:
             self.running.remove(id(scope))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """The answer of `app`, which finds the body as one message, or that it is too slow or too large."""
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await self._body(scope, receive)
@@ -50,8 +54,17 @@ class Guard:
             # What is left of the body is not read: the connection cannot be used again.
             await error_response(413, message, {"Connection": "close"})(scope, receive, send)
             return
-        left = asyncio.Event()
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await app(scope, replay, send)
+
+    async def _while_there(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application's answer, which ends when the client leaves."""
+        messages = [await receive()]
+        left = asyncio.Event()
 
         async def replay() -> Message:
             if messages:
@@ -152,12 +165,15 @@ def _exception(record: logging.LogRecord) -> Exception | None:
     return error if isinstance(error, Exception) else None
 
 
-def log_to_stderr() -> None:
-    """Our log, uvicorn's and others' warnings, all as JSON lines."""
+def log_to_stderr(*, others: bool = True) -> None:
+    """Our log as JSON lines; with `others` uvicorn's and others' warnings too, else they go where they went."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    logger.setLevel(logging.INFO)
+    if not others:
+        logger.handlers, logger.propagate = [handler], False
+        return
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
-    logger.setLevel(logging.INFO)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -28,7 +28,7 @@ from smim.serve.shard import Shard
 _APPLICATION = "smim"
 # A replica that died is noticed within a second, one that hangs when a check has run out three times.
 _HEALTH: dict[str, Any] = {"health_check_period_s": 1, "health_check_timeout_s": 10}
-_REQUESTS_AT_A_FRONT = 1000  # of which those beyond `Limits.queue_size` are told to come again
+_WAITING_FOR_A_FRONT = 1_000  # of one proxy; beyond, Ray refuses
 
 
 def serve_cluster(
@@ -135,9 +135,11 @@ def _application(
     def front() -> Any:
         """Called in each front's own process."""
         from smim.serve.app import create_app
+        from smim.serve.middleware import log_to_stderr
         from smim.serve.service import Service
 
         take_short_turns()
+        log_to_stderr(others=False)  # Ray has its own log of a replica
         model = _model(directory, model_dir)
         backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
         return create_app(Service(model, backend, limits), **app_options)
@@ -149,7 +151,8 @@ def _application(
     deployment = serve.deployment(
         name="front",
         num_replicas=fronts,
-        max_ongoing_requests=_REQUESTS_AT_A_FRONT,
+        max_ongoing_requests=(limits or Limits()).most_requests,
+        max_queued_requests=_WAITING_FOR_A_FRONT,
         graceful_shutdown_timeout_s=grace_seconds,
         **_HEALTH,
     )(ingress)

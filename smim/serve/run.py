@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -25,11 +26,11 @@ from smim.serve.limits import Limits
 from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Service
 
-_MOST_CONNECTIONS = 1_000
 # How long Python lets a thread run before another has its turn, by default 5 ms. Encoding and decoding are many short
 # steps, each of which would wait so long while the event loop is busy with refusing what is too much.
 _TURN_SECONDS = 1e-4
 _LAST_REQUESTS_SECONDS = 1
+_OTHER_FILES = 1_000
 _READ_AT_ONCE = 1 << 24
 
 
@@ -53,14 +54,16 @@ def serve(
     known = Keys.read(keys) if keys else None
     listening = listen(host, port)  # before the model is loaded, which takes longer
     backend = LocalBackend(index, model=smim.load(model) if model else None)
-    app = create_app(Service(backend.model, backend, limits), keys=known, page=page, cors=cors)
+    service = Service(backend.model, backend, limits)
+    app = create_app(service, keys=known, page=page, cors=cors)
     log_to_stderr()
+    allow_open_files(service.limits.most_requests + _OTHER_FILES)
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
+        limit_concurrency=service.limits.most_requests,
         timeout_graceful_shutdown=grace_seconds,
     )
     host = f"[{host}]" if ":" in host else host
@@ -92,6 +95,13 @@ def read_ahead(index: Index) -> None:
 def take_short_turns() -> None:
     """For a process whose event loop and whose model share the interpreter."""
     sys.setswitchinterval(_TURN_SECONDS)
+
+
+def allow_open_files(number: int) -> None:
+    """As many as this process may have: each connection is one, and shells often set a soft limit of 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < number:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(number, hard)), hard))
 
 
 class _Server(uvicorn.Server):

@@ -78,7 +78,7 @@ class Service:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
         self._computing = Computing(model, backend, self.limits)
         self._running, self._closing, self._idle = 0, False, asyncio.Event()
-        model.reconstruct(["a"])  # what is imported at the first use takes seconds: no request should wait for it
+        model.decode(model.encode(["a"]))  # what is imported at the first use takes seconds: no request should wait
 
     @property
     def batchers(self) -> list[Batcher[Any, Any]]:

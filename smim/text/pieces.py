@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -87,8 +86,10 @@ class SentencePieceTokenizer(Tokenizer):
         # A list, because the library would turn an error in reading the texts into one of its own.
         trainable = [_trainable(text) for text in texts]
         model = io.BytesIO()
+        import sentencepiece  # word tokenizers do without
+
         try:
-            _sentencepiece().SentencePieceTrainer.train(
+            sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(trainable),
                 model_writer=model,
                 model_type=algorithm,
@@ -140,7 +141,6 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def _read(cls, state: dict[str, Any], directory: Path) -> "SentencePieceTokenizer":
-        _sentencepiece()  # a missing library is told when the tokenizer is loaded, not at its first use
         path = directory / state["file"]
         try:
             return cls(kind=state["kind"], model=path.read_bytes())
@@ -153,7 +153,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _processor(self) -> Any:
-        return _sentencepiece().SentencePieceProcessor(model_proto=self.model)
+        import sentencepiece
+
+        return sentencepiece.SentencePieceProcessor(model_proto=self.model)
 
     @cached_property
     def _apart_ids(self) -> dict[str, list[int]]:
@@ -165,14 +167,6 @@ class SentencePieceTokenizer(Tokenizer):
     @cached_property
     def _nul_id(self) -> int:
         return self._apart_ids[_NUL][0]
-
-
-def _sentencepiece() -> ModuleType:
-    try:
-        import sentencepiece  # not among the core dependencies
-    except ImportError:
-        raise UserError("this tokenizer needs sentencepiece; install it with `pip install 'smim[pipeline]'`") from None
-    return sentencepiece
 
 
 def _trainable(text: str) -> str:

@@ -1,6 +1,7 @@
 """`smim serve` in a process of its own, forked from one that has imported what it needs: importing takes seconds."""
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -61,6 +62,8 @@ def served(index: Index, output: Path, *options: str) -> Iterator[tuple[Served, 
 def _run(command: list[str], stdout: Path, stderr: Path) -> None:
     for descriptor, path in ((1, stdout), (2, stderr)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1_024, most))  # as shells set it
     torch.set_num_threads(1)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     sys.argv = command

@@ -18,6 +18,7 @@ from smim.search import Index, IndexWriter, build_index
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
+from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Limits, Service
 from smim.text.corpus import Corpus
 from tests.search.test_index import other_model
@@ -389,6 +390,19 @@ def test_the_log_tells_the_route_and_never_a_text(client: TestClient, caplog: py
     assert all(known["milliseconds"] >= 0 and len(known["request"]) == 16 for known in ours)
     kept = [record for record in caplog.records if not record.name.startswith(("httpx", "httpcore"))]
     assert secret not in repr([record.__dict__ for record in kept])
+
+
+def test_our_log_alone_can_be_json_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = logging.getLogger("smim.serve")
+    for name in ("handlers", "propagate", "level"):
+        monkeypatch.setattr(ours, name, getattr(ours, name))  # as it was, afterwards
+    theirs = logging.getLogger().handlers
+    log_to_stderr(others=False)
+    logging.getLogger("smim.serve.cluster").warning("shard-1 is gone")
+    ours.error("request", extra={"known": {"request": "an id"}})
+    assert logging.getLogger().handlers == theirs
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines] == ["shard-1 is gone", "request"] and lines[1]["request"] == "an id"
 
 
 def test_openapi_tells_the_limits_of_this_service(serve: Make) -> None:

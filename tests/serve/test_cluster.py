@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pyarrow as pa
 import pytest
+from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
 from smim.cli import app
@@ -24,11 +25,14 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, open_index
 from smim.search import factory as factories
+from smim.search.errors import NoSuchSentence
 from smim.search.segment import write_segment
+from smim.serve.app import create_app
 from smim.serve.backend import Answer
 from smim.serve.batching import Unavailable
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.on_ray import serve_cluster
+from smim.serve.service import Service
 from smim.serve.shard import SegmentsGone, Shard
 from smim.text.corpus import Corpus
 
@@ -161,8 +165,9 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
 )
 def test_a_callers_mistake_is_told_as_by_one_process_and_no_shard_is_blamed(flat, wrong, message):
     backend = cluster(flat)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as told:
         asyncio.run(wrong(backend, flat.model.encode(["a bank sold shares"])))
+    assert isinstance(told.value, NoSuchSentence) == ("no sentence of id" in message)
     assert not backend._silent
 
 
@@ -273,6 +278,15 @@ def test_a_shard_that_is_gone_is_named_and_the_others_answer_in_time(flat, broke
         await backend.close()
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("broken", [fails, hangs])
+def test_without_any_shard_a_search_is_refused_not_answered_with_nothing(flat, broken):
+    backend = ClusterBackend(flat.directory, [broken, broken], model=flat.model, timeout=0.3)
+    with TestClient(create_app(Service(flat.model, backend), page=False)) as client:
+        response = client.post("/v1/search", json={"text": "the company sold shares", "k": 3})
+    assert response.status_code == 503
+    assert "does not answer now (shard-0, shard-1)" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("broken", [fails, hangs])

@@ -1,13 +1,17 @@
 """The page, in a real browser, of a real server on loopback over the tiny index."""
 
+import http.client
+import json
 import re
 import shutil
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
@@ -429,3 +433,18 @@ def test_the_api_keeps_its_paths_and_nothing_can_be_uploaded(browser: playwright
     assert request.delete(f"{site.url}v1/search").status == 405
     file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
     assert request.post(f"{site.url}gradio_api/upload", multipart={"files": file}).status == 413
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/run/predict", "/gradio_api/upload", "/login"])
+def test_a_body_is_bounded_outside_of_the_api_too(site: Site, path: str) -> None:
+    most = site.service.limits.max_body
+    for name, value in (("Content-Length", str(10**9)), ("Transfer-Encoding", "chunked")):
+        with closing(http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=SECONDS / 1000)) as connection:
+            connection.putrequest("POST", path)
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader(name, value)
+            connection.endheaders()
+            if value == "chunked":
+                connection.send(b"%x\r\n%s" % (most + 1, b" " * (most + 1)))
+            response = connection.getresponse()
+            assert response.status == 413 and f"{most} bytes" in json.load(response)["error"]["message"]

@@ -8,13 +8,15 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from smim.search import Index
 from smim.serve import Client, ServiceError
-from smim.serve.run import listen, read_ahead
+from smim.serve.limits import Limits
+from smim.serve.run import allow_open_files, listen, read_ahead
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -137,6 +139,16 @@ def test_an_overloaded_service_refuses_at_once_and_clients_come_again(index: Ind
             assert set(impatient) == {64, 429}
             patient = list(threads.map(lambda seed: ask(seed, 10), range(8)))
         assert set(patient) == {64}
+
+
+def test_as_many_clients_are_let_in_as_the_queue_and_a_batch_hold(index: Index, tmp_path: Path) -> None:
+    limits = Limits()
+    allow_open_files(3_000)
+    with served(index, tmp_path) as (_, address), ExitStack() as others, Client(address, retries=0) as client:
+        host, port = address.removeprefix("http://").split(":")
+        for _ in range(limits.queue_size + limits.max_batch):
+            others.enter_context(socket.create_connection((host, int(port))))
+        assert client.count() == 40
 
 
 def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
-from smim.search import Hit, Index, IndexWriter, build_index
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.directory import save_model
+from smim.search import Hit, Index, IndexWriter, build_index, index_texts
 from smim.serve.backend import LocalBackend
 from smim.serve.service import (
     Busy,
@@ -26,6 +30,7 @@ from smim.serve.service import (
     TextQuery,
     Unavailable,
 )
+from smim.text.words import WordTokenizer
 
 ONE, OTHER = "the company sold shares", "her brother lost a small house"
 Make = Callable[..., Service]
@@ -130,6 +135,16 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
         assert [sentence] == model.decode(code[None])
 
     run(all_of_them())
+
+
+def test_a_model_that_knows_no_english_is_served(tmp_path: Path) -> None:
+    tokenizer = WordTokenizer.train(["der Hund schläft", "die Katze schläft"], splitter="whitespace")
+    autoencoder = SentenceAutoencoder(ModelArgs(latent_dim=8), vocabulary_size=tokenizer.vocabulary_size)
+    save_model(tmp_path / "model", autoencoder, tokenizer, training={"objective": "amim"})
+    german = smim.load(tmp_path / "model", device="cpu")
+    index = index_texts(german, ["der Hund schläft", "die Katze"], tmp_path / "index", model_dir=tmp_path / "model")
+    [result] = run(Service(german, LocalBackend(index.directory)).search([TextQuery("die Katze")], k=1))
+    assert [hit.text for hit in result.hits] == ["die Katze"]
 
 
 def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
