@@ -14,7 +14,11 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
     exit 2
 }
 echo "installing into $venv (one to five minutes; a second run reuses it)"
-[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+# Also where one is there that was left without pip.
+"$venv/bin/python" -m pip --version >/dev/null 2>&1 || python3 -m venv "$venv" || {
+    echo "error: python3 could not make an environment in $venv; on Debian and Ubuntu: apt install python3-venv" >&2
+    exit 2
+}
 pip="$venv/bin/python -m pip install --quiet --disable-pip-version-check"
 if ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
     if $pip --no-index --no-deps "torch==$torch" 2>/dev/null; then

@@ -148,7 +148,7 @@ class Trainer:
         with make_profiler(self.run_dir / "profile", steps=self.args.profile_steps * self.is_main) as profiler:
             while not self.finished:
                 for rows in self.batches_left():
-                    if self.step == self.args.max_steps:
+                    if self.out_of_steps:
                         break
                     step_started = time.monotonic()
                     stopping = self.train_step(rows)
@@ -171,10 +171,15 @@ class Trainer:
                 self.end_epoch(finished=False)
 
     @property
+    def out_of_steps(self) -> bool:
+        """True at `train.max_steps`, or past it: the checkpoint that the run went on from may be."""
+        return self.args.max_steps is not None and self.step >= self.args.max_steps
+
+    @property
     def finished(self) -> bool:
         """True at the end of the schedule: steps, epochs, or a learning rate that fell too low."""
         return (
-            (self.step == self.args.max_steps == self.validated_step)
+            (self.out_of_steps and self.validated_step == self.step)
             or self.epoch >= self.args.max_epochs
             or self.schedule.finished
         )
@@ -209,9 +214,10 @@ class Trainer:
             # A process without a row takes part with a gradient of zero.
             places = part if len(part) else [0]
             batch = read.batch(places, max_length=self.args.max_length).to(self.accelerator.device)
-            terms = self.parallel.forward(batch, self.step)
-            loss = _descended(terms).sum() * (scale if len(part) else 0.0)
-            self.parallel.backward(loss, last=i == len(parts) - 1)
+            with self.parallel.part(last=i == len(parts) - 1):
+                terms = self.parallel.forward(batch, self.step)
+                loss = _descended(terms).sum() * (scale if len(part) else 0.0)
+                self.parallel.backward(loss)
             if len(part):
                 measured.append((batch, terms))
         stopping, broken = self.agree(torch.cat([_descended(terms) for _, terms in measured] or [loss[None]]))
@@ -386,13 +392,19 @@ class Trainer:
         state, rank_state = checkpoint.load_state(
             path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
         )
-        self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
-        if self.average:
+        changed = {name for name in self.identity if state["identity"].get(name) != self.identity[name]}
+        if changed.isdisjoint({"train.optimizer", "train.momentum"}):
+            self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
+        if self.average and state["identity"].get("train.ema_decay") is None:
+            self.average.update(self.model.named_parameters())
+        elif self.average:
             self.average.load(checkpoint.load_tensors(path, "average"))
         if self.parallel.critic:
             self.parallel.load_critic_state(checkpoint.load_tensors(path, "critic"))
-        if state["identity"]["train.learning_rate"] != self.args.learning_rate:
+        if not changed.isdisjoint({"train.learning_rate", "train.schedule", "train.overfit_batches"}):
             state["schedule"] = {**self.schedule.state(), "best": state["schedule"]["best"]}
+        if not changed.isdisjoint({f"train.{name}" for name in ("seed", "overfit_batches", *self.args.batching())}):
+            state["batch_in_epoch"] = 0  # the epoch's batches are others
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
         self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])

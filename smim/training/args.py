@@ -31,7 +31,8 @@ class TrainArgs:
     `shuffle_window`: sentences that are shuffled, and held in memory as row numbers, together; a corpus of
     more is visited in such groups, random stretches of it in each (about 60 bytes a sentence of the window).
     `max_length`: cut training sentences after so many tokens; None keeps them whole.
-    `overfit_batches`: train on the first so many batches of the first epoch, over and over, for debugging.
+    `overfit_batches`: train on the first so many batches of the first epoch, over and over, for debugging;
+    a plateau's rate stays then.
 
     Optimizer. `weight_decay`: AdamW's is decoupled, the others' an L2 penalty; see `make_optimizer` for what it acts
     on. `adam_betas`: decay of the means of the gradient and of its square, Adam's and AdamW's. `momentum`: SGD's.

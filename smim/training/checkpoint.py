@@ -50,13 +50,15 @@ def save(
     state: dict[str, Any],
     keep: int,
 ) -> None:
-    """Writes `root/step-*` from all processes' state, then removes all but the newest `keep`.
+    """Writes `root/step-*` from all processes' state, then removes later ones, and all but the newest `keep`.
 
+    Later ones are those of a line that was left when the run went on from an older one: `auto` would go back to it.
     `tensors`: what goes into which file, by its name without ending; the main process's are written.
     """
     ranks = gather_object([rank_state])
     if accelerator.is_main_process:
-        with storage.new_directory(root / f"step-{step:08d}") as partial:
+        path = root / f"step-{step:08d}"
+        with storage.new_directory(path) as partial:
             random = {f"{i}.{name}": t for i, rank in enumerate(ranks) for name, t in rank.random.items()}
             for name, content in {**tensors, "ranks": random}.items():
                 save_file(
@@ -68,8 +70,10 @@ def save(
                 for file in sorted(partial.iterdir())
             }
             storage.write_json(partial / _MANIFEST, {"format": _FORMAT, "step": step, "files": files})
-        for old in list_checkpoints(root)[:-keep]:
-            storage.remove_directory(old)
+        found = list_checkpoints(root)
+        num_left = found.index(path) + 1
+        for unwanted in [*found[num_left:], *found[:num_left][:-keep]]:
+            storage.remove_directory(unwanted)
     accelerator.wait_for_everyone()
 
 

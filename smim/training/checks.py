@@ -42,7 +42,8 @@ def check_length(split: Split, model_args: ModelArgs | MLPArgs, *, cut: int | No
     if longest > model_args.max_length:
         raise UserError(
             f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is "
-            f"{model_args.max_length}; raise it, or cut training sentences with train.max_length"
+            f"{model_args.max_length}; raise it"
+            + (", or cut training sentences with train.max_length" if split.name == "train" else "")
         )
 
 

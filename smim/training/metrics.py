@@ -77,9 +77,10 @@ class MetricsLog:
 
     def rewind(self, num_lines: int) -> None:
         """Keeps the first `num_lines` lines; later ones, half-written ones too, are dropped."""
-        self.num_lines = num_lines
         if self.enabled:
             lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+            # Fewer where the checkpoint is another run's.
+            self.num_lines = min(num_lines, len(lines))
             storage.write_text(self.path, "".join(f"{line}\n" for line in lines[:num_lines]))
 
     def write(self, values: dict[str, Any]) -> None:

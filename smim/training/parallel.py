@@ -6,7 +6,7 @@ So a checkpoint does not depend on the way or on the number of processes, and an
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -45,13 +45,16 @@ class Replicated:
         # The optimizer as it is: Accelerate's wrapper only matters to fp16 and TPUs.
         return self.accelerator.prepare(module), optimizer
 
+    def part(self, *, last: bool) -> AbstractContextManager[Any]:
+        """What forward and backward of a part of a step run in: the `last` one averages gradients over processes."""
+        return nullcontext() if last else self.accelerator.no_sync(self.module)
+
     def forward(self, *inputs: Any) -> Any:
         return self.module(*inputs)
 
-    def backward(self, loss: Tensor, *, last: bool) -> None:
-        """Adds a part's gradients; the `last` part of a step also averages them over processes."""
-        with nullcontext() if last else self.accelerator.no_sync(self.module):
-            self.accelerator.backward(loss)
+    def backward(self, loss: Tensor) -> None:
+        """Adds a part's gradients to those of the parts before."""
+        self.accelerator.backward(loss)
 
     def set_learning_rate(self, rate: float) -> None:
         for group in self.optimizer.param_groups:
@@ -144,8 +147,11 @@ class ZeRO(Replicated):
             raise UserError(f"ZeRO {asked} was asked for, DeepSpeed runs stage {engine.zero_optimization_stage()}")
         return engine, engine.optimizer.optimizer
 
-    def backward(self, loss: Tensor, *, last: bool) -> None:
+    def part(self, *, last: bool) -> AbstractContextManager[Any]:
         self.module.set_gradient_accumulation_boundary(is_boundary=last)
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
         self.module.backward(loss)
 
     def step(self) -> float:

@@ -92,8 +92,11 @@ class CosineSchedule(Schedule):
 
 
 def make_schedule(args: TrainArgs, *, total_steps: int | None) -> Schedule:
-    """The schedule that `args` ask for; `total_steps` of the run, warm-up included, matter to a cosine only."""
-    if args.schedule == "plateau":
+    """The schedule that `args` ask for; `total_steps` of the run, warm-up included, matter to a cosine only.
+
+    Overfitting a few batches makes the validation loss worse: a plateau's rate stays constant then.
+    """
+    if args.schedule == "plateau" and not args.overfit_batches:
         return PlateauSchedule(
             learning_rate=args.learning_rate,
             warmup_steps=args.warmup_steps,
@@ -101,7 +104,7 @@ def make_schedule(args: TrainArgs, *, total_steps: int | None) -> Schedule:
             patience=args.patience,
             min_learning_rate=args.min_learning_rate,
         )
-    if args.schedule == "constant":
+    if args.schedule != "cosine":
         return Schedule(learning_rate=args.learning_rate, warmup_steps=args.warmup_steps)
     assert total_steps is not None
     return CosineSchedule(

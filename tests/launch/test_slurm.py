@@ -12,32 +12,39 @@ from smim.search.latents import Latents
 from smim.search.manifest import Manifest
 from tests.training.conftest import ROOT, SMALL, environment, read_status, wait_for_steps
 
+# At SIGTERM srun kills its tasks, and what a task leaves behind is killed when it ends.
 _SRUN = """#!/bin/bash
+set -m
 while [[ $1 == --* ]]; do shift; done
-trap 'kill -TERM "${pids[@]}"' TERM
+trap 'kill -KILL -- "${pids[@]/#/-}"' TERM
 for node in $(seq 0 $((SLURM_NNODES - 1))); do SLURM_NODEID=$node "$@" & pids+=($!); done
+echo "${pids[@]}" >"$TASKS"
 status=0
 for pid in "${pids[@]}"; do
     wait "$pid" || status=1
-    while kill -0 "$pid" 2>/dev/null; do wait "$pid" || status=1; done
+    kill -KILL -- "-$pid" 2>/dev/null
 done
 exit $status
 """
 _SCONTROL = """#!/bin/bash
 if [[ $1 == requeue ]]; then echo "$2" >"$REQUEUED"; else echo 127.0.0.1; fi
 """
+_SCANCEL = """#!/bin/bash
+[[ $1 == --signal=TERM && $2 == "$SLURM_JOB_ID" ]] && kill -TERM $(<"$TASKS")
+"""
 
 
 @pytest.fixture
 def slurm(tmp_path) -> dict[str, str]:
     """An environment in which a script finds the commands and variables of a job on two nodes without GPUs."""
-    for name, content in {"srun": _SRUN, "scontrol": _SCONTROL}.items():
+    for name, content in {"srun": _SRUN, "scontrol": _SCONTROL, "scancel": _SCANCEL}.items():
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
         command.write_text(content)
         command.chmod(0o755)
     own = {
         "REQUEUED": str(tmp_path / "requeued"),
+        "TASKS": str(tmp_path / "tasks"),
         "SLURM_SUBMIT_DIR": str(ROOT),
         "SLURM_NNODES": "2",
         "SLURM_JOB_NODELIST": "here,here",
@@ -81,10 +88,11 @@ def test_two_nodes_encode_together_and_one_builds_the_index(slurm, tiny_model, t
     assert [info.count for info in Manifest.read(tmp_path / "index").segments] == [20, 20]
 
 
-@pytest.mark.slow
 @has_venv
-def test_a_training_on_two_nodes_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, tiny_corpus, tmp_path):
+@pytest.mark.parametrize("nodes", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_a_training_saves_before_the_time_limit_is_queued_again_and_goes_on(slurm, tiny_corpus, tmp_path, nodes):
     run_dir = tmp_path / "run"
+    slurm["SLURM_NNODES"] = nodes
     overrides = [f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, "train.max_epochs=100000"]
     script = ["bash", "launch/slurm/train.sbatch", *overrides]
     job = subprocess.Popen(script, cwd=ROOT, env=slurm, stderr=subprocess.PIPE, text=True)

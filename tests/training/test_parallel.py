@@ -128,7 +128,7 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
 
         def train(way, steps):
             for _ in range(steps):
-                way.backward(way.forward(torch.ones(2, 5)).square().sum(), last=True)
+                way.backward(way.forward(torch.ones(2, 5)).square().sum())
                 norm = way.step()
             return norm
 

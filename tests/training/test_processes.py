@@ -1,16 +1,18 @@
 """Several processes train as one would, and a launch that would silently be something else is refused."""
 
 import subprocess
+import textwrap
 import time
 
 import psutil
 import pytest
 
 from smim.errors import UserError
+from smim.model.autoencoder import ModelArgs
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
-from tests.scripts import free_port
+from tests.scripts import free_port, run_script
 from tests.training.conftest import (
     BIN,
     ROOT,
@@ -42,6 +44,36 @@ def test_accumulated_parts_have_the_losses_of_whole_batches(train, tmp_path):
     assert train(*NO_NOISE, f"run.dir={tmp_path / 'whole'}").returncode == 0
     assert train(*NO_NOISE, "train.accumulation_steps=3", f"run.dir={tmp_path / 'parts'}").returncode == 0
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+
+
+def test_gradients_are_averaged_over_processes_once_a_step_however_many_parts_it_has(command, tmp_path):
+    script = tmp_path / "counted.py"
+    script.write_text(
+        textwrap.dedent("""
+        import atexit, os, runpy, sys
+        from torch import nn
+        from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+        class Counted(nn.parallel.DistributedDataParallel):
+            def __init__(self, *args, **kwargs):
+                super().__init__(*args, **kwargs)
+                self.register_comm_hook(None, count)
+
+        def count(state, bucket):
+            if bucket.is_last():
+                print("averaged", flush=True)
+            return allreduce_hook(state, bucket)
+
+        nn.parallel.DistributedDataParallel = Counted
+        del sys.argv[0]
+        sys.path[0] = "smim"
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        """)
+    )
+    counted = run_script(
+        str(script), command(*NO_NOISE, "train.accumulation_steps=3", launcher=["smim/train.py"]), processes=2
+    )
+    assert counted.returncode == 0 and counted.stdout.count("averaged") == 2 * 12
 
 
 def test_a_run_goes_on_with_another_number_of_processes(train, tmp_path):
@@ -103,6 +135,15 @@ def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(
 def test_more_processes_than_a_batch_has_sentences_are_refused(train):
     refused = train("train.batch_size=1", "train.max_steps=2", processes=2)
     assert refused.returncode != 0 and "2 processes for batches of train.batch_size=1 sentences" in refused.stderr
+
+
+def test_a_sentence_that_is_too_long_is_refused_with_what_helps_its_split(tiny_corpus):
+    corpus, args = Corpus.open(tiny_corpus), ModelArgs(max_length=3)
+    checks.check_length(corpus.split("train"), args, cut=3)
+    for name, cut in (("train", True), ("valid", False)):
+        with pytest.raises(UserError, match=f"split '{name}' has a sentence of .* raise it") as refused:
+            checks.check_length(corpus.split(name), args, cut=None)
+        assert ("train.max_length" in str(refused.value)) == cut
 
 
 def test_more_processes_than_sentences_are_refused(tiny_corpus):

@@ -61,12 +61,65 @@ def test_a_named_checkpoint_is_gone_on_from_with_other_settings_and_auto_refuses
     assert other.returncode == 2 and "belongs to another run" in other.stderr
 
 
+def test_a_new_schedule_optimizer_average_or_batch_size_begins_at_a_named_checkpoint(train, tmp_path):
+    base = ["train.schedule=constant", "train.optimizer=sgd", "train.momentum=0.9"]
+    assert train(*base, "train.max_steps=3").returncode == 0
+    [saved] = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
+
+    def go_on(name, *settings) -> list[dict]:
+        run_dir = tmp_path / name
+        went_on = train(*base, "train.max_steps=6", *settings, f"train.resume={saved}", f"run.dir={run_dir}")
+        assert went_on.returncode == 0, went_on.stderr
+        return lines(run_dir)
+
+    def last(name, file) -> dict:
+        return load_file(checkpoint.list_checkpoints(tmp_path / name / "checkpoints")[-1] / f"{file}.safetensors")
+
+    assert [line["learning_rate"] for line in go_on("plateau", "train.schedule=plateau")] == [1e-3] * 3
+    go_on("adam", "train.optimizer=adam", "train.momentum=0")
+    assert {name.rpartition(".")[2] for name in last("adam", "optimizer")} == {"exp_avg", "exp_avg_sq", "step"}
+    go_on("average", "train.ema_decay=0.9")
+    assert last("average", "average")["num_updates"] == 4  # the saved weights and three steps
+    # Batches of 20: two an epoch, of which three of eight sentences are no part.
+    assert [line["epoch"] for line in go_on("batches", "train.batch_size=20")] == [1, 1, 2]
+
+
+def test_what_is_saved_after_going_on_from_an_older_checkpoint_takes_the_place_of_later_ones(train, tmp_path):
+    root = tmp_path / "run" / "checkpoints"
+    assert train("train.max_steps=9").returncode == 0
+    assert [path.name for path in checkpoint.list_checkpoints(root)] == ["step-00000006", "step-00000009"]
+    assert train("train.max_steps=8", f"train.resume={root / 'step-00000006'}").returncode == 0
+    assert [path.name for path in checkpoint.list_checkpoints(root)] == ["step-00000006", "step-00000008"]
+
+
+def test_a_run_past_its_last_step_is_validated_and_trains_no_more(train, tmp_path):
+    root = tmp_path / "run" / "checkpoints"
+    assert train("train.max_steps=9").returncode == 0
+    assert train("train.max_steps=4", f"train.resume={root / 'step-00000006'}").returncode == 0
+    assert (lines(tmp_path / "run")[-1]["step"], lines(tmp_path / "run", "valid")[-1]["step"]) == (6, 6)
+    assert read_status(tmp_path / "run")["status"] == "finished"
+    assert train("train.max_steps=4", "train.resume=auto").returncode == 0
+    assert len(lines(tmp_path / "run", "valid")) == 2  # the other one ended the first epoch
+
+
+def test_a_run_from_another_ones_checkpoint_goes_on_with_its_own_lines(train, tmp_path):
+    assert train("train.max_steps=3").returncode == 0
+    [saved] = checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")
+    new = f"run.dir={tmp_path / 'new'}"
+    assert train("train.max_steps=7", f"train.resume={saved}", new).returncode == 0
+    (newest,) = (tmp_path / "new" / "checkpoints").glob("step-00000006")
+    assert train("train.max_steps=7", f"train.resume={newest}", new).returncode == 0
+    assert [line["step"] for line in lines(tmp_path / "new")] == [4, 5, 6, 7]
+
+
 def test_overfitting_a_few_batches_sees_only_their_sentences(train, tmp_path):
     overfit = ["train.overfit_batches=2", "train.max_steps=60", "train.max_epochs=1000", "train.learning_rate=1e-2"]
     assert train(*NO_NOISE[:-1], *overfit, "train.checkpoint_every=60").returncode == 0
     trained = lines(tmp_path / "run")
     assert [line["epoch"] for line in trained[:4]] == [1, 1, 2, 2]
     assert trained[-1]["loss"] < 0.3 * trained[0]["loss"]
+    # Validations without improvement do not lower it.
+    assert trained[-1]["step"] == 60 and {line["learning_rate"] for line in trained} == {1e-2}
 
 
 def test_the_averaged_weights_are_validated_and_kept_and_resumed(train, tmp_path):
