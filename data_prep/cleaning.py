@@ -45,7 +45,7 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         problems = not_among(self, "corpus", normalize=_NORMAL_FORMS, too_long=_TOO_LONG)
-        if self.language not in _LANGUAGES:
+        if self.split_sentences and self.language not in _LANGUAGES:
             problems.append(
                 f"corpus.language is {self.language!r}; sentences are split by the rules of one of "
                 f"{', '.join(_LANGUAGES)}: take the one that is nearest"

@@ -362,6 +362,7 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
         (work / "corpus").mkdir(exist_ok=True)
         try:
             yield work
+            storage.sync_directory(work / "corpus")  # takes long, and a full disk is told here
         except BaseException as error:
             if is_new and isinstance(error, UserError):
                 _remove(work)

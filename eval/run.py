@@ -284,7 +284,8 @@ def _unusual_parts(args: dict[str, Any]) -> dict[str, Any]:
 def _architecture(args: dict[str, Any]) -> str:
     """Encoder and decoder, and what tells models of them apart, such as "gru, word_dropout 0.1"."""
     parts = " and ".join(dict.fromkeys(args[part] for part in ("encoder", "decoder")))
-    unusual = _unusual(args, min_log_variance=-10.0, max_log_variance=0.0, word_dropout=0.0, order_weight=0.5)
+    noise = {"min_log_variance": -10.0, "max_log_variance": 0.0, "word_dropout": 0.0, "encoder_word_dropout": 0.0}
+    unusual = _unusual(args, **noise, order_weight=0.5)
     return ", ".join([parts, *(f"{name} {value:g}" for name, value in unusual.items())])
 
 

@@ -42,13 +42,18 @@ def new_directory(path: Path | str) -> Iterator[Path]:
 
 def put_in_place(source: Path, path: Path) -> None:
     """Moves a finished directory to `path`, beside it or near; what was there before is removed."""
-    for file in source.rglob("*"):
-        _sync(file)
-    _sync(source)
+    sync_directory(source)
     _rename_in(source, path)
     # After an exchange this is the old directory.
     shutil.rmtree(source, ignore_errors=True)
     _sync(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Has the disk take all of a directory: where it is full, or fails, that is told here."""
+    for file in path.rglob("*"):
+        _sync(file)
+    _sync(path)
 
 
 @contextmanager
@@ -144,7 +149,8 @@ def _rename_in(source: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
         os.rename(source, target)
-        shutil.rmtree(old)
+        # NFS keeps a file that is open, such as a lock, under another name; the next one clears it away.
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:

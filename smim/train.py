@@ -385,6 +385,8 @@ class Trainer:
             changed = checks.check_identity(path, self.identity, training_may_change=self.args.resume != "auto")
             if changed:
                 self.say(f"warning: going on from {path} with other settings: {changed}")
+            if left := [each.name for each in checkpoint.list_checkpoints(root) if each.name > path.name]:
+                self.say(f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay")
         return path
 
     def resume(self, path: Path) -> None:

@@ -3,7 +3,9 @@
 Shapes: B sentences, T tokens, E embedding, H hidden, D latent, V vocabulary.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from smim.model import gru_recurrence
 from smim.model.gru_recurrence import GRUWeights
+
+_FLAGS = threading.Lock()
 
 
 class GRU(nn.GRU):
@@ -43,12 +47,18 @@ class GRU(nn.GRU):
         return states_BTH
 
 
-def _without_tf32() -> AbstractContextManager[None]:
+@contextmanager
+def _without_tf32() -> Iterator[None]:
     """For codes and likelihoods, all of fp32: of what torch calls, cuDNN rounds to 10 bits unless it is told not to."""
     cudnn = torch.backends.cudnn
-    return cudnn.flags(
-        enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
-    )
+    # The flags are the process's: threads that encode and decode would undo each other's.
+    with (
+        _FLAGS,
+        cudnn.flags(
+            enabled=cudnn.enabled, benchmark=cudnn.benchmark, deterministic=cudnn.deterministic, allow_tf32=False
+        ),
+    ):
+        yield
 
 
 class GRUEncoder(nn.Module):

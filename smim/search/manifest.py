@@ -115,6 +115,9 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         content = {**asdict(self), "count": self.count}
+        for name in ("memory", "column_types"):  # which older versions do not know
+            if not content[name]:
+                del content[name]
         storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})
 
     @classmethod

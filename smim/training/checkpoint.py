@@ -79,7 +79,7 @@ def save(
 
 def list_checkpoints(root: Path) -> list[Path]:
     """All checkpoints, oldest first."""
-    return sorted(root.glob("step-*")) if root.is_dir() else []
+    return sorted(root.glob(f"step-{'[0-9]' * 8}")) if root.is_dir() else []
 
 
 def verify(path: Path) -> None:

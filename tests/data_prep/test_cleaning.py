@@ -136,7 +136,7 @@ def test_words_are_those_of_str_split(texts, most, least):
 
 def test_all_mistakes_are_listed_together():
     with pytest.raises(UserError) as error:
-        Cleaning(normalize="nfc", language="English", min_words=-1, max_words=0, too_long="cut")
+        Cleaning(normalize="nfc", split_sentences=True, language="English", min_words=-1, max_words=0, too_long="cut")
     for part in ("corpus.normalize is 'nfc'; valid: NFC, ", "corpus.language is 'English'",
                  "corpus.min_words is -1", "corpus.max_words is 0", "corpus.too_long is 'cut'"):  # fmt: skip
         assert part in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from eval import compare
 from smim.search.latents import Latents
 from smim.search.manifest import Manifest
-from tests.training.conftest import ROOT, SMALL, environment, read_status, wait_for_steps
+from tests.training.conftest import ROOT, SMALL, environment, launched, read_status, wait_for_steps
 
 # At SIGTERM srun kills its tasks, and what a task leaves behind is killed when it ends.
 _SRUN = """#!/bin/bash
@@ -30,7 +30,7 @@ _SCONTROL = """#!/bin/bash
 if [[ $1 == requeue ]]; then echo "$2" >"$REQUEUED"; else echo 127.0.0.1; fi
 """
 _SCANCEL = """#!/bin/bash
-[[ $1 == --signal=TERM && $2 == "$SLURM_JOB_ID" ]] && kill -TERM $(<"$TASKS")
+[[ $1 == --signal=TERM && $2 == "$SLURM_JOB_ID" ]] && for task in $(<"$TASKS"); do kill -TERM -- "-$task"; done
 """
 
 
@@ -95,10 +95,10 @@ def test_a_training_saves_before_the_time_limit_is_queued_again_and_goes_on(slur
     slurm["SLURM_NNODES"] = nodes
     overrides = [f"corpus.dir={tiny_corpus}", f"run.dir={run_dir}", *SMALL, "train.max_epochs=100000"]
     script = ["bash", "launch/slurm/train.sbatch", *overrides]
-    job = subprocess.Popen(script, cwd=ROOT, env=slurm, stderr=subprocess.PIPE, text=True)
-    wait_for_steps(run_dir)
-    job.send_signal(signal.SIGUSR1)
-    _, errors = job.communicate(timeout=120)
+    with launched(script, env=slurm) as job:
+        wait_for_steps(run_dir)
+        job.send_signal(signal.SIGUSR1)
+        _, errors = job.communicate(timeout=120)
     assert job.returncode == 0, errors
     assert (tmp_path / "requeued").read_text().strip() == slurm["SLURM_JOB_ID"]
     stopped = read_status(run_dir)

@@ -88,8 +88,10 @@ def test_what_is_saved_after_going_on_from_an_older_checkpoint_takes_the_place_o
     root = tmp_path / "run" / "checkpoints"
     assert train("train.max_steps=9").returncode == 0
     assert [path.name for path in checkpoint.list_checkpoints(root)] == ["step-00000006", "step-00000009"]
-    assert train("train.max_steps=8", f"train.resume={root / 'step-00000006'}").returncode == 0
-    assert [path.name for path in checkpoint.list_checkpoints(root)] == ["step-00000006", "step-00000008"]
+    (root / "step-best").mkdir()
+    back = train("train.max_steps=8", f"train.resume={root / 'step-00000006'}")
+    assert back.returncode == 0 and "removes the later step-00000009 of" in back.stderr
+    assert sorted(path.name for path in root.iterdir()) == ["step-00000006", "step-00000008", "step-best"]
 
 
 def test_a_run_past_its_last_step_is_validated_and_trains_no_more(train, tmp_path):
