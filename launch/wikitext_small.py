@@ -74,6 +74,8 @@ print(model.decode(codes))
   are `<unk>` in that text, and may be in what is decoded.
 - **What it is for.** A first search, a first reconstruction, a start for your own. It says little of what a sentence
   means beyond its words and their company: for that, train on text of your own, and more of it.
+- **Around sentences, not around zero.** Zero is the code of no words: `smim sample` says little but `<unk>`. Ask for
+  what is near a sentence, `smim perturb wikitext-small "..." --scale 20` to 30, or between two, `smim interpolate`.
 - **How it was made.** `python launch/wikitext_small.py --path ...`
 
 Of {sentences} sentences that training never saw:

@@ -34,9 +34,13 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
             main(config)
 
     with told_to_user():
-        # With a flag (`--cfg job`, `--multirun`) the command line is Hydra's to take apart.
-        if not any(argument.startswith("-") for argument in sys.argv[1:]):
+        # What `--multirun` makes of commas is Hydra's to take apart; the arguments of other flags have no "=".
+        flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
+        if not flags:
             compose(config_name, sys.argv[1:])
+        elif {"-m", "--multirun"}.isdisjoint(flags):
+            overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
+            compose(config_name, overrides)
     # Hydra reports what escapes `told` (a bug of ours) with a shortened traceback unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(told)()
@@ -74,7 +78,10 @@ def make(cls: type[T], section: DictConfig, prefix: str) -> T:
     except MissingMandatoryValue as error:
         raise UserError(f"{prefix}.{error.full_key} is missing; give {prefix}.{error.full_key}=...") from None
     except OmegaConfBaseException as error:
-        raise UserError(f"{prefix}.{error.full_key}: {str(error).splitlines()[0]}") from None
+        key, problem = f"{prefix}.{error.full_key}", str(error).splitlines()[0]
+        if "is not a ListConfig" in problem:
+            problem = f"a list is needed, such as '{key}=[ONE,TWO]'"
+        raise UserError(f"{key}: {problem}") from None
 
 
 def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> list[Any]:

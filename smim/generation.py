@@ -142,7 +142,7 @@ class SentenceModel:
             raise UserError(f"codes are numbers of shape [N, {self.latent_dim}]") from None
         if given.dtype.kind not in "fiu":
             raise UserError(f"codes are numbers of shape [N, {self.latent_dim}], not {given.dtype}")
-        z = torch.as_tensor(given, dtype=torch.float32)
+        z = torch.as_tensor(np.ascontiguousarray(given), dtype=torch.float32)
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise UserError(f"codes have shape {tuple(z.shape)}, this model's are [N, {self.latent_dim}]")
         if not torch.isfinite(z).all():
@@ -207,6 +207,7 @@ class SentenceModel:
         """The codes that `sample` decodes, fp32 [num, D], on the CPU."""
         if standard_deviation is not None:
             return standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
+        noise.check_seed(seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.autoencoder.prior.sample(num).cpu()
@@ -221,8 +222,7 @@ class SentenceModel:
 
         Sentences are cut at 100 tokens, or at the model's own limit. Raises `UserError` as `decode` does.
         """
-        if steps < 1:
-            raise UserError(f"steps is {steps}, a chain needs at least 1")
+        _check_whole("steps", steps)
         z = self._checked_codes(codes)
         max_length = min(DECODED_LENGTH, self.autoencoder.args.max_length)
         chains: list[list[str]] = [[] for _ in z]
@@ -254,7 +254,7 @@ class SentenceModel:
         limit = self.autoencoder.args.max_length
         all_ids = [self.tokenizer.encode(text) for text in texts]
         for text, ids in zip(texts, all_ids, strict=True):
-            if not ids:
+            if not ids or not text.strip():
                 raise UserError(f"the text {_shown(text)} is empty; give at least one word")
             if len(ids) > limit:
                 raise UserError(f"the text {_shown(text)} has {len(ids)} tokens, this model takes at most {limit}")

@@ -1,9 +1,11 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import smim
@@ -68,12 +70,13 @@ def test_version_is_printed(command: Command) -> None:
 
 def test_index_is_built_and_searched(command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--split", "test")
-    assert (built.status, built.out) == (0, f"10 sentences in {tmp_path / 'index'}\n")
+    told = f"10 sentences in {tmp_path / 'index'}, of {tiny_corpus}'s split test; --split takes another\n"
+    assert (built.status, built.out) == (0, told)
     [(sentence, topic)] = [cells[1:] for cells in _rows(tiny_corpus, "test")[:1]]
     found = command("search", tmp_path / "index", sentence, "-k", 3)
     assert found.status == 0
     assert [cells[0] for cells in found.cells] == ["1", "2", "3"]
-    assert found.cells[0][1:] == ["0.0000", sentence, topic]
+    assert found.cells[0][1:] == ["0", "0.0000", sentence, topic]
 
 
 def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -81,7 +84,35 @@ def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: P
     built = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
     assert (built.status, built.out) == (0, f"2 sentences in {tmp_path / 'index'}\n")
     found = command("search", tmp_path / "index", "the team won a game", "-k", 1)
-    assert found.cells[0][1:] == ["0.0000", "the team won a game"]
+    assert found.cells[0][1:] == ["1", "0.0000", "the team won a game"]
+
+
+def test_metric_and_stored_codes_are_those_asked_for(
+    command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    options = ["--metric", "cosine", "--factory", "IVF2,Flat", "--store", "fp16"]
+    assert command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", *options).status == 0
+    manifest = json.loads((tmp_path / "index" / "manifest.json").read_text())
+    assert (manifest["metric"], manifest["store"]) == ("cosine", "fp16")
+    found = json.loads(command("search", tmp_path / "index", "a bank sold shares", "-k", 5, "--json").out)["hits"]
+    codes = smim.load(tiny_model).encode(["a bank sold shares", *(hit["text"] for hit in found)])
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)
+    assert [hit["distance"] for hit in found] == pytest.approx(1 - codes[1:] @ codes[0], abs=1e-2)
+
+
+def test_sentences_are_read_from_standard_input(command: Command, own_index: Path, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text("a bank lost\n\nher brother lost\n")
+    kept = os.dup(0)
+    try:
+        with (tmp_path / "lines").open() as lines:
+            os.dup2(lines.fileno(), 0)
+            added = command("index", "add", own_index, "-")
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert added.out.startswith("2 sentences put into ")
+    found = json.loads(command("search", own_index, "her brother lost", "-k", 42, "--json").out)["hits"]
+    assert {hit["id"]: hit["text"] for hit in found if hit["id"] >= 40} == {40: "a bank lost", 41: "her brother lost"}
 
 
 def test_a_file_of_sentences_with_ids_and_labels_keeps_them(command: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -105,7 +136,17 @@ def test_the_mark_of_its_encoding_is_no_part_of_a_files_first_sentence(
 ) -> None:
     (tmp_path / "mine.txt").write_text("a bank sold shares\n", encoding="utf-8-sig")
     command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
-    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][2] == "a bank sold shares"
+    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][3] == "a bank sold shares"
+
+
+def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("mine.ndjson", "mine.txt"):
+        (tmp_path / name).write_text('{"id": 7, "text": "a bank sold shares"}\n')
+    assert command("index", "build", tiny_model, tmp_path / "mine.ndjson", "-o", tmp_path / "index").status == 0
+    found = command("search", tmp_path / "index", "a bank", "-k", 1).cells
+    assert found[0][1] == "7" and found[0][3] == "a bank sold shares"
+    refused = command("index", "add", tmp_path / "index", tmp_path / "mine.txt")
+    assert refused.status == 2 and "mine.txt holds JSON, not a sentence a line" in refused.err
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.arrow", "a.txt.gz", "a.jsonl.zst"])
@@ -166,7 +207,10 @@ def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model:
     outcome = command("search", index, query, "-k", 2, "--json", "--decode", "--model", tiny_model)
     found = json.loads(outcome.out)
     assert found["query"] == query
-    assert found["decoded"] == smim.load(tiny_model).reconstruct([query])[0]
+    model = smim.load(tiny_model)
+    assert found["decoded"] == model.reconstruct([query])[0]
+    reconstructed = model.reconstruct([hit["text"] for hit in found["hits"]])
+    assert [hit["reconstruction"] for hit in found["hits"]] == reconstructed and len(set(reconstructed)) == 2
     assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "reconstruction", "text"]] * 2
     assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
 
@@ -175,11 +219,12 @@ def test_search_with_decode_shows_query_and_hits_as_they_decode(
     command: Command, index: Path, tiny_model: Path
 ) -> None:
     query = "a bank sold shares"
-    outcome = command("search", index, query, "-k", 1, "--decode")
+    outcome = command("search", index, query, "-k", 2, "--decode")
     model = smim.load(tiny_model)
-    assert outcome.cells[0] == ["query", "", query, "", *model.reconstruct([query])]
-    rank, _, text, _, decoded = outcome.cells[1]
-    assert (rank, [decoded]) == ("1", model.reconstruct([text]))
+    assert outcome.cells[0] == ["query", "", "", query, "", *model.reconstruct([query])]
+    reconstructed = model.reconstruct([cells[3] for cells in outcome.cells[1:]])
+    assert [(cells[0], cells[5]) for cells in outcome.cells[1:]] == list(zip("12", reconstructed, strict=True))
+    assert len(set(reconstructed)) == 2
 
 
 def test_a_query_is_more_than_a_sentence(command: Command, index: Path) -> None:
@@ -221,7 +266,7 @@ def test_a_corpus_is_encoded_and_indexed_from_its_codes(
     assert (len(latents), latents.dtype, latents.has_log_variance) == (10, "fp16", True)
     options = ["--split", "test", "--latents", tmp_path / "latents", "--segments", 2]
     built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", *options)
-    assert built.out == f"10 sentences in {tmp_path / 'index'}\n"
+    assert built.out.startswith(f"10 sentences in {tmp_path / 'index'}, of ")
     assert [info.count for info in Manifest.read(tmp_path / "index").segments] == [5, 5]
 
 
@@ -268,27 +313,33 @@ def test_line_breaks_in_a_sentence_do_not_break_the_lines(command: Command, tiny
     rows = [{"text": "a bank\tsold\nshares"}]
     write_corpus(tmp_path / "broken", {"train": rows}, tokenizer, name="broken")
     command("index", "build", tiny_model, tmp_path / "broken", "-o", tmp_path / "index")
-    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][2:] == ["a bank sold shares"]
+    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][3:] == ["a bank sold shares"]
 
 
-def test_generating_commands_print_what_the_model_says(command: Command, tiny_model: Path) -> None:
-    model, first, second = smim.load(tiny_model), "a bank sold shares", "her brother lost a small house"
+def test_generating_commands_print_what_the_model_says(command: Command, asking_model: Path) -> None:
+    model, first, second = smim.load(asking_model), "a bank sold shares", "her brother lost a small house"
     expected = {
-        ("reconstruct", tiny_model, first, second): model.reconstruct([first, second]),
-        ("reconstruct", tiny_model, first, "--sample", "--seed", 3): model.reconstruct([first], sample=True, seed=3),
-        ("interpolate", tiny_model, first, second, "--steps", 3): model.interpolate(first, second, steps=3),
-        ("perturb", tiny_model, first, "--num", 2, "--scale", 4, "--seed", 3): model.perturb(
+        ("reconstruct", asking_model, first, second): model.reconstruct([first, second]),
+        ("reconstruct", asking_model, first, "--sample", "--seed", 3): model.reconstruct([first], sample=True, seed=3),
+        ("interpolate", asking_model, first, second, "--steps", 3): model.interpolate(first, second, steps=3),
+        ("perturb", asking_model, first, "--num", 2, "--scale", 4, "--seed", 3): model.perturb(
             first, num=2, scale=4, seed=3
         ),
-        ("sample", tiny_model, "--num", 2, "--standard-deviation", 2, "--seed", 3): model.sample(
+        ("sample", asking_model, "--num", 2, "--standard-deviation", 2, "--seed", 3): model.sample(
             2, standard_deviation=2, seed=3
         ),
-        ("sample", tiny_model, "--num", 2, "--prior"): model.sample(2, standard_deviation=None),
-        ("sample", tiny_model, "--num", 2, "--markov-chain", 3): model.sample(2, chain_steps=3),
-        ("answer", tiny_model, first, "--num-words", 4): [model.answer(first, num_words=4)],
+        ("sample", asking_model, "--num", 2, "--prior"): model.sample(2, standard_deviation=None),
+        ("sample", asking_model, "--num", 2, "--markov-chain", 3): model.sample(2, chain_steps=3),
+        ("arithmetic", asking_model, first, first, "--minus", second): model.decode(
+            model.arithmetic([first, first], [second])[None]
+        ),
+        ("answer", asking_model, second): [model.answer(second)],
+        ("answer", asking_model, "the law", "--num-words", 3): [model.answer("the law", num_words=3)],
     }
+    assert all("".join(lines) for lines in expected.values()) and len({*map(tuple, expected.values())}) == len(expected)
     for args, lines in expected.items():
         assert command(*args) == Outcome(0, "".join(f"{line}\n" for line in lines), "")
+    assert model.answer("the law", num_words=3) != model.answer("the law")
 
 
 def test_number_of_an_answers_words_reaches_the_model(command: Command, tiny_model: Path) -> None:
@@ -341,8 +392,8 @@ def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> 
 def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index: Path) -> None:
     everything = command("search", index, "a bank lost shares", "-k", 40).cells
     home = command("search", index, "a bank lost shares", "-k", 3, "--offset", 1, "--where", '{"topic": "home"}').cells
-    assert [cells[2] for cells in home] == [cells[2] for cells in everything if cells[3] == "home"][1:4]
-    near = command("search", index, "a bank lost shares", "-k", 40, "--max-distance", everything[4][1]).cells
+    assert [cells[3] for cells in home] == [cells[3] for cells in everything if cells[4] == "home"][1:4]
+    near = command("search", index, "a bank lost shares", "-k", 40, "--max-distance", everything[4][2]).cells
     assert 4 <= len(near) <= 5  # the printed distance is rounded
 
 

@@ -1,8 +1,12 @@
 """Mistakes on the command line: one message that says what, where and what would be right."""
 
+import re
+
 import pytest
 
-from smim import config
+from data_prep import build
+from eval import run
+from smim import config, train
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs
 from smim.model.registry import args_class
@@ -116,22 +120,33 @@ def test_svae_experiments_anneal_the_kl_except_on_ptb():
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "message"),
+    ("main", "name", "arguments", "message"),
     [
-        ("smim/train.py", ["corpus.dir=nowhere"], "nowhere is not a prepared corpus"),
-        ("smim/train.py", [], "which corpus?"),
-        ("smim/train.py", ["model.latent_dim=0"], "model.latent_dim is 0"),
-        ("data_prep/build.py", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
-        ("eval/run.py", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),
+        (train.main, "train", [], "which corpus?"),
+        (train.main, "train", ["model.latent_dim=0"], "model.latent_dim is 0"),
+        (build.main, "build", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
+        (build.main, "build", ["corpus.path=mine.txt"], "for text of your own give corpus=text"),
+        (build.main, "build", ["corpus=text", "corpus.label_columns=stars"], "'corpus.label_columns=[ONE,TWO]'"),
+        (run.main, "evaluate", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),
     ],
 )
-def test_a_mistake_ends_with_one_line_and_status_2(script, arguments, message):
-    finished = run_script(script, arguments)
+def test_a_mistake_is_named(main, name, arguments, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        main(config.compose(name, arguments))
+
+
+def test_a_mistake_ends_with_one_line_and_status_2():
+    finished = run_script("smim/train.py", ["corpus.dir=nowhere"])
     assert finished.returncode == 2
-    assert finished.stderr.startswith("error: ") and message in finished.stderr
-    assert "Traceback" not in finished.stderr
+    [line] = finished.stderr.splitlines()
+    assert line.startswith("error: ") and "nowhere is not a prepared corpus" in line
 
 
 def test_the_dry_run_says_what_would_run():
     finished = run_script("smim/train.py", ["experiment=ptb_smim_16", "--cfg", "job"])
     assert finished.returncode == 0 and "latent_dim: 16" in finished.stdout
+
+
+def test_a_mistake_beside_a_flag_is_named_too():
+    shown = run_script("smim/train.py", ["corpus=demo", "model.latent_dims=3", "--cfg", "job"])
+    assert shown.returncode == 2 and "did you mean 'model.latent_dim'?" in shown.stderr

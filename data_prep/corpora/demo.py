@@ -10,6 +10,7 @@ from data_prep.corpora import grammar
 from data_prep.corpora.args import CorpusArgs
 from data_prep.readers import Piece, Problems, Reader
 from data_prep.recipe import Input, Recipe
+from smim.errors import UserError
 
 _SPLITS = ("train", "valid", "test")
 
@@ -29,6 +30,9 @@ class Generated(Reader):
 
 
 def recipe(args: CorpusArgs) -> Recipe:
+    """Raises `UserError` for a `path`, which is meant for another corpus."""
+    if args.path is not None:
+        raise UserError("corpus=demo is generated and takes no corpus.path; for text of your own give corpus=text")
     return Recipe(
         inputs=tuple(Input(split, Path(split), Generated(args.seed), generated=True) for split in _SPLITS),
         draws={split: {split: None} for split in _SPLITS},

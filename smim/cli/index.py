@@ -18,7 +18,7 @@ Sentences = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...",
-        help="A .jsonl file (objects with text, perhaps id, and labels), or a sentence a line; -: standard input.",
+        help="A .jsonl file (objects with text, perhaps id, labels), or a sentence a line; -: standard input, lines.",
     ),
 ]
 
@@ -71,7 +71,8 @@ def index_build(
         if corpus.is_file()
         else _of_corpus(model, corpus, output, settings, split, segments, latents)
     )
-    print(f"{len(index):,} sentences in {output}")
+    of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
+    print(f"{len(index):,} sentences in {output}{of_split}")
 
 
 def _of_corpus(
@@ -112,7 +113,7 @@ def index_add(index: IndexDir, files: Sentences, model: MovedModel = None) -> No
 
 @app.command("upsert")
 def index_upsert(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
-    """Add sentences in the place of those that have their ids.
+    """Add sentences in the place of those that have their ids; labels that are left out become null.
 
     Example: smim index upsert indexes/ptb corrected.jsonl
     """
@@ -122,7 +123,7 @@ def index_upsert(index: IndexDir, files: Sentences, model: MovedModel = None) ->
 @app.command("delete")
 def index_delete(
     index: IndexDir,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Ids, as a search shows them.")] = None,
+    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Ids: a search's second column.")] = None,
     where: Filter = None,
 ) -> None:
     """Delete sentences by id or by a filter.

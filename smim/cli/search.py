@@ -34,7 +34,7 @@ def search(
 ) -> None:
     """Find the sentences of an index whose codes are nearest to a sentence's.
 
-    Columns: rank, distance (the smaller, the nearer), sentence, and the corpus's labels.
+    Columns: rank, id, distance (the smaller, the nearer), sentence, and the corpus's labels.
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     """
@@ -67,13 +67,14 @@ def search(
         return
     labels = list(hits[0].labels) if hits else []
     extra = ["decoded"] * decode + ["score"] * score
-    rows = [] if decoded is None else [["query", "", query, *[""] * len(labels), decoded, *[""] * score]]
+    rows = [] if decoded is None else [["query", "", "", query, *[""] * len(labels), decoded, *[""] * score]]
     for rank, hit in enumerate(hits, start=1):
-        cells = [str(rank), f"{hit.distance:.4f}", hit.text, *[str(hit.labels[label]) for label in labels]]
+        found = [str(rank), str(hit.id), f"{hit.distance:.4f}", hit.text]
+        cells = [*found, *[str(hit.labels[label]) for label in labels]]
         cells += [] if hit.reconstruction is None else [hit.reconstruction]
         cells += [] if hit.score is None else [f"{hit.score:.1f}"]
         rows.append(cells)
-    show(rows, header=["rank", "distance", "text", *labels, *extra])
+    show(rows, header=["rank", "id", "distance", "text", *labels, *extra])
 
 
 def _code(opened: "Index", text: str, toward: str | None, at: float, plus: list[str], minus: list[str]) -> Any:

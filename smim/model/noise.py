@@ -23,9 +23,14 @@ def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int
     return _stack([_generator("decoding", seed, i, draw).random(size, dtype=np.float32) for i in sentences], size)
 
 
-def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:
+def check_seed(seed: int) -> None:
+    """Raises `UserError` for what is no seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
         raise UserError(f"the seed is {seed!r}, it must be a whole number from 0 on and below 2**62")
+
+
+def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:
+    check_seed(seed)
     key = [(seed << 1) + _STREAMS[stream], (int(sentence) << 20) + draw]
     return np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
 

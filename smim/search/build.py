@@ -58,7 +58,7 @@ def build_index(
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
-    there that another process is changing. Until it is replaced, no other can change it.
+    there that another process is changing. An index at `output` is replaced; until then no other can change it.
     """
     if corpus.tokenizer.hash != model.tokenizer.hash:
         raise UserError(

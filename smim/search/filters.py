@@ -56,7 +56,10 @@ def rows_that_pass(where: Where, rows: pa.Table | pa.RecordBatch) -> np.ndarray:
             .filter(condition)
         )
     except _NOT_COMPARED as error:
-        raise UserError(f"the filter {dict(where)!r} does not fit the labels: {_first_line(error)}") from None
+        types = ", ".join(f"{name} is {rows.schema.field(name).type}" for name in columns)
+        raise UserError(
+            f"the filter {dict(where)!r} does not fit the labels, of which {types}: {_first_line(error)}"
+        ) from None
     mask = np.zeros(rows.num_rows, dtype=bool)
     mask[passing.column("__row").to_numpy()] = True
     return mask

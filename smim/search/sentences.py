@@ -12,6 +12,7 @@ from smim.errors import UserError, nearest
 
 # What `data_prep/build.py` reads, and here would be taken for lines of text.
 _NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2")
+_OF_OBJECTS = (".jsonl", ".ndjson")
 _LABEL_TYPES = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
 
@@ -25,10 +26,10 @@ class Sentences:
 
 
 def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> Sentences:
-    """Reads `.jsonl` files (objects with `text`, perhaps `id`, and labels of `columns`) and others as lines of text.
+    """Reads `.jsonl` or `.ndjson` files (objects with `text`, perhaps `id`, and labels), and others as lines of text.
 
-    `columns`: None for whatever labels there are. `-` is standard input, lines of text. Empty lines are passed over.
-    Raises `UserError` naming file and line, and for files of another kind.
+    `columns`: the labels that there may be; None for whatever there are. `-` is standard input, lines of text. Empty
+    lines are passed over. Raises `UserError` naming file and line, and for files of another kind.
     """
     rows = [row for path in files for row in _rows(path, columns)]
     if not rows:
@@ -76,13 +77,23 @@ def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]
         # Windows's editors begin a file with a mark of its encoding.
         with open(0 if str(path) == "-" else path, encoding="utf-8-sig", closefd=str(path) != "-") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    place = f"{path}, line {number}"
-                    yield _row(line, place, columns) if suffix == ".jsonl" else {"text": line.strip()}
+                if not line.strip():
+                    continue
+                if number == 1 and suffix not in _OF_OBJECTS and _is_object(line):
+                    raise UserError(f"{path} holds JSON, not a sentence a line; give it as a file called .jsonl")
+                place = f"{path}, line {number}"
+                yield _row(line, place, columns) if suffix in _OF_OBJECTS else {"text": line.strip()}
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return "text" in json.loads(line)
+    except (ValueError, RecursionError, TypeError):
+        return False
 
 
 def _row(line: str, place: str, columns: Sequence[str] | None) -> dict[str, Any]:

@@ -86,7 +86,7 @@ class IndexWriter:
     def upsert(
         self, texts: Sequence[str], *, ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
-        """Adds sentences, in the place of those that have their ids."""
+        """Adds sentences, in the place of those that have their ids; `labels` as `add` takes them."""
         if ids is None:
             raise UserError("upsert needs an id with each sentence")
         return self._put(texts, ids, labels, replace=True)
