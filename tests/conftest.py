@@ -16,7 +16,8 @@ from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index
 from smim.text.corpus import Corpus
-from smim.text.tokenizer import Tokenizer
+from smim.text.tokenizer import EOS_ID
+from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 
 # A busy machine may be slow, which is no failure.
@@ -55,15 +56,45 @@ def _the_same_random_numbers() -> None:
     torch.manual_seed(0)
 
 
+def _talkative(vocabulary_size: int, seed: int) -> SentenceAutoencoder:
+    """A model with random weights so large that most codes have a decoding of their own: else all decode to nothing."""
+    torch.manual_seed(seed)
+    args = ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20)
+    model = SentenceAutoencoder(args, vocabulary_size=vocabulary_size)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith("to_log_variance"):
+                parameter *= 3
+    return model
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory for the tiny corpus: 8 latent dimensions, random weights."""
-    tokenizer = Tokenizer.load(tiny_corpus / "tokenizer")
-    torch.manual_seed(0)
-    args = ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20)
-    model = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
+    corpus = Corpus.open(tiny_corpus)
+    model = _talkative(corpus.tokenizer.vocabulary_size, seed=0)
     directory = tmp_path_factory.mktemp("runs") / "tiny" / "model"
+    save_model(directory, model, corpus.tokenizer, training={"objective": "amim"})
+    # What compares decoded sentences checks nothing where all are empty or the same.
+    decoded = smim.load(directory, device="cpu").reconstruct(corpus.split("train").texts())
+    assert all(decoded) and len(set(decoded)) > 30
+    return directory
+
+
+@pytest.fixture(scope="session")
+def asking_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory for the words of the tiny corpus and "?", which it likes to say: questions get an answer."""
+    texts = Corpus.open(tiny_corpus).split("train").texts()
+    tokenizer = WordTokenizer.train([*texts, "?"], splitter="whitespace")
+    model = _talkative(tokenizer.vocabulary_size, seed=16)
+    with torch.no_grad():
+        model.to_vocabulary.bias[tokenizer.encode("?")] += 2
+        model.to_vocabulary.bias[EOS_ID] += 3  # what it samples is short, and soon sampled
+    directory = tmp_path_factory.mktemp("runs") / "asking" / "model"
     save_model(directory, model, tokenizer, training={"objective": "amim"})
+    answering = smim.load(directory, device="cpu")
+    decoded, answers = answering.reconstruct(texts), [answering.answer(text) for text in texts]
+    assert all(decoded + answers) and min(len(set(decoded)), len(set(answers))) > 25
     return directory
 
 

@@ -51,14 +51,18 @@ class Script:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, number)
 
+    def kill(self) -> None:
+        """Ends those of its processes that have not ended."""
+        for process in self.processes:
+            process.kill()
+
     def wait(self, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """What it printed and its exit status, when all of its processes have ended: the first that is not 0."""
         deadline = time.monotonic() + timeout
         for process in self.processes:
             process.join(max(0, deadline - time.monotonic()))
         if any(process.exitcode is None for process in self.processes):
-            for process in self.processes:
-                process.kill()
+            self.kill()
             raise subprocess.TimeoutExpired(self.command, timeout)
         stdout, stderr = (
             "".join(path.read_text() for path in paths if path.exists()) for paths in zip(*self._outputs, strict=True)

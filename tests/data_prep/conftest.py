@@ -28,3 +28,11 @@ def command(output: Path, *overrides: str) -> list[str]:
 def hashes(directory: Path) -> dict[str, str]:
     """SHA-256 of every file below a directory."""
     return {str(f.relative_to(directory)): storage.sha256(f) for f in sorted(directory.rglob("*")) if f.is_file()}
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` downloads or converts goes below the test's folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

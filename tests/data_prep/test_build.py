@@ -97,9 +97,8 @@ def test_each_format_gives_texts_and_labels(tmp_path, name):
     assert train.labels("kind") == [labels[text] for text in train.texts()]
 
 
-def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
+def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, hub_cache):
     """A local folder stands for the hub: the library loads both in the same way."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "dataset"
     folder.mkdir()
     for split, rows in (("train", ROWS[:30]), ("test", ROWS[30:]), ("unsupervised", ROWS)):
@@ -108,6 +107,7 @@ def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, monkeypatch):
     corpus = build(tmp_path / "out", "corpus=text", *options)
     assert sorted(corpus.split("test").texts()) == sorted(row["body"] for row in ROWS[30:])
     assert len(corpus.split("train")) + len(corpus.split("valid")) == 30
+    assert list((tmp_path / "cache").rglob("*.arrow"))
 
 
 def test_given_splits_stay_and_missing_ones_are_drawn_from_train(tmp_path):

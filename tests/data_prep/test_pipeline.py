@@ -1,6 +1,7 @@
 """Preparation in parallel, after kills, and beside another build: always the same bytes."""
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -13,8 +14,10 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
+from smim import storage
 from smim.errors import SmimError, UserError
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import ROOT, build, command, hashes
@@ -157,6 +160,25 @@ def test_a_build_killed_after_the_corpus_is_in_its_place_is_made_anew(source, ex
     check_going_on(output, source, expected)
 
 
+def test_a_disk_that_is_full_at_the_end_loses_nothing(source, expected, tmp_path, monkeypatch):
+    output = tmp_path / "folder" / "out"
+
+    sync = storage.sync_directory
+
+    def fail(path: Path) -> None:
+        if path.name == "corpus":
+            raise OSError(errno.ENOSPC, "no space left on device")
+        sync(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "sync_directory", fail)
+        with pytest.raises(OSError, match="no space left"):
+            build(output, *SMALL, f"corpus.path={source}", "prep.workers=1")
+    shards = {path: path.stat().st_ino for path in (output.parent / ".out.work" / "corpus").rglob("*.arrow")}
+    check_going_on(output, source, expected)
+    assert shards and {path.stat().st_ino for path in output.rglob("*.arrow")} == set(shards.values())
+
+
 def test_finished_shards_are_not_written_again(source, expected, touches, tmp_path):
     output = tmp_path / "folder" / "out"
     kill_at(len(touches) // 2, output, source)
@@ -205,8 +227,8 @@ def test_kills_of_workers_and_parent_at_random_times(source, expected, tmp_path)
                 process.wait(timeout=draw.uniform(2.0, 12.0))
                 break
             except subprocess.TimeoutExpired:
-                victims = [process.pid, *_children(process.pid)]
-                os.kill(draw.choice(victims), signal.SIGKILL)
+                parent = psutil.Process(process.pid)
+                draw.choice([parent, *parent.children()]).kill()
                 kills += 1
                 process.wait(timeout=60)
         if process.returncode != 0:
@@ -216,31 +238,27 @@ def test_kills_of_workers_and_parent_at_random_times(source, expected, tmp_path)
     assert kills > 3
 
 
-def _children(pid: int) -> list[int]:
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
-
-
 def test_workers_do_not_outlive_their_parent(tmp_path):
     (tmp_path / "big.txt").write_text("some words of a line\n" * 200_000)
     overrides = ["corpus=text", "corpus.shard_bytes=10000", f"corpus.path={tmp_path / 'big.txt'}", "prep.workers=2"]
     process = subprocess.Popen(command(tmp_path / "out", *overrides), cwd=ROOT, stderr=subprocess.DEVNULL)
-    children: list[int] = []
-    deadline = time.monotonic() + 60
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 120
     while len(children) < 3 and time.monotonic() < deadline:  # the workers and multiprocessing's tracker
         time.sleep(0.1)
-        children = _children(process.pid)
+        children = psutil.Process(process.pid).children()
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 120
     while any(_is_running(child) for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(children) == 3 and not any(_is_running(child) for child in children)
 
 
-def _is_running(pid: int) -> bool:
+def _is_running(process: psutil.Process) -> bool:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 
@@ -257,11 +275,19 @@ def test_a_mistake_that_has_nothing_to_do_with_the_input_leaves_what_a_killed_bu
     check_going_on(output, source, expected)
 
 
-def test_changed_options_or_input_start_anew(source, touches, tmp_path):
-    output = tmp_path / "folder" / "out"
-    kill_at(len(touches) // 2, output, source)
-    corpus = build(output, *SMALL, f"corpus.path={source}", "corpus.lowercase=true", "corpus.tokenizer.min_count=1")
-    assert len(corpus.tokenizer.words) == 4 + len(WORDS)
+@pytest.mark.parametrize("changed", ["options", "input"])
+def test_changed_options_or_input_start_anew(source, expected, touches, tmp_path, changed):
+    output, input = tmp_path / "folder" / "out", shutil.copytree(source, tmp_path / "input")
+    assert kill_at(len(touches) // 2, output, input).returncode == -signal.SIGKILL
+    options = [*SMALL, f"corpus.path={input}"]
+    if changed == "options":
+        options.append("corpus.max_words=5")
+    else:
+        first, rest = (input / "a.jsonl").read_text().split("\n", 1)
+        (input / "a.jsonl").write_text(f"{first.replace('t0', 't9')}\n{rest}")
+    build(output, *options)
+    build(tmp_path / "fresh", *options)
+    assert hashes(output) == hashes(tmp_path / "fresh") != expected
 
 
 def test_a_second_build_of_the_same_output_is_refused(source, tmp_path):

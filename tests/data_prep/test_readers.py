@@ -565,13 +565,6 @@ def test_problems_add_up():
 # --- the hub, by way of a local folder ---
 
 
-@pytest.fixture
-def hub_cache(tmp_path, monkeypatch):
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
 def test_a_dataset_becomes_arrow_files_of_each_split(tmp_path, hub_cache, capfd):
     folder = tmp_path / "reviews"
     folder.mkdir()

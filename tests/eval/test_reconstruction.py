@@ -5,9 +5,12 @@ import pytest
 import sacrebleu
 from nltk.translate.bleu_score import sentence_bleu
 
+import smim
 from eval import reconstruction
 from eval.reconstruction import bleu4_counts, corpus_bleu4, sentence_bleu1, word_accuracy
+from smim.model import noise
 from smim.model.decoding import decode_ids
+from tests.corpora import write_corpus
 from tests.eval.conftest import make_job
 
 REFERENCE = ["the", "cat", "sat", "on", "the", "mat"]
@@ -43,12 +46,33 @@ def test_word_accuracy_counts_words_in_their_place(hypothesis, accuracy):
 
 def test_every_sentence_is_scored_against_itself(tiny_model, tiny_corpus, tmp_path):
     job = make_job(tiny_model, tiny_corpus, tmp_path, num_runs=2, max_length=12)
+    scores, texts, posterior = reconstruction.reconstruct(job), job.split.texts(), job.posterior()
+    drawn = [job.draw(posterior, range(10), number=run) for run in range(2)]
+    words = [noise.uniform(job.seed, range(10), run, 12) for run in range(2)]
+
+    def decoded(z, uniform=None):
+        return [job.model.tokenizer.decode(ids) for ids in decode_ids(job.model.autoencoder, z, 12, uniform=uniform)]
+
+    def of_each(score, hypotheses):
+        return [score(*map(str.split, pair)) for pair in zip(texts, hypotheses, strict=True)]
+
+    assert scores.from_mean.tolist() == of_each(sentence_bleu1, decoded(posterior.mean))
+    for run in range(2):
+        assert scores.greedy[:, run].tolist() == of_each(sentence_bleu1, decoded(drawn[run]))
+        assert scores.sampled[:, run].tolist() == of_each(sentence_bleu1, decoded(drawn[run], words[run]))
+    assert scores.accuracy.tolist() == of_each(word_accuracy, decoded(drawn[0]))
+    assert scores.bleu4_counts.tolist() == of_each(bleu4_counts, decoded(drawn[0]))
+    assert all(len(set(column)) > 1 for column in [scores.from_mean, *scores.greedy.T, *scores.sampled.T])
+
+
+def test_a_sentence_that_comes_back_whole_is_an_exact_match(tmp_path):
+    texts = ["He plays the piano and sings in a choir.", "She wrote three novels about the war.", "qx vz " * 9]
+    tokenizer = smim.load("wikitext-small", device="cpu").tokenizer
+    write_corpus(tmp_path / "known", {"test": [{"text": text} for text in texts]}, tokenizer, name="known")
+    job = make_job("wikitext-small", tmp_path / "known", tmp_path, num_runs=1)
     scores = reconstruction.reconstruct(job)
-    assert scores.sampled.shape == scores.greedy.shape == (10, 2) and scores.bleu4_counts.shape == (10, 10)
-    decoded = decode_ids(job.model.autoencoder, job.posterior().mean, 12)
-    for row, ids in enumerate(decoded):
-        reference = job.model.tokenizer.decode(job.split.ids([row])[0]).split()
-        assert scores.from_mean[row] == sentence_bleu1(reference, job.model.tokenizer.decode(ids).split())
+    assert scores.exact.tolist() == [1, 1, 0] and scores.accuracy[:2].tolist() == [1, 1]
+    assert scores.greedy[:2, 0].tolist() == scores.from_mean[:2].tolist() == [1, 1] and scores.from_mean[2] < 1
 
 
 def test_the_table_by_length_counts_every_sentence(tiny_model, tiny_corpus, tmp_path):

@@ -99,6 +99,8 @@ def test_the_thesis_evaluation_holds_every_family(report):
     expected |= {"latent_entropy", "mutual_information", "kl", "mmd", "overlap_auc_p", "overlap_auc_q"}
     assert expected | {"knn_accuracy:topic"} <= set(report["figures"])
     assert all(entry["n"] > 0 and entry["seed"] == 0 for entry in report["figures"].values())
+    for name in ("bleu1_sampled", "bleu1_greedy", "bleu1_mean", "bleu4_corpus_greedy", "word_accuracy_greedy"):
+        assert report["figures"][name]["value"] > 0, name
 
 
 def test_a_killed_job_goes_on_behind_its_last_family(odd_corpus, long_model, tmp_path, monkeypatch, report):

@@ -34,6 +34,7 @@ def test_interpolation_begins_and_ends_at_its_sentences(model: SentenceModel) ->
     start, end = model.encode([first, second])
     np.testing.assert_allclose(codes, [start, (start + end) / 2, end], atol=1e-6)
     assert model.interpolate(first, second, steps=3) == model.decode(codes)
+    assert len(set(model.decode(codes))) == 3
 
 
 def test_arithmetic_adds_and_takes_away_codes(model: SentenceModel) -> None:
@@ -65,6 +66,7 @@ def test_hits_are_reconstructed_where_that_is_asked_for(index: Index, model: Sen
     query = "a bank sold shares"
     [plain], [hits] = index.search([query], k=3), index.search([query], k=3, reconstruct=True)
     assert [hit.reconstruction for hit in hits] == model.reconstruct([hit.text for hit in hits])
+    assert len({hit.reconstruction for hit in hits}) == 3
     assert [hit.reconstruction for hit in plain] == [None] * 3
     assert "reconstruction" in hits[0].as_dict() and "reconstruction" not in plain[0].as_dict()
     code = model.encode([query])

@@ -64,6 +64,7 @@ def test_a_search_is_that_of_the_index(client: TestClient, unchanged: Index) -> 
         }
         assert found["distance"] == pytest.approx(hit.distance, abs=1e-5)
         assert found["score"] == pytest.approx(hit.score, abs=1e-3) and found["reconstruction"] == hit.reconstruction
+    assert len({hit.reconstruction for hit in hits}) > 1
     assert [response["decoded"]] == unchanged.model.reconstruct([ONE]) and response["missing"] == []
 
 
@@ -95,19 +96,27 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
     assert encoded["mean"][0] == pytest.approx(model.encode([ONE])[0].tolist(), abs=1e-5)
     assert len(encoded["log_variance"][1]) == 8
     codes = encoded["mean"]
-    assert post("decode", codes=codes)["sentences"] == model.decode(codes)
-    assert post("decode", codes=codes, sample=True, seed=3)["sentences"] == model.decode(codes, sample=True, seed=3)
-    assert post("reconstruct", texts=[ONE])["sentences"] == model.reconstruct([ONE])
-    assert post("interpolate", first=ONE, second=OTHER, steps=3)["sentences"] == model.interpolate(ONE, OTHER, steps=3)
-    assert post("perturb", text=ONE, num=2, seed=1)["sentences"] == model.perturb(ONE, num=2, seed=1)
-    assert post("sample", num=2, standard_deviation=1, seed=1)["sentences"] == model.sample(
-        2, standard_deviation=1, seed=1
-    )
-    assert post("sample", num=2, standard_deviation=None)["sentences"] == model.sample(2, standard_deviation=None)
-    assert post("answer", question=ONE)["answer"] == model.answer(ONE)
-    summed = post("arithmetic", plus=[ONE, OTHER], minus=[ONE])
-    assert summed["code"] == pytest.approx(model.arithmetic([ONE, OTHER], [ONE]).tolist(), abs=1e-5)
-    assert [summed["sentence"]] == model.decode([summed["code"]])
+    written = [
+        ("decode", {"codes": codes}, model.decode(codes)),
+        ("decode", {"codes": codes, "sample": True, "seed": 3}, model.decode(codes, sample=True, seed=3)),
+        ("reconstruct", {"texts": [ONE, OTHER]}, model.reconstruct([ONE, OTHER])),
+        ("interpolate", {"first": ONE, "second": OTHER, "steps": 3}, model.interpolate(ONE, OTHER, steps=3)),
+        ("perturb", {"text": ONE, "num": 2, "seed": 1}, model.perturb(ONE, num=2, seed=1)),
+        (
+            "sample",
+            {"num": 2, "standard_deviation": 1, "seed": 1},
+            model.sample(2, standard_deviation=1, seed=1),
+        ),
+        ("sample", {"num": 2, "standard_deviation": None}, model.sample(2, standard_deviation=None)),
+    ]
+    for path, body, sentences in written:
+        assert post(path, **body)["sentences"] == sentences and len(set(sentences)) > 1, path
+    assert post("answer", question=ONE)["answer"] == model.answer(ONE) != ""
+    assert post("answer", question="the law", num_words=3)["answer"] == model.answer("the law", num_words=3)
+    assert model.answer("the law", num_words=3) != model.answer("the law")
+    summed = post("arithmetic", plus=[ONE, ONE], minus=[OTHER])
+    assert summed["code"] == pytest.approx(model.arithmetic([ONE, ONE], [OTHER]).tolist(), abs=1e-5)
+    assert [summed["sentence"]] == model.decode([summed["code"]]) != model.reconstruct([ONE])
 
 
 def test_sentences_are_read_and_counted(client: TestClient, unchanged: Index) -> None:
@@ -342,9 +351,9 @@ def test_an_index_that_is_gone_is_not_ready(own: TestClient, index: Index) -> No
 
 
 def test_an_index_of_another_model_is_not_served(
-    own: TestClient, index: Index, corpus: Corpus, tiny_model: Path, tmp_path: Path
+    own: TestClient, index: Index, corpus: Corpus, asking_model: Path, tmp_path: Path
 ) -> None:
-    other = smim.load(other_model(tmp_path / "other", tiny_model), device="cpu")
+    other = smim.load(other_model(tmp_path / "other", asking_model), device="cpu")
     build_index(other, corpus, index.directory, model_dir=tmp_path / "other")
     for _ in range(2):
         error(own, 503, "GET", "/health/ready")

@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import uvicorn
 
-import smim
+from smim.generation import SentenceModel
 from smim.search import IndexWriter, build_index
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
@@ -28,7 +28,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 expect = playwright.expect
 
 MARKUP = "the bank sold <img src=x onerror=alert(1)> **bold** [x](javascript:1) $x$ ${1+1} {{7*7}}"
-SECONDS = 8_000  # of Playwright's, in ms, on a busy machine
+SECONDS = 60_000  # of Playwright's, in ms, on a busy machine
 # A page's default timeout is not that of what is expected of it, which is five seconds.
 expect.set_options(timeout=SECONDS)
 KEY = "a-key-that-may-read"
@@ -41,26 +41,31 @@ class Site:
     directory: Path
 
 
-def _serve(directory: Path, keys: Keys | None = None) -> Iterator[Site]:
+@contextmanager
+def served(directory: Path, keys: Keys | None = None) -> Iterator[Site]:
     backend = LocalBackend(directory)
     service = Service(backend.model, backend)
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(create_app(service, keys=keys), log_level="warning"))
-    thread = threading.Thread(target=server.run, args=([listener],))
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}/", service, directory)
-    server.should_exit = True
-    thread.join()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server does not start"
+            time.sleep(0.02)
+        yield Site(f"http://127.0.0.1:{listener.getsockname()[1]}/", service, directory)
+    finally:
+        server.should_exit = True
+        thread.join(SECONDS / 1000)
 
 
 @pytest.fixture(scope="module")
-def directory(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def directory(
+    model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """Forty sentences with a label `topic`, ids 0 to 39, and one of markup, 40."""
     path = tmp_path_factory.mktemp("page") / "news"
-    model = smim.load(tiny_model, device="cpu")
-    build_index(model, Corpus.open(tiny_corpus), path, model_dir=tiny_model)
+    build_index(model, corpus, path, model_dir=asking_model)
     with IndexWriter(path, model=model) as writer:
         writer.add([MARKUP], labels={"topic": ["<b>money</b>"]})
     return path
@@ -68,7 +73,8 @@ def directory(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.Temp
 
 @pytest.fixture(scope="module")
 def site(directory: Path) -> Iterator[Site]:
-    yield from _serve(directory)
+    with served(directory) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +89,15 @@ def browser() -> Iterator[playwright.Browser]:
 
 
 class Visit:
-    """A page that was opened, and what it should not have done."""
+    """A page that was opened, and what it did that it should not have done: `wrongs`."""
 
     def __init__(self, page: playwright.Page, url: str) -> None:
         self.page, self.url = page, url
-        self.outside: list[str] = []
-        self.alerts: list[str] = []
-        self.errors: list[str] = []
+        self.wrongs: list[str] = []
         page.set_default_timeout(SECONDS)
         page.route("**/*", self._only_loopback)
-        page.on("dialog", lambda dialog: (self.alerts.append(dialog.message), dialog.dismiss()))
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("dialog", lambda dialog: (self.wrongs.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("pageerror", lambda error: self.wrongs.append(f"error: {error}"))
         page.goto(url)
         self.hits = page.locator("#results .smim-hits li")
         expect(self.hits).not_to_have_count(0, timeout=SECONDS)
@@ -102,7 +106,7 @@ class Visit:
         if route.request.url.startswith((self.url, "data:", "blob:")):
             route.continue_()
         else:
-            self.outside.append(route.request.url)
+            self.wrongs.append(f"asked {route.request.url}")
             route.abort()
 
     def tab(self, name: str) -> None:
@@ -136,7 +140,15 @@ def first_visit(browser: playwright.Browser, site: Site) -> Iterator[Visit]:
 @pytest.fixture
 def visit(first_visit: Visit) -> Iterator[Visit]:
     yield first_visit
-    assert first_visit.outside == [] and first_visit.alerts == [] and first_visit.errors == []
+    wrongs, first_visit.wrongs = first_visit.wrongs, []
+    assert wrongs == []
+
+
+def settle(page: playwright.Page) -> None:
+    """Returns when nothing has moved for a fifth of a second."""
+    boxes = "JSON.stringify([...document.querySelectorAll('*')].map(e => e.getBoundingClientRect()))"
+    still = f"() => {{ const before = window.boxes; return (window.boxes = {boxes}) === before; }}"
+    page.wait_for_function(still, polling=200)
 
 
 def nearest(site: Site, text: str, k: int, **options) -> list[str]:
@@ -217,11 +229,12 @@ def test_filters_distance_and_what_else_is_shown_change_the_hits(visit: Visit, s
 
     for name in ("the query decoded", "each hit decoded", "scores"):
         page.get_by_label(name, exact=True).check()
-    [hit, *_] = site.service.backend.index.search([text], 1, reconstruct=True, score=True)[0]
-    expect(visit.hits.first).to_contain_text(f"log q {hit.score:,.1f} nats")
-    written = visit.hits.first.locator(".smim-written")
-    expect(written).to_have_text(f"decodes as {as_shown([hit.reconstruction])[0]}")
-    [decoded] = as_shown(site.service.model.reconstruct([text]))
+    hits = site.service.backend.index.search([text], 10, reconstruct=True, score=True)[0]
+    expect(visit.hits.first).to_contain_text(f"log q {hits[0].score:,.1f} nats")
+    reconstructions = [f"decodes as {hit.reconstruction}" for hit in hits]
+    assert len(set(reconstructions)) > 5
+    expect(visit.hits.locator(".smim-written")).to_have_text(reconstructions)
+    [decoded] = site.service.model.reconstruct([text])
     expect(page.locator("#results .smim-decoded .smim-sentence")).to_have_text(decoded)
     for name in ("the query decoded", "each hit decoded", "scores"):
         page.get_by_label(name, exact=True).uncheck()
@@ -243,7 +256,9 @@ def test_the_slider_decodes_places_between_two_sentences(visit: Visit, site: Sit
         page.locator(f"{box} textarea").fill(text)
     page.get_by_role("button", name="Interpolate").click()
     steps = page.locator("#way li span:last-child")
-    expect(steps).to_have_text(as_shown(model.interpolate(*ends, steps=9)))
+    way = model.interpolate(*ends, steps=9)
+    assert len(set(way)) > 5
+    expect(steps).to_have_text(as_shown(way))
     slider = page.locator("#at input[type=range]")
     slider.focus()
     slider.press("End")
@@ -258,6 +273,7 @@ def test_variants_and_samples_are_the_models_and_new_each_time(visit: Visit, sit
     page, model = visit.page, site.service.model
     visit.tab("Variants")
     page.locator("#varied textarea").fill("a bank sold shares")
+    assert "" in model.sample(5, standard_deviation=0.1, seed=1)
     for seed in (0, 1):
         page.locator("#vary").click()
         expect(page.locator("#variants")).to_contain_text(f"5 variants at scale 20, seed {seed}")
@@ -277,10 +293,12 @@ def test_arithmetic_decodes_the_sum_and_finds_its_nearest(visit: Visit, site: Si
         page.locator(f"#{box} textarea").fill(text)
     page.get_by_role("button", name="Calculate").click()
     code = model.arithmetic([a, c], [b])[None]
+    [decoded] = model.decode(code)
+    assert decoded not in ["", *model.reconstruct([a, b, c])]
     hits = site.service.backend.index.search(code, 5)[0]
     shown = page.locator("#sum .smim-hits .smim-sentence")
     expect(shown).to_have_text([hit.text for hit in hits])
-    expect(page.locator("#sum .smim-decoded .smim-sentence")).to_have_text(as_shown(model.decode(code)))
+    expect(page.locator("#sum .smim-decoded .smim-sentence")).to_have_text(decoded)
 
 
 def test_a_question_is_answered_and_a_hint_says_what_to_expect(visit: Visit, site: Site) -> None:
@@ -290,7 +308,8 @@ def test_a_question_is_answered_and_a_hint_says_what_to_expect(visit: Visit, sit
     page.locator("#question textarea").fill("a bank sold ?")
     page.locator("#question textarea").press("Enter")
     answer = site.service.model.answer("a bank sold ?")
-    expect(page.locator("#answer")).to_contain_text(answer or "wrote no answer")
+    assert len(answer.split()) > 1
+    expect(page.locator("#answer")).to_contain_text(answer)
 
 
 def test_the_map_shows_the_sentences_the_search_and_its_hits(visit: Visit, site: Site) -> None:
@@ -356,6 +375,7 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(browser: playwright.
     page = browser.new_page(viewport={"width": 375, "height": 700}, has_touch=True, is_mobile=True)
     visit = Visit(page, site.url)
     for name in ("Search", "Interpolate", "Variants", "Arithmetic", "Answer", "Map"):
+        settle(page)
         tab = page.get_by_role("tab", name=name, exact=True)
         if not tab.is_visible():
             page.locator(".overflow-menu > button").click()
@@ -363,6 +383,7 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(browser: playwright.
         tab.click()
         if name == "Map":
             expect(page.locator(".smim-point").first).to_be_visible()
+        settle(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 375, name
         for control in page.locator("main :is(button, input, textarea):visible").all():
             box = control.bounding_box()
@@ -370,7 +391,7 @@ def test_a_phone_shows_every_tab_without_scrolling_sideways(browser: playwright.
                 name,
                 control,
             )
-    assert visit.outside == []
+    assert visit.wrongs == []
     page.close()
 
 
@@ -390,7 +411,9 @@ def test_the_keyboard_alone_reaches_everything_and_its_focus_is_seen(browser: pl
     assert places == sorted(places)
 
     # "More like this" of the first hit has the focus in a few presses back; Enter presses it.
-    while not page.evaluate(focus)[0].startswith("More like this"):
+    for _ in reached:
+        if page.evaluate(focus)[0].startswith("More like this"):
+            break
         page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
     visit.caption("More like #")
@@ -407,7 +430,7 @@ def test_the_keyboard_alone_reaches_everything_and_its_focus_is_seen(browser: pl
 def test_with_keys_the_page_asks_for_one(browser: playwright.Browser, directory: Path, tmp_path: Path) -> None:
     (tmp_path / "keys.toml").write_text(f'[[keys]]\nname = "reader"\nkey = "{KEY}"\nrights = ["read"]\n')
     (tmp_path / "keys.toml").chmod(0o600)
-    for site in _serve(directory, Keys.read(tmp_path / "keys.toml")):
+    with served(directory, Keys.read(tmp_path / "keys.toml")) as site:
         page = browser.new_page()
         page.set_default_timeout(SECONDS)
         page.goto(site.url)

@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +21,7 @@ from smim.serve.run import allow_open_files, listen, read_ahead
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
-ONE = "the company sold shares"
+ONE, OTHER = "the company sold shares", "her brother lost a small house"
 
 
 def refused(index: Index, output: Path, *options: str) -> str:
@@ -29,6 +30,19 @@ def refused(index: Index, output: Path, *options: str) -> str:
     assert service.status() == 2
     [line] = service.stderr.read_text().splitlines()
     return line
+
+
+def metric(client: Client, name: str) -> float:
+    """What /metrics says of it, 0 where it says nothing."""
+    lines = client._http.get("/metrics").raise_for_status().text.splitlines()
+    return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(name + " ")), 0)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < deadline, "it does not happen"
+        time.sleep(0.01)
 
 
 def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
@@ -40,14 +54,20 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         assert [hit.id for hit in client.search(text=ONE, k=3).hits] == [hit.id for hit in hits]
         batch = client.search_batch([{"id": 3}, {"line": {"first": ONE, "second": ONE}}], k=2, decode=True)
         assert [hit.id for hit in batch[0].hits] == [hit.id for hit in index.more_like([3], 2)[0]]
-        assert [each.decoded for each in batch][1:] == index.model.reconstruct([ONE])
-        codes = client.encode([ONE]).mean
-        assert client.decode(codes) == client.reconstruct([ONE]) == index.model.reconstruct([ONE])
-        assert client.interpolate(ONE, ONE, steps=3) == index.model.interpolate(ONE, ONE, steps=3)
-        assert client.perturb(ONE, num=2) == index.model.perturb(ONE, num=2)
-        assert client.sample(2, seed=1) == index.model.sample(2, seed=1)
-        assert client.arithmetic([ONE, ONE], [ONE]).sentence == index.model.reconstruct([ONE])[0]
-        assert client.answer(ONE) == index.model.answer(ONE)
+        decoded = index.model.reconstruct([index.get([3])[0]["text"], ONE])
+        assert [each.decoded for each in batch] == decoded and decoded[0] != decoded[1]
+        codes = client.encode([ONE, OTHER]).mean
+        written = [
+            (client.decode(codes), index.model.reconstruct([ONE, OTHER])),
+            (client.reconstruct([ONE, OTHER]), index.model.reconstruct([ONE, OTHER])),
+            (client.interpolate(ONE, OTHER, steps=3), index.model.interpolate(ONE, OTHER, steps=3)),
+            (client.perturb(ONE, num=2), index.model.perturb(ONE, num=2)),
+            (client.sample(2, seed=1), index.model.sample(2, seed=1)),
+        ]
+        for sentences, expected in written:
+            assert sentences == expected and len(set(expected)) > 1
+        assert [client.arithmetic([ONE, OTHER], [ONE]).sentence] == index.model.reconstruct([OTHER])
+        assert client.answer(ONE) == index.model.answer(ONE) != ""
         assert client.add([ONE], labels={"topic": ["money"]}) == [40]
         assert client.upsert([ONE], [40]) == [40]
         assert client.get([40])[0].labels == {"topic": None}
@@ -99,28 +119,46 @@ def test_reading_ahead_bears_that_a_change_takes_a_segment_away(index: Index) ->
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Path, number: signal.Signals) -> None:
-    with served(index, tmp_path, "--queue-size", "10000", "--max-num", "600") as (service, address):
+    options = ["--queue-size", "20000", "--max-num", "2000"]
+    with served(index, tmp_path, *options) as (service, address), Client(address) as observer:
         answers = []
         sent = threading.Barrier(9)
 
         def ask(seed: int) -> None:
             with Client(address, retries=0) as client:
                 client.count()  # it is connected
-                sent.wait()
-                answers.append((seed, client.sample(600, standard_deviation=1.0, seed=seed)))
+                sent.wait(60)
+                answers.append((seed, client.sample(2000, standard_deviation=1.0, seed=seed)))
 
-        threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+        threads = [threading.Thread(target=ask, args=(seed,), daemon=True) for seed in range(8)]
         for thread in threads:
             thread.start()
-        sent.wait()
-        time.sleep(0.1)
-        assert not answers, "they were answered too soon for this test"
+        sent.wait(60)
+
+        def accepted() -> bool:
+            """All of them: one is being computed while others wait."""
+            done = metric(observer, 'smim_batch_items_sum{queue="decode"}')
+            waiting = metric(observer, 'smim_queue_items{queue="decode"}')
+            return waiting > 0 and done + waiting == 7 * 2000
+
+        wait_until(accepted)
         service.signal(number)
         assert service.status() == 0
         for thread in threads:
-            thread.join()
+            thread.join(60)
     assert sorted(seed for seed, _ in answers) == list(range(8))
-    assert all(len(sentences) == 600 for _, sentences in answers)
+    assert all(len(sentences) == 2000 for _, sentences in answers)
+
+
+def test_it_ends_though_a_page_is_open(index: Index, tmp_path: Path) -> None:
+    with (
+        served(index, tmp_path, "--page", "--grace", "600") as (service, address),
+        Client(address)._http.stream("GET", "/gradio_api/heartbeat/a-page", timeout=60) as stream,
+    ):
+        beats = stream.iter_lines()  # kept: without it the stream would be closed
+        assert next(beats) == "data: ALIVE"
+        service.signal(signal.SIGTERM)
+        assert service.status() == 0
 
 
 def test_an_overloaded_service_refuses_at_once_and_clients_come_again(index: Index, tmp_path: Path) -> None:
@@ -152,21 +190,21 @@ def test_as_many_clients_are_let_in_as_the_queue_and_a_batch_hold(index: Index, 
 
 
 def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:
-    options = ["--queue-size", "10000", "--max-num", "2000"]
+    options = ["--queue-size", "20000", "--max-num", "5000"]
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
-        body = b'{"num": 2000, "standard_deviation": 1}'
+        body = b'{"num": 5000, "standard_deviation": 1}'
         head = b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        for _ in range(4):  # the first is being computed, the others wait
-            with socket.create_connection((host, int(port))) as connection:
+        with ExitStack() as connections:
+            for _ in range(4):
+                connection = connections.enter_context(socket.create_connection((host, int(port))))
                 connection.sendall(head % len(body) + body)
-                time.sleep(0.05)
+            # The first is being computed, the others wait.
+            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 5000)
+        left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"}'
+        wait_until(lambda: metric(client, left) == 4)
         client.sample(1)
-        metrics = client._http.get("/metrics").text.splitlines()
-    left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"} '
-    assert [line for line in metrics if line.startswith(left)] == [left + "4.0"]
-    [computed] = [line for line in metrics if line.startswith('smim_batch_items_sum{queue="decode"}')]
-    assert float(computed.split()[1]) < 4 * 2000
+        assert metric(client, 'smim_batch_items_sum{queue="decode"}') == 5000 + 1
 
 
 def test_what_cannot_be_served_is_told_in_one_line(index: Index, tmp_path: Path, long_model: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_search_is_that_of_the_index(serve: Make, index: Index, options: dict[
 
 
 def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: Index, model: SentenceModel) -> None:
-    queries = [LineQuery(ONE, OTHER, 0.3), IdQuery(3), TextQuery(ONE), SumQuery([ONE, OTHER], [ONE]), IdQuery(9)]
+    queries = [LineQuery(ONE, OTHER, 0.3), IdQuery(3), TextQuery(ONE), SumQuery([ONE, OTHER], [ONE]), IdQuery(11)]
     results = run(serve().search(queries, k=4, decode=True, reconstruct=True))
     start, end = model.encode([ONE, OTHER])
     codes = [
@@ -86,12 +86,14 @@ def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: 
         index.codes([3])[0],
         start,
         model.arithmetic([ONE, OTHER], [ONE]),
-        index.codes([9])[0],
+        index.codes([11])[0],
     ]
     expected = index.search(np.stack(codes), 4, reconstruct=True)
-    expected[1], expected[4] = index.more_like([3, 9], 4, reconstruct=True)
+    expected[1], expected[4] = index.more_like([3, 11], 4, reconstruct=True)
     assert same(results, expected)
-    assert [result.decoded for result in results] == model.decode(np.stack(codes))
+    decoded = [result.decoded for result in results]
+    assert decoded == model.decode(np.stack(codes)) and len(set(decoded)) == 5
+    assert len({hit.reconstruction for result in results for hit in result.hits}) > 4
 
 
 def test_scores_go_with_their_queries_where_texts_and_ids_are_mixed(serve: Make, index: Index) -> None:
@@ -102,13 +104,14 @@ def test_scores_go_with_their_queries_where_texts_and_ids_are_mixed(serve: Make,
 
 
 def test_a_cosine_indexs_sentence_decodes_from_its_own_code(
-    model: SentenceModel, corpus: Any, tiny_model: Any, tmp_path: Any
+    model: SentenceModel, corpus: Any, asking_model: Any, tmp_path: Any
 ) -> None:
-    index = build_index(model, corpus, tmp_path / "cosine", model_dir=tiny_model, metric="cosine")
+    index = build_index(model, corpus, tmp_path / "cosine", model_dir=asking_model, metric="cosine")
     service = Service(model, LocalBackend(index.directory, model=model))
     results = run(service.search([IdQuery(3), TextQuery(ONE)], k=3, decode=True))
     texts = [index.get([3])[0]["text"], ONE]
     assert [result.decoded for result in results] == model.reconstruct(texts)
+    assert results[0].decoded != results[1].decoded
     assert same(results, [*index.more_like([3], 3), *index.search([ONE], 3)])
 
 
@@ -121,18 +124,23 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
         np.testing.assert_allclose(mean, posterior.mean, atol=1e-5)
         np.testing.assert_allclose(log_variance, posterior.log_variance, atol=1e-5)
         codes = mean.tolist()
-        assert await service.decode(codes) == model.decode(mean)
-        assert await service.decode(codes, True, 3) == model.decode(mean, sample=True, seed=3)
-        assert await service.reconstruct([ONE, OTHER]) == model.reconstruct([ONE, OTHER])
-        assert await service.reconstruct([ONE], True, 4) == model.reconstruct([ONE], sample=True, seed=4)
-        assert await service.interpolate(ONE, OTHER, 7) == model.interpolate(ONE, OTHER, steps=7)
-        assert await service.perturb(ONE, 4, 20.0, 5) == model.perturb(ONE, num=4, scale=20.0, seed=5)
-        assert await service.sample(4, 1.0, 6) == model.sample(4, standard_deviation=1.0, seed=6)
-        assert await service.sample(4, None, 6) == model.sample(4, standard_deviation=None, seed=6)
-        assert await service.answer(ONE, 3) == model.answer(ONE, num_words=3)
-        code, sentence = await service.arithmetic([ONE, OTHER], [ONE])
-        np.testing.assert_allclose(code, model.arithmetic([ONE, OTHER], [ONE]), atol=1e-5)
-        assert [sentence] == model.decode(code[None])
+        written = [
+            (service.decode(codes), model.decode(mean)),
+            (service.decode(codes, True, 3), model.decode(mean, sample=True, seed=3)),
+            (service.reconstruct([ONE, OTHER]), model.reconstruct([ONE, OTHER])),
+            (service.reconstruct([ONE, OTHER], True, 4), model.reconstruct([ONE, OTHER], sample=True, seed=4)),
+            (service.interpolate(ONE, OTHER, 7), model.interpolate(ONE, OTHER, steps=7)),
+            (service.perturb(ONE, 4, 20.0, 5), model.perturb(ONE, num=4, scale=20.0, seed=5)),
+            (service.sample(4, 1.0, 6), model.sample(4, standard_deviation=1.0, seed=6)),
+            (service.sample(4, None, 6), model.sample(4, standard_deviation=None, seed=6)),
+        ]
+        for work, sentences in written:
+            assert await work == sentences and len(set(sentences)) > 1
+        assert await service.answer(ONE, 10) == model.answer(ONE) != ""
+        assert await service.answer("the law", 3) == model.answer("the law", num_words=3) != model.answer("the law")
+        code, sentence = await service.arithmetic([ONE, ONE], [OTHER])
+        np.testing.assert_allclose(code, model.arithmetic([ONE, ONE], [OTHER]), atol=1e-5)
+        assert [sentence] == model.decode(code[None]) != model.reconstruct([ONE])
 
     run(all_of_them())
 
@@ -254,6 +262,8 @@ def test_fifty_at_a_time_get_what_each_gets_alone(serve: Make) -> None:
         return await asyncio.gather(*(_mixed(service, i) for i in range(50)), return_exceptions=True)
 
     alone = run(one_after_another())
+    answers = [each for i, each in enumerate(alone) if i % 7 == 6]
+    assert all(answers) and len(set(answers)) == 3
     sizes.clear()
     both = run(together())
     assert max(sizes) > 10, "they were not computed together"

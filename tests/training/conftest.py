@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.scripts import ROOT, Script
@@ -42,13 +44,32 @@ def command(tiny_corpus: Path, tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def start(command: Callable[..., list[str]]) -> Callable[..., Script]:
-    """Starts a small training in processes that are forked."""
+def start(command: Callable[..., list[str]]) -> Iterator[Callable[..., Script]]:
+    """Starts a small training in processes that are forked; none of them is left after the test."""
+    started = []
 
     def begin(*overrides: str, processes: int = 1) -> Script:
-        return Script(TRAIN[1], command(*overrides)[len(TRAIN) :], processes=processes)
+        started.append(Script(TRAIN[1], command(*overrides)[len(TRAIN) :], processes=processes))
+        return started[-1]
 
-    return begin
+    yield begin
+    for script in started:
+        script.kill()
+
+
+@contextmanager
+def launched(command: list[str], **options) -> Iterator[subprocess.Popen[str]]:
+    """What a command starts, with `options` of subprocess; nothing of it is left at the end."""
+    options = {"env": environment(), "stderr": subprocess.PIPE, **options}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                parent = psutil.Process(process.pid)
+                for each in [parent, *parent.children(recursive=True)]:
+                    with suppress(psutil.NoSuchProcess):
+                        each.kill()
 
 
 @pytest.fixture
@@ -63,15 +84,9 @@ def train(command: Callable[..., list[str]], start: Callable[..., Script]) -> Tr
     ) -> subprocess.CompletedProcess[str]:
         if launcher is TRAIN and not options:
             return start(*overrides, processes=processes).wait()
-        return subprocess.run(
-            command(*overrides, launcher=launcher),
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=120,
-            **options,
-        )
+        with launched(command(*overrides, launcher=launcher), stdout=subprocess.PIPE, **options) as process:
+            stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run
 

@@ -5,11 +5,17 @@ import re
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
+from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
-from smim.training import checkpoint
+from smim.errors import UserError
+from smim.objectives import objective_class
+from smim.training import checks
+from smim.training.processes import make_accelerator
 from tests.training.conftest import BIN, ROOT, environment, read_metrics
 
 MODELS = {
@@ -24,7 +30,7 @@ def zero(stage: int, num_processes: int = 2) -> list[str]:
     config = f"launch/accelerate/zero{stage}.yaml"
     return [
         *(str(BIN / "accelerate"), "launch", "--config_file", config),
-        *("--num_processes", str(num_processes), "smim/train.py"),
+        *("--num_processes", str(num_processes), "--main_process_port", "0", "smim/train.py"),
     ]
 
 
@@ -153,44 +159,42 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
         same(resumed.optimizer_state(), whole.optimizer_state())
         """)
     )
-    command = [str(BIN / "torchrun"), "--nproc_per_node", "2", str(script)]
+    command = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", str(script)]
     finished = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
 
 
-def test_draws_from_weights_in_parts_are_refused(train):
-    refused = train("objective=mim", "train.max_steps=1", launcher=zero(3, num_processes=1))
-    assert refused.returncode != 0 and "objective=mim draws from the decoder" in refused.stderr
+IN_PARTS = [(DistributedType.DEEPSPEED, 3), (DistributedType.FSDP, None)]
 
 
-def test_fsdp2_on_cpu_is_refused(train):
-    launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/fsdp2.yaml", "smim/train.py"]
-    refused = train("train.max_steps=1", launcher=launcher)
-    assert refused.returncode != 0 and "FSDP needs GPUs: Accelerate ignores it on CPU" in refused.stderr
+@pytest.mark.parametrize(
+    ("mode", "stage"), [*IN_PARTS, (DistributedType.DEEPSPEED, 2), (DistributedType.MULTI_CPU, None)]
+)
+def test_draws_from_weights_in_parts_are_refused(mode, stage):
+    plugin = stage and SimpleNamespace(zero_stage=stage)
+    accelerator = SimpleNamespace(distributed_type=mode, state=SimpleNamespace(deepspeed_plugin=plugin))
+    checks.check_draws(objective_class("amim")(), accelerator)
+    refused = pytest.raises(UserError, match="objective=mim draws from the decoder")
+    with refused if (mode, stage) in IN_PARTS else nullcontext():
+        checks.check_draws(objective_class("mim")(), accelerator)
 
 
-def test_zero_that_would_silently_become_ddp_is_refused(command):
-    asked = {**environment(), "ACCELERATE_USE_CPU": "true"}
-    arguments = command("train.max_steps=1", launcher=zero(2, num_processes=1))
-    refused = subprocess.run(arguments, cwd=ROOT, env=asked, capture_output=True, text=True, timeout=120)
-    assert refused.returncode != 0 and "would become plain DDP" in refused.stderr
+def test_fsdp2_on_cpu_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    with pytest.raises(UserError, match="FSDP needs GPUs: Accelerate ignores it on CPU"):
+        make_accelerator(sharding=True)
 
 
-def test_zero_without_deepspeed_says_what_to_install(command, tmp_path):
-    """The trainer as its launcher starts it, in an interpreter that does not find DeepSpeed."""
-    script = tmp_path / "without.py"
-    script.write_text(
-        textwrap.dedent("""
-        import importlib.util, runpy, sys
-        find = importlib.util.find_spec
-        importlib.util.find_spec = lambda name, *rest: None if name == "deepspeed" else find(name, *rest)
-        del sys.argv[0]
-        sys.path[0] = "smim"
-        runpy.run_path(sys.argv[0], run_name="__main__")
-        """)
-    )
-    arguments = command("train.max_steps=1", launcher=[sys.executable, str(script), "smim/train.py"])
-    launched = {**environment(), "ACCELERATE_USE_DEEPSPEED": "true"}
-    refused = subprocess.run(arguments, cwd=ROOT, env=launched, capture_output=True, text=True, timeout=120)
-    assert refused.returncode == 2 and "pip install deepspeed" in refused.stderr
-    assert not list(checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints"))
+def test_zero_that_would_silently_become_ddp_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.raises(UserError, match="would become plain DDP"):
+        make_accelerator(sharding=True)
+
+
+def test_zero_without_deepspeed_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(UserError, match="pip install deepspeed"):
+        make_accelerator(sharding=True)

@@ -1,8 +1,8 @@
 """Several processes train as one would, and a launch that would silently be something else is refused."""
 
-import subprocess
 import textwrap
 import time
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -15,8 +15,7 @@ from smim.training.args import TrainArgs
 from tests.scripts import free_port, run_script
 from tests.training.conftest import (
     BIN,
-    ROOT,
-    environment,
+    launched,
     read_metrics,
     read_status,
     wait_for_steps,
@@ -34,7 +33,7 @@ def test_two_processes_of_torchrun_have_the_losses_of_one(train, tmp_path):
     # It leaves a last batch of one sentence, of which the second process has none.
     size = "train.batch_size=13"
     assert train(*NO_NOISE, size, f"run.dir={tmp_path / 'one'}").returncode == 0
-    launcher = [str(BIN / "torchrun"), "--nproc_per_node", "2", "smim/train.py"]
+    launcher = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", "smim/train.py"]
     finished = train(*NO_NOISE, size, f"run.dir={tmp_path / 'two'}", launcher=launcher)
     assert finished.returncode == 0 and "2 process(es) on cpu" in finished.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
@@ -97,31 +96,36 @@ def test_a_cpu_launch_that_would_start_one_process_of_two_is_refused(train):
 
 def test_two_launchers_train_as_two_nodes(command, train, tmp_path):
     assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
-    nodes, port = [], free_port()
-    for rank in range(2):
-        launcher = [
-            *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
-            *("--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)),
-            *("--main_process_ip", "127.0.0.1", "--main_process_port", str(port), "smim/train.py"),
-        ]
-        arguments = command(*NO_NOISE, f"run.dir={tmp_path / 'two'}", launcher=launcher)
-        nodes.append(subprocess.Popen(arguments, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True))
-    for node in nodes:
-        _, errors = node.communicate(timeout=120)
-        assert node.returncode == 0, errors
+    port = free_port()
+    with ExitStack() as started:
+        nodes = []
+        for rank in range(2):
+            launcher = [
+                *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
+                *("--num_machines", "2", "--num_processes", "2", "--machine_rank", str(rank)),
+                *("--main_process_ip", "127.0.0.1", "--main_process_port", str(port), "smim/train.py"),
+            ]
+            arguments = command(*NO_NOISE, f"run.dir={tmp_path / 'two'}", launcher=launcher)
+            nodes.append(started.enter_context(launched(arguments)))
+        for node in nodes:
+            _, errors = node.communicate(timeout=120)
+            assert node.returncode == 0, errors
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
 def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(command, train, tmp_path):
-    launcher = [str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"]
-    endless = command("train.max_epochs=100000", launcher=[*launcher, "--num_processes", "2", "smim/train.py"])
-    launched = subprocess.Popen(endless, cwd=ROOT, env=environment(), stderr=subprocess.PIPE, text=True)
-    wait_for_steps(tmp_path / "run")
-    workers = [p for p in psutil.Process(launched.pid).children(recursive=True) if "smim/train.py" in p.cmdline()]
-    assert len(workers) == 2
-    workers[1].kill()
-    died = time.monotonic()
-    _, errors = launched.communicate(timeout=60)
+    launcher = [
+        *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),
+        *("--num_processes", "2", "--main_process_port", "0", "smim/train.py"),
+    ]
+    with launched(command("train.max_epochs=100000", launcher=launcher)) as process:
+        wait_for_steps(tmp_path / "run")
+        children = psutil.Process(process.pid).children(recursive=True)
+        workers = [child for child in children if "smim/train.py" in child.cmdline()]
+        assert len(workers) == 2
+        workers[1].kill()
+        died = time.monotonic()
+        _, errors = process.communicate(timeout=60)
     assert time.monotonic() - died < 60 and not any(worker.is_running() for worker in workers)
     assert "another process of this run ended or cannot be reached" in errors
     assert read_status(tmp_path / "run")["status"] == "failed"

@@ -7,9 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from smim import config
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
+from smim.training.processes import resolve_precision
 from tests.training.conftest import read_metrics, read_status
 from tests.training.test_processes import NO_NOISE
 
@@ -172,6 +175,25 @@ def test_the_seconds_of_a_line_count_from_the_line_before_also_where_the_run_was
     logged = map(json.loads, (run_dir / "metrics.jsonl").read_text().splitlines())
     (line,) = [line for line in logged if line["split"] == "train"]
     assert line["step"] == 12 and line["seconds"] > before > 0
+
+
+def test_bf16_has_nearly_the_losses_of_fp32(train, tmp_path):
+    for precision in ("fp32", "bf16"):
+        finished = train(*NO_NOISE, f"train.precision={precision}", f"run.dir={tmp_path / precision}")
+        assert finished.returncode == 0 and f"whole weights, {precision};" in finished.stderr
+    fp32, bf16 = ([line["loss"] for line in read_metrics(tmp_path / precision)] for precision in ("fp32", "bf16"))
+    assert bf16 == pytest.approx(fp32, rel=0.01) and bf16 != fp32
+
+
+def test_as_it_is_set_up_a_run_takes_the_machines_precision_and_writes_its_losses_for_tensorboard(train, tmp_path):
+    defaults = config.compose("train", []).train
+    finished = train(f"train.precision={defaults.precision}", f"train.trackers={list(defaults.trackers)}", STEPS)
+    assert finished.returncode == 0 and f"whole weights, {resolve_precision('auto')};" in finished.stderr
+    events = EventAccumulator(str(tmp_path / "run" / "logs" / "smim")).Reload()
+    for split in ("train", "valid"):
+        logged = [(line["step"], line["loss"]) for line in lines(tmp_path / "run", split)]
+        written = [(event.step, event.value) for event in events.Scalars(f"{split}/loss")]
+        assert logged and written == [(step, pytest.approx(loss)) for step, loss in logged]
 
 
 @pytest.mark.skipif(find_spec("wandb") is not None, reason="W&B is installed")
