@@ -85,6 +85,7 @@ def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: P
     assert (built.status, built.out) == (0, f"2 sentences in {tmp_path / 'index'}\n")
     found = command("search", tmp_path / "index", "the team won a game", "-k", 1)
     assert found.cells[0][1:] == ["1", "0.0000", "the team won a game"]
+    assert len(command("search", tmp_path / "index", "the team").cells) == 2
 
 
 def test_metric_and_stored_codes_are_those_asked_for(
