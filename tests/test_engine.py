@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,15 @@ def test_a_killed_worker_is_told_in_words():
         list(engine.map(kill_itself, range(10)))
 
 
-def test_a_second_interrupt_does_not_wait_for_the_tasks_in_progress(tmp_path):
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises as in a terminal; what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_does_not_wait_for_the_tasks_in_progress(interruptible, tmp_path):
     def interrupt_twice() -> None:
         while not (tmp_path / "0").exists():
             time.sleep(0.05)
