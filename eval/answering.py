@@ -9,7 +9,6 @@ from functools import cached_property
 from math import comb
 from pathlib import Path
 
-import bm25s
 import numpy as np
 import pyarrow as pa
 import torch
@@ -273,6 +272,8 @@ def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarr
 
     Lucene's BM25 (k1 = 1.5, b = 0.75) over lower-case words; the documents are all candidate answers.
     """
+    import bm25s  # where JAX is installed it takes most of a GPU's memory, so no sooner than it is needed
+
     index = bm25s.BM25()
     index.index(_words(candidates.answers), show_progress=False)
     starts = np.searchsorted(candidates.groups, questions, side="left")
@@ -287,6 +288,8 @@ def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarr
 
 
 def _words(texts: list[str]) -> list[list[str]]:
+    import bm25s
+
     # The library's own pattern leaves out words of one character; its list of stop words is not used.
     return bm25s.tokenize(texts, token_pattern=r"(?u)\b\w+\b", stopwords=[], return_ids=False, show_progress=False)
 

@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from smim import storage
@@ -65,10 +66,11 @@ def record(run: Path, command: str, commit: str, note: str | None = None) -> dic
 
 
 def machine() -> str:
-    """Processor and cores, as `/proc/cpuinfo` names it where there is one."""
+    """Processor and cores, as `/proc/cpuinfo` names it where there is one, and the GPUs."""
     cpu = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in _lines(cpu) if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {len(names)} cores, {platform.system()}"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join([names[0] if names else platform.processor(), f"{len(names)} cores", *gpus, platform.system()])
 
 
 def _lines(path: Path) -> list[str]:

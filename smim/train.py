@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow.compute as pc
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import DistributedType, gather_object, set_seed
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
@@ -36,13 +36,14 @@ from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.model.mlp import MLPArgs
 from smim.model.priors import VampPrior
 from smim.model.registry import args_class, make_model
-from smim.objectives import Objective, Terms, objective_class
+from smim.objectives import Critic, Objective, Terms, objective_class
 from smim.progress import console, progress_bar
 from smim.text.batches import epoch_batches, share_of_rank, training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
 from smim.training.args import TrainArgs
 from smim.training.ema import WeightAverage
+from smim.training.graphs import GraphedTrainingStep, can_be_graphed
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
 from smim.training.processes import close, lost_process, make_accelerator, resolve_precision
@@ -117,7 +118,7 @@ class Trainer:
             assert isinstance(self.model, SentenceAutoencoder)
             self.model.compile_transformers()
         self.parallel = parallel.prepare(
-            TrainingStep(self.model, objective, precision=self.precision, critic=critic.network if critic else None),
+            self.make_step(critic),
             self.model,
             make_optimizer(self.model, args),
             accelerator=accelerator,
@@ -135,6 +136,18 @@ class Trainer:
             self.resume(found)
         else:
             self.log.rewind(0)
+
+    def make_step(self, critic: Critic | None) -> TrainingStep:
+        """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
+        alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
+        whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
+        if self.args.cuda_graphs and alone and whole and can_be_graphed(self.model, self.objective):
+            assert self.args.batch_size is not None
+            return GraphedTrainingStep(
+                self.model, self.objective, precision=self.precision, batch_size=self.args.batch_size
+            )
+        network = critic.network if critic else None
+        return TrainingStep(self.model, self.objective, precision=self.precision, critic=network)
 
     @property
     def is_main(self) -> bool:
@@ -236,9 +249,10 @@ class Trainer:
 
     def agree(self, losses: Tensor) -> tuple[bool, bool]:
         """Whether any process was told to stop, and whether any has a loss that is NaN or infinite."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_signal > 0, not losses.isfinite().all()
         flags = torch.stack([losses.new_tensor(float(self.stop_signal)), (~losses.isfinite()).sum()])
-        if self.accelerator.num_processes > 1:
-            flags = self.accelerator.reduce(flags, reduction="sum")
+        flags = self.accelerator.reduce(flags, reduction="sum")
         stopping, broken = flags.tolist()
         return stopping > 0, broken > 0
 

@@ -27,6 +27,8 @@ from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
 from smim.text.batch import Batch, collate
 from smim.text.corpus import Corpus
+from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.step import TrainingStep
 from smim.vectors.batch import VectorBatch
 from tests.eval.test_run import overrides
 from tests.scripts import ROOT, run_script
@@ -134,6 +136,48 @@ def check_descends(objective: Objective, model: LatentVariableModel, batch: Obse
     assert all(value.device.type == "cuda" and value.isfinite().all() for value in terms.values())
     (terms["loss"] + terms.get("critic_loss", 0.0)).mean().backward()
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+GRAPHED = [name for name in OBJECTIVES if name not in ("mim", "adversarial", "infomax_vae")]
+
+
+@pytest.mark.parametrize("name", GRAPHED)
+@pytest.mark.parametrize("prior", ["standard_normal", "vamp"])
+def test_a_graphed_step_has_the_losses_and_gradients_of_one_that_is_not(name: str, prior: str, batch: Batch) -> None:
+    objective = objective_class(name)()
+    args = ModelArgs(**SMALL, prior=prior, num_prior_components=4, embedding_dropout=0.0)
+    model = SentenceAutoencoder(args, vocabulary_size=VOCABULARY).cuda()
+    objective.prepare(model)
+    assert can_be_graphed(model, objective)
+    plain = TrainingStep(model, objective, precision="fp32")
+    graphed = GraphedTrainingStep(model, objective, precision="fp32", batch_size=4)
+    short = collate([[7, 8], [9], [10, 11, 12], [13]], range(4))
+    for each in (batch, short, batch, short, collate([[7, 8]], [0])):
+        on_gpu, found = each.to(torch.device("cuda")), []
+        for step in (plain, graphed):
+            torch.manual_seed(0)
+            terms = step(on_gpu, 5)
+            terms["loss"].sum().backward()
+            found.append(({name: value.detach().clone() for name, value in terms.items()}, flat_gradients(model)))
+            model.zero_grad()
+        torch.testing.assert_close(found[1][0], found[0][0], rtol=1e-3, atol=1e-3)
+        assert distance(found[0][1], found[1][1]) < 5e-3
+    assert sorted(graphed.graphs) == [8, 40]
+
+
+def flat_gradients(model: SentenceAutoencoder) -> torch.Tensor:
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def test_a_graph_draws_other_noise_each_time_and_none_when_it_is_captured(batch: Batch) -> None:
+    model = make_model("gru").cuda().train()
+    step = GraphedTrainingStep(model, objective_class("amim")(), precision="bf16", batch_size=4)
+    on_gpu = batch.to(torch.device("cuda"))
+    before = torch.cuda.get_rng_state()
+    losses = [step(on_gpu, 0)["loss"].detach().clone() for _ in range(3)]
+    assert not torch.equal(losses[0], losses[1]) and not torch.equal(losses[1], losses[2])
+    torch.cuda.set_rng_state(before)
+    torch.testing.assert_close([step(on_gpu, 0)["loss"].detach().clone() for _ in range(3)], losses)
 
 
 @pytest.mark.parametrize("model", ["gru", "transformer", "superposition"])

@@ -218,8 +218,12 @@ class SentenceAutoencoder(LatentVariableModel):
         states_BTH = self.to_output(self.decoder(self.embedding(input_BT), z_BD))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
-        flat_N = self.to_vocabulary(states_BTH[real_BT], target_BT[real_BT])
-        tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
+        if batch.fixed_shape:
+            flat_N = self.to_vocabulary(states_BTH.flatten(0, 1), target_BT.flatten(), gradient_at_once=False)
+            tokens_BT = flat_N.view_as(target_BT).masked_fill(~real_BT, 0.0)
+        else:
+            flat_N = self.to_vocabulary(states_BTH[real_BT], target_BT[real_BT])
+            tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
     def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ _FLAGS = threading.Lock()
 class GRU(nn.GRU):
     """One layer of `nn.GRU` of which a part of the input, `constant_dim` wide, is the same at every step.
 
-    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results, but for a training in fp32: there
-    cuDNN may round to TF32.
+    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results, but for a training: there
+    cuDNN takes fp32 with products in TF32. Autocast would give it fp16, whatever was asked for, in which small
+    gradients vanish.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, *, constant_dim: int = 0) -> None:
@@ -42,8 +43,13 @@ class GRU(nn.GRU):
         if constant_BD is not None:
             constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
             input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
-        with nullcontext() if torch.is_grad_enabled() else _without_tf32():
-            states_BTH, _ = super().forward(input_BTE, None if initial_BH is None else initial_BH[None])
+        dtype = self.weights.hidden.dtype
+        initial_1BH = None if initial_BH is None else initial_BH[None].to(dtype)
+        with (
+            torch.autocast(input_BTE.device.type, enabled=False),
+            nullcontext() if torch.is_grad_enabled() else _without_tf32(),
+        ):
+            states_BTH, _ = super().forward(input_BTE.to(dtype), initial_1BH)
         return states_BTH
 
 

@@ -40,12 +40,16 @@ class VocabularyLayer(nn.Module):
         """Unnormalised log probabilities of all tokens, [N, V]."""
         return F.linear(hidden_NH, self.matrix, self.bias)
 
-    def forward(self, hidden_NH: Tensor, target_N: Tensor) -> Tensor:
-        """log p of each target token in nats, fp32 [N] (fp64 where the weights are)."""
+    def forward(self, hidden_NH: Tensor, target_N: Tensor, *, gradient_at_once: bool = True) -> Tensor:
+        """log p of each target token in nats, fp32 [N] (fp64 where the weights are).
+
+        `gradient_at_once`: compute the gradient here, while the logits are at hand, as if all tokens weighed the same;
+        False: in the backward pass, which then asks nothing of what it is given.
+        """
         matrix_VH = self.matrix
         dtype = product_dtype(matrix_VH)
         log_prob_N: Tensor = _TokenLogProb.apply(
-            hidden_NH, matrix_VH, self.bias, target_N, dtype, torch.is_grad_enabled()
+            hidden_NH, matrix_VH, self.bias, target_N, dtype, gradient_at_once and torch.is_grad_enabled()
         )
         return log_prob_N
 

@@ -27,6 +27,9 @@ class AMIM(Objective):
         if problems := too_low(self, "objective", warmup_steps=0):
             raise UserError("; ".join(problems))
 
+    def settled(self, step: int) -> bool:
+        return warmup_weight(step, self.warmup_steps) == 1.0
+
     def terms(
         self,
         model: LatentVariableModel,

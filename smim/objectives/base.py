@@ -38,6 +38,10 @@ class Objective(ABC):
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: value for name, (value, default) in values.items() if name != "name" and value != default}
 
+    def settled(self, step: int) -> bool:
+        """Whether the loss is the same function of model and batch at all steps from this one on."""
+        return True
+
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""
 

@@ -76,6 +76,9 @@ class MIM(Objective):
         network = DataPrior(model.input_size, num_components=self.data_prior_components)
         return Critic(network, torch.optim.Adam(network.parameters(), lr=self.data_prior_learning_rate))
 
+    def settled(self, step: int) -> bool:
+        return warmup_weight(step, self.warmup_steps) == 1.0
+
     def terms(
         self,
         model: LatentVariableModel,

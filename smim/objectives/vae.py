@@ -52,6 +52,9 @@ class VAE(Objective):
         # The logistic function, without an exponential that overflows.
         return 0.5 * (1 + math.tanh(0.5 * self.logistic_slope * (step - self.annealing_steps)))
 
+    def settled(self, step: int) -> bool:
+        return self.kl_weight(step) == 1.0
+
     def prepare(self, model: LatentVariableModel) -> None:
         if self.free_bits and not isinstance(model.prior, StandardNormal):
             raise UserError(

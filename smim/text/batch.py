@@ -4,10 +4,11 @@ Shapes: B sentences, T tokens.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from smim.text.tokenizer import PAD_ID
@@ -20,16 +21,24 @@ class Batch:
     `rows` int64 [B]: row numbers in the split; `tokens` int64 [B, T]: word ids without `<sos>` and
     `<eos>`; `lengths` int64 [B]. `cut` bool [B]: of sentences that were drawn, whether one was cut at the longest
     length, so that nothing is known of what follows its last word; None where each ends with `<eos>`.
+    `fixed_shape`: what is computed of it has shapes that do not depend on what it holds, as a CUDA graph needs.
     """
 
     rows: Tensor
     tokens: Tensor
     lengths: Tensor
     cut: Tensor | None = None
+    fixed_shape: bool = False
 
     def to(self, device: torch.device) -> "Batch":
         cut = None if self.cut is None else self.cut.to(device)
-        return Batch(self.rows.to(device), self.tokens.to(device), self.lengths.to(device), cut)
+        return replace(
+            self, rows=self.rows.to(device), tokens=self.tokens.to(device), lengths=self.lengths.to(device), cut=cut
+        )
+
+    def padded_to(self, length: int) -> "Batch":
+        """The same sentences, padded to `length` tokens, which is not below the longest."""
+        return replace(self, tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID))
 
     def __len__(self) -> int:
         return len(self.rows)

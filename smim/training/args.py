@@ -45,9 +45,10 @@ class TrainArgs:
     that grows linearly.
 
     Run. `log_every`, `checkpoint_every`: optimizer steps. `keep_checkpoints`: the newest so many. `resume`: never,
-    auto, or a checkpoint's path. `compile`: torch.compile of transformers. `profile_steps`: steps that torch's profiler
-    records, after ten others, into `run.dir`/profile. `process_timeout`: seconds that a process waits for the
-    others before the run ends with an error.
+    auto, or a checkpoint's path. `compile`: torch.compile of transformers. `cuda_graphs`: where one
+    process trains a GRU on a GPU in batches of `batch_size`, the step is captured for each length and replayed.
+    `profile_steps`: steps that torch's profiler records, after ten others, into `run.dir`/profile. `process_timeout`:
+    seconds that a process waits for the others before the run ends with an error.
     """
 
     seed: int = 0
@@ -79,6 +80,7 @@ class TrainArgs:
     resume: str = "never"
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     compile: bool = False
+    cuda_graphs: bool = True
     profile_steps: int = 0
     process_timeout: int = 1800
 

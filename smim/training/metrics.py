@@ -25,17 +25,25 @@ class Meter:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.sums: Tensor | None = None
+        self.sentences = self.positions = 0
         self.seconds = 0.0
 
     def add(self, terms: dict[str, Tensor], batch: Observations) -> None:
         """Adds the terms [B] of a batch's B sentences."""
-        values = [value.detach().double().sum() for value in terms.values()]
-        # `<eos>` takes a position in the decoder, but is no token of the sentence.
-        counts = torch.tensor([len(batch), 0, batch.num_positions], dtype=torch.float64, device=batch.lengths.device)
-        counts[1] = batch.lengths.sum()
-        sums = torch.cat([torch.stack(values), counts])
+        # Few operations: each is a launch on a GPU.
+        values = [value.detach() for value in terms.values()]
+        sums = torch.stack([*values, batch.lengths.to(values[0].dtype)]).double().sum(1)
         self.names = list(terms)
         self.sums = sums if self.sums is None else self.sums + sums
+        self.sentences += len(batch)
+        # `<eos>` takes a position in the decoder, but is no token of the sentence.
+        self.positions += batch.num_positions
+
+    def totals(self) -> list[float]:
+        """The sums of the terms, then the three counts."""
+        assert self.sums is not None
+        *terms, tokens = self.sums.tolist()
+        return [*terms, float(self.sentences), tokens, float(self.positions)]
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means in nats per sentence, over all processes; starts anew.
@@ -44,8 +52,8 @@ class Meter:
 
         A process that had no sentence takes part with nothing.
         """
-        own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.sums.tolist(), strict=True))
-        self.sums, self.seconds = None, 0.0
+        own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.totals(), strict=True))
+        self.sums, self.sentences, self.positions, self.seconds = None, 0, 0, 0.0
         totals: dict[str, float] = {}
         for part in gather_object([own]):
             for name, value in part.items():
@@ -54,13 +62,16 @@ class Meter:
         return {**{name: total / counts["sentences"] for name, total in totals.items()}, **counts}
 
     def state(self) -> dict[str, Any]:
-        sums = None if self.sums is None else self.sums.tolist()
+        sums = None if self.sums is None else self.totals()
         return {"names": self.names, "sums": sums, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
         self.names, sums = state["names"], state["sums"]
         self.seconds = state.get("seconds", 0.0)  # which older checkpoints lack
-        self.sums = None if sums is None else torch.tensor(sums, dtype=torch.float64, device=device)
+        if sums is not None:
+            *terms, sentences, tokens, positions = sums
+            self.sentences, self.positions = int(sentences), int(positions)
+            self.sums = torch.tensor([*terms, tokens], dtype=torch.float64, device=device)
 
 
 class MetricsLog:

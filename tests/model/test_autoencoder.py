@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,6 +65,18 @@ def test_padding_changes_neither_posterior_nor_log_prob(model):
     z = torch.randn(2, 6)
     torch.testing.assert_close(model.posterior(alone).mean, model.posterior(together).mean[:1])
     torch.testing.assert_close(model.log_prob(alone, z[:1]).words, model.log_prob(together, z).words[:1])
+
+
+def test_a_batch_of_fixed_shape_has_the_same_log_prob_and_gradients(model):
+    batch, z = collate([[5, 6, 7], [8], [9, 10, 11, 12, 13]], range(3)), torch.randn(3, 6)
+    found = []
+    for each in (batch, replace(batch.padded_to(9), fixed_shape=True)):
+        log_prob = model.log_prob(each, z)
+        (torch.tensor([1.0, -2.0, 0.5]) * log_prob.with_eos).sum().backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        found.append([log_prob.words, log_prob.eos, log_prob.with_eos, *gradients])
+        model.zero_grad()
+    torch.testing.assert_close(found[1], found[0])
 
 
 def test_log_prob_is_the_sum_over_next_token_distributions(model):

@@ -64,7 +64,8 @@ def test_a_token_budget_takes_the_place_of_a_number_of_sentences():
 
 
 CHANGES_NO_LOSS = {
-    *("log_every", "checkpoint_every", "keep_checkpoints", "resume", "trackers", "compile", "profile_steps"),
+    *("log_every", "checkpoint_every", "keep_checkpoints", "resume", "trackers", "compile", "cuda_graphs"),
+    "profile_steps",
     *("process_timeout", "max_epochs", "max_steps", "min_learning_rate"),
 }
 

@@ -1,0 +1,77 @@
+"""The training step as CUDA graphs.
+
+A GRU's step is some hundred small kernels: launching them one by one takes many times what a GPU needs to compute them.
+A graph is launched at once.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.objectives import Objective, Terms
+from smim.text.batch import Batch
+from smim.training.step import TrainingStep
+
+# Tokens that a batch's length is rounded up to a multiple of: few graphs, little padding.
+_LENGTHS_APART = 8
+
+
+def can_be_graphed(model: LatentVariableModel, objective: Objective) -> bool:
+    """Whether all that a step does follows from the shape of its batch: not where sentences are drawn, for one."""
+    if not isinstance(model, SentenceAutoencoder) or objective.draws_observations:
+        return False
+    return model.args.encoder == model.args.decoder == "gru"
+
+
+class GraphedTrainingStep(TrainingStep):
+    """A training step that captures its forward and backward pass for each padded length, and then replays them.
+
+    Batches that are not of `batch_size` sentences, and steps at which the objective still changes, run as they would
+    without. What a step returns, gradients too, lies where the next one writes: it is to be used before.
+    """
+
+    def __init__(self, model: LatentVariableModel, objective: Objective, *, precision: str, batch_size: int) -> None:
+        super().__init__(model, objective, precision=precision)
+        self.batch_size = batch_size
+        self.graphs: dict[int, _OfTensors] = {}
+        self.memory: Any = None
+
+    def forward(self, batch: Observations, step: int) -> Terms:
+        if not isinstance(batch, Batch) or len(batch) != self.batch_size or not self.objective.settled(step):
+            return super().forward(batch, step)
+        padded = batch.padded_to(-(-batch.tokens.shape[1] // _LENGTHS_APART) * _LENGTHS_APART)
+        length, inputs = padded.tokens.shape[1], (padded.rows, padded.tokens, padded.lengths)
+        if length not in self.graphs:
+            self.graphs[length] = self._capture(inputs, step)
+        graph = self.graphs[length]
+        loss, others = graph(*inputs)
+        return {"loss": loss, **dict(zip(graph.names, others, strict=True))}
+
+    def _capture(self, inputs: tuple[Tensor, ...], step: int) -> "_OfTensors":
+        # Steps use the memory one after the other.
+        self.memory = self.memory or torch.cuda.graph_pool_handle()
+        samples = tuple(tensor.clone() for tensor in inputs)
+        # The steps that are tried out before take random numbers, which a run that goes on would lack.
+        with torch.random.fork_rng():
+            graph = _OfTensors(self, step)
+            torch.cuda.make_graphed_callables(graph, samples, allow_unused_input=True, pool=self.memory)
+        return graph
+
+
+class _OfTensors(nn.Module):
+    """A training step of tensors: the loss [B], which alone has a gradient, and the other terms, stacked."""
+
+    def __init__(self, step: TrainingStep, number: int) -> None:
+        super().__init__()
+        self.step, self.number = step, number
+        self.names: list[str] = []
+
+    def forward(self, rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        batch = Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True)
+        terms = TrainingStep.forward(self.step, batch, self.number)
+        loss = terms.pop("loss")
+        self.names = list(terms)
+        return loss, torch.stack([value.detach() for value in terms.values()])
