@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 
 def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
     """Validation reconstruction and KL against the step, a line a run, from each run's metrics.jsonl."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
     for name, run in runs.items():
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         valid = [line for line in lines if line["split"] == "valid"]
@@ -21,7 +21,7 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
             axis.plot([line["step"] for line in valid], [line[term] for line in valid], marker=".", label=name)
     for axis, title in zip(axes, ("-log p(x|z) of validation", "KL(q(z|x) || p(z))"), strict=True):
         axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
-        axis.legend()
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside: it would hide lines
     axes[1].set_yscale("symlog")
     save(figure, output)
 

@@ -43,13 +43,30 @@ class GRU(nn.GRU):
         if constant_BD is not None:
             constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
             input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
-        dtype = self.weights.hidden.dtype
-        initial_1BH = None if initial_BH is None else initial_BH[None].to(dtype)
+        if initial_BH is None:
+            initial_BH = input_BTE.new_zeros(len(input_BTE), self.hidden_size)
+        return self._cudnn(input_BTE, initial_BH)
+
+    def _cudnn(self, input_BTE: Tensor, initial_BH: Tensor) -> Tensor:
+        """What `nn.GRU` gives, but that a gradient can be asked for in evaluation too."""
+        weights: list[Tensor] = [*self.all_weights[0]]
+        with_gradient = torch.is_grad_enabled()
+        dtype = weights[0].dtype
         with (
             torch.autocast(input_BTE.device.type, enabled=False),
-            nullcontext() if torch.is_grad_enabled() else _without_tf32(),
+            nullcontext() if with_gradient else _without_tf32(),
         ):
-            states_BTH, _ = super().forward(input_BTE.to(dtype), initial_1BH)
+            states_BTH, _ = torch.gru(
+                input_BTE.to(dtype),
+                initial_BH[None].to(dtype),
+                weights,
+                has_biases=True,
+                num_layers=1,
+                dropout=0.0,
+                train=with_gradient,
+                bidirectional=False,
+                batch_first=True,
+            )
         return states_BTH
 
 

@@ -1,6 +1,7 @@
 """A-MIM, the objective of sentenceMIM: Algorithm 4 and eq. 6.14 of Livne's thesis."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ class AMIM(Objective):
     that is left is the bound of log p(z) (eq. 6.13), and keeps its weight. Validation always uses a beta of 1.
     """
 
+    can_be_graphed: ClassVar[bool] = True
     name: str = "amim"
     warmup_steps: int = 0
 

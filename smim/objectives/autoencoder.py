@@ -1,6 +1,7 @@
 """The deterministic autoencoder, AE of section 7.5."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from smim.objectives.base import Objective, Terms, collapse_terms
 class Autoencoder(Objective):
     """-log p(x|z) with z the posterior's mean; the variance and the prior are never trained."""
 
+    can_be_graphed: ClassVar[bool] = True
     name: str = "autoencoder"
 
     def prepare(self, model: LatentVariableModel) -> None:

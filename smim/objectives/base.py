@@ -26,10 +26,12 @@ class Critic:
 class Objective(ABC):
     """A loss for a latent variable model; its fields are its settings under `objective.`.
 
-    `draws_observations`: whether it trains on draws x ~ p(x|z) too.
+    `draws_observations`: whether it trains on draws x ~ p(x|z) too. `can_be_graphed`: whether its terms have been
+    captured in a CUDA graph, and were the same: nothing in them may wait for the GPU.
     """
 
     draws_observations: ClassVar[bool] = False
+    can_be_graphed: ClassVar[bool] = False
     name: str
 
     @property

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ class VAE(Objective):
     of q(z|x), in closed form. 1 is section 5.3.2.
     """
 
+    can_be_graphed: ClassVar[bool] = True
     name: str = "vae"
     kl_annealing: str = "none"
     annealing_steps: int = 10_000

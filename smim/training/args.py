@@ -80,7 +80,7 @@ class TrainArgs:
     resume: str = "never"
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     compile: bool = False
-    cuda_graphs: bool = True
+    cuda_graphs: bool = False
     profile_steps: int = 0
     process_timeout: int = 1800
 

@@ -4,6 +4,7 @@ A GRU's step is some hundred small kernels: launching them one by one takes many
 A graph is launched at once.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ _LENGTHS_APART = 8
 
 
 def can_be_graphed(model: LatentVariableModel, objective: Objective) -> bool:
-    """Whether all that a step does follows from the shape of its batch: not where sentences are drawn, for one."""
-    if not isinstance(model, SentenceAutoencoder) or objective.draws_observations:
+    """Whether a step is many small kernels, and the same ones for each batch of one shape."""
+    if not isinstance(model, SentenceAutoencoder) or not objective.can_be_graphed:
         return False
     return model.args.encoder == model.args.decoder == "gru"
 
@@ -54,6 +55,8 @@ class GraphedTrainingStep(TrainingStep):
         # Steps use the memory one after the other.
         self.memory = self.memory or torch.cuda.graph_pool_handle()
         samples = tuple(tensor.clone() for tensor in inputs)
+        # They are tried out on another stream than the one that they are replayed on, which costs nothing here.
+        warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match", UserWarning)
         # The steps that are tried out before take random numbers, which a run that goes on would lack.
         with torch.random.fork_rng():
             graph = _OfTensors(self, step)
