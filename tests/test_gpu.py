@@ -183,7 +183,13 @@ def test_a_graph_draws_other_noise_each_time_and_none_when_it_is_captured(batch:
 
 @pytest.mark.parametrize("model", ["gru", "transformer", "superposition"])
 def test_a_training_on_a_gpu_goes_on_where_it_was_stopped(train: Train, tmp_path: Path, model: str) -> None:  # noqa: F811
-    settings = [f"model={model}", "model.num_layers=1", "model.num_heads=4", "train.precision=bf16"]
+    settings = [
+        f"model={model}",
+        "model.num_layers=1",
+        "model.num_heads=4",
+        "train.precision=bf16",
+        "train.cuda_graphs=true",
+    ]
     whole, parts = f"run.dir={tmp_path / 'whole'}", f"run.dir={tmp_path / 'parts'}"
     first = train(*settings, *STEPS, whole)
     assert first.returncode == 0 and "1 process(es) on cuda, whole weights, bf16" in first.stderr, first.stderr

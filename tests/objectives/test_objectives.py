@@ -77,6 +77,14 @@ def test_kl_weight_follows_its_schedule_and_is_one_in_validation(kind, step, wei
     assert objective_class("vae")(kl_annealing=kind).kl_weight(step) == pytest.approx(weight)
 
 
+def test_an_objective_is_settled_once_its_weights_change_no_more():
+    annealed = objective_class("vae")(kl_annealing="linear", annealing_steps=100)
+    warmed = objective_class("amim")(warmup_steps=100)
+    for objective in (annealed, warmed, objective_class("mim")(warmup_steps=100)):
+        assert [objective.settled(step) for step in (0, 99, 100, 101)] == [False, False, True, True]
+    assert all(objective_class(name)().settled(0) for name in ("amim", "vae", "autoencoder", "mmd_vae"))
+
+
 def test_annealed_loss_weighs_the_kl(model, parts):
     q, _, log_p = parts
     objective = objective_class("vae")(kl_annealing="linear", annealing_steps=10)
