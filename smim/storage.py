@@ -6,10 +6,12 @@ A reader, or a crash at any moment, finds the old content or the new one, never 
 import ctypes
 import hashlib
 import json
+import math
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from smim.errors import UserError
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 65_536
+# Of a file that is read whole, of nested lists and objects in it, and of a number's digits.
+_LARGEST_JSON, _DEEPEST, _MOST_DIGITS = 2**26, 100, 20
+_NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
 @contextmanager
@@ -29,8 +34,7 @@ def new_directory(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.partial"
-    if partial.exists():
-        shutil.rmtree(partial)
+    clear_away(partial)
     partial.mkdir(parents=True)
     try:
         yield partial
@@ -64,6 +68,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
+    clear_away(partial)
     try:
         yield partial
         _sync(partial)
@@ -77,10 +82,18 @@ def remove_directory(path: Path | str) -> None:
     """Removes a directory so that its name never stands for a part of it."""
     path = Path(path)
     for stale in path.parent.glob(".*.partial"):  # of a writer or remover that was killed
-        shutil.rmtree(stale)
+        clear_away(stale)
     partial = path.parent / f".{path.name}.partial"
     os.rename(path, partial)
-    shutil.rmtree(partial)
+    clear_away(partial)
+
+
+def clear_away(path: Path) -> None:
+    """Removes a file, a directory or a link, if there is one; what a link leads to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -88,6 +101,7 @@ def write_text(path: Path | str, text: str) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
+    clear_away(partial)  # a link would be written through
     try:
         partial.write_text(text, encoding="utf-8")
         _sync(partial)
@@ -104,18 +118,58 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """The object in a JSON file; raises `UserError` where the file is missing or malformed."""
+    """The object in a JSON file; raises `UserError` where the file is missing or malformed.
+
+    It is read only as a regular file of up to 64 MiB, nested at most 100 deep, without a name that is given twice,
+    NaN, infinity, or a whole number of more than 20 digits.
+    """
+    path = Path(path)
+    check_regular(path)
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        if path.stat().st_size > _LARGEST_JSON:
+            raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it is none of ours")
+        value = json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_whole_number,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
+        _check_depth(value)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except NotADirectoryError:
-        raise UserError(f"{Path(path).parent} is not a directory") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.parent} is not a directory") from None
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); the file is damaged") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} is not a JSON object; the file is damaged")
     return value
+
+
+def own_file(directory: Path, name: str) -> Path:
+    """A file of a directory by its name, or by that of its folder too: `train/00000.arrow`. It may be missing.
+
+    Raises `UserError` for a name with `..`, from the root or hidden, for a file that a link puts outside of the
+    directory, and for what is no regular file. Hugging Face's cache is trusted: its snapshots are links to its blobs.
+    """
+    path = directory / name
+    if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
+        raise UserError(f"{directory}: {name[:60]!r} is no name of a file in it; it was edited or damaged")
+    root, real = (Path(os.path.realpath(each)) for each in (directory, path))
+    caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
+    if not any(map(real.is_relative_to, [root, *caches])):
+        raise UserError(f"{path} is a link out of {directory}; put a copy in its place")
+    check_regular(path)
+    return path
+
+
+def check_regular(path: Path) -> None:
+    """Raises `UserError` for what would be waited for, such as a pipe, or never end, and for a directory."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is not a regular file")
 
 
 def sha256(path: Path | str) -> str:
@@ -167,3 +221,40 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a name is given twice in one object")
+    return value
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(text):,} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:60]} is not a finite number")
+    return number
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+def _is_snapshot(directory: Path) -> bool:
+    return directory.parent.name == "snapshots" and directory.parent.parent.name.startswith("models--")

@@ -23,11 +23,12 @@ from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
+from smim.search.files import DTYPES
 from smim.search.index import Index, comparable, new_ids, open_index
 from smim.search.latents import Latents
 from smim.search.lock import take_lock
 from smim.search.manifest import MANIFEST, Manifest, segment_name
-from smim.search.segment import ROWS_PER_BATCH, STORES, write_segment
+from smim.search.segment import ROWS_PER_BATCH, write_segment
 from smim.search.sentences import label_column
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
@@ -140,8 +141,8 @@ def _build(
     memory, num_segments = settings.memory, settings.num_segments
     if output.exists() and not (output / MANIFEST).is_file():
         raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
-    if store not in STORES:
-        raise UserError(f"store is {store!r}; {nearest(store, list(STORES))}")
+    if store not in DTYPES:
+        raise UserError(f"store is {store!r}; {nearest(store, list(DTYPES))}")
     if not 1 <= num_segments <= len(rows):
         raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {rows.name}")
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
@@ -225,6 +226,8 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
         "tokenizer": (latents.tokenizer_hash, model.tokenizer.hash),
         "split": (latents.split, split),
         "corpus": (latents.corpus_hash, corpus.hash_of(split)),
+        "number of sentences": (latents.count, len(corpus.split(split))),
+        "dimension": (latents.dimension, model.latent_dim),
     }
     for name, (theirs, ours) in asked.items():
         if theirs != ours:

@@ -24,13 +24,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smim import __version__, generation, storage
+from smim import __version__, generation, schema, storage
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, not_among, too_low
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import console, sentences_bar
-from smim.search.latents import CARD, DTYPES, Latents, LatentsCard, ShardInfo, read_shard_info, write_card, write_shard
+from smim.search.files import DTYPES
+from smim.search.latents import CARD, Latents, LatentsCard, ShardInfo, write_card, write_shard
 from smim.text.corpus import Corpus, Split
 
 if TYPE_CHECKING:
@@ -197,8 +198,8 @@ def _opened(card: LatentsCard) -> tuple[SentenceModel, Split]:
 def finished(work: Path, number: int) -> ShardInfo | None:
     """A shard that an earlier job, or another process, has written whole."""
     try:
-        shard = read_shard_info(json.loads(_mark(work, number).read_text()))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        shard = schema.make(ShardInfo, storage.read_json(_mark(work, number)), _mark(work, number))
+    except UserError:
         return None
     return shard if shard.is_whole(work / "latents") else None
 

@@ -6,7 +6,8 @@ Shapes: N rows, D latent dimensions.
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 import faiss
@@ -82,7 +83,7 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
             f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({_reason(error)}); "
             "write for example Flat, IVF1024,Flat or HNSW32, or auto"
         ) from None
-    if not _takes_filters(vectors):
+    if not takes_filters(vectors):
         raise UserError(
             f"FAISS cannot search an index {factory!r} among some of its rows; write for example Flat, SQ8, "
             "IVF1024,Flat, IVF1024,PQ64 or HNSW32, perhaps behind PCA or OPQ, or auto"
@@ -90,9 +91,10 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     return vectors
 
 
-def _takes_filters(vectors: Any) -> bool:
+def takes_filters(vectors: Any) -> bool:
+    """Whether FAISS can search such an index among some of its rows."""
     if isinstance(vectors, faiss.IndexPreTransform):
-        return _takes_filters(faiss.downcast_index(vectors.index))
+        return takes_filters(faiss.downcast_index(vectors.index))
     return isinstance(vectors, faiss.IndexFlat | faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexScalarQuantizer)
 
 
@@ -215,6 +217,24 @@ def default_search(factory: str) -> dict[str, int]:
     return settings
 
 
+def check_settings(settings: Mapping[str, int]) -> None:
+    """Raises `UserError` for what are no search settings."""
+    for name in settings:
+        if name not in SETTINGS:
+            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), SETTINGS)}")
+    check_whole(settings)
+    for name, value in settings.items():
+        if value < 0 or (value == 0 and name != "refine"):
+            raise UserError(f"the search setting {name} is {value}, it is too low")
+
+
+def check_whole(numbers: Mapping[str, int]) -> None:
+    """Raises `UserError` for what is no whole number."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise UserError(f"{name} is {value!r}, a whole number is needed")
+
+
 def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | None) -> Any:
     """FAISS's parameters of one search among the rows that `selector` lets through."""
     chosen = {} if selector is None else {"sel": selector}
@@ -224,7 +244,7 @@ def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | No
     if isinstance(vectors, faiss.IndexIVF):
         return faiss.SearchParametersIVF(nprobe=min(settings.get("nprobe", 1), vectors.nlist), **chosen)
     if isinstance(vectors, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(efSearch=settings.get("ef_search", 16), **chosen)
+        return faiss.SearchParametersHNSW(efSearch=min(settings.get("ef_search", 16), max(1, vectors.ntotal)), **chosen)
     return faiss.SearchParameters(**chosen)
 
 

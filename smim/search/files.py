@@ -1,11 +1,69 @@
-"""Files that grow as they are written: an array of rows, a table in batches of one size, FAISS's exact vectors."""
+"""Files that grow as they are written: an array of rows, a table in batches of one size, FAISS's exact vectors.
 
+And how they are opened again, memory-mapped, where what they say of themselves is what is expected.
+"""
+
+import threading
 from pathlib import Path
 from typing import Any, Self
 
 import faiss
 import numpy as np
 import pyarrow as pa
+from numpy.typing import DTypeLike
+
+from smim.errors import UserError
+
+DTYPES = {"fp32": np.float32, "fp16": np.float16}
+# `precompute_tables` does what is skipped here.
+_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
+_FAISS_LIMITS = threading.Lock()
+
+
+def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
+    """A `.npy` file of just this type and shape, row upon row; raises `UserError` for any other."""
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:
+        raise UserError(f"{path} is no array in a file ({str(error)[:80]}); it is damaged") from None
+    if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
+        raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
+    # A view: numpy's own class of memory-mapped arrays is slow to index.
+    return array.view(np.ndarray)
+
+
+def open_vectors(path: Path) -> Any:
+    """FAISS's index in a file; raises `UserError` for what is none, and before more is allocated than the file holds.
+
+    FAISS checks that the parts of an index go together, and that its graphs and lists stay inside of them.
+    """
+    size = path.stat().st_size
+    with _FAISS_LIMITS:  # the process's
+        faiss.set_deserialization_vector_byte_limit(size)
+        faiss.set_deserialization_loop_limit(size)
+        try:
+            return faiss.read_index(str(path), _FLAGS)
+        except (RuntimeError, MemoryError) as error:
+            raise UserError(f"{path} is no index of FAISS's ({str(error).splitlines()[0][:200]})") from None
+
+
+def open_rows(path: Path) -> pa.RecordBatchFileReader:
+    """An Arrow IPC file; raises `UserError` for what is none. What its batches hold is checked by `check_batch`."""
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path)))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is no file of Arrow's ({str(error).splitlines()[0][:200]})") from None
+
+
+def check_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch from a file whose columns stay inside of it; raises `pa.ArrowInvalid` for others.
+
+    Reads where text begins and ends, not the text, which may be no UTF-8.
+    """
+    batch.validate()
+    for column in batch.columns:
+        (column.cast(pa.binary()) if pa.types.is_string(column.type) else column).validate(full=True)
+    return batch
 
 
 class ArrayFile:

@@ -5,7 +5,7 @@ Shapes: N queries, K results, D latent dimensions.
 
 import json
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ import faiss
 import numpy as np
 import torch
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError
 from smim.generation import SentenceModel, load
 from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import NoSuchSentence, Unreadable
-from smim.search.factory import SETTINGS
+from smim.search.factory import check_settings, check_whole
 from smim.search.filters import Where
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.segment import Segment
@@ -238,33 +238,21 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
+    if model.latent_dim != manifest.dimension:
+        raise Unreadable(
+            f"{directory} is of codes of {manifest.dimension} dimensions, its model's have {model.latent_dim}; "
+            "it was edited: build it again"
+        )
 
 
 def check_search(directory: Path, manifest: Manifest, k: int, offset: int, settings: Mapping[str, int]) -> None:
     """Raises `UserError` for what no search of this index can be asked."""
-    _check_whole({"k": k, "offset": offset})
+    check_whole({"k": k, "offset": offset})
     if k < 1 or offset < 0:
         raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
     if k > manifest.count:
         raise UserError(f"k is {k}, but {directory} holds only {manifest.count:,} sentences")
     check_settings(settings)
-
-
-def check_settings(settings: Mapping[str, int]) -> None:
-    """Raises `UserError` for what are no search settings."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), SETTINGS)}")
-    _check_whole(settings)
-    for name, value in settings.items():
-        if value < 0 or (value == 0 and name != "refine"):
-            raise UserError(f"the search setting {name} is {value}, it is too low")
-
-
-def _check_whole(numbers: Mapping[str, int]) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, Integral):
-            raise UserError(f"{name} is {value!r}, a whole number is needed")
 
 
 def check_distance(max_distance: float | None) -> None:
@@ -342,13 +330,13 @@ def stamp_of(directory: Path) -> tuple[int, int]:
 
 def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
     """The version on disk, with those of `known` segments that are still in it."""
-    opened = {json.dumps(segment.info.files, default=vars): segment for segment in known}
+    opened = {json.dumps(segment.info, default=vars): segment for segment in known}
     for attempt in range(_ATTEMPTS):
         stamp = stamp_of(directory)
         manifest = Manifest.read(directory)
         try:
             segments = [
-                opened.get(json.dumps(info.files, default=vars)) or Segment(directory, info, manifest.metric)
+                opened.get(json.dumps(info, default=vars)) or Segment(directory, info, manifest)
                 for info in manifest.segments
             ]
             precompute_tables(segments, [segment for segment in segments if segment not in known])

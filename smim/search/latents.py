@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from smim import storage
-from smim.errors import UserError
+from smim import schema, storage
+from smim.errors import UserError, not_among, too_low
+from smim.search.files import DTYPES, open_array
 from smim.search.manifest import FileInfo
 
 CARD = "latents.json"
 FORMAT = 1
-DTYPES = {"fp32": np.float32, "fp16": np.float16}
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ShardInfo:
     def is_whole(self, directory: Path) -> bool:
         try:
             for name, file in self.files.items():
-                file.check(directory / name)
+                file.check(storage.own_file(directory, name))
         except UserError:
             return False
         return True
@@ -56,9 +56,18 @@ class LatentsCard:
     has_log_variance: bool
     rows_per_shard: int
 
+    def __post_init__(self) -> None:
+        problems = too_low(self, "the card", count=1, dimension=1, rows_per_shard=1)
+        if problems := problems + not_among(self, "the card", dtype=DTYPES):
+            raise UserError("; ".join(problems))
+
     def rows_of(self, shard: int) -> range:
         """The split's rows that a shard holds."""
         return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
+
+    def files_of(self, shard: int) -> list[str]:
+        """The names of a shard's files."""
+        return [file_name(kind, shard) for kind in ("mean", "log_variance")[: 1 + self.has_log_variance]]
 
     @property
     def num_shards(self) -> int:
@@ -66,11 +75,15 @@ class LatentsCard:
 
 
 @dataclass(frozen=True)
-class Latents(LatentsCard):
+class _Card(LatentsCard):
+    shards: list[ShardInfo]
+
+
+@dataclass(frozen=True)
+class Latents(_Card):
     """A latents directory that was opened with `Latents.open`."""
 
     directory: Path
-    shards: list[ShardInfo]
 
     @classmethod
     def open(cls, directory: Path | str) -> "Latents":
@@ -79,25 +92,27 @@ class Latents(LatentsCard):
         path = directory / CARD
         if not path.is_file():
             raise UserError(f"{directory} holds no latents (no {CARD} in it); `smim encode` makes them of a corpus")
-        content = storage.read_json(path)
+        content = storage.read_json(storage.own_file(directory, CARD))
         if content.pop("format", None) != FORMAT:
             raise UserError(f"{directory} is no latents directory of format {FORMAT}; encode the corpus again")
-        try:
-            shards = [read_shard_info(shard) for shard in content.pop("shards")]
-            has_log_variance = content.pop("log_variance")
-            latents = cls(**content, has_log_variance=has_log_variance, directory=directory, shards=shards)
-            whole = [len(latents.rows_of(number)) for number in range(latents.num_shards)]
-        except (KeyError, TypeError, AttributeError, ZeroDivisionError):
-            raise UserError(f"{path} is not the card of latents; it was edited or damaged") from None
-        if whole != [shard.rows for shard in shards]:
-            raise UserError(f"{path}: its shards do not have the {latents.count:,} rows that it counts; it was edited")
-        for shard in shards:
+        if "log_variance" in content:
+            content["has_log_variance"] = content.pop("log_variance")
+        card = schema.make(_Card, content, path)
+        described = [(shard.rows, set(shard.files)) for shard in card.shards]
+        # The number first: a card may count more rows than fit into memory as ranges.
+        if len(described) != card.num_shards or described != [
+            (len(card.rows_of(number)), set(card.files_of(number))) for number in range(card.num_shards)
+        ]:
+            raise UserError(f"{path}: its shards do not have the {card.count:,} rows that it counts; it was edited")
+        latents = cls(**vars(card), directory=directory)
+        for number, shard in enumerate(card.shards):
             for name, file in shard.files.items():
                 if not ShardInfo(shard.rows, {name: file}).is_whole(directory):
                     raise UserError(
                         f"{directory / name} is missing, truncated or not the file that {CARD} names; "
                         "encode the corpus again"
                     )
+                latents._open(number, name)
         return latents
 
     def __len__(self) -> int:
@@ -120,9 +135,15 @@ class Latents(LatentsCard):
         for shard in np.unique(shard_of):
             here = shard_of == shard
             # Opened anew each time, so that what was read does not stay mapped.
-            stored = np.load(self.directory / file_name(kind, int(shard)), mmap_mode="r")
+            stored = self._open(int(shard), file_name(kind, int(shard)))
             codes[here] = stored[numbers[here] - shard * self.rows_per_shard]
+        if not np.isfinite(codes).all():
+            raise UserError(f"{self.directory} holds codes that are NaN or infinite; encode the corpus again")
         return codes
+
+    def _open(self, shard: int, name: str) -> np.ndarray:
+        shape = (len(self.rows_of(shard)), self.dimension)
+        return open_array(storage.own_file(self.directory, name), DTYPES[self.dtype], shape)
 
 
 def file_name(kind: str, shard: int) -> str:
@@ -139,11 +160,6 @@ def write_shard(directory: Path, number: int, arrays: dict[str, np.ndarray]) -> 
             np.save(file, codes)
         files[name] = FileInfo.of(directory / name)
     return ShardInfo(len(arrays["mean"]), files)
-
-
-def read_shard_info(content: dict) -> ShardInfo:
-    """A shard as JSON holds it; raises `KeyError`, `TypeError` or `AttributeError` where it is none."""
-    return ShardInfo(content["rows"], {name: FileInfo(**file) for name, file in content["files"].items()})
 
 
 def write_card(directory: Path, card: LatentsCard, shards: list[ShardInfo]) -> None:

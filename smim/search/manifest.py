@@ -8,17 +8,21 @@ a crash at any moment, finds the index before a change or after it.
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smim import storage
-from smim.errors import UserError
+from smim import schema, storage
+from smim.errors import UserError, not_among, too_low
 from smim.search.errors import Unreadable
+from smim.search.factory import METRICS, check_settings
+from smim.search.files import DTYPES
 
 FORMAT = 3
 MANIFEST = "manifest.json"
 _CHECKSUM = "sha256"
+_SEGMENT = re.compile(r"\d{8}")
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,16 @@ class SegmentInfo:
     def num_live(self) -> int:
         return self.count - self.num_deleted
 
+    def __post_init__(self) -> None:
+        mask = re.compile(rf"{self.name}\.deleted-\d{{8}}\.npy")
+        if not _SEGMENT.fullmatch(self.name) or (self.deleted is not None and not mask.fullmatch(self.deleted)):
+            raise UserError(f"a segment is called {self.name[:60]!r}, its mask {str(self.deleted)[:60]!r}")
+        if self.num_deleted > self.count or self.count < 1 or (self.num_deleted > 0) != (self.deleted is not None):
+            raise UserError(f"segment {self.name} has {self.count} rows, of which {self.num_deleted} are deleted")
+
     def path(self, directory: Path, file: str) -> Path:
-        """Where one of `files` lies."""
-        return directory / file if file == self.deleted else directory / self.name / file
+        """Where one of `files` lies; raises `UserError` for a name or a link that leads out of the index."""
+        return storage.own_file(directory, file if file == self.deleted else f"{self.name}/{file}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +115,14 @@ class Manifest:
     column_types: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
+    def __post_init__(self) -> None:
+        problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
+        if len({segment.name for segment in self.segments}) < len(self.segments):
+            problems.append("two segments have one name")
+        if problems:
+            raise UserError("; ".join(problems))
+        check_settings(self.search)
+
     @property
     def count(self) -> int:
         """How many sentences can be found."""
@@ -124,27 +143,23 @@ class Manifest:
     def read(cls, directory: Path) -> "Manifest":
         """Raises `Unreadable` where there is no index, or one that was damaged or edited, or is of another format."""
         path = directory / MANIFEST
-        if not path.is_file():
+        if not path.exists():
             raise Unreadable(
                 f"{directory} is not an index (no {MANIFEST} in it); make one with "
                 f"`smim index build MODEL CORPUS -o {directory}`"
             )
         try:
-            content = storage.read_json(path)
+            content = storage.read_json(storage.own_file(directory, MANIFEST))
+            if content.get("format") != FORMAT:
+                raise UserError(
+                    f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
+                )
+            if content.pop(_CHECKSUM, None) != _checksum(content):
+                raise UserError(f"{path} is not as it was written; it was edited or damaged")
+            content.pop("count", None)  # for readers: it follows from the segments
+            return schema.make(cls, content, path)
         except UserError as error:
             raise Unreadable(str(error)) from None
-        if content.get("format") != FORMAT:
-            raise Unreadable(
-                f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
-            )
-        if content.pop(_CHECKSUM, None) != _checksum(content):
-            raise Unreadable(f"{path} is not as it was written; it was edited or damaged")
-        del content["count"]  # for readers: it follows from the segments
-        segments = [
-            SegmentInfo(**{**each, "files": {name: FileInfo(**file) for name, file in each["files"].items()}})
-            for each in content.pop("segments")
-        ]
-        return cls(**content, segments=segments)
 
 
 def _checksum(content: dict[str, Any]) -> str:

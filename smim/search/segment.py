@@ -19,20 +19,28 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
+from smim.errors import UserError
 from smim.search import factory as factories
 from smim.search.errors import Unreadable
-from smim.search.files import ArrayFile, FlatFile, RowsFile
+from smim.search.files import (
+    DTYPES,
+    ArrayFile,
+    FlatFile,
+    RowsFile,
+    check_batch,
+    open_array,
+    open_rows,
+    open_vectors,
+)
 from smim.search.filters import Where, rows_that_pass
-from smim.search.manifest import FileInfo, SegmentInfo
+from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
+TEXT = "text"
 ROWS_PER_BATCH = 4096
-STORES = {"fp32": np.float32, "fp16": np.float16}
 # Among so few rows that pass a filter each is compared: a graph or inverted lists would hardly meet them.
 _COMPARED_ONE_BY_ONE = 50_000
 _COMPARED_AT_ONCE = 65_536
-# `precompute_tables` does what is skipped here.
-_FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 # FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
 # are taken, and put in order by differences.
 _SPARE = 16
@@ -41,26 +49,27 @@ _SPARE = 16
 class Segment:
     """A segment that was opened: searched by position, 0 to R - 1."""
 
-    def __init__(self, directory: Path, info: SegmentInfo, metric: str) -> None:
-        """Raises `Unreadable` where a file is missing or is not the one that the manifest names."""
-        self.info, self.metric = info, metric
-        folder = directory / info.name
+    def __init__(self, directory: Path, info: SegmentInfo, manifest: Manifest) -> None:
+        """Raises `Unreadable` where a file is missing, is not the one that the manifest names, or does not fit it."""
+        self.info, self.metric, self.folder = info, manifest.metric, directory / info.name
         try:
+            paths = {name: info.path(directory, name) for name in info.files}
             for name, file in info.files.items():
-                file.check(info.path(directory, name))
-            self.vectors = faiss.read_index(str(folder / VECTORS), _FLAGS)
-            # A view: numpy's own class of memory-mapped arrays is slow to index.
-            self.ids = np.load(folder / IDS, mmap_mode="r").view(np.ndarray)
-            self.rows = pa.ipc.open_file(pa.memory_map(str(folder / ROWS)))
-            self.stored = np.load(folder / CODES, mmap_mode="r").view(np.ndarray) if CODES in info.files else None
-            deleted = np.load(directory / info.deleted) if info.deleted else None
-        except Unreadable:
-            raise
-        except (OSError, RuntimeError, ValueError, pa.ArrowInvalid) as error:
-            raise Unreadable(f"{folder} cannot be read ({str(error).splitlines()[0]}); build the index again") from None
-        self.live = None if deleted is None else ~np.unpackbits(deleted, count=info.count, bitorder="little").view(bool)
+                file.check(paths[name])
+            self.vectors = open_vectors(paths[VECTORS])
+            self.ids = open_array(paths[IDS], np.int64, (info.count,))
+            self.rows = open_rows(paths[ROWS])
+            shape = (info.count, manifest.dimension)
+            self.stored = open_array(paths[CODES], DTYPES[manifest.store], shape) if CODES in paths else None
+            mask = open_array(paths[info.deleted], np.uint8, (-(-info.count // 8),)) if info.deleted else None
+        except KeyError as error:
+            raise Unreadable(f"{self.folder} has no {error.args[0]}; build the index again") from None
+        except UserError as error:
+            raise error if isinstance(error, Unreadable) else self._unreadable(str(error)) from None
+        self.live = None if mask is None else ~np.unpackbits(mask, count=info.count, bitorder="little").view(bool)
+        self._check(manifest)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
-        self._batch = lru_cache(maxsize=1024)(self.rows.get_batch)
+        self._batch = lru_cache(maxsize=1024)(self._read_batch)
 
     def search(
         self, queries_ND: np.ndarray, k: int, settings: dict[str, int], allowed_R: np.ndarray | None
@@ -82,7 +91,12 @@ class Segment:
         bitmap = None if allowed_R is None else np.packbits(allowed_R, bitorder="little")
         selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
         parameters = factories.search_parameters(self.vectors, settings, selector)
-        scores, positions = self.vectors.search(queries_ND, wanted, params=parameters)
+        try:
+            scores, positions = self.vectors.search(queries_ND, wanted, params=parameters)
+        except RuntimeError as error:
+            raise self._unreadable(str(error).splitlines()[0]) from None
+        if len(positions) and positions.max() >= self.info.count:
+            raise self._unreadable(f"{VECTORS} names rows that there are not")
         if refine or exact:
             distances, positions = self._put_in_order(queries_ND, positions, k)
         else:
@@ -106,7 +120,10 @@ class Segment:
         """The text and the labels of one row, by column."""
         batch = self._batch(position // ROWS_PER_BATCH)
         at = position % ROWS_PER_BATCH
-        return {name: column[at].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        try:
+            return {name: column[at].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+        except UnicodeDecodeError:
+            raise self._unreadable(f"row {position} of {ROWS} is no UTF-8") from None
 
     def table(self, positions: np.ndarray) -> pa.Table:
         """The texts and labels of rows at ascending positions."""
@@ -119,7 +136,7 @@ class Segment:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All texts and labels, in order."""
-        return map(self.rows.get_batch, range(self.rows.num_record_batches))
+        return map(self._read_batch, range(self.rows.num_record_batches))
 
     def positions_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which of `ids` are found here, as their places in `ids`, and where, as positions."""
@@ -140,6 +157,41 @@ class Segment:
         """The positions of the rows that may be found."""
         allowed = self.allowed(where)
         return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed)
+
+    def _check(self, manifest: Manifest) -> None:
+        """Raises `Unreadable` where the files do not fit each other."""
+        info, vectors = self.info, self.vectors
+        metric = factories.METRICS[manifest.metric]
+        if (vectors.ntotal, vectors.d, vectors.metric_type) != (info.count, manifest.dimension, metric):
+            raise self._unreadable(
+                f"{VECTORS} holds {vectors.ntotal:,} codes of {vectors.d} dimensions, or of another metric"
+            )
+        if not factories.takes_filters(vectors) or (self.stored is None) != factories.is_exact(vectors):
+            raise self._unreadable(f"{VECTORS} is no index of those that are built")
+        names, types = self.rows.schema.names, self.rows.schema.types
+        plain = (pa.types.is_primitive, pa.types.is_string, pa.types.is_null)
+        if names != [TEXT, *manifest.columns] or not pa.types.is_string(types[0]):
+            raise self._unreadable(f"{ROWS} has the columns {', '.join(names)[:200]}")
+        if not all(any(is_type(kind) for is_type in plain) for kind in types):
+            raise self._unreadable(f"{ROWS} has labels that are neither text nor numbers")
+        if self.rows.num_record_batches != -(-info.count // ROWS_PER_BATCH):
+            raise self._unreadable(f"{ROWS} holds {self.rows.num_record_batches} batches of rows")
+        if not 0 <= self.ids[0] <= self.ids[-1]:
+            raise self._unreadable(f"{IDS} holds ids from {self.ids[0]} to {self.ids[-1]}")
+        if self.live is not None and np.count_nonzero(self.live) != info.num_live:
+            raise self._unreadable(f"{info.deleted} marks another number of rows than {info.num_deleted:,}")
+
+    def _read_batch(self, number: int) -> pa.RecordBatch:
+        try:
+            batch = check_batch(self.rows.get_batch(number))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(f"{ROWS}: {str(error).splitlines()[0]}") from None
+        if batch.num_rows != min(ROWS_PER_BATCH, self.info.count - number * ROWS_PER_BATCH):
+            raise self._unreadable(f"batch {number} of {ROWS} has {batch.num_rows} rows")
+        return batch
+
+    def _unreadable(self, problem: str) -> Unreadable:
+        return Unreadable(f"{self.folder} cannot be read ({problem}); build the index again")
 
     def _compare(self, queries_ND: np.ndarray, k: int, positions_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The exact nearest among some of the rows."""
@@ -214,7 +266,7 @@ def write_segment(
                 flat_file.append(codes)
             else:
                 vectors.add(codes)
-                codes_file.append(codes.astype(STORES[store]))
+                codes_file.append(codes.astype(DTYPES[store]))
     if not exact:
         with open(folder / VECTORS, "wb") as file:
             # Given a name, FAISS ignores that the disk is full when it closes the file.

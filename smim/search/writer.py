@@ -7,7 +7,6 @@ Shapes: R rows, D latent dimensions.
 """
 
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
@@ -21,7 +20,7 @@ from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.filters import Where
-from smim.search.index import as_ids, check_model, check_settings, comparable, model_of, new_ids
+from smim.search.index import as_ids, check_model, comparable, model_of, new_ids
 from smim.search.lock import check_lock, take_lock
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
@@ -109,7 +108,7 @@ class IndexWriter:
 
     def set_search(self, settings: Mapping[str, int]) -> None:
         """The settings of searches that bring none of their own."""
-        check_settings(settings)
+        factories.check_settings(settings)
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
@@ -151,7 +150,7 @@ class IndexWriter:
 
     def _open(self) -> list[Segment]:
         self._check_lock()
-        return [Segment(self.directory, info, self.manifest.metric) for info in self.manifest.segments]
+        return [Segment(self.directory, info, self.manifest) for info in self.manifest.segments]
 
     def _rows(self, texts: Sequence[str], labels: Mapping[str, Sequence[Any]], segments: list[Segment]) -> pa.Table:
         """The texts and labels as the index's other rows have them."""
@@ -202,7 +201,7 @@ class IndexWriter:
         """All but the largest segments, as many as the index was built of, as one, and those."""
         largest = sorted(kept, key=lambda info: -info.num_live)[: self.manifest.num_segments]
         small = [info for info in kept if info not in largest]
-        segments = [Segment(self.directory, info, self.manifest.metric) for info in (*small, added)]
+        segments = [Segment(self.directory, info, self.manifest) for info in (*small, added)]
         return self._merged(segments, exact_below=_EXACT_BELOW), [info for info in kept if info in largest]
 
     def _merged(self, segments: list[Segment], *, exact_below: int = 0) -> SegmentInfo:
@@ -281,4 +280,4 @@ class IndexWriter:
         named = {name for info in self.manifest.segments for name in (info.name, info.deleted)}
         for path in self.directory.iterdir():
             if path.name not in named and _OURS.fullmatch(path.name):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                storage.clear_away(path)

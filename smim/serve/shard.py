@@ -96,7 +96,7 @@ class Shard:
                 # A segment's info holds its files' checksums: where it is equal, so is the content.
                 segments = [
                     next((segment for segment in known if segment.info == info), None)
-                    or Segment(self.directory, info, part.metric)
+                    or Segment(self.directory, info, part)
                     for info in part.segments
                 ]
             except UserError as error:

@@ -1,0 +1,64 @@
+"""What JSON holds, as the dataclass that owns it: each field is there and of its type, and there is no other."""
+
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from smim.errors import UserError, nearest
+
+T = TypeVar("T")
+
+_LARGEST = 2**63 - 1
+_NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a number", bool: "true or false"}
+
+
+def make(cls: type[T], content: Any, path: Path) -> T:
+    """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
+
+    Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
+    itself refuses is told with the file too.
+    """
+    return _made(cls, content, path, "")
+
+
+def _made(kind: Any, value: Any, path: Path, at: str) -> Any:
+    origin, parts = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin is UnionType:  # with None, of which there is no other
+        [other] = [part for part in parts if part is not NoneType]
+        return None if value is None else _made(other, value, path, at)
+    if is_dataclass(kind) and isinstance(value, dict):
+        return _object(kind, value, path, at)
+    if origin is list and isinstance(value, list):
+        return [_made(parts[0], each, path, f"{at}[{i}]") for i, each in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {name: _made(parts[1], each, path, f"{at}[{name!r}]") for name, each in value.items()}
+    if kind is float and type(value) is int:
+        return float(value)
+    # Python's truth values are whole numbers too.
+    if type(value) is not kind or (kind is int and not 0 <= value <= _LARGEST):
+        _refuse(path, f"{at or 'what it holds'} is {repr(value)[:60]}, {_NAMES.get(kind, 'another type')} is needed")
+    return value
+
+
+def _object(cls: Any, content: dict[str, Any], path: Path, at: str) -> Any:
+    known = {field.name: field.default is MISSING and field.default_factory is MISSING for field in fields(cls)}
+    prefix = f"{at}." if at else ""
+    for name in content:
+        if name not in known:
+            _refuse(path, f"{prefix}{name[:60]} is not known; {nearest(name[:60], list(known))}")
+    for name, needed in known.items():
+        if needed and name not in content:
+            _refuse(path, f"{prefix}{name} is missing")
+    hints = get_type_hints(cls)
+    values = {name: _made(hints[name], value, path, prefix + name) for name, value in content.items()}
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; it was edited or damaged") from None
+
+
+def _refuse(path: Path, problem: str) -> NoReturn:
+    raise UserError(f"{path}: {problem}; it was edited or damaged")
