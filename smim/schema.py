@@ -13,28 +13,30 @@ _LARGEST = 2**63 - 1
 _NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a number", bool: "true or false"}
 
 
-def make(cls: type[T], content: Any, path: Path) -> T:
+def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
     """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
 
     Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
-    itself refuses is told with the file too.
+    itself refuses is told with the file too. `others`: there may be fields that the dataclass has not.
     """
-    return _made(cls, content, path, "")
+    return _made(cls, content, path, "", others)
 
 
-def _made(kind: Any, value: Any, path: Path, at: str) -> Any:
+def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
     if origin is UnionType:  # with None, of which there is no other
         [other] = [part for part in parts if part is not NoneType]
-        return None if value is None else _made(other, value, path, at)
+        return None if value is None else _made(other, value, path, at, others)
     if is_dataclass(kind) and isinstance(value, dict):
-        return _object(kind, value, path, at)
-    if origin is list and isinstance(value, list):
-        return [_made(parts[0], each, path, f"{at}[{i}]") for i, each in enumerate(value)]
+        return _object(kind, value, path, at, others)
+    if origin in (list, tuple) and isinstance(value, list):
+        if parts[0] is str and all(type(each) is str for each in value):
+            return origin(value)  # at once: a vocabulary is long
+        return [_made(parts[0], each, path, f"{at}[{i}]", others) for i, each in enumerate(value)]
     if origin is dict and isinstance(value, dict):
-        return {name: _made(parts[1], each, path, f"{at}[{name!r}]") for name, each in value.items()}
+        return {name: _made(parts[1], each, path, f"{at}[{name!r}]", others) for name, each in value.items()}
     if kind is float and type(value) is int:
         return float(value)
     # Python's truth values are whole numbers too.
@@ -43,17 +45,19 @@ def _made(kind: Any, value: Any, path: Path, at: str) -> Any:
     return value
 
 
-def _object(cls: Any, content: dict[str, Any], path: Path, at: str) -> Any:
+def _object(cls: Any, content: dict[str, Any], path: Path, at: str, others: bool) -> Any:
     known = {field.name: field.default is MISSING and field.default_factory is MISSING for field in fields(cls)}
     prefix = f"{at}." if at else ""
     for name in content:
-        if name not in known:
+        if name not in known and not others:
             _refuse(path, f"{prefix}{name[:60]} is not known; {nearest(name[:60], list(known))}")
     for name, needed in known.items():
         if needed and name not in content:
             _refuse(path, f"{prefix}{name} is missing")
     hints = get_type_hints(cls)
-    values = {name: _made(hints[name], value, path, prefix + name) for name, value in content.items()}
+    values = {
+        name: _made(hints[name], value, path, prefix + name, others) for name, value in content.items() if name in known
+    }
     try:
         return cls(**values)
     except UserError as error:

@@ -150,10 +150,17 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 
 def own_file(directory: Path, name: str) -> Path:
-    """A file of a directory by its name, or by that of its folder too: `train/00000.arrow`. It may be missing.
+    """`own_path` of a file; raises `UserError` for what is no regular file too. It may be missing."""
+    path = own_path(directory, name)
+    check_regular(path)
+    return path
 
-    Raises `UserError` for a name with `..`, from the root or hidden, for a file that a link puts outside of the
-    directory, and for what is no regular file. Hugging Face's cache is trusted: its snapshots are links to its blobs.
+
+def own_path(directory: Path, name: str) -> Path:
+    """What a directory holds under a name, perhaps in a folder: `train/00000.arrow`.
+
+    Raises `UserError` for a name with `..`, from the root or hidden, and where a link leads out of the directory.
+    Hugging Face's cache is trusted: its snapshots are links to its blobs.
     """
     path = directory / name
     if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
@@ -162,7 +169,6 @@ def own_file(directory: Path, name: str) -> Path:
     caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
     if not any(map(real.is_relative_to, [root, *caches])):
         raise UserError(f"{path} is a link out of {directory}; put a copy in its place")
-    check_regular(path)
     return path
 
 

@@ -1,6 +1,7 @@
 """`smim corpus ...`: look at prepared corpora."""
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,8 +57,8 @@ def corpus_table(
         card = Corpus.open(directory).card
         theirs = [str(value) for value in published.get(card["name"], ["-"] * 6)]
         splits = [str(card["splits"].get(name, {}).get("sentences", "-")) for name in ("train", "valid", "test")]
-        train = card["splits"]["train"]
-        ours = [*splits, str(card["vocabulary_size"]), f"{train['length_mean']:.1f} ± {train['length_std']:.1f}"]
+        mean, std = (card["splits"].get("train", {}).get(f"length_{name}", math.nan) for name in ("mean", "std"))
+        ours = [*splits, str(card["vocabulary_size"]), f"{mean:.1f} ± {std:.1f}"]
         thesis = [*theirs[:4], f"{theirs[4]} ± {theirs[5]}"]
         rows.append([card["name"], *[f"{our} | {their}" for our, their in zip(ours, thesis, strict=True)]])
     show(rows, header=["corpus", "train", "valid", "test", "vocabulary", "tokens a sentence (train)"])
@@ -68,9 +69,9 @@ def _show_sentences(corpus: "Corpus") -> None:
 
     card = corpus.card
     facts: dict[str, Any] = {"name": corpus.name, **card["source"], "vocabulary": f"{card['vocabulary_size']:,}"}
-    facts |= {"tokenizer": _brief(card["tokenizer"]), "lengths": corpus.directory / HISTOGRAM}
-    facts |= {f"left out: {name}": f"{count:,}" for name, count in card["left_out"].items()}
-    show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card["notes"]])
+    facts |= {"tokenizer": _brief(card.get("tokenizer", "")), "lengths": corpus.directory / HISTOGRAM}
+    facts |= {f"left out: {name}": f"{count:,}" for name, count in card.get("left_out", {}).items()}
+    show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card.get("notes", [])])
     columns = ["sentences", "tokens", "length_mean", "length_std", "length_min", "length_max", "unknown_tokens"]
     columns.append("also_in_train")
     described = [[name, *[str(split.get(column, "")) for column in columns]] for name, split in card["splits"].items()]
@@ -102,8 +103,10 @@ def _most_frequent(corpus: Any) -> list[list[str]]:
     import numpy as np
 
     counts = np.zeros(corpus.tokenizer.vocabulary_size, np.int64)
-    for chunk in corpus.split("train").table.column("ids").chunks:
-        counts += np.bincount(chunk.flatten().to_numpy(), minlength=len(counts))
+    split = corpus.split("train")
+    for number in range(len(split.chunks)):
+        offsets, tokens = split.chunk_ids(number)
+        counts += np.bincount(tokens[offsets[0] : offsets[-1]], minlength=len(counts))
         if counts.sum() > _COUNTED_TOKENS:
             break
     most = [int(i) for i in np.argsort(-counts, kind="stable")[:_SHOWN_TOKENS] if counts[i]]

@@ -3,25 +3,53 @@
 Models that come with the package are such directories in `smim/pretrained/`, and have names instead of paths.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from smim import __version__, storage
+from smim import __version__, schema, storage
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.weights import load_weights
 from smim.text.tokenizer import Tokenizer
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What `config.json` says; the model's settings and what is its input are those of `_SentenceConfig` and so on."""
+
+    format: int
+    smim_version: str
+    num_parameters: int
+    weights_sha256: str
+    training: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.training.get("objective"), str):
+            raise UserError("training.objective is not there")
+
+
+@dataclass(frozen=True)
+class _SentenceConfig(_Config):
+    model: ModelArgs
+    vocabulary_size: int
+    tokenizer_hash: str
+
+
+@dataclass(frozen=True)
+class _VectorConfig(_Config):
+    model: MLPArgs
+    kind: str
+    dimension: int
 
 
 def find(model: Path | str) -> Path:
@@ -80,12 +108,19 @@ def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, d
     config = read_config(directory)
     if config.get("kind") == "vectors":
         raise UserError(f"{directory} is a model of vectors; smim.vector_model.load loads it")
-    tokenizer = Tokenizer.load(directory / "tokenizer")
-    if tokenizer.hash != config["tokenizer_hash"]:
+    checked = schema.make(_SentenceConfig, config, directory / CONFIG)
+    tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
+    if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.vocabulary_size):
         raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
-    model = SentenceAutoencoder(ModelArgs(**config["model"]), vocabulary_size=config["vocabulary_size"])
-    _load_weights(model, directory)
-    return model.eval(), tokenizer, config
+    args = checked.model
+    model = load_weights(
+        storage.own_file(directory, WEIGHTS),
+        lambda: SentenceAutoencoder(args, vocabulary_size=checked.vocabulary_size),
+        sha256=checked.weights_sha256,
+        layers=args.num_layers,
+        widths=(args.latent_dim, args.hidden_dim, args.embedding_dim, checked.vocabulary_size),
+    )
+    return model, tokenizer, config
 
 
 def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[str, Any]]:
@@ -94,9 +129,16 @@ def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[st
     config = read_config(directory)
     if config.get("kind") != "vectors":
         raise UserError(f"{directory} is a model of sentences; smim.load loads it")
-    model = VectorAutoencoder(MLPArgs(**config["model"]), dimension=config["dimension"])
-    _load_weights(model, directory)
-    return model.eval(), config
+    checked = schema.make(_VectorConfig, config, directory / CONFIG)
+    args = checked.model
+    model = load_weights(
+        storage.own_file(directory, WEIGHTS),
+        lambda: VectorAutoencoder(args, dimension=checked.dimension),
+        sha256=checked.weights_sha256,
+        layers=args.num_layers,
+        widths=(args.latent_dim, args.hidden_dim, checked.dimension),
+    )
+    return model, config
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -107,22 +149,12 @@ def read_config(directory: Path) -> dict[str, Any]:
         names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG}")))
         hint = hint or (f"; of models that come with the package there is {names}" if names else "")
         raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
-    config = storage.read_json(directory / CONFIG)
+    config = storage.read_json(storage.own_file(directory, CONFIG))
     if config.get("format") != FORMAT:
         raise UserError(
             f"{directory} has model format {config.get('format')}, this version reads {FORMAT}; train it again"
         )
     return config
-
-
-def _load_weights(model: LatentVariableModel, directory: Path) -> None:
-    try:
-        model.load_state_dict(load_file(directory / WEIGHTS))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{directory / WEIGHTS} cannot be loaded, it is missing or damaged: {error}") from None
-    for parameter in model.parameters():
-        if not torch.isfinite(parameter).all():
-            raise UserError(f"{directory / WEIGHTS} holds NaN or infinite weights; the training diverged")
 
 
 def _card(config: dict[str, Any]) -> str:

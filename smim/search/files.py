@@ -47,25 +47,6 @@ def open_vectors(path: Path) -> Any:
             raise UserError(f"{path} is no index of FAISS's ({str(error).splitlines()[0][:200]})") from None
 
 
-def open_rows(path: Path) -> pa.RecordBatchFileReader:
-    """An Arrow IPC file; raises `UserError` for what is none. What its batches hold is checked by `check_batch`."""
-    try:
-        return pa.ipc.open_file(pa.memory_map(str(path)))
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is no file of Arrow's ({str(error).splitlines()[0][:200]})") from None
-
-
-def check_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch from a file whose columns stay inside of it; raises `pa.ArrowInvalid` for others.
-
-    Reads where text begins and ends, not the text, which may be no UTF-8.
-    """
-    batch.validate()
-    for column in batch.columns:
-        (column.cast(pa.binary()) if pa.types.is_string(column.type) else column).validate(full=True)
-    return batch
-
-
 class ArrayFile:
     """A `.npy` file, row upon row. It is there once something was appended."""
 

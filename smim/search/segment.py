@@ -19,6 +19,7 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
+from smim.arrow import check_batch, first_line, open_rows
 from smim.errors import UserError
 from smim.search import factory as factories
 from smim.search.errors import Unreadable
@@ -27,9 +28,7 @@ from smim.search.files import (
     ArrayFile,
     FlatFile,
     RowsFile,
-    check_batch,
     open_array,
-    open_rows,
     open_vectors,
 )
 from smim.search.filters import Where, rows_that_pass
@@ -185,7 +184,7 @@ class Segment:
         try:
             batch = check_batch(self.rows.get_batch(number))
         except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(f"{ROWS}: {str(error).splitlines()[0]}") from None
+            raise self._unreadable(f"{ROWS}: {first_line(error)}") from None
         if batch.num_rows != min(ROWS_PER_BATCH, self.info.count - number * ROWS_PER_BATCH):
             raise self._unreadable(f"batch {number} of {ROWS} has {batch.num_rows} rows")
         return batch

@@ -8,7 +8,7 @@ labels; `datasets.Dataset.from_file` opens it too.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smim import storage
+from smim import arrow, schema, storage
 from smim.errors import UserError, nearest
 from smim.text.batch import Batch, Sentences
 from smim.text.tokenizer import Tokenizer
@@ -26,6 +26,7 @@ CARD = "corpus.json"
 HISTOGRAM = "lengths.png"
 FORMAT = 1
 OWN_COLUMNS = ("text", "ids", "length")
+_NEEDED = {"sentences": ["vocabulary_size", "tokenizer_hash"], "vectors": ["dimension", "input_hash"]}
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Split:
 
     name: str
     table: pa.Table
+    vocabulary_size: int | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -64,7 +66,7 @@ class Split:
         """Token ids of the given rows, one int32 array a sentence."""
         sentences = []
         for chunk, i in self._places(rows):
-            offsets, tokens = self._id_chunks[chunk]
+            offsets, tokens = self.chunk_ids(chunk)
             sentences.append(tokens[offsets[i] : offsets[i + 1]])
         return sentences
 
@@ -78,16 +80,22 @@ class Split:
 
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
         """The given rows' sentences as they were in the source, or all of them."""
-        if rows is None:
-            return self.table.column("text").to_pylist()
-        chunks = self.table.column("text").chunks
-        return [chunks[chunk][i].as_py() for chunk, i in self._places(rows)]
+        column = self.table.column("text")
+        try:
+            if rows is None:
+                return column.to_pylist()
+            return [column.chunk(chunk)[i].as_py() for chunk, i in self._places(rows)]
+        except UnicodeDecodeError:
+            raise UserError(f"split {self.name!r} holds text that is no UTF-8; prepare the corpus again") from None
 
     def labels(self, name: str) -> list[Any]:
         """One label column, in order of the rows; raises `UserError` naming those there are."""
         if name not in self.label_columns:
             raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
-        return self.table.column(name).to_pylist()
+        try:
+            return self.table.column(name).to_pylist()
+        except UnicodeDecodeError:
+            raise UserError(f"split {self.name!r} has labels {name!r} that are no UTF-8") from None
 
     def _places(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
         """The number of each row's chunk, and its place in it."""
@@ -96,14 +104,64 @@ class Split:
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         return zip(chunks.tolist(), (numbers - self._starts[chunks]).tolist(), strict=True)
 
+    def chunk_ids(self, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where a chunk's sentences begin and end, and their token ids: views of what is memory-mapped."""
+        if chunk not in self._opened:
+            ids = self.table.column("ids").chunk(chunk)
+            offsets, tokens = ids.offsets.to_numpy(), ids.values.to_numpy()
+            inside, lengths = tokens[offsets[0] : offsets[-1]], np.diff(offsets)
+            largest = np.iinfo(np.int32).max if self.vocabulary_size is None else self.vocabulary_size - 1
+            if "length" in self.table.column_names and (lengths != self.table.column("length").chunk(chunk)).any():
+                raise UserError(f"split {self.name!r} tells other lengths than its sentences have; prepare it again")
+            if len(inside) and not 0 <= inside.min() <= inside.max() <= largest:
+                raise UserError(f"split {self.name!r} holds token ids that the tokenizer has not; prepare it again")
+            self._opened[chunk] = offsets, tokens
+        return self._opened[chunk]
+
     @cached_property
-    def _id_chunks(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each chunk, where its sentences begin and end, and their token ids: views of what is memory-mapped."""
-        return [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in self.table.column("ids").chunks]
+    def _opened(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}
 
     @cached_property
     def _starts(self) -> np.ndarray:
         return np.array([chunk.start for chunk in self.chunks])
+
+
+@dataclass(frozen=True)
+class _Shard:
+    file: str
+    sentences: int
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Split:
+    sentences: int
+    shards: list[_Shard]
+    length_mean: float = 0.0
+    length_std: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Card:
+    """What is read of `corpus.json` to open a corpus: of sentences or of vectors."""
+
+    name: str
+    splits: dict[str, _Split]
+    source: dict[str, Any]
+    kind: str = "sentences"
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    vocabulary_size: int = 0
+    tokenizer_hash: str = ""
+    dimension: int = 0
+    input_hash: str = ""
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if needed := [name for name in _NEEDED.get(self.kind, ()) if not getattr(self, name)]:
+            raise UserError(f"{' and '.join(needed)} are missing")
 
 
 @dataclass(frozen=True)
@@ -116,14 +174,16 @@ class PreparedCorpus:
     @staticmethod
     def read_card(directory: Path) -> dict[str, Any]:
         """The card; raises `UserError` where there is none, or of another format."""
-        if not (directory / CARD).is_file():
+        path = directory / CARD
+        if not path.is_file():
             raise UserError(
                 f"{directory} is not a prepared corpus (no {CARD} in it); make one with "
                 f"`python data_prep/build.py corpus=NAME output={directory}`"
             )
-        card = storage.read_json(directory / CARD)
+        card = storage.read_json(storage.own_file(directory, CARD))
         if card.get("format") != FORMAT:
             raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
+        schema.make(_Card, card, path, others=True)  # what else it tells is for people
         return card
 
     @property
@@ -135,13 +195,26 @@ class PreparedCorpus:
         if name not in self.card["splits"]:
             raise UserError(f"{self.directory} has no split {name!r}; {nearest(name, list(self.card['splits']))}")
         described = self.card["splits"][name]
-        table = pa.concat_tables(list(self._shards(name, described["shards"])))
+        shards = list(self._shards(name, described["shards"]))
+        if len({shard.schema for shard in shards}) != 1:
+            raise UserError(f"{self.directory / name} has no shards, or shards of several kinds; prepare it again")
+        table = pa.concat_tables(shards)
+        for column, kind in self.columns.items():
+            if table.schema.names.count(column) != 1 or table.schema.field(column).type != kind:
+                raise UserError(f"{self.directory / name} has no column {column} of {kind}; prepare the corpus again")
+            if table.column(column).null_count:
+                raise UserError(f"{self.directory / name} has rows without {column}; prepare the corpus again")
         if table.num_rows != described["sentences"]:
             raise UserError(
                 f"{self.directory / name} holds {table.num_rows} rows where {CARD} says "
                 f"{described['sentences']}; prepare the corpus again"
             )
         return table
+
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        """The columns that each split has, but for labels."""
+        raise NotImplementedError
 
     def hash_of(self, split: str) -> str:
         """SHA-256 of all that a split holds, in its order, by what the card says of the shards."""
@@ -150,13 +223,13 @@ class PreparedCorpus:
 
     def _shards(self, split: str, shards: list[dict[str, Any]]) -> Iterator[pa.Table]:
         for shard in shards:
-            path = self.directory / split / shard["file"]
+            path = storage.own_file(self.directory, f"{split}/{shard['file']}")
+            if path.exists() and path.stat().st_size != shard["bytes"]:
+                raise UserError(f"{path} is truncated; prepare the corpus again")
             try:
-                if path.stat().st_size != shard["bytes"]:
-                    raise UserError(f"{path} is truncated; prepare the corpus again")
-                yield pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
-            except (FileNotFoundError, pa.ArrowInvalid) as error:
-                raise UserError(f"{path} is missing or damaged ({error}); prepare the corpus again") from None
+                yield arrow.read_stream(path)
+            except UserError as error:
+                raise UserError(f"{error}; prepare the corpus again") from None
 
 
 @dataclass(frozen=True)
@@ -165,6 +238,10 @@ class Corpus(PreparedCorpus):
 
     tokenizer: Tokenizer
 
+    @property
+    def columns(self) -> dict[str, pa.DataType]:
+        return {"text": pa.string(), "ids": pa.list_(pa.int32()), "length": pa.int32()}
+
     @classmethod
     def open(cls, directory: Path | str) -> "Corpus":
         """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors."""
@@ -172,7 +249,7 @@ class Corpus(PreparedCorpus):
         card = cls.read_card(directory)
         if card.get("kind", "sentences") != "sentences":
             raise UserError(f"{directory} holds {card['kind']}; sentences are needed here")
-        tokenizer = Tokenizer.load(directory / "tokenizer")
+        tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if tokenizer.hash != card["tokenizer_hash"]:
             raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
         return cls(directory=directory, card=card, tokenizer=tokenizer)
@@ -189,4 +266,4 @@ class Corpus(PreparedCorpus):
 
     def split(self, name: str) -> Split:
         """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
-        return Split(name=name, table=self.table(name))
+        return Split(name=name, table=self.table(name), vocabulary_size=self.input_size)

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smim import storage
 from smim.errors import UserError, nearest
 from smim.text.tokenizer import (
     EOS,
     EOS_ID,
+    FILE,
     NOT_TEXT,
     PAD,
     PAD_ID,
@@ -32,6 +34,7 @@ from smim.text.tokenizer import (
 ALGORITHMS = ("unigram", "bpe")
 
 _MODEL_FILE = "sentencepiece.model"
+_LARGEST_MODEL = 2**27
 
 # SentencePiece writes U+2581 for the space, so that a text's own U+2581 has to go in as its bytes.
 _SPACE_MARK = "\u2581"
@@ -140,12 +143,23 @@ class SentencePieceTokenizer(Tokenizer):
         return {"file": _MODEL_FILE}
 
     @classmethod
-    def _read(cls, state: dict[str, Any], directory: Path) -> "SentencePieceTokenizer":
-        path = directory / state["file"]
+    def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "SentencePieceTokenizer":
+        if state != {"file": _MODEL_FILE}:
+            raise UserError(f"{directory / FILE} is not a tokenizer file; it was edited or damaged")
+        path = storage.own_file(directory, _MODEL_FILE)
         try:
-            return cls(kind=state["kind"], model=path.read_bytes())
+            if path.stat().st_size > _LARGEST_MODEL:
+                raise UserError(f"{path} is larger than {_LARGEST_MODEL:,} bytes; it is none of ours")
+            tokenizer = cls(kind=kind, model=path.read_bytes())
+            known = [tokenizer.token(id) for id in range(min(len(SPECIAL), tokenizer.vocabulary_size))]
+            bytes_known = all(tokenizer._processor.is_byte(id) for ids in tokenizer._apart_ids.values() for id in ids)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); the tokenizer is not complete") from None
+        except RuntimeError as error:
+            raise UserError(f"{path} is not a model of SentencePiece's ({error}); it is damaged") from None
+        if known != list(SPECIAL) or not bytes_known:
+            raise UserError(f"{path} is a model of SentencePiece's, but none of ours: it lacks the special tokens")
+        return tokenizer
 
     def _plain_ids(self, text: str) -> list[int]:
         ids = self._processor.encode(text.replace(UNK, _NUL))

@@ -19,7 +19,7 @@ PAD_ID, SOS_ID, EOS_ID, UNK_ID = range(4)
 # Padding and the marks of a sentence's ends are no part of its text.
 NOT_TEXT = (PAD_ID, SOS_ID, EOS_ID)
 
-_FILE = "tokenizer.json"
+FILE = "tokenizer.json"
 
 
 class Tokenizer(ABC):
@@ -38,13 +38,15 @@ class Tokenizer(ABC):
         Raises `UserError` where it is missing, damaged, edited, of a kind that this version does not
         know, or where the library that its kind needs is not installed.
         """
-        path = Path(directory) / _FILE
-        state = storage.read_json(path)
+        path = Path(directory) / FILE
+        state = storage.read_json(storage.own_file(Path(directory), FILE))
+        kind, hash = (state.pop(name, None) for name in ("kind", "hash"))
         try:
-            tokenizer = _class_of(state["kind"], path)._read(state, path.parent)
-        except (KeyError, TypeError, UnicodeEncodeError):
-            raise UserError(f"{path} is not a tokenizer file; it is damaged") from None
-        if tokenizer.hash != state.get("hash"):
+            tokenizer = _class_of(kind, path)._read(kind, state, path.parent)
+            same = tokenizer.hash == hash
+        except UnicodeEncodeError:  # half of a surrogate pair
+            same = False
+        if not same:
             raise UserError(f"{path} does not match its own hash; the tokenizer was edited or damaged")
         return tokenizer
 
@@ -52,7 +54,7 @@ class Tokenizer(ABC):
         """Writes the tokenizer as a directory of its own, which takes the place of what stood there."""
         with storage.new_directory(directory) as partial:
             state = {"kind": self.kind, "hash": self.hash, **self._write(partial)}
-            storage.write_json(partial / _FILE, state)
+            storage.write_json(partial / FILE, state)
 
     @property
     @abstractmethod
@@ -86,8 +88,8 @@ class Tokenizer(ABC):
 
     @classmethod
     @abstractmethod
-    def _read(cls, state: dict[str, Any], directory: Path) -> "Tokenizer":
-        """The tokenizer that `_write` wrote."""
+    def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "Tokenizer":
+        """The tokenizer that `_write` wrote; raises `UserError` where it is damaged."""
 
 
 def string_array(texts: pa.StringArray | Sequence[str]) -> pa.StringArray:
@@ -102,7 +104,7 @@ def _class_of(kind: Any, path: Path) -> type[Tokenizer]:
 
     classes: dict[str, type[Tokenizer]] = {WordTokenizer.kind: WordTokenizer}
     classes.update(dict.fromkeys(ALGORITHMS, SentencePieceTokenizer))
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         known = ", ".join(classes)
         raise UserError(f"{path} holds a tokenizer of kind {kind!r}; this version reads {known}")
     return classes[kind]

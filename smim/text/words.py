@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from smim import schema
 from smim.errors import UserError, nearest
-from smim.text.tokenizer import NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
+from smim.text.tokenizer import FILE, NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
 
 # Arrow's lookup hashes the whole vocabulary at each call, which pays from a quarter as many distinct words on.
 _LOOKUP_PAYS_FROM = 4
@@ -164,8 +165,8 @@ class WordTokenizer(Tokenizer):
         return {"splitter": self.splitter, "words": list(self.words)}
 
     @classmethod
-    def _read(cls, state: dict[str, Any], directory: Path) -> "WordTokenizer":
-        return cls(splitter=state["splitter"], words=tuple(state["words"]))
+    def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "WordTokenizer":
+        return schema.make(cls, state, directory / FILE)
 
     @cached_property
     def _ids(self) -> dict[str, int]:

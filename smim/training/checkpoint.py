@@ -22,14 +22,30 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from smim import storage
+from smim import schema, storage
 from smim.errors import SmimError, UserError
+from smim.model.weights import load_tensors as load_file
 
 _MANIFEST = "manifest.json"
 _FORMAT = 2
+_STATE = "state.json"
+_NEEDED = {_STATE, *(f"{name}.safetensors" for name in ("model", "optimizer", "ranks"))}
+
+
+@dataclass(frozen=True)
+class MeterState:
+    """What `Meter.state` gives; older checkpoints lack `seconds`."""
+
+    names: list[str]
+    sums: list[float] | None
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.sums is not None and len(self.sums) != len(self.names) + 3:
+            raise UserError(f"{len(self.sums)} sums of {len(self.names)} terms")
 
 
 @dataclass(frozen=True)
@@ -38,6 +54,42 @@ class RankState:
 
     random: dict[str, Tensor]
     meter: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """What `Schedule.state` gives; the last two are a plateau's."""
+
+    best: float | None
+    learning_rate: float | None = None
+    without_improvement: int | None = None
+
+
+@dataclass(frozen=True)
+class _State:
+    """`state.json`: `identity` is what decides the losses (`smim.training.checks.identity`)."""
+
+    step: int
+    epoch: int
+    batch_in_epoch: int
+    validated_step: int | None
+    schedule: ScheduleState
+    log_lines: int
+    identity: dict[str, Any]
+    meters: list[MeterState]
+
+
+@dataclass(frozen=True)
+class _File:
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    format: int
+    step: int
+    files: dict[str, _File]
 
 
 def save(
@@ -64,7 +116,7 @@ def save(
                 save_file(
                     {key: tensor.contiguous() for key, tensor in content.items()}, partial / f"{name}.safetensors"
                 )
-            storage.write_json(partial / "state.json", {**state, "meters": [rank.meter for rank in ranks]})
+            storage.write_json(partial / _STATE, {**state, "meters": [rank.meter for rank in ranks]})
             files = {
                 file.name: {"bytes": file.stat().st_size, "sha256": storage.sha256(file)}
                 for file in sorted(partial.iterdir())
@@ -86,15 +138,20 @@ def verify(path: Path) -> None:
     """Raises `SmimError` unless every file of the checkpoint is whole."""
     if not path.is_dir():
         raise UserError(f"{path} is not a checkpoint directory")
-    manifest = storage.read_json(path / _MANIFEST)
-    if manifest.get("format") != _FORMAT:
-        raise UserError(f"checkpoint {path} has format {manifest.get('format')}, this version goes on from {_FORMAT}")
-    for name, described in manifest["files"].items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != described["bytes"]:
+    storage.own_path(path.parent, path.name)
+    content = storage.read_json(storage.own_file(path, _MANIFEST))
+    if content.get("format") != _FORMAT:
+        raise UserError(f"checkpoint {path} has format {content.get('format')}, this version goes on from {_FORMAT}")
+    manifest = schema.make(_Manifest, content, path / _MANIFEST)
+    if missing := _NEEDED - set(manifest.files):
+        raise UserError(f"checkpoint {path}: {_MANIFEST} does not name {', '.join(sorted(missing))}")
+    for name, described in manifest.files.items():
+        file = storage.own_file(path, name)
+        if not file.is_file() or file.stat().st_size != described.bytes:
             raise SmimError(f"checkpoint {path}: {name} is missing or truncated")
-        if storage.sha256(file) != described["sha256"]:
+        if storage.sha256(file) != described.sha256:
             raise SmimError(f"checkpoint {path}: {name} is damaged (its SHA-256 differs)")
+    read_state(path)
 
 
 def newest_valid(root: Path, *, warn: Any) -> Path | None:
@@ -114,24 +171,31 @@ def newest_valid(root: Path, *, warn: Any) -> Path | None:
     return None
 
 
+def read_state(path: Path) -> dict[str, Any]:
+    """`state.json`; raises `UserError` where it is missing or damaged."""
+    content = storage.read_json(storage.own_file(path, _STATE))
+    schema.make(_State, content, path / _STATE)
+    return content
+
+
 def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any], RankState | None]:
     """`state.json`, and this process's own state; None where another number of processes wrote it."""
-    state = storage.read_json(path / "state.json")
+    state = read_state(path)
     meters = state["meters"]
     if len(meters) != world_size:
         return state, None
     prefix = f"{rank}."
     random = {
         name.removeprefix(prefix): tensor
-        for name, tensor in load_file(path / "ranks.safetensors").items()
+        for name, tensor in load_file(storage.own_file(path, "ranks.safetensors")).items()
         if name.startswith(prefix)
     }
     return state, RankState(random=random, meter=meters[rank])
 
 
 def load_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors that were saved under `name`, on the CPU."""
-    return load_file(path / f"{name}.safetensors")
+    """The tensors that were saved under `name`, on the CPU; raises `UserError` where they are missing or damaged."""
+    return load_file(storage.own_file(path, f"{name}.safetensors"))
 
 
 def random_state() -> dict[str, Tensor]:

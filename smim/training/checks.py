@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
-from smim import storage
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import MLPArgs
 from smim.objectives import Critic, Objective
 from smim.text.corpus import Corpus, Split
+from smim.training import checkpoint
 from smim.training.args import TrainArgs
 from smim.vectors.corpus import VectorCorpus, VectorSplit
 
@@ -125,7 +125,7 @@ def check_identity(path: Path, identity: dict[str, Any], *, training_may_change:
 
     Model, objective and data may never differ; settings of the training where `training_may_change`.
     """
-    saved = storage.read_json(path / "state.json")["identity"]
+    saved = checkpoint.read_state(path)["identity"]
     different = [key for key in identity if identity[key] != saved.get(key)]
     changes = "; ".join(f"{key}: {saved.get(key)} there, {identity[key]} here" for key in different)
     if training_may_change and all(key.startswith("train.") for key in different):

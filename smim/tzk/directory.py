@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from smim import storage
-from smim.errors import UserError
+from smim import schema, storage
+from smim.errors import UserError, too_low
+from smim.model.weights import load_weights
+from smim.tzk.flows import Step
 from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.labels import Label
 from smim.tzk.prior import CodePrior, PriorArgs
@@ -39,6 +41,10 @@ class PriorCard:
     prior: PriorArgs
     training: dict[str, Any]
     weights_sha256: str
+
+    def __post_init__(self) -> None:
+        if problems := too_low(self, "the card", dimension=1):
+            raise UserError("; ".join(problems))
 
 
 @dataclass(frozen=True)
@@ -78,11 +84,16 @@ def load_prior(directory: Path) -> tuple[PriorCard, CodePrior]:
         raise UserError(
             f"{directory} holds no TzK (no {CARD} in it); make one with `smim tzk fit MODEL CORPUS -o {directory}`"
         )
-    with _as_written(path):
-        content = _read(path)
-        card = PriorCard(**{**content, "prior": PriorArgs(**content["prior"])})
-        prior = CodePrior(card.dimension, card.prior)
-    _load(prior, directory / PRIOR, card.weights_sha256, repair="fit it again")
+    card = schema.make(PriorCard, _read(directory, CARD), path)
+    with _told_repair("fit it again"):
+        prior = load_weights(
+            storage.own_file(directory, PRIOR),
+            lambda: CodePrior(card.dimension, card.prior),
+            sha256=card.weights_sha256,
+            layers=card.prior.num_steps,
+            widths=(card.dimension, card.prior.hidden_dim),
+        )
+        _check_shuffles(prior, directory / PRIOR)
     return card, prior
 
 
@@ -105,21 +116,27 @@ def save_knowledge(
 def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge:
     """A label that is there; raises `UserError` as `load_prior`, and where it was learned over another prior."""
     folder = label_directory(directory, label)
-    path, repair = folder / _KNOWLEDGE_CARD, f"add {label} again with --force"
-    with _as_written(path):
-        content = _read(path)
-        described = {"label": Label(**content["label"]), "knowledge": KnowledgeArgs(**content["knowledge"])}
-        card = KnowledgeCard(**{**content, **described})
-        knowledge = Knowledge(prior.dimension, card.knowledge, frequency=card.frequency)
-    if (card.label, card.prior_sha256) != (label, prior.weights_sha256):
-        raise UserError(f"{folder} is {card.label} over the prior of another directory than {directory}; {repair}")
-    _load(knowledge, folder / _KNOWLEDGE, card.weights_sha256, repair=repair)
+    inside = folder.relative_to(directory).as_posix()
+    repair = f"add {label} again with --force"
+    with _told_repair(repair):
+        content = _read(directory, f"{inside}/{_KNOWLEDGE_CARD}")
+        card = schema.make(KnowledgeCard, content, folder / _KNOWLEDGE_CARD)
+        if (card.label, card.prior_sha256) != (label, prior.weights_sha256):
+            raise UserError(f"{folder} is {card.label} over the prior of another directory than {directory}")
+        knowledge = load_weights(
+            storage.own_file(directory, f"{inside}/{_KNOWLEDGE}"),
+            lambda: Knowledge(prior.dimension, card.knowledge, frequency=card.frequency),
+            sha256=card.weights_sha256,
+            layers=card.knowledge.num_steps,
+            widths=(prior.dimension, card.knowledge.hidden_dim, card.knowledge.code_dim),
+        )
+        _check_shuffles(knowledge, folder / _KNOWLEDGE)
     return knowledge
 
 
 def label_directory(directory: Path, label: Label) -> Path:
     # A name that begins with a dot is that of a directory which is not finished.
-    return directory / _LABELS / quote(str(label), safe="= ").replace(".", "%2E")
+    return storage.own_path(directory, f"{_LABELS}/{quote(str(label), safe='= ').replace('.', '%2E')}")
 
 
 def labels_in(directory: Path) -> list[Label]:
@@ -129,26 +146,22 @@ def labels_in(directory: Path) -> list[Label]:
     return sorted(Label.parse(unquote(name)) for name in names)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    content = storage.read_json(path)
+def _read(directory: Path, name: str) -> dict[str, Any]:
+    content = storage.read_json(path := storage.own_file(directory, name))
     if (found := content.pop("format", None)) != FORMAT:
         raise UserError(f"{path} has TzK format {found}, this version reads {FORMAT}; make it again")
     return content
 
 
 @contextmanager
-def _as_written(path: Path) -> Iterator[None]:
+def _told_repair(repair: str) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, RuntimeError):
-        raise UserError(f"{path} is not as it was written; it was edited or damaged") from None
+    except UserError as error:
+        raise UserError(f"{error}; {repair}") from None
 
 
-def _load(module: nn.Module, path: Path, sha256: str, *, repair: str) -> None:
-    try:
-        if storage.sha256(path) != sha256:
-            raise UserError(f"{path} is not the file that was written beside it, it is damaged; {repair}")
-        module.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{path} is missing or damaged: {error}; {repair}") from None
-    module.eval()
+def _check_shuffles(module: nn.Module, path: Path) -> None:
+    for step in module.modules():
+        if isinstance(step, Step) and not torch.equal(step.order.sort().values, torch.arange(len(step.order))):
+            raise UserError(f"{path} holds a shuffle that leaves dimensions out; it is damaged")

@@ -51,6 +51,10 @@ class VectorCorpus(PreparedCorpus):
         return cls(directory=directory, card=card)
 
     @property
+    def columns(self) -> dict[str, pa.DataType]:
+        return {"vector": pa.list_(pa.float32(), self.input_size), "length": pa.int32()}
+
+    @property
     def input_size(self) -> int:
         """X, the dimensions of a vector."""
         return self.card["dimension"]
@@ -62,8 +66,7 @@ class VectorCorpus(PreparedCorpus):
 
     def split(self, name: str) -> VectorSplit:
         """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
-        table = self.table(name)
-        kind = table.schema.field("vector").type
-        if not pa.types.is_fixed_size_list(kind) or kind.list_size != self.input_size:
-            raise UserError(f"{self.directory / name} holds vectors of {kind}, its card says {self.input_size}")
-        return VectorSplit(name=name, table=table)
+        split = VectorSplit(name=name, table=self.table(name))
+        if not np.isfinite(split.vectors).all():
+            raise UserError(f"{self.directory / name} holds NaN or infinite numbers; prepare the corpus again")
+        return split

@@ -1,0 +1,68 @@
+"""Weights from a file into the module that a configuration describes, made once the two are known to fit."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from smim import storage
+from smim.errors import UserError
+
+M = TypeVar("M", bound=nn.Module)
+
+# Layers that are made, without weights, to be compared with a file that has fewer tensors.
+_FEW_LAYERS = 1000
+
+
+def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int, widths: tuple[int, ...]) -> M:
+    """The module that `make` gives, with the weights of a safetensors file, on the CPU in evaluation mode.
+
+    `layers` and `widths` of the module are compared with the file before `make` is called, so that nothing is allocated
+    that the file has no weights for. `sha256` is what the file must have.
+
+    Raises `UserError` where the file is missing or another, does not fit the module, or holds NaN or infinite numbers.
+    """
+    shapes = tensor_shapes(path)
+    elements = sum(torch.Size(shape).numel() for shape in shapes.values())
+    # A superposition's code is four times as wide as its widest tensor.
+    fits = max(widths) <= 8 * elements and layers <= max(_FEW_LAYERS, len(shapes))
+    try:
+        with torch.device("meta"):
+            expected = {name: list(tensor.shape) for name, tensor in make().state_dict().items()} if fits else {}
+    except RuntimeError:  # sizes whose product is no number of bytes
+        expected = {}
+    if expected != shapes:
+        raise UserError(f"{path} holds the weights of a model of another shape than the configuration beside it")
+    if storage.sha256(path) != sha256:
+        raise UserError(f"{path} is not the file that the configuration beside it names: it was replaced or damaged")
+    weights = load_tensors(path)
+    module = make()
+    # Indices that are kept with the weights, such as a permutation, are whole numbers like those they replace.
+    if any(weights[name].is_floating_point() != kept.is_floating_point() for name, kept in module.state_dict().items()):
+        raise UserError(f"{path} holds numbers of another type than weights")
+    module.load_state_dict(weights)
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values()):
+        raise UserError(f"{path} holds NaN or infinite weights; the training diverged")
+    return module.eval()
+
+
+def tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """The shape of each tensor of a safetensors file; raises `UserError` where it is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, it is no dictionary
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path} cannot be loaded, it is missing or damaged: {error}") from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, on the CPU; raises `UserError` where it is missing or damaged."""
+    tensor_shapes(path)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        raise UserError(f"{path} cannot be loaded, it is missing or damaged: {error}") from None
