@@ -35,6 +35,30 @@ def test_what_a_killed_writer_left_is_cleared_away(tmp_path):
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["file"]
 
 
+def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("old")
+    with open(path) as reader:
+        with storage.new_file(path) as partial:
+            partial.write_text("new")
+            assert path.read_text() == "old" and partial.parent == tmp_path
+        assert reader.read() == "old"  # what was open stays what it was
+    assert path.read_text() == "new"
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, written):
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), storage.new_file(path) as partial:
+        if written:
+            partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
 def test_not_a_number_is_never_written_as_json(tmp_path):
     storage.write_json(tmp_path / "f.json", {"loss": 1.5})
     with pytest.raises(ValueError):

@@ -150,6 +150,17 @@ def test_duplicates_go_when_asked_and_are_counted(tmp_path):
     assert corpus.card["left_out"] == {"duplicate": 150}
 
 
+def test_sentences_that_differ_at_all_are_no_duplicates(tmp_path):
+    alike = ["The bank", "the bank", "the  bank", "the bank.", "th\u00e9 bank", "the\u0301 bank"]
+    (tmp_path / "mine.txt").write_text("\n".join(2 * alike + [f"line {i}" for i in range(100)]))
+    path = f"corpus.path={tmp_path / 'mine.txt'}"
+    corpus = build(tmp_path / "once", "corpus=text", path, "corpus.deduplicate=true")
+    assert sorted(text for text in texts(corpus) if "line" not in text) == sorted(alike)
+    assert corpus.card["left_out"] == {"duplicate": 6}
+    lowered = build(tmp_path / "low", "corpus=text", path, "corpus.deduplicate=true", "corpus.lowercase=true")
+    assert texts(lowered).count("the bank") == 1 and lowered.card["left_out"] == {"duplicate": 7}
+
+
 def test_cleaning_is_told_in_the_card(tmp_path):
     (tmp_path / "mine.txt").write_text("One. Two three! Four\n" * 3 + "\n".join(f"A Line {i}" for i in range(200)))
     options = ["corpus.split_sentences=true", "corpus.lowercase=true", "corpus.min_words=2", "corpus.seed=1"]

@@ -153,6 +153,18 @@ def test_codes_search_as_their_sentences_do(built: Index, model: SentenceModel) 
     assert built.search(model.encode(texts), k=3) == built.search(texts, k=3)
 
 
+def test_the_length_of_a_query_says_nothing_to_a_cosine_index(
+    model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric="cosine")
+    codes, stored = np.random.default_rng(0).normal(size=(5, 8)), index.codes(range(40)).astype(np.float64)
+    expected = 1 - codes @ stored.T / np.linalg.norm(codes, axis=1)[:, None]
+    for factor in (0.01, 1, 100):
+        for hits, distances in zip(index.search(factor * codes, k=40), expected, strict=True):
+            assert [hit.id for hit in hits] == np.argsort(distances).tolist()
+            assert [hit.distance for hit in hits] == pytest.approx(np.sort(distances), abs=1e-5)
+
+
 def test_search_leaves_the_query_codes_as_they_were(
     model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
 ) -> None:

@@ -258,6 +258,15 @@ def test_bodies_are_bounded_with_and_without_a_length(client: TestClient) -> Non
     assert "100000 bytes" in error(client, 413, "POST", "/v1/encode", content=chunks())
 
 
+def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not(unchanged: Index) -> None:
+    service = Service(unchanged.model, LocalBackend(unchanged.directory, model=unchanged.model))
+    head, headers = b'{"texts": ["' + ONE.encode() + b'"]}', {"Content-Type": "application/json"}
+    with TestClient(create_app(service, page=False)) as client:
+        for size, status in ((1_000_000, 200), (1_000_001, 413)):
+            for content in (head.ljust(size), iter([head, b" " * (size - len(head))])):
+                assert client.post("/v1/encode", content=content, headers=headers).status_code == status
+
+
 def test_paths_and_methods_that_there_are_not(client: TestClient) -> None:
     error(client, 404, "GET", "/v1/nothing")
     error(client, 405, "GET", "/v1/search")

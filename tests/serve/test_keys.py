@@ -35,6 +35,14 @@ def test_a_key_has_the_rights_of_its_entry(tmp_path: Path) -> None:
     assert keys.may(READER, "read") and not keys.may(READER, "write") and not keys.may("", "read")
 
 
+@pytest.mark.parametrize("digit", range(64))
+def test_a_key_whose_hash_differs_in_one_digit_is_none_of_ours(tmp_path: Path, digit: int) -> None:
+    digest = hashlib.sha256(READER.encode()).hexdigest()
+    near = digest[:digit] + ("0" if digest[digit] != "0" else "1") + digest[digit + 1 :]
+    text = f'[[keys]]\nname = "near"\nsha256 = "{near}"\nrights = ["read"]\n'
+    assert Keys.read(write(tmp_path / "keys.toml", text)).rights_of(READER) is None
+
+
 def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "keys.toml", GOOD)
     Keys.read(path)

@@ -29,6 +29,11 @@ def losses(run_dir) -> list[float]:
     return [line["loss"] for line in read_metrics(run_dir)]
 
 
+def gradients(run_dir) -> list[float]:
+    """The norm of each step's gradient before it is clipped: neither the clip nor Adam shows a factor that is wrong."""
+    return [line["grad_norm"] for line in read_metrics(run_dir) if line["split"] == "train"]
+
+
 def test_two_processes_of_torchrun_have_the_losses_of_one(train, tmp_path):
     # It leaves a last batch of one sentence, of which the second process has none.
     size = "train.batch_size=13"
@@ -37,12 +42,15 @@ def test_two_processes_of_torchrun_have_the_losses_of_one(train, tmp_path):
     finished = train(*NO_NOISE, size, f"run.dir={tmp_path / 'two'}", launcher=launcher)
     assert finished.returncode == 0 and "2 process(es) on cpu" in finished.stderr
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+    assert gradients(tmp_path / "two") == pytest.approx(gradients(tmp_path / "one"), rel=1e-4)
 
 
 def test_accumulated_parts_have_the_losses_of_whole_batches(train, tmp_path):
     assert train(*NO_NOISE, f"run.dir={tmp_path / 'whole'}").returncode == 0
     assert train(*NO_NOISE, "train.accumulation_steps=3", f"run.dir={tmp_path / 'parts'}").returncode == 0
     assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert len(gradients(tmp_path / "whole")) == 12
+    assert gradients(tmp_path / "parts") == pytest.approx(gradients(tmp_path / "whole"), rel=1e-4)
 
 
 def test_gradients_are_averaged_over_processes_once_a_step_however_many_parts_it_has(command, tmp_path):

@@ -130,6 +130,37 @@ def test_a_run_killed_in_the_second_group_of_its_corpus_ends_as_one_that_was_not
     assert outcome(run_dir) == expected
 
 
+def test_a_run_goes_on_at_the_rate_it_had_fallen_to_and_keeps_its_best_model(train, tmp_path):
+    """Stopped after a decay and the first of the two bad validations before the next one, none of which is the best."""
+    settings = ["objective=autoencoder", "model.embedding_dropout=0", "model.hidden_dim=64", "train.max_epochs=100"]
+    settings += ["train.learning_rate=0.03", "train.learning_rate_decay=0.5", "train.patience=1"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(*settings, "train.max_steps=50", f"run.dir={whole}").returncode == 0
+    assert train(*settings, "train.max_steps=45", f"run.dir={stopped}").returncode == 0
+    newest = checkpoint.list_checkpoints(stopped / "checkpoints")[-1]
+    schedule = storage.read_json(newest / "state.json")["schedule"]
+    validations = [line for line in read_metrics(whole) if line["split"] == "valid"]
+    assert schedule["learning_rate"] == 0.015 and schedule["without_improvement"] == 1
+    assert validations[-1]["learning_rate"] == 0.0075
+    assert min(validations[-2:], key=lambda line: line["loss"])["loss"] > schedule["best"] + 0.1
+    assert train(*settings, "train.max_steps=50", f"run.dir={stopped}", "train.resume=auto").returncode == 0
+    assert outcome(stopped) == outcome(whole)
+
+
+def test_a_line_of_metrics_is_of_all_steps_since_the_last_one_also_where_a_kill_came_between(command, train, tmp_path):
+    run_dir = tmp_path / "run"
+    rare = ["train.log_every=10", "train.checkpoint_every=4"]
+    touches = kill_at_touch(command, run_dir, 0, *rare)
+    expected = outcome(run_dir)
+    saved = next(i for i, touch in enumerate(touches) if "step-00000008" in touch and "manifest" in touch)
+    shutil.rmtree(run_dir)
+    kill_at_touch(command, run_dir, saved + 5, *rare)
+    assert checkpoint.list_checkpoints(run_dir / "checkpoints")[-1].name == "step-00000008"
+    assert [line["step"] for line in expected[0] if line["split"] == "train"] == [10]
+    assert train(STEPS, *rare, "train.resume=auto").returncode == 0
+    assert outcome(run_dir) == expected
+
+
 def test_two_processes_killed_together_end_as_two_that_were_not(start, train, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     steps = "train.max_steps=20"
