@@ -1,9 +1,7 @@
 """Preparation in parallel, after kills, and beside another build: always the same bytes."""
 
-import contextlib
 import errno
 import fcntl
-import functools
 import os
 import random
 import shutil
@@ -12,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -21,6 +18,7 @@ from smim import storage
 from smim.errors import SmimError, UserError
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import ROOT, build, command, hashes
+from tests.ray_elsewhere import RayElsewhere
 from tests.scripts import run_script
 
 WORDS = [f"w{i}" for i in range(400)]
@@ -72,32 +70,6 @@ def test_ray_gives_the_same_bytes(source, expected, tmp_path, workers):
     pytest.importorskip("ray")
     build(tmp_path / "out", *SMALL, f"corpus.path={source}", "prep.engine=ray", f"prep.workers={workers}")
     assert hashes(tmp_path / "out") == expected
-
-
-class RayElsewhere:
-    """Stands for a Ray cluster whose workers run in a folder of their own."""
-
-    exceptions = SimpleNamespace(RayTaskError=RuntimeError, RayError=OSError)
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": 1.0}
-
-    def remote(self, function):
-        submit = SimpleNamespace(remote=lambda task: functools.partial(function, task))
-        return SimpleNamespace(options=lambda **_: submit)
-
-    def wait(self, references, num_returns):
-        return references[:num_returns], references[num_returns:]
-
-    def get(self, reference):
-        with contextlib.chdir(self.folder):
-            return reference()
 
 
 def test_workers_in_a_folder_of_their_own_find_relative_paths(source, expected, tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from smim.search.latents import Latents
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
+from tests.ray_elsewhere import RayElsewhere
 from tests.scripts import run_script
 from tests.search.test_index import other_model
 from tests.training.conftest import ROOT, environment
@@ -84,6 +85,18 @@ def test_ray_writes_the_same_bytes(encoded: Path, tiny_model: Path, tiny_corpus:
     args = EncodeArgs(rows_per_shard=2, engine="ray", workers=2)
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "ray", args=args)
     assert contents(tmp_path / "ray") == contents(encoded)
+
+
+def test_tasks_that_ray_runs_twice_write_their_own_shards_once(
+    encoded: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", RayElsewhere(tmp_path, times=2))
+    written = []
+    encode_shard = encode_module.encode_shard
+    monkeypatch.setattr(encode_module, "encode_shard", lambda *a: (written.append(a[3]), encode_shard(*a)))
+    encode_corpus(tiny_model, tiny_corpus, tmp_path / "out", args=EncodeArgs(rows_per_shard=2, engine="ray"))
+    assert written == list(range(20))
+    assert contents(tmp_path / "out") == contents(encoded)
 
 
 def test_a_killed_job_goes_on_without_encoding_finished_shards_again(

@@ -64,7 +64,7 @@ def test_what_a_limit_names_passes_and_one_more_does_not(
 
 
 @pytest.mark.parametrize(
-    "codes", [[[0.0] * 3], [0.0] * 2, [], [["a", "b"]], [[0.0, np.nan]], [[0.0, 1.001 * LARGEST_NUMBER]], [[0.0], [1.0]]]
+    "codes", [[[0.0] * 3], [0.0] * 2, [], [["a", "b"]], [[0.0, np.nan]], [[0.0, 1.01 * LARGEST_NUMBER]], [[0.0], [1.0]]]
 )
 def test_what_are_no_codes_of_this_model_is_refused(codes: Any) -> None:
     with pytest.raises(UserError, match="codes"):

@@ -95,13 +95,13 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
 def test_a_body_of_a_million_bytes_is_taken_and_one_of_a_byte_more_is_not(index: Index, tmp_path: Path) -> None:
     """With its length told before it, and in chunks without one."""
     limit = Limits().max_body
-    head = b'{"texts": ["' + ONE.encode() + b'"]}'
+    head, headers = b'{"texts": ["' + ONE.encode() + b'"]}', {"Content-Type": "application/json"}
     with served(index, tmp_path) as (_, address), Client(address) as client:
         for size, status in ((limit, 200), (limit + 1, 413)):
             body = head.ljust(size)
             pieces = (body[start : start + 65_536] for start in range(0, size, 65_536))
             for content in (body, pieces):
-                response = client._http.post("/v1/encode", content=content, headers={"Content-Type": "application/json"})
+                response = client._http.post("/v1/encode", content=content, headers=headers)
                 assert response.status_code == status
                 assert ("content-length" in response.request.headers) == (content is body)
 
