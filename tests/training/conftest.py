@@ -85,7 +85,7 @@ def train(command: Callable[..., list[str]], start: Callable[..., Script]) -> Tr
         if launcher is TRAIN and not options:
             return start(*overrides, processes=processes).wait()
         with launched(command(*overrides, launcher=launcher), stdout=subprocess.PIPE, **options) as process:
-            stdout, stderr = process.communicate(timeout=120)
+            stdout, stderr = process.communicate(timeout=280)
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run

@@ -32,8 +32,8 @@ def test_active_units_are_counted_absolutely_and_relative_to_the_posterior() -> 
 def check(model: SentenceModel, corpus: Corpus):
     """Validates the tiny model on its training sentences."""
 
-    def run(objective: str = "amim", *, seed: int = 0) -> dict[str, float]:
-        made = objective_class(objective)()
+    def run(objective: str = "amim", *, seed: int = 0, **settings: object) -> dict[str, float]:
+        made = objective_class(objective)(**settings)
         split = corpus.split("train")
         return validate(model.autoencoder, made, split, accelerator=Accelerator(cpu=True), seed=seed)
 
@@ -55,6 +55,12 @@ def test_terms_are_means_of_all_sentences_with_noise_by_seed_and_sentence(check,
     assert found["active_units"] == int((spread > 0.01).sum()) > 0
     assert found["active_units_relative"] == int((spread > variance).sum())
     assert check("vae", seed=4)["loss"] != found["loss"]
+
+
+def test_weights_that_grow_during_training_are_the_final_ones(check) -> None:
+    plain = check("vae")
+    assert check("vae", kl_annealing="linear", free_bits=5.0)["loss"] == plain["loss"]
+    assert check("amim", warmup_steps=10)["loss"] == check("amim")["loss"]
 
 
 @pytest.mark.parametrize("objective", ["amim", "mim", "mmd_vae"])
