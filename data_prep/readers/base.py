@@ -1,5 +1,6 @@
 """What all readers share: pieces of work, what is left out, and blocks of texts with their labels."""
 
+import lzma
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -172,7 +173,7 @@ def told(path: Path) -> Iterator[None]:
         raise UserError(f"{path} is a folder, a file is needed") from None
     except PermissionError:
         raise UserError(f"{path} may not be read: permission denied") from None
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         # Arrow reports content that it cannot decode as an OSError without a number.
         if isinstance(error, OSError) and error.errno:
             raise SmimError(f"{path} cannot be read: {error}") from None

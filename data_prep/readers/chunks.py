@@ -2,11 +2,13 @@
 
 import codecs
 import io
+import lzma
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -23,9 +25,12 @@ from data_prep.readers.base import (
 )
 from smim.errors import UserError
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+_ARROWS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSIONS = (*_ARROWS, ".xz", ".lzma")
 
 _BUFFER_BYTES = 1 << 20
+_LONE_CR = re.compile(rb"\r(?!\n)")
+_BOMS = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Chunk:
 
     def where(self, index: int = 0) -> str:
         """`line N` for the chunk's line `index`; reads the file from its start in order to count."""
-        with open_bytes(self.path) as file:
+        with open_lines(self.path) as file:
             left, before = self.offset, 0
             while left and (data := file.read(min(BLOCK_BYTES, left))):
                 left, before = left - len(data), before + data.count(b"\n")
@@ -51,30 +56,71 @@ class Chunk:
         return replace(self, data=self.data[:last]) if too_long else self
 
 
-def open_bytes(path: Path) -> BinaryIO:
-    """The bytes of a file, unpacked where its name says that it is compressed."""
-    if path.suffix in COMPRESSIONS and not path.is_dir():
-        packed = pa.input_stream(str(path), compression=COMPRESSIONS[path.suffix])
-        return cast(BinaryIO, io.BufferedReader(packed, _BUFFER_BYTES))
-    return open(path, "rb", buffering=_BUFFER_BYTES)
+class _UniversalLineEnds(io.RawIOBase):
+    """A file in which a CR that no LF follows reads as LF: all lines end in LF then, and each byte keeps its place."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._file.read(len(view))
+        if b"\r" in data:
+            after = self._file.peek(1)[:1] if data.endswith(b"\r") else b""
+            data = _LONE_CR.sub(b"\n", data + after)[: len(data)]
+        view[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file's name says that it is compressed."""
+    return path.suffix.lower() in COMPRESSIONS
+
+
+def open_lines(path: Path) -> io.BufferedReader:
+    """The bytes of a file of text, unpacked where its name says that it is compressed; each line ends in LF or CR LF."""
+    suffix = path.suffix.lower()
+    packed: Any
+    if path.is_dir() or not is_compressed(path):
+        packed = open(path, "rb", buffering=0)  # noqa: SIM115, closed with what is returned
+    elif suffix in _ARROWS:
+        packed = pa.input_stream(str(path), compression=_ARROWS[suffix])
+    else:
+        packed = lzma.open(path)  # noqa: SIM115
+    return io.BufferedReader(_UniversalLineEnds(io.BufferedReader(packed, _BUFFER_BYTES)), _BUFFER_BYTES)
 
 
 def byte_pieces(path: Path, *, piece_bytes: int) -> list[Piece]:
     """Cuts a file at every `piece_bytes`; a compressed one stays whole. Raises `UserError`, see `told`."""
     with told(path), open(path, "rb") as file:
         size = file.seek(0, io.SEEK_END)
-    if path.suffix in COMPRESSIONS:
+    if is_compressed(path):
         return [Piece(path)]
     return [Piece(path, start, min(start + piece_bytes, size)) for start in range(0, size, piece_bytes)]
 
 
 def read_chunks(piece: Piece, intake: Intake) -> Iterator[Chunk]:
-    """The lines that begin in `piece`, in order, as chunks of about `BLOCK_BYTES`; a BOM is left out.
+    """The lines that begin in `piece`, in order, as chunks of about `BLOCK_BYTES`.
+
+    A line ends in LF, CR LF or CR. A BOM at its beginning is left out: files that were joined have several.
 
     A line of more than `MAX_LINE_BYTES` goes to `intake`, and is never held as a whole. Raises `UserError`
     where the file is UTF-16, and what the operating system and Arrow raise.
     """
-    with open_bytes(piece.path) as file:
+    with open_lines(piece.path) as file:
         offset = _first_line_start(file, piece)
         while piece.stop is None or offset < piece.stop:
             data = file.read(BLOCK_BYTES if piece.stop is None else min(BLOCK_BYTES, piece.stop - offset))
@@ -82,9 +128,9 @@ def read_chunks(piece: Piece, intake: Intake) -> Iterator[Chunk]:
                 return
             if not data.endswith(b"\n"):
                 data += file.readline(MAX_LINE_BYTES + 1)
-            chunk, offset = Chunk(piece.path, offset, data), offset + len(data)
-            if chunk.offset == 0:
-                chunk = _without_bom(chunk)
+            if offset == 0:
+                _check_not_utf16(data, piece.path)
+            chunk, offset = Chunk(piece.path, offset, _without_boms(data)), offset + len(data)
             short = chunk.without_long_line()
             if short is not chunk:
                 intake.refuse(TOO_LONG, partial(chunk.where, short.data.count(b"\n")))
@@ -155,10 +201,13 @@ def _skip_line(file: BinaryIO, most: int | None) -> int:
     return skipped
 
 
-def _without_bom(chunk: Chunk) -> Chunk:
-    if chunk.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+def _without_boms(data: bytes) -> bytes:
+    return _BOMS.sub(b"", data) if codecs.BOM_UTF8 in data else data
+
+
+def _check_not_utf16(data: bytes, path: Path) -> None:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(
-            f"{chunk.path} is UTF-16, UTF-8 is needed; convert it, for example with "
-            f"`iconv -f utf-16 -t utf-8 {chunk.path} > utf8.txt`"
+            f"{path} is UTF-16, UTF-8 is needed; convert it, for example with "
+            f"`iconv -f utf-16 -t utf-8 {path} > utf8.txt`"
         )
-    return replace(chunk, data=chunk.data.removeprefix(codecs.BOM_UTF8))

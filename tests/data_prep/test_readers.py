@@ -5,11 +5,13 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,8 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".zst": lambda data: pa.Codec("zstd").compress(data).to_pybytes(),
     ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
 }
 
 
@@ -160,13 +164,14 @@ def test_a_truncated_or_mislabelled_compressed_file_is_an_error(tmp_path, packin
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.lists(st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]), max_size=8), max_size=12),
+    st.text(
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("\n\r\ufeff"), max_size=90
+    ),
     st.integers(1, 40),
     st.integers(1, 30),
-    st.booleans(),
 )
-def test_lines_over_all_pieces_are_the_lines_stripped_and_not_empty(lines, piece_bytes, block_bytes, ended):
-    data = "\n".join(lines).encode() + b"\n" * ended
+def test_lines_over_all_pieces_are_the_lines_stripped_and_not_empty(text, piece_bytes, block_bytes):
+    data = text.encode()
     whole = chunks_module.BLOCK_BYTES
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a.txt")
@@ -176,8 +181,8 @@ def test_lines_over_all_pieces_are_the_lines_stripped_and_not_empty(lines, piece
             found = texts(path, Lines(), piece_bytes=piece_bytes)
         finally:
             chunks_module.BLOCK_BYTES = whole
-    expected = data.decode().removeprefix("\ufeff").split("\n")
-    assert found == [line.strip() for line in expected if line.strip()]
+    expected = [line.lstrip("\ufeff").strip() for line in io.StringIO(text, newline=None)]
+    assert found == [line for line in expected if line]
 
 
 def test_blocks_hold_about_a_megabyte_of_lines(tmp_path):
@@ -190,11 +195,38 @@ def test_blocks_hold_about_a_megabyte_of_lines(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"a b\r\nc\r\n", b"a b\nc", b"\xef\xbb\xbfa b\n\n \t \nc\n\n", b" a b\x0b\n\xc2\xa0c\n"]
+    "content",
+    [
+        *(b"a b\r\nc\r\n", b"a b\nc", b"a b\rc\r", b"a b\rc", b"a b\r\rc\r\n", b" a b\x0b\n\xc2\xa0c\n"),
+        *(b"\xef\xbb\xbfa b\n\n \t \nc\n\n", b"\xef\xbb\xbfa b\n\xef\xbb\xbfc\n\xef\xbb\xbf"),
+    ],
 )
 def test_line_ends_bom_and_surrounding_space_are_no_part_of_a_text(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     assert texts(tmp_path / "a.txt", Lines()) == texts(tmp_path / "a.txt", Lines(), piece_bytes=3) == ["a b", "c"]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 1000])
+@pytest.mark.parametrize("packing", ["", ".gz", ".xz"])
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_files_with_the_line_ends_of_old_macs_have_the_rows_of_others(tmp_path, name, packing, piece_bytes):
+    plain, mac = tmp_path / name, tmp_path / f"mac-{name}{packing}"
+    plain.write_bytes(TEXT_FILES[name].replace(b"\r\n", b"\n"))
+    mac.write_bytes(PACKERS.get(packing, bytes)(plain.read_bytes().replace(b"\n", b"\r")))
+    assert read(mac, reader(plain), piece_bytes=piece_bytes) == read(plain, reader(plain))
+
+
+def test_lines_are_numbered_by_every_kind_of_line_end(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\rtwo\r\nthree\n\xff\r")
+    assert "line 4: not UTF-8" in refused(tmp_path / "a.txt", Lines())
+
+
+@pytest.mark.parametrize("name", TEXT_FILES)
+def test_the_marks_of_files_that_were_joined_are_no_text(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + b"\n\xef\xbb\xbf".join(TEXT_FILES[name].split(b"\n")))
+    assert read(tmp_path / name, reader(tmp_path / name))[0] == [
+        {"text": row["text"]} if name == "a.txt" else row for row in ROWS
+    ]
 
 
 def test_empty_texts_are_counted(tmp_path):
