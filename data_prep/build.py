@@ -10,6 +10,7 @@ Killed at any moment, the same command goes on from there. Every option: `python
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from data_prep.corpora import demo, digits, everything, gmm, ptb, reviews, text,
 from data_prep.corpora.args import CorpusArgs
 from data_prep.corpora.vectors import VectorArgs
 from data_prep.pipeline import BuildArgs, PrepArgs, build
+from data_prep.readers import files_not_read, shortened
 from data_prep.recipe import Recipe
 from smim import config
 from smim.errors import UserError, nearest
+from smim.progress import console
 
 # By `corpus.builder`: the settings, and what makes a recipe of them.
 _CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
@@ -40,6 +43,9 @@ _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[st
     "gmm": (gmm.GMMArgs, gmm.build),
     "digits": (digits.DigitsArgs, digits.build),
 }
+
+# Files that are not read, by name.
+_MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
 def main(cfg: DictConfig) -> None:
@@ -67,7 +73,12 @@ def main(cfg: DictConfig) -> None:
         skip_bad=args.on_error == "skip",
         deduplicate=args.deduplicate,
     )
-    card = build(make_recipe(args), build_args, output, prep)
+    recipe = make_recipe(args)
+    if unread := files_not_read(args.sources, [each.path for each in recipe.inputs]):
+        console.print(f"not read: {shortened(unread, _MOST_SHOWN)}")
+        named = {"files": len(unread), "names": unread[:_MOST_IN_CARD]}
+        recipe = replace(recipe, facts={**recipe.facts, "not_read": named})
+    card = build(recipe, build_args, output, prep)
     _print(card, output)
 
 

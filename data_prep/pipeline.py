@@ -23,6 +23,7 @@ import numpy as np
 from data_prep import selection
 from data_prep.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from data_prep.plots import length_histograms
+from data_prep.readers import shortened
 from data_prep.reading import Part, ReadTask, parts_of, read_piece
 from data_prep.recipe import Recipe
 from data_prep.vocabulary import TokenizerArgs, make_tokenizer
@@ -289,8 +290,7 @@ class _Build:
         ]
 
     def _files_of(self, pool: str) -> str:
-        paths = [str(each.path) for each in self.recipe.inputs if each.pool == pool]
-        return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+        return shortened([str(each.path) for each in self.recipe.inputs if each.pool == pool], 3)
 
     def _why_none(self) -> str:
         if not self.left_out:

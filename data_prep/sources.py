@@ -8,6 +8,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.readers import COMPRESSIONS
 from smim import storage
 from smim.errors import UserError
 from smim.progress import console
@@ -26,7 +27,7 @@ class RemoteFile:
 
 def find(folder: Path, name: str) -> Path:
     """`folder/name`, plain or compressed; raises `UserError` that says what is there instead."""
-    for candidate in (folder / name, folder / f"{name}.gz", folder / f"{name}.zst"):
+    for candidate in (folder / f"{name}{packed}" for packed in ("", *COMPRESSIONS)):
         if candidate.is_file():
             return candidate
     if not folder.is_dir():

@@ -56,8 +56,18 @@ class CorpusArgs:
             too_long=self.too_long,
         )
 
+    @property
+    def sources(self) -> list[str]:
+        """The files and folders that the text comes from, as they are given."""
+        return as_paths(self.path)
+
     def given_paths(self, example: str) -> list[str]:
         """`path` as a list; raises `UserError` with an example where it is missing."""
         if self.path is None:
             raise UserError(f"which file? give corpus.path={example}")
-        return [str(each) for each in (self.path if isinstance(self.path, list | tuple) else [self.path])]
+        return as_paths(self.path)
+
+
+def as_paths(given: Any) -> list[str]:
+    """A setting that holds a path, a list of them, or none, as a list."""
+    return [str(each) for each in (given if isinstance(given, list | tuple) else [given]) if each is not None]

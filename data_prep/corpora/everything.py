@@ -19,6 +19,10 @@ class EverythingArgs(CorpusArgs):
 
     parts: dict[str, CorpusArgs] = field(default_factory=dict)
 
+    @property
+    def sources(self) -> list[str]:
+        return [path for name in _RECIPES for path in _with_path(self, name).sources]
+
 
 def recipe(args: EverythingArgs) -> Recipe:
     if args.cleaning != Cleaning():

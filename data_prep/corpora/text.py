@@ -1,13 +1,15 @@
 """A user's own text: files of any format that the readers know, or a dataset of the Hugging Face hub."""
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import ArrowStream, Reader, find_files, hub_files, reader_for
+from data_prep.corpora.args import CorpusArgs, as_paths
+from data_prep.readers import find_files, hub_files, is_saved_dataset, reader_for
 from data_prep.reading import PART_COLUMNS
 from data_prep.recipe import Amount, Input, Recipe
+from data_prep.sources import by_split
 from smim.errors import UserError
 from smim.text.corpus import OWN_COLUMNS
 
@@ -57,35 +59,51 @@ class TextArgs(CorpusArgs):
     def given_splits(self) -> dict[str, Any]:
         return {split: path for split, path in self.splits.items() if path is not None}
 
+    @property
+    def sources(self) -> list[str]:
+        return [path for given in (self.path, *self.given_splits.values()) for path in as_paths(given)]
+
 
 def recipe(args: TextArgs) -> Recipe:
-    if args.hub is not None:
-        found = hub_files(args.hub, args.hub_config)
-        if "train" not in found:
-            raise UserError(f"the dataset {args.hub} has no split 'train'; it has {', '.join(found)}")
-        pools = {split: found[split] for split in _SPLITS if split in found}
-    elif args.given_splits:
-        pools = {
-            split: find_files([str(each) for each in (path if isinstance(path, list) else [path])])
-            for split, path in args.given_splits.items()
-        }
-        _check_apart(pools)
-    else:
-        pools = {"all": find_files(args.given_paths("FILE_OR_FOLDER"))}
-    inputs = tuple(Input(pool, path, _reader(path, args)) for pool, paths in pools.items() for path in paths)
+    pools, notes = _pools(args)
+    reader = partial(
+        reader_for, text_column=args.text_column, label_columns=tuple(args.label_columns), header=args.header
+    )
+    inputs = tuple(Input(pool, path, reader(path)) for pool, paths in pools.items() for path in paths)
     return Recipe(
         inputs=inputs,
         draws=_draws(list(pools), args),
         cleaning=dict.fromkeys(pools, args.cleaning),
         label_columns=tuple(args.label_columns),
         facts={"hub": args.hub, "hub_config": args.hub_config} if args.hub else {},
+        notes=notes,
     )
 
 
-def _reader(path: Path, args: TextArgs) -> Reader:
-    if args.hub is not None:
-        return ArrowStream(text_column=args.text_column, label_columns=tuple(args.label_columns))
-    return reader_for(path, text_column=args.text_column, label_columns=tuple(args.label_columns), header=args.header)
+def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """The files by the split that they are given for, or "all"; and what there is to say of them."""
+    if args.given_splits:
+        pools = {split: find_files(as_paths(path)) for split, path in args.given_splits.items()}
+        _check_apart(pools)
+        return pools, ()
+    dataset = args.hub or (args.path if isinstance(args.path, str) and is_saved_dataset(Path(args.path)) else None)
+    if dataset is None:
+        files = find_files(args.given_paths("FILE_OR_FOLDER"))
+        named = by_split(files)
+        return {"all": files}, (_drawn_together(named),) if len(named) > 1 else ()
+    found = hub_files(dataset, args.hub_config)
+    if not {"train", "all"} & set(found):
+        raise UserError(f"the dataset {dataset} has no split 'train'; it has {', '.join(found)}")
+    others = [split for split in found if split not in (*_SPLITS, "all")]
+    notes = (f"not read: the dataset's splits {', '.join(others)}",) if others else ()
+    return {split: found[split] for split in ("all", *_SPLITS) if split in found}, notes
+
+
+def _drawn_together(named: dict[str, list[Path]]) -> str:
+    return (
+        f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
+        "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
+    )
 
 
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:

@@ -2,14 +2,15 @@
 
 from data_prep.readers.arrow import ArrowStream, Parquet
 from data_prep.readers.base import Piece, Problems, Reader
-from data_prep.readers.chunks import first_line
+from data_prep.readers.chunks import COMPRESSIONS, first_line
 from data_prep.readers.delimited import Delimited
-from data_prep.readers.files import find_files, reader_for
-from data_prep.readers.hub import hub_files
+from data_prep.readers.files import files_not_read, find_files, reader_for, shortened
+from data_prep.readers.hub import hub_files, is_saved_dataset
 from data_prep.readers.json_lines import JsonLines
 from data_prep.readers.lines import Lines
 
 __all__ = [
+    "COMPRESSIONS",
     "ArrowStream",
     "Delimited",
     "JsonLines",
@@ -18,8 +19,11 @@ __all__ = [
     "Piece",
     "Problems",
     "Reader",
+    "files_not_read",
     "find_files",
     "first_line",
     "hub_files",
+    "is_saved_dataset",
     "reader_for",
+    "shortened",
 ]

@@ -91,7 +91,7 @@ def is_compressed(path: Path) -> bool:
 
 
 def open_lines(path: Path) -> io.BufferedReader:
-    """The bytes of a file of text, unpacked where its name says that it is compressed; each line ends in LF or CR LF."""
+    """The bytes of a text file, unpacked where its name says that it is compressed; lines end in LF or CR LF."""
     suffix = path.suffix.lower()
     packed: Any
     if path.is_dir() or not is_compressed(path):

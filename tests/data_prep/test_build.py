@@ -208,6 +208,47 @@ def test_a_vocabulary_has_the_size_that_was_asked_for_at_most(tmp_path):
     assert corpus.card["vocabulary_size"] == 50 and corpus.tokenizer.words[4] == "and"
 
 
+@pytest.mark.parametrize("option", ["path", "hub"])
+def test_a_saved_dataset_keeps_its_splits(tmp_path, option):
+    from datasets import Dataset, DatasetDict
+
+    train, test = (Dataset.from_list(rows) for rows in (ROWS[:30], ROWS[30:]))
+    DatasetDict(train=train, test=test, extra=test).save_to_disk(str(tmp_path / "saved"))
+    options = [f"corpus.{option}={tmp_path / 'saved'}", "corpus.text_column=body", "corpus.valid=0.3"]
+    corpus = build(tmp_path / "out", "corpus=text", *options)
+    assert sorted(corpus.split("test").texts()) == sorted(row["body"] for row in ROWS[30:])
+    assert len(corpus.split("train")) + len(corpus.split("valid")) == 30
+    assert corpus.card["notes"] == ["not read: the dataset's splits extra"]
+    train.save_to_disk(str(tmp_path / "one"))
+    assert len(texts(build(tmp_path / "two", "corpus=text", f"corpus.path={tmp_path / 'one'}", options[1]))) == 30
+
+
+def test_what_a_folder_holds_is_read_or_named(tmp_path, capsys):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.txt", "B.TXT", "part-00000"):
+        (folder / name).write_text(f"a line of {name}\n" * 20)
+    names = [f"{number:03d}.pdf" for number in range(120)]
+    for name in names:
+        (folder / name).write_text("x")
+    alone = ["corpus.valid=0", "corpus.test=0"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={folder}", *alone)
+    assert len(corpus.split("train")) == 60
+    assert corpus.card["source"]["not_read"] == {"files": 120, "names": names[:100]}
+    assert "not read: 000.pdf, 001.pdf, " in (told := " ".join(capsys.readouterr().err.split()))
+    assert "007.pdf and 112 more" in told and "008.pdf" not in told
+    again = build(tmp_path / "out", "corpus=text", f"corpus.path={folder}/a.txt", *alone)
+    assert "not_read" not in again.card["source"]
+
+
+def test_files_that_are_named_for_splits_are_drawn_from_together_only_with_a_note(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").write_bytes(FEW)
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path}/*.txt")
+    [note] = corpus.card["notes"]
+    assert "names tell test, train" in note and "corpus.splits.train=FILE" in note
+
+
 FEW = "\n".join(f"line {i}" for i in range(200)).encode()
 
 

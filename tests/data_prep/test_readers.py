@@ -30,6 +30,7 @@ from data_prep.readers import (
     Piece,
     Problems,
     Reader,
+    files_not_read,
     find_files,
     first_line,
     hub_files,
@@ -554,9 +555,40 @@ def test_where_nothing_is_found_the_error_says_what_is_there(tmp_path):
             find_files([str(tmp_path / given_path)])
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *[("A.TXT", Lines), ("a.Jsonl", JsonLines), ("a.ndjson", JsonLines), ("a.CSV.GZ", Delimited)],
+        *[("a.txt.xz", Lines), ("a.TSV.Lzma", Delimited), ("a.PARQUET", Parquet), ("a.ARROW", ArrowStream)],
+        *[("part-00000", Lines), ("part-00000.gz", Lines), ("lines", Lines)],
+    ],
+)
+def test_a_reader_is_chosen_by_the_suffix_in_any_case_and_without_one_it_reads_lines(name, kind):
+    assert type(reader_for(Path(name), text_column="text", label_columns=(), header=True)) is kind
+
+
+def test_packed_files_are_unpacked_whatever_the_case_of_their_suffix(tmp_path):
+    (tmp_path / "A.TXT.GZ").write_bytes(gzip.compress(LINES))
+    assert texts(tmp_path / "A.TXT.GZ", Lines(), piece_bytes=5) == [row["text"] for row in ROWS]
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(tmp_path):
+    names = ["B.TXT", "c.NDJSON", "d.txt.xz", "part-00000", "sub/part-00001.gz"]
+    others = ["LICENSE", "_SUCCESS", "notes.pdf", "sub/e.parquet.gz"]
+    for name in [*names, *others, ".hidden", ".git/x"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("x")
+    found = find_files([str(tmp_path)])
+    assert found == [tmp_path / name for name in names]
+    assert files_not_read([str(tmp_path)], found) == others
+    assert files_not_read([f"{tmp_path}/*.TXT", str(tmp_path / "B.TXT")], found) == []
+
+
 def test_a_file_that_no_reader_knows_lists_the_suffixes():
-    for name in ("a.pdf", "a", "a.parquet.gz", "a.gz"):
-        with pytest.raises(UserError, match=r"\.txt, \.tokens, \.jsonl, \.json, \.csv, \.tsv, .*\.gz.*\.parquet"):
+    for name in ("a.pdf", "a.parquet.gz", "a.docx.xz"):
+        with pytest.raises(
+            UserError, match=r"\.txt, \.tokens, \.jsonl, \.ndjson, \.json, \.csv, .*\.gz.*\.parquet"
+        ):
             reader_for(Path(name), text_column="text", label_columns=(), header=True)
     with pytest.raises(UserError, match="plain text, it has no columns"):
         reader_for(Path("a.txt"), text_column="text", label_columns=("x",), header=True)
@@ -607,6 +639,54 @@ def test_a_dataset_becomes_arrow_files_of_each_split(tmp_path, hub_cache, capfd)
     by = ArrowStream("text", ("stars",))
     assert read(files["valid"][0], by)[0] == [{"text": "a validation\ntext", "stars": "4"}]
     assert capfd.readouterr() == ("", "")
+
+
+def save(folder: Path, **splits: list[str]) -> None:
+    from datasets import Dataset, DatasetDict
+
+    parts = {name: Dataset.from_dict({"text": rows}) for name, rows in splits.items()}
+    (parts["all"] if "all" in parts else DatasetDict(parts)).save_to_disk(str(folder))
+
+
+def test_saved_datasets_keep_their_splits_and_what_was_saved_before_is_not_read(tmp_path, capfd):
+    save(tmp_path / "some", train=["a", "b"], validation=["c"], extra=["d"])
+    files = hub_files(str(tmp_path / "some"), None)
+    assert {split: texts(path, ArrowStream("text")) for split, [path] in files.items()} == {
+        "train": ["a", "b"], "valid": ["c"], "extra": ["d"]
+    }  # fmt: skip
+    save(tmp_path / "one", all=["a", "b"])
+    stale = tmp_path / "one" / "data-00000-of-00009.arrow"
+    stale.write_bytes(files["extra"][0].read_bytes())
+    assert hub_files(str(tmp_path / "one"), None) == {"all": [tmp_path / "one" / "data-00000-of-00001.arrow"]}
+    assert find_files([str(tmp_path / "one")]) == hub_files(str(tmp_path / "one"), None)["all"]
+    assert files_not_read([str(tmp_path / "one")], find_files([str(tmp_path / "one")])) == [stale.name]
+
+
+def test_a_saved_dataset_among_other_files_is_refused_with_advice(tmp_path):
+    save(tmp_path / "some", train=["a"], test=["b"])
+    with pytest.raises(UserError, match=f"give it by itself, as corpus.path={tmp_path / 'some'}"):
+        find_files([str(tmp_path)])
+    with pytest.raises(UserError, match=r"a dataset of the splits train, test: give it alone, .*train=.*/some/train"):
+        find_files([str(tmp_path / "some"), str(tmp_path / "some")])
+
+
+def test_a_saved_dataset_cannot_name_files_outside_of_its_folder(tmp_path):
+    save(tmp_path / "one", all=["a"])
+    save(tmp_path / "other", all=["secret"])
+    state = json.loads((tmp_path / "one" / "state.json").read_text())
+    state["_data_files"] = [{"filename": "../other/data-00000-of-00001.arrow"}]
+    (tmp_path / "one" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(UserError, match="which lies elsewhere"):
+        hub_files(str(tmp_path / "one"), None)
+
+
+@pytest.mark.parametrize("state", ["", "{}", "[]", '{"_data_files": [{}]}', '{"_data_files": 3}'])
+def test_a_damaged_saved_dataset_is_an_error_of_one_line(tmp_path, state):
+    save(tmp_path / "one", all=["a"])
+    (tmp_path / "one" / "state.json").write_text(state)
+    with pytest.raises(UserError) as error:
+        hub_files(str(tmp_path / "one"), None)
+    assert "\n" not in str(error.value)
 
 
 def test_an_unknown_dataset_and_configuration_are_errors_of_one_line(tmp_path, hub_cache):
