@@ -9,7 +9,6 @@ Steps run on pieces and parts whose borders are a function of the inputs, not of
 is a function of the plan. Files of finished tasks are not written again.
 """
 
-import fcntl
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,7 +28,8 @@ from data_prep.recipe import Recipe
 from data_prep.vocabulary import TokenizerArgs, make_tokenizer
 from smim import storage
 from smim.engine import Engine, EngineArgs, open_engine
-from smim.errors import SmimError, UserError
+from smim.errors import UserError
+from smim.lock import own_place
 from smim.progress import bytes_bar, console
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
@@ -344,12 +344,8 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
     work = output.parent / f".{output.name}.work"
     if output.exists() and not (output / CARD).is_file() and any(output.iterdir()):
         raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
-    work.mkdir(parents=True, exist_ok=True)
-    with open(work.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SmimError(f"another build is writing {output}; wait for it, or give another output=DIR") from None
+    with own_place(output):
+        work.mkdir(exist_ok=True)
         is_new = not _is_of_plan(work, plan)
         if is_new:
             _remove(work)
@@ -374,8 +370,6 @@ def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
             (work / "plan.json").unlink()
             storage.put_in_place(work / "corpus", output)
             _remove(work)
-        finally:
-            work.with_suffix(".lock").unlink()
 
 
 def _remove(work: Path) -> None:

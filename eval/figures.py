@@ -30,6 +30,7 @@ from eval.vectors import VectorsArgs, log_density, plane
 from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, too_low
+from smim.lock import own
 from smim.model.mlp import MLPArgs
 from smim.objectives import objective_class
 from smim.progress import console, track
@@ -87,14 +88,15 @@ class FigureArgs:
 
 def main(cfg: DictConfig) -> None:
     """Makes the figure of the chosen experiment, or all of them."""
-    if cfg.figure.name:
-        make_figure(cfg)
-        return
-    given = HydraConfig.get().overrides.task
-    if other := [override for override in given if override.startswith("experiment=")]:
-        raise UserError(f"{other[-1]} is no figure; valid: {', '.join(sorted(FIGURES))}")
-    for name in FIGURES:
-        make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
+    with own(Path(cfg.output)):
+        if cfg.figure.name:
+            make_figure(cfg)
+            return
+        given = HydraConfig.get().overrides.task
+        if other := [override for override in given if override.startswith("experiment=")]:
+            raise UserError(f"{other[-1]} is no figure; valid: {', '.join(sorted(FIGURES))}")
+        for name in FIGURES:
+            make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
 
 
 def make_figure(cfg: DictConfig) -> None:

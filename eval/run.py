@@ -34,6 +34,7 @@ from eval.vectors import VectorJob, VectorsArgs
 from smim import config, generation, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, too_low
 from smim.generation import DECODED_LENGTH, SentenceModel
+from smim.lock import own_place
 from smim.model.directory import read_config
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, PreparedCorpus, Split
@@ -92,24 +93,25 @@ def main(cfg: DictConfig) -> None:
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
     _check_output(output)
     accelerator = make_accelerator()
-    work = output.parent / f".{output.name}.work"
-    of_vectors = read_config(model_dir).get("kind") == "vectors"
-    evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
-    sections, seconds = evaluate(evaluation.job, evaluation.families)
-    if accelerator.is_main_process:
-        content = {
-            "model": _describe_model(evaluation.job.model, model_dir),
-            "corpus": evaluation.corpus,
-            "settings": evaluation.settings,
-            "processes": accelerator.num_processes,
-            "device": str(accelerator.device),
-            "seconds": seconds,
-        }
-        report.write_report(output, content, sections, work / "plots")
-        shutil.rmtree(work)
-        console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
-    accelerator.wait_for_everyone()
-    accelerator.end_training()
+    with own_place(output, accelerator):
+        work = output.parent / f".{output.name}.work"
+        of_vectors = read_config(model_dir).get("kind") == "vectors"
+        evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
+        sections, seconds = evaluate(evaluation.job, evaluation.families)
+        if accelerator.is_main_process:
+            content = {
+                "model": _describe_model(evaluation.job.model, model_dir),
+                "corpus": evaluation.corpus,
+                "settings": evaluation.settings,
+                "processes": accelerator.num_processes,
+                "device": str(accelerator.device),
+                "seconds": seconds,
+            }
+            report.write_report(output, content, sections, work / "plots")
+            shutil.rmtree(work)
+            console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from smim import storage
 from smim.errors import UserError, nearest
 from smim.hub import CARD, PLACE, card
+from smim.lock import own_place
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import CONFIG, WEIGHTS, find, load_model
 from smim.text.batch import Batch, collate
@@ -123,7 +124,7 @@ def export(model_dir: Path | str, output: Path | str, *, similarity: str = "eucl
         raise UserError(f"{output} exists and is not an exported model; give another place, so that it is not lost")
     encoder = SentenceEncoder(*load_model(model_dir))
     model = SentenceTransformer(modules=[encoder], similarity_fn_name=similarity, device="cpu")  # type: ignore[arg-type]
-    with storage.new_directory(output) as partial:
+    with own_place(output), storage.new_directory(output) as partial:
         model.save_pretrained(str(partial), create_model_card=False)
         tags = ["smim", "sentence-transformers", "feature-extraction"]
         text = card(find(model_dir) / CARD, library="sentence-transformers", task="sentence-similarity", tags=tags)

@@ -30,6 +30,7 @@ from torch import Tensor
 from smim import config, storage
 from smim.corpora import open_corpus
 from smim.errors import SmimError, UserError, storage_problem
+from smim.lock import own
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.model.latent_variable_model import LatentVariableModel, Observations
@@ -466,29 +467,30 @@ def main(cfg: DictConfig) -> None:
         run_dir=run_dir,
         timeout=args.process_timeout,
     )
-    corpus = open_corpus(cfg.corpus.dir)
-    trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
-    if trainer.is_main:
-        storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    accelerator.init_trackers("smim")
-    signal.signal(signal.SIGTERM, trainer.on_signal)
-    signal.signal(signal.SIGINT, trainer.on_signal)
-    trainer.say(
-        f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} {corpus.card.get('kind', 'sentences')}, "
-        f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
-        f"{trainer.precision}; writing to {run_dir}"
-    )
-    trainer.write_status("running")
-    try:
-        with trainer.bar:
-            trainer.fit()
-    except Exception as error:
-        told = lost_process(error, run_dir) or error
-        _record_failure(trainer, told)
-        raise told from (None if told is not error else error.__cause__)
-    close(accelerator)
-    trainer.write_status("finished")
-    trainer.say(f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}")
+    with own(run_dir, accelerator):
+        corpus = open_corpus(cfg.corpus.dir)
+        trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
+        if trainer.is_main:
+            storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        accelerator.init_trackers("smim")
+        signal.signal(signal.SIGTERM, trainer.on_signal)
+        signal.signal(signal.SIGINT, trainer.on_signal)
+        trainer.say(
+            f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} {corpus.card.get('kind', 'sentences')}, "
+            f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
+            f"{trainer.precision}; writing to {run_dir}"
+        )
+        trainer.write_status("running")
+        try:
+            with trainer.bar:
+                trainer.fit()
+        except Exception as error:
+            told = lost_process(error, run_dir) or error
+            _record_failure(trainer, told)
+            raise told from (None if told is not error else error.__cause__)
+        close(accelerator)
+        trainer.write_status("finished")
+        trainer.say(f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}")
 
 
 def _descended(terms: Terms) -> Tensor:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from data_prep.reading import new_stream
 from smim import storage
 from smim.errors import UserError
+from smim.lock import own_place
 from smim.text.corpus import CARD, FORMAT
 from smim.vectors.corpus import KIND
 
@@ -53,7 +54,7 @@ def write_corpus(
     """
     if output.exists() and not (output / CARD).is_file() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
-    with storage.new_directory(output) as partial:
+    with own_place(output), storage.new_directory(output) as partial:
         card = {
             "format": FORMAT,
             "kind": KIND,

@@ -28,6 +28,7 @@ from smim import __version__, generation, schema, storage
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, not_among, too_low
 from smim.generation import SentenceModel
+from smim.lock import own_place
 from smim.model.directory import find
 from smim.progress import console, sentences_bar
 from smim.search.files import DTYPES
@@ -116,39 +117,40 @@ def encode_corpus(
     is_main = accelerator is None or accelerator.is_main_process
     if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
         raise UserError("encode.engine=ray spreads the work itself: start it with `python smim/search/encode.py ...`")
-    device = str(accelerator.device) if accelerator else None
-    model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
-    corpus = Corpus.open(corpus_dir)
-    split = corpus.split(args.split)
-    card = _card(model, Path(model_dir), corpus, split, args)
-    work = output.parent / f".{output.name}.work"
-    if _is_there(output, card):
+    with own_place(output, accelerator):
+        device = str(accelerator.device) if accelerator else None
+        model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
+        corpus = Corpus.open(corpus_dir)
+        split = corpus.split(args.split)
+        card = _card(model, Path(model_dir), corpus, split, args)
+        work = output.parent / f".{output.name}.work"
+        if _is_there(output, card):
+            if is_main:
+                console.print(f"{output} is there already, of this model, corpus and settings", highlight=False)
+                if _identity_of(work) == _identity(card):  # the job was killed when it cleared up
+                    shutil.rmtree(work)
+            return
         if is_main:
-            console.print(f"{output} is there already, of this model, corpus and settings", highlight=False)
-            if _identity_of(work) == _identity(card):  # the job was killed when it cleared up
-                shutil.rmtree(work)
-        return
-    if is_main:
-        _prepare_work(work, card)
-    if accelerator:
-        accelerator.wait_for_everyone()
-    rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(work, number) is None]
-    total = sum(len(card.rows_of(number)) for number in waiting)
-    name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
-    with sentences_bar(name, total=total, visible=is_main) as advance:
-        if args.engine == "ray":
-            tasks = [ShardTask(number, card, work) for number in waiting]
-            with open_engine(args, gpu=True) as engine:
-                for number, _ in engine.map(encode_task, tasks):
-                    advance(len(card.rows_of(tasks[number].number)))
-        else:
-            for number in waiting:
-                encode_shard(model, split, card, number, work, advance)
-    if accelerator:
-        accelerator.wait_for_everyone()
-    if is_main:
-        _put_in_place(work, output, card)
+            _prepare_work(work, card)
+        if accelerator:
+            accelerator.wait_for_everyone()
+        rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
+        waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(work, number) is None]
+        total = sum(len(card.rows_of(number)) for number in waiting)
+        name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
+        with sentences_bar(name, total=total, visible=is_main) as advance:
+            if args.engine == "ray":
+                tasks = [ShardTask(number, card, work) for number in waiting]
+                with open_engine(args, gpu=True) as engine:
+                    for number, _ in engine.map(encode_task, tasks):
+                        advance(len(card.rows_of(tasks[number].number)))
+            else:
+                for number in waiting:
+                    encode_shard(model, split, card, number, work, advance)
+        if accelerator:
+            accelerator.wait_for_everyone()
+        if is_main:
+            _put_in_place(work, output, card)
 
 
 def encode_shard(

@@ -7,9 +7,5 @@ class NoSuchSentence(UserError):
     """There is no sentence of that id."""
 
 
-class BeingChanged(UserError):
-    """Another process is changing the index."""
-
-
 class Unreadable(UserError):
     """The index on disk is missing, damaged, of another format, or of another model."""

@@ -18,10 +18,11 @@ import torch
 
 from smim.errors import SmimError, UserError
 from smim.generation import DECODED_LENGTH, SentenceModel
+from smim.lock import BeingChanged
 from smim.model import noise
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
-from smim.search.errors import BeingChanged, NoSuchSentence, Unreadable
+from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
 from smim.serve.backend import Answer, Backend
 from smim.serve.batching import Batcher, Unavailable
@@ -256,11 +257,10 @@ def _for_clients(error: UserError) -> SmimError:
     if isinstance(error, Unreadable):
         logger.error("index", extra={"known": {"message": message}})
         return Unavailable("the index cannot be read; the log of the service says why")
-    told = re.search(r" ((?:holds (?:no|a) sentence of id|has no column|is being changed by).*)", message)
+    if isinstance(error, BeingChanged):
+        return Conflict("the index is being changed by another process; wait until it is done")
+    told = re.search(r" ((?:holds (?:no|a) sentence of id|has no column).*)", message)
     if told is None:
         return error
-    kind = next((kind for known, kind in _KINDS.items() if isinstance(error, known)), UserError)
+    kind = NotFound if isinstance(error, NoSuchSentence) else UserError
     return kind(f"the index {told[1]}")
-
-
-_KINDS: dict[type[UserError], type[UserError]] = {NoSuchSentence: NotFound, BeingChanged: Conflict}

@@ -17,6 +17,7 @@ from torch import Tensor
 from smim import generation, storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
+from smim.lock import own_place
 from smim.model.directory import find
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
@@ -98,7 +99,8 @@ class TzK:
                 f"at least {_FEWEST} of each are needed"
             )
         # The place is made before the long work, which an unwritable one would waste.
-        with storage.new_directory(files.label_directory(self.directory, wanted)) as partial:
+        place = files.label_directory(self.directory, wanted)
+        with own_place(place), storage.new_directory(place) as partial:
             absent, present = (
                 hold_out(codes.posterior(some_rows(side, fit.max_sentences // 2, fit.seed)), seed=fit.seed)
                 for side in (rows.absent, rows.present)
@@ -208,7 +210,7 @@ def fit_tzk(
     if len(codes.split) < 2 * _FEWEST:
         raise UserError(f"{corpus.name} {split} has {len(codes.split)} sentences; at least {2 * _FEWEST} are needed")
     rows = some_rows(np.arange(len(codes.split)), fit.max_sentences, fit.seed)
-    with storage.new_directory(output) as partial:
+    with own_place(output), storage.new_directory(output) as partial:
         train, valid = hold_out(codes.posterior(rows), seed=fit.seed)
         prior = fit_prior(train, valid, args=args, fit=fit)
         training = {

@@ -1,7 +1,6 @@
 """Preparation in parallel, after kills, and beside another build: always the same bytes."""
 
 import errno
-import fcntl
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import pytest
 
 from smim import storage
 from smim.errors import SmimError, UserError
+from smim.lock import own_place
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import ROOT, build, command, hashes
 from tests.ray_elsewhere import RayElsewhere
@@ -263,11 +263,8 @@ def test_changed_options_or_input_start_anew(source, expected, touches, tmp_path
 
 
 def test_a_second_build_of_the_same_output_is_refused(source, tmp_path):
-    (tmp_path / ".out.work").mkdir()
-    with open(tmp_path / ".out.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(SmimError, match="another build is writing"):
-            build(tmp_path / "out", *SMALL, f"corpus.path={source}")
+    with own_place(tmp_path / "out"), pytest.raises(UserError, match="being changed by another process"):
+        build(tmp_path / "out", *SMALL, f"corpus.path={source}")
 
 
 def test_a_folder_of_something_else_is_not_replaced(source, tmp_path):

@@ -1,0 +1,104 @@
+"""One owner at a time of a directory: whoever works in it, or writes what takes its place, holds its lock.
+
+The lock is a file that is locked with flock, so that the end of its owner, a kill too, releases it. The file says which
+process of which host holds it.
+"""
+
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import UnsupportedOperation
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from smim.errors import SmimError, UserError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+_UNFIT = {errno.EROFS: "that is read-only"} | dict.fromkeys(
+    (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), "without locks (flock), which keep two processes apart"
+)
+
+
+class BeingChanged(UserError):
+    """Another process is changing the directory."""
+
+
+@contextmanager
+def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
+    """Keeps others out of `directory`, which is not replaced as a whole, until the block is left.
+
+    With an `accelerator` all processes of the job call it: the main process owns, and each of them learns of a refusal.
+    Raises `BeingChanged` where another process owns it, and `UserError` on a file system without locks.
+    """
+    with _owned(directory / ".lock", directory, accelerator):
+        yield
+
+
+@contextmanager
+def own_place(output: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
+    """As `own`, of the place that a directory written beside it is renamed to: the lock is `.NAME.lock` beside it."""
+    output = output.absolute()
+    with _owned(output.parent / f".{output.name}.lock", output, accelerator):
+        yield
+
+
+@contextmanager
+def _owned(file: Path, directory: Path, accelerator: "Accelerator | None") -> Iterator[None]:
+    problems: list[Exception] = []
+    with ExitStack() as stack:
+        if accelerator is None or accelerator.is_main_process:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(take(file, directory))
+                stack.callback(file.unlink, missing_ok=True)  # before it is unlocked: see `is_at`
+            except (SmimError, OSError) as error:
+                problems.append(error)
+        if accelerator is not None:
+            from accelerate.utils import gather_object
+
+            problems = gather_object(problems)
+        for problem in problems:
+            raise problem
+        yield
+
+
+def take(file: Path, directory: Path) -> IO[str]:
+    """Locks the file that stands for `directory` until it is closed; raises as `own` does."""
+    with ExitStack() as stack:
+        try:
+            # What somebody handed over may have a link or a pipe here.
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+            lock = stack.enter_context(open(os.open(file, flags, 0o666), "r+", errors="replace"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = "".join(filter(str.isprintable, lock.read(300)))
+            raise BeingChanged(
+                f"{directory} is being changed by another process ({owner}); wait until it is done"
+            ) from None
+        except OSError as error:
+            if error.errno in _UNFIT:
+                raise UserError(f"{directory} is on a file system {_UNFIT[error.errno]}") from None
+            if error.errno == errno.ELOOP or isinstance(error, UnsupportedOperation):
+                raise UserError(f"{file} is not a plain file; remove it") from None
+            raise
+        if not is_at(lock, file):
+            return take(file, directory)
+        lock.truncate()
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        os.fsync(lock.fileno())  # for readers on other hosts
+        stack.pop_all()
+    return lock
+
+
+def is_at(lock: IO[str], file: Path) -> bool:
+    """Whether what was locked is still what others would lock: it was not removed or replaced meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), os.stat(file))
+    except FileNotFoundError:
+        return False
