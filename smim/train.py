@@ -476,9 +476,9 @@ def main(cfg: DictConfig) -> None:
         signal.signal(signal.SIGTERM, trainer.on_signal)
         signal.signal(signal.SIGINT, trainer.on_signal)
         trainer.say(
-            f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} {corpus.card.get('kind', 'sentences')}, "
-            f"{accelerator.num_processes} process(es) on {accelerator.device.type}, {trainer.parallel.name}, "
-            f"{trainer.precision}; writing to {run_dir}"
+            f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} "
+            f"{corpus.card.get('kind', 'sentences')}, {accelerator.num_processes} process(es) on "
+            f"{accelerator.device.type}, {trainer.parallel.name}, {trainer.precision}; writing to {run_dir}"
         )
         trainer.write_status("running")
         try:

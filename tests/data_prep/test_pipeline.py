@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from smim import storage
-from smim.errors import SmimError, UserError
+from smim.errors import UserError
 from smim.lock import own_place
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import ROOT, build, command, hashes
