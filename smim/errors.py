@@ -20,6 +20,20 @@ class UserError(SmimError, ValueError):
     exit_status = 2
 
 
+class RowError(UserError):
+    """A mistake in one of several sentences: `row`, from 0. `what` is the message without its place.
+
+    `numbered`: the message says which sentence it is; one that shows the sentence need not.
+    """
+
+    def __init__(self, what: str, row: int, numbered: bool = True) -> None:
+        super().__init__(what, row, numbered)
+        self.what, self.row, self.numbered = what, row, numbered
+
+    def __str__(self) -> str:
+        return f"sentence {self.row + 1}: {self.what}" if self.numbered else self.what
+
+
 _STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
                  errno.EFBIG: "the file would exceed the size that is allowed here"}  # fmt: skip
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from smim import storage
-from smim.errors import UserError
+from smim.errors import RowError, UserError
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
@@ -46,11 +46,12 @@ def check_sentences(texts: Sequence[str]) -> None:
         raise UserError("a list of sentences is needed, not one string: write [text]")
     if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"a list of sentences is needed, not {str(texts)[:60]}")
-    for text in texts:
+    for row, text in enumerate(texts):
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise UserError(f"the text {_shown(text)} holds a half of a surrogate pair, which is no text") from None
+            what = f"the text {_shown(text)} holds a half of a surrogate pair, which is no text"
+            raise RowError(what, row, numbered=False) from None
 
 
 def _check_whole(name: str, value: int, *, least: int = 1) -> None:
@@ -253,14 +254,15 @@ class SentenceModel:
         check_sentences(texts)
         limit = self.autoencoder.args.max_length
         all_ids = [self.tokenizer.encode(text) for text in texts]
-        for text, ids in zip(texts, all_ids, strict=True):
+        for row, (text, ids) in enumerate(zip(texts, all_ids, strict=True)):
+            wrong = None
             if not ids or not text.strip():
-                raise UserError(f"the text {_shown(text)} is empty; give at least one word")
-            if len(ids) > limit:
-                raise UserError(f"the text {_shown(text)} has {len(ids)} tokens, this model takes at most {limit}")
-            if not allow_unknown and all(i == UNK_ID for i in ids):
-                raise UserError(
-                    f"this model's vocabulary of {self.tokenizer.vocabulary_size:,} words "
-                    f"holds no word of {_shown(text)}"
-                )
+                wrong = f"the text {_shown(text)} is empty; give at least one word"
+            elif len(ids) > limit:
+                wrong = f"the text {_shown(text)} has {len(ids)} tokens, this model takes at most {limit}"
+            elif not allow_unknown and all(i == UNK_ID for i in ids):
+                words = f"{self.tokenizer.vocabulary_size:,} words"
+                wrong = f"this model's vocabulary of {words} holds no word of {_shown(text)}"
+            if wrong:
+                raise RowError(wrong, row, numbered=False)
         return all_ids

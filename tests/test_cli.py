@@ -4,14 +4,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import smim
 from smim.text.tokenizer import Tokenizer
 from tests.commands import Command, Outcome, make_command
 from tests.corpora import write_corpus
+from tests.search.codes import index_of_codes
+from tests.search.test_filters import LARGE
 
 
 @pytest.fixture
@@ -372,12 +376,98 @@ def own_index(index: Path, tmp_path: Path) -> Path:
     return shutil.copytree(index, tmp_path / "own")
 
 
+@pytest.mark.parametrize("name", ["add", "upsert"])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text": "qwxzy"}, "holds no word of 'qwxzy'"),
+        ({"text": ""}, "is empty"),
+        ({"text": "a bank " * 20}, "has 40 tokens"),
+        ({"text": "a \ud800"}, "half of a surrogate pair"),
+        ({"id": 2**53}, "ids are a list of whole numbers from 0 to 2**53 - 1, not '9007199254740992'"),
+        ({"id": 1.0}, "ids are a list of whole numbers from 0 to 2**53 - 1, not '1.0'"),
+        ({"id": True}, "ids are a list of whole numbers from 0 to 2**53 - 1, not 'True'"),
+        ({"id": 50}, "an id is given twice, 50"),
+        ({"topic": 1.5}, "the labels 'topic' do not fit the index's: 1.5 is a number"),
+        ({"topic": float("inf")}, "the labels 'topic' are text, finite numbers, or true and false, not inf"),
+        ({"topic": ["a"]}, "the labels 'topic' are text, finite numbers, or true and false, not ['a']"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_sentence_of_a_file_is_told_with_its_line_by_every_command(
+    command: Command,
+    own_index: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    name: str,
+    row: dict[str, Any],
+    message: str,
+) -> None:
+    rows = [{"id": 50, "text": "a bank", "topic": "home"}, {"id": 51, "text": "a bank lost", "topic": "home"} | row]
+    path = tmp_path / "new.jsonl"
+    path.write_text("\n\n".join(map(json.dumps, rows)))
+    before = (own_index / "manifest.json").read_bytes()
+    refused = command("index", name, own_index, path)
+    assert refused.status == 2 and refused.err.startswith(f"error: {path}, line 3: ") and message in refused.err
+    assert (own_index / "manifest.json").read_bytes() == before
+    built = command("index", "build", tiny_model, path, "-o", tmp_path / "index")
+    assert built.status == 2 and built.err.startswith(f"error: {path}, line 3: ")
+    assert message.replace("the index's", "one another") in built.err and not (tmp_path / "index").exists()
+
+
+def test_labels_of_a_file_without_a_value_are_found_as_such_and_printed_as_json(
+    command: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = ['{"text": "a bank", "score": NaN}', '{"text": "a bank lost", "score": 1.5}', '{"text": "her brother lost"}']
+    (tmp_path / "mine.jsonl").write_text("\n".join(rows))
+    index = tmp_path / "index"
+    assert command("index", "build", tiny_model, tmp_path / "mine.jsonl", "-o", index).status == 0
+    found = command("search", index, "a bank", "-k", 3, "--json").out
+    hits = json.loads(found, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))["hits"]
+    assert {hit["id"]: hit["labels"]["score"] for hit in hits} == {0: None, 1: 1.5, 2: None}
+    assert len(command("search", index, "a bank", "-k", 3, "--where", '{"score": null}').cells) == 2
+    assert len(command("search", index, "a bank", "-k", 3, "--where", '{"score": [NaN, 1.5]}').cells) == 3
+    (tmp_path / "more.jsonl").write_text('{"text": "a bank", "score": NaN}\n{"text": "a bank", "score": -Infinity}')
+    refused = command("index", "add", index, tmp_path / "more.jsonl")
+    assert refused.status == 2 and "more.jsonl, line 2: the labels 'score' are text, finite" in refused.err
+
+
+def test_infinity_that_an_older_index_holds_is_printed_as_null(
+    command: Command, tiny_model: Path, tmp_path: Path
+) -> None:
+    model = smim.load(tiny_model)
+    codes = model.encode(["a bank", "a bank lost"])
+    index_of_codes(tmp_path / "index", model, codes, labels={"score": pa.array([float("inf"), float("nan")])})
+    found = command("search", tmp_path / "index", "a bank", "--json", "--model", tiny_model).out
+    hits = json.loads(found, parse_constant=lambda name: pytest.fail(f"JSON has no {name}"))["hits"]
+    assert [hit["labels"] for hit in hits] == [{"score": None}, {"score": None}]
+
+
+@pytest.mark.parametrize("where", LARGE.values(), ids=LARGE)
+def test_a_filter_of_too_many_parts_is_refused(command: Command, index: Path, where: dict[str, Any]) -> None:
+    for words in (["search", index, "a bank"], ["index", "delete", index]):
+        refused = command(*words, "--where", json.dumps(where))
+        assert refused.status == 2 and len(refused.err.splitlines()) == 1 and "at most" in refused.err
+    many = json.dumps({"$or": [{"topic": "home"}] * 9000})
+    assert len(command("search", index, "a bank", "--where", many).cells) == 5
+
+
+@pytest.mark.parametrize("id", [2**53, 2**63, 10**30])
+def test_an_id_above_the_largest_is_refused(command: Command, index: Path, id: int) -> None:
+    for words in (["search", index, "--like", id], ["index", "delete", index, id]):
+        refused = command(*words)
+        assert refused.status == 2 and f"from 0 to 2**53 - 1, not '{id}'" in refused.err
+
+
 def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text('{"text": "a bank lost", "topic": "money"}\n\n{"text": "her brother lost"}\n')
     (tmp_path / "other.jsonl").write_text('{"id": 3, "text": "a bank lost shares", "topic": "home"}')
     (tmp_path / "lines.txt").write_text("the old minister lost\n")
     added = command("index", "add", own_index, tmp_path / "new.jsonl", tmp_path / "other.jsonl")
-    assert (added.status, added.err) == (2, "error: 1 of 3 sentences have an id; either all do, or none\n")
+    assert (added.status, added.err) == (
+        2,
+        f"error: 1 of 3 sentences have an id; either all do, or none ({tmp_path}/new.jsonl, line 1: without an id)\n",
+    )
     assert command("index", "add", own_index, tmp_path / "new.jsonl").out.startswith("2 sentences put into ")
     assert command("index", "upsert", own_index, tmp_path / "other.jsonl").status == 0
     assert command("index", "add", own_index, tmp_path / "lines.txt").out.endswith(", which holds 43\n")
@@ -498,7 +588,7 @@ def test_a_memory_that_cannot_be_is_refused(
         (["search", "INDEX", "a bank", "--at", "0.3"], "give that with --toward"),
         (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not JSON"),
         (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not JSON"),
-        (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "surrogates not allowed"),
+        (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "cannot compare with"),
         (["search", "INDEX", "a bank", "-k", "0"], "k must be at least 1"),
         (["search", "INDEX", "a bank", "-k", "41"], "holds only 40 sentences"),
         (["search", "INDEX", "--like", "3", "-k", "0"], "k must be at least 1"),

@@ -99,7 +99,8 @@ def _of_file(model: Path, file: Path, output: Path, settings: dict[str, Any]) ->
 
     sentences = read_sentences([file], columns=None)
     chosen: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-    return index_texts(smim.load(model), sentences.texts, output, **settings, **chosen)
+    with sentences.placed():
+        return index_texts(smim.load(model), sentences.texts, output, **settings, **chosen)
 
 
 @app.command("add")
@@ -207,7 +208,8 @@ def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -
             raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
         options: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
         put = writer.upsert if replace else writer.add
-        ids = put(sentences.texts, **options)
+        with sentences.placed():
+            ids = put(sentences.texts, **options)
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 

@@ -47,6 +47,7 @@ def search(
     if at is not None and toward is None:
         raise UserError("--at is a place on the line to another sentence: give that with --toward")
     from smim.search import open_index
+    from smim.search.labels import jsonable
 
     opened = open_index(index, model=smim.load(model) if model else None)
     k = max(1, min(5, len(opened))) if k is None else k
@@ -66,7 +67,8 @@ def search(
         [decoded] = opened.model.reconstruct([query]) if code is None else opened.model.decode(code)
     if as_json:
         shown: dict[str, Any] = {"query": query, "hits": [hit.as_dict() for hit in hits]}
-        print(json.dumps(shown | ({"decoded": decoded} if decode else {}), ensure_ascii=False))
+        found = jsonable(shown | ({"decoded": decoded} if decode else {}))
+        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return
     labels = list(hits[0].labels) if hits else []
     extra = ["decoded"] * decode + ["score"] * score

@@ -24,12 +24,13 @@ from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.files import DTYPES
-from smim.search.index import Index, comparable, new_ids, open_index
+from smim.search.ids import new_ids
+from smim.search.index import Index, comparable, open_index
+from smim.search.labels import label_column, with_types
 from smim.search.latents import Latents
 from smim.search.lock import take_lock
 from smim.search.manifest import MANIFEST, Manifest, segment_name
 from smim.search.segment import ROWS_PER_BATCH, write_segment
-from smim.search.sentences import label_column
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
 
@@ -95,16 +96,19 @@ def index_texts(
         index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="wikitext-small")
 
     `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
-    memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, for a text without words or
-    longer than the model takes, and for ids or labels that cannot be.
+    memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels
+    that `IndexWriter.add` refuses.
     """
     if not len(texts):
         raise UserError("there is no sentence to index")
+    labels = {} if labels is None else labels
+    if not isinstance(labels, Mapping):
+        raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
     numbers = new_ids(ids, len(texts), first=0)
-    if taken := sorted({"id", *OWN_COLUMNS} & set(labels or {})):
+    if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
-    columns = {name: label_column(name, values, len(texts)) for name, values in (labels or {}).items()}
-    tokens = pa.array(model.token_ids(texts), pa.list_(pa.int32()))
+    columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
+    tokens = pa.array(model.token_ids(texts, allow_unknown=False), pa.list_(pa.int32()))
     own = {"text": pa.array(list(texts), pa.string()), "ids": tokens, "length": tokens.value_lengths()}
     order = np.argsort(numbers)
     rows = Split("texts", pa.table({**own, **columns}).take(pa.array(order)))
@@ -136,7 +140,7 @@ def _build(
     ids: range | np.ndarray,
     typed: bool,
 ) -> Index:
-    """`ids`: of the rows, ascending. `typed`: whether the labels have their types; a corpus's are all text."""
+    """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers."""
     metric, factory, store = settings.metric, settings.factory, settings.store
     memory, num_segments = settings.memory, settings.num_segments
     if output.exists() and not (output / MANIFEST).is_file():
@@ -151,7 +155,7 @@ def _build(
     num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
     num_segments = min(num_segments, len(rows))
     answers = rows.table.select(["text", *rows.label_columns])
-    schema = answers.schema if typed else _with_numbers(answers)
+    schema = answers.schema if typed else with_types(answers)
 
     def codes_of(which: range | np.ndarray, description: str) -> Iterator[np.ndarray]:
         """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
@@ -235,25 +239,6 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
                 f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
                 f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )
-
-
-def _with_numbers(rows: pa.Table) -> pa.Schema:
-    """The schema of the rows, with int64 for labels that are whole numbers throughout, so that filters compare them so.
-
-    Corpora hold labels as they stood in the source, as text; what would not read the same again (`007`) stays text.
-    """
-    schema = rows.schema
-    for i, name in enumerate(rows.column_names):
-        if name != "text" and all(map(_are_numbers, rows.column(name).chunks)):
-            schema = schema.set(i, pa.field(name, pa.int64()))
-    return schema
-
-
-def _are_numbers(labels: pa.Array) -> bool:
-    try:
-        return labels.cast(pa.int64()).cast(labels.type).equals(labels)
-    except pa.ArrowInvalid:
-        return False
 
 
 def _stretches(count: int, number: int) -> Iterator[range]:

@@ -3,10 +3,15 @@
 The operators are those that MongoDB has and vector databases took over: `$eq $ne $gt $gte $lt $lte $in $nin` and
 `$contains` on a column, `$and $or $not` around filters. A bare value means `$eq`, a list `$in`; several columns must
 all pass. A row whose label is missing passes no comparison, only `{"column": None}`.
+
+A filter is read once, into a tree of comparisons, and its cost is linear in them and in the rows.
 """
 
-from collections.abc import Callable, Mapping
-from functools import reduce
+import operator
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,97 +19,226 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smim.errors import UserError, nearest
+from smim.search.labels import fits, kind_of, kind_of_value, plain, shown
 
 Where = Mapping[str, Any]
 
-_COMPARE: dict[str, Callable[[pc.Expression, Any], pc.Expression]] = {
-    "$eq": lambda column, value: column.is_null() if value is None else column == value,
-    "$ne": lambda column, value: column.is_valid() if value is None else column != value,
-    "$gt": lambda column, value: column > value,
-    "$gte": lambda column, value: column >= value,
-    "$lt": lambda column, value: column < value,
-    "$lte": lambda column, value: column <= value,
-    "$in": lambda column, values: _among(column, _listed(values, "$in")),
-    "$nin": lambda column, values: ~_among(column, _listed(values, "$nin")) & column.is_valid(),
-    "$contains": lambda column, text: pc.match_substring(column, text, ignore_case=True),
-}
-_COMBINE = ("$and", "$or", "$not")
-_TEXT = "text"
-_DEEPEST = 100
-# For values of another kind, whole numbers beyond 64 bits, and text that UTF-8 cannot hold.
-_NOT_COMPARED = (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError)
+# Of one filter: more would hold whoever else searches. Parts are all entries of its lists and objects.
+MOST_PARTS, MOST_COMPARISONS, MOST_CONTAINS, DEEPEST = 20_000, 256, 32, 32
+
+_NUMBERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+_OTHERS = {"$gt": pc.greater, "$gte": pc.greater_equal, "$lt": pc.less, "$lte": pc.less_equal}
+_OPERATORS = ["$eq", "$ne", *_NUMBERS, "$in", "$nin", "$contains"]
+_OF_ONE = {"$eq": "$in", "$ne": "$nin"}
+_EQUALITIES = (*_OF_ONE, *_OF_ONE.values())
+_COMBINE = ["$and", "$or", "$not"]
 
 
-def expression(where: Where, columns: list[str], depth: int = 0) -> pc.Expression:
-    """The filter as an Arrow expression; raises `UserError` for what is no filter on `columns` or `text`."""
-    if not isinstance(where, Mapping):
-        raise UserError(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {where!r}")
-    if depth > _DEEPEST:
-        raise UserError(f"the filter is nested more than {_DEEPEST} levels deep")
-    parts = [_part(key, value, columns, depth) for key, value in where.items()]
-    return reduce(lambda one, other: one & other, parts) if parts else pc.scalar(True)
+@dataclass(frozen=True)
+class Comparison:
+    """One of `_OPERATORS`; `$eq` and `$ne` are lists of one value."""
+
+    column: str
+    operator: str
+    values: list[Any]
 
 
-def rows_that_pass(where: Where, rows: pa.Table | pa.RecordBatch) -> np.ndarray:
-    """Which of the rows pass, bool [N]; raises `UserError` where a value cannot be compared with its column."""
-    columns = [name for name in rows.schema.names if name != _TEXT]
-    condition = expression(where, columns)
-    try:
-        passing = (
-            pa.table(rows.columns, schema=rows.schema)
-            .append_column("__row", pa.array(np.arange(rows.num_rows)))
-            .filter(condition)
-        )
-    except _NOT_COMPARED as error:
-        types = ", ".join(f"{name} is {rows.schema.field(name).type}" for name in columns)
+@dataclass(frozen=True)
+class Combination:
+    """One of `_COMBINE`; `$and` of nothing passes every row."""
+
+    operator: str
+    parts: "list[Part]"
+
+
+class _Rows:
+    """A batch of rows; what several comparisons need of it is made once."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.count, self.column = batch.num_rows, batch.column
+        self.valid, self.folded = cache(self._valid), cache(self._folded)
+
+    def _valid(self, name: str) -> np.ndarray:
+        # Indexes of older versions hold NaN.
+        return ~np.asarray(pc.is_null(self.column(name), nan_is_null=True))
+
+    def _folded(self, name: str) -> pa.Array:
+        """The column's texts as `_fold` has them, of which only those that are not ASCII take Python's time."""
+        texts = self.column(name)
+        others = pc.invert(pc.string_is_ascii(texts))
+        folded = [_fold(text) for text in texts.filter(others).to_pylist()]
+        return pc.replace_with_mask(pc.ascii_lower(texts), others, pa.array(folded, texts.type))
+
+
+Part = Comparison | Combination
+_Condition = Callable[[_Rows], np.ndarray]
+
+
+def parse(where: Where) -> Part:
+    """The filter as a tree; raises `UserError` for what is no filter, or has more parts than are allowed."""
+    _check_size(where)
+    part = _filter(where)
+    operators = [leaf.operator for leaf in _leaves(part)]
+    if len(operators) > MOST_COMPARISONS or operators.count("$contains") > MOST_CONTAINS:
         raise UserError(
-            f"the filter {dict(where)!r} does not fit the labels, of which {types}: {_first_line(error)}"
-        ) from None
-    mask = np.zeros(rows.num_rows, dtype=bool)
-    mask[passing.column("__row").to_numpy()] = True
-    return mask
+            f"the filter has {len(operators):,} comparisons (a list is one), {operators.count('$contains'):,} "
+            f"of them $contains; at most {MOST_COMPARISONS} and {MOST_CONTAINS} are allowed"
+        )
+    return part
 
 
-def _part(key: str, value: Any, columns: list[str], depth: int) -> pc.Expression:
-    if key in ("$and", "$or"):
-        parts = [expression(each, columns, depth + 1) for each in _listed(value, key)]
+def condition(where: Where, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.ndarray]:
+    """What tells of the rows of a batch of that schema which pass, bool [N].
+
+    Raises `UserError` as `parse` does, for a column that there is not, and for a value of another kind than its column.
+    """
+    passes = _bound(parse(where), schema)
+    return lambda batch: passes(_Rows(batch))
+
+
+def _check_size(where: Where) -> None:
+    count, waiting = 0, [(where, 1)]
+    while waiting:
+        each, depth = waiting.pop()
+        parts = list(each.values() if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else ())
+        count += len(parts)
+        if depth > DEEPEST or count > MOST_PARTS:
+            raise UserError(f"a filter has at most {MOST_PARTS:,} parts, nested at most {DEEPEST} levels deep")
+        waiting += [(part, depth + 1) for part in parts]
+
+
+def _filter(where: Where) -> Part:
+    if not isinstance(where, Mapping):
+        raise UserError(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {shown(where)}")
+    return _combined("$and", [_part(key, value) for key, value in where.items()])
+
+
+def _part(key: str, value: Any) -> Part:
+    if key == "$not":
+        return Combination("$not", [_filter(value)])
+    if key in _COMBINE:
+        parts = [_filter(each) for each in _listed(value, key)]
         if not parts:
             raise UserError(f"{key} in a filter needs a list of filters")
-        return reduce((lambda one, other: one & other) if key == "$and" else (lambda one, other: one | other), parts)
-    if key == "$not":
-        return ~pc.coalesce(expression(value, columns, depth + 1), pc.scalar(False))
-    if key not in (*columns, _TEXT):
-        raise UserError(f"no column {key!r} to filter by; {nearest(str(key), [*columns, _TEXT, *_COMBINE])}")
-    column = pc.field(key)
-    if isinstance(value, Mapping):
-        comparisons = [_comparison(column, operator, operand) for operator, operand in value.items()]
-        if not comparisons:
-            raise UserError(f"the filter on {key!r} is empty; write for example {{'{key}': {{'$eq': 1}}}}")
-        return reduce(lambda one, other: one & other, comparisons)
-    return _comparison(column, "$in" if isinstance(value, list | tuple) else "$eq", value)
+        return _combined("$and", parts) if key == "$and" else _any(parts)
+    if not isinstance(value, Mapping):
+        return _comparison(key, "$in" if isinstance(value, list | tuple) else "$eq", value)
+    if not value:
+        raise UserError(f"the filter on {shown(key)} is empty; write for example {{'stars': {{'$eq': 1}}}}")
+    return _combined("$and", [_comparison(key, name, operand) for name, operand in value.items()])
 
 
-def _comparison(column: pc.Expression, operator: str, operand: Any) -> pc.Expression:
-    if operator not in _COMPARE:
-        raise UserError(f"unknown operator {operator!r} in a filter; {nearest(str(operator), list(_COMPARE))}")
-    if isinstance(operand, Mapping) or (operator == "$contains" and not isinstance(operand, str)):
-        raise UserError(f"{operator} in a filter cannot compare with {operand!r}")
+def _comparison(column: str, name: str, operand: Any) -> Comparison:
+    if name not in _OPERATORS:
+        raise UserError(f"unknown operator {shown(name)} in a filter; {nearest(str(name)[:60], _OPERATORS)}")
+    values = [plain(value) for value in (_listed(operand, name) if name in ("$in", "$nin") else [operand])]
+    for value in values:
+        comparable = _can_be_compared(value) and (value is not None or name in _EQUALITIES)
+        if not comparable or (name == "$contains" and not isinstance(value, str)):
+            raise UserError(f"{name} in a filter cannot compare with {shown(value)}")
+    return Comparison(column, _OF_ONE.get(name, name), values)
+
+
+def _can_be_compared(value: Any) -> bool:
+    """False for lists and objects, whole numbers beyond 64 bits, and text that UTF-8 cannot hold."""
     try:
-        return _COMPARE[operator](column, operand)
-    except _NOT_COMPARED as error:
-        raise UserError(f"{operator} in a filter cannot compare with {operand!r}: {_first_line(error)}") from None
+        return not pa.types.is_nested(pa.scalar(value).type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
 
 
-def _among(column: pc.Expression, values: list[Any]) -> pc.Expression:
-    # An empty list has no type that Arrow could compare with the column's.
-    return column.isin(values) if values else pc.scalar(False)
+def _any(parts: list[Part]) -> Part:
+    """One of the parts; equalities of one column are one list."""
+    lists: dict[str, list[Any]] = {}
+    others: list[Part] = []
+    for part in parts:
+        if isinstance(part, Comparison) and part.operator == "$in":
+            lists.setdefault(part.column, []).extend(part.values)
+        else:
+            others.append(part)
+    return _combined("$or", [*(Comparison(column, "$in", values) for column, values in lists.items()), *others])
 
 
-def _listed(values: Any, operator: str) -> list[Any]:
+def _combined(name: str, parts: list[Part]) -> Part:
+    return parts[0] if len(parts) == 1 else Combination(name, parts)
+
+
+def _leaves(part: Part) -> Iterator[Part]:
+    if isinstance(part, Comparison) or not part.parts:
+        yield part
+    else:
+        for each in part.parts:
+            yield from _leaves(each)
+
+
+def _bound(part: Part, schema: pa.Schema) -> _Condition:
+    if isinstance(part, Comparison):
+        return _compared(part, schema)
+    conditions = [_bound(each, schema) for each in part.parts]
+    if part.operator == "$not":
+        return lambda rows: ~conditions[0](rows)
+    is_and = part.operator == "$and"
+    combine = np.logical_and if is_and else np.logical_or
+
+    def combined(rows: _Rows) -> np.ndarray:
+        passing = np.full(rows.count, is_and)
+        for each in conditions:
+            combine(passing, each(rows), out=passing)
+        return passing
+
+    return combined
+
+
+def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
+    name, values = comparison.column, comparison.values
+    if name not in schema.names:
+        raise UserError(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
+    type = schema.field(name).type
+    for value in values:
+        if not (value is None or pa.types.is_null(type) or kind_of_value(value) == kind_of(type)):
+            raise UserError(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
+    if comparison.operator == "$contains":
+        return lambda rows: np.asarray(pc.match_substring(rows.folded(name), _fold(values[0])).fill_null(False))
+    if comparison.operator in _NUMBERS:
+        return _ordered(name, comparison.operator, values[0], type)
+    among = _among(name, values, type)
+    return among if comparison.operator == "$in" else lambda rows: rows.valid(name) & ~among(rows)
+
+
+def _among(name: str, values: list[Any], type: pa.DataType) -> _Condition:
+    """Equal to one of the values; a value that the column cannot hold equals none of its own."""
+    found = [value for value in values if fits(value, type)]
+    if pa.types.is_floating(type):  # Arrow tells 0.0 and -0.0 apart in lists
+        found += [-float(value) for value in found if value == 0]
+    wanted, or_none = pa.array(found, type), None in values
+
+    def among(rows: _Rows) -> np.ndarray:
+        equal = np.asarray(pc.is_in(rows.column(name), value_set=wanted))
+        return equal | ~rows.valid(name) if or_none else equal
+
+    return among
+
+
+def _ordered(name: str, order: str, value: Any, type: pa.DataType) -> _Condition:
+    if kind_of(type) != "a number":
+        return lambda rows: np.asarray(_OTHERS[order](rows.column(name), pa.scalar(value, type)).fill_null(False))
+    # Arrow refuses a fraction beside large whole numbers.
+    fraction = pa.types.is_floating(type) or not float(value).is_integer()
+    number = np.float64(value) if fraction else int(value)
+
+    def ordered(rows: _Rows) -> np.ndarray:
+        numbers = np.asarray(rows.column(name).fill_null(0))
+        return _NUMBERS[order](numbers, number) & rows.valid(name)
+
+    return ordered
+
+
+def _fold(text: str) -> str:
+    """Text as `$contains` compares it: composed (NFC), and of one case (full case folding)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+
+
+def _listed(values: Any, name: str) -> list[Any]:
     if not isinstance(values, list | tuple):
-        raise UserError(f"{operator} in a filter needs a list, not {values!r}")
+        raise UserError(f"{name} in a filter needs a list, not {shown(values)}")
     return list(values)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]

@@ -19,12 +19,12 @@ from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.factory import check_settings, check_whole
 from smim.search.filters import Where
+from smim.search.ids import as_ids, listed
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot, precompute_tables
 
 _ATTEMPTS = 10
-_LARGEST_ID = 2**62  # ids that continue it are still 64-bit numbers
 
 
 class Hit:
@@ -285,38 +285,6 @@ def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:
     if metric == "cosine":
         faiss.normalize_L2(codes_ND)
     return codes_ND
-
-
-def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Ids as int64 [N]; raises `UserError` where they are no whole numbers from 0 to 2**62."""
-    try:
-        array = np.asarray(ids)
-        if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-            raise ValueError
-        if array.size and (array.min() < 0 or array.max() > _LARGEST_ID):
-            raise ValueError
-        return array.astype(np.int64)
-    except (ValueError, OverflowError):
-        raise UserError(f"ids are a list of whole numbers from 0 to 2**62, not {str(ids)[:60]}") from None
-
-
-def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
-    """Ids of `count` new sentences, int64: from `first` on, unless given.
-
-    Raises `UserError` where they are not one for each.
-    """
-    if ids is None:
-        return np.arange(first, first + count)
-    numbers = as_ids(ids)
-    if len(numbers) != count:
-        raise UserError(f"{len(numbers)} ids for {count} sentences; one for each is needed")
-    if len(np.unique(numbers)) < count:
-        raise UserError("an id is given twice; each sentence needs its own")
-    return numbers
-
-
-def listed(ids: np.ndarray) -> str:
-    return ", ".join(map(str, ids[:10].tolist())) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")
 
 
 def stamp_of(directory: Path) -> tuple[int, int]:

@@ -31,7 +31,8 @@ from smim.search.files import (
     open_array,
     open_vectors,
 )
-from smim.search.filters import Where, rows_that_pass
+from smim.search.filters import Where, condition
+from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
@@ -119,8 +120,10 @@ class Segment:
         """The text and the labels of one row, by column."""
         batch = self._batch(position // ROWS_PER_BATCH)
         at = position % ROWS_PER_BATCH
+        columns = zip(batch.schema.names, batch.columns, strict=True)
         try:
-            return {name: column[at].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            # Indexes of older versions hold NaN, which is no value.
+            return {name: plain(column[at].as_py()) for name, column in columns}
         except UnicodeDecodeError:
             raise self._unreadable(f"row {position} of {ROWS} is no UTF-8") from None
 
@@ -149,7 +152,8 @@ class Segment:
         """Which rows may be found, bool [R]: not deleted, and passing the filter. None: all."""
         if where is None or where == {}:
             return self.live
-        passing = np.concatenate([rows_that_pass(where, batch) for batch in self.batches()])
+        passes = condition(where, self.rows.schema)
+        passing = np.concatenate([passes(batch) for batch in self.batches()])
         return passing if self.live is None else passing & self.live
 
     def live_positions(self, where: Where | None = None) -> np.ndarray:

@@ -1,28 +1,35 @@
-"""Sentences to put into an index: from the user's files, and with labels."""
+"""Sentences of the user's files, to put into an index."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from smim.errors import UserError, nearest
+from smim.errors import RowError, UserError, nearest
 
 # What `data_prep/build.py` reads, and here would be taken for lines of text.
 _NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2")
 _OF_OBJECTS = (".jsonl", ".ndjson")
-_LABEL_TYPES = (pa.types.is_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Texts, their ids where they have some, and a value for each of them by label column."""
+    """Texts, their ids where they have some, a value for each of them by label column, and their files and lines."""
 
     texts: list[str]
     ids: list[int] | None
     labels: dict[str, list[Any]]
+    places: list[str]
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """What is wrong with one of the sentences is told with its file and line."""
+        try:
+            yield
+        except RowError as error:
+            raise UserError(f"{self.places[error.row]}: {error.what}") from None
 
 
 def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> Sentences:
@@ -31,12 +38,16 @@ def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> S
     `columns`: the labels that there may be; None for whatever there are. `-` is standard input, lines of text. Empty
     lines are passed over. Raises `UserError` naming file and line, and for files of another kind.
     """
-    rows = [row for path in files for row in _rows(path, columns)]
-    if not rows:
+    found = [placed for path in files for placed in _rows(path, columns)]
+    if not found:
         raise UserError(f"{', '.join(map(str, files))}: no sentence in it")
+    places, rows = [place for place, _ in found], [row for _, row in found]
     with_id = sum("id" in row for row in rows)
     if 0 < with_id < len(rows):
-        raise UserError(f"{with_id} of {len(rows)} sentences have an id; either all do, or none")
+        without = next(place for place, row in found if "id" not in row)
+        raise UserError(
+            f"{with_id} of {len(rows)} sentences have an id; either all do, or none ({without}: without an id)"
+        )
     if columns is None:
         columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("id", "text")]
     given = [column for column in columns if any(column in row for row in rows)]
@@ -44,29 +55,12 @@ def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> S
         texts=[row["text"] for row in rows],
         ids=[row["id"] for row in rows] if with_id else None,
         labels={column: [row.get(column) for row in rows] for column in given},
+        places=places,
     )
 
 
-def label_column(name: str, values: Any, count: int, kind: pa.DataType | None = None) -> pa.Array:
-    """Labels as a column of the given type, or of their own.
-
-    Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one.
-    """
-    if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
-        raise UserError(f"the labels {name!r} are not one for each of {count} sentences")
-    try:
-        column = pa.array(list(values), kind)
-    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError) as error:
-        other = "one another" if kind is None else "the index's"
-        raise UserError(f"the labels {name!r} do not fit {other}: {error}") from None
-    if kind is None and pa.types.is_null(column.type):
-        raise UserError(f"the labels {name!r} hold no value that would tell their type; give one, or leave them out")
-    if kind is None and not any(is_type(column.type) for is_type in _LABEL_TYPES):
-        raise UserError(f"the labels {name!r} are {column.type}; text, numbers, or true and false are needed")
-    return column
-
-
-def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row with its place."""
     suffix = path.suffix.lower()
     if suffix in _NOT_LINES:
         raise UserError(
@@ -82,7 +76,7 @@ def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]
                 if number == 1 and suffix not in _OF_OBJECTS and _is_object(line):
                     raise UserError(f"{path} holds JSON, not a sentence a line; give it as a file called .jsonl")
                 place = f"{path}, line {number}"
-                yield _row(line, place, columns) if suffix in _OF_OBJECTS else {"text": line.strip()}
+                yield place, _row(line, place, columns) if suffix in _OF_OBJECTS else {"text": line.strip()}
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:

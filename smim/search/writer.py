@@ -20,11 +20,12 @@ from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.filters import Where
-from smim.search.index import as_ids, check_model, comparable, model_of, new_ids
+from smim.search.ids import as_ids, new_ids
+from smim.search.index import check_model, comparable, model_of
+from smim.search.labels import label_column
 from smim.search.lock import check_lock, take_lock
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
-from smim.search.sentences import label_column
 
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
@@ -162,11 +163,10 @@ class IndexWriter:
                 raise UserError(f"{self.directory} has no column {name!r}; {known}")
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
-        arrays = {}
-        for name in ("text", *self.manifest.columns):
-            values = texts if name == "text" else labels.get(name, [None] * len(texts))
-            kind = schema.field(name).type if schema else types.get(name)
-            arrays[name] = label_column(name, values, len(texts), kind)
+        arrays = {"text": pa.array(list(texts), pa.string())}
+        for name in self.manifest.columns:
+            type = schema.field(name).type if schema else types.get(name)
+            arrays[name] = label_column(name, labels.get(name, [None] * len(texts)), len(texts), type)
         table = pa.table(arrays)
         return table.cast(schema) if schema else table
 

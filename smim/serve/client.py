@@ -15,6 +15,7 @@ import httpx2
 from pydantic import BaseModel, ValidationError
 
 from smim.errors import SmimError
+from smim.search.labels import plain
 from smim.serve import schemas
 
 _LONGEST_WAIT = 30.0
@@ -194,4 +195,4 @@ def _wait(retry_after: str) -> float:
 
 
 def _lists(labels: Mapping[str, Sequence[Any]] | None) -> dict[str, list[Any]]:
-    return {name: list(values) for name, values in (labels or {}).items()}
+    return {name: [plain(value) for value in values] for name, values in (labels or {}).items()}

@@ -25,7 +25,8 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
-from smim.search.index import as_ids, check_model, check_search, listed, model_of, query_codes, stamp_of
+from smim.search.ids import as_ids, listed
+from smim.search.index import check_model, check_search, model_of, query_codes, stamp_of
 from smim.search.manifest import Manifest
 from smim.search.snapshot import merge
 from smim.search.writer import IndexWriter

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from smim.errors import UserError
+from smim.search.filters import Where, parse
+from smim.search.ids import as_ids
 
-LARGEST_ID = 2**53 - 1  # the largest whole number that every JSON reader keeps
-LARGEST_SEED = LARGEST_ID
+LARGEST_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 # Of codes and what multiplies them; fp32 holds the sum of the squares of such numbers.
 LARGEST_NUMBER = 1e6
 # Of search settings: how much one query may make the index read.
@@ -79,8 +80,7 @@ class Limits:
 
     def check_ids(self, ids: Sequence[int]) -> None:
         self.check_count("ids", ids)
-        if not all(0 <= id <= LARGEST_ID for id in ids):
-            raise UserError(f"ids are whole numbers from 0 to {LARGEST_ID}")
+        as_ids(ids)
 
     def check_count(self, name: str, values: Sequence[Any]) -> None:
         if not 1 <= len(values) <= self.max_batch:
@@ -89,6 +89,12 @@ class Limits:
     def check_number(self, name: str, value: int, *, least: int = 1) -> None:
         if not least <= value <= self.max_num:
             raise UserError(f"{name} is {value}, {least} to {self.max_num} are allowed")
+
+
+def check_filter(where: Where | None) -> None:
+    """Raises `UserError` for what is no filter, or too large a one, before it waits for the index."""
+    if where is not None:
+        parse(where)
 
 
 def check_seed(seed: int) -> None:

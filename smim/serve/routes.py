@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 
+from smim.search.ids import LARGEST_ID
+from smim.search.labels import jsonable
 from smim.serve import schemas
 from smim.serve.backend import Found
 from smim.serve.errors import responses
-from smim.serve.limits import LARGEST_ID
 from smim.serve.service import CodeQuery, IdQuery, LineQuery, Query, SearchResult, Service, SumQuery, TextQuery
 
 
@@ -154,4 +155,4 @@ def _searched(result: SearchResult) -> schemas.SearchResponse:
 
 
 def _stored(row: Found | Any) -> schemas.SentenceInfo:
-    return schemas.SentenceInfo(id=row.id, text=row.text, labels=schemas.plain(row.labels))
+    return schemas.SentenceInfo(id=row.id, text=row.text, labels=jsonable(row.labels))

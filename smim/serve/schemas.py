@@ -6,12 +6,13 @@
 import math
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
-from smim.serve.limits import LARGEST_ID, LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING
+from smim.search.filters import DEEPEST
+from smim.search.ids import LARGEST_ID
+from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING
 
 LIMIT = "x-limit"
-_DEEPEST = 16
 _LARGEST_INTEGER = 2**63 - 1
 
 
@@ -21,11 +22,11 @@ def Limited(limit: str, **constraints: Any) -> Any:
 
 def _checked(value: Any) -> Any:
     """Raises `ValueError` for what JSON does not have or the index cannot compare, and for deep nesting."""
-    waiting = [(value, 0)]
+    waiting = [(value, 1)]
     while waiting:
         each, depth = waiting.pop()
-        if depth > _DEEPEST:
-            raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
+        if depth > DEEPEST:
+            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
         if isinstance(each, float) and not math.isfinite(each):
             raise ValueError("it holds NaN or an infinite number")
         if isinstance(each, int) and abs(each) > _LARGEST_INTEGER:
@@ -48,8 +49,9 @@ Size = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 Code = Annotated[list[Number], Field(min_length=1)]
 Num = Annotated[int, Limited("max_num", ge=1)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-Filter = Annotated[dict[str, JsonValue], AfterValidator(_checked)]
-Labels = Annotated[dict[str, list[str | bool | int | float | None]], AfterValidator(_checked)]
+# Before pydantic, whose own limit of depth says little.
+Filter = Annotated[dict[str, JsonValue], BeforeValidator(_checked)]
+Labels = dict[str, list[str | bool | int | float | None]]
 
 
 class Body(BaseModel):
@@ -263,14 +265,3 @@ class ErrorInfo(BaseModel):
 
 class ErrorResponse(BaseModel):
     error: ErrorInfo
-
-
-def plain(value: Any) -> Any:
-    """A label as JSON has it: no NaN, and dates and the like as text."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(key): plain(each) for key, each in value.items()}
-    return value if value is None or isinstance(value, str | int) else str(value)

@@ -17,7 +17,7 @@ from smim.search.filters import Where
 from smim.search.index import check_distance, log_posterior
 from smim.serve.backend import Answer
 from smim.serve.computing import Computing, Searching
-from smim.serve.limits import LARGEST_NUMBER, as_codes, check_size
+from smim.serve.limits import LARGEST_NUMBER, as_codes, check_filter, check_size
 from smim.serve.queries import CodeQuery, HitResult, IdQuery, LineQuery, Query, SearchResult, SumQuery, TextQuery
 
 
@@ -49,6 +49,7 @@ async def search(computing: Computing, queries: Sequence[Query], options: Option
     explain = options.reconstruct or options.score
     computing.limits.check_search(queries, options.k, options.offset, options.settings, explain=explain)
     check_distance(options.max_distance)
+    check_filter(options.where)
     if options.score and computing.model.deterministic:
         raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
     if options.score and not all(isinstance(query, TextQuery | IdQuery) for query in queries):

@@ -22,7 +22,7 @@ from smim.serve import searching
 from smim.serve.backend import Backend, Description, Found
 from smim.serve.batching import Batcher, Busy, Unavailable
 from smim.serve.computing import Computing, Conflict, NotFound
-from smim.serve.limits import Limits, as_codes, check_seed, check_size
+from smim.serve.limits import Limits, as_codes, check_filter, check_seed, check_size
 from smim.serve.queries import CodeQuery, HitResult, IdQuery, LineQuery, Query, SearchResult, SumQuery, TextQuery
 from smim.serve.searching import Options
 
@@ -183,6 +183,7 @@ class Service:
     @_operation
     async def count(self, where: Where | None = None) -> int:
         """How many sentences there are, or how many pass a filter."""
+        check_filter(where)
         return await self._computing.read(lambda: self.backend.count(where))
 
     @_operation
@@ -207,6 +208,7 @@ class Service:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
+        check_filter(where)
         if ids is not None:
             self.limits.check_ids(ids)
         return await self._computing.change(lambda: self.backend.delete(ids, where))

@@ -14,6 +14,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, open_index
 from smim.search import factory as factories
+from smim.search import ids as ids_module
 from smim.search import writer as writer_module
 from smim.text.corpus import Corpus
 
@@ -326,8 +327,32 @@ def test_changes_are_refused_where_the_lock_is_not_held(index: Index) -> None:
 
 def test_ids_go_on_behind_the_largest(index: Index) -> None:
     with IndexWriter(index.directory) as writer:
-        assert writer.add(["a bank"], ids=[2**62]) == [2**62]
-        assert writer.add(["a bank"]) == [2**62 + 1]
+        assert writer.add(["a bank"], ids=[2**53 - 3]) == [2**53 - 3]
+        assert writer.add(["a bank"]) == [2**53 - 2]
+        with pytest.raises(UserError, match="give each sentence an id that is free"):
+            writer.add(["a bank", "shares"])
+        assert writer.add(["a bank"]) == [2**53 - 1]
+        with pytest.raises(UserError, match="give each sentence an id that is free"):
+            writer.add(["a bank"])
+        assert writer.add(["a bank"], ids=[41]) == [41]
+    assert [row["id"] for row in index.get([2**53 - 1, 41])] == [2**53 - 1, 41]
+
+
+def test_an_index_with_ids_beyond_the_largest_is_searched_and_its_sentences_are_deleted_by_a_filter(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older, IndexWriter(index.directory) as writer:
+        older.setattr(ids_module, "LARGEST_ID", 2**62)
+        writer.add(["a bank lost"], ids=[2**62], labels={"topic": ["old"]})
+    [[hit]] = open_index(index.directory).search(["a bank lost"], k=1, where={"topic": "old"})
+    assert (hit.id, hit.text) == (2**62, "a bank lost")
+    with IndexWriter(index.directory) as writer:
+        for use in (index.get, index.more_like, index.codes, writer.delete):
+            with pytest.raises(UserError, match="searches find them and a filter deletes them"):
+                use([2**62])
+        with pytest.raises(UserError, match="give each sentence an id that is free"):
+            writer.add(["a bank"])
+        assert writer.delete(where={"topic": "old"}) == 1
 
 
 def test_index_of_which_everything_was_deleted(index: Index) -> None:

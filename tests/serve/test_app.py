@@ -14,13 +14,14 @@ from starlette.testclient import TestClient
 
 import smim
 from smim.generation import SentenceModel
-from smim.search import Index, IndexWriter, build_index
+from smim.search import Index, IndexWriter, build_index, index_texts
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
 from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Limits, Service
 from smim.text.corpus import Corpus
+from tests.search.test_filters import LARGE
 from tests.search.test_index import other_model
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -141,6 +142,96 @@ def test_sentences_are_changed(writer: TestClient) -> None:
     assert writer.post("/v1/count", json={"where": {"topic": "money"}}).json() == {"count": 0}
 
 
+@pytest.mark.parametrize("where", [*LARGE.values()], ids=LARGE)
+def test_a_filter_of_too_many_parts_is_refused_with_the_limit(own: TestClient, where: dict[str, Any]) -> None:
+    for path, body in (
+        ("/v1/search", {"text": ONE, "where": where}),
+        ("/v1/count", {"where": where}),
+    ):
+        assert re.search(
+            "at most 256 and 32|at most 20,000 parts|more than 32 levels", error(own, 422, "POST", path, json=body)
+        )
+    assert own.post("/v1/count", json={"where": {"$or": [{"topic": "money"}] * 9000}}).json()["count"] > 0
+
+
+@pytest.fixture
+def typed(model: SentenceModel, asking_model: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """Of an index with labels of each kind, which everybody with its key may change."""
+    labels = {"stars": [5, None, 3], "score": [0.5, None, 1.0], "open": [True, None, False], "city": ["a", None, ""]}
+    index_texts(model, [ONE, OTHER, ONE], tmp_path / "typed", model_dir=asking_model, labels=labels)
+    service = Service(model, LocalBackend(tmp_path / "typed", model=model))
+    keys = Keys.read(write(tmp_path / "typed.toml", GOOD))
+    with TestClient(create_app(service, keys=keys, page=False), headers=AS_WRITER) as client:
+        yield client
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize(
+    "column, value",
+    [
+        ("stars", "1.5"),
+        ("stars", '"5"'),
+        ("stars", "true"),
+        ("stars", "1e300"),
+        ("stars", "9223372036854775808"),
+        ("score", "1152921504606846977"),
+        ("score", "Infinity"),
+        ("score", "-Infinity"),
+        ("score", "1e999"),
+        ("score", "false"),
+        ("open", "1"),
+        ("open", '"true"'),
+        ("city", "5"),
+        ("city", "true"),
+        ("city", '"\\ud800"'),
+    ],
+)
+def test_a_label_that_the_index_does_not_hold_as_it_is_is_refused_with_its_row(
+    typed: TestClient, method: str, column: str, value: str
+) -> None:
+    ids = ', "ids": [0, 7]' if method == "PUT" else ""
+    content = f'{{"texts": ["{ONE}", "{OTHER}"], "labels": {{"{column}": [null, {value}]}}{ids}}}'
+    options = {"content": content, "headers": {"Content-Type": "application/json", **AS_WRITER}}
+    assert f"sentence 2: the labels '{column}'" in error(typed, 422, method, "/v1/sentences", **options)
+    assert typed.get("/v1/count").json() == {"count": 3}
+
+
+def test_nan_and_null_are_no_value_and_are_counted_as_such(typed: TestClient) -> None:
+    content = f'{{"texts": ["{ONE}", "{OTHER}"], "labels": {{"score": [NaN, null], "stars": [4.0, NaN]}}}}'
+    added = typed.post("/v1/sentences", content=content, headers={"Content-Type": "application/json"}).json()
+    assert added == {"ids": [3, 4]}
+    nothing = {"score": None, "stars": None, "open": None, "city": None}
+    assert typed.get("/v1/sentences/3").json()["labels"] == {**nothing, "stars": 4}
+    assert typed.get("/v1/sentences/4").json()["labels"] == nothing
+    counts = [
+        typed.post("/v1/count", json={"where": where}).json()["count"]
+        for where in ({"score": None}, {"score": [None]}, {"score": {"$ne": None}}, {"score": {"$nin": [0.5]}})
+    ]
+    assert counts == [3, 3, 2, 1]
+
+
+@pytest.mark.parametrize("id", [2**53, 2**60, 10**30, -1, 1.5, 1.0, True, "3"], ids=str)
+def test_an_id_that_cannot_be_is_refused_wherever_it_enters(writer: TestClient, id: Any) -> None:
+    for method, path, body in (
+        ("POST", "/v1/search", {"id": id}),
+        ("POST", "/v1/sentences/get", {"ids": [id]}),
+        ("POST", "/v1/sentences/delete", {"ids": [id]}),
+        ("POST", "/v1/sentences", {"texts": [ONE], "ids": [id]}),
+        ("PUT", "/v1/sentences", {"texts": [ONE], "ids": [id]}),
+    ):
+        error(writer, 422, method, path, json=body)
+    assert writer.get("/v1/count").json() == {"count": 40}
+
+
+def test_the_largest_id_is_used_like_any_other_and_nothing_is_added_behind_it(writer: TestClient) -> None:
+    largest = 2**53 - 1
+    assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [largest]}).json() == {"ids": [largest]}
+    assert writer.get(f"/v1/sentences/{largest}").json()["text"] == ONE
+    assert writer.post("/v1/search", json={"id": largest, "k": 1}).status_code == 200
+    assert "an id that is free" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
+    assert writer.post("/v1/sentences/delete", json={"ids": [largest]}).json() == {"count": 1}
+
+
 def test_another_writer_is_a_conflict(writer: TestClient, index: Index) -> None:
     with IndexWriter(index.directory):
         response = writer.post("/v1/sentences", json={"texts": [ONE]})
@@ -193,7 +284,7 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"sum": {"plus": []}}, 422, "body.sum.plus"),
         ({"text": ONE, "where": {"colour": "red"}}, 422, "no column 'colour'"),
         ({"text": ONE, "where": {"topic": {"$near": 1}}}, 422, "unknown operator"),
-        ({"text": ONE, "where": {"topic": 3}}, 422, "kernel"),
+        ({"text": ONE, "where": {"topic": 3}}, 422, "topic' is string, 3 is not"),
         ({"text": ONE, "where": {"topic": 10**30}}, 422, "64 bits"),
         ({"text": ONE, "where": {"topic": "\ud800"}}, 422, "surrogate"),
         ({"text": ONE, "where": [1]}, 422, "body.where"),

@@ -37,6 +37,7 @@ from smim.serve.on_ray import serve_cluster
 from smim.serve.service import Service
 from smim.serve.shard import SegmentsGone, Shard
 from smim.text.corpus import Corpus
+from tests.search.test_filters import LARGE
 
 KEY = "a key for the tests only"
 TOPICS = ["home", "money", "politics"]
@@ -151,6 +152,28 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
         for where in (None, {}, {"topic": "money"}):
             assert asyncio.run(backend.count(where)) == index.count(where)
         assert asyncio.run(backend.describe()).count == len(index)
+
+
+@pytest.mark.parametrize("where", LARGE.values(), ids=LARGE)
+def test_shards_refuse_a_filter_of_too_many_parts_and_go_on(flat, where):
+    backend, codes = cluster(flat), flat.codes([3])
+    for asked in (backend.count(where), backend.search(codes, 3, where, {}), backend.delete(None, where)):
+        with pytest.raises(UserError, match="at most"):
+            asyncio.run(asked)
+    many = {"$or": [{"topic": "money"}] * 9000}
+    assert asyncio.run(backend.count(many)) == flat.count({"topic": "money"})
+
+
+def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
+    backend = cluster(flat)
+    assert asyncio.run(backend.count({"topic": [None]})) == flat.count({"topic": None}) == 3
+    for labels in ({"topic": ["a", 1.5]}, {"topic": ["a", float("inf")]}):
+        with pytest.raises(UserError, match="sentence 2: the labels 'topic'"):
+            asyncio.run(backend.add(["a bank", "a bank lost"], None, labels, replace=False))
+    with pytest.raises(UserError, match="ids are a list of whole numbers"):
+        asyncio.run(backend.get([2**53]))
+    [id] = asyncio.run(backend.add(["a bank"], None, {"topic": [float("nan")]}, replace=False))
+    assert asyncio.run(backend.get([id]))[0].labels == {"topic": None}
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
 from smim.serve.service import Service
 from smim.text.corpus import Corpus
+from tests.search.test_filters import LARGE
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 expect = playwright.expect
@@ -348,6 +349,27 @@ def test_the_map_is_drawn_anew_when_the_index_changed(visit: Visit, site: Site) 
     finally:
         with IndexWriter(site.directory, model=site.service.model) as writer:
             writer.delete([id])
+
+
+def test_a_filter_of_too_many_parts_is_refused_and_the_service_goes_on(visit: Visit, site: Site) -> None:
+    page = visit.page
+    visit.tab("Search")
+    visit.search("the company sold shares")
+    visit.options()
+    box, problem = page.locator("#where textarea"), page.locator("#results [role=alert]")
+    for name, where in LARGE.items():
+        box.fill(json.dumps(where))
+        box.press("Enter")
+        expect(problem).to_contain_text("at most 20,000 parts" if name in ("not", "values") else "at most")
+    box.fill("[" * 3000)
+    box.press("Enter")
+    expect(problem).to_contain_text("the filter is not JSON")
+    box.fill(json.dumps({"$or": [{"topic": "politics"}] * 9000}))
+    box.press("Enter")
+    visit.shows(nearest(site, "the company sold shares", 10, where={"topic": "politics"}))
+    box.fill("")
+    box.press("Enter")
+    visit.options()
 
 
 def test_markup_is_shown_as_it_is_written(visit: Visit) -> None:

@@ -174,7 +174,7 @@ def _as_filter(text: str) -> Where | None:
         return None
     try:
         where = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f'the filter is not JSON ({error}); write for example {{"stars": {{"$gte": 4}}}}, names in double quotes'
         ) from None

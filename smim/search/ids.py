@@ -1,0 +1,50 @@
+"""The ids of sentences: whole numbers that every JSON reader keeps."""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from smim.errors import RowError, UserError
+
+LARGEST_ID = 2**53 - 1
+
+
+def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Ids as int64 [N]; raises `UserError` naming the first that is no whole number from 0 to `LARGEST_ID`."""
+    if isinstance(ids, str) or not isinstance(ids, Collection) or getattr(ids, "ndim", 1) != 1:
+        raise UserError(f"ids are a list of whole numbers, not {str(ids)[:60]}")
+    for row, id in enumerate(ids):
+        whole = isinstance(id, int | np.integer) and not isinstance(id, bool | np.timedelta64)
+        if not whole or not 0 <= id <= LARGEST_ID:
+            what = f"ids are a list of whole numbers from 0 to 2**53 - 1, not {str(id)[:60]!r}"
+            if whole and id > LARGEST_ID:
+                what += "; where an older index holds larger ones, searches find them and a filter deletes them"
+            raise RowError(what, row, numbered=False)
+    return np.fromiter(ids, np.int64, len(ids))
+
+
+def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
+    """Ids of `count` new sentences, int64: from `first` on, unless given.
+
+    Raises `UserError` where they are not one for each, or the next ones would be too large.
+    """
+    if ids is None:
+        if first + count - 1 > LARGEST_ID:
+            raise UserError(
+                f"ids are whole numbers from 0 to 2**53 - 1, and those that continue the index's begin at {first}; "
+                "give each sentence an id that is free"
+            )
+        return np.arange(first, first + count)
+    numbers = as_ids(ids)
+    if len(numbers) != count:
+        raise UserError(f"{len(numbers)} ids for {count} sentences; one for each is needed")
+    _, firsts = np.unique(numbers, return_index=True)
+    if len(firsts) < count:
+        row = int(np.setdiff1d(np.arange(count), firsts)[0])
+        what = f"an id is given twice, {numbers[row]}; each sentence needs its own"
+        raise RowError(what, row, numbered=False)
+    return numbers
+
+
+def listed(ids: np.ndarray) -> str:
+    return ", ".join(map(str, ids[:10].tolist())) + (f" and {len(ids) - 10} more" if len(ids) > 10 else "")

@@ -1,0 +1,141 @@
+"""Labels: by column text, numbers, or true and false, each value of them exact or missing."""
+
+import math
+import reprlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from smim.errors import RowError, UserError
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
+shown = _REPR.repr
+
+_KINDS = {
+    "text": lambda type: pa.types.is_string(type) or pa.types.is_large_string(type),
+    "a number": lambda type: pa.types.is_integer(type) or pa.types.is_floating(type),
+    "true or false": pa.types.is_boolean,
+}
+
+
+def plain(value: Any) -> Any:
+    """A value as Python's own, and None for what stands for none: NaN, NaT, pandas' NA."""
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        value = value.item()
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, np.datetime64 | np.timedelta64) and np.isnat(value):
+        return None
+    try:
+        return value if pa.scalar(value, from_pandas=True).is_valid else None
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return value
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON has it: no NaN and no infinity, and dates and the like as text."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [jsonable(each) for each in value]
+    if isinstance(value, dict):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, str | int) else str(value)
+
+
+def kind_of(type: pa.DataType) -> str:
+    """What can be compared with another, and stand beside it in a column."""
+    return next((kind for kind, is_kind in _KINDS.items() if is_kind(type)), str(type))
+
+
+def kind_of_value(value: Any) -> str:
+    """As `kind_of`, of a plain value; raises `ValueError` or `TypeError` for what Arrow does not know."""
+    if isinstance(value, str | bool | int | float):
+        return "true or false" if isinstance(value, bool) else "text" if isinstance(value, str) else "a number"
+    return kind_of(pa.scalar(value).type)
+
+
+def fits(value: Any, type: pa.DataType) -> bool:
+    """Whether a column of this type holds a plain value of its kind, exactly."""
+    try:
+        return pa.scalar(value, type).as_py() == value
+    except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
+        return False
+
+
+def label_column(name: str, values: Any, count: int, type: pa.DataType | None = None) -> pa.Array:
+    """Labels as a column of the given type, or of their own.
+
+    Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one, which
+    holds them exactly.
+    """
+    if not isinstance(name, str) or not fits(name, pa.string()):
+        raise UserError(f"a column of labels has text as its name, not {shown(name)}")
+    if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
+        raise UserError(f"the labels {name!r} are not one for each of {count} sentences")
+    labels = [plain(value) for value in values]
+    given = [(row, value) for row, value in enumerate(labels) if value is not None]
+    if type is None and not given:
+        raise UserError(f"the labels {name!r} hold no value that would tell their type; give one, or leave them out")
+    others = "one another" if type is None else "the index's"
+    for row, value in given:
+        if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and math.isinf(value)):
+            what = f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}"
+            raise RowError(what, row)
+        if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
+            raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
+    column = type or _type_of([value for _, value in given])
+    for row, value in given:
+        if not fits(value, column):
+            what = f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is"
+            raise RowError(what, row)
+    return pa.array(labels, column)
+
+
+def with_types(rows: pa.Table) -> pa.Schema:
+    """The schema of a corpus's rows, with types for labels of text that are numbers throughout, or true and false.
+
+    So filters compare them, and they are what the same labels of a JSON file are. What would not read the same again
+    (`007`, `1.50`) stays text, as does a column without values.
+    """
+    schema = rows.schema
+    for i, field in enumerate(schema):
+        column = rows.column(i)
+        if field.name == "text" or kind_of(field.type) != "text" or column.null_count == len(column):
+            continue
+        for type in (pa.int64(), pa.float64(), pa.bool_()):
+            if all(_reads_as(type, chunk) for chunk in column.chunks):
+                schema = schema.set(i, pa.field(field.name, type))
+                break
+    return schema
+
+
+def _reads_as(type: pa.DataType, labels: pa.Array) -> bool:
+    if pa.types.is_floating(type):
+        # Written as Python and JSON do, which Arrow does not.
+        return all(_is_number(text) for text in labels.unique().drop_null().to_pylist())
+    try:
+        return labels.cast(type).cast(labels.type).equals(labels)
+    except pa.ArrowInvalid:
+        return False
+
+
+def _is_number(text: str) -> bool:
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return math.isfinite(number) and text in (repr(number), str(int(number)))
+
+
+def _type_of(values: list[Any]) -> pa.DataType:
+    if isinstance(values[0], str):
+        return pa.string()
+    if isinstance(values[0], bool):
+        return pa.bool_()
+    return pa.float64() if any(isinstance(value, float) for value in values) else pa.int64()
