@@ -61,6 +61,17 @@ def test_collapse_is_told_of_codes_that_do_not_tell_sentences_apart(
     assert section.notes[0].startswith("**Collapsed**" if collapsed else "**Not collapsed**")
 
 
+def test_information_by_entropies_has_the_errors_of_both(job, plots):
+    job.model.autoencoder.posterior = lambda batch: DiagonalGaussian(
+        means(9, 5)[batch.rows], torch.linspace(-2, 0, NUM)[batch.rows, None].expand(-1, 8)
+    )
+    figures = information.evaluate(job, InformationArgs(), plots).figures
+    knn, total, own = (figures[name] for name in ("mutual_information_knn", "latent_entropy", "posterior_entropy"))
+    assert knn.value == pytest.approx(total.value - own.value)
+    assert own.standard_error > 0.1 and total.standard_error > 0.1
+    assert knn.standard_error == pytest.approx(math.hypot(total.standard_error, own.standard_error))
+
+
 def test_overlap_is_how_often_a_sentences_own_code_is_the_likelier_one(job, plots):
     mean = means(100)
     set_posterior(job, mean)

@@ -16,6 +16,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.priors import GaussianMixture
 from smim.text.corpus import Corpus
+from tests.corpora import write_corpus
 from tests.eval.tabular import GRID, Exact, TabularModel
 
 NORMAL = -0.5 * (GRID**2 + math.log(2 * math.pi))
@@ -156,6 +157,24 @@ def test_perplexities_and_bits_divide_by_what_they_say():
     assert figures["nats_per_token"].value == pytest.approx(3 * nll / 15)
     assert figures["bits_per_byte"].value == pytest.approx(3 * 21 / math.log(2) / 93)
     assert figures["nll"].n == 3 and figures["nll"].runs == 2
+
+
+def test_sizes_are_tokens_without_end_and_bytes_of_utf_8(corpus, tmp_path):
+    texts = ["the company sold", "thé bank", "日本"]
+    write_corpus(tmp_path / "c", {"test": [{"text": text} for text in texts]}, corpus.tokenizer, name="c")
+    sizes = likelihood.sizes_of(Corpus.open(tmp_path / "c").split("test"))
+    assert sizes.tokens.tolist() == [3, 2, 1]
+    assert sizes.bytes.tolist() == [16, 9, 6]
+
+
+def test_the_importance_weights_are_of_other_draws_than_the_reconstruction(job):
+    bound, _ = likelihood.sentence_reconstruction(job, num_samples=1)
+    weights = likelihood.importance_log_weights(job, np.arange(len(job.split)), num_samples=3)
+    prior, posterior = job.model.autoencoder.prior, job.posterior()
+    for run in range(job.num_runs):
+        z = job.draw(posterior, range(10), number=run)
+        of_run = -bound.words[:, run] + (prior.log_prob(z) - posterior.log_prob(z)).numpy()
+        assert not np.isclose(weights[:, :, 0], of_run[:, None], rtol=1e-5).any()
 
 
 def test_the_section_holds_every_bound(job, tmp_path):

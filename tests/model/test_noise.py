@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from smim.model import noise
@@ -12,7 +13,12 @@ def test_noise_differs_by_seed_sentence_draw_and_purpose():
     base = noise.normal(0, [3], 0, 6)
     for other in (noise.normal(1, [3], 0, 6), noise.normal(0, [4], 0, 6), noise.normal(0, [3], 1, 6)):
         assert not torch.equal(base, other)
-    assert not torch.equal(noise.uniform(0, [3], 0, 6), noise.uniform(0, [3], 1, 6))
+    base = noise.uniform(0, [3], 0, 6)
+    for other in (noise.uniform(1, [3], 0, 6), noise.uniform(0, [4], 0, 6), noise.uniform(0, [3], 1, 6)):
+        assert not torch.equal(base, other)
+    # Made of the same bits, the size of the one would tell the other.
+    latent, decoding = noise.normal(0, range(2000), 0, 1), noise.uniform(0, range(2000), 0, 1)
+    assert abs(np.corrcoef(latent.abs().T, decoding.T)[0, 1]) < 0.1
 
 
 def test_of_no_sentence_there_is_no_noise():
