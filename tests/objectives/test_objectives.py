@@ -8,8 +8,11 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.objectives import objective_class
+from smim.objectives.registry import OBJECTIVES
 from smim.text.batch import collate
+from tests.objectives.checks import vectors
 
 BATCH = collate([[5, 6, 7, 8]], [0])
 NOISE = torch.tensor([[0.3, -1.2, 0.7]])
@@ -90,6 +93,20 @@ def test_annealed_loss_weighs_the_kl(model, parts):
     objective = objective_class("vae")(kl_annealing="linear", annealing_steps=10)
     loss = objective.terms(model, BATCH, step=3, noise=NOISE)["loss"]
     torch.testing.assert_close(loss, -log_p + 0.3 * kl_divergence(q, PRIOR))
+
+
+@pytest.mark.parametrize("prior", ["gaussian_mixture", "vamp"])
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_trained_has_a_gradient_and_the_loss_depends_on_nothing_else(name, prior):
+    """DDP refuses a step that leaves a weight without a gradient."""
+    args = MLPArgs(latent_dim=2, hidden_dim=6, prior=prior, num_prior_components=3)
+    model, objective = VectorAutoencoder(args, dimension=3), objective_class(name)()
+    objective.prepare(model)
+    critic = objective.make_critic(model)
+    terms = objective.terms(model, vectors(6), step=0, critic=critic and critic.network)
+    (terms["loss"] + terms.get("critic_loss", 0.0)).sum().backward()
+    for parameter in model.parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad
 
 
 def test_unknown_names_are_refused_with_the_nearest():
