@@ -29,7 +29,7 @@ def with_batcher(test: Callable[[Batcher[int, int], Doubling], Coroutine[Any, An
         compute = Doubling()
         await test(Batcher("test", compute, **{"max_items": 4, "queue_size": 10} | sizes), compute)
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 20))  # what should have been refused waits for ever
 
 
 async def started(batcher: Batcher[int, int], *requests: int, size: int = 1) -> list[asyncio.Task[int]]:
