@@ -363,6 +363,18 @@ def test_moments_are_those_of_draws_from_all_posteriors():
     assert moments.log_determinant_per_dimension() == pytest.approx(expected)
 
 
+def test_of_two_posteriors_the_moments_are_exact_and_units_active_just_above_their_bounds():
+    scales = torch.tensor([0.099, 0.101, 0.101, 0.001, 3.0], dtype=torch.float64)
+    variances = torch.tensor([0.0097, 0.0103, 0.0101, 0.9e-6, 9.1])
+    means, log_variance = torch.stack([5 - scales, 5 + scales]), variances.log().expand(2, 5)
+    moments = estimators.aggregate_moments(DiagonalGaussian(means, log_variance))
+    assert np.diag(moments.covariance_of_means) == pytest.approx(scales.square().numpy(), rel=1e-4)
+    assert np.diag(moments.covariance) == pytest.approx((scales.square() + variances).numpy(), rel=1e-4)
+    assert moments.covariance[0, 4] == pytest.approx(0.099 * 3, rel=1e-4)
+    assert moments.num_active_units() == 3  # above 0.01: 0.0102, 0.0102 and 9
+    assert moments.num_active_units_scale_free() == 3  # 0.0098 > 0.0097, 0.0102 > 0.0101 and 1e-6 > 0.9e-6
+
+
 def test_active_units_with_a_threshold_depend_on_the_scale_and_without_do_not():
     deviation, log_variance = torch.tensor([0.5, 0.05, 0.0005]), torch.tensor([-10.0, -10.0, -10.0])
     means = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
