@@ -1,5 +1,6 @@
 """Segments of more rows than one batch holds, and distances at their bounds."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,12 @@ def test_equal_codes_come_in_order_of_their_ids(factory: str, model: SentenceMod
     index = index_of_codes(tmp_path / "index", model, np.repeat(places, 8, axis=0)[order], labels={}, factory=factory)
     for number, hits in enumerate(index.search(places, k=8, nprobe=4)):
         assert [hit.id for hit in hits] == np.flatnonzero(order // 8 == number).tolist()
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
+def test_codes_at_one_distance_come_in_order_of_their_ids(factory: str, model: SentenceModel, tmp_path: Path) -> None:
+    corners = np.array(list(product([-1, 1], repeat=model.latent_dim)), np.float32)
+    codes = np.random.default_rng(0).permutation(corners)
+    index = index_of_codes(tmp_path / "index", model, codes, labels={}, factory=factory)
+    centre = np.zeros((1, model.latent_dim), np.float32)
+    assert [hit.id for hit in index.search(centre, k=len(codes), nprobe=4)[0]] == list(range(len(codes)))
