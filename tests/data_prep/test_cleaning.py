@@ -107,6 +107,11 @@ def test_sentences_are_limited_after_they_are_split_and_lower_cased():
     assert (rows, counts) == (["one two."], {"too_long_dropped": 1, "too_short": 1})
 
 
+def test_no_text_without_a_word_is_left_whatever_the_least_number_is():
+    for too_long in ("drop", "truncate", "split"):
+        assert clean(["", "a", " \t "], min_words=0, max_words=2, too_long=too_long) == (["a"], {"too_short": 2})
+
+
 def test_a_block_without_rows_stays_one():
     for options in ({"max_words": 2}, {"split_sentences": True}, {"normalize": "NFC", "lowercase": True}):
         assert clean([], **options) == ([], {})

@@ -21,6 +21,22 @@ def test_shares_are_met():
     assert np.allclose(found, [0.7, 0.1, 0.2], atol=0.01)
 
 
+def test_each_of_several_shares_begins_where_the_one_before_ends():
+    shares = {"a": 0.1, "b": 0.2, "c": 0.3, "rest": None}
+    [splits] = assign([keys(100_000)], shares, {name: number for number, name in enumerate(shares)}, seed=0)
+    assert np.allclose(np.bincount(splits) / len(splits), [0.1, 0.2, 0.3, 0.4], atol=0.01)
+
+
+def test_a_draw_is_by_splitmix64_so_that_a_corpus_prepared_again_has_the_same_splits():
+    # The generator's first numbers from 0, as Steele et al. and the reference code have them.
+    known = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [int(selection._mix(np.zeros(1, np.uint64), seed)[0]) for seed in range(3)] == known
+    all_keys = keys(1000)
+    order = np.argsort([int(value) for value in selection._mix(all_keys, 5)], kind="stable")
+    [splits] = assign([all_keys], {"valid": 10, "train": 20}, NUMBERS, seed=5)
+    assert set(np.flatnonzero(splits == 1)) == set(order[:10]) and set(np.flatnonzero(splits == 0)) == set(order[10:30])
+
+
 def test_equal_keys_go_to_the_same_split_however_the_parts_are_cut():
     all_keys = np.tile(keys(1000), 3)
     whole = assign([all_keys], SHARES, NUMBERS, seed=0)[0]

@@ -260,6 +260,28 @@ def test_change_that_cannot_be_is_refused_and_nothing_is_lost(index: Index, chan
     assert {path.name for path in index.directory.iterdir()} == {"manifest.json", "00000001", "writer.lock"}
 
 
+def test_a_writer_goes_on_from_what_another_one_changed_before_it_began(index: Index) -> None:
+    early = IndexWriter(index.directory)
+    with IndexWriter(index.directory) as other:
+        assert other.add(["a bank lost"]) == [40]
+        other.delete([3])
+    with early as writer:
+        assert writer.add(["a bank sold"]) == [41]
+    assert len(index) == 41 and [row["text"] for row in index.get([40, 41])] == ["a bank lost", "a bank sold"]
+
+
+def test_a_change_removes_no_file_that_is_not_the_indexs_own(index: Index) -> None:
+    own = ["notes.txt", "00000001.bak", "0000001", ".hidden"]
+    for name in own:
+        (index.directory / name).write_text("years of work")
+    (index.directory / "00000099").mkdir()  # a killed writer's
+    with IndexWriter(index.directory) as writer:
+        writer.delete([3])
+        writer.compact()
+    assert all((index.directory / name).read_text() == "years of work" for name in own)
+    assert not (index.directory / "00000099").exists() and not (index.directory / "00000001").exists()
+
+
 def test_second_writer_is_refused(index: Index) -> None:
     with IndexWriter(index.directory), pytest.raises(UserError, match="is being changed by another process"):
         IndexWriter(index.directory).__enter__()

@@ -110,6 +110,26 @@ def test_the_time_to_retry_follows_what_waits_and_how_long_it_takes() -> None:
     with_batcher(test)
 
 
+def test_the_time_to_retry_is_measured_and_a_minute_at_most() -> None:
+    async def test(batcher: Batcher[int, int], compute: Doubling) -> None:
+        first = await started(batcher, 0)
+        await asyncio.sleep(0.1)  # so long it takes
+        compute.let.set()
+        await asyncio.gather(*first)
+        compute.let.clear()
+        tasks = await started(batcher, 0) + await started(batcher, 1, size=1_000)
+        with pytest.raises(Busy) as refused:
+            await batcher.submit(3, 99_500)
+        assert 10 < refused.value.retry_after <= 60
+        tasks += await started(batcher, 1, size=98_999)
+        with pytest.raises(Busy, match="in 60 s"):
+            await batcher.submit(3, 2)
+        compute.let.set()
+        await asyncio.gather(*tasks)
+
+    with_batcher(test, queue_size=100_000)
+
+
 def test_a_cancelled_request_leaves_the_queue_and_makes_room() -> None:
     async def test(batcher: Batcher[int, int], compute: Doubling) -> None:
         tasks = await started(batcher, 0, 1, 2)

@@ -43,11 +43,14 @@ def test_a_key_whose_hash_differs_in_one_digit_is_none_of_ours(tmp_path: Path, d
     assert Keys.read(write(tmp_path / "keys.toml", text)).rights_of(READER) is None
 
 
-def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o666])
+def test_a_file_that_others_can_read_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int
+) -> None:
     path = write(tmp_path / "keys.toml", GOOD)
     Keys.read(path)
     assert not capsys.readouterr().err
-    path.chmod(0o644)
+    path.chmod(mode)
     Keys.read(path)
     assert "chmod 600" in capsys.readouterr().err
 
@@ -63,7 +66,7 @@ def test_a_file_that_others_can_read_is_warned_of(tmp_path: Path, capsys: pytest
         (GOOD.replace('"reader"', '""'), "needs a name"),
         (GOOD.replace('["read"]', '["raed"]'), "rights must be"),
         (GOOD.replace('["read"]', "[]"), "rights must be"),
-        (GOOD.replace(WRITER, "short"), "at least 16"),
+        (GOOD.replace(WRITER, "fifteen-letters"), "at least 16"),
         (GOOD.replace('sha256 = "', 'sha256 = "x'), "64 hexadecimal"),
         (GOOD.replace(f'key = "{WRITER}"', ""), "either key or sha256"),
         (GOOD.replace("writer", "reader"), "same name"),
