@@ -35,7 +35,7 @@ from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
 
 # Raise it when a change of the code changes the bytes that come out.
-_VERSION = 2
+_VERSION = 3
 
 _PARTS_WANTED = 64
 _LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
@@ -164,7 +164,14 @@ class _Build:
                 bar(sizes[number])
         for each in described:
             self.left_out.update(each["left_out"])
-        return [part for each in described for part in parts_of(each, folder)]
+        parts = [part for each in described for part in parts_of(each, folder)]
+        columns = {column for each in described for column in each["columns"]}
+        if parts and (missing := sorted(set(recipe.label_columns) - columns)):
+            raise UserError(
+                f"no sentence has a column {', '.join(missing)}, of which corpus.label_columns makes labels; look at "
+                f"how the objects of {shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} call it"
+            )
+        return parts
 
     def select(self, parts: Sequence[Part]) -> list[np.ndarray]:
         """The number of each sentence's split, uint8 [n] for each part."""

@@ -90,13 +90,15 @@ def read_piece(task: ReadTask) -> dict[str, Any]:
         return storage.read_json(marker)
     problems, counts = Problems(), Counter[str]()
     parts: list[dict[str, Any]] = []
-    blocks = _clean_blocks(task, problems, counts)
+    columns = set(task.input.labels)
+    blocks = _clean_blocks(task, problems, counts, columns)
     for first in blocks:
         path = task.folder / f"{task.number:05d}-{len(parts):03d}.arrow"
         parts.append(_write_part(path, first, blocks, task))
     described = {
         "pool": task.input.pool,
         "parts": parts,
+        "columns": sorted(columns),
         "left_out": {**problems.as_dict(), **counts},
     }
     storage.write_json(marker, described)
@@ -111,8 +113,10 @@ def parts_of(described: dict[str, Any], folder: Path) -> list[Part]:
     ]
 
 
-def _clean_blocks(task: ReadTask, problems: Problems, counts: Counter[str]) -> Iterator[pa.Table]:
+def _clean_blocks(task: ReadTask, problems: Problems, counts: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
+    """Adds to `columns` those that there are."""
     for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, problems=problems):
+        columns.update(block.column_names)
         clean = task.cleaning.apply(block, counts)
         if len(clean):
             yield clean
@@ -155,5 +159,5 @@ def _part_batch(block: pa.Table, schema: pa.Schema, task: ReadTask) -> pa.Record
         elif label in block.column_names:
             columns[label] = block.column(label).combine_chunks()
         else:
-            columns[label] = pa.repeat(pa.scalar(""), len(texts))
+            columns[label] = pa.nulls(len(texts), pa.string())
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

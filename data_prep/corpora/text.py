@@ -1,12 +1,13 @@
 """A user's own text: files of any format that the readers know, or a dataset of the Hugging Face hub."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data_prep.corpora.args import CorpusArgs, as_paths
-from data_prep.readers import find_files, hub_files, is_saved_dataset, reader_for
+from data_prep.readers import find_columns, find_files, hub_files, is_saved_dataset, listed, reader_for
 from data_prep.reading import PART_COLUMNS
 from data_prep.recipe import Amount, Input, Recipe
 from data_prep.sources import by_split
@@ -69,7 +70,9 @@ def recipe(args: TextArgs) -> Recipe:
     reader = partial(
         reader_for, text_column=args.text_column, label_columns=tuple(args.label_columns), header=args.header
     )
-    inputs = tuple(Input(pool, path, reader(path)) for pool, paths in pools.items() for path in paths)
+    readers = {path: reader(path) for paths in pools.values() for path in paths}
+    _check_columns(args, {path: each.columns(path) for path, each in readers.items()})
+    inputs = tuple(Input(pool, path, readers[path]) for pool, paths in pools.items() for path in paths)
     return Recipe(
         inputs=inputs,
         draws=_draws(list(pools), args),
@@ -104,6 +107,20 @@ def _drawn_together(named: dict[str, list[Path]]) -> str:
         f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
         "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
     )
+
+
+def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> None:
+    """Raises `UserError` where a file lacks the text's column, or all of them a label's, as far as headers tell."""
+    for path, columns in found.items():
+        if columns:
+            find_columns(args.text_column, (), columns, path)
+    if None in found.values():
+        return
+    for label in args.label_columns:
+        if not any(label in columns for columns in found.values() if columns):
+            path, columns = max(found.items(), key=lambda each: len(each[1] or ()))
+            there = listed(columns or ()) or "none, it is plain text"
+            raise UserError(f"no column {label!r} to take as label; the columns of {path}: {there}")
 
 
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:

@@ -39,7 +39,7 @@ class PairsTable(Reader):
 
     def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
         for block in self._table.blocks(piece, skip_bad=skip_bad, problems=problems):
-            group, label, question = (block.column(name) for name in ("0", "1", "2"))
+            group, label, question = (pc.fill_null(block.column(name), "") for name in ("0", "1", "2"))
             yield _pairs(group, label, question, block.column("text"))
 
 

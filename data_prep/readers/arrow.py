@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_prep.readers.base import (
     BLOCK_BYTES,
+    INFINITE,
     MAX_LINE_BYTES,
     MISSING_TEXT,
     TEXT,
@@ -32,7 +34,7 @@ _MAGIC = b"ARROW1"
 
 @dataclass(frozen=True)
 class _Table(FileReader):
-    """Columns of any type that can be written as a string; a label that is null is ""."""
+    """Columns of any type that can be written as a string."""
 
     text_column: str
     label_columns: tuple[str, ...] = ()
@@ -40,29 +42,25 @@ class _Table(FileReader):
     def __post_init__(self) -> None:
         check_columns(self.text_column, self.label_columns)
 
-    @property
-    def _names(self) -> list[str]:
-        return [self.text_column, *self.label_columns]
+    def _present(self, names: list[str], path: Path) -> list[str]:
+        return list(find_columns(self.text_column, self.label_columns, names, path))
 
     def _block(self, batch: pa.RecordBatch, first_row: int, intake: Intake) -> pa.Table:
         """The good rows of a batch; `first_row` is the number of its first row in the file, from 1."""
-        columns = [_as_bytes(batch.column(name), name, intake.path) for name in self._names]
-        good = pc.is_valid(columns[0])
-        columns[1:] = [pc.fill_null(column, b"") for column in columns[1:]]
-        if not (pc.all(good).as_py() and all(map(_all_text, columns))):
-            good = pa.array([self._is_good(row, first_row + i, intake) for i, row in enumerate(_rows(columns))])
+        batch = batch.select(self._present(batch.schema.names, intake.path))
+        names = batch.schema.names
+        columns = [_as_bytes(column, name, intake.path) for name, column in zip(names, batch.columns, strict=True)]
+        infinite = reduce(np.logical_or, map(_infinite, batch.columns[1:]), np.zeros(len(batch), bool))
+        if columns[0].null_count or infinite.any() or not all(map(_all_text, columns)):
+            rows = zip(_rows(columns), infinite, strict=True)
+            good = pa.array([self._is_good(*row, first_row + i, intake) for i, row in enumerate(rows)])
             columns = [column.filter(good) for column in columns]
-        return pa.table([column.cast(pa.string()) for column in columns], [TEXT, *self.label_columns])
+        return pa.table([column.cast(pa.string()) for column in columns], [TEXT, *names[1:]])
 
-    def _is_good(self, row: tuple[bytes | None, ...], number: int, intake: Intake) -> bool:
-        fault = None
-        for value in row:
-            if value is None:
-                fault = fault or MISSING_TEXT
-            elif len(value) > MAX_LINE_BYTES:
-                fault = fault or TOO_LONG
-            else:
-                fault = fault or line_fault(value)
+    def _is_good(self, row: tuple[bytes | None, ...], infinite: bool, number: int, intake: Intake) -> bool:
+        fault = MISSING_TEXT if row[0] is None else INFINITE if infinite else None
+        for value in filter(None, row):
+            fault = fault or (TOO_LONG if len(value) > MAX_LINE_BYTES else line_fault(value))
         if fault:
             intake.refuse(fault, partial("row {}".format, number))
         return fault is None
@@ -71,6 +69,11 @@ class _Table(FileReader):
 @dataclass(frozen=True)
 class Parquet(_Table):
     """Parquet files, of which only the columns that are asked for are read; split between row groups."""
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        with told(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
+            return file.schema_arrow.names
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`; bytes are those of all columns, uncompressed."""
@@ -88,12 +91,12 @@ class Parquet(_Table):
         """See `FileReader.read`."""
         # With its own buffer for each column, a row group is never held as a whole.
         with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            find_columns(self._names, file.schema_arrow.names, piece.path)
+            names = self._present(file.schema_arrow.names, piece.path)
             groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
             row = 1 + sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
             for group in groups:
                 rows = _rows_per_block(file.metadata.row_group(group))
-                for batch in file.iter_batches(rows, row_groups=[group], columns=self._names, use_threads=False):
+                for batch in file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
                     yield self._block(batch, row, intake)
                     row += len(batch)
 
@@ -101,6 +104,11 @@ class Parquet(_Table):
 @dataclass(frozen=True)
 class ArrowStream(_Table):
     """Arrow IPC, as a stream or in the file format; a file is one piece."""
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        with told(path), pa.OSFile(str(path)) as file:
+            return _open_ipc(file)[0].names
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
@@ -111,9 +119,9 @@ class ArrowStream(_Table):
         """See `FileReader.read`."""
         with pa.OSFile(str(piece.path)) as file:
             schema, batches = _open_ipc(file)
-            find_columns(self._names, schema.names, piece.path)
+            names = self._present(schema.names, piece.path)
             row = 1
-            for batch in _joined(each.select(self._names) for each in batches):
+            for batch in _joined(each.select(names) for each in batches):
                 rows = max(1, min(_MOST_ROWS, len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
                 for start in range(0, len(batch), rows):
                     yield self._block(batch.slice(start, rows), row + start, intake)
@@ -148,15 +156,29 @@ def _rows_per_block(group: pq.RowGroupMetaData) -> int:
 
 
 def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
-    """A column's values as they are written, in bytes, which need not be text."""
+    """A column's values as they are written, in bytes, which need not be text; a number that is none is null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     try:
-        if not (_is_string(column.type) or _is_binary(column.type)):
+        if pa.types.is_floating(column.type):
+            column = _written(column.to_numpy(zero_copy_only=False))
+        elif not (_is_string(column.type) or _is_binary(column.type)):
             column = column.cast(pa.string())
         return column.cast(pa.binary())
     except pa.ArrowNotImplementedError:
         raise UserError(f"{path}: column {name!r} is of type {column.type}, not text") from None
+
+
+def _written(numbers: np.ndarray) -> pa.Array:
+    """Numbers as the shortest text that says them: `1`, `0.1`, `1e-05`."""
+    texts = pc.replace_substring_regex(pa.array(numbers.astype(str)), r"\.0$", "")
+    return pc.if_else(pa.array(np.isnan(numbers)), None, texts)
+
+
+def _infinite(column: pa.Array) -> np.ndarray:
+    """Which numbers of a column are infinite, bool [n]."""
+    floating = pa.types.is_floating(column.type)
+    return np.isinf(column.to_numpy(zero_copy_only=False)) if floating else np.zeros(len(column), bool)
 
 
 def _is_string(type: pa.DataType) -> bool:

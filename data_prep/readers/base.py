@@ -59,6 +59,7 @@ class Fault:
 
 NUL = Fault("NUL byte", "a NUL byte; is this a text file?")
 MISSING_TEXT = Fault("missing text", "the text is missing (null)")
+INFINITE = Fault("infinite label", "a label is an infinite number")
 TOO_LONG = Fault("line too long", f"longer than {MAX_LINE_BYTES // 1_000_000} MB; is this text with line ends?")
 
 
@@ -78,9 +79,10 @@ class Intake:
 
 
 class Reader(ABC):
-    """Reads files as blocks: tables of `text` and the `label_columns`, all of them strings.
+    """Reads files as blocks: tables of `text` and those of `label_columns` that there are, all of them strings.
 
-    Readers are frozen dataclasses, so that they can be sent to workers.
+    A label without a value is null: a number that is none (NaN), a key that is not there, an empty cell. Readers are
+    frozen dataclasses, so that they can be sent to workers.
     """
 
     label_columns: tuple[str, ...]
@@ -115,11 +117,15 @@ class FileReader(Reader):
                     yield kept
 
     @abstractmethod
+    def columns(self, path: Path) -> list[str] | None:
+        """The columns of a file; None where they are each row's own. Raises `UserError` where it cannot be opened."""
+
+    @abstractmethod
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """What `blocks` gives, before the texts are trimmed; they are the first column."""
 
 
-def block_of(rows: Sequence[tuple[str, ...]], label_columns: Sequence[str]) -> pa.Table:
+def block_of(rows: Sequence[tuple[str | None, ...]], label_columns: Sequence[str]) -> pa.Table:
     """Rows of a text and its labels as a block."""
     names = [TEXT, *label_columns]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
@@ -137,13 +143,16 @@ def check_columns(text_column: str, label_columns: Sequence[str]) -> None:
         raise UserError(f"corpus.label_columns: {'; '.join(wrong)}")
 
 
-def find_columns(wanted: Sequence[str], present: Sequence[str], path: Path) -> list[int]:
-    """Where the wanted columns are; raises `UserError` listing those there are where one is not, or is twice."""
-    for column in wanted:
-        if present.count(column) != 1:
+def find_columns(text: str, labels: Sequence[str], present: Sequence[str], path: Path) -> dict[str, int]:
+    """Where the text and those of the labels are that are present.
+
+    Raises `UserError` listing the columns that there are where the text is not, or one is twice.
+    """
+    for column in (text, *labels):
+        if column in (text, *present) and present.count(column) != 1:
             amount = "more than one" if column in present else "no"
             raise UserError(f"{path} has {amount} column {column!r}; its columns: {listed(present)}")
-    return [present.index(column) for column in wanted]
+    return {column: present.index(column) for column in (text, *labels) if column in present}
 
 
 def listed(columns: Sequence[str]) -> str:

@@ -17,9 +17,11 @@ from data_prep.readers.base import (
     FileReader,
     Intake,
     Piece,
+    Problems,
     block_of,
     check_columns,
     find_columns,
+    told,
 )
 from data_prep.readers.chunks import byte_pieces, first_line, line_fault, read_chunks, text_lines
 
@@ -28,7 +30,7 @@ from data_prep.readers.chunks import byte_pieces, first_line, line_fault, read_c
 class Delimited(FileReader):
     """A row a line. With the delimiter "," values may be quoted, and hold line ends then; such a file is one piece.
 
-    `header`: whether the first row names the columns; without it they are called "0", "1", ...
+    `header`: whether the first row names the columns; without it they are called "0", "1", ... An empty label is null.
     """
 
     delimiter: str
@@ -38,6 +40,14 @@ class Delimited(FileReader):
 
     def __post_init__(self) -> None:
         check_columns(self.text_column, self.label_columns)
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        if not self._quoted:
+            return self._names(first_line(path).split(self.delimiter))
+        intake = Intake(path, skip_bad=True, problems=Problems())
+        with told(path):
+            return self._names(next(iter(self._records(Piece(path), intake)), []))
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
@@ -52,9 +62,18 @@ class Delimited(FileReader):
     def _quoted(self) -> bool:
         return self.delimiter == ","
 
+    def _names(self, first: list[str]) -> list[str]:
+        return [name.strip() for name in first] if self.header else [str(number) for number in range(len(first))]
+
     def _columns(self, first: list[str], path: Path) -> "_Columns":
-        names = [name.strip() for name in first] if self.header else [str(number) for number in range(len(first))]
-        return _Columns(len(names), find_columns([self.text_column, *self.label_columns], names, path))
+        names = self._names(first)
+        return _Columns(len(names), find_columns(self.text_column, self.label_columns, names, path))
+
+    def _records(self, piece: Piece, intake: Intake) -> "_Records":
+        # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
+        csv.field_size_limit(MAX_LINE_BYTES)
+        lines = (line for chunk in read_chunks(piece, intake) for line in io.BytesIO(chunk.data))
+        return _Records(lines, intake, self.delimiter)
 
     def _read_plain(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         columns = None
@@ -69,15 +88,12 @@ class Delimited(FileReader):
                     intake.refuse(row, partial(chunk.where, number))
                 else:
                     rows.append(row)
-            yield block_of(rows, self.label_columns)
+            yield columns.block(rows)
 
     def _read_quoted(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
-        # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
-        csv.field_size_limit(MAX_LINE_BYTES)
-        lines = (line for chunk in read_chunks(piece, intake) for line in io.BytesIO(chunk.data))
-        records = _Records(lines, intake, self.delimiter)
+        records = self._records(piece, intake)
         columns = None
-        rows: list[tuple[str, ...]] = []
+        rows: list[tuple[str | None, ...]] = []
         for fields in records:
             if columns is None:
                 columns = self._columns(fields, piece.path)
@@ -89,9 +105,10 @@ class Delimited(FileReader):
             else:
                 rows.append(row)
             if records.bytes_read > BLOCK_BYTES:
-                yield block_of(rows, self.label_columns)
+                yield columns.block(rows)
                 rows, records.bytes_read = [], 0
-        yield block_of(rows, self.label_columns)
+        if columns:
+            yield columns.block(rows)
 
 
 @dataclass(frozen=True)
@@ -99,12 +116,17 @@ class _Columns:
     """How many columns a table has, and which ones are wanted."""
 
     count: int
-    wanted: list[int]
+    wanted: dict[str, int]
 
-    def of(self, fields: list[str]) -> tuple[str, ...] | Fault:
+    def of(self, fields: list[str]) -> tuple[str | None, ...] | Fault:
+        """A text and its labels."""
         if len(fields) != self.count:
             return Fault("malformed", f"{len(fields)} fields, where the first row has {self.count}")
-        return tuple([fields[number] for number in self.wanted])
+        text, *labels = [fields[number] for number in self.wanted.values()]
+        return (text, *[label or None for label in labels])
+
+    def block(self, rows: list[tuple[str | None, ...]]) -> pa.Table:
+        return block_of(rows, list(self.wanted)[1:])
 
 
 class _Records:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data_prep.readers.arrow import ArrowStream, Parquet
-from data_prep.readers.base import Reader
+from data_prep.readers.base import FileReader
 from data_prep.readers.chunks import COMPRESSIONS, is_compressed
 from data_prep.readers.delimited import Delimited
 from data_prep.readers.hub import hub_files, is_saved_dataset
@@ -25,15 +25,13 @@ _PART = "part-"
 _SHOWN = 8
 
 
-def reader_for(path: Path, *, text_column: str, label_columns: Sequence[str], header: bool) -> Reader:
+def reader_for(path: Path, *, text_column: str, label_columns: Sequence[str], header: bool) -> FileReader:
     """The reader for a file, by its suffix in any case; without one it is lines of text. `header` is for CSV and TSV.
 
-    Raises `UserError` with the suffixes that are known, or where labels are asked of plain text.
+    Raises `UserError` with the suffixes that are known.
     """
     suffix, labels = _suffix(path), tuple(label_columns)
     if suffix in _LINES or not suffix:
-        if labels:
-            raise UserError(f"{path} is plain text, it has no columns; give no corpus.label_columns, or another file")
         return Lines()
     if suffix in _JSON:
         return JsonLines(text_column, labels)

@@ -1,6 +1,7 @@
 """JSON Lines: an object a line."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from data_prep.readers.base import (
+    INFINITE,
     MISSING_TEXT,
     Fault,
     FileReader,
@@ -25,13 +27,17 @@ from data_prep.readers.chunks import byte_pieces, read_chunks, text_lines
 
 @dataclass(frozen=True)
 class JsonLines(FileReader):
-    """The text is a string; labels are strings, or numbers and booleans as JSON writes them; null is ""."""
+    """The text is a string; labels are strings, or finite numbers and booleans as JSON writes them."""
 
     text_column: str
     label_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_columns(self.text_column, self.label_columns)
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        return None
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
@@ -40,18 +46,21 @@ class JsonLines(FileReader):
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`. Lines of white space are passed over."""
         for chunk in read_chunks(piece, intake):
-            rows = []
+            rows: list[tuple[str | None, ...]] = []
+            seen: set[str] = set()
             for number, line in text_lines(chunk, intake):
                 if not line or line.isspace():
                     continue
-                row = self._row(line)
+                row = self._row(line, seen)
                 if isinstance(row, Fault):
                     intake.refuse(row, partial(chunk.where, number))
                 else:
                     rows.append(row)
-            yield block_of(rows, self.label_columns)
+            block = block_of(rows, self.label_columns)
+            yield block.drop_columns([name for name in self.label_columns if name not in seen])
 
-    def _row(self, line: str) -> tuple[str, ...] | Fault:
+    def _row(self, line: str, seen: set[str]) -> tuple[str | None, ...] | Fault:
+        """A text and its labels; adds the columns of the row to `seen`."""
         try:
             found = json.loads(line)
         except json.JSONDecodeError as error:
@@ -60,27 +69,32 @@ class JsonLines(FileReader):
             return Fault("malformed", f"not a JSON object that can be read ({error})")
         if not isinstance(found, dict):
             return Fault("malformed", f"a JSON {_kind(found)}, where each line is to be an object")
+        if self.text_column not in found:
+            return Fault("missing column", f"no column {self.text_column!r}; its columns: {listed(list(found))}")
+        seen.update(found)
         row = []
         for column in (self.text_column, *self.label_columns):
-            if column not in found:
-                return Fault("missing column", f"no column {column!r}; its columns: {listed(list(found))}")
-            value = found[column]
+            value = found.get(column)
             if not isinstance(value, str):
                 value = self._as_string(column, value)
                 if isinstance(value, Fault):
                     return value
             row.append(value)
         # Only an escape can make a NUL or half of a surrogate pair of good bytes.
-        fault = next(filter(None, map(text_fault, row)), None) if "\\u" in line else None
+        fault = next(filter(None, map(text_fault, filter(None, row))), None) if "\\u" in line else None
         return fault or tuple(row)
 
-    def _as_string(self, column: str, value: Any) -> str | Fault:
+    def _as_string(self, column: str, value: Any) -> str | Fault | None:
         if column == self.text_column:
             wrong = Fault("malformed", f"column {column!r} is a {_kind(value)}, the text is to be a string")
             return MISSING_TEXT if value is None else wrong
         if isinstance(value, dict | list):
             return Fault("malformed", f"column {column!r} is a {_kind(value)}, a label is to be a string or a number")
-        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        if isinstance(value, float) and math.isinf(value):
+            return INFINITE
+        if value is None or value != value:  # NaN
+            return None
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _kind(value: Any) -> str:

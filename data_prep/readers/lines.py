@@ -22,6 +22,10 @@ class Lines(FileReader):
         """None."""
         return ()
 
+    def columns(self, path: Path) -> list[str] | None:
+        """None."""
+        return []
+
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
         return byte_pieces(path, piece_bytes=piece_bytes)
