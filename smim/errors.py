@@ -91,6 +91,8 @@ def told_to_user() -> Iterator[None]:
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
     except Exception as error:
+        if getattr(error, "errno", None) == errno.EROFS:
+            _exit(f"the file system is read-only: {getattr(error, 'filename', None) or error}", 2)
         problem = storage_problem(error)
         if problem is None:
             raise

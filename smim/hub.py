@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from smim import __version__
+from smim import __version__, storage
 from smim.errors import UserError
 from smim.generation import SentenceModel, load
 from smim.model.directory import CONFIG, WEIGHTS, find, load_model
@@ -50,8 +50,11 @@ def push_to_hub(
     model_dir = find(model_dir)
     load_model(model_dir)  # nobody should download a model that is damaged
     paths = sorted(path for pattern in _UPLOADED for path in model_dir.glob(pattern))
-    operations = [CommitOperationAdd(path.relative_to(model_dir).as_posix(), path) for path in paths]
-    text = card(model_dir / CARD, library="smim", task="feature-extraction", tags=["smim", "text-autoencoder"])
+    names = [path.relative_to(model_dir).as_posix() for path in paths]
+    operations = [CommitOperationAdd(name, storage.own_file(model_dir, name)) for name in names]
+    text = card(
+        storage.own_file(model_dir, CARD), library="smim", task="feature-extraction", tags=["smim", "text-autoencoder"]
+    )
     text = text.replace(f"smim.load({PLACE})", f'smim.from_hub("{repo_id}")').replace(PLACE, f'"{repo_id}"')
     operations.append(CommitOperationAdd(CARD, text.encode()))
     api = HfApi(token=token, library_name="smim", library_version=__version__)

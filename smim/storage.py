@@ -23,6 +23,7 @@ _RENAME_EXCHANGE = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 65_536
 # Of a file that is read whole, of nested lists and objects in it, and of a number's digits.
 _LARGEST_JSON, _DEEPEST, _MOST_DIGITS = 2**26, 100, 20
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
@@ -121,21 +122,24 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """The object in a JSON file; raises `UserError` where the file is missing or malformed.
 
     It is read only as a regular file of up to 64 MiB, nested at most 100 deep, without a name that is given twice,
-    NaN, infinity, or a whole number of more than 20 digits.
+    NaN, infinity, half of a surrogate pair, or a whole number of more than 20 digits.
     """
     path = Path(path)
     check_regular(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:
             raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it is none of ours")
+        text = path.read_text(encoding="utf-8")
         value = json.loads(
-            path.read_text(encoding="utf-8"),
+            text,
             object_pairs_hook=_object,
             parse_int=_whole_number,
             parse_float=_finite,
             parse_constant=_finite,
         )
         _check_depth(value)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except NotADirectoryError:

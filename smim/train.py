@@ -106,7 +106,8 @@ class Trainer:
         critic = objective.make_critic(self.model)
         checks.check_critic(objective, critic, accelerator)
         if found:
-            self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+            with checkpoint.fitting(found):
+                self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
         elif isinstance(self.model.prior, VampPrior):
             self.model.prior.initialize(self.random_training_batch(self.model.prior.num_components))
         # Before ZeRO 3 takes the weights apart.
@@ -134,7 +135,8 @@ class Trainer:
         self.peak = matrix_rate(accelerator.device, self.precision) * accelerator.num_processes
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
-            self.resume(found)
+            with checkpoint.fitting(found):
+                self.resume(found)
         else:
             self.log.rewind(0)
 
@@ -416,6 +418,8 @@ class Trainer:
             self.average.update(self.model.named_parameters())
         elif self.average:
             self.average.load(checkpoint.load_tensors(path, "average"))
+            with torch.device("meta"):
+                make_model(self.model.args, input_size=self.model.input_size).load_state_dict(self.average.weights)
         if self.parallel.critic:
             self.parallel.load_critic_state(checkpoint.load_tensors(path, "critic"))
         if not changed.isdisjoint({"train.learning_rate", "train.schedule", "train.overfit_batches"}):

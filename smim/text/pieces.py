@@ -151,11 +151,11 @@ class SentencePieceTokenizer(Tokenizer):
             if path.stat().st_size > _LARGEST_MODEL:
                 raise UserError(f"{path} is larger than {_LARGEST_MODEL:,} bytes; it is none of ours")
             tokenizer = cls(kind=kind, model=path.read_bytes())
-            known = [tokenizer.token(id) for id in range(min(len(SPECIAL), tokenizer.vocabulary_size))]
+            known = tokenizer._processor.id_to_piece(list(range(tokenizer.vocabulary_size)))[: len(SPECIAL)]
             bytes_known = all(tokenizer._processor.is_byte(id) for ids in tokenizer._apart_ids.values() for id in ids)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); the tokenizer is not complete") from None
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not a model of SentencePiece's ({error}); it is damaged") from None
         if known != list(SPECIAL) or not bytes_known:
             raise UserError(f"{path} is a model of SentencePiece's, but none of ours: it lacks the special tokens")

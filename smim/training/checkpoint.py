@@ -15,6 +15,8 @@ Written beside its place and renamed in, so that a name `step-*` is always a who
 manifest catches what a disk or a copy damaged afterwards.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,8 +63,8 @@ class ScheduleState:
     """What `Schedule.state` gives; the last two are a plateau's."""
 
     best: float | None
-    learning_rate: float | None = None
-    without_improvement: int | None = None
+    learning_rate: float = 0.0
+    without_improvement: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,15 @@ def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any
 def load_tensors(path: Path, name: str) -> dict[str, Tensor]:
     """The tensors that were saved under `name`, on the CPU; raises `UserError` where they are missing or damaged."""
     return load_file(storage.own_file(path, f"{name}.safetensors"))
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Raises `UserError` where what a checkpoint holds has no place in this run's model, optimizer or schedule."""
+    try:
+        yield
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"checkpoint {path} does not fit this run, it was edited or damaged: {error}") from None
 
 
 def random_state() -> dict[str, Tensor]:

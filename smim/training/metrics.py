@@ -89,6 +89,7 @@ class MetricsLog:
     def rewind(self, num_lines: int) -> None:
         """Keeps the first `num_lines` lines; later ones, half-written ones too, are dropped."""
         if self.enabled:
+            storage.check_regular(self.path)
             lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
             # Fewer where the checkpoint is another run's.
             self.num_lines = min(num_lines, len(lines))

@@ -270,7 +270,11 @@ def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: d
     for key, tensor in tensors.items():
         name, _, kind = key.rpartition(".")
         parameter = parameters[name]
+        if tensor.ndim and tensor.shape != parameter.shape:
+            raise RuntimeError(f"the optimizer's {key} is of shape {tuple(tensor.shape)}")
         by_parameter.setdefault(parameter, {})[kind] = _like(tensor, parameter)
+    if len({frozenset(kinds) for kinds in by_parameter.values()}) > 1:
+        raise RuntimeError("the optimizer's state of some weights lacks a part")
     state = optimizer.state_dict()
     ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state["state"] = {i: by_parameter[p] for i, p in enumerate(ordered) if p in by_parameter}
