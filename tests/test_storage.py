@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from smim import storage
@@ -70,3 +72,74 @@ def test_damaged_json_is_named(tmp_path):
     (tmp_path / "f.json").write_text('{"a": ')
     with pytest.raises(UserError, match=r"f\.json is not valid JSON"):
         storage.read_json(tmp_path / "f.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[" * 200_000 + "]" * 200_000, "is not valid JSON"),
+        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested more than 100 deep"),
+        ('{"a": ' + "9" * 5000 + "}", "a number has 5,000 digits"),
+        ('{"a": NaN}', "NaN is not a finite number"),
+        ('{"a": 1e999}', "1e999 is not a finite number"),
+        ('{"a": 1, "a": 2}', "a name is given twice"),
+        ('{"a": "\\ud800"}', "surrogates not allowed"),
+        ("[]", "is not a JSON object"),
+    ],
+)
+def test_json_beyond_the_limits_is_refused(tmp_path, text, problem):
+    (tmp_path / "f.json").write_text(text)
+    with pytest.raises(UserError, match=problem):
+        storage.read_json(tmp_path / "f.json")
+
+
+def test_text_beyond_16_bits_is_read_as_it_was_written_elsewhere(tmp_path):
+    (tmp_path / "f.json").write_text('{"a": "\\ud83d\\ude00"}')
+    assert storage.read_json(tmp_path / "f.json") == {"a": "\U0001f600"}
+
+
+def test_what_would_be_waited_for_or_fill_the_memory_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for name in ("pipe.json", "zero.json"):
+        with pytest.raises(UserError, match=f"{name} is not a regular file"):
+            storage.read_json(tmp_path / name)
+    with open(tmp_path / "large.json", "wb") as file:
+        file.truncate(2**40)  # of nothing on disk
+    with pytest.raises(UserError, match=r"large\.json is larger than 67,108,864 bytes"):
+        storage.read_json(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize(
+    "name", ["../f", "/etc/hostname", "a/../../f", "", ".", "..", ".hidden", "a\0b", "a//b", "\ud800"]
+)
+def test_a_name_that_leads_out_of_its_directory_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match="is no name of a file in it"):
+        storage.own_file(tmp_path, name)
+
+
+def test_a_link_may_lead_within_its_directory_but_not_out(tmp_path):
+    for folder in ("d", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "file").write_text("")
+    (tmp_path / "d" / "inside").symlink_to("file")
+    (tmp_path / "d" / "outside").symlink_to("../other/file")
+    (tmp_path / "d" / "nothing").symlink_to("../nothing")
+    (tmp_path / "d" / "folder").symlink_to("../other")
+    (tmp_path / "link").symlink_to("d")
+    assert storage.own_file(tmp_path / "link", "inside") == tmp_path / "link" / "inside"
+    assert storage.own_file(tmp_path / "d", "missing") == tmp_path / "d" / "missing"
+    for name in ("outside", "nothing", "folder/file"):
+        with pytest.raises(UserError, match="is a link out of"):
+            storage.own_file(tmp_path / "d", name)
+
+
+def test_nothing_is_written_through_a_link_in_the_place_of_a_partial_file(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".f.json.partial").symlink_to(tmp_path / "mine")
+    storage.write_json(tmp_path / "f.json", {})
+    (tmp_path / ".d.partial").symlink_to(tmp_path)
+    with storage.new_directory(tmp_path / "d") as partial:
+        (partial / "mine").write_text("other")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (tmp_path / "f.json").is_symlink() and not (tmp_path / "d").is_symlink()

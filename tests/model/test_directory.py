@@ -1,13 +1,18 @@
-"""Facts about model directories: packaged ones by name, and weights in fp16."""
+"""Facts about model directories: packaged ones by name, weights in fp16, and what is refused."""
 
+import json
+import os
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+import smim
 from smim.errors import UserError
 from smim.model import directory
-from smim.model.directory import load_model, save_model
+from smim.model.directory import load_model, load_vector_model, save_model
+from smim.model.mlp import MLPArgs, VectorAutoencoder
 
 
 @pytest.fixture
@@ -45,3 +50,86 @@ def test_half_weights_take_half_the_room_and_are_whole_when_loaded(tiny_model, t
     for name, tensor in model.state_dict().items():
         assert loaded.state_dict()[name].dtype == torch.float32
         torch.testing.assert_close(loaded.state_dict()[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def copy(tiny_model, tmp_path):
+    return shutil.copytree(tiny_model, tmp_path / "copy")
+
+
+def edit(model_dir, **changes):
+    """Changes the configuration: of the model's settings what they have, else what stands beside them."""
+    config = json.loads((model_dir / "config.json").read_text())
+    for name, value in changes.items():
+        (config["model"] if name in config["model"] else config)[name] = value
+    (model_dir / "config.json").write_text(json.dumps(config))
+
+
+def other_weights(model_dir):
+    """Those of another training: of the same names and shapes."""
+    weights = load_file(model_dir / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, model_dir / "model.safetensors")
+
+
+def test_other_weights_of_the_same_shape_are_refused_by_name(copy):
+    other_weights(copy)
+    with pytest.raises(UserError, match=rf"^{copy / 'model.safetensors'} is not the file that .* names"):
+        smim.load(copy)
+
+
+def test_vector_model_with_other_weights_is_refused(tmp_path):
+    model = VectorAutoencoder(MLPArgs(), dimension=3)
+    save_model(tmp_path / "model", model, None, training={"objective": "amim"})
+    assert load_vector_model(tmp_path / "model")[1]["dimension"] == 3
+    other_weights(tmp_path / "model")
+    with pytest.raises(UserError, match=r"model\.safetensors is not the file that .* names"):
+        load_vector_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"latent_dim": 10**9}, "of another shape"),
+        ({"hidden_dim": 2**62}, "of another shape"),
+        ({"num_layers": 10**9, "encoder": "transformer"}, "of another shape"),
+        ({"num_prior_components": 10**9, "prior": "vamp"}, "of another shape"),
+        ({"vocabulary_size": 20_000_000}, "is not the one this model was trained with"),
+        ({"encoder": "__class__"}, r"model\.encoder is '__class__'"),
+        ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', a whole number"),
+        ({"latent_dim": None}, r"model\.latent_dim is None"),
+        ({"weights_sha256": None}, "weights_sha256 is None, text is needed"),
+        ({"training": {}}, r"training\.objective is not there"),
+        ({"extra": 1}, "extra is not known"),
+    ],
+)
+def test_settings_that_the_weights_have_not_are_refused_before_anything_is_made(copy, changes, message):
+    edit(copy, **changes)
+    with pytest.raises(UserError, match=message):
+        load_model(copy)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(copy):
+    for name in ("model.safetensors", "config.json", "tokenizer/tokenizer.json"):
+        content = (copy / name).read_bytes()
+        (copy / name).unlink()
+        os.mkfifo(copy / name)
+        with pytest.raises(UserError, match=r"is not a regular file|is not a model directory"):
+            load_model(copy)
+        (copy / name).unlink()
+        (copy / name).write_bytes(content)
+    load_model(copy)
+
+
+def test_a_snapshot_of_the_hub_is_links_to_its_blobs_and_no_others(copy, tmp_path):
+    repository = tmp_path / "models--our-team--tiny"
+    snapshot = repository / "snapshots" / "0123"
+    (snapshot / "tokenizer").mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    for number, name in enumerate(("config.json", "model.safetensors", "tokenizer/tokenizer.json")):
+        shutil.copy(copy / name, repository / "blobs" / str(number))
+        (snapshot / name).symlink_to(os.path.relpath(repository / "blobs" / str(number), (snapshot / name).parent))
+    load_model(snapshot)
+    (snapshot / "model.safetensors").unlink()
+    (snapshot / "model.safetensors").symlink_to(copy / "model.safetensors")
+    with pytest.raises(UserError, match="is a link out of"):
+        load_model(snapshot)

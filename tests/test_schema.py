@@ -1,0 +1,68 @@
+"""JSON becomes the dataclass that owns it, or one message that names the file and the field."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from smim import schema
+from smim.errors import UserError
+
+PATH = Path("card.json")
+
+
+@dataclass(frozen=True)
+class Part:
+    name: str
+    rows: int
+
+    def __post_init__(self) -> None:
+        if self.rows > 100:
+            raise UserError(f"{self.rows} rows are too many")
+
+
+@dataclass(frozen=True)
+class Card:
+    parts: list[Part]
+    sizes: dict[str, int]
+    share: float
+    done: bool
+    words: tuple[str, ...] = ()
+    memory: int | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+GOOD: dict[str, Any] = {"parts": [{"name": "a", "rows": 2}], "sizes": {"x": 1}, "share": 1, "done": True}
+
+
+def test_what_fits_becomes_the_dataclass() -> None:
+    card = schema.make(Card, {**GOOD, "words": ["b", "c"], "memory": None, "facts": {"any": [None]}}, PATH)
+    assert card == Card([Part("a", 2)], {"x": 1}, 1.0, True, ("b", "c"), None, {"any": [None]})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"done": None}, "card.json: done is None, true or false is needed"),
+        ({"done": 1}, "done is 1, true or false is needed"),
+        ({"share": "1"}, "share is '1', a number is needed"),
+        ({"sizes": {"x": True}}, r"sizes\['x'\] is True, a whole number"),
+        ({"sizes": {"x": -1}}, r"sizes\['x'\] is -1, a whole number"),
+        ({"memory": 2**63}, "memory is 9223372036854775808, a whole number"),
+        ({"words": ["a", 1]}, r"words\[1\] is 1, text is needed"),
+        ({"words": "abc"}, "words is 'abc'"),
+        ({"parts": [{"name": "a", "rows": 1.0}]}, r"parts\[0\]\.rows is 1\.0, a whole number"),
+        ({"parts": [{"name": "a"}]}, r"parts\[0\]\.rows is missing"),
+        ({"parts": [{"name": "a", "rows": 101}]}, "card.json: 101 rows are too many"),
+        ({"parts": {}}, "parts is {}"),
+        ({"part": []}, "part is not known; did you mean 'parts'"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_its_place(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        schema.make(Card, {**GOOD, **changes}, PATH)
+
+
+def test_other_fields_are_passed_over_where_they_may_be_there() -> None:
+    assert schema.make(Card, {**GOOD, "note": 1}, PATH, others=True) == schema.make(Card, GOOD, PATH)
