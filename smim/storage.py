@@ -93,7 +93,7 @@ def clear_away(path: Path) -> None:
     """Removes a file, a directory or a link, if there is one; what a link leads to stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):
         path.unlink(missing_ok=True)
 
 
