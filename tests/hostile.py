@@ -1,6 +1,6 @@
 """Directories as somebody would hand them over to do harm: real ones with something changed, by a seed.
 
-    python tests/hostile.py KIND MATERIAL FIRST COUNT
+    python tests/hostile.py KIND[,KIND...] MATERIAL FIRST COUNT
 
 Each case copies `MATERIAL/KIND*`, changes one thing, makes the checksums anew, and opens and uses the copy in a process
 of its own. A line of JSON a case says what came of it: `refused`, `answers`, or what must not be: another exception, a
@@ -320,11 +320,12 @@ def _resident() -> int:
 
 
 if __name__ == "__main__":
-    asked, place, first, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    kinds, place, first, count = sys.argv[1].split(","), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     # What a case needs is imported once; what it starts with must answer.
-    for whole in sorted(place.glob(f"{asked}*")):
-        if whole.is_dir():
+    for asked in kinds:
+        for whole in sorted(path for path in place.glob(f"{asked}*") if path.is_dir()):
             with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as null, redirect_stdout(null):
                 USES[asked](Path(shutil.copytree(whole, Path(folder) / "copy")), place)
-    for number in range(first, first + count):
-        print(json.dumps(try_case(asked, place, number)), flush=True)
+    for asked in kinds:
+        for number in range(first, first + count):
+            print(json.dumps(try_case(asked, place, number)), flush=True)
