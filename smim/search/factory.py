@@ -29,6 +29,7 @@ _PQ_CODE_BITS = 8
 _LEAST_PROBES = 32
 # Lists, neighbours, dimensions or bits that FAISS takes, and at which it then ends the process.
 _TOO_LOW = re.compile(r"(?<!\d)0+(?!\d)|HNSW1(?!\d)")
+_TOO_HIGH = re.compile(r"[1-9]\d{7}")  # for which it would take gigabytes at once
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
@@ -76,6 +77,8 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
         raise UserError(
             f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto"
         )
+    if _TOO_HIGH.search(factory):
+        raise UserError(f"an index {factory[:60]!r} has too many parts; write for example IVF65536,PQ64, or auto")
     try:
         vectors = faiss.index_factory(dimension, factory, METRICS[metric])
     except RuntimeError as error:

@@ -128,6 +128,15 @@ def test_search_and_add_are_refused_where_the_models_weights_were_replaced(
         open_index(index.directory, model=another)
 
 
+def test_a_kind_of_index_that_would_take_gigabytes_is_not_made(index: Index) -> None:
+    edit(index.directory, lambda content: content.update(factory="IVF2000000000,Flat"))
+    with IndexWriter(index.directory, model=index.model) as writer:
+        writer.delete([0])
+        with pytest.raises(UserError, match="has too many parts"):
+            writer.compact()
+    assert len(open_index(index.directory, model=index.model)) == 39
+
+
 _CHANGES = """
 import sys
 from smim import cli
