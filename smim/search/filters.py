@@ -194,8 +194,11 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     if name not in schema.names:
         raise UserError(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
     type = schema.field(name).type
+    if pa.types.is_null(type):  # no row has a value
+        passing = comparison.operator == "$in" and None in values
+        return lambda rows: np.full(rows.count, passing)
     for value in values:
-        if not (value is None or pa.types.is_null(type) or kind_of_value(value) == kind_of(type)):
+        if value is not None and kind_of_value(value) != kind_of(type):
             raise UserError(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
     if comparison.operator == "$contains":
         return lambda rows: np.asarray(pc.match_substring(rows.folded(name), _fold(values[0])).fill_null(False))

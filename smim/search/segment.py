@@ -153,7 +153,10 @@ class Segment:
         if where is None or where == {}:
             return self.live
         passes = condition(where, self.rows.schema)
-        passing = np.concatenate([passes(batch) for batch in self.batches()])
+        try:
+            passing = np.concatenate([passes(batch) for batch in self.batches()])
+        except UnicodeDecodeError:
+            raise self._unreadable(f"{ROWS} is no UTF-8") from None
         return passing if self.live is None else passing & self.live
 
     def live_positions(self, where: Where | None = None) -> np.ndarray:

@@ -161,6 +161,13 @@ def test_values_are_compared_exactly(where, rows):
     assert passing(where, KINDS) == rows
 
 
+def test_a_column_without_a_type_has_no_value():
+    rows = pa.table({"text": ["a", "b"], "x": pa.nulls(2)})
+    for where in ({"x": 1}, {"x": {"$gt": "a"}}, {"x": {"$nin": [None]}}, {"x": {"$contains": "a"}}):
+        assert passing(where, rows) == []
+    assert passing({"x": [None, 3]}, rows) == passing({"$not": {"x": True}}, rows) == [0, 1]
+
+
 def test_stored_nan_is_no_value():
     rows = pa.table({"text": ["a", "b", "c"], "f": [float("nan"), 1.0, None]})
     assert passing({"f": None}, rows) == passing({"f": float("nan")}, rows) == [0, 2]
