@@ -87,12 +87,12 @@ def parse(where: Where) -> Part:
     return part
 
 
-def condition(where: Where, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.ndarray]:
+def condition(part: Part, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.ndarray]:
     """What tells of the rows of a batch of that schema which pass, bool [N].
 
-    Raises `UserError` as `parse` does, for a column that there is not, and for a value of another kind than its column.
+    Raises `UserError` for a column that there is not, and for a value of another kind than its column.
     """
-    passes = _bound(parse(where), schema)
+    passes = _bound(part, schema)
     return lambda batch: passes(_Rows(batch))
 
 
@@ -197,8 +197,9 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     if pa.types.is_null(type):  # no row has a value
         passing = comparison.operator == "$in" and None in values
         return lambda rows: np.full(rows.count, passing)
+    kind = kind_of(type)
     for value in values:
-        if value is not None and kind_of_value(value) != kind_of(type):
+        if value is not None and kind_of_value(value) != kind:
             raise UserError(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
     if comparison.operator == "$contains":
         return lambda rows: np.asarray(pc.match_substring(rows.folded(name), _fold(values[0])).fill_null(False))

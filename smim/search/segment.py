@@ -31,7 +31,7 @@ from smim.search.files import (
     open_array,
     open_vectors,
 )
-from smim.search.filters import Where, condition
+from smim.search.filters import Part, condition
 from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 
@@ -148,9 +148,9 @@ class Segment:
             found = found[self.live[places[found]]]
         return found, places[found]
 
-    def allowed(self, where: Where | None) -> np.ndarray | None:
+    def allowed(self, where: Part | None) -> np.ndarray | None:
         """Which rows may be found, bool [R]: not deleted, and passing the filter. None: all."""
-        if where is None or where == {}:
+        if where is None:
             return self.live
         passes = condition(where, self.rows.schema)
         try:
@@ -159,7 +159,7 @@ class Segment:
             raise self._unreadable(f"{ROWS} is no UTF-8") from None
         return passing if self.live is None else passing & self.live
 
-    def live_positions(self, where: Where | None = None) -> np.ndarray:
+    def live_positions(self, where: Part | None = None) -> np.ndarray:
         """The positions of the rows that may be found."""
         allowed = self.allowed(where)
         return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed)

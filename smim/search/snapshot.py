@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from smim.errors import UserError
 from smim.search import factory as factories
-from smim.search.filters import Where, condition
+from smim.search.filters import Where, condition, parse
 from smim.search.manifest import Manifest
 from smim.search.segment import Segment
 
@@ -38,10 +38,11 @@ class Snapshot:
             raise UserError("the filter is nested too deep") from None
         found = self.filters.get(key)
         if found is None:
+            part = parse(where)
             if not self.segments:  # what is no filter is told
                 types = {"text": "string", **dict.fromkeys(self.manifest.columns, "null"), **self.manifest.column_types}
-                condition(where, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
-            found = [segment.allowed(where) for segment in self.segments]
+                condition(part, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
+            found = [segment.allowed(part) for segment in self.segments]
             self.filters[key] = found
             while len(self.filters) > _FILTERS_KEPT:
                 self.filters.popitem(last=False)

@@ -19,7 +19,7 @@ from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
-from smim.search.filters import Where
+from smim.search.filters import Where, parse
 from smim.search.ids import as_ids, new_ids
 from smim.search.index import check_model, comparable, model_of
 from smim.search.labels import label_column
@@ -99,7 +99,8 @@ class IndexWriter:
         if ids is not None:
             doomed = self._doomed(segments, np.unique(as_ids(ids)))
         else:
-            doomed = [segment.live_positions(where) for segment in segments]
+            part = parse(where or {})
+            doomed = [segment.live_positions(part) for segment in segments]
         count = sum(map(len, doomed))
         if count:
             kept = self._without(segments, doomed)

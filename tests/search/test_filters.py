@@ -21,7 +21,7 @@ ROWS = pa.table(
 
 def passing(where, rows=ROWS):
     [batch] = rows.combine_chunks().to_batches()
-    return np.flatnonzero(condition(where, rows.schema)(batch)).tolist()
+    return np.flatnonzero(condition(parse(where), rows.schema)(batch)).tolist()
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
 
 @pytest.mark.parametrize("where", LARGE.values(), ids=LARGE)
 def test_shards_refuse_a_filter_of_too_many_parts_and_go_on(flat, where):
-    backend, codes = cluster(flat), flat.codes([3])
+    backend, codes = cluster(flat, timeout=60), flat.codes([3])
     for asked in (backend.count(where), backend.search(codes, 3, where, {}), backend.delete(None, where)):
         with pytest.raises(UserError, match="at most"):
             asyncio.run(asked)
