@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,9 +13,11 @@ from smim.training import checkpoint
 from smim.training.checkpoint import RankState
 
 METER = {"names": ["loss"], "sums": [1.5, 2.0, 3.0, 4.0], "seconds": 0.5}
+STATE = {"epoch": 2, "batch_in_epoch": 1, "validated_step": None, "schedule": {"best": 7.5}, "log_lines": 4}
+STATE |= {"identity": {"train.seed": 0}}
 
 
-def save(root: Path, *steps: int, keep: int = 10, **state: Any) -> None:
+def save(root: Path, *steps: int, keep: int = 10) -> None:
     for step in steps:
         checkpoint.save(
             root,
@@ -24,7 +25,7 @@ def save(root: Path, *steps: int, keep: int = 10, **state: Any) -> None:
             step=step,
             tensors={"model": {"weight": torch.full((3, 2), float(step)).T}, "optimizer": {}},
             rank_state=RankState(random=checkpoint.random_state(), meter=METER),
-            state={"step": step, **state},
+            state={"step": step, **STATE},
             keep=keep,
         )
 
@@ -35,12 +36,12 @@ def names(root: Path) -> list[str]:
 
 def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     torch.manual_seed(7)
-    save(tmp_path, 3, epoch=2)
+    save(tmp_path, 3)
     expected = torch.rand(5)
     [path] = checkpoint.list_checkpoints(tmp_path)
     checkpoint.verify(path)
     state, rank_state = checkpoint.load_state(path, rank=0, world_size=1)
-    assert state == {"step": 3, "epoch": 2, "meters": [METER]}
+    assert state == {"step": 3, **STATE, "meters": [METER]}
     assert rank_state is not None and rank_state.meter == METER
     checkpoint.restore_random_state(rank_state.random)
     assert torch.equal(torch.rand(5), expected)
@@ -53,9 +54,9 @@ def test_each_process_gets_its_own_random_state_and_sums_and_another_number_of_t
 
     path = tmp_path / "step-00000001"
     path.mkdir()
-    meters = [{"seconds": float(rank)} for rank in range(12)]
+    meters = [{**METER, "seconds": float(rank)} for rank in range(12)]
     save_file({f"{rank}.cpu": torch.tensor([rank]) for rank in range(12)}, path / "ranks.safetensors")
-    (path / "state.json").write_text(json.dumps({"step": 1, "meters": meters}))
+    (path / "state.json").write_text(json.dumps({"step": 1, **STATE, "meters": meters}))
     for rank in range(12):
         _, own = checkpoint.load_state(path, rank=rank, world_size=12)
         assert own == RankState(random={"cpu": torch.tensor([rank])}, meter=meters[rank])

@@ -6,12 +6,17 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from smim import config
+from smim.model.directory import load_model
+from smim.objectives import objective_class
+from smim.text.batches import training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
+from smim.training.args import TrainArgs
 from smim.training.processes import resolve_precision
 from tests.training.conftest import read_metrics, read_status
 from tests.training.test_processes import NO_NOISE
@@ -32,6 +37,22 @@ def test_a_token_budget_trains_each_sentence_once_an_epoch_on_one_process_and_on
     validated = lines(tmp_path / "one", "valid")
     assert [line["epoch"] for line in validated] == [1, 2] and validated[-1]["step"] == len(one)
     assert len({line["step"] for line in one}) == len(one)
+
+
+def test_under_a_token_budget_each_sentence_weighs_alike_whatever_batch_it_is_in(train, tmp_path, corpus):
+    still = ["train.optimizer=sgd", "train.learning_rate=1e-8", "train.tokens_per_batch=70", "train.max_epochs=1"]
+    assert train(*NO_NOISE, *still, "train.max_steps=null").returncode == 0
+    model, *_ = load_model(tmp_path / "run" / "model")
+    split = corpus.split("train")
+    batches = list(training_order(split, **TrainArgs(tokens_per_batch=70).batching(), seed=0, epoch=0))
+    assert len({len(rows) for rows in batches}) > 1
+    norms = []
+    for rows in batches:
+        model.zero_grad()
+        objective_class("autoencoder")().terms(model, split.batch(rows), step=0)["loss"].sum().backward()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        norms.append(float(gradient.norm()) * len(batches) / len(split))
+    assert [line["grad_norm"] for line in lines(tmp_path / "run")] == pytest.approx(norms, rel=1e-3)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_saves_it_and_names_step_and_rows(train, tmp_path, tiny_corpus):
