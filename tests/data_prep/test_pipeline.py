@@ -247,13 +247,13 @@ def test_a_mistake_that_has_nothing_to_do_with_the_input_leaves_what_a_killed_bu
     check_going_on(output, source, expected)
 
 
-@pytest.mark.parametrize("changed", ["options", "input"])
+@pytest.mark.parametrize("changed", ["corpus.max_words=5", "corpus.seed=5", "corpus.deduplicate=false", "input"])
 def test_changed_options_or_input_start_anew(source, expected, touches, tmp_path, changed):
     output, input = tmp_path / "folder" / "out", shutil.copytree(source, tmp_path / "input")
     assert kill_at(len(touches) // 2, output, input).returncode == -signal.SIGKILL
     options = [*SMALL, f"corpus.path={input}"]
-    if changed == "options":
-        options.append("corpus.max_words=5")
+    if changed != "input":
+        options = [option for option in options if option.split("=")[0] != changed.split("=")[0]] + [changed]
     else:
         first, rest = (input / "a.jsonl").read_text().split("\n", 1)
         (input / "a.jsonl").write_text(f"{first.replace('t0', 't9')}\n{rest}")

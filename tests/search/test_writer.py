@@ -88,6 +88,14 @@ def test_upsert_takes_the_place_of_the_ids(index: Index) -> None:
     ]
 
 
+def test_ids_go_on_behind_the_largest_also_after_a_lower_one_is_replaced(index: Index) -> None:
+    with IndexWriter(index.directory) as writer:
+        writer.upsert(["a bank lost shares"], ids=[3])
+        assert writer.add(["a bank"]) == [40]
+        writer.delete([40])
+        assert writer.add(["a bank"]) == [41]
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 @pytest.mark.parametrize("seed", range(3))
 def test_any_changes_leave_what_they_should(

@@ -9,7 +9,8 @@ import pytest
 
 from smim.cli.serve import serve
 from smim.errors import UserError
-from smim.serve.limits import LARGEST_ID, LARGEST_NUMBER, LARGEST_SEED, Limits, as_codes, check_seed, check_size
+from smim.search.ids import LARGEST_ID
+from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, as_codes, check_seed, check_size
 
 SMALL = Limits(max_batch=8, max_text=10, max_k=20, max_hits=60, max_num=5, queue_size=8)
 

@@ -157,6 +157,8 @@ def test_the_averaged_weights_are_validated_and_kept_and_resumed(train, tmp_path
     assert averaged.pop("num_updates") == 12
     assert kept.keys() == averaged.keys()
     assert not any(np.array_equal(averaged[name], trained[name]) for name in averaged)
+    losses = [line["loss"] for line in lines(tmp_path / "run", "valid")]
+    assert losses[-1] == min(losses) and all(np.array_equal(kept[name], averaged[name]) for name in averaged)
     broken = f"run.dir={tmp_path / 'broken'}"
     assert train(*average, "train.max_steps=7", broken).returncode == 0
     assert train(*average, broken, "train.resume=auto").returncode == 0
