@@ -22,9 +22,9 @@ import numpy as np
 from data_prep import selection
 from data_prep.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from data_prep.plots import length_histograms
-from data_prep.readers import shortened
+from data_prep.readers import Piece, shortened
 from data_prep.reading import Part, ReadTask, parts_of, read_piece
-from data_prep.recipe import Recipe
+from data_prep.recipe import Input, Recipe
 from data_prep.vocabulary import TokenizerArgs, make_tokenizer
 from smim import storage
 from smim.engine import Engine, EngineArgs, open_engine
@@ -73,8 +73,13 @@ def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict
     # Workers on another machine have a working directory of their own.
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
     recipe, output = replace(recipe, inputs=inputs), output.absolute()
+    part_bytes = args.part_bytes or _part_bytes(recipe)
+    # Before an engine starts, which may take long: a file that cannot be opened is told here.
+    pieces = [
+        (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
+    ]
     with _work_directory(output, _plan(recipe, args)) as work, open_engine(prep) as engine:
-        return _Build(recipe, args, work, engine).run()
+        return _Build(recipe, args, work, engine).run(pieces, part_bytes)
 
 
 class _Build:
@@ -83,9 +88,10 @@ class _Build:
         self.corpus = work / "corpus"
         self.left_out: Counter[str] = Counter()
 
-    def run(self) -> dict[str, Any]:
+    def run(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> dict[str, Any]:
+        """All steps; `pieces` of the inputs are of about `part_bytes`."""
         files = self.describe_files()
-        parts = self.read()
+        parts = self.read(pieces, part_bytes)
         splits = self.select(parts)
         tokenizer, tokenizer_card = self.make_tokenizer(parts, splits)
         described, statistics = self.encode(parts, splits, tokenizer)
@@ -131,15 +137,11 @@ class _Build:
                     f"splits must not overlap"
                 )
 
-    def read(self) -> list[Part]:
+    def read(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> list[Part]:
         """All inputs as parts, in the order of the inputs."""
         recipe, args = self.recipe, self.args
         folder = self.work / "rows"
         folder.mkdir(exist_ok=True)
-        part_bytes = args.part_bytes or _part_bytes(recipe)
-        pieces = [
-            (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
-        ]
         tasks = [
             ReadTask(
                 number=number,

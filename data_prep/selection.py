@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from data_prep.recipe import Amount
-from smim.errors import UserError
 
 UNUSED = 255
 _ROWS_PER_BUCKET = 8_000_000
@@ -75,9 +74,7 @@ def _assign_shares(keys: np.ndarray, draws: Mapping[str, Amount], numbers: Mappi
 def _assign_counts(
     keys: Sequence[np.ndarray], draws: Mapping[str, Amount], numbers: Mapping[str, int]
 ) -> list[np.ndarray]:
-    counts = {split: amount for split, amount in draws.items() if isinstance(amount, int)}
-    if len(counts) < len(draws):
-        raise UserError(f"a pool is drawn from by numbers of sentences or by shares, not by both: {dict(draws)}")
+    counts = {split: amount for split, amount in draws.items() if isinstance(amount, int)}  # all of them are
     total, wanted = sum(map(len, keys)), sum(counts.values())
     if total < wanted:
         counts = {split: count * total // wanted for split, count in counts.items()}

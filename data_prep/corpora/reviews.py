@@ -38,8 +38,8 @@ class Labelled(Reader):
     def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
         for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
             texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
-            labels = [block.column(name) for name in self.reader.label_columns]
-            yield pa.table([texts, *labels], names=["text", *self.label_columns])
+            # A block may lack the label.
+            yield pa.table([texts, *block.columns[1:]], names=["text", "label"][: block.num_columns])
 
 
 def recipe(args: CorpusArgs) -> Recipe:

@@ -5,7 +5,6 @@ import pytest
 
 from data_prep import selection
 from data_prep.selection import UNUSED, assign, count_in, duplicates
-from smim.errors import UserError
 
 NUMBERS = {"train": 0, "valid": 1, "test": 2}
 SHARES = {"valid": 0.1, "test": 0.2, "train": None}
@@ -66,11 +65,6 @@ def test_another_seed_draws_others():
 
 def test_a_pool_with_one_split_is_taken_whole():
     assert assign([keys(3), keys(2)], {"test": None}, NUMBERS, seed=0)[1].tolist() == [2, 2]
-
-
-def test_counts_and_shares_do_not_mix():
-    with pytest.raises(UserError, match="not by both"):
-        assign([keys(10)], {"train": 5, "valid": 0.1}, NUMBERS, seed=0)
 
 
 @pytest.mark.parametrize("rows_per_bucket", [8_000_000, 7])
