@@ -89,7 +89,10 @@ class Split:
             raise UserError(f"split {self.name!r} holds text that is no UTF-8; prepare the corpus again") from None
 
     def labels(self, name: str) -> list[Any]:
-        """One label column, in order of the rows; raises `UserError` naming those there are."""
+        """One label column, in order of the rows, None where there is no value.
+
+        Raises `UserError` naming the columns that there are.
+        """
         if name not in self.label_columns:
             raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
         try:

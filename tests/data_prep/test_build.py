@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import lzma
 import subprocess
 import sys
 from itertools import chain
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from smim.errors import UserError
+from smim.search import build_index, index_texts
 from smim.text.corpus import Corpus
 from tests.data_prep.conftest import build, hashes
 from tests.scripts import run_script
@@ -206,6 +208,115 @@ def test_a_vocabulary_has_the_size_that_was_asked_for_at_most(tmp_path):
     options = ["corpus.tokenizer.min_count=1", "corpus.tokenizer.max_size=50"]
     corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", *options)
     assert corpus.card["vocabulary_size"] == 50 and corpus.tokenizer.words[4] == "and"
+
+
+def write_missing(path: Path) -> dict[str, str | None]:
+    """Forty rows of which some have no `stars` and no `kind`, and their stars by text."""
+    rows = [
+        {"text": f"text {i}", "stars": i % 12 if i % 3 else None, "kind": None if i % 2 else "x"} for i in range(40)
+    ]
+    if path.suffix == ".jsonl":
+        lines = [
+            json.dumps({key: value for key, value in row.items() if i > 20 or value is not None})
+            for i, row in enumerate(rows)
+        ]
+        path.write_text("\n".join(lines))
+    elif path.suffix == ".csv":
+        cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+        path.write_text("\n".join(map(",".join, [["text", "stars", "kind"], *cells])))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    return {str(row["text"]): None if row["stars"] is None else str(row["stars"]) for row in rows}
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_a_label_without_a_value_is_null_in_the_corpus(tmp_path, name):
+    stars = write_missing(tmp_path / name)
+    options = ["corpus.label_columns=[stars,kind]", "corpus.shard_bytes=1000", "corpus.split_sentences=true"]
+    corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / name}", *options)
+    train = corpus.split("train")
+    assert train.labels("stars") == [stars[text] for text in train.texts()]
+    assert None in train.labels("stars") and set(train.labels("kind")) == {None, "x"}
+
+
+def test_files_that_lack_a_label_which_others_have_give_none(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "from json", "stars": 5}\n')
+    (folder / "b.csv").write_text("text,other\nfrom csv,1\n")
+    (folder / "c.txt").write_text("from lines\n")
+    pq.write_table(pa.table({"text": ["from parquet"]}), folder / "d.parquet")
+    (folder / "e.ndjson").write_text('{"text": "from ndjson"}\n')
+    alone = ["corpus.label_columns=[stars]", "corpus.valid=0", "corpus.test=0", "prep.workers=1"]
+    train = build(tmp_path / "out", "corpus=text", f"corpus.path={folder}", *alone).split("train")
+    assert dict(zip(train.texts(), train.labels("stars"), strict=True)) == {
+        "from json": "5", "from csv": None, "from lines": None, "from parquet": None, "from ndjson": None
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.parquet"])
+def test_an_index_of_a_corpus_answers_filters_as_one_of_the_file(tmp_path, name, tiny_corpus, tiny_model, model):
+    write_missing(tmp_path / name)
+    write_missing(tmp_path / "plain.jsonl")
+    corpus = build(
+        tmp_path / "out",
+        *("corpus=text", f"corpus.path={tmp_path / name}", "corpus.label_columns=[stars,kind]"),
+        *("corpus.valid=0", "corpus.test=0", f"corpus.tokenizer.dir={tiny_corpus / 'tokenizer'}"),
+    )
+    rows = [json.loads(line) for line in (tmp_path / "plain.jsonl").read_text().splitlines()]
+    labels = {column: [row.get(column) for row in rows] for column in ("stars", "kind")}
+    texts = [row["text"] for row in rows]
+    of_corpus = build_index(model, corpus, tmp_path / "by_corpus", model_dir=tiny_model)
+    of_rows = index_texts(model, texts, tmp_path / "by_rows", model_dir=tiny_model, labels=labels)
+    filters = [{"stars": None}, {"stars": {"$ne": None}}, {"stars": {"$gte": 4}}, {"stars": [1, 10]}]
+    filters += [{"kind": None}, {"kind": "x"}, {"kind": {"$ne": "x"}}, {"kind": ""}] if name != "rows.csv" else []
+    counts = [of_corpus.count(where) for where in filters]
+    assert counts == [of_rows.count(where) for where in filters]
+    assert counts[0] == 14 and counts[1] == 26
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "text,star\na,1\n", "no column 'stars' to take as label; the columns of .*: 'text', 'star'"),
+        ("a.tsv.xz", lzma.compress(b"text\tstar\na\t1\n"), "no column 'stars' to take as label"),
+        ("a.txt", "a line\n", "no column 'stars' to take as label; .* none, it is plain text"),
+        (
+            "a.jsonl",
+            '{"text": "a", "star": 1}\n',
+            "no sentence has a column stars, of which corpus.label_columns makes",
+        ),
+    ],
+)
+def test_a_label_that_no_file_has_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    options = ["corpus.label_columns=[stars]", "corpus.valid=0", "corpus.test=0"]
+    with pytest.raises(UserError, match=message):
+        build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / name}", *options)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+@pytest.mark.parametrize("wrong", ["rest", "column", "text", "output", "damaged", "tokenizer"])
+def test_no_worker_is_started_for_what_cannot_be_built(tmp_path, monkeypatch, wrong, engine):
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(f"text,stars\na line of {name},1\n" * 50)
+    monkeypatch.setattr("smim.engine.ProcessPoolExecutor", None)  # a call of it would be a TypeError
+    (tmp_path / "file").write_text("x")
+    if wrong == "damaged":
+        (tmp_path / "c.parquet").write_text("x")
+    options = {
+        "rest": ["corpus.valid=1.5"],
+        "column": ["corpus.label_columns=[star]"],
+        "text": ["corpus.text_column=body"],
+        "output": [f"output={tmp_path / 'file' / 'out'}"],
+        "damaged": [],
+        "tokenizer": ["corpus.tokenizer.dir=nowhere"],
+    }[wrong]
+    options += ["prep.workers=2"] if engine == "local" else ["prep.engine=ray", "prep.address=127.0.0.1:1"]
+    with pytest.raises((UserError, NotADirectoryError)) as error:
+        build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path}/*.[cp]*", *options)
+    assert "Ray" not in str(error.value)
 
 
 @pytest.mark.parametrize("option", ["path", "hub"])
