@@ -10,7 +10,7 @@ from smim import storage
 from smim.text.corpus import CARD, FORMAT
 from smim.text.tokenizer import Tokenizer
 
-Row = Mapping[str, str]
+Row = Mapping[str, Any]
 
 
 def write_corpus(

@@ -459,6 +459,14 @@ def test_an_id_above_the_largest_is_refused(command: Command, index: Path, id: i
         assert refused.status == 2 and f"from 0 to 2**53 - 1, not '{id}'" in refused.err
 
 
+def test_corpus_show_counts_the_sentences_without_a_label(command: Command, tiny_model: Path, tmp_path: Path) -> None:
+    rows = [{"text": "a bank", "kind": "x", "topic": None}, {"text": "her brother", "kind": None, "topic": None}]
+    write_corpus(tmp_path, {"train": rows, "test": rows}, Tokenizer.load(tiny_model / "tokenizer"), name="some")
+    cells = command("corpus", "show", tmp_path).cells
+    assert ["label kind", "2 sentences have no value"] in cells
+    assert ["label topic", "4 sentences have no value"] in cells
+
+
 def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text('{"text": "a bank lost", "topic": "money"}\n\n{"text": "her brother lost"}\n')
     (tmp_path / "other.jsonl").write_text('{"id": 3, "text": "a bank lost shares", "topic": "home"}')

@@ -172,7 +172,7 @@ def tzk_rank(
         return
     columns = rows.column_names
     lines = [
-        [str(rank), f"{each['probability']:.3f}", *[str(each[name]) for name in columns]]
+        [str(rank), f"{each['probability']:.3f}", *["" if each[name] is None else str(each[name]) for name in columns]]
         for rank, each in enumerate(found, start=1)
     ]
     show(lines, header=["rank", "probability", *columns])

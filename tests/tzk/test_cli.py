@@ -11,6 +11,7 @@ import smim
 from smim.text.corpus import Corpus
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk, open_tzk
 from tests.commands import Command, make_command
+from tests.corpora import write_corpus
 
 FAST = ["--num-updates", 10, "--num-steps", 2, "--hidden-dim", 8]
 
@@ -69,6 +70,15 @@ def test_rank_shows_the_sentences_with_their_labels(command: Command, tzk: Path,
     assert command("rank", tzk, tiny_corpus, "--label", "topic=home", "-k", 3).cells == expected
     found = json.loads(command("rank", tzk, tiny_corpus, "--label", "topic=home", "-k", 3, "--json").out)
     assert [each["row"] for each in found["ranked"]] == [each.row for each in ranked]
+
+
+def test_rank_leaves_the_cell_of_a_label_without_a_value_empty(
+    command: Command, tzk: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": "a bank sold shares", "topic": None}]
+    write_corpus(tmp_path / "null", {"test": rows}, Corpus.open(tiny_corpus).tokenizer, name="null")
+    [cells] = command("rank", tzk, tmp_path / "null", "--label", "topic=home").cells
+    assert cells[2:] == ["a bank sold shares", ""]
 
 
 def test_report_judges_each_label_and_those_given_together(command: Command, tzk: Path, tiny_corpus: Path) -> None:
