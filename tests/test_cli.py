@@ -136,12 +136,13 @@ def test_a_file_of_sentences_with_ids_and_labels_keeps_them(command: Command, ti
     assert {hit["id"]: hit["text"] for hit in found} == {17: "a bank lost shares", 3: "her brother lost"}
 
 
-def test_the_mark_of_its_encoding_is_no_part_of_a_files_first_sentence(
+def test_marks_of_the_encoding_and_all_kinds_of_line_ends_are_no_part_of_a_sentence(
     command: Command, tiny_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "mine.txt").write_text("a bank sold shares\n", encoding="utf-8-sig")
+    (tmp_path / "mine.txt").write_bytes("\ufeffa bank\n\ufeffa bank sold\r\nher brother\rher brother lost".encode())
     command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
-    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][3] == "a bank sold shares"
+    found = command("search", tmp_path / "index", "a bank", "-k", 4).cells
+    assert {cells[3] for cells in found} == {"a bank", "a bank sold", "her brother", "her brother lost"}
 
 
 def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -154,7 +155,9 @@ def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tm
     assert refused.status == 2 and "mine.txt holds JSON, not a sentence a line" in refused.err
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.arrow", "a.txt.gz", "a.jsonl.zst"])
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.arrow", "a.txt.gz", "a.jsonl.zst", "a.txt.xz"]
+)
 def test_a_file_that_is_not_of_lines_is_refused(
     command: Command, own_index: Path, tiny_model: Path, tmp_path: Path, name: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from smim.errors import RowError, UserError, nearest
 
 # What `data_prep/build.py` reads, and here would be taken for lines of text.
-_NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2")
+_NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".lzma")
 _OF_OBJECTS = (".jsonl", ".ndjson")
 
 
@@ -68,9 +68,10 @@ def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[str, dict
             f"`python data_prep/build.py corpus=text corpus.path={path} corpus.tokenizer.dir=MODEL/tokenizer ...`"
         )
     try:
-        # Windows's editors begin a file with a mark of its encoding.
-        with open(0 if str(path) == "-" else path, encoding="utf-8-sig", closefd=str(path) != "-") as file:
-            for number, line in enumerate(file, start=1):
+        with open(0 if str(path) == "-" else path, encoding="utf-8", closefd=str(path) != "-") as file:
+            for number, marked in enumerate(file, start=1):
+                # Windows's editors begin a file with a mark of its encoding, and joined files have several.
+                line = marked.lstrip("\ufeff")
                 if not line.strip():
                     continue
                 if number == 1 and suffix not in _OF_OBJECTS and _is_object(line):
