@@ -213,7 +213,7 @@ def test_a_vocabulary_has_the_size_that_was_asked_for_at_most(tmp_path):
 def write_missing(path: Path) -> dict[str, str | None]:
     """Writes forty rows of which some have no `stars` and no `kind`; returns their stars by text."""
     labels = [(i % 12 if i % 3 else None, None if i % 2 else "x") for i in range(40)]
-    rows = [{"text": f"text {i}", "stars": stars, "kind": kind} for i, (stars, kind) in enumerate(labels)]
+    rows = [{"text": f"a bank {i}", "stars": stars, "kind": kind} for i, (stars, kind) in enumerate(labels)]
     if path.suffix == ".jsonl":
         # Half of them are null, half have no key.
         kept = [{key: value for key, value in row.items() if i > 20 or value is not None} for i, row in enumerate(rows)]
