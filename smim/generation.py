@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from smim import storage
+from smim.arrays import as_matrix
 from smim.errors import RowError, UserError
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
@@ -112,7 +113,7 @@ class SentenceModel:
     @torch.no_grad()
     def posterior_of_ids(self, ids: Sequence[Sequence[int] | np.ndarray]) -> DiagonalGaussian:
         """q(z|x) for sentences of token ids, in their order, on the CPU."""
-        mean = torch.empty(len(ids), self.latent_dim)
+        mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         lengths = np.array([len(sentence) for sentence in ids])
         worth_a_table = lengths.sum() > self.autoencoder.vocabulary_size
@@ -129,7 +130,7 @@ class SentenceModel:
     ) -> list[str]:
         """The sentence of each code [N, D]: the likeliest word at each step, or a draw at temperature 1.
 
-        At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
+        Codes are an array or a tensor of any number type. At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
         """
         z = self._checked_codes(codes)
         _check_whole("max_length", max_length)
@@ -137,18 +138,7 @@ class SentenceModel:
         return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
 
     def _checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
-        try:
-            given = np.asarray(codes)
-        except ValueError:  # rows of several lengths
-            raise UserError(f"codes are numbers of shape [N, {self.latent_dim}]") from None
-        if given.dtype.kind not in "fiu":
-            raise UserError(f"codes are numbers of shape [N, {self.latent_dim}], not {given.dtype}")
-        z = torch.as_tensor(np.ascontiguousarray(given), dtype=torch.float32)
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise UserError(f"codes have shape {tuple(z.shape)}, this model's are [N, {self.latent_dim}]")
-        if not torch.isfinite(z).all():
-            raise UserError("codes hold NaN or infinite numbers")
-        return z
+        return torch.from_numpy(as_matrix(codes, self.latent_dim, "codes"))
 
     def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
         """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words."""

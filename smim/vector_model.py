@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from smim import storage
+from smim.arrays import as_matrix
 from smim.errors import UserError
 from smim.model.directory import CONFIG, load_vector_model
 from smim.model.distributions import DiagonalGaussian
@@ -88,9 +89,4 @@ class VectorModel:
 
 
 def _checked(numbers: np.ndarray | Tensor, width: int, what: str) -> Tensor:
-    tensor = torch.tensor(np.asarray(numbers), dtype=torch.float32)  # a copy: what is given may be read-only
-    if tensor.ndim != 2 or tensor.shape[1] != width:
-        raise UserError(f"{what} have shape {tuple(tensor.shape)}, this model's are [N, {width}]")
-    if not torch.isfinite(tensor).all():
-        raise UserError(f"{what} hold NaN or infinite numbers")
-    return tensor
+    return torch.from_numpy(as_matrix(numbers, width, what))

@@ -36,4 +36,4 @@ def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.
 
 
 def _stack(rows: list[np.ndarray], size: int) -> Tensor:
-    return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, size)
+    return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, size, dtype=torch.float32)

@@ -54,7 +54,7 @@ class StandardNormal(Prior):
         return standard_normal_log_prob(z)
 
     def sample(self, num: int) -> Tensor:
-        return torch.randn(num, self.latent_dim, device=self.anchor.device)
+        return torch.randn(num, self.latent_dim, device=self.anchor.device, dtype=self.anchor.dtype)
 
     def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
         """In closed form."""

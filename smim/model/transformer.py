@@ -290,7 +290,7 @@ def linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
 
 def _rotation(position: Tensor, head_dim: int) -> Rotation:
     """Cosine and sine [..., C / 2] of the angles by which each position [...] turns its keys and queries."""
-    frequency = 10_000 ** (-torch.arange(0, head_dim, 2, device=position.device) / head_dim)
+    frequency = 10_000 ** (-torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim)
     angle = position[..., None] * frequency
     return angle.cos(), angle.sin()
 

@@ -40,7 +40,7 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
     if storage.sha256(path) != sha256:
         raise UserError(f"{path} is not the file that the configuration beside it names: it was replaced or damaged")
     weights = load_tensors(path)
-    module = make()
+    module = make().float()  # whatever torch's default type is
     # Indices that are kept with the weights, such as a permutation, are whole numbers like those they replace.
     if any(weights[name].is_floating_point() != kept.is_floating_point() for name, kept in module.state_dict().items()):
         raise UserError(f"{path} holds numbers of another type than weights")

@@ -12,7 +12,9 @@ from typing import Any
 import faiss
 import numpy as np
 import torch
+from torch import Tensor
 
+from smim.arrays import as_matrix
 from smim.errors import UserError
 from smim.generation import SentenceModel, load
 from smim.model.distributions import DiagonalGaussian
@@ -96,7 +98,7 @@ class Index:
 
     def search(
         self,
-        queries: Sequence[str] | np.ndarray,
+        queries: Sequence[str] | np.ndarray | Tensor,
         k: int = 5,
         *,
         where: Where | None = None,
@@ -119,7 +121,7 @@ class Index:
         cannot encode, and for codes of another dimension or that are not finite.
         """
         snapshot = self.snapshot
-        if score and isinstance(queries, np.ndarray):
+        if score and isinstance(queries, np.ndarray | Tensor):
             raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
         check_search(self.directory, snapshot.manifest, k, offset, settings)
         check_distance(max_distance)
@@ -186,7 +188,7 @@ class Index:
         return sum(int(np.count_nonzero(allowed)) for allowed in snapshot.allowed(where) if allowed is not None)
 
     def _explain(
-        self, found: list[list[Hit]], queries: Sequence[str] | np.ndarray, *, reconstruct: bool, score: bool
+        self, found: list[list[Hit]], queries: Sequence[str] | np.ndarray | Tensor, *, reconstruct: bool, score: bool
     ) -> None:
         """Fills in the hits' reconstructions and scores, from their texts: the index may hold codes of length one."""
         hits = [hit for row in found for hit in row]
@@ -195,7 +197,7 @@ class Index:
             for hit, sentence in zip(hits, self.model.decode(codes), strict=True):
                 hit.reconstruction = sentence
         if score:
-            assert not isinstance(queries, np.ndarray)
+            assert not isinstance(queries, np.ndarray | Tensor)
             if self.model.deterministic:
                 raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
             query_of = np.repeat(np.arange(len(found)), [len(row) for row in found])
@@ -210,8 +212,8 @@ class Index:
             raise NoSuchSentence(f"{self.directory} holds no sentence of id {listed(wanted[numbers < 0])}")
         return numbers, positions
 
-    def _codes(self, queries: Sequence[str] | np.ndarray, manifest: Manifest) -> np.ndarray:
-        if not isinstance(queries, np.ndarray):
+    def _codes(self, queries: Sequence[str] | np.ndarray | Tensor, manifest: Manifest) -> np.ndarray:
+        if not isinstance(queries, np.ndarray | Tensor):
             return comparable(self.model.encode(queries, allow_unknown=False), manifest.metric)
         return query_codes(queries, manifest)
 
@@ -261,16 +263,9 @@ def check_distance(max_distance: float | None) -> None:
         raise UserError(f"max_distance is {max_distance!r}, a number is needed")
 
 
-def query_codes(queries: np.ndarray, manifest: Manifest) -> np.ndarray:
+def query_codes(queries: np.ndarray | Tensor, manifest: Manifest) -> np.ndarray:
     """Codes [N, D] as this index compares them; raises `UserError` for another shape, and what is not finite."""
-    if queries.ndim != 2 or queries.shape[1] != manifest.dimension or queries.dtype.kind not in "fiu":
-        raise UserError(
-            f"the query codes are {queries.dtype} of shape {queries.shape}, "
-            f"this index takes numbers of shape [N, {manifest.dimension}]"
-        )
-    codes = np.array(queries, dtype=np.float32, order="C")
-    if not np.isfinite(codes).all():
-        raise UserError("the query codes hold NaN or infinite numbers")
+    codes = as_matrix(queries, manifest.dimension, "the query codes", of="this index's are")
     return comparable(codes, manifest.metric)
 
 

@@ -108,7 +108,7 @@ class Knowledge(nn.Module):
         """
         conditional = self.conditional(True)
         posterior = conditional.posterior(point.t)
-        noise_KBC = torch.randn(_NUM_DRAWS, len(point.t), self.args.code_dim, generator=generator)
+        noise_KBC = torch.randn(_NUM_DRAWS, len(point.t), self.args.code_dim, dtype=torch.float32, generator=generator)
         c_KBC = torch.cat([posterior.sample(noise_KBC[::2]), noise_KBC[1::2]])
         u_BT, log_det_B = conditional.flow.to_base(point.z)
         log_prior_KB = standard_normal_log_prob(c_KBC)
@@ -122,14 +122,14 @@ class Knowledge(nn.Module):
         """z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by rejection from p(c), exactly, then the z-flow."""
         conditional = self.conditional(True)
         base = conditional.base(self._draw_code(num, generator))
-        noise_BT = torch.randn(base.mean.shape, generator=generator)
+        noise_BT = torch.randn(base.mean.shape, dtype=torch.float32, generator=generator)
         return conditional.flow.from_base(base.sample(noise_BT))
 
     def _draw_code(self, num: int, generator: torch.Generator) -> Tensor:
         accepted: list[Tensor] = []
         while sum(map(len, accepted)) < num:
-            c_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, generator=generator)
-            uniform_B = torch.rand(_DRAWN_AT_ONCE, generator=generator)
+            c_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, dtype=torch.float32, generator=generator)
+            uniform_B = torch.rand(_DRAWN_AT_ONCE, dtype=torch.float32, generator=generator)
             accepted.append(c_BC[uniform_B.log() < self._log_exists(c_BC)])
         return torch.cat(accepted)[:num]
 
@@ -139,7 +139,7 @@ class Knowledge(nn.Module):
     def _log_share(self) -> Tensor:
         """log p(e = 1), the mean of p(e = 1|c) over p(c): of always the same draws."""
         draws = torch.Generator().manual_seed(0)
-        c = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, generator=draws)
+        c = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=draws)
         return torch.logsumexp(self._log_exists(c), 0) - math.log(_DRAWS_OF_PRIOR)
 
 

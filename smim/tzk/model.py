@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smim import generation, storage
+from smim.arrays import as_matrix
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
 from smim.lock import own_place
@@ -119,7 +120,7 @@ class TzK:
         """log density of codes [N, T] in nats [N]: log p(t), or log p(t|e = 1) of a label, estimated from 32 draws."""
         generator = torch.Generator().manual_seed(seed)
         knowledge = None if label is None else self.knowledge(label)
-        points = (self.prior.point(part) for part in torch.as_tensor(codes).split(_CODES_AT_ONCE))
+        points = (self.prior.point(part) for part in self._checked(codes).split(_CODES_AT_ONCE))
         return torch.cat(
             [
                 point.log_prior if knowledge is None else knowledge.log_prob(point, generator=generator)
@@ -130,8 +131,11 @@ class TzK:
     @torch.no_grad()
     def log_odds(self, codes: np.ndarray | Tensor, labels: Sequence[str]) -> Tensor:
         """log p(e = 1|t) / p(e = 0|t) of each label for codes [N, T], in nats [N, L]."""
-        t = self.prior.standardization.standardize(torch.as_tensor(codes))
+        t = self.prior.standardization.standardize(self._checked(codes))
         return torch.stack([self.knowledge(label).log_odds(t) for label in labels], -1)
+
+    def _checked(self, codes: np.ndarray | Tensor) -> Tensor:
+        return torch.from_numpy(as_matrix(codes, self.prior.dim, "codes"))
 
     def sample_codes(self, num: int, labels: Sequence[str] = (), *, seed: int = 0) -> Tensor:
         """`num` codes of which all `labels` hold, fp32 [num, T]; without labels, of p(t).

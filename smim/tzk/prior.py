@@ -70,7 +70,7 @@ class CodePrior(nn.Module):
     @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """`num` codes, fp32 [num, T]."""
-        z_BT = torch.randn(num, self.dim, generator=generator)
+        z_BT = torch.randn(num, self.dim, dtype=torch.float32, generator=generator)
         return self.standardization.restore(self.flow.from_base(z_BT))
 
 

@@ -38,7 +38,9 @@ def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *
             t_BT = prior.flow.from_base(proposing.sample(_CANDIDATES, generator=generator))
             others = [F.logsigmoid(other.log_odds(t_BT)) for other in knowledge if other is not proposing]
             log_accepted_B = torch.stack(others).sum(0) if others else torch.zeros(len(t_BT))
-            accepted.append(t_BT[torch.rand(len(t_BT), generator=generator).log() < log_accepted_B])
+            accepted.append(
+                t_BT[torch.rand(len(t_BT), dtype=torch.float32, generator=generator).log() < log_accepted_B]
+            )
             num_accepted += len(accepted[-1])
             candidates += len(t_BT)
         if num_accepted < num and candidates > _MOST_CANDIDATES * (num_accepted + 1):
