@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from io import TextIOWrapper
 
 
 class SmimError(Exception):
@@ -79,7 +80,12 @@ def too_low(settings: object, prefix: str, **least: float) -> list[str]:
 
 @contextmanager
 def told_to_user() -> Iterator[None]:
-    """Ends the process with one clear line instead of a traceback where an error is meant for the user."""
+    """Ends the process with one clear line instead of a traceback where an error is meant for the user.
+
+    What the encoding of standard output lacks is printed as an escape, such as \\xe9.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         yield
     except SmimError as error:

@@ -130,7 +130,8 @@ class SentenceModel:
     ) -> list[str]:
         """The sentence of each code [N, D]: the likeliest word at each step, or a draw at temperature 1.
 
-        Codes are an array or a tensor of any number type. At most `max_length` tokens are decoded. Raises `UserError` for codes of a wrong shape or NaN.
+        Codes are an array or a tensor of any type of numbers. At most `max_length` tokens are decoded. Raises
+        `UserError` for codes of a wrong shape or NaN.
         """
         z = self._checked_codes(codes)
         _check_whole("max_length", max_length)

@@ -68,7 +68,7 @@ def search(
     if as_json:
         shown: dict[str, Any] = {"query": query, "hits": [hit.as_dict() for hit in hits]}
         found = jsonable(shown | ({"decoded": decoded} if decode else {}))
-        print(json.dumps(found, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(found, allow_nan=False))
         return
     labels = list(hits[0].labels) if hits else []
     extra = ["decoded"] * decode + ["score"] * score

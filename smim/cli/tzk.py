@@ -138,7 +138,7 @@ def tzk_classify(
     found = [sorted(zip(labels, row, strict=True), key=lambda pair: -pair[1]) for row in probabilities]
     if as_json:
         sentences = [{"text": text, "labels": dict(pairs)} for text, pairs in zip(texts, found, strict=True)]
-        print(json.dumps({"sentences": sentences}, ensure_ascii=False))
+        print(json.dumps({"sentences": sentences}))
         return
     rows = [[f"{p:.3f}", name, text] for text, pairs in zip(texts, found, strict=True) for name, p in pairs]
     show(rows, header=["probability", "label", "text"])
@@ -168,7 +168,7 @@ def tzk_rank(
     rows = opened.split(split).table.select(["text", *opened.split(split).label_columns])
     found = [{"row": each.row, "probability": each.probability, **_row(rows, each.row)} for each in ranked]
     if as_json:
-        print(json.dumps({"ranked": found}, ensure_ascii=False))
+        print(json.dumps({"ranked": found}))
         return
     columns = rows.column_names
     lines = [
@@ -200,7 +200,7 @@ def tzk_report(
 
     reports = measure(_open(directory, model), _corpus(corpus), label, split=split, num=num, seed=seed)
     if as_json:
-        print(json.dumps({"labels": [asdict(report) for report in reports]}, ensure_ascii=False))
+        print(json.dumps({"labels": [asdict(report) for report in reports]}))
         return
     kinds = ["unconditioned", "samples", "reconstructions", "sentences"]
     shown = [
