@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo figures test slow lint clean
+.PHONY: demo figures test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -24,6 +24,13 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Known vulnerabilities of the tested versions, and of the lowest that pyproject.toml admits; asks PyPI.
+audit: $(INSTALLED)
+	mkdir -p build
+	$(BIN)/uvx pip-audit --strict --disable-pip --no-deps -r constraints.txt
+	$(BIN)/uv pip compile -q --all-extras --no-deps --resolution lowest pyproject.toml -o build/lowest.txt
+	$(BIN)/uvx pip-audit --strict --disable-pip --no-deps -r build/lowest.txt
 
 $(INSTALLED): pyproject.toml constraints.txt launch/install.sh
 	sh launch/install.sh $(VENV)
