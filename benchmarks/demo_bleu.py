@@ -2,9 +2,9 @@
 
     python benchmarks/demo_bleu.py data/ptb runs/ptb_smim_512/model
 
-Their references end in `<pad>` and their hypotheses in `<eos>`: neither is a word, and one never matches the other. First
-what a perfect reconstruction of the test split scores, then each model's: a draw of z and of the words for each sentence,
-at most 100 tokens, with its standard error.
+Their references end in `<pad>` and their hypotheses in `<eos>`, which never match. Prints what a perfect reconstruction
+of the test split scores, then each model's: a draw of z and of the words for each sentence, at most 100 tokens, with
+its standard error.
 """
 
 import argparse
