@@ -15,6 +15,7 @@ import torch
 
 import smim
 from eval import compare
+from smim.arrays import as_matrix
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.decoding import decode_ids
@@ -274,3 +275,9 @@ def test_an_index_is_searched_and_decoded_with_a_model_on_the_gpu(
         assert [hit.id for hit in one] == [hit.id for hit in other]
     assert on_gpu.reconstruct(texts) == model.reconstruct(texts)
     assert on_gpu.interpolate(*texts[:2], steps=5) == model.interpolate(*texts[:2], steps=5)
+
+
+def test_codes_on_the_gpu_are_taken() -> None:
+    codes = torch.randn(2, 8, device="cuda", requires_grad=True)
+    np.testing.assert_array_equal(as_matrix(codes, 8, "codes"), codes.detach().cpu().numpy())
+    np.testing.assert_array_equal(as_matrix(codes.bfloat16(), 8, "codes"), codes.bfloat16().float().tolist())
