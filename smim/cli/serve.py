@@ -16,6 +16,14 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="A TOML file of API keys; without it nobody can change.")] = None,
     cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask; may be repeated.")] = None,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A host name to answer for; *: all; may be repeated."),
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="The prefix that a proxy takes away from paths, such as /smim.")] = "",
+    forwarded_allow_ips: Annotated[
+        str, typer.Option(help="Addresses of proxies, with commas, whose X-Forwarded headers are believed.")
+    ] = "",
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
     max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
@@ -35,6 +43,7 @@ def serve(
     Example: smim serve --index indexes/ptb --port 8000
     """
     try:
+        from smim.serve.access import Access
         from smim.serve.limits import Limits
         from smim.serve.on_ray import serve_cluster
         from smim.serve.run import serve as run
@@ -60,7 +69,7 @@ def serve(
         host=host,
         port=port,
         keys=keys,
-        cors=cors or [],
+        access=Access(cors or [], [host, *(allowed_host or [])], root_path, forwarded_allow_ips),
         page=page,
         limits=limits,
         grace_seconds=grace,

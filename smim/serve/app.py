@@ -1,6 +1,6 @@
 """The HTTP face of a service: `/v1/...`, `/health/...`, `/metrics`, `/docs`, and the page."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -8,18 +8,21 @@ from fastapi import Depends, FastAPI, HTTPException
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import smim
 from smim.errors import UserError
 from smim.serve import schemas
+from smim.serve.access import Access, Gate
 from smim.serve.errors import add_handlers, responses
 from smim.serve.keys import Keys
 from smim.serve.limits import Limits
 from smim.serve.metrics import CONTENT_TYPE, Metrics
 from smim.serve.middleware import Guard, Observed
 from smim.serve.routes import routers
-from smim.serve.service import Busy, Service, Unavailable
+from smim.serve.service import Service, Unavailable
 
 _DESCRIPTION = """Sentence codes that can be searched and decoded.
 
@@ -32,21 +35,28 @@ def create_app(
     keys: Keys | None = None,
     limits: Limits | None = None,
     page: bool = True,
-    cors: Sequence[str] = (),
+    access: Access | None = None,
 ) -> FastAPI:
     """The application of a service, which it closes when it ends.
 
     Without `keys` everybody may read and nobody change. `limits`: the service's own unless given, of which only
-    `max_body` is the application's. `cors`: origins whose pages a browser lets ask.
+    `max_body` is the application's. `access`: without it only pages of its own may ask, of loopback or an IP address.
     """
-    limits = limits or service.limits
+    limits, access = limits or service.limits, access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await service.close()
 
-    app = FastAPI(title="smim", version=smim.__version__, description=_DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(
+        title="smim",
+        version=smim.__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # it would send a client to wherever its Host says
+    )
     metrics = Metrics(service)
     add_handlers(app)
     may_read, may_write = _permission(keys, "read"), _permission(keys, "write")
@@ -64,8 +74,6 @@ def create_app(
         """Whether the service takes requests and its index can be read."""
         try:
             await service.describe()
-        except Busy:
-            pass  # it works on others
         except UserError as error:
             raise Unavailable(str(error)) from None
         return schemas.Health(status="ready")
@@ -81,23 +89,25 @@ def create_app(
         """Requests, latencies, batches, queues and the index, for Prometheus."""
         try:
             description = await service.describe()
-        except (Busy, UserError):
+        except UserError:
             description = None
         return Response(metrics.text(description), media_type=CONTENT_TYPE)
 
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
     known = {route.path for route in all_routes if isinstance(route, APIRoute)}
-    app.state.running = set()
-    app.add_middleware(Guard, prefix="/v1/", max_body=limits.max_body, running=app.state.running)
-    if cors:
+    app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=limits.max_body)
+    if access.origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=list(cors),
+            allow_origins=list(access.origins),
             allow_methods=["GET", "POST", "PUT"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After", "X-Request-ID"],
         )
+    app.add_middleware(Gate, access=access)
     app.add_middleware(Observed, metrics=metrics, routes=known)
+    if access.proxies:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=access.proxies)
     _document(app, service.limits)
     if page:
         from smim.serve.page.layout import mount_page

@@ -15,6 +15,7 @@ import numpy as np
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, open_index
 from smim.search.filters import Where
+from smim.search.index import check_model, stamp_of
 from smim.search.manifest import Manifest
 
 T = TypeVar("T")
@@ -83,11 +84,32 @@ class Backend(Protocol):
         ...
 
 
+class Newest:
+    """The newest manifest of an index of a model, read again where it has changed; waits for no search."""
+
+    def __init__(self, directory: Path, model: SentenceModel) -> None:
+        self.directory, self.model = directory, model
+        self._current: tuple[tuple[int, int], Manifest] | None = None
+
+    async def read(self) -> Manifest:
+        """Raises `UserError` where the index cannot be read or is of another model."""
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> Manifest:
+        stamp = stamp_of(self.directory)
+        if self._current is None or self._current[0] != stamp:
+            manifest = Manifest.read(self.directory)
+            check_model(self.directory, manifest, self.model)
+            self._current = stamp, manifest
+        return self._current[1]
+
+
 class LocalBackend:
     """An index in this process: one thread searches, another one changes."""
 
     def __init__(self, directory: Path | str, *, model: SentenceModel | None = None) -> None:
         self.index: Index = open_index(directory, model=model)
+        self._newest = Newest(self.index.directory, self.index.model)
         self._searching = ThreadPoolExecutor(1, "search")
         self._changing = ThreadPoolExecutor(1, "change")
 
@@ -96,7 +118,7 @@ class LocalBackend:
         return self.index.model
 
     async def describe(self) -> Description:
-        return Description.of(await self._search(lambda: self.index.manifest))
+        return Description.of(await self._newest.read())
 
     async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
         options: dict[str, Any] = dict(settings)

@@ -4,9 +4,9 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from smim.errors import SmimError
 
@@ -35,7 +35,10 @@ class _Waiting(Generic[Request, Result]):
 
 
 class Batcher(Generic[Request, Result]):
-    """A bounded queue before one worker.
+    """Two bounded queues before one worker: of small requests, of up to `small` items, and of large ones.
+
+    Each holds `queue_size` items, and they take turns: however many large requests wait, a small one finds room and
+    waits for one batch of theirs, and the other way round.
 
     `compute` gets the requests of a batch and gives for each its result, or the exception that is its own; what it
     raises itself fails the whole batch. A batch has up to `max_items` items (texts, codes), or is one request of more.
@@ -47,13 +50,15 @@ class Batcher(Generic[Request, Result]):
         name: str,
         compute: Callable[[list[Request]], Awaitable[Sequence[Result | Exception]]],
         *,
+        small: int,
         max_items: int,
         queue_size: int,
     ) -> None:
-        self.name, self.max_items, self.queue_size = name, max_items, queue_size
+        self.name, self.small, self.max_items, self.queue_size = name, small, max_items, queue_size
         self.observe: Callable[[int], None] = lambda size: None
         self._compute = compute
-        self._queue: deque[_Waiting[Request, Result]] = deque()
+        self._small: deque[_Waiting[Request, Result]] = deque()
+        self._large: deque[_Waiting[Request, Result]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
         self._seconds_per_item = 0.0
@@ -61,7 +66,7 @@ class Batcher(Generic[Request, Result]):
     @property
     def waiting(self) -> int:
         """How many items wait, without those that are being computed."""
-        return sum(each.size for each in self._queue)
+        return _items(self._small) + _items(self._large)
 
     async def submit(self, request: Request, size: int = 1) -> Result:
         """The result of a request of `size` items. A caller that is cancelled takes its request out of the queue.
@@ -70,18 +75,19 @@ class Batcher(Generic[Request, Result]):
         """
         if self._closed:
             raise Unavailable("the service is shutting down")
-        if self.waiting + size > self.queue_size:
+        queue = self._small if size <= self.small else self._large
+        if _items(queue) + size > self.queue_size:
             seconds = math.ceil(self.waiting * self._seconds_per_item)
             raise Busy(min(max(1, seconds), _LONGEST_RETRY))
         entry: _Waiting[Request, Result] = _Waiting(request, size, asyncio.get_running_loop().create_future())
-        self._queue.append(entry)
+        queue.append(entry)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work(), name=f"batches of {self.name}")
         try:
             return await entry.result
         except asyncio.CancelledError:
-            if entry in self._queue:
-                self._queue.remove(entry)
+            if entry in queue:
+                queue.remove(entry)
             raise
 
     async def close(self) -> None:
@@ -92,12 +98,16 @@ class Batcher(Generic[Request, Result]):
 
     async def _work(self) -> None:
         """Works until nothing waits; the next request starts it anew."""
-        while self._queue:
-            batch = [self._queue.popleft()]
+        now, then = self._small, self._large
+        while now or then:
+            if not now:
+                now, then = then, now
+            batch = [now.popleft()]
             size = batch[0].size
-            while self._queue and size + self._queue[0].size <= self.max_items:
-                batch.append(self._queue.popleft())
+            while now and size + now[0].size <= self.max_items:
+                batch.append(now.popleft())
                 size += batch[-1].size
+            now, then = then, now
             started = time.monotonic()
             results: Sequence[Result | Exception]
             try:
@@ -114,3 +124,7 @@ class Batcher(Generic[Request, Result]):
                     each.result.set_exception(result)
                 else:
                     each.result.set_result(result)
+
+
+def _items(queue: Iterable[_Waiting[Any, Any]]) -> int:
+    return sum(each.size for each in queue)

@@ -26,11 +26,11 @@ from smim.generation import SentenceModel
 from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
 from smim.search.ids import as_ids, listed
-from smim.search.index import check_model, check_search, model_of, query_codes, stamp_of
+from smim.search.index import check_model, check_search, model_of, query_codes
 from smim.search.manifest import Manifest
 from smim.search.snapshot import merge
 from smim.search.writer import IndexWriter
-from smim.serve.backend import Answer, Description, Found
+from smim.serve.backend import Answer, Description, Found, Newest
 from smim.serve.batching import Unavailable
 from smim.serve.shard import SegmentsGone
 
@@ -59,15 +59,15 @@ class ClusterBackend:
         timeout: float = 5.0,
     ) -> None:
         self.directory, self.shards, self.timeout = Path(directory), shards, timeout
-        manifest, stamp = Manifest.read(self.directory), stamp_of(self.directory)
+        manifest = Manifest.read(self.directory)
         self.model = model or model_of(self.directory, manifest)
         check_model(self.directory, manifest, self.model)
-        self._current = (stamp, manifest)
+        self._newest = Newest(self.directory, self.model)
         self._silent: dict[int, asyncio.Task[None]] = {}
         self._changing = ThreadPoolExecutor(1, "change")
 
     async def describe(self) -> Description:
-        return Description.of(await self._manifest())
+        return Description.of(await self._newest.read())
 
     async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
         def arguments(manifest: Manifest) -> tuple[Any, ...]:
@@ -93,12 +93,12 @@ class ClusterBackend:
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         codes = await self._of_ids("codes", as_ids(ids))
-        manifest = await self._manifest()
+        manifest = await self._newest.read()
         return np.stack([codes[int(id)] for id in ids]) if len(ids) else np.empty((0, manifest.dimension), np.float32)
 
     async def count(self, where: Where | None) -> int:
         if where is None or where == {}:
-            return (await self._manifest()).count
+            return (await self._newest.read()).count
         counts, missing = await self._ask_all("count", lambda _: (where,))
         _no_part(missing)
         return sum(counts)
@@ -118,20 +118,6 @@ class ClusterBackend:
             probe.cancel()
         await asyncio.to_thread(self._changing.shutdown)
 
-    async def _manifest(self) -> Manifest:
-        """The newest."""
-
-        def read() -> Manifest:
-            stamp = stamp_of(self.directory)
-            known, manifest = self._current
-            if stamp != known:
-                manifest = Manifest.read(self.directory)
-                check_model(self.directory, manifest, self.model)
-                self._current = (stamp, manifest)
-            return manifest
-
-        return await asyncio.to_thread(read)
-
     async def _of_ids(self, method: str, ids: np.ndarray) -> dict[int, Any]:
         answers, missing = await self._ask_all(method, lambda _: (ids,))
         found = {id: value for answer in answers for id, value in answer.items()}
@@ -147,7 +133,7 @@ class ClusterBackend:
         """What the shards answer about the newest version, and the names of those that do not."""
         deadline = time.monotonic() + self.timeout
         while True:
-            manifest = await self._manifest()
+            manifest = await self._newest.read()
             asked = arguments(manifest)
             parts = self._parts(manifest)
             answers = await asyncio.gather(
@@ -155,7 +141,7 @@ class ClusterBackend:
             )
             missing = [f"shard-{shard}" for shard, answer in zip(parts, answers, strict=True) if answer is None]
             # What a shard could not open may be what a newer version has replaced meanwhile.
-            if missing and time.monotonic() < deadline and await self._manifest() != manifest:
+            if missing and time.monotonic() < deadline and await self._newest.read() != manifest:
                 continue
             return [answer for answer in answers if answer is not None], missing
 

@@ -24,11 +24,12 @@ from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
-from smim.serve.backend import Answer, Backend
+from smim.serve.backend import Answer, Backend, Description
 from smim.serve.batching import Batcher, Unavailable
 from smim.serve.limits import Limits, as_codes
 
 logger = logging.getLogger("smim.serve")
+_SMALL = 8  # of the items of the largest request, a small one has at most so small a part
 
 
 class NotFound(UserError):
@@ -202,7 +203,8 @@ class Computing:
         self.model, self.backend, self.limits = model, backend, limits
         self._threads = [_Thread("encode", partial(encode, model)), _Thread("decode", partial(decode, model))]
         search_all = partial(search, backend, max_hits=limits.max_hits)
-        sizes = {"max_items": limits.max_batch, "queue_size": limits.queue_size}
+        small = limits.max_batch // _SMALL
+        sizes = {"small": small, "max_items": limits.max_batch, "queue_size": limits.queue_size}
         self._encoding: Batcher[Encoding, DiagonalGaussian] = Batcher("encode", self._threads[0], **sizes)
         self._decoding: Batcher[Decoding | Answering, list[str]] = Batcher("decode", self._threads[1], **sizes)
         self._searching: Batcher[Searching | Reading, Any] = Batcher("search", search_all, **sizes)
@@ -237,6 +239,10 @@ class Computing:
 
     async def change(self, request: Reading, size: int = 1) -> Any:
         return await self._told(self._changing.submit(request, size))
+
+    async def describe(self) -> Description:
+        """What is searched; waits for nobody's work."""
+        return await self._told(self.backend.describe())
 
     async def close(self) -> None:
         """Returns when what was accepted is done."""

@@ -15,18 +15,20 @@ from smim.serve.service import Busy, Conflict, NotFound, Unavailable
 TYPES = {
     400: ("invalid_json", "The body cannot be read as JSON."),
     401: ("unauthorized", "There is no key, or none that is known."),
-    403: ("forbidden", "The key lacks the right."),
+    403: ("forbidden", "The key lacks the right, or the page that asks is of another origin."),
     404: ("not_found", "There is no such sentence or path."),
     405: ("method_not_allowed", "This path has other methods."),
     408: ("timeout", "The body did not arrive in time."),
     409: ("conflict", "The index is being changed by another process."),
     413: ("too_large", "The body is too large."),
+    421: ("misdirected", "The request is for a host that the service does not answer for."),
     422: ("invalid", "The request is well formed JSON but cannot be carried out."),
     429: ("busy", "Too many requests are waiting; come again after the seconds of the header Retry-After."),
     500: ("internal", "A fault of the service, which is in its log."),
     503: ("unavailable", "The service is starting or shutting down, or its index cannot be read."),
 }
 _MOST_SHOWN = 5
+_LONGEST_MESSAGE = 500
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -34,11 +36,16 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse, "description": TYPES[status][1]} for status in statuses}
 
 
+def shortened(message: str) -> str:
+    """A message, which may repeat what a client sent, without its middle where it is long."""
+    half = _LONGEST_MESSAGE // 2
+    return message if len(message) <= 2 * half else f"{message[:half]} ... {message[-half:]}"
+
+
 def error_response(status: int, message: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    error = {"type": TYPES.get(status, ("error", ""))[0], "message": message}
     # Text that holds a half of a surrogate pair cannot be sent.
-    error["message"] = message.encode("utf-8", "replace").decode()
-    return JSONResponse({"error": error}, status, headers)
+    text = shortened(message).encode("utf-8", "replace").decode()
+    return JSONResponse({"error": {"type": TYPES.get(status, ("error", ""))[0], "message": text}}, status, headers)
 
 
 def add_handlers(app: FastAPI) -> None:

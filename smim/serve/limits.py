@@ -16,6 +16,10 @@ LARGEST_NUMBER = 1e6
 # Of search settings: how much one query may make the index read.
 LARGEST_SETTING = {"nprobe": 65_536, "ef_search": 65_536, "refine": 32}
 
+# Of lists and objects within one another: far beyond what any request has, far below what a parser bears.
+LARGEST_DEPTH = 100
+_NO_BRACKET_OR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
+
 _CONNECTIONS = 1_000  # that ask nothing now, or are about to be refused
 
 
@@ -95,6 +99,17 @@ def check_filter(where: Where | None) -> None:
     """Raises `UserError` for what is no filter, or too large a one, before it waits for the index."""
     if where is not None:
         parse(where)
+
+
+def too_deep(json: bytes) -> bool:
+    """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, told without parsing them."""
+    if json.count(b"[") + json.count(b"{") <= LARGEST_DEPTH:
+        return False
+    unescaped = json.replace(rb"\\", b"").replace(rb"\"", b"")
+    outside_of_strings = unescaped.translate(None, _NO_BRACKET_OR_QUOTE).split(b'"')[::2]
+    brackets = np.frombuffer(b"".join(outside_of_strings), np.uint8)
+    steps = np.where((brackets == ord("[")) | (brackets == ord("{")), 1, -1)
+    return bool((steps.cumsum() > LARGEST_DEPTH).any())
 
 
 def check_seed(seed: int) -> None:

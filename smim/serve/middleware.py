@@ -12,6 +12,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from smim.serve.errors import error_response
+from smim.serve.limits import LARGEST_DEPTH, too_deep
 from smim.serve.metrics import Metrics
 
 logger = logging.getLogger("smim.serve")
@@ -22,24 +23,18 @@ _CLIENT_LEFT = 499  # as nginx logs it
 class Guard:
     """Reads each request's body, of at most `max_body` bytes, and cancels the API's work for a client that has gone.
 
-    `prefix` begins the API's paths; `running` holds its requests that are not answered yet.
+    `prefix` begins the API's paths.
     """
 
-    def __init__(self, app: ASGIApp, *, prefix: str, max_body: int, running: set[int]) -> None:
-        self.app, self.prefix, self.max_body, self.running = app, prefix, max_body, running
+    def __init__(self, app: ASGIApp, *, prefix: str, max_body: int) -> None:
+        self.app, self.prefix, self.max_body = app, prefix, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if not scope["path"].startswith(self.prefix):
-            await self._with_body(self.app, scope, receive, send)
-            return
-        self.running.add(id(scope))
-        try:
-            await self._with_body(self._while_there, scope, receive, send)
-        finally:
-            self.running.remove(id(scope))
+        of_api = scope["path"].startswith(self.prefix)
+        await self._with_body(self._while_there if of_api else self.app, scope, receive, send)
 
     async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """The answer of `app`, which finds the body as one message, or that it is too slow or too large."""
@@ -53,6 +48,10 @@ class Guard:
             message = f"the body is larger than {self.max_body} bytes"
             # What is left of the body is not read: the connection cannot be used again.
             await error_response(413, message, {"Connection": "close"})(scope, receive, send)
+            return
+        if too_deep(body):
+            message = f"the body is nested more than {LARGEST_DEPTH} deep"
+            await error_response(400, message)(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -140,10 +139,10 @@ class Observed:
             self.metrics.answered(scope["method"], route, status, seconds)
             known: dict[str, Any] = {"method": scope["method"], "route": route, "status": status,
                                      "milliseconds": round(1000 * seconds, 1), "request": id}  # fmt: skip
-            logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | _of_fault(fault)})
+            logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | of_fault(fault)})
 
 
-def _of_fault(error: Exception | None) -> dict[str, Any]:
+def of_fault(error: Exception | None) -> dict[str, Any]:
     """The kind of an exception and where it came from, without its message, which may hold a user's text."""
     if error is None:
         return {}
@@ -157,7 +156,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         fields = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(fields | getattr(record, "known", {}) | _of_fault(_exception(record)))
+        return json.dumps(fields | getattr(record, "known", {}) | of_fault(_exception(record)))
 
 
 def _exception(record: logging.LogRecord) -> Exception | None:

@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from smim.errors import SmimError, UserError
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.search import open_index
+from smim.serve.access import Access
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.keys import Keys
 from smim.serve.limits import Limits
@@ -42,7 +42,7 @@ def serve_cluster(
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: Path | str | None = None,
-    cors: Sequence[str] = (),
+    access: Access | None = None,
     page: bool = True,
     limits: Limits | None = None,
     grace_seconds: int = 30,
@@ -69,7 +69,7 @@ def serve_cluster(
         raise UserError("a cluster listens on the same port of each machine: give a --port")
     if page and fronts > 1:
         print("no page at /: its sessions need a single front", file=sys.stderr)
-    app_options = {"keys": Keys.read(keys) if keys else None, "cors": list(cors), "page": page and fronts == 1}
+    app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page and fronts == 1}
     if address is None:
         listen(host, port).close()  # a port that is taken is told before all of Ray has started
     directory, model_dir = Path(index).absolute(), None if model is None else find(model).absolute()

@@ -17,7 +17,7 @@ from smim.serve.service import CodeQuery, IdQuery, LineQuery, Query, SearchResul
 
 def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[..., Any]) -> list[APIRouter]:
     """The routers of `/v1`; the two dependencies refuse requests without the right."""
-    usual = responses(400, 401, 403, 408, 413, 422, 429, 500, 503)
+    usual = responses(400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
     read = APIRouter(dependencies=[Depends(may_read)], tags=["read"], responses=usual)
     write = APIRouter(dependencies=[Depends(may_write)], tags=["write"], responses=usual | responses(409))
     missing = responses(404)

@@ -8,17 +8,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import h11
 import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import smim
 from smim.errors import UserError
 from smim.search import Index
 from smim.search.factory import half_of_memory
 from smim.search.segment import VECTORS
+from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
@@ -29,7 +32,7 @@ from smim.serve.service import Service
 # How long Python lets a thread run before another has its turn, by default 5 ms. Encoding and decoding are many short
 # steps, each of which would wait so long while the event loop is busy with refusing what is too much.
 _TURN_SECONDS = 1e-4
-_LAST_REQUESTS_SECONDS = 1
+_HEAD_SECONDS = 10
 _OTHER_FILES = 1_000
 _READ_AT_ONCE = 1 << 24
 
@@ -41,7 +44,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8000,
     keys: Path | str | None = None,
-    cors: Sequence[str] = (),
+    access: Access | None = None,
     page: bool = True,
     limits: Limits | None = None,
     grace_seconds: int = 30,
@@ -55,19 +58,11 @@ def serve(
     listening = listen(host, port)  # before the model is loaded, which takes longer
     backend = LocalBackend(index, model=smim.load(model) if model else None)
     service = Service(backend.model, backend, limits)
-    app = create_app(service, keys=known, page=page, cors=cors)
+    app = create_app(service, keys=known, page=page, access=access)
     log_to_stderr()
     allow_open_files(service.limits.most_requests + _OTHER_FILES)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        limit_concurrency=service.limits.most_requests,
-        timeout_graceful_shutdown=grace_seconds,
-    )
     host = f"[{host}]" if ":" in host else host
-    server = _Server(config, f"http://{host}:{listening.getsockname()[1]}", app.state.running)
+    server = Server(app, service.limits, f"http://{host}:{listening.getsockname()[1]}", grace_seconds=grace_seconds)
     take_short_turns()
     threading.Thread(target=read_ahead, args=(backend.index,), daemon=True).start()
     # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
@@ -104,29 +99,56 @@ def allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(number, hard)), hard))
 
 
-class _Server(uvicorn.Server):
-    """Says where it listens as soon as it does, and in the end waits for the API's requests, not for open pages."""
+class Connection(H11Protocol):
+    """A connection that is closed where a request's head does not arrive in time; uvicorn waits for it for ever."""
 
-    def __init__(self, config: uvicorn.Config, address: str, running: set[int]) -> None:
+    _closing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.IDLE:
+            self._await_head()
+        else:
+            self._end_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._closing = self._closing or self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def _end_waiting(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+
+
+class Server(uvicorn.Server):
+    """An application's server, which says where it listens as soon as it does."""
+
+    def __init__(self, app: FastAPI, limits: Limits, address: str, *, grace_seconds: int = 30) -> None:
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,  # the application knows which proxies are believed
+            limit_concurrency=limits.most_requests,
+            timeout_graceful_shutdown=grace_seconds,
+        )
         super().__init__(config)
-        self._address, self._running = address, running
+        self._address = address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"serving on {self._address}, process {os.getpid()}", flush=True)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        ending = asyncio.create_task(self._end_streams())
-        await super().shutdown(sockets)
-        ending.cancel()
-
-    async def _end_streams(self) -> None:
-        """A page in a browser keeps a stream open that would never end."""
-        await asyncio.sleep(_LAST_REQUESTS_SECONDS)
-        while self._running:
-            await asyncio.sleep(0.1)
-        for task in self.server_state.tasks:
-            task.cancel()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -103,7 +103,7 @@ async def _of_ids(computing: Computing, ids: list[int], options: Options) -> _Co
     backend = computing.backend
     codes = await computing.read(lambda: backend.codes(ids), len(ids))
     # Where the metric is cosine, the index holds codes of length one, which decode to something else.
-    unit = options.decode and (await computing.read(backend.describe)).metric == "cosine"
+    unit = options.decode and (await computing.describe()).metric == "cosine"
     if not (options.score or unit):
         return _Codes(codes, codes, None)
     rows = await computing.read(lambda: backend.get(ids), len(ids))

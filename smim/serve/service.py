@@ -216,7 +216,7 @@ class Service:
     @_operation
     async def describe(self) -> Description:
         """What is searched, as it is now."""
-        return await self._computing.read(self.backend.describe)
+        return await self._computing.describe()
 
     async def close(self) -> None:
         """Refuses new operations and returns when those that were accepted are done."""

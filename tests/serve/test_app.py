@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 import smim
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, index_texts
+from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
@@ -30,19 +32,24 @@ Make = Callable[..., Service]
 AS_WRITER = {"Authorization": f"Bearer {WRITER}"}
 
 
+def asking(app: FastAPI, **options: Any) -> TestClient:
+    """A client of an application on loopback."""
+    return TestClient(app, base_url="http://localhost", **options)
+
+
 @pytest.fixture(scope="module")
 def client(unchanged: Index) -> Iterator[TestClient]:
     """Without keys: it only reads."""
     limits = Limits(max_text=1000, max_body=100_000)
     service = Service(unchanged.model, LocalBackend(unchanged.directory, model=unchanged.model), limits)
-    with TestClient(create_app(service, page=False)) as client:
+    with asking(create_app(service, page=False)) as client:
         yield client
 
 
 @pytest.fixture
 def own(serve: Make) -> Iterator[TestClient]:
     """Without keys, for one test alone."""
-    with TestClient(create_app(serve(), page=False)) as client:
+    with asking(create_app(serve(), page=False)) as client:
         yield client
 
 
@@ -50,7 +57,7 @@ def own(serve: Make) -> Iterator[TestClient]:
 def writer(serve: Make, tmp_path: Path) -> Iterator[TestClient]:
     """With keys, one of which it gives."""
     keys = Keys.read(write(tmp_path / "keys.toml", GOOD))
-    with TestClient(create_app(serve(), keys=keys, page=False), headers=AS_WRITER) as client:
+    with asking(create_app(serve(), keys=keys, page=False), headers=AS_WRITER) as client:
         yield client
 
 
@@ -405,9 +412,9 @@ def test_other_origins_may_ask_only_where_they_are_named(client: TestClient, ser
         return asked
 
     assert allowed(client) is None
-    with TestClient(create_app(serve(), page=False, cors=["https://a.example"])) as other:
+    with asking(create_app(serve(), page=False, access=Access(origins=["https://a.example"]))) as other:
         assert allowed(other) == "https://a.example"
-    with TestClient(create_app(serve(), page=False, cors=["https://b.example"])) as other:
+    with asking(create_app(serve(), page=False, access=Access(origins=["https://b.example"]))) as other:
         assert allowed(other) is None
 
 
@@ -436,9 +443,9 @@ def test_metrics_tell_requests_batches_queues_and_the_index(own: TestClient) -> 
 
 def test_a_service_that_closed_is_alive_but_not_ready(serve: Make) -> None:
     app = create_app(serve(), page=False)
-    with TestClient(app) as client:
+    with asking(app) as client:
         assert client.get("/health/ready").status_code == 200
-    client = TestClient(app)
+    client = asking(app)
     assert client.get("/health/live").status_code == 200
     error(client, 503, "GET", "/health/ready")
     error(client, 503, "POST", "/v1/search", json={"text": ONE})
@@ -463,7 +470,7 @@ def test_an_index_of_another_model_is_not_served(
 def test_a_busy_service_says_when_to_come_again(serve: Make) -> None:
     service = serve(max_batch=4, max_num=4, queue_size=4)
     body = {"num": 4, "standard_deviation": 1.0}
-    with TestClient(create_app(service, page=False)) as client, ThreadPoolExecutor(20) as threads:
+    with asking(create_app(service, page=False)) as client, ThreadPoolExecutor(20) as threads:
         responses = list(threads.map(lambda _: client.post("/v1/sample", json=body), range(20)))
     refused = [response for response in responses if response.status_code == 429]
     assert refused and {response.status_code for response in responses} == {200, 429}
@@ -476,7 +483,7 @@ def test_a_fault_is_told_without_its_cause_and_logged(
 ) -> None:
     service = serve()
     monkeypatch.setattr(service.model, "tokenizer", None)  # a model that broke
-    with TestClient(create_app(service, page=False)) as client, caplog.at_level(logging.INFO, "smim.serve"):
+    with asking(create_app(service, page=False)) as client, caplog.at_level(logging.INFO, "smim.serve"):
         message = error(client, 500, "POST", "/v1/encode", json={"texts": [ONE]})
         assert client.get("/v1/count").status_code == 200
     [fault] = [record.known for record in caplog.records if record.known["status"] == 500]

@@ -27,7 +27,7 @@ class Doubling:
 def with_batcher(test: Callable[[Batcher[int, int], Doubling], Coroutine[Any, Any, None]], **sizes: int) -> None:
     async def run() -> None:
         compute = Doubling()
-        await test(Batcher("test", compute, **{"max_items": 4, "queue_size": 10} | sizes), compute)
+        await test(Batcher("test", compute, **{"small": 0, "max_items": 4, "queue_size": 10} | sizes), compute)
 
     asyncio.run(asyncio.wait_for(run(), 20))  # what should have been refused waits for ever
 

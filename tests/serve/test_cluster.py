@@ -314,7 +314,7 @@ def test_a_shard_that_is_gone_is_named_and_the_others_answer_in_time(flat, broke
 @pytest.mark.parametrize("broken", [fails, hangs])
 def test_without_any_shard_a_search_is_refused_not_answered_with_nothing(flat, broken):
     backend = ClusterBackend(flat.directory, [broken, broken], model=flat.model, timeout=0.3)
-    with TestClient(create_app(Service(flat.model, backend), page=False)) as client:
+    with TestClient(create_app(Service(flat.model, backend), page=False), base_url="http://localhost") as client:
         response = client.post("/v1/search", json={"text": "the company sold shares", "k": 3})
     assert response.status_code == 503
     assert "does not answer now (shard-0, shard-1)" in response.json()["error"]["message"]

@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
+from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.keys import Keys
 from smim.serve.service import Service
@@ -38,7 +39,9 @@ CHECKS = [
 @pytest.fixture
 def app(serve: Callable[..., Service], tmp_path: Path) -> FastAPI:
     keys = Keys.read(write(tmp_path / "keys.toml", GOOD))
-    return create_app(serve(max_batch=8, max_num=4, max_k=50), keys=keys, page=False)
+    return create_app(
+        serve(max_batch=8, max_num=4, max_k=50), keys=keys, page=False, access=Access(hosts=["testserver"])
+    )
 
 
 def ask(app: FastAPI, examples: int) -> int:

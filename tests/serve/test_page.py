@@ -14,13 +14,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 
 from smim.generation import SentenceModel
 from smim.search import IndexWriter, build_index
+from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
+from smim.serve.run import Server
 from smim.serve.service import Service
 from smim.text.corpus import Corpus
 from tests.search.test_filters import LARGE
@@ -43,11 +44,11 @@ class Site:
 
 
 @contextmanager
-def served(directory: Path, keys: Keys | None = None) -> Iterator[Site]:
+def served(directory: Path, keys: Keys | None = None, access: Access | None = None) -> Iterator[Site]:
     backend = LocalBackend(directory)
     service = Service(backend.model, backend)
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(service, keys=keys), log_level="warning"))
+    server = Server(create_app(service, keys=keys, access=access), service.limits, "loopback")
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     try:
@@ -477,7 +478,7 @@ def test_the_api_keeps_its_paths_and_nothing_can_be_uploaded(browser: playwright
     assert wrong.status == 404 and wrong.json()["error"]["type"] == "not_found"
     assert request.delete(f"{site.url}v1/search").status == 405
     file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"text"}
-    assert request.post(f"{site.url}gradio_api/upload", multipart={"files": file}).status == 413
+    assert request.post(f"{site.url}gradio_api/upload", multipart={"files": file}).status == 404
 
 
 @pytest.mark.parametrize("path", ["/gradio_api/run/predict", "/gradio_api/upload", "/login"])

@@ -164,13 +164,13 @@ def test_what_was_accepted_is_answered_before_it_ends(index: Index, tmp_path: Pa
     assert all(len(sentences) == 2000 for _, sentences in answers)
 
 
-def test_it_ends_though_a_page_is_open(index: Index, tmp_path: Path) -> None:
-    with (
-        served(index, tmp_path, "--page", "--grace", "600") as (service, address),
-        Client(address)._http.stream("GET", "/gradio_api/heartbeat/a-page", timeout=60) as stream,
-    ):
-        beats = stream.iter_lines()  # kept: without it the stream would be closed
-        assert next(beats) == "data: ALIVE"
+def test_it_ends_though_connections_are_open(index: Index, tmp_path: Path) -> None:
+    with served(index, tmp_path, "--grace", "600") as (service, address), ExitStack() as connections:
+        host, port = address.removeprefix("http://").split(":")
+        for sent in (b"", b"GET /health/live HTTP/1.1\r\n", b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"):
+            connection = connections.enter_context(socket.create_connection((host, int(port)), timeout=60))
+            connection.sendall(sent)
+        assert connection.recv(1_000)  # the last one was answered
         service.signal(signal.SIGTERM)
         assert service.status() == 0
 
@@ -208,7 +208,9 @@ def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path)
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
         body = b'{"num": 5000, "standard_deviation": 1}'
-        head = b"POST /v1/sample HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        head = (
+            b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
         with ExitStack() as connections:
             for _ in range(4):
                 connection = connections.enter_context(socket.create_connection((host, int(port))))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from smim.serve.errors import shortened
 from smim.serve.service import HitResult, SearchResult
 
 # Gradio's HTML block calls the handlers of `act` with what the clicked button's data attributes say.
@@ -26,7 +27,7 @@ def header(name: str, count: int, dimension: int, metric: str, model: str) -> st
 
 
 def problem(message: object) -> str:
-    return f'<p class="smim-problem" role="alert">{escape(str(message))}</p>'
+    return f'<p class="smim-problem" role="alert">{escape(shortened(str(message)))}</p>'
 
 
 def note(message: str) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
-from starlette.routing import Match, Mount
-from starlette.types import Scope
+from starlette.routing import Mount
 
 from smim.serve.keys import Keys
 from smim.serve.page import fragments
+from smim.serve.page.closed import Blocks, Page
 from smim.serve.page.explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
 from smim.serve.page.handlers import QUIET, shown
 from smim.serve.page.map import map_tab
@@ -23,7 +23,6 @@ from smim.serve.service import Service
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 _NUM_EXAMPLES = 5
-_API = ("v1", "health", "metrics")  # the first parts of its paths
 # The tab of the browser is named after the index too.
 _TITLE = """
 const name = () => {
@@ -33,14 +32,6 @@ const name = () => {
 watch('value', name);
 name();
 """
-
-
-class _Rest(Mount):
-    """The page, at every path that is not the API's: what the API lacks, or does not allow, it says itself."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        path = scope["path"].removeprefix(scope.get("root_path", "")).lstrip("/")
-        return (Match.NONE, {}) if path.partition("/")[0] in _API else super().matches(scope)
 
 
 def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> FastAPI:
@@ -65,7 +56,6 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=0,  # Gradio takes uploads, the page has none
         ssr_mode=False,
         mcp_server=False,
         pwa=False,
@@ -73,13 +63,13 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
     )
     page = app.router.routes.pop()
     assert isinstance(page, Mount)
-    app.router.routes.append(_Rest(page.path, app=page.app))
+    app.router.routes.append(Page(page))
     return app
 
 
 def _blocks(service: Service) -> gr.Blocks:
     sampler = Sampler(service)
-    with gr.Blocks(title="Sentence search", analytics_enabled=False) as blocks:
+    with Blocks(title="Sentence search", analytics_enabled=False) as blocks:
         header = gr.HTML(js_on_load=_TITLE, elem_id="header")
         with gr.Tabs():
             with gr.Tab("Search"):

@@ -9,6 +9,7 @@ import gradio as gr
 
 from smim.errors import UserError
 from smim.search.filters import Where
+from smim.serve.limits import LARGEST_DEPTH, too_deep
 from smim.serve.page import fragments
 from smim.serve.page.handlers import QUIET, Handler, html, shown
 from smim.serve.page.sample import Sample
@@ -172,9 +173,11 @@ def _as_distance(text: str) -> float | None:
 def _as_filter(text: str) -> Where | None:
     if not text.strip():
         return None
+    if too_deep(text.encode("utf-8", "replace")):
+        raise UserError(f"the filter is nested more than {LARGEST_DEPTH} deep")
     try:
         where = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(
             f'the filter is not JSON ({error}); write for example {{"stars": {{"$gte": 4}}}}, names in double quotes'
         ) from None

@@ -1,0 +1,118 @@
+"""Who may ask: from which pages of a browser, under which names, behind which proxy.
+
+A browser sends what it is told by any page that its user opens, and a page may give this address a name of its own (DNS
+rebinding). So each request is looked at before anything else reads it.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from smim.errors import UserError
+from smim.serve.errors import error_response
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask a service.
+
+    `origins`: those whose pages may ask besides the service's own, such as `https://their.example`; `*`: all.
+    `hosts`: names under which it may be asked besides those of loopback and every IP address, which no page can give to
+    another machine; `*`: all. `root_path`: the prefix that a proxy takes away from paths, such as `/smim`. `proxies`:
+    addresses, with commas between them, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+
+    Raises `UserError` for what is no origin, host or prefix.
+    """
+
+    origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    root_path: str = ""
+    proxies: str = ""
+
+    def __post_init__(self) -> None:
+        for origin in self.origins:
+            if not re.fullmatch(r"\*|[a-z]+://[^/\s]+", origin):
+                raise UserError(f"{origin!r} is no origin; write its scheme and host, such as https://their.example")
+        for host in self.hosts:
+            if not re.fullmatch(r"[^/\s]+", host):
+                raise UserError(f"{host!r} is no host; write a name, such as search.example")
+        if not re.fullmatch(r"(/[\w.~-]+)*", self.root_path):
+            raise UserError(f"the root path is {self.root_path!r}; write it with a / before and none after, as /smim")
+
+    def takes_host(self, host: str) -> bool:
+        """Whether a request for this name is for us; requests without a name come from no browser."""
+        name = _name(host)
+        if not name or name == "localhost" or name.endswith(".localhost"):
+            return True
+        if "*" in self.hosts or name in map(_name, self.hosts):
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+    def takes_origin(self, headers: Headers, *, visit: bool) -> bool:
+        """Whether the page that asks is ours or may ask; `visit`: the request may show an answer, not hand it on.
+
+        Browsers name the origin but where a page only embeds what it asks for: they tell then whose page it is.
+        """
+        origin = headers.get("origin")
+        if origin is not None:
+            own = origin.lower().partition("://")[2] == headers.get("host", "").lower()
+            return own or "*" in self.origins or origin in self.origins
+        return headers.get("sec-fetch-site", "none") in ("same-origin", "none") or visit
+
+
+def _name(host: str) -> str:
+    """Without the port and a root's dot."""
+    return re.sub(r":\d*$", "", host.lower()).removesuffix(".")
+
+
+class Gate:
+    """Refuses what `access` does not allow, keeps cookies to this site, and puts the proxy's prefix before paths."""
+
+    def __init__(self, app: ASGIApp, *, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers, root = Headers(scope=scope), self.access.root_path
+        host = headers.get("host", "")
+        visit = scope["method"] == "GET" and headers.get("sec-fetch-dest") == "document"
+        refused = None
+        if not self.access.takes_host(host):
+            refused = 421, f"this is no service of the name {host}; start it with --allowed-host {_name(host)}"
+        elif not self.access.takes_origin(headers, visit=visit):
+            refused = 403, "pages of another origin may not ask; start the service with --cors and their origin"
+        if refused:
+            # The body is not read: the connection cannot be used again.
+            await error_response(*refused, {"Connection": "close"})(scope, receive, send)
+            return
+        scope["root_path"] = root
+        if not scope["path"].startswith(f"{root}/"):
+            scope["path"] = root + scope["path"]
+
+        async def send_strict(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    (name, _strict(value, scope["scheme"]) if name.lower() == b"set-cookie" else value)
+                    for name, value in message.get("headers", [])
+                ]
+            await send(message)
+
+        await self.app(scope, receive, send_strict)
+
+
+def _strict(cookie: bytes, scheme: str) -> bytes:
+    """A cookie that no other site makes the browser send, and no script reads."""
+    kept = [part for part in cookie.split(b";") if not re.match(rb"\s*(samesite\b|httponly\b)", part, re.IGNORECASE)]
+    if scheme == "https" and not any(part.strip().lower() == b"secure" for part in kept):
+        kept.append(b" Secure")
+    return b";".join([*kept, b" HttpOnly", b" SameSite=Strict"])
