@@ -10,7 +10,6 @@ from smim.serve.service import Service
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-_METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD")
 
 
 class Metrics:
@@ -36,7 +35,7 @@ class Metrics:
         self._version = Gauge("smim_index_version", "Counts the changes of the index.", registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(method if method in _METHODS else "other", route, str(status)).inc()
+        self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
     def text(self, description: Description | None) -> bytes:

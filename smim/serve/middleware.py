@@ -17,6 +17,7 @@ from smim.serve.metrics import Metrics
 
 logger = logging.getLogger("smim.serve")
 _BODY_SECONDS = 30
+_METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD")
 _CLIENT_LEFT = 499  # as nginx logs it
 
 
@@ -136,8 +137,9 @@ class Observed:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "")
             route = route if route in self.routes else "other"
-            self.metrics.answered(scope["method"], route, status, seconds)
-            known: dict[str, Any] = {"method": scope["method"], "route": route, "status": status,
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self.metrics.answered(method, route, status, seconds)
+            known: dict[str, Any] = {"method": method, "route": route, "status": status,
                                      "milliseconds": round(1000 * seconds, 1), "request": id}  # fmt: skip
             logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | of_fault(fault)})
 

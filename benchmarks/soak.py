@@ -1,0 +1,294 @@
+"""What a service bears: random requests that are proper, wrong and hostile, and many clients of all sizes at a time.
+
+    python benchmarks/soak.py requests indexes/ptb --count 10000 --seconds 1800 --seed 1
+    python benchmarks/soak.py soak indexes/ptb --seconds 600 --heavy 40 --items 256
+
+Each starts `smim serve` over a copy of the index, on loopback, and prints one JSON object. `requests` counts statuses;
+it fails where one is 5xx (but 503) or where the log holds a traceback, a line that is no JSON, or a client's text.
+`soak` tells how many seconds a light client and health probes wait beside heavy clients that come again at once, and
+the memory of the service in MB at the start and at the end.
+"""
+
+import argparse
+import collections
+import contextlib
+import http.client
+import json
+import multiprocessing
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.parse import urlencode
+
+SECRET = "zanzibar"  # in every text that is sent, so that the log can be searched for it
+TEXT = f"the food was good {SECRET}"
+KEYS = {right: f"a-key-of-the-soak-{right}" for right in ("read", "write")}
+# fmt: off
+QUERIES: list[dict[str, Any]] = [{"text": TEXT}, {"id": 1}, {"line": {"first": TEXT, "second": "bad", "at": 0.5}},
+                                 {"sum": {"plus": [TEXT, "bad"]}}]
+PREDICT = "POST /gradio_api/run/predict"
+ROUTES: dict[str, list[dict[str, Any]]] = {
+    "POST /v1/search": [query | {"k": 2, "where": {"text": {"$contains": SECRET}}} for query in QUERIES]
+    + [{"text": TEXT, "k": 3, "reconstruct": True, "score": True, "decode": True, "settings": {"nprobe": 4}}],
+    "POST /v1/search/batch": [{"queries": QUERIES, "k": 3, "max_distance": 4.0}],
+    "POST /v1/encode": [{"texts": [TEXT, "good"]}],
+    "POST /v1/decode": [{"codes": [[0.1] * 64], "sample": True, "seed": 1}],
+    "POST /v1/reconstruct": [{"texts": [TEXT], "sample": True, "seed": 3}],
+    "POST /v1/interpolate": [{"first": TEXT, "second": "bad", "steps": 3}],
+    "POST /v1/perturb": [{"text": TEXT, "num": 2, "scale": 3.0}],
+    "POST /v1/arithmetic": [{"plus": [TEXT], "minus": ["bad"]}],
+    "POST /v1/sample": [{"num": 2, "standard_deviation": 1.0}],
+    "POST /v1/answer": [{"question": TEXT, "num_words": 2}],
+    "POST /v1/sentences/get": [{"ids": [0, 1]}],
+    "POST /v1/count": [{"where": {"$or": [{"text": SECRET}, {"text": {"$in": [SECRET, "good"]}}]}}],
+    "POST /v1/sentences": [{"texts": [TEXT]}, {"texts": ["good"], "ids": [7], "labels": {SECRET: [SECRET]}}],
+    "PUT /v1/sentences": [{"texts": [TEXT], "ids": [3]}],
+    "POST /v1/sentences/delete": [{"ids": [3]}, {"where": {"text": SECRET}}],
+    PREDICT: [{"data": data, "fn_index": number, "event_data": event, "session_hash": SECRET, "trigger_id": 1}
+              for number in range(24) for event in (None, {"like": SECRET}, {"offset": "3"}, {"text": TEXT})
+              for data in ([], [TEXT], [TEXT, None, 0, 10, "[" * 3_000, "", []] + [[]] * 6, [SECRET, "b", 1, 2])],
+}
+PAGES = ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready", "/v1/index", "/v1/count",
+         "/config", "/v1/sentences/1", "/theme.css", "/assets/index.js", "/static/img/logo.svg", "/favicon.ico", "/login",
+         "/logout", "/static-offline-docs/swagger-ui.css", "/redoc", "/docs/oauth2-redirect", "/gradio_api/deep_link",
+         "/monitoring", "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://a.example", "/gradio_api/heartbeat/x"]
+ODD: list[Any] = [None, True, -1, 0, 1.5, 2**53, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", " ", "\ud800",
+                  SECRET, "\0", [], {}, [[]], [None], [SECRET] * 300, SECRET * 3_000,
+                  {"$and": [{"text": SECRET}] * 300}, {"text": {"$in": []}}, {"$not": {"$not": {}}}, {SECRET: 1}, {"text": {"$contains": 3}},
+                  {"text": {f"${SECRET}": SECRET}}, "e\u0301" * 50]
+NAMES = ["Host", "Origin", "Sec-Fetch-Site", "Cookie", "Authorization", "Content-Type", "Range", "X-Forwarded-Host",
+         "X-Forwarded-Proto", "Accept-Encoding", "Transfer-Encoding", "Content-Length", "Expect", "Upgrade"]
+VALUES = ["", SECRET, "a.example", f"http://{SECRET}.example", "null", "cross-site", "bytes=9-1", "-1", "\xff", "https",
+          "websocket", "100-continue", "x" * 9_000, f"multipart/form-data; boundary={SECRET}", "chunked"]
+# fmt: on
+
+
+@contextlib.contextmanager
+def served(index: Path) -> Iterator[tuple[int, int, Path]]:
+    """A service with keys over a copy of the index: its port, its process, and where its log goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory, log, keys = Path(folder) / "index", Path(folder) / "log", Path(folder) / "keys.toml"
+        shutil.copytree(index, directory)
+        rights = {"read": '["read"]', "write": '["read", "write"]'}
+        keys.touch(0o600)
+        keys.write_text(
+            "".join(f'[[keys]]\nname="{each}"\nkey="{KEYS[each]}"\nrights={rights[each]}\n' for each in KEYS)
+        )
+        command = [Path(sys.executable).with_name("smim"), "serve", "--index", directory, "--port", "0", "--keys", keys]
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as run,
+        ):
+            try:
+                assert run.stdout is not None
+                told = re.match(r"serving on http://127.0.0.1:(\d+), process (\d+)", run.stdout.readline())
+                if told is None:
+                    sys.exit(log.read_text())
+                yield int(told[1]), int(told[2]), log
+            finally:
+                run.terminate()
+
+
+def ask(port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> int:
+    """The status; 0 where the connection ended without one."""
+    headers = {"Authorization": f"Bearer {KEYS['read']}", "Content-Type": "application/json"} | (headers or {})
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        try:
+            connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
+            for name, value in (headers | ({} if body is None else {"Content-Length": str(len(body))})).items():
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            response.read()
+            return response.status
+        except (OSError, http.client.HTTPException):
+            return 0
+
+
+def mutated(value: Any, random: Random) -> Any:
+    """A request's body with one of its parts, at any depth, replaced, left out or added."""
+    if isinstance(value, dict | list) and value and random.random() < 0.8:
+        copy, places = value.copy(), list(value) if isinstance(value, dict) else range(len(value))
+        place = random.choice(places)
+        if random.random() < 0.15:
+            del copy[place]
+        else:
+            copy[place] = mutated(value[place], random)
+        return copy
+    return {**value, SECRET: 1} if isinstance(value, dict) and random.random() < 0.2 else random.choice(ODD)
+
+
+def spoiled(body: bytes, random: Random) -> bytes:
+    """What is no JSON any more, or JSON that a parser bears badly."""
+    place = random.randrange(len(body) + 1)
+    put = [b"", b"\0", b"\xff", b'"', b"[" * 5_000, b'{"a":' * 5_000, b"9" * 5_000, b"1e999", SECRET.encode() * 50_000]
+    return random.choice([body[:place], body[:place] + random.choice(put) + body[place:], random.randbytes(50)])
+
+
+def spoiled_path(path: str, random: Random) -> str:
+    put = random.choice(
+        ["/", "/../../etc/passwd", "%00", "%ff", "?deep_link=" + SECRET, "//a.example", "%2e%2e/", "x" * 5_000]
+    )
+    place = random.choice([0, path.rfind("/") + 1, len(path)])
+    return path[:place] + put + path[place:]
+
+
+def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, str]]:
+    """Its kind, method, path, body and headers."""
+    kind = random.choice(["valid", "mutated", "mutated", "spoiled", "page", "path", "headers"])
+    route = random.choice(list(ROUTES) + [PREDICT] * 3)
+    method, path = route.split()
+    content = random.choice(ROUTES[route])
+    body: bytes | None = json.dumps(mutated(content, random) if kind == "mutated" else content).encode()
+    headers = {"Authorization": f"Bearer {random.choice([*KEYS.values()] * 3 + [SECRET])}"}
+    if kind == "spoiled":
+        body = spoiled(body or b"", random)
+    elif kind == "page":
+        method, path, body = random.choice(["GET", "HEAD", "GET", "POST", "OPTIONS"]), random.choice(PAGES), None
+        if method == "POST":
+            body = urlencode({"username": SECRET, "password": random.choice([*KEYS.values(), SECRET])}).encode()
+            headers |= {"Content-Type": "application/x-www-form-urlencoded"}
+    elif kind == "path":
+        method, body = random.choice(["GET", "GET", "POST", "PUT", "DELETE", "PATCH", SECRET.upper()]), None
+        path = spoiled_path(random.choice([path, *PAGES]), random)
+    elif kind == "headers":
+        headers[random.choice(NAMES)] = random.choice(VALUES)
+    return kind, method, path, body, headers
+
+
+def requests(args: argparse.Namespace) -> dict[str, Any]:
+    counts: collections.Counter[str] = collections.Counter()
+    deadline, numbers = time.monotonic() + args.seconds, iter(range(args.count))
+    wrong: list[str] = []
+    with served(args.index) as (port, process, log):
+        login = urlencode({"username": "a", "password": KEYS["read"]}).encode()
+        cookie = cookie_of(port, login)
+
+        def send() -> None:
+            for number in numbers:
+                if time.monotonic() > deadline:
+                    return
+                kind, method, path, body, headers = one_request(Random(f"{args.seed} {number}"))
+                if path.startswith("/gradio_api") and number % 10:
+                    headers = {"Cookie": cookie} | headers
+                status = ask(port, method, path, body, headers)
+                counts[f"{kind} {status}"] += 1
+                if (status >= 500 and status != 503) or (status == 0 and kind not in ("headers", "path")):
+                    wrong.append(f"{number}: {status} {kind} {method} {path[:80]} {(body or b'')[:200]!r} {headers}")
+
+        run_all([send] * 8)
+        answers = ask(port, "GET", "/health/ready")
+        memory = resident(process)
+        time.sleep(1)
+        lines = log.read_text().splitlines()
+    wrong += [line[:500] for line in lines if not line.startswith("{") or SECRET in line.lower() or "Traceback" in line]
+    faults = collections.Counter(re.sub(r".*(\"fault\": .*)", r"\1", line)[:300] for line in lines if '"fault"' in line)
+    return {"sent": sum(counts.values()), "statuses": dict(sorted(counts.items())), "ready_at_the_end": answers,
+            "memory_mb": memory, "faults_logged": dict(faults.most_common(10)), "wrong": wrong[:20]}  # fmt: skip
+
+
+def cookie_of(port: int, login: bytes) -> str:
+    """Of a browser that has logged in to the page."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
+        connection.request("POST", "/login", login, {"Content-Type": "application/x-www-form-urlencoded"})
+        values = connection.getresponse().headers.get_all("Set-Cookie") or []
+    return "; ".join(value.partition(";")[0] for value in values)
+
+
+def heavy(port: int, clients: int, items: int, seconds: float, statuses: Any) -> None:
+    """Clients that come again at once, in a process of their own; each request is of a few items or of all."""
+    deadline = time.monotonic() + seconds
+    counts: collections.Counter[int] = collections.Counter()
+
+    def send(number: int) -> None:
+        random = Random(number)
+        while time.monotonic() < deadline:
+            texts = [f"{TEXT} {random.randrange(100)}" for _ in range(random.choice([items // 4, items, items]))]
+            queries = {"queries": [{"text": text} for text in texts], "k": 10}
+            path, body = random.choice(
+                [("search/batch", queries), ("search/batch", queries), ("reconstruct", {"texts": texts})]
+            )
+            counts[ask(port, "POST", f"/v1/{path}", json.dumps(body).encode())] += 1
+
+    run_all([partial(send, number) for number in range(clients)])
+    statuses.put(dict(counts))
+
+
+def soak(args: argparse.Namespace) -> dict[str, Any]:
+    waits: dict[str, list[tuple[int, float]]] = {"light": [], "ready": [], "live": []}
+    with served(args.index) as (port, process, _):
+        asked = {
+            "light": partial(ask, port, "POST", "/v1/search", json.dumps({"text": TEXT, "k": 5}).encode()),
+            "ready": partial(ask, port, "GET", "/health/ready"),
+            "live": partial(ask, port, "GET", "/health/live"),
+        }
+        for each in asked.values():
+            each()
+        before, deadline = resident(process), time.monotonic() + args.seconds
+        statuses: Any = multiprocessing.Queue()
+        others = multiprocessing.Process(target=heavy, args=(port, args.heavy, args.items, args.seconds, statuses))
+        others.start()
+
+        def watch(name: str) -> None:
+            while time.monotonic() < deadline:
+                started = time.monotonic()
+                waits[name].append((asked[name](), time.monotonic() - started))
+                time.sleep(0.1)
+
+        run_all([partial(watch, name) for name in waits])
+        counts = statuses.get()
+        others.join()
+        after = resident(process)
+    return {"heavy": counts, "memory_mb": [before, after]} | {name: figures(waits[name]) for name in waits}
+
+
+def figures(waits: list[tuple[int, float]]) -> dict[str, Any]:
+    seconds = sorted(each for _, each in waits)
+    parts = {"median": 0.5, "p95": 0.95, "p99": 0.99, "worst": 1.0}
+    return {"statuses": dict(collections.Counter(status for status, _ in waits))} | {
+        name: round(seconds[min(int(part * len(seconds)), len(seconds) - 1)], 3) for name, part in parts.items()
+    }
+
+
+def run_all(work: Sequence[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(len(work)) as threads:
+        for done in [threads.submit(each) for each in work]:
+            done.result()
+
+
+def resident(process: int) -> int:
+    """MB of memory."""
+    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[0]) // 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for function in (requests, soak):
+        command = commands.add_parser(function.__name__)
+        command.set_defaults(function=function)
+        command.add_argument("index", type=Path)
+        command.add_argument("--seconds", type=float, default=600, help="how long at most")
+        if function is requests:
+            command.add_argument("--count", type=int, default=10_000)
+            command.add_argument("--seed", type=int, default=1)
+        else:
+            command.add_argument("--heavy", type=int, default=40, help="clients that send batches")
+            command.add_argument("--items", type=int, default=256, help="of a batch")
+    args = parser.parse_args()
+    result = args.function(args)
+    print(json.dumps(result, indent=1))
+    sys.exit(bool(result.get("wrong")))
+
+
+if __name__ == "__main__":
+    main()
