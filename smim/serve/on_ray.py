@@ -22,7 +22,7 @@ from smim.serve.access import Access
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.keys import Keys
 from smim.serve.limits import Limits
-from smim.serve.run import listen, take_short_turns
+from smim.serve.run import answer_promptly, listen
 from smim.serve.shard import Shard
 
 _APPLICATION = "smim"
@@ -138,11 +138,12 @@ def _application(
         from smim.serve.middleware import log_to_stderr
         from smim.serve.service import Service
 
-        take_short_turns()
         log_to_stderr(others=False)  # Ray has its own log of a replica
         model = _model(directory, model_dir)
         backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
-        return create_app(Service(model, backend, limits), **app_options)
+        app = create_app(Service(model, backend, limits), **app_options)
+        answer_promptly()
+        return app
 
     bound = [
         serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names

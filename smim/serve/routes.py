@@ -144,7 +144,9 @@ def _options(body: schemas.SearchOptions) -> dict[str, Any]:
 def _searched(result: SearchResult) -> schemas.SearchResponse:
     hits = [
         schemas.Hit(
-            **_stored(hit).model_dump(),
+            id=hit.id,
+            text=hit.text,
+            labels=schemas.plain(hit.labels),
             distance=hit.distance,
             reconstruction=hit.reconstruction,
             score=hit.score if hit.score is not None and math.isfinite(hit.score) else None,

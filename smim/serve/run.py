@@ -1,6 +1,7 @@
 """The service as a process: from the index's directory to a server that ends cleanly."""
 
 import asyncio
+import gc
 import logging
 import os
 import resource
@@ -63,7 +64,7 @@ def serve(
     allow_open_files(service.limits.most_requests + _OTHER_FILES)
     host = f"[{host}]" if ":" in host else host
     server = Server(app, service.limits, f"http://{host}:{listening.getsockname()[1]}", grace_seconds=grace_seconds)
-    take_short_turns()
+    answer_promptly()
     threading.Thread(target=read_ahead, args=(backend.index,), daemon=True).start()
     # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -87,9 +88,12 @@ def read_ahead(index: Index) -> None:
                     pass
 
 
-def take_short_turns() -> None:
-    """For a process whose event loop and whose model share the interpreter."""
+def answer_promptly() -> None:
+    """For a process whose event loop and whose model share the interpreter; to be called when both are there."""
     sys.setswitchinterval(_TURN_SECONDS)
+    # A collection looks at all of the libraries' objects, for a third of a second, in which nobody gets an answer.
+    gc.collect()
+    gc.freeze()
 
 
 def allow_open_files(number: int) -> None:
