@@ -332,6 +332,17 @@ def test_what_is_no_proper_json_is_refused(client: TestClient, content: bytes, s
     error(client, status, "POST", "/v1/search", content=content, headers={"Content-Type": "application/json"})
 
 
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/count", "/nothing", "/docs"])
+def test_what_is_nested_too_deep_is_refused_before_it_is_parsed(client: TestClient, path: str) -> None:
+    for content in (b"[" * 101, b'{"text": "a", "where": ' + b'{"$and": [' * 51 + b"]}" * 51 + b"}"):
+        assert "deep" in error(client, 400, "POST", path, content=content)
+
+
+def test_what_is_wrong_is_not_echoed_at_length(client: TestClient) -> None:
+    for where in ({"a" * 90_000: 1}, {"topic": {"$in": [["a" * 90_000]]}}, {"topic": {"$" + "a" * 90_000: 1}}):
+        assert len(error(client, 422, "POST", "/v1/count", json={"where": where})) < 600
+
+
 def test_a_body_that_does_not_say_it_is_json_is_refused(client: TestClient) -> None:
     error(client, 422, "POST", "/v1/search", content=b'{"text": "a"}', headers={"Content-Type": "text/plain"})
 

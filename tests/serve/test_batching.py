@@ -19,6 +19,7 @@ class Doubling:
     async def __call__(self, requests: list[int]) -> list[int | Exception]:
         self.batches.append(requests)
         await self.let.wait()
+        await asyncio.sleep(0)  # as a thread's work, it lets others run
         if 99 in requests:
             raise RuntimeError("all of it")
         return [2 * each if each >= 0 else ValueError(str(each)) for each in requests]
@@ -161,3 +162,61 @@ def test_close_finishes_what_was_accepted_and_refuses_the_rest() -> None:
         assert [task.result() for task in tasks] == [0, 2]
 
     with_batcher(test)
+
+
+def test_large_requests_leave_room_for_small_ones_and_the_other_way_round() -> None:
+    async def test(batcher: Batcher[int, int], compute: Doubling) -> None:
+        tasks = await started(batcher, 0, size=4)
+        tasks += await started(batcher, 1, 2, size=4)
+        with pytest.raises(Busy):
+            await batcher.submit(3, 4)
+        tasks += await started(batcher, *range(10, 20))
+        assert batcher.waiting == 8 + 10
+        with pytest.raises(Busy):
+            await batcher.submit(3)
+        compute.let.set()
+        await asyncio.gather(*tasks)
+
+    with_batcher(test, small=1)
+
+
+def test_small_and_large_requests_take_turns() -> None:
+    """However many of the one wait, one of the other waits for a single batch of theirs."""
+
+    async def test(batcher: Batcher[int, int], compute: Doubling) -> None:
+        tasks = await started(batcher, 0, size=4)
+        tasks += await started(batcher, 1, 2, 3, size=3)
+        tasks += await started(batcher, *range(10, 16))
+        compute.let.set()
+        await asyncio.gather(*tasks)
+        assert compute.batches == [[0], [10, 11, 12, 13], [1], [14, 15], [2], [3]]
+
+    with_batcher(test, small=1)
+
+
+def test_forty_clients_of_full_batches_do_not_make_a_light_one_come_again() -> None:
+    async def test(batcher: Batcher[int, int], compute: Doubling) -> None:
+        compute.let.set()
+        refused, ended = 0, False
+
+        async def heavy() -> None:
+            nonlocal refused
+            while not ended:
+                try:
+                    await batcher.submit(1, 256)
+                except Busy:
+                    refused += 1
+                    await asyncio.sleep(0)
+
+        heavies = [asyncio.create_task(heavy()) for _ in range(40)]
+        await asyncio.sleep(0)
+        waited = []
+        for number in range(100, 150):
+            before = len(compute.batches)
+            assert await batcher.submit(number) == 2 * number  # and is never refused
+            waited.append(len(compute.batches) - before)
+        ended = True
+        await asyncio.gather(*heavies)
+        assert refused > 0 and max(waited) <= 3
+
+    with_batcher(test, small=32, max_items=256, queue_size=1024)

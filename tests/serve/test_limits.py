@@ -1,5 +1,6 @@
 """What one request may ask for: each limit lets what it names pass, and not one more."""
 
+import json
 from collections.abc import Callable
 from inspect import signature
 from typing import Any
@@ -10,7 +11,16 @@ import pytest
 from smim.cli.serve import serve
 from smim.errors import UserError
 from smim.search.ids import LARGEST_ID
-from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, as_codes, check_seed, check_size
+from smim.serve.limits import (
+    LARGEST_DEPTH,
+    LARGEST_NUMBER,
+    LARGEST_SEED,
+    Limits,
+    as_codes,
+    check_seed,
+    check_size,
+    too_deep,
+)
 
 SMALL = Limits(max_batch=8, max_text=10, max_k=20, max_hits=60, max_num=5, queue_size=8)
 
@@ -89,3 +99,21 @@ def test_the_queue_holds_the_largest_request() -> None:
     for sizes in ({"max_batch": 9, "max_num": 7}, {"max_batch": 7, "max_num": 9}):
         with pytest.raises(UserError, match="the limit queue_size is 8"):
             Limits(**sizes, queue_size=8)
+
+
+@pytest.mark.parametrize("opening, closing", [(b"[", b"]"), (b'{"a":', b"}")])
+def test_a_depth_beyond_the_limit_is_too_deep(opening: bytes, closing: bytes) -> None:
+    assert not too_deep(opening * LARGEST_DEPTH + b"1" + closing * LARGEST_DEPTH)
+    assert too_deep(opening * (LARGEST_DEPTH + 1) + b"1" + closing * (LARGEST_DEPTH + 1))
+    assert too_deep(opening * 200_000)
+
+
+def test_many_lists_beside_one_another_and_brackets_of_texts_are_not_deep() -> None:
+    assert not too_deep(json.dumps([[]] * 1_000).encode())
+    for text in ("[" * 1_000, '"' + "[" * 1_000, "\\" + "{" * 1_000, '\\"[' * 1_000, "[\\\\" * 1_000):
+        assert not too_deep(json.dumps({text: [text]}).encode())
+
+
+def test_texts_do_not_hide_a_depth() -> None:
+    for text in ('"', "\\", '\\"', "]", '"]'):
+        assert too_deep(f"[{json.dumps(text)},".encode() * (LARGEST_DEPTH + 1))

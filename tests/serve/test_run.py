@@ -9,15 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from smim.search import Index
-from smim.serve import Client, ServiceError
+from smim.serve import Client, ServiceError, run
+from smim.serve.app import create_app
 from smim.serve.limits import Limits
 from smim.serve.run import allow_open_files, listen, read_ahead
+from smim.serve.service import Service
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -122,6 +124,42 @@ def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
         return options[0]
 
     assert asyncio.run(accepted()) != 0
+
+
+@pytest.mark.parametrize(
+    "head, drops", [(b"", b""), (b"", b"G"), (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"A: b\r\n")]
+)
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_a_connection_without_a_whole_head_is_closed(
+    serve: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, head: bytes, drops: bytes, asked_before: bool
+) -> None:
+    monkeypatch.setattr(run, "_HEAD_SECONDS", 0.3)
+    request = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    async def ask() -> float:
+        service = serve()
+        server = run.Server(create_app(service, page=False), service.limits, "loopback")
+        server.config.timeout_keep_alive = 1
+        listening = listen("127.0.0.1", 0)
+        serving = asyncio.create_task(server.serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        if asked_before:
+            writer.write(request)
+            await reader.readuntil(b'{"status":"live"}')
+        started = time.monotonic()
+        writer.write(head)
+        while not reader.at_eof() and time.monotonic() < started + 20:
+            with suppress(TimeoutError, ConnectionError):
+                await asyncio.wait_for(reader.read(1), 0.05)
+            writer.write(drops)
+        waited = time.monotonic() - started
+        server.should_exit = True
+        await serving
+        return waited
+
+    assert 0.2 < asyncio.run(ask()) < 10
 
 
 def test_reading_ahead_bears_that_a_change_takes_a_segment_away(index: Index) -> None:
