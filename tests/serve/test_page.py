@@ -1,6 +1,7 @@
 """The page, in a real browser, of a real server on loopback over the tiny index."""
 
 import http.client
+import http.server
 import json
 import re
 import shutil
@@ -209,7 +210,13 @@ def test_filters_distance_and_what_else_is_shown_change_the_hits(visit: Visit, s
     both = {"$and": [{"topic": "politics"}, {"text": {"$contains": "sold"}}]}
     visit.caption(f"of {site.service.backend.index.count(both)} sentences that pass")
     visit.shows(nearest(site, text, 10, where=both))
-    for wrong, told in (('{"topic"', "not JSON"), ('{"topix": 1}', "did you mean 'topic'"), ("[1]", "JSON object")):
+    for wrong, told in (
+        ('{"topic"', "not JSON"),
+        ('{"topix": 1}', "did you mean 'topic'"),
+        ("[1]", "JSON object"),
+        ("[" * 3_000, "nested more than 100 deep"),
+        ("9" * 5_000, "not JSON"),
+    ):
         box.fill(wrong)
         box.press("Enter")
         expect(page.locator("#results [role=alert]")).to_contain_text(told)
@@ -481,7 +488,134 @@ def test_the_api_keeps_its_paths_and_nothing_can_be_uploaded(browser: playwright
     assert request.post(f"{site.url}gradio_api/upload", multipart={"files": file}).status == 404
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/run/predict", "/gradio_api/upload", "/login"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("config", "login_check", "logout", "monitoring", "robots.txt", "manifest.json", "pwa_icon", "svelte/x"),
+        *(f"gradio_api/{name}" for name in ("deep_link", "upload", "info", "queue/join", "queue/data", "heartbeat/x")),
+        *(
+            f"gradio_api/{name}"
+            for name in ("file=page.css", "proxy=http://a.example", "component_server", "api/predict")
+        ),
+        *(f"gradio_api/{name}" for name in ("stream/x", "startup-events", "token", "mcp", "runs", "call/x", "reset")),
+        *("gradio_api/run/predict/", "gradio_api/run/other", "login/", "theme.css/", "assets"),
+    ],
+)
+def test_what_the_page_does_not_need_is_not_there(site: Site, method: str, path: str) -> None:
+    status, body = sent(site, method, f"/{path}", b"{}" if method == "POST" else b"")
+    assert status == 404 and json.loads(body)["error"]["type"] == "not_found"
+
+
+def sent(site: Site, method: str, path: str, body: bytes, content_type: str = "application/json") -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=SECONDS / 1000)) as connection:
+        connection.request(method, path, body, {"Content-Type": content_type})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+
+def test_crafted_calls_are_no_faults_and_the_log_has_nothing_of_them(
+    site: Site, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "zanzibar"
+    values: list[object] = [
+        None,
+        [],
+        [secret],
+        [secret] * 9,
+        [secret, None, 0, 10, "[" * 3_000, "", [secret]] + [[]] * 6,
+    ]
+    bodies: list[object] = [
+        {"data": data, "fn_index": number, "event_data": event, "session_hash": session}
+        for number in (None, -1, 0, 1, 2, 3, 6, 10, 10**30, secret)
+        for data in values
+        for event, session in ((None, None), ({"like": secret}, secret), ({"offset": [secret]}, None))
+    ]
+    raw = [json.dumps(body).encode() for body in [*bodies, [], secret, {"data": {}, "batched": True}]]
+    raw += [b"[" * 90, b'{"data": ["' + secret.encode(), b"\xff\x00", b'{"data": [' + b"9" * 5_000 + b"]}"]
+    caplog.set_level("WARNING")  # as `log_to_stderr` sets it
+    caplog.set_level("WARNING", "uvicorn")
+    caplog.set_level("INFO", "smim.serve")
+    statuses = {sent(site, "POST", "/gradio_api/run/predict", body)[0] for body in raw}
+    form = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n' + secret.encode()
+    statuses |= {sent(site, "POST", "/login", form, kind)[0] for kind in ("multipart/form-data; boundary=x", secret)}
+    paths = [
+        "/assets/%00",
+        "/static/../../x",
+        "/assets/%2e%2e/%2e%2e/x",
+        f"/?deep_link={secret}",
+        "/assets/" + "x" * 5_000,
+    ]
+    statuses |= {sent(site, "GET", path, b"")[0] for path in paths}
+    assert all(status < 500 for status in statuses) and 422 in statuses and 200 in statuses
+    told = repr([record.__dict__ for record in caplog.records])
+    assert "'fault'" in told
+    assert secret not in told and "Traceback" not in told
+    assert "".join(capfd.readouterr()) == ""
+
+
+@contextmanager
+def behind_a_proxy(site: Site, prefix: str) -> Iterator[str]:
+    """The address of a proxy that takes `prefix` away from paths, as nginx with `proxy_pass` and the Host passed on."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def pass_on(self) -> None:
+            if not self.path.startswith(f"{prefix}/"):
+                self.send_error(404)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with closing(http.client.HTTPConnection(urlsplit(site.url).netloc)) as connection:
+                connection.request(self.command, self.path.removeprefix(prefix), body, dict(self.headers))
+                response = connection.getresponse()
+                answer = response.read()
+            self.send_response(response.status)
+            for name, value in response.getheaders():
+                if name.lower() not in ("transfer-encoding", "content-length", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        do_GET = do_POST = pass_on
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{proxy.server_port}{prefix}/"
+        proxy.shutdown()
+
+
+def test_page_and_description_work_behind_a_proxys_prefix_without_the_internet(
+    browser: playwright.Browser, directory: Path
+) -> None:
+    with served(directory, access=Access(root_path="/smim")) as site, behind_a_proxy(site, "/smim") as url:
+        visit = Visit(browser.new_page(), url)
+        visit.search("a bank sold shares")
+        visit.shows(nearest(site, "a bank sold shares", 10))
+        visit.page.goto(f"{url}docs")
+        expect(visit.page.locator("#operations-read-search_v1_search_post")).to_be_visible()
+        visit.page.locator("#operations-read-count_all_v1_count_get").click()
+        visit.page.get_by_role("button", name="Try it out").click()
+        visit.page.get_by_role("button", name="Execute").click()
+        expect(visit.page.locator(".live-responses-table .microlight").first).to_contain_text('"count": 41')
+        assert visit.wrongs == []
+        visit.page.close()
+
+
+def test_a_page_of_another_origin_reads_nothing(browser: playwright.Browser, site: Site) -> None:
+    page = browser.new_page()
+    other = site.url.replace("127.0.0.1", "localhost")
+    page.goto(f"{other}health/live")
+    ask = "url => fetch(url, {credentials: 'include'}).then(answer => answer.status, () => 'refused')"
+    for path in ("v1/count", "gradio_api/run/predict", "theme.css", "openapi.json"):
+        assert page.evaluate(ask, other + path) != "refused"
+        assert page.evaluate(ask, site.url + path) == "refused"
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/run/predict", "/nothing", "/login"])
 def test_a_body_is_bounded_outside_of_the_api_too(site: Site, path: str) -> None:
     most = site.service.limits.max_body
     for name, value in (("Content-Length", str(10**9)), ("Transfer-Encoding", "chunked")):
