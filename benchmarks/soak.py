@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,10 @@ from urllib.parse import urlencode
 SECRET = "zanzibar"  # in every text that is sent, so that the log can be searched for it
 TEXT = f"the food was good {SECRET}"
 KEYS = {right: f"a-key-of-the-soak-{right}" for right in ("read", "write")}
+OPTIONS = {"requests": {"--count": 10_000, "--seed": 1}, "soak": {"--heavy": 40, "--items": 256}}
+KEYS_FILE = "".join(
+    f'[[keys]]\nname="{right}"\nkey="{key}"\nrights=["read", "{right}"]\n' for right, key in KEYS.items()
+)
 # fmt: off
 QUERIES: list[dict[str, Any]] = [{"text": TEXT}, {"id": 1}, {"line": {"first": TEXT, "second": "bad", "at": 0.5}},
                                  {"sum": {"plus": [TEXT, "bad"]}}]
@@ -40,31 +45,28 @@ ROUTES: dict[str, list[dict[str, Any]]] = {
     "POST /v1/search": [query | {"k": 2, "where": {"text": {"$contains": SECRET}}} for query in QUERIES]
     + [{"text": TEXT, "k": 3, "reconstruct": True, "score": True, "decode": True, "settings": {"nprobe": 4}}],
     "POST /v1/search/batch": [{"queries": QUERIES, "k": 3, "max_distance": 4.0}],
-    "POST /v1/encode": [{"texts": [TEXT, "good"]}],
-    "POST /v1/decode": [{"codes": [[0.1] * 64], "sample": True, "seed": 1}],
-    "POST /v1/reconstruct": [{"texts": [TEXT], "sample": True, "seed": 3}],
-    "POST /v1/interpolate": [{"first": TEXT, "second": "bad", "steps": 3}],
-    "POST /v1/perturb": [{"text": TEXT, "num": 2, "scale": 3.0}],
-    "POST /v1/arithmetic": [{"plus": [TEXT], "minus": ["bad"]}],
-    "POST /v1/sample": [{"num": 2, "standard_deviation": 1.0}],
-    "POST /v1/answer": [{"question": TEXT, "num_words": 2}],
-    "POST /v1/sentences/get": [{"ids": [0, 1]}],
+    "POST /v1/encode": [{"texts": [TEXT, "good"]}], "POST /v1/sentences/get": [{"ids": [0, 1]}],
+    "POST /v1/decode": [{"codes": [[0.1] * 64], "sample": True}], "POST /v1/sample": [{"num": 2, "seed": 3}],
+    "POST /v1/reconstruct": [{"texts": [TEXT], "sample": True}], "POST /v1/perturb": [{"text": TEXT, "num": 2}],
+    "POST /v1/interpolate": [{"first": TEXT, "second": "bad"}], "POST /v1/answer": [{"question": TEXT}],
+    "POST /v1/arithmetic": [{"plus": [TEXT], "minus": ["bad"]}], "PUT /v1/sentences": [{"texts": [TEXT], "ids": [3]}],
     "POST /v1/count": [{"where": {"$or": [{"text": SECRET}, {"text": {"$in": [SECRET, "good"]}}]}}],
     "POST /v1/sentences": [{"texts": [TEXT]}, {"texts": ["good"], "ids": [7], "labels": {SECRET: [SECRET]}}],
-    "PUT /v1/sentences": [{"texts": [TEXT], "ids": [3]}],
     "POST /v1/sentences/delete": [{"ids": [3]}, {"where": {"text": SECRET}}],
     PREDICT: [{"data": data, "fn_index": number, "event_data": event, "session_hash": SECRET, "trigger_id": 1}
               for number in range(24) for event in (None, {"like": SECRET}, {"offset": "3"}, {"text": TEXT})
               for data in ([], [TEXT], [TEXT, None, 0, 10, "[" * 3_000, "", []] + [[]] * 6, [SECRET, "b", 1, 2])],
 }
 PAGES = ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready", "/v1/index", "/v1/count",
-         "/config", "/v1/sentences/1", "/theme.css", "/assets/index.js", "/static/img/logo.svg", "/favicon.ico", "/login",
-         "/logout", "/static-offline-docs/swagger-ui.css", "/redoc", "/docs/oauth2-redirect", "/gradio_api/deep_link",
-         "/monitoring", "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://a.example", "/gradio_api/heartbeat/x"]
+         "/login", "/v1/sentences/1", "/theme.css", "/assets/index.js", "/static/img/logo.svg", "/favicon.ico",
+         "/logout", "/static-offline-docs/swagger-ui.css", "/docs/oauth2-redirect", "/gradio_api/deep_link", "/monitoring",
+         "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://a.example", "/gradio_api/heartbeat/x"]
+IN_PATHS = ["/", "/../../etc/passwd", "%00", "%ff", f"?deep_link={SECRET}", "//a.example", "%2e%2e/", "x" * 5_000]
+IN_BODIES = [b"", b"\0", b"\xff", b'"', b"[" * 5_000, b'{"a":' * 5_000, b"9" * 5_000, b"1e999", b"zanzibar" * 50_000]
 ODD: list[Any] = [None, True, -1, 0, 1.5, 2**53, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", " ", "\ud800",
-                  SECRET, "\0", [], {}, [[]], [None], [SECRET] * 300, SECRET * 3_000,
-                  {"$and": [{"text": SECRET}] * 300}, {"text": {"$in": []}}, {"$not": {"$not": {}}}, {SECRET: 1}, {"text": {"$contains": 3}},
-                  {"text": {f"${SECRET}": SECRET}}, "e\u0301" * 50]
+                  SECRET, "\0", [], {}, [[]], [None], [SECRET] * 300, SECRET * 3_000, {SECRET: 1}, "e\u0301" * 50,
+                  {"$and": [{"text": SECRET}] * 300}, {"text": {"$in": []}}, {"$not": {"$not": {}}},
+                  {"text": {"$contains": 3}}, {"text": {f"${SECRET}": SECRET}}]
 NAMES = ["Host", "Origin", "Sec-Fetch-Site", "Cookie", "Authorization", "Content-Type", "Range", "X-Forwarded-Host",
          "X-Forwarded-Proto", "Accept-Encoding", "Transfer-Encoding", "Content-Length", "Expect", "Upgrade"]
 VALUES = ["", SECRET, "a.example", f"http://{SECRET}.example", "null", "cross-site", "bytes=9-1", "-1", "\xff", "https",
@@ -78,19 +80,12 @@ def served(index: Path) -> Iterator[tuple[int, int, Path]]:
     with tempfile.TemporaryDirectory() as folder:
         directory, log, keys = Path(folder) / "index", Path(folder) / "log", Path(folder) / "keys.toml"
         shutil.copytree(index, directory)
-        rights = {"read": '["read"]', "write": '["read", "write"]'}
         keys.touch(0o600)
-        keys.write_text(
-            "".join(f'[[keys]]\nname="{each}"\nkey="{KEYS[each]}"\nrights={rights[each]}\n' for each in KEYS)
-        )
+        keys.write_text(KEYS_FILE)
         command = [Path(sys.executable).with_name("smim"), "serve", "--index", directory, "--port", "0", "--keys", keys]
-        with (
-            log.open("w") as errors,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as run,
-        ):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
             try:
-                assert run.stdout is not None
-                told = re.match(r"serving on http://127.0.0.1:(\d+), process (\d+)", run.stdout.readline())
+                told = re.search(r":(\d+), process (\d+)", run.stdout.readline() if run.stdout else "")
                 if told is None:
                     sys.exit(log.read_text())
                 yield int(told[1]), int(told[2]), log
@@ -127,31 +122,19 @@ def mutated(value: Any, random: Random) -> Any:
     return {**value, SECRET: 1} if isinstance(value, dict) and random.random() < 0.2 else random.choice(ODD)
 
 
-def spoiled(body: bytes, random: Random) -> bytes:
-    """What is no JSON any more, or JSON that a parser bears badly."""
-    place = random.randrange(len(body) + 1)
-    put = [b"", b"\0", b"\xff", b'"', b"[" * 5_000, b'{"a":' * 5_000, b"9" * 5_000, b"1e999", SECRET.encode() * 50_000]
-    return random.choice([body[:place], body[:place] + random.choice(put) + body[place:], random.randbytes(50)])
-
-
-def spoiled_path(path: str, random: Random) -> str:
-    put = random.choice(
-        ["/", "/../../etc/passwd", "%00", "%ff", "?deep_link=" + SECRET, "//a.example", "%2e%2e/", "x" * 5_000]
-    )
-    place = random.choice([0, path.rfind("/") + 1, len(path)])
-    return path[:place] + put + path[place:]
-
-
 def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, str]]:
     """Its kind, method, path, body and headers."""
     kind = random.choice(["valid", "mutated", "mutated", "spoiled", "page", "path", "headers"])
     route = random.choice(list(ROUTES) + [PREDICT] * 3)
     method, path = route.split()
     content = random.choice(ROUTES[route])
-    body: bytes | None = json.dumps(mutated(content, random) if kind == "mutated" else content).encode()
+    body: bytes | None = (made := json.dumps(mutated(content, random) if kind == "mutated" else content).encode())
     headers = {"Authorization": f"Bearer {random.choice([*KEYS.values()] * 3 + [SECRET])}"}
     if kind == "spoiled":
-        body = spoiled(body or b"", random)
+        place = random.randrange(len(made) + 1)
+        body = random.choice(
+            [made[:place], made[:place] + random.choice(IN_BODIES) + made[place:], random.randbytes(50)]
+        )
     elif kind == "page":
         method, path, body = random.choice(["GET", "HEAD", "GET", "POST", "OPTIONS"]), random.choice(PAGES), None
         if method == "POST":
@@ -159,7 +142,9 @@ def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, 
             headers |= {"Content-Type": "application/x-www-form-urlencoded"}
     elif kind == "path":
         method, body = random.choice(["GET", "GET", "POST", "PUT", "DELETE", "PATCH", SECRET.upper()]), None
-        path = spoiled_path(random.choice([path, *PAGES]), random)
+        path = random.choice([path, *PAGES])
+        place = random.choice([0, path.rfind("/") + 1, len(path)])
+        path = path[:place] + random.choice(IN_PATHS) + path[place:]
     elif kind == "headers":
         headers[random.choice(NAMES)] = random.choice(VALUES)
     return kind, method, path, body, headers
@@ -170,8 +155,7 @@ def requests(args: argparse.Namespace) -> dict[str, Any]:
     deadline, numbers = time.monotonic() + args.seconds, iter(range(args.count))
     wrong: list[str] = []
     with served(args.index) as (port, process, log):
-        login = urlencode({"username": "a", "password": KEYS["read"]}).encode()
-        cookie = cookie_of(port, login)
+        cookie = cookie_of(port)
 
         def send() -> None:
             for number in numbers:
@@ -186,18 +170,17 @@ def requests(args: argparse.Namespace) -> dict[str, Any]:
                     wrong.append(f"{number}: {status} {kind} {method} {path[:80]} {(body or b'')[:200]!r} {headers}")
 
         run_all([send] * 8)
-        answers = ask(port, "GET", "/health/ready")
-        memory = resident(process)
-        time.sleep(1)
+        ready, memory = ask(port, "GET", "/health/ready"), resident(process)
         lines = log.read_text().splitlines()
     wrong += [line[:500] for line in lines if not line.startswith("{") or SECRET in line.lower() or "Traceback" in line]
     faults = collections.Counter(re.sub(r".*(\"fault\": .*)", r"\1", line)[:300] for line in lines if '"fault"' in line)
-    return {"sent": sum(counts.values()), "statuses": dict(sorted(counts.items())), "ready_at_the_end": answers,
+    return {"sent": sum(counts.values()), "statuses": dict(sorted(counts.items())), "ready_at_the_end": ready,
             "memory_mb": memory, "faults_logged": dict(faults.most_common(10)), "wrong": wrong[:20]}  # fmt: skip
 
 
-def cookie_of(port: int, login: bytes) -> str:
+def cookie_of(port: int) -> str:
     """Of a browser that has logged in to the page."""
+    login = urlencode({"username": "a", "password": KEYS["read"]})
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as connection:
         connection.request("POST", "/login", login, {"Content-Type": "application/x-www-form-urlencoded"})
         values = connection.getresponse().headers.get_all("Set-Cookie") or []
@@ -214,9 +197,7 @@ def heavy(port: int, clients: int, items: int, seconds: float, statuses: Any) ->
         while time.monotonic() < deadline:
             texts = [f"{TEXT} {random.randrange(100)}" for _ in range(random.choice([items // 4, items, items]))]
             queries = {"queries": [{"text": text} for text in texts], "k": 10}
-            path, body = random.choice(
-                [("search/batch", queries), ("search/batch", queries), ("reconstruct", {"texts": texts})]
-            )
+            path, body = random.choice([("search/batch", queries)] * 2 + [("reconstruct", {"texts": texts})])
             counts[ask(port, "POST", f"/v1/{path}", json.dumps(body).encode())] += 1
 
     run_all([partial(send, number) for number in range(clients)])
@@ -226,13 +207,9 @@ def heavy(port: int, clients: int, items: int, seconds: float, statuses: Any) ->
 def soak(args: argparse.Namespace) -> dict[str, Any]:
     waits: dict[str, list[tuple[int, float]]] = {"light": [], "ready": [], "live": []}
     with served(args.index) as (port, process, _):
-        asked = {
-            "light": partial(ask, port, "POST", "/v1/search", json.dumps({"text": TEXT, "k": 5}).encode()),
-            "ready": partial(ask, port, "GET", "/health/ready"),
-            "live": partial(ask, port, "GET", "/health/live"),
-        }
-        for each in asked.values():
-            each()
+        asked = {name: partial(ask, port, "GET", f"/health/{name}") for name in ("ready", "live")}
+        asked["light"] = partial(ask, port, "POST", "/v1/search", json.dumps({"text": TEXT, "k": 5}).encode())
+        asked["light"]()
         before, deadline = resident(process), time.monotonic() + args.seconds
         statuses: Any = multiprocessing.Queue()
         others = multiprocessing.Process(target=heavy, args=(port, args.heavy, args.items, args.seconds, statuses))
@@ -252,17 +229,16 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def figures(waits: list[tuple[int, float]]) -> dict[str, Any]:
-    seconds = sorted(each for _, each in waits)
-    parts = {"median": 0.5, "p95": 0.95, "p99": 0.99, "worst": 1.0}
-    return {"statuses": dict(collections.Counter(status for status, _ in waits))} | {
-        name: round(seconds[min(int(part * len(seconds)), len(seconds) - 1)], 3) for name, part in parts.items()
-    }
+    seconds = [each for _, each in waits]
+    statuses = dict(collections.Counter(status for status, _ in waits))
+    percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
+    parts = {"median": percentiles[49], "p95": percentiles[94], "p99": percentiles[98], "worst": max(seconds)}
+    return {"statuses": statuses} | {name: round(part, 3) for name, part in parts.items()}
 
 
 def run_all(work: Sequence[Callable[[], None]]) -> None:
     with ThreadPoolExecutor(len(work)) as threads:
-        for done in [threads.submit(each) for each in work]:
-            done.result()
+        list(threads.map(lambda each: each(), work))
 
 
 def resident(process: int) -> int:
@@ -278,12 +254,8 @@ def main() -> None:
         command.set_defaults(function=function)
         command.add_argument("index", type=Path)
         command.add_argument("--seconds", type=float, default=600, help="how long at most")
-        if function is requests:
-            command.add_argument("--count", type=int, default=10_000)
-            command.add_argument("--seed", type=int, default=1)
-        else:
-            command.add_argument("--heavy", type=int, default=40, help="clients that send batches")
-            command.add_argument("--items", type=int, default=256, help="of a batch")
+        for name, number in OPTIONS[function.__name__].items():
+            command.add_argument(name, type=int, default=number)
     args = parser.parse_args()
     result = args.function(args)
     print(json.dumps(result, indent=1))

@@ -23,6 +23,8 @@ from smim.serve.service import Service
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 _NUM_EXAMPLES = 5
+# Gradio keeps 140 KB for each visitor that names itself anew, of by default 10,000.
+_MOST_VISITORS = 1_000
 # The tab of the browser is named after the index too.
 _TITLE = """
 const name = () => {
@@ -70,6 +72,7 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
 def _blocks(service: Service) -> gr.Blocks:
     sampler = Sampler(service)
     with Blocks(title="Sentence search", analytics_enabled=False) as blocks:
+        blocks.state_session_capacity = _MOST_VISITORS
         header = gr.HTML(js_on_load=_TITLE, elem_id="header")
         with gr.Tabs():
             with gr.Tab("Search"):
