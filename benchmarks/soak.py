@@ -59,8 +59,8 @@ ROUTES: dict[str, list[dict[str, Any]]] = {
 }
 PAGES = ["/", "/docs", "/openapi.json", "/metrics", "/health/live", "/health/ready", "/v1/index", "/v1/count",
          "/login", "/v1/sentences/1", "/theme.css", "/assets/index.js", "/static/img/logo.svg", "/favicon.ico",
-         "/logout", "/static-offline-docs/swagger-ui.css", "/docs/oauth2-redirect", "/gradio_api/deep_link", "/monitoring",
-         "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://a.example", "/gradio_api/heartbeat/x"]
+         "/logout", "/static-offline-docs/swagger-ui.css", "/docs/oauth2-redirect", "/gradio_api/deep_link",
+         "/monitoring", "/gradio_api/file=/etc/passwd", "/gradio_api/proxy=http://a.example", "/gradio_api/heartbeat/x"]
 IN_PATHS = ["/", "/../../etc/passwd", "%00", "%ff", f"?deep_link={SECRET}", "//a.example", "%2e%2e/", "x" * 5_000]
 IN_BODIES = [b"", b"\0", b"\xff", b'"', b"[" * 5_000, b'{"a":' * 5_000, b"9" * 5_000, b"1e999", b"zanzibar" * 50_000]
 ODD: list[Any] = [None, True, -1, 0, 1.5, 2**53, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", " ", "\ud800",

@@ -16,8 +16,8 @@ LARGEST_NUMBER = 1e6
 # Of search settings: how much one query may make the index read.
 LARGEST_SETTING = {"nprobe": 65_536, "ef_search": 65_536, "refine": 32}
 
-# Of lists and objects within one another: far beyond what any request has, far below what a parser bears.
-LARGEST_DEPTH = 100
+# Of lists and objects within one another: beyond what a filter may have, below what a parser bears.
+LARGEST_DEPTH = 400
 _NO_BRACKET_OR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
 
 _CONNECTIONS = 1_000  # that ask nothing now, or are about to be refused

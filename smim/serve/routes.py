@@ -146,7 +146,7 @@ def _searched(result: SearchResult) -> schemas.SearchResponse:
         schemas.Hit(
             id=hit.id,
             text=hit.text,
-            labels=schemas.plain(hit.labels),
+            labels=jsonable(hit.labels),
             distance=hit.distance,
             reconstruction=hit.reconstruction,
             score=hit.score if hit.score is not None and math.isfinite(hit.score) else None,

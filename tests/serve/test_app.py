@@ -168,7 +168,7 @@ def typed(model: SentenceModel, asking_model: Path, tmp_path: Path) -> Iterator[
     index_texts(model, [ONE, OTHER, ONE], tmp_path / "typed", model_dir=asking_model, labels=labels)
     service = Service(model, LocalBackend(tmp_path / "typed", model=model))
     keys = Keys.read(write(tmp_path / "typed.toml", GOOD))
-    with TestClient(create_app(service, keys=keys, page=False), headers=AS_WRITER) as client:
+    with asking(create_app(service, keys=keys, page=False), headers=AS_WRITER) as client:
         yield client
 
 
@@ -334,7 +334,7 @@ def test_what_is_no_proper_json_is_refused(client: TestClient, content: bytes, s
 
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/count", "/nothing", "/docs"])
 def test_what_is_nested_too_deep_is_refused_before_it_is_parsed(client: TestClient, path: str) -> None:
-    for content in (b"[" * 101, b'{"text": "a", "where": ' + b'{"$and": [' * 51 + b"]}" * 51 + b"}"):
+    for content in (b"[" * 401, b'{"text": "a", "where": ' + b'{"$and": [' * 201 + b"]}" * 201 + b"}"):
         assert "deep" in error(client, 400, "POST", path, content=content)
 
 
@@ -370,7 +370,7 @@ def test_bodies_are_bounded_with_and_without_a_length(client: TestClient) -> Non
 def test_a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not(unchanged: Index) -> None:
     service = Service(unchanged.model, LocalBackend(unchanged.directory, model=unchanged.model))
     head, headers = b'{"texts": ["' + ONE.encode() + b'"]}', {"Content-Type": "application/json"}
-    with TestClient(create_app(service, page=False)) as client:
+    with asking(create_app(service, page=False)) as client:
         for size, status in ((1_000_000, 200), (1_000_001, 413)):
             for content in (head.ljust(size), iter([head, b" " * (size - len(head))])):
                 assert client.post("/v1/encode", content=content, headers=headers).status_code == status

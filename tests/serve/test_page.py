@@ -214,7 +214,7 @@ def test_filters_distance_and_what_else_is_shown_change_the_hits(visit: Visit, s
         ('{"topic"', "not JSON"),
         ('{"topix": 1}', "did you mean 'topic'"),
         ("[1]", "JSON object"),
-        ("[" * 3_000, "nested more than 100 deep"),
+        ("[" * 3_000, "nested more than 400 deep"),
         ("9" * 5_000, "not JSON"),
     ):
         box.fill(wrong)
