@@ -7,6 +7,7 @@
     python benchmarks/search.py soak INDEX --requests 100000       memory of the service, before and after
     python benchmarks/search.py encode MODEL CORPUS                text to vector against a sentence-transformers model
     python benchmarks/search.py paraphrases INDEX --label family   precision@5, beside BM25 and chance
+    python benchmarks/search.py found MODEL FILE...                whether sentences find themselves among duplicates
 
 Nothing else should run meanwhile. Two ways that are compared alternate, and ratios come with their spread.
 """
@@ -33,7 +34,7 @@ import faiss
 import numpy as np
 
 import smim
-from smim.search import build_index, open_index
+from smim.search import build_index, index_texts, open_index
 from smim.search import factory as factories
 from smim.search.latents import Latents
 from smim.search.report import Measured, measure
@@ -77,6 +78,12 @@ def main() -> None:
     each = which.add_parser("paraphrases")
     each.add_argument("index", type=Path)
     each.add_argument("--label", default="family", help="what paraphrases have in common")
+    each = which.add_parser("found")
+    each.add_argument("model")
+    each.add_argument("files", type=Path, nargs="+")
+    each.add_argument("--rows", type=int, default=200_000)
+    each.add_argument("--factory", default="auto")
+    each.add_argument("--queries", type=int, default=1_000)
     args = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, commit {commit.strip()}")
@@ -89,6 +96,7 @@ def main() -> None:
         "soak": soak,
         "encode": encode,
         "paraphrases": paraphrases,
+        "found": found,
     }
     commands[args.which](args)
 
@@ -388,6 +396,49 @@ def paraphrases(args: argparse.Namespace) -> None:
         error = np.std(shares) / np.sqrt(len(shares))
         print(f"  {name:12} precision@5 {np.mean(shares):.3f} +- {error:.3f}")
     print(f"  {'chance':12} precision@5 {((sizes[family_of[queries]] - 1) / (len(rows) - 1)).mean():.3f}")
+
+
+def found(args: argparse.Namespace) -> None:
+    """The sentences of the files, repeated to so many rows and sorted: recall, and how many their text finds first."""
+    lines = []
+    for path in args.files:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+            lines += [line.strip() for line in file if line.strip()]
+    texts = sorted(itertools.islice(itertools.cycle(lines), args.rows))
+    model = smim.load(args.model, device="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        started, cpu_started = time.perf_counter(), time.process_time()
+        index = index_texts(model, texts, Path(folder) / "index", model_dir=args.model, factory=args.factory)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu_started
+        [segment] = index.snapshot.segments
+        print(
+            f"{segment.info.factory}: {len(index):,} rows, {len(set(texts)):,} distinct, {segment.vectors.ntotal:,} "
+            f"vectors, built in {seconds:.0f} s ({cpu:.0f} s of CPU), searched with {index.manifest.search}; "
+            f"measured {index.manifest.measured}",
+            flush=True,
+        )
+        if isinstance(segment.vectors, faiss.IndexHNSW):
+            graph, count = segment.vectors.hnsw, segment.vectors.ntotal
+            starts, room = faiss.vector_to_array(graph.offsets)[:-1], graph.nb_neighbors(0)
+            links = faiss.vector_to_array(graph.neighbors)
+            linked = np.unique(np.concatenate([links[starts + i] for i in range(room)]))
+            print(f"  {count - np.count_nonzero(linked >= 0):,} vectors without an incoming link", flush=True)
+        chosen = np.sort(np.random.default_rng(0).choice(len(texts), args.queries, replace=False))
+        queries = [texts[i] for i in chosen]
+        started = time.perf_counter()
+        first = sum(hits[0].text == query for [hits], query in ((index.search([q], 10), q) for q in queries))
+        print(
+            f"  {first:,} of {len(queries):,} sentences come first by their text; "
+            f"{1e3 * (time.perf_counter() - started) / len(queries):.2f} ms a query, its encoding included",
+            flush=True,
+        )
+        codes, rows = index.codes(chosen.tolist()), index.codes(range(len(index)))
+        _, exact = faiss.knn(codes, rows, 30)
+        farthest = np.sort(np.linalg.norm(rows[exact] - codes[:, None], axis=-1), axis=1)[:, 10]
+        # The query itself is one of them; what is as near as the tenth of the others counts.
+        near = [[hit.distance for hit in hits] for hits in index.search(codes, 11)]
+        recall = ((np.array(near) <= farthest[:, None] * (1 + 1e-5) + 1e-6).sum(1) - 1).mean() / 10
+        print(f"  recall@10 {recall:.4f}", flush=True)
 
 
 if __name__ == "__main__":

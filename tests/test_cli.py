@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -221,6 +222,11 @@ def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model:
     assert [hit["reconstruction"] for hit in found["hits"]] == reconstructed and len(set(reconstructed)) == 2
     assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "reconstruction", "text"]] * 2
     assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
+
+
+def test_search_for_more_than_there_are_shows_all(command: Command, index: Path) -> None:
+    assert len(command("search", index, "a bank sold shares", "-k", 41).cells) == 40
+    assert len(command("search", index, "--like", 3, "-k", 41).cells) == 39
 
 
 def test_search_with_decode_shows_query_and_hits_as_they_decode(
@@ -601,9 +607,7 @@ def test_a_memory_that_cannot_be_is_refused(
         (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "cannot compare with"),
         (["search", "INDEX", "a bank", "-k", "0"], "k must be at least 1"),
-        (["search", "INDEX", "a bank", "-k", "41"], "holds only 40 sentences"),
         (["search", "INDEX", "--like", "3", "-k", "0"], "k must be at least 1"),
-        (["search", "INDEX", "--like", "3", "-k", "41"], "holds only 40 sentences"),
         (["search", "INDEX", "--like", "40"], "holds no sentence of id 40"),
         (["search", "INDEX", "--like", "-1"], "ids are a list of whole numbers"),
         (["search", "INDEX"], "what is to be found? give a sentence"),
@@ -648,3 +652,21 @@ def test_report_measures_and_applies(command: Command, tiny_model: Path, tiny_co
     applied = command("index", "report", tmp_path / "index", "-k", 5, "--recall", 1, "--apply")
     assert applied.status == 0 and "nprobe" in applied.out
     assert "nprobe" in json.loads((tmp_path / "index" / "manifest.json").read_text())["search"]
+
+
+def test_report_that_finds_no_settings_says_so(command: Command, own_index: Path, monkeypatch) -> None:
+    from smim.search import report
+
+    best = report.Measured({"nprobe": 8}, 0.9, 0.001)
+    monkeypatch.setattr(report._Sample, "measured", lambda *_: best)
+    before = (own_index / "manifest.json").read_bytes()
+    assert command("index", "report", own_index).status == 0
+    refused = command("index", "report", own_index, "--apply")
+    assert refused.status == 1 and "no settings reach a recall of 0.95, the best is 0.900 (nprobe 8)" in refused.err
+    assert (own_index / "manifest.json").read_bytes() == before
+
+
+def test_build_says_recall_and_latency(command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--factory", "IVF2,Flat")
+    assert re.search(r"recall@10 1\.000, \d+\.\d\d ms a query \(nprobe \d\)\n", built.out)
+    assert built.status == 0

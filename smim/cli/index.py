@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +74,7 @@ def index_build(
     )
     of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
     print(f"{len(index):,} sentences in {output}{of_split}")
+    _print_measured(index.manifest)
 
 
 def _of_corpus(
@@ -149,6 +151,7 @@ def index_compact(index: IndexDir) -> None:
     with IndexWriter(index) as writer:
         writer.compact()
         print(f"{writer.manifest.count:,} sentences in {index}")
+        _print_measured(writer.manifest)
 
 
 @app.command("verify")
@@ -178,6 +181,8 @@ def index_report(
 ) -> None:
     """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.
 
+    Exit status 1: --apply was given, but no settings reach the recall.
+
     Example: smim index report indexes/ptb --recall 0.99
     """
     from smim.search import IndexWriter, open_index
@@ -193,7 +198,13 @@ def index_report(
             rows.append([f"fastest of {recall:g}", *_measured(report.suggested)])
         show(rows, header=["", "settings", f"recall@{report.k}", "ms a query"])
         show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
-    if apply and report.suggested:
+    if report.suggested is None:
+        settings, best, _ = _measured(report.best)
+        nothing = "; nothing was applied" if apply else ""
+        print(f"no settings reach a recall of {recall:g}, the best is {best} ({settings}){nothing}", file=sys.stderr)
+        if apply:
+            raise typer.Exit(1)
+    elif apply:
         with IndexWriter(index) as writer:
             writer.set_search(report.suggested.settings)
 
@@ -213,6 +224,16 @@ def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 
+def _print_measured(manifest: Any) -> None:
+    """What was measured when an approximate segment was written last."""
+    if found := manifest.measured:
+        settings, milliseconds = _settings(manifest.search), 1000 * found["seconds"]
+        print(f"recall@{found['k']} {found['recall']:.3f}, {milliseconds:.2f} ms a query ({settings})")
+
+
 def _measured(measured: Any) -> list[str]:
-    settings = ", ".join(f"{name} {value}" for name, value in measured.settings.items()) or "exact"
-    return [settings, f"{measured.recall:.3f}", f"{1000 * measured.seconds:.2f}"]
+    return [_settings(measured.settings), f"{measured.recall:.3f}", f"{1000 * measured.seconds:.2f}"]
+
+
+def _settings(settings: Any) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items()) or "exact"

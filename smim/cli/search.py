@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def search(
     index: IndexDir,
     text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence to find others like.")] = None,
-    k: Annotated[
-        int | None, typer.Option("-k", help="How many sentences to find; 5, or all where they are fewer.")
-    ] = None,
+    k: Annotated[int, typer.Option("-k", help="How many sentences to find, or all where they are fewer.")] = 5,
     like: Annotated[int | None, typer.Option(help="The id of a sentence to find others like, instead of TEXT.")] = None,
     toward: Annotated[str | None, typer.Option(help="Search on the line from TEXT to this sentence.")] = None,
     at: Annotated[
@@ -50,7 +48,6 @@ def search(
     from smim.search.labels import jsonable
 
     opened = open_index(index, model=smim.load(model) if model else None)
-    k = max(1, min(5, len(opened))) if k is None else k
     options: dict[str, Any] = {"where": parse_filter(where), "offset": offset, "max_distance": max_distance}
     if like is not None:
         [hits] = opened.more_like([like], k, reconstruct=decode, score=score, **options)

@@ -23,6 +23,7 @@ from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
+from smim.search.equals import are_new, number_distinct
 from smim.search.files import DTYPES
 from smim.search.ids import new_ids
 from smim.search.index import Index, comparable, open_index
@@ -30,7 +31,8 @@ from smim.search.labels import label_column, with_types
 from smim.search.latents import Latents
 from smim.search.lock import take_lock
 from smim.search.manifest import MANIFEST, Manifest, segment_name
-from smim.search.segment import ROWS_PER_BATCH, write_segment
+from smim.search.report import tuned
+from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
 
@@ -154,40 +156,44 @@ def _build(
     limit = factories.half_of_memory() if memory is None else max(1, memory)
     num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
     num_segments = min(num_segments, len(rows))
+    exact = factories.is_exact(vectors)
     answers = rows.table.select(["text", *rows.label_columns])
     schema = answers.schema if typed else with_types(answers)
 
-    def codes_of(which: range | np.ndarray, description: str) -> Iterator[np.ndarray]:
-        """The codes of the given rows in their order, fp32 [at most ROWS_PER_BATCH, D] at a time."""
-        for start in track(range(0, len(which), ROWS_PER_BATCH), description):
-            part = which[start : start + ROWS_PER_BATCH]
-            codes = model.posterior_of_ids(rows.ids(part)).mean.numpy() if latents is None else latents.mean(part)
-            yield comparable(codes, metric)
+    def codes(which: range | np.ndarray) -> np.ndarray:
+        """The codes of the given rows, fp32 [len(which), D]."""
+        found = model.posterior_of_ids(rows.ids(which)).mean.numpy() if latents is None else latents.mean(which)
+        return comparable(found, metric)
 
-    def chunks(stretch: range, description: str) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table]]:
-        """The codes with their rows' ids, texts and labels."""
-        start = stretch.start
-        for codes in codes_of(stretch, description):
-            end = start + len(codes)
-            yield np.asarray(ids[start:end]), codes, answers.slice(start, len(codes)).cast(schema)
-            start = end
+    def sampled(which: np.ndarray) -> Iterator[np.ndarray]:
+        for start in track(range(0, len(which), ROWS_PER_BATCH), f"training {chosen}"):
+            yield codes(which[start : start + ROWS_PER_BATCH])
+
+    def chunks(stretch: range, new: np.ndarray, description: str) -> Iterator[Chunk]:
+        """Rows with their ids, and the codes of those that have new ones."""
+        for start in track(range(0, len(stretch), ROWS_PER_BATCH), description):
+            part = stretch[start : start + ROWS_PER_BATCH]
+            at = slice(part.start, part.stop)
+            yield np.asarray(ids[at]), codes(np.array(part)[new[start : start + len(part)]]), answers[at].cast(schema)
 
     # The place is made before the long work, which an unwritable one would waste.
     with _in_the_place_of(output) as partial:
-        factories.train_on_sample(vectors, chosen, len(rows), lambda sample: codes_of(sample, f"training {chosen}"))
+        factories.train_on_sample(vectors, chosen, len(rows), sampled)
         doing = "encoding" if latents is None else "indexing"
         segments = []
         for number, stretch in enumerate(_stretches(len(rows), num_segments), 1):
             folder = partial / segment_name(number)
             folder.mkdir()
             which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
+            texts = answers["text"].slice(stretch.start, len(stretch)).chunks
+            vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
             segment = write_segment(
                 folder,
                 name=folder.name,
                 factory=chosen,
                 vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
-                count=len(stretch),
-                chunks=chunks(stretch, f"{doing} {name}{which}"),
+                vector_of=vector_of,
+                chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
                 store=store,
             )
             segments.append(segment)
@@ -202,12 +208,12 @@ def _build(
             dimension=model.latent_dim,
             next_id=int(ids[-1]) + 1,
             columns=rows.label_columns,
-            search=factories.default_search(chosen),
+            search={},
             segments=segments,
             num_segments=num_segments,
             memory=memory,
         )
-        manifest.write(partial)
+        tuned(partial, manifest, least={}).write(partial)
     return open_index(output, model=model)
 
 

@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 
 from smim.errors import UserError, nearest
+from smim.progress import track
 
 METRICS = {
     "l2": faiss.METRIC_L2,
@@ -25,6 +26,9 @@ AUTO = "auto"
 EXACT = "Flat"
 _EXACT_UP_TO = 100_000
 _HNSW_NEIGHBOURS = 32
+_EF_CONSTRUCTION = 200
+# How far a vector is searched for by its own code, which is less far than searches go, and how often.
+_EF_OWN, _ROUNDS, _SEARCHED_AT_ONCE = 16, 3, 4096
 _PQ_CODE_BITS = 8
 _LEAST_PROBES = 32
 # Lists, neighbours, dimensions or bits that FAISS takes, and at which it then ends the process.
@@ -91,6 +95,8 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
             f"FAISS cannot search an index {factory!r} among some of its rows; write for example Flat, SQ8, "
             "IVF1024,Flat, IVF1024,PQ64 or HNSW32, perhaps behind PCA or OPQ, or auto"
         )
+    if (found := graph(vectors)) is not None:
+        found.hnsw.efConstruction = _EF_CONSTRUCTION
     return vectors
 
 
@@ -162,6 +168,41 @@ def inverted_lists(vectors: Any) -> Any | None:
         return faiss.downcast_index(faiss.extract_index_ivf(vectors))
     except RuntimeError:
         return None
+
+
+def graph(vectors: Any) -> Any | None:
+    """The part of an index that is a graph, or None."""
+    if isinstance(vectors, faiss.IndexPreTransform):
+        return graph(faiss.downcast_index(vectors.index))
+    return vectors if isinstance(vectors, faiss.IndexHNSW) else None
+
+
+def link_lost(vectors: Any, codes_ND: np.ndarray) -> None:
+    """Changes a graph so that a search by a vector's own code finds it; other kinds of index stay as they are.
+
+    Many vectors are among the nearest of no other, and FAISS then drops all links that lead to them. Each of these gets
+    one from the nearest vector that has room for it.
+    """
+    found = graph(vectors)
+    if found is None:
+        return
+    links = faiss.rev_swig_ptr(found.hnsw.neighbors.data(), found.hnsw.neighbors.size())
+    starts, room = faiss.vector_to_array(found.hnsw.offsets), found.hnsw.nb_neighbors(0)
+    parameters = search_parameters(vectors, {"ef_search": _EF_OWN}, None)
+    lost = np.arange(len(codes_ND))
+    for _ in range(_ROUNDS):
+        still = [lost[:0]]
+        for start in track(range(0, len(lost), _SEARCHED_AT_ONCE), "checking links"):
+            part = lost[start : start + _SEARCHED_AT_ONCE]
+            _, nearest_NK = vectors.search(np.asarray(codes_ND[part], np.float32), _EF_OWN, params=parameters)
+            missing = ~(nearest_NK == part[:, None]).any(1)
+            for vector, others in zip(part[missing], nearest_NK[missing], strict=True):
+                of_each = (links[starts[other] : starts[other] + room] for other in others[others >= 0])
+                free = next((of for of in of_each if of[-1] < 0), None)
+                if free is not None:
+                    free[np.argmax(free < 0)] = vector
+            still.append(part[missing])
+        lost = np.concatenate(still)
 
 
 def table_bytes(vectors: Any) -> int:

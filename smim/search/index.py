@@ -108,7 +108,7 @@ class Index:
         score: bool = False,
         **settings: int,
     ) -> list[list[Hit]]:
-        """The `k` nearest sentences of each query, nearest first, ties in order of their ids.
+        """The `k` nearest sentences of each query, or all if they are fewer, nearest first, ties in order of their ids.
 
             index.search(["the company said profit rose"], k=3, where={"stars": {"$gte": 4}})
 
@@ -117,13 +117,13 @@ class Index:
         `nprobe=64`, take the place of the index's own. `reconstruct` and `score` fill in those fields of the hits; a
         score needs sentences as queries.
 
-        Raises `UserError` for a `k` below 1 or above the number of sentences, for sentences that the model
-        cannot encode, and for codes of another dimension or that are not finite.
+        Raises `UserError` for a `k` below 1, for sentences that the model cannot encode, and for codes of another
+        dimension or that are not finite.
         """
         snapshot = self.snapshot
         if score and isinstance(queries, np.ndarray | Tensor):
             raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
-        check_search(self.directory, snapshot.manifest, k, offset, settings)
+        check_search(k, offset, settings)
         check_distance(max_distance)
         codes = self._codes(queries, snapshot.manifest)
         # FAISS takes no whole numbers but Python's own.
@@ -154,10 +154,8 @@ class Index:
         **options: Any,
     ) -> list[list[Hit]]:
         """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
-        manifest = self.manifest
-        check_search(self.directory, manifest, k, offset, {})
-        wanted = min(k + offset + 1, manifest.count)
-        found = self.search(self.codes(ids), wanted, **options)
+        check_search(k, offset, {})
+        found = self.search(self.codes(ids), k + offset + 1, **options)
         others = ([hit for hit in hits if hit.id != id] for id, hits in zip(ids, found, strict=True))
         found = [hits[offset : offset + k] for hits in others]
         if (reconstruct or score) and any(found):
@@ -167,11 +165,7 @@ class Index:
     def codes(self, ids: Sequence[int]) -> np.ndarray:
         """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
         snapshot = self.snapshot
-        numbers, positions = self._places(snapshot, ids)
-        codes = np.empty((len(ids), snapshot.manifest.dimension), np.float32)
-        for i in np.unique(numbers):
-            codes[numbers == i] = snapshot.segments[i].codes(positions[numbers == i])
-        return codes
+        return snapshot.codes(*self._places(snapshot, ids))
 
     def get(self, ids: Sequence[int]) -> list[dict[str, Any]]:
         """The id, text and labels of each of the given ids; raises `UserError` naming those that there are not."""
@@ -185,7 +179,7 @@ class Index:
         snapshot = self.snapshot
         if where is None or where == {}:
             return snapshot.manifest.count
-        return sum(int(np.count_nonzero(allowed)) for allowed in snapshot.allowed(where) if allowed is not None)
+        return sum(allowed.count for allowed in snapshot.allowed(where) if allowed is not None)
 
     def _explain(
         self, found: list[list[Hit]], queries: Sequence[str] | np.ndarray | Tensor, *, reconstruct: bool, score: bool
@@ -247,13 +241,11 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
         )
 
 
-def check_search(directory: Path, manifest: Manifest, k: int, offset: int, settings: Mapping[str, int]) -> None:
-    """Raises `UserError` for what no search of this index can be asked."""
+def check_search(k: int, offset: int, settings: Mapping[str, int]) -> None:
+    """Raises `UserError` for what no search can be asked."""
     check_whole({"k": k, "offset": offset})
     if k < 1 or offset < 0:
         raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
-    if k > manifest.count:
-        raise UserError(f"k is {k}, but {directory} holds only {manifest.count:,} sentences")
     check_settings(settings)
 
 

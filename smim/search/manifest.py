@@ -96,6 +96,8 @@ class Manifest:
     labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
     before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
     `column_types`: Arrow's types of the text and the labels, told once a deletion has left no segment that has them.
+    `measured`: the `recall` at `k` of the approximate segments that were written last, over `queries` of their own
+    sentences, and the `seconds` of a query, with the settings that were chosen then.
     """
 
     version: int
@@ -113,6 +115,7 @@ class Manifest:
     num_segments: int = 1
     memory: int | None = None
     column_types: dict[str, str] = field(default_factory=dict)
+    measured: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
@@ -134,7 +137,7 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         content = {**asdict(self), "count": self.count}
-        for name in ("memory", "column_types"):  # which older versions do not know
+        for name in ("memory", "column_types", "measured"):  # which older versions do not know
             if not content[name]:
                 del content[name]
         storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})

@@ -3,27 +3,39 @@
 Shapes: N queries, K results, D latent dimensions.
 """
 
+import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import median
 
-import faiss
 import numpy as np
 
 from smim.errors import UserError
 from smim.progress import track
 from smim.search import factory as factories
-from smim.search.index import Index, Snapshot
+from smim.search.index import Index
+from smim.search.manifest import Manifest
+from smim.search.segment import Segment
+from smim.search.snapshot import Snapshot
 
-_ROWS_AT_ONCE = 65_536
+TARGET = 0.98  # recall@10 of an index that was built
+_AIM = 0.985  # on one sample, so that others reach the target too
+_K, _QUERIES = 10, 300
 _TIMED_QUERIES = 50
-_EF_SEARCH = [16, 32, 64, 128, 256, 512, 1024]
+_EF_SEARCH = [32, 64, 128, 256, 512, 1024]
 _REFINE = [1, 4, 16, 64]
+# Two distances of this relative difference are equal up to rounding.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Search settings, the mean share of the k exact nearest that they find, and the median seconds of one query."""
+    """Search settings, the mean share of the k exact nearest that they find, and the median seconds of one query.
+
+    What is as near as the k-th of the exact nearest counts as one of them.
+    """
 
     settings: dict[str, int]
     recall: float
@@ -45,6 +57,38 @@ class Report:
     tried: list[Measured]
     suggested: Measured | None
 
+    @property
+    def best(self) -> Measured:
+        """Of the highest recall."""
+        return max([self.current, *self.tried], key=lambda each: (each.recall, -each.seconds))
+
+
+class _Sample:
+    """Sentences of an index, drawn as queries, and the distances at which their k nearest others are."""
+
+    def __init__(self, snapshot: Snapshot, *, k: int, queries: int, seed: int = 0) -> None:
+        self.snapshot, self.k = snapshot, k
+        ids = np.concatenate([np.asarray(s.ids[s.live_positions()]) for s in snapshot.segments])
+        self.ids = np.random.default_rng(seed).choice(ids, min(queries, len(ids)), replace=False)
+        self.codes_ND = snapshot.codes(*snapshot.places_of(self.ids))
+        self.farthest_N = self._distances(None)[:, -1]
+
+    def measured(self, settings: dict[str, int]) -> Measured:
+        near = self._distances(settings) <= self.farthest_N[:, None] + _ROUNDING * abs(self.farthest_N[:, None])
+        seconds = []
+        for code in self.codes_ND[:_TIMED_QUERIES]:
+            started = time.perf_counter()
+            self.snapshot.nearest(code[None], self.k, None, settings)
+            seconds.append(time.perf_counter() - started)
+        return Measured(settings, float(near.mean()), median(seconds))
+
+    def _distances(self, settings: dict[str, int] | None) -> np.ndarray:
+        """The exact distances of the first k that are found, without the query itself, in ascending order, [N, k]."""
+        _, ids, numbers, positions = self.snapshot.nearest(self.codes_ND, self.k + 1, None, settings)
+        distances = self.snapshot.distances(self.codes_ND, numbers, positions)
+        distances[ids == self.ids[:, None]] = np.inf
+        return np.sort(distances, axis=1)[:, : self.k]
+
 
 def measure(
     index: Index, *, k: int = 10, queries: int = 200, recall: float = 0.95, seed: int = 0, tune: bool = True
@@ -59,27 +103,10 @@ def measure(
         raise UserError(f"k is {k}, queries {queries}, recall {recall}: k and queries are at least 1, recall in (0, 1]")
     if snapshot.manifest.count <= k:
         raise UserError(f"{index.directory} holds {snapshot.manifest.count:,} sentences, too few for recall@{k}")
-    ids = np.concatenate([np.asarray(s.ids[s.live_positions()]) for s in snapshot.segments])
-    chosen = np.random.default_rng(seed).choice(ids, min(queries, len(ids)), replace=False)
-    codes = index.codes(chosen.tolist())
-    nearest = _exact(snapshot, codes, k + 1).tolist()
-    exact = [[i for i in row if i != own][:k] for row, own in zip(nearest, chosen.tolist(), strict=True)]
-
-    def measured(settings: dict[str, int]) -> Measured:
-        found = _search(snapshot, codes, k + 1, settings)
-        hits = [
-            len(set(wanted) & {i for i in row if i != own})
-            for wanted, row, own in zip(exact, found.tolist(), chosen.tolist(), strict=True)
-        ]
-        seconds = []
-        for code in codes[:_TIMED_QUERIES]:
-            started = time.perf_counter()
-            _search(snapshot, code[None], k, settings)
-            seconds.append(time.perf_counter() - started)
-        return Measured(settings, float(np.mean(hits)) / k, median(seconds))
-
-    current = measured(snapshot.manifest.search)
-    tried = [measured(settings) for settings in track(_grid(snapshot), "trying settings")] if tune else []
+    sample = _Sample(snapshot, k=k, queries=queries, seed=seed)
+    current = sample.measured(snapshot.manifest.search)
+    grid = [each for row in _grid(snapshot.segments, snapshot.manifest.search) for each in row] if tune else []
+    tried = [sample.measured(settings) for settings in track(grid, "trying settings")]
     good = [each for each in [current, *tried] if each.recall >= recall]
     sizes: dict[str, int] = {}
     for info in snapshot.manifest.segments:
@@ -89,7 +116,7 @@ def measure(
     return Report(
         count=snapshot.manifest.count,
         k=k,
-        queries=len(chosen),
+        queries=len(sample.ids),
         bytes=sizes,
         current=current,
         tried=tried,
@@ -97,43 +124,54 @@ def measure(
     )
 
 
-def _search(snapshot: Snapshot, codes_ND: np.ndarray, k: int, settings: dict[str, int]) -> np.ndarray:
-    """The ids found, int64 [N, K]; -1 where there are fewer."""
-    _, found, _, positions = snapshot.nearest(codes_ND, k, None, settings)
-    return np.where(positions >= 0, found, -1)
+def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> Manifest:
+    """The manifest with the cheapest search settings, none below `least`, that reach `TARGET` on its own sentences.
+
+    Their recall and seconds are kept as `measured`. Where none reach it, a warning on stderr says so, and they are
+    those of the highest recall. Exact segments have nothing to measure.
+    """
+    segments = [Segment(directory, info, manifest) for info in manifest.segments]
+    grid = _grid(segments, least)
+    if not grid or manifest.count <= _K:
+        return replace(manifest, search=dict(least), measured={})
+    if least:
+        higher = ([each for each in row if all(each.get(name, 0) >= least[name] for name in least)] for row in grid)
+        grid = [[dict(least)], *filter(None, higher)]
+    sample = _Sample(Snapshot(manifest, segments), k=_K, queries=_QUERIES)
+    best, good, rows_of_good = [], list[Measured](), 0
+    for row in track(grid, "choosing search settings"):
+        best.append(sample.measured(row[-1]))
+        if best[-1].recall >= _AIM:
+            good += [best[-1], *(each for each in map(sample.measured, row[:-1]) if each.recall >= _AIM)]
+            rows_of_good += 1
+        # One more inverted list may be cheaper than more candidates.
+        if rows_of_good == min(2, len(row)):
+            break
+    chosen = min(good, key=lambda each: each.seconds) if good else max(best, key=lambda each: each.recall)
+    if chosen.recall < TARGET:
+        print(
+            f"warning: recall@{_K} is {chosen.recall:.3f}, below {TARGET}, with any search settings that were tried; "
+            "another factory finds more, such as HNSW32,SQfp16, or Flat all",
+            file=sys.stderr,
+        )
+    measured = {"recall": chosen.recall, "k": _K, "queries": len(sample.ids), "seconds": chosen.seconds}
+    return replace(manifest, search=chosen.settings, measured=measured)
 
 
-def _exact(snapshot: Snapshot, codes_ND: np.ndarray, k: int) -> np.ndarray:
-    """The ids of the exact nearest, int64 [N, K], a part of the index at a time."""
-    metric = factories.METRICS[snapshot.manifest.metric]
-    sign = 1 if metric == faiss.METRIC_L2 else -1
-    scores, ids = np.empty((len(codes_ND), 0), np.float32), np.empty((len(codes_ND), 0), np.int64)
-    for segment in snapshot.segments:
-        positions = segment.live_positions()
-        for start in track(range(0, len(positions), _ROWS_AT_ONCE), "exact search"):
-            part = positions[start : start + _ROWS_AT_ONCE]
-            new, places = faiss.knn(codes_ND, segment.codes(part), min(k, len(part)), metric=metric)
-            scores = np.concatenate([scores, sign * new], axis=1)
-            ids = np.concatenate([ids, np.asarray(segment.ids[part])[places]], axis=1)
-            order = np.argsort(scores, axis=1, kind="stable")[:, :k]
-            scores, ids = np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
-    return ids
-
-
-def _grid(snapshot: Snapshot) -> list[dict[str, int]]:
-    """Settings to try for the largest segment's kind of index; an exact one has none."""
-    if not snapshot.segments:
+def _grid(segments: Sequence[Segment], own: Mapping[str, int]) -> list[list[dict[str, int]]]:
+    """Settings to try for the largest approximate segment, the cheapest first; those of a row differ in `refine`."""
+    approximate = [segment for segment in segments if not factories.is_exact(segment.vectors)]
+    if not approximate:
         return []
-    largest = max(snapshot.segments, key=lambda segment: segment.info.count)
+    largest = max(approximate, key=lambda segment: segment.info.count)
+    own = {**factories.default_search(largest.info.factory), **own}
     inverted = factories.inverted_lists(largest.vectors)
-    own = snapshot.manifest.search
-    grid: list[dict[str, int]] = []
+    efforts: list[dict[str, int]] = [{}]
+    refines = [] if factories.measures_exactly(largest.vectors) else _REFINE
     if inverted:
-        probes = [2**i for i in range(inverted.nlist.bit_length()) if 2**i <= inverted.nlist]
-        refines = _REFINE if "refine" in own else [0]
-        grid = [{"nprobe": probe, **({"refine": refine} if refine else {})} for probe in probes for refine in refines]
-    elif "ef_search" in own:
-        grid = [{**own, "ef_search": ef} for ef in _EF_SEARCH]
-    elif "refine" in own:
-        grid = [{"refine": refine} for refine in _REFINE]
-    return grid
+        efforts = [{"nprobe": 2**i} for i in range(inverted.nlist.bit_length())]
+    elif factories.graph(largest.vectors):
+        efforts = [{"ef_search": ef} for ef in _EF_SEARCH]
+        # Its search for more candidates is one with a higher `ef_search`.
+        refines = [own["refine"]] if "refine" in own else []
+    return [[{**effort, "refine": refine} for refine in refines] or [effort] for effort in efforts]

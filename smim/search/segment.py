@@ -1,16 +1,18 @@
-"""One segment of an index: FAISS's vectors, and row by row the id, the text, the labels and the exact code.
+"""One segment of an index: FAISS's vectors with their exact codes, and row by row the id, the text and the labels.
 
-    00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]
+    00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]  [vector_of.npy  rows_of.npy  starts.npy]
 
 Everything is memory-mapped. Rows stand in ascending order of their ids. `rows.arrow` is an Arrow IPC file with the
-column `text` and the labels, in batches of one size, so that a row is found without reading others. `codes.npy` is
-there where FAISS keeps only approximate codes.
+column `text` and the labels, in batches of one size, so that a row is found without reading others. An approximate
+segment has the exact codes in `codes.npy`, and one vector for equal sentences (`equals.py`); without those files the
+vectors are the rows.
 
-Shapes: N queries, R rows of the segment, K results, D latent dimensions.
+Shapes: N queries, R rows of the segment, V vectors, C candidates, K results, D latent dimensions.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import pyarrow as pa
 from smim.arrow import check_batch, first_line, open_rows
 from smim.errors import UserError
 from smim.search import factory as factories
+from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
 from smim.search.files import (
     DTYPES,
@@ -38,12 +41,26 @@ from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
 TEXT = "text"
 ROWS_PER_BATCH = 4096
-# Among so few rows that pass a filter each is compared: a graph or inverted lists would hardly meet them.
+# Among so few that pass a filter each is compared: a graph or inverted lists would hardly meet them.
 _COMPARED_ONE_BY_ONE = 50_000
+# So large a share of all is found sooner by comparing each.
+_LARGE_SHARE = 1 / 4
 _COMPARED_AT_ONCE = 65_536
 # FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
 # are taken, and put in order by differences.
 _SPARE = 16
+
+# Ids int64 and a table of as many rows, with the codes fp32 [V, D] of those that have a new vector.
+Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What may be found in a segment: `rows` bool [R], `count` of them, and the `vectors` bool [V] that they have."""
+
+    rows: np.ndarray
+    count: int
+    vectors: np.ndarray
 
 
 class Segment:
@@ -59,7 +76,8 @@ class Segment:
             self.vectors = open_vectors(paths[VECTORS])
             self.ids = open_array(paths[IDS], np.int64, (info.count,))
             self.rows = open_rows(paths[ROWS])
-            shape = (info.count, manifest.dimension)
+            self.map = RowMap(paths, info.count, self.vectors.ntotal) if VECTOR_OF in paths else None
+            shape = (self.vectors.ntotal, manifest.dimension)
             self.stored = open_array(paths[CODES], DTYPES[manifest.store], shape) if CODES in paths else None
             mask = open_array(paths[info.deleted], np.uint8, (-(-info.count // 8),)) if info.deleted else None
         except KeyError as error:
@@ -68,53 +86,57 @@ class Segment:
             raise error if isinstance(error, Unreadable) else self._unreadable(str(error)) from None
         self.live = None if mask is None else ~np.unpackbits(mask, count=info.count, bitorder="little").view(bool)
         self._check(manifest)
+        self._live = None if self.live is None else self._of_rows(self.live)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
 
     def search(
-        self, queries_ND: np.ndarray, k: int, settings: dict[str, int], allowed_R: np.ndarray | None
+        self, queries_ND: np.ndarray, k: int, settings: dict[str, int] | None, allowed: Allowed | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The nearest rows of each query, nearest first, ties in order of their positions.
 
-        Distances fp32 [N, K] and positions int64 [N, K], K <= k. Where a query has fewer, infinity and -1.
-        `allowed_R`: which rows may be found, all where it is None.
+        Distances fp32 [N, K] and positions int64 [N, K], where K is k, or the number of rows that may be found if that
+        is less. `settings` None: an exact search. `allowed`: which rows may be found, all where it is None.
         """
-        selected = self.info.count if allowed_R is None else int(np.count_nonzero(allowed_R))
-        k = min(k, selected)
+        k = min(k, self.info.count if allowed is None else allowed.count)
         if k == 0:
             return np.empty((len(queries_ND), 0), np.float32), np.empty((len(queries_ND), 0), np.int64)
+        num_vectors = self.vectors.ntotal if allowed is None else int(np.count_nonzero(allowed.vectors))
         exact = factories.is_exact(self.vectors)
-        if allowed_R is not None and not exact and selected <= _COMPARED_ONE_BY_ONE:
-            return self._compare(queries_ND, k, np.flatnonzero(allowed_R))
+        few = allowed is not None and num_vectors <= _COMPARED_ONE_BY_ONE
+        if settings is None or (not exact and (few or k > _LARGE_SHARE * num_vectors)):
+            return self._compare(queries_ND, k, allowed)
         refine = settings.get("refine", self._refine)
-        wanted = min(selected, max(k * refine, k + _SPARE) if refine or exact else k)
-        bitmap = None if allowed_R is None else np.packbits(allowed_R, bitorder="little")
+        wanted = min(num_vectors, max(k * refine, k + _SPARE) if refine or exact else k)
+        bitmap = None if allowed is None else np.packbits(allowed.vectors, bitorder="little")
         selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
         parameters = factories.search_parameters(self.vectors, settings, selector)
         try:
-            scores, positions = self.vectors.search(queries_ND, wanted, params=parameters)
+            scores, vectors = self.vectors.search(queries_ND, wanted, params=parameters)
         except RuntimeError as error:
             raise self._unreadable(str(error).splitlines()[0]) from None
-        if len(positions) and positions.max() >= self.info.count:
-            raise self._unreadable(f"{VECTORS} names rows that there are not")
+        if len(vectors) and vectors.max() >= self.vectors.ntotal:
+            raise self._unreadable(f"{VECTORS} names codes that there are not")
         if refine or exact:
-            distances, positions = self._put_in_order(queries_ND, positions, k)
+            distances = self._exact_distances(queries_ND, vectors)
         else:
             distances = self._distances(scores)
-            distances[positions < 0] = np.inf
-            if (distances[:, 1:] == distances[:, :-1]).any():
-                distances, positions = _sorted(distances, positions, k)
-        if allowed_R is not None and (positions < 0).any():
-            # Where the rows that pass lie apart from the query, what FAISS visits may hold too few of them.
-            short = np.flatnonzero((positions < 0).any(1))
-            distances[short], positions[short] = self._compare(queries_ND[short], k, np.flatnonzero(allowed_R))
+            distances[vectors < 0] = np.inf
+        distances, positions = self._nearest_rows(distances, vectors, k, allowed)
+        if not exact and (positions[:, -1] < 0).any():
+            # What FAISS visits may hold too few of those that may be found.
+            short = np.flatnonzero(positions[:, -1] < 0)
+            distances[short], positions[short] = self._compare(queries_ND[short], k, allowed)
         return distances, positions
 
     def codes(self, positions: np.ndarray) -> np.ndarray:
         """The codes of the given rows as they were indexed, fp32 [len(positions), D]."""
-        if self.stored is None:
-            return self.vectors.reconstruct_batch(np.ascontiguousarray(positions, np.int64))
-        return np.asarray(self.stored[positions], np.float32)
+        return self._codes(positions if self.map is None else self.map.vectors(positions))
+
+    def distances(self, queries_ND: np.ndarray, positions_NC: np.ndarray) -> np.ndarray:
+        """The exact distances of rows to their queries, fp32 [N, C]; infinity where a position is -1."""
+        vectors = positions_NC if self.map is None else np.where(positions_NC < 0, -1, self.map.vectors(positions_NC))
+        return self._exact_distances(queries_ND, vectors)
 
     def row(self, position: int) -> dict[str, Any]:
         """The text and the labels of one row, by column."""
@@ -148,27 +170,28 @@ class Segment:
             found = found[self.live[places[found]]]
         return found, places[found]
 
-    def allowed(self, where: Part | None) -> np.ndarray | None:
-        """Which rows may be found, bool [R]: not deleted, and passing the filter. None: all."""
+    def allowed(self, where: Part | None) -> Allowed | None:
+        """Which rows may be found: not deleted, and passing the filter. None: all."""
         if where is None:
-            return self.live
+            return self._live
         passes = condition(where, self.rows.schema)
         try:
             passing = np.concatenate([passes(batch) for batch in self.batches()])
         except UnicodeDecodeError:
             raise self._unreadable(f"{ROWS} is no UTF-8") from None
-        return passing if self.live is None else passing & self.live
+        return self._of_rows(passing if self.live is None else passing & self.live)
 
     def live_positions(self, where: Part | None = None) -> np.ndarray:
         """The positions of the rows that may be found."""
         allowed = self.allowed(where)
-        return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed)
+        return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed.rows)
 
     def _check(self, manifest: Manifest) -> None:
         """Raises `Unreadable` where the files do not fit each other."""
         info, vectors = self.info, self.vectors
         metric = factories.METRICS[manifest.metric]
-        if (vectors.ntotal, vectors.d, vectors.metric_type) != (info.count, manifest.dimension, metric):
+        num_vectors = info.count if self.map is None else vectors.ntotal  # as the map's files have it
+        if (vectors.ntotal, vectors.d, vectors.metric_type) != (num_vectors, manifest.dimension, metric):
             raise self._unreadable(
                 f"{VECTORS} holds {vectors.ntotal:,} codes of {vectors.d} dimensions, or of another metric"
             )
@@ -199,30 +222,51 @@ class Segment:
     def _unreadable(self, problem: str) -> Unreadable:
         return Unreadable(f"{self.folder} cannot be read ({problem}); build the index again")
 
-    def _compare(self, queries_ND: np.ndarray, k: int, positions_R: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The exact nearest among some of the rows."""
-        candidates = np.empty((len(queries_ND), 0), np.int64)
-        for start in range(0, len(positions_R), _COMPARED_AT_ONCE):
-            part = positions_R[start : start + _COMPARED_AT_ONCE]
-            wanted = min(len(part), k + _SPARE)
-            _, places = faiss.knn(queries_ND, self.codes(part), wanted, metric=factories.METRICS[self.metric])
-            candidates = np.concatenate([candidates, part[places]], axis=1)
-            if candidates.shape[1] > wanted:
-                _, candidates = self._put_in_order(queries_ND, candidates, k)
-        return self._put_in_order(queries_ND, candidates, k)
+    def _of_rows(self, rows_R: np.ndarray) -> Allowed:
+        vectors = rows_R if self.map is None else self.map.any_of(rows_R)
+        return Allowed(rows_R, int(np.count_nonzero(rows_R)), vectors)
 
-    def _put_in_order(self, queries_ND: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first k of each query's candidates [N, C] by exact distance, ties in order of their positions."""
-        found = candidates >= 0  # FAISS fills up with -1
-        codes_NCD = np.zeros((*candidates.shape, queries_ND.shape[1]), np.float32)
-        codes_NCD[found] = self.codes(candidates[found])
-        if self.metric == "l2":
-            distances = np.linalg.norm(codes_NCD - queries_ND[:, None], axis=-1)
-        else:
-            products = (codes_NCD * queries_ND[:, None]).sum(-1)
-            distances = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
-        distances[~found] = np.inf
-        return _sorted(distances, candidates, k)
+    def _codes(self, vectors: np.ndarray) -> np.ndarray:
+        """The exact codes of the given vectors, fp32 [len(vectors), D]."""
+        if self.stored is None:
+            return self.vectors.reconstruct_batch(np.ascontiguousarray(vectors, np.int64))
+        return np.asarray(self.stored[vectors], np.float32)
+
+    def _nearest_rows(
+        self, distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int, allowed: Allowed | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The first k rows [N, K] of the candidates; infinity and -1 where those have fewer."""
+        distances, vectors = _sorted(distances_NC, vectors_NC, k if self.map is None else vectors_NC.shape[1])
+        if self.map is None:
+            return distances, vectors
+        return self.map.expand(distances, vectors, k, None if allowed is None else allowed.rows)
+
+    def _compare(self, queries_ND: np.ndarray, k: int, allowed: Allowed | None) -> tuple[np.ndarray, np.ndarray]:
+        """As `search`, from comparing each vector."""
+        vectors_V = np.arange(self.vectors.ntotal) if allowed is None else np.flatnonzero(allowed.vectors)
+        candidates = np.empty((len(queries_ND), 0), np.int64)
+        for start in range(0, len(vectors_V), _COMPARED_AT_ONCE):
+            part = vectors_V[start : start + _COMPARED_AT_ONCE]
+            wanted = min(len(part), k + _SPARE)
+            _, places = faiss.knn(queries_ND, self._codes(part), wanted, metric=factories.METRICS[self.metric])
+            candidates = np.concatenate([candidates, part[places]], axis=1)
+            if candidates.shape[1] > 4 * (k + _SPARE):
+                _, candidates = _sorted(self._exact_distances(queries_ND, candidates), candidates, k + _SPARE)
+        return self._nearest_rows(self._exact_distances(queries_ND, candidates), candidates, k, allowed)
+
+    def _exact_distances(self, queries_ND: np.ndarray, candidates_NC: np.ndarray) -> np.ndarray:
+        """The distances fp32 [N, C] of each query's candidates; infinity for -1, with which FAISS fills up."""
+        distances = np.full(candidates_NC.shape, np.inf, np.float32)
+        query, place = np.nonzero(candidates_NC >= 0)
+        for start in range(0, len(query), _COMPARED_AT_ONCE):
+            of = query[start : start + _COMPARED_AT_ONCE], place[start : start + _COMPARED_AT_ONCE]
+            codes_CD, queries_CD = self._codes(candidates_NC[of]), queries_ND[of[0]]
+            if self.metric == "l2":
+                distances[of] = np.linalg.norm(codes_CD - queries_CD, axis=-1)
+            else:
+                products = (codes_CD * queries_CD).sum(-1)
+                distances[of] = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
+        return distances
 
     def _distances(self, scores: np.ndarray) -> np.ndarray:
         """FAISS's scores as distances: the smaller, the nearer."""
@@ -233,11 +277,11 @@ class Segment:
         return np.sqrt(np.maximum(scores, 0))
 
 
-def _sorted(distances_NC: np.ndarray, positions_NC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first k by distance, ties in order of their positions."""
-    order = np.lexsort((positions_NC, distances_NC), axis=-1)[:, :k]
+def _sorted(distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first k by distance, ties in order of their numbers."""
+    order = np.lexsort((vectors_NC, distances_NC), axis=-1)[:, :k]
     rows = np.arange(len(order))[:, None]  # numpy's take_along_axis does the same, and slower
-    return distances_NC[rows, order], positions_NC[rows, order]
+    return distances_NC[rows, order], vectors_NC[rows, order]
 
 
 def write_segment(
@@ -246,19 +290,19 @@ def write_segment(
     name: str,
     factory: str,
     vectors: Any,
-    count: int,
-    chunks: Iterable[tuple[np.ndarray, np.ndarray, pa.Table]],
+    vector_of: np.ndarray,
+    chunks: Iterable[Chunk],
     store: str,
 ) -> SegmentInfo:
-    """Writes a segment of `count` rows into an empty folder.
+    """Writes a segment into an empty folder, from chunks of its rows, ids ascending.
 
-    From chunks of ids int64 [R], codes fp32 [R, D] and rows, ids ascending.
+    `vector_of`: the number of each row's vector, int64 [R], as of `number_distinct`; in an exact one each has its own.
 
     `vectors` is FAISS's index, empty and trained; unless it is exact, it is held in memory, and nothing else is.
     """
-    exact = factories.is_exact(vectors)
+    exact, num_vectors = factories.is_exact(vectors), int(vector_of.max()) + 1
     if not exact:
-        factories.reserve(vectors, count)
+        factories.reserve(vectors, num_vectors)
     with (
         ArrayFile(folder / IDS) as ids_file,
         ArrayFile(folder / CODES) as codes_file,
@@ -270,12 +314,15 @@ def write_segment(
             rows_file.append(rows)
             if flat_file is not None:
                 flat_file.append(codes)
-            else:
+            elif len(codes):
                 vectors.add(codes)
                 codes_file.append(codes.astype(DTYPES[store]))
     if not exact:
+        factories.link_lost(vectors, np.load(folder / CODES, mmap_mode="r"))
         with open(folder / VECTORS, "wb") as file:
             # Given a name, FAISS ignores that the disk is full when it closes the file.
             faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
+    if num_vectors < len(vector_of):
+        RowMap.write(folder, vector_of)
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
-    return SegmentInfo(name=name, factory=factory, count=count, files=files)
+    return SegmentInfo(name=name, factory=factory, count=len(vector_of), files=files)

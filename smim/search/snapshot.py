@@ -14,7 +14,7 @@ from smim.errors import UserError
 from smim.search import factory as factories
 from smim.search.filters import Where, condition, parse
 from smim.search.manifest import Manifest
-from smim.search.segment import Segment
+from smim.search.segment import Allowed, Segment
 
 _FILTERS_KEPT = 32
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
@@ -26,12 +26,12 @@ class Snapshot:
 
     manifest: Manifest
     segments: list[Segment]
-    filters: OrderedDict[str, list[np.ndarray | None]] = field(default_factory=OrderedDict)
+    filters: OrderedDict[str, list[Allowed | None]] = field(default_factory=OrderedDict)
 
-    def allowed(self, where: Where | None) -> list[np.ndarray | None]:
+    def allowed(self, where: Where | None) -> list[Allowed | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
         if where is None or where == {}:
-            return [segment.live for segment in self.segments]
+            return [segment.allowed(None) for segment in self.segments]
         try:
             key = repr(where)
         except RecursionError:
@@ -49,11 +49,11 @@ class Snapshot:
         return found
 
     def nearest(
-        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int]
+        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int] | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
 
-        Where a query has fewer, infinity, any id, and -1.
+        K is k, or the number of sentences that may be found if that is less. `settings` None: an exact search.
         """
         found = [
             segment.search(codes_ND, k, settings, allowed)
@@ -71,6 +71,21 @@ class Snapshot:
         ]
         distances, ids, numbers, positions = merge(parts, k)
         return distances, ids, numbers, positions
+
+    def codes(self, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The codes of sentences by their segments and positions, fp32 [len(positions), D]."""
+        codes = np.empty((len(positions), self.manifest.dimension), np.float32)
+        for i in np.unique(numbers):
+            codes[numbers == i] = self.segments[i].codes(positions[numbers == i])
+        return codes
+
+    def distances(self, codes_ND: np.ndarray, numbers_NK: np.ndarray, positions_NK: np.ndarray) -> np.ndarray:
+        """The exact distances of sentences by their segments and positions, fp32 [N, K]."""
+        distances = np.full(positions_NK.shape, np.inf, np.float32)
+        for i in np.unique(numbers_NK):
+            here = np.where(numbers_NK == i, positions_NK, -1)
+            distances = np.minimum(distances, self.segments[i].distances(codes_ND, here))
+        return distances
 
     def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""

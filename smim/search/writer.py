@@ -7,7 +7,7 @@ Shapes: R rows, D latent dimensions.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -19,20 +19,20 @@ from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
+from smim.search.equals import are_new, number_distinct
 from smim.search.filters import Where, parse
 from smim.search.ids import as_ids, new_ids
 from smim.search.index import check_model, comparable, model_of
 from smim.search.labels import label_column
 from smim.search.lock import check_lock, take_lock
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
-from smim.search.segment import ROWS_PER_BATCH, Segment, write_segment
+from smim.search.report import tuned
+from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
 
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
 _MOST_SEGMENTS = 8
 _EXACT_BELOW = 10_000  # sentences of a segment that was merged from small ones
-
-Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
 
 
 class IndexWriter:
@@ -118,8 +118,8 @@ class IndexWriter:
         segments = self._open()
         if len(segments) > 1 or any(segment.live is not None for segment in segments):
             merged = self._merged(segments)
-            search = factories.default_search(merged.factory) if self._is_new(merged) else self.manifest.search
-            self._commit([merged], num_segments=1, search=search)
+            least = {} if self._is_new(merged) else self.manifest.search
+            self._commit([merged], num_segments=1, **self._tuned(merged, least))
 
     def _put(
         self,
@@ -141,14 +141,21 @@ class IndexWriter:
             raise UserError(f"{self.directory} holds a sentence of id {there[0]} already; upsert replaces it")
         codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
         order = np.argsort(numbers)
-        added = self._written([(numbers[order], codes[order], rows.take(pa.array(order)))], len(texts))
-        kept, search = self._without(segments, doomed), manifest.search
+        chunk = numbers[order], codes[order], rows.take(pa.array(order))
+        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), [chunk])
+        kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             added, kept = self._merge_small(kept, added)
-            if self._is_new(added):
-                search = {**factories.default_search(added.factory), **search}
-        self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1), search=search)
+            if added.factory != factories.EXACT:
+                least = factories.default_search(added.factory) if self._is_new(added) else {}
+                fields = self._tuned(added, least | manifest.search)
+        self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1), **fields)
         return numbers.tolist()
+
+    def _tuned(self, added: SegmentInfo, least: dict[str, int]) -> dict[str, Any]:
+        """The manifest's fields that say how a new segment is searched."""
+        manifest = tuned(self.directory, self.manifest.changed(segments=[added]), least=least)
+        return {"search": manifest.search, "measured": manifest.measured}
 
     def _open(self) -> list[Segment]:
         self._check_lock()
@@ -220,45 +227,42 @@ class IndexWriter:
                 codes[here] = segment.codes(positions[which][here])
             return codes
 
-        def chunks() -> Iterator[Chunk]:
-            for start in track(range(0, len(ids), ROWS_PER_BATCH), "merging"):
-                which = np.arange(start, min(start + ROWS_PER_BATCH, len(ids)))
-                by_segment = np.argsort(numbers[which], kind="stable")
-                tables = [s.table(positions[which][numbers[which] == i]) for i, s in enumerate(segments)]
-                back = np.argsort(by_segment, kind="stable")
-                yield ids[which], gathered(which), pa.concat_tables(tables).take(pa.array(back))
+        def rows(which: np.ndarray) -> pa.Table:
+            by_segment = np.argsort(numbers[which], kind="stable")
+            tables = [s.table(positions[which][numbers[which] == i]) for i, s in enumerate(segments)]
+            return pa.concat_tables(tables).take(pa.array(np.argsort(by_segment, kind="stable")))
 
-        sample = None if len(ids) < exact_below else lambda rows: iter([gathered(rows)])
-        return self._written(chunks(), len(ids), sample=sample)
+        def chunks(new: np.ndarray) -> Iterator[Chunk]:
+            for which in track(parts, "merging"):
+                yield ids[which], gathered(which[new[which]]), rows(which)
 
-    def _written(
-        self,
-        chunks: Iterable[Chunk],
-        count: int,
-        *,
-        sample: Callable[[np.ndarray], Iterator[np.ndarray]] | None = None,
-    ) -> SegmentInfo:
-        """A new segment: exact, or of the index's kind where `sample` gives rows to train it on and they suffice."""
-        manifest = self.manifest
-        factory = (
-            factories.resolve(manifest.factory, count, manifest.dimension, manifest.memory)
-            if sample
-            else factories.EXACT
-        )
-        vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
+        parts = [
+            np.arange(start, min(start + ROWS_PER_BATCH, len(ids))) for start in range(0, len(ids), ROWS_PER_BATCH)
+        ]
+        manifest, factory = self.manifest, factories.EXACT
+        if len(ids) >= exact_below:
+            factory = factories.resolve(manifest.factory, len(ids), manifest.dimension, manifest.memory)
+        vectors = self._empty(factory)
         try:
-            if sample:
-                factories.train_on_sample(vectors, factory, count, sample)
+            factories.train_on_sample(vectors, factory, len(ids), lambda sample: iter([gathered(sample)]))
         except UserError:  # deletions have left too few
-            factory = factories.EXACT
-            vectors = factories.make_vectors(factory, manifest.metric, manifest.dimension)
-        number = manifest.version + 1
+            factory, vectors = factories.EXACT, self._empty(factories.EXACT)
+        exact = factories.is_exact(vectors)
+        vector_of = np.arange(len(ids)) if exact else number_distinct((rows(part)["text"] for part in parts), len(ids))
+        return self._written(factory, vectors, vector_of, chunks(are_new(vector_of)))
+
+    def _empty(self, factory: str) -> Any:
+        return factories.make_vectors(factory, self.manifest.metric, self.manifest.dimension)
+
+    def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterable[Chunk]) -> SegmentInfo:
+        """A new segment; arguments as of `write_segment`."""
+        number = self.manifest.version + 1
         while (self.directory / segment_name(number)).exists():
             number += 1
-        name = segment_name(number)
+        name, store = segment_name(number), self.manifest.store
         with storage.new_directory(self.directory / name) as partial:
             return write_segment(
-                partial, name=name, factory=factory, vectors=vectors, count=count, chunks=chunks, store=manifest.store
+                partial, name=name, factory=factory, vectors=vectors, vector_of=vector_of, chunks=chunks, store=store
             )
 
     def _is_new(self, info: SegmentInfo) -> bool:

@@ -71,12 +71,13 @@ class ClusterBackend:
 
     async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
         def arguments(manifest: Manifest) -> tuple[Any, ...]:
-            check_search(self.directory, manifest, k, 0, settings)
+            check_search(k, 0, settings)
             return query_codes(codes_ND, manifest), k, where, {**manifest.search, **settings}
 
         answers, missing = await self._ask_all("search", arguments)
         if not answers:
             _no_part(missing)
+            return Answer([[] for _ in codes_ND], missing)
         parts = [
             (part.distances, part.ids, np.full(part.ids.shape, i), np.arange(part.ids.size).reshape(part.ids.shape))
             for i, part in enumerate(answers)

@@ -127,20 +127,15 @@ async def search(backend: Backend, requests: list[Searching | Reading], *, max_h
     """Each request's `Answer`, those of equal options from one search; or what a reading function gives."""
     results: list[Any] = [None] * len(requests)
     groups: dict[str, list[int]] = {}
-    count = 0
-    if any(isinstance(each, Searching) for each in requests):
-        count = (await backend.describe()).count
     for i, request in enumerate(requests):
         if not isinstance(request, Searching):
             results[i] = await _result(request())
-        elif request.k > count:
-            results[i] = UserError(f"k is {request.k}, but the index holds only {count:,} sentences")
         else:
-            options = [_wanted(request, count), request.where, dict(request.settings)]
+            options = [_wanted(request), request.where, dict(request.settings)]
             groups.setdefault(json.dumps(options, sort_keys=True), []).append(i)
     for places in groups.values():
-        wanted = _wanted(requests[places[0]], count)  # type: ignore[arg-type]
-        for part in _parts(requests, places, max_hits // max(1, wanted)):
+        wanted = _wanted(requests[places[0]])  # type: ignore[arg-type]
+        for part in _parts(requests, places, max_hits // wanted):
             found = await _result(_search_together(backend, [requests[i] for i in part], wanted))  # type: ignore[misc]
             if isinstance(found, UserError) and len(part) > 1:
                 found = [await _result(_search_together(backend, [requests[i]], wanted)) for i in part]  # type: ignore[list-item]
@@ -165,8 +160,8 @@ async def _search_together(backend: Backend, requests: list[Searching], wanted: 
     return [Answer([next(hits) for _ in each.codes], answer.missing) for each in requests]
 
 
-def _wanted(request: Searching, count: int) -> int:
-    return min(request.k + request.offset + request.extra, count)
+def _wanted(request: Searching) -> int:
+    return request.k + request.offset + request.extra
 
 
 def _parts(requests: list[Any], places: list[int], most: int) -> list[list[int]]:

@@ -86,7 +86,7 @@ class Shard:
         """How many sentences pass a filter."""
         with self._lock:
             allowed = self._opened(part).allowed(where)
-            return sum(int(np.count_nonzero(rows)) for rows in allowed if rows is not None)
+            return sum(rows.count for rows in allowed if rows is not None)
 
     def _opened(self, part: Manifest) -> Snapshot:
         snapshot = next((each for each in self._snapshots if each.manifest == part), None)

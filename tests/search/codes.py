@@ -33,7 +33,13 @@ def index_of_codes(
     folder.mkdir(parents=True)
     chunks = [(np.arange(len(codes_ND)), codes_ND, rows)]
     segment = write_segment(
-        folder, name=folder.name, factory=factory, vectors=vectors, count=len(codes_ND), chunks=chunks, store="fp32"
+        folder,
+        name=folder.name,
+        factory=factory,
+        vectors=vectors,
+        vector_of=np.arange(len(codes_ND)),
+        chunks=chunks,
+        store="fp32",
     )
     Manifest(
         version=1,

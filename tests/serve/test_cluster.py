@@ -98,8 +98,8 @@ def approximate(model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_pa
             name=folder.name,
             factory="IVF16,PQ4x4",
             vectors=faiss.clone_index(trained),
+            vector_of=np.arange(2000),
             chunks=chunks,
-            count=2000,
             store="fp16",
         )
         infos.append(info)
@@ -114,7 +114,7 @@ def approximate(model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_pa
 @pytest.mark.parametrize("shards", [1, 3, 9])
 def test_shards_answer_together_as_exact_search_in_one_process(flat, where, shards):
     codes = flat.model.encode(["the company sold shares", "her brother lost the new law"])
-    for k in (1, 4, 43):
+    for k in (1, 4, 43, 44):
         found = asyncio.run(cluster(flat, shards=shards).search(codes, k, where, {}))
         assert rows(found) == expected(flat, codes, k, where=where)
         assert found.missing == []
@@ -128,6 +128,13 @@ def test_shards_answer_together_as_approximate_search_in_one_process(approximate
     for k in (1, 10, 100):
         found = asyncio.run(backend.search(codes, k, where, settings))
         assert rows(found) == expected(approximate, codes, k, where=where, **settings)
+
+
+def test_an_index_of_which_everything_was_deleted_has_no_hits(flat):
+    with IndexWriter(flat.directory, model=flat.model) as writer:
+        writer.delete(range(50))
+    found = asyncio.run(cluster(flat).search(flat.model.encode(["a bank sold shares"]), 5, None, {}))
+    assert (found.hits, found.missing) == ([[]], [])
 
 
 def test_the_end_of_a_longer_answer_is_the_answer_at_an_offset(flat):
@@ -179,7 +186,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda backend, codes: backend.search(codes, 44, None, {}), "holds only 43"),
+        (lambda backend, codes: backend.search(codes, 0, None, {}), "k must be at least 1"),
         (lambda backend, codes: backend.search(codes, 1, {"topc": 1}, {}), "did you mean 'topic'"),
         (lambda backend, codes: backend.search(codes, 1, None, {"probe": 3}), "no search setting 'probe'"),
         (lambda backend, codes: backend.search(codes[:, :5], 1, None, {}), r"shape \[N, 8\]"),

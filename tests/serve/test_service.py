@@ -181,11 +181,16 @@ def test_another_writer_is_a_conflict(serve: Make, index: Index) -> None:
         run(serve().add([ONE]))
 
 
+@pytest.mark.parametrize(("query", "found"), [(TextQuery(ONE), 40), (IdQuery(3), 39)])
+def test_more_than_there_are_finds_all(serve: Make, query: TextQuery | IdQuery, found: int) -> None:
+    [result] = run(serve().search([query], k=50))
+    assert len({hit.id for hit in result.hits}) == found
+
+
 @pytest.mark.parametrize(
     "query, options, message",
     [
         (TextQuery(ONE), {"k": 0}, "k is 0"),
-        (TextQuery(ONE), {"k": 41}, "the index holds only 40"),
         (TextQuery(ONE), {"offset": -1}, "offset not negative"),
         (TextQuery(ONE), {"k": 30, "offset": 30}, "at most 50"),
         (TextQuery(" "), {}, "is empty"),

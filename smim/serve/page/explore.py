@@ -152,7 +152,6 @@ def questions_of(sample: Sample, corpus: str | None) -> tuple[str, str, str]:
 
 async def _nearest(service: Service, query: LineQuery | SumQuery, caption: str) -> str:
     """What a code decodes to, and the sentences nearest to it."""
-    k = min(_NUM_NEAREST, max(await service.count(), 1))
-    [result] = await service.search([query], k=k, decode=True)
+    [result] = await service.search([query], k=_NUM_NEAREST, decode=True)
     nearest = fragments.hits(result, caption="The nearest sentences of the index", buttons=False)
     return fragments.decoded(result.decoded or "", caption=caption) + nearest
