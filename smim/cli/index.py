@@ -228,7 +228,7 @@ def _print_measured(manifest: Any) -> None:
     """What was measured when an approximate segment was written last."""
     if found := manifest.measured:
         settings, milliseconds = _settings(manifest.search), 1000 * found["seconds"]
-        print(f"recall@{found['k']} {found['recall']:.3f}, {milliseconds:.2f} ms a query ({settings})")
+        print(f"recall@{found['k']:g} {found['recall']:.3f}, {milliseconds:.2f} ms a query ({settings})")
 
 
 def _measured(measured: Any) -> list[str]:
