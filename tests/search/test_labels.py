@@ -106,7 +106,7 @@ def test_columns_of_pandas_are_taken() -> None:
         (1 + 0j, pa.float64()),
         ([1], pa.int64()),
         ({"a": 1}, pa.string()),
-        (object(), pa.string()),
+        (NotImplemented, pa.string()),
     ],
     ids=lambda value: str(value)[:40],
 )
