@@ -23,9 +23,11 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "vector_losses.json"
 SETTINGS: dict[str, dict] = {name: {"name": name} for name in OBJECTIVES} | {
     "vae_free_bits_entropy": {"name": "vae", "free_bits": 0.2, "entropy_weight": 0.5},
     "mim_warmup_entropy": {"name": "mim", "warmup_steps": 40, "entropy_weight": -1.0},
-    # By default its critic has learned too little in fifty steps to be seen in the loss.
-    "infomax_vae_dual": {"name": "infomax_vae", "dual": "donsker_varadhan", "critic_learning_rate": 0.01},
+    # By default its critic has learned too little to be seen in the loss.
+    "infomax_vae_dual": {"name": "infomax_vae", "dual": "donsker_varadhan", "critic_learning_rate": 0.002},
 }
+# A critic that learns so fast makes a processor's own rounding as large as the tolerance after twenty steps.
+STEPS = {"infomax_vae_dual": 10}
 # By likelihood: the corpus, and what of it is trained on.
 CORPORA = {
     "gaussian": ["corpus=gmm", "corpus.train=320", "corpus.valid=100", "corpus.test=20"],
@@ -43,13 +45,15 @@ def corpora(tmp_path_factory) -> dict[str, VectorCorpus]:
 
 @pytest.mark.parametrize("likelihood", CORPORA)
 @pytest.mark.parametrize("name", SETTINGS)
-def test_fifty_steps_on_vectors_have_the_stored_losses(corpora, tmp_path, name, likelihood, request):
-    settings = dict(SETTINGS[name])
+def test_training_on_vectors_has_the_stored_losses(corpora, tmp_path, name, likelihood, request):
+    settings, steps = dict(SETTINGS[name]), STEPS.get(name, 50)
     trainer = Trainer(
         corpora[likelihood],
         MLPArgs(latent_dim=3, hidden_dim=8, likelihood=likelihood),
         objective_class(settings["name"])(**settings),
-        TrainArgs(max_steps=50, batch_size=32, learning_rate=0.01, log_every=10, precision="fp32", trackers=[]),
+        TrainArgs(
+            max_steps=steps, batch_size=32, learning_rate=0.01, log_every=steps // 5, precision="fp32", trackers=[]
+        ),
         accelerator=Accelerator(cpu=True),
         run_dir=tmp_path,
     )
@@ -60,6 +64,6 @@ def test_fifty_steps_on_vectors_have_the_stored_losses(corpora, tmp_path, name, 
     if request.config.getoption("--store-golden"):
         GOLDEN.write_text(json.dumps({**stored, key: ours}, indent=1) + "\n")
         pytest.skip("stored anew")
-    assert len(stored[key]["train"]) == 5 and len(stored[key]["valid"]) == 5
+    assert len(stored[key]["train"]) == 5 and len(stored[key]["valid"]) == steps // 10
     for split, golden in stored[key].items():
         assert ours[split] == pytest.approx(golden, rel=1e-4, abs=1e-4)
