@@ -89,7 +89,7 @@ class GaussianMixture(Mixture):
         super().__init__()
         self.description = f"mixture of {num_components} Gaussians"
         self.logits = nn.Parameter(torch.zeros(num_components))
-        self.means = nn.Parameter(math.sqrt(0.5) * torch.randn(num_components, latent_dim))
+        self.means = nn.Parameter(nn.init.normal_(torch.empty(num_components, latent_dim), std=math.sqrt(0.5)))
         self.log_variances = nn.Parameter(torch.full((num_components, latent_dim), math.log(0.5)))
 
     def components(self) -> tuple[Tensor, DiagonalGaussian]:

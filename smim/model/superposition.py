@@ -42,7 +42,8 @@ class WordCodes(nn.Module):
         self.to_code = linear(embedding_dim, self.code_dim, scale=(embedding_dim / self.code_dim) ** 0.5)
         num_pairs = COPIES * self.code_dim // 2
         # Evenly spaced up to a half turn: on the average over pairs, a word at another place is at a right angle.
-        steps = (torch.randperm(num_pairs, generator=torch.Generator().manual_seed(0)) + 0.5) / num_pairs
+        generator = torch.Generator().manual_seed(0)
+        steps = (torch.randperm(num_pairs, generator=generator, device=generator.device) + 0.5) / num_pairs
         self.frequency = nn.Parameter(math.pi * steps)
         self.raw_decay = nn.Parameter(torch.full((num_pairs,), math.log(math.expm1(_DECAY))))
 
@@ -136,7 +137,8 @@ class SuperpositionDecoder(CausalBlocks):
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
         # How much the two matches count: where a code is noisy, so are they. The gates begin half open.
-        self.match_gain = nn.Parameter(torch.tensor([1.0, 2.0]) * _WORD_LOGIT * latent_dim**0.5)
+        gain = _WORD_LOGIT * latent_dim**0.5
+        self.match_gain = nn.Parameter(torch.tensor([gain, 2 * gain]))
         self.to_match_gate = nn.Linear(args.hidden_dim, 2)
         nn.init.zeros_(self.to_match_gate.weight)
         nn.init.zeros_(self.to_match_gate.bias)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from smim import storage
 from smim.errors import UserError
@@ -31,7 +32,7 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
     # A superposition's code is four times as wide as its widest tensor.
     fits = max(widths) <= 8 * elements and layers <= max(_FEW_LAYERS, len(shapes))
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Undrawn():
             expected = {name: list(tensor.shape) for name, tensor in make().state_dict().items()} if fits else {}
     except RuntimeError:  # sizes whose product is no number of bytes
         expected = {}
@@ -48,6 +49,14 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
     if not all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values()):
         raise UserError(f"{path} holds NaN or infinite weights; the training diverged")
     return module.eval()
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves out normal draws: for tensors without content torch would import its compiler, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return kwargs.get("tensor", *args[:1]) if func is nn.init.normal_ else func(*args, **kwargs)
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:

@@ -3,10 +3,11 @@
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
+import torch
 
 import smim
 from eval import compare, run
@@ -14,6 +15,8 @@ from eval.examples import ExamplesArgs
 from eval.run import EvalArgs
 from smim import config
 from smim.errors import SmimError, UserError
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.directory import load_model, save_model
 from smim.text.corpus import CARD, Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
@@ -36,6 +39,15 @@ def evaluate(*given: Path | str, processes: int = 1) -> subprocess.CompletedProc
 def evaluate_here(model: Path, corpus: Path, output: Path, *more: str) -> dict:
     run.main(config.compose("evaluate", overrides(model, corpus, output, *more)))
     return compare.read_report(output)
+
+
+def saved_anew(model_dir: Path, directory: Path, change: Callable[[SentenceAutoencoder], object]) -> Path:
+    """A model like another one, but for what `change` does to its weights."""
+    model, tokenizer, described = load_model(model_dir)
+    with torch.no_grad():
+        change(model)
+    save_model(directory, model, tokenizer, training=described["training"])
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -154,22 +166,17 @@ def test_fewer_sentences_are_a_sample_of_the_split(long_model, odd_corpus, tmp_p
     ],
 )
 def test_nan_in_the_model_is_an_error_that_names_the_metric(odd_corpus, long_model, tmp_path, weights, message):
-    broken = tmp_path / "model"
-    shutil.copytree(long_model, broken)
-    tensors = load_file(broken / "model.safetensors")
-    tensors[weights][:] = 3e38  # finite, but what is computed with it is not
-    save_file(tensors, broken / "model.safetensors")
+    def break_weights(model):
+        model.get_parameter(weights).fill_(3e38)  # finite, but what is computed with it is not
+
+    broken = saved_anew(long_model, tmp_path / "model", break_weights)
     with pytest.raises(SmimError, match=message):
         evaluate_here(broken, odd_corpus, tmp_path / "report", "eval.metrics=[likelihood]")
     assert not (tmp_path / "report").exists()
 
 
 def test_nan_weights_are_refused(odd_corpus, long_model, tmp_path):
-    broken = tmp_path / "model"
-    shutil.copytree(long_model, broken)
-    tensors = load_file(broken / "model.safetensors")
-    tensors["to_mean.bias"][0] = float("nan")
-    save_file(tensors, broken / "model.safetensors")
+    broken = saved_anew(long_model, tmp_path / "model", lambda model: model.to_mean.bias[0].fill_(float("nan")))
     refused = evaluate(broken, odd_corpus, tmp_path / "report")
     assert refused.returncode == 2 and "NaN" in refused.stderr
 

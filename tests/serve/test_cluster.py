@@ -189,7 +189,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
         (lambda backend, codes: backend.search(codes, 0, None, {}), "k must be at least 1"),
         (lambda backend, codes: backend.search(codes, 1, {"topc": 1}, {}), "did you mean 'topic'"),
         (lambda backend, codes: backend.search(codes, 1, None, {"probe": 3}), "no search setting 'probe'"),
-        (lambda backend, codes: backend.search(codes[:, :5], 1, None, {}), r"shape \[N, 8\]"),
+        (lambda backend, codes: backend.search(codes[:, :5], 1, None, {}), r"this index's are \[N, 8\]"),
         (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence of id 5, 99"),
         (lambda backend, _: backend.codes([-1]), "whole numbers from 0 to"),
         (lambda backend, _: backend.add(["the company"], [0], {}, replace=False), "id 0 already"),
