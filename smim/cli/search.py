@@ -72,7 +72,7 @@ def search(
     rows = [] if decoded is None else [["query", "", "", query, *[""] * len(labels), decoded, *[""] * score]]
     for rank, hit in enumerate(hits, start=1):
         found = [str(rank), str(hit.id), f"{hit.distance:.4f}", hit.text]
-        cells = [*found, *[str(hit.labels[label]) for label in labels]]
+        cells = [*found, *["" if value is None else str(value) for value in hit.labels.values()]]
         cells += [] if hit.reconstruction is None else [hit.reconstruction]
         cells += [] if hit.score is None else [f"{hit.score:.1f}"]
         rows.append(cells)
