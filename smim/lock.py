@@ -23,6 +23,9 @@ _UNFIT = {errno.EROFS: "that is read-only"} | dict.fromkeys(
     (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), "without locks (flock), which keep two processes apart"
 )
 
+# What opening a link, a directory and a socket gives.
+_NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
+
 
 class BeingChanged(UserError):
     """Another process is changing the directory."""
@@ -83,7 +86,7 @@ def take(file: Path, directory: Path) -> IO[str]:
         except OSError as error:
             if error.errno in _UNFIT:
                 raise UserError(f"{directory} is on a file system {_UNFIT[error.errno]}") from None
-            if error.errno == errno.ELOOP or isinstance(error, UnsupportedOperation):
+            if error.errno in _NO_FILE or isinstance(error, UnsupportedOperation):
                 raise UserError(f"{file} is not a plain file; remove it") from None
             raise
         if not is_at(lock, file):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from smim.generation import SentenceModel, load
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.model.mlp import MLPArgs, VectorAutoencoder
-from smim.search.build import build_index
+from smim.search.build import build_index, index_texts
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.text.corpus import Corpus
 from smim.text.pieces import SentencePieceTokenizer
@@ -33,7 +34,13 @@ def material(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
     shutil.copytree(tiny_corpus, directory / "corpus")
     model, corpus = load(directory / "model", device="cpu"), Corpus.open(directory / "corpus")
     _add_models(directory, corpus)
-    for name, factory in (("index", "Flat"), ("index_graph", "HNSW4,SQfp16"), ("index_lists", "IVF2,Flat")):
+    graph = "HNSW4,SQfp16"
+    for name, factory in {
+        "index": "Flat",
+        "index_graph": graph,
+        "index_equals": graph,
+        "index_lists": "IVF2,Flat",
+    }.items():
         _add_index(directory, model, corpus, name, factory)
     encode_corpus(directory / "model", directory / "corpus", directory / "latents", args=EncodeArgs(
         rows_per_shard=16, log_variance=True))  # fmt: skip
@@ -76,7 +83,12 @@ def _add_models(directory: Path, corpus: Corpus) -> None:
 def _add_index(directory: Path, model: SentenceModel, corpus: Corpus, name: str, factory: str) -> None:
     from smim.search import IndexWriter
 
-    build_index(model, corpus, directory / name, model_dir=directory / "model", factory=factory)
+    given: dict[str, Any] = {"model_dir": directory / "model", "factory": factory}
+    if name == "index_equals":  # each vector is shared by two rows
+        texts, topics = corpus.split("train").texts() * 2, corpus.split("train").labels("topic") * 2
+        index_texts(model, texts, directory / name, labels={"topic": topics}, **given)
+    else:
+        build_index(model, corpus, directory / name, **given)
     with IndexWriter(directory / name, model=model) as writer:
         writer.delete([3, 4])
         writer.add(["a bank sold shares"])

@@ -88,8 +88,9 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
     assert (tmp_path / "precious").read_text() == "years of work"
 
 
-def test_a_pipe_in_the_place_of_the_lock_is_refused(tmp_path):
-    os.mkfifo(tmp_path / ".lock")
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_in_the_place_of_the_lock_is_refused(make, tmp_path):
+    make(tmp_path / ".lock")
     with pytest.raises(UserError, match="is not a plain file"), own(tmp_path):
         pass
 

@@ -27,7 +27,7 @@ _HASH_BYTES = 16
 
 def number_distinct(batches: Iterable[pa.Array | pa.ChunkedArray], count: int) -> np.ndarray:
     """The number of each of `count` sentences, int64 [R]: equal ones have the same, in order of their first."""
-    texts = (text.as_py().encode() for batch in batches for text in batch)
+    texts = (text.as_py() for batch in batches for text in batch.cast(pa.binary()))
     hashes = np.fromiter((blake2b(text, digest_size=_HASH_BYTES).digest() for text in texts), f"V{_HASH_BYTES}", count)
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     rank = np.empty(len(first), np.int64)
