@@ -24,8 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import smim
-from eval import answering
 from smim import storage
+from smim.evaluation import answering
 from smim.generation import SentenceModel
 from smim.text.batch import collate
 from smim.text.corpus import Corpus

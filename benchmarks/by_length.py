@@ -17,8 +17,8 @@ import matplotlib
 import numpy as np
 import torch
 
-from eval.reconstruction import sentence_bleu1
 from smim import generation
+from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.model.decoding import decode_ids

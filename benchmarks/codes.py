@@ -26,8 +26,8 @@ from nltk.lm.preprocessing import padded_everygram_pipeline
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 import smim
-from eval import answering
 from smim import storage
+from smim.evaluation import answering
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.text.corpus import Corpus

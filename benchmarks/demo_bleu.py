@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.reconstruction import sentence_bleu1
 from smim import generation
+from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import DECODED_LENGTH
 from smim.model import noise
 from smim.text.corpus import Corpus

@@ -25,7 +25,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.special import logsumexp
 
-from eval import estimators
+from smim.evaluation import estimators
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -35,12 +35,12 @@ from scipy.special import digamma
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from eval import information, likelihood, overlap, reconstruction
-from eval.information import InformationArgs
-from eval.job import Job
-from eval.likelihood import LikelihoodArgs
-from eval.reconstruction import sentence_bleu1
 from smim import generation
+from smim.evaluation import information, likelihood, overlap, reconstruction
+from smim.evaluation.information import InformationArgs
+from smim.evaluation.job import Job
+from smim.evaluation.likelihood import LikelihoodArgs
+from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import SentenceModel
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.text.batch import Batch

@@ -9,25 +9,15 @@
 Killed at any moment, the same command goes on from there. Every option: `python data_prep/build.py --cfg job`.
 """
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
-
 from omegaconf import DictConfig
 
-from data_prep.corpora import demo, digits, everything, gmm, ptb, reviews, text, wikitext, wt103, yahoocqa
-from data_prep.corpora.args import CorpusArgs
-from data_prep.corpora.vectors import VectorArgs
-from data_prep.pipeline import BuildArgs, PrepArgs, build
-from data_prep.readers import files_not_read, shortened
-from data_prep.recipe import Recipe
+from data_prep.corpora import demo, everything, ptb, reviews, wikitext, wt103, yahoocqa
 from smim import config
-from smim.errors import UserError, nearest
-from smim.progress import console
+from smim.preparation.args import CorpusArgs
+from smim.preparation.build import Recipes, prepare
 
 # By `corpus.builder`: the settings, and what makes a recipe of them.
-_CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
+PUBLISHED: Recipes = {
     "demo": (CorpusArgs, demo.recipe),
     "ptb": (CorpusArgs, ptb.recipe),
     "yelp15": (CorpusArgs, reviews.recipe),
@@ -36,79 +26,12 @@ _CORPORA: dict[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]] = {
     "wikitext": (CorpusArgs, wikitext.recipe),
     "everything": (everything.EverythingArgs, everything.recipe),
     "yahoocqa": (CorpusArgs, yahoocqa.recipe),
-    "text": (text.TextArgs, text.recipe),
 }
-# Of vectors: the settings, and what writes the corpus and returns its card.
-_VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[str, Any]]]] = {
-    "gmm": (gmm.GMMArgs, gmm.build),
-    "digits": (digits.DigitsArgs, digits.build),
-}
-
-# Files that are not read, by name.
-_MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
 def main(cfg: DictConfig) -> None:
     """Builds the corpus and prints what its card says."""
-    name = cfg.corpus.get("builder")
-    if name in _VECTOR_CORPORA:
-        output = Path(cfg.output or cfg.corpus.dir)
-        _print_vectors(build_vectors(cfg.corpus, output), output)
-        return
-    if name not in _CORPORA:
-        known = [*_CORPORA, *_VECTOR_CORPORA]
-        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), known)}")
-    args_class, make_recipe = _CORPORA[name]
-    args, prep = config.make_all(
-        cfg,
-        corpus=lambda section: config.make(args_class, section, "corpus"),
-        prep=lambda section: config.make(PrepArgs, section, "prep"),
-    )
-    output = Path(cfg.output or args.dir)
-    build_args = BuildArgs(
-        name=args.name,
-        tokenizer=args.tokenizer,
-        seed=args.seed,
-        part_bytes=args.shard_bytes,
-        skip_bad=args.on_error == "skip",
-        deduplicate=args.deduplicate,
-    )
-    recipe = make_recipe(args)
-    if unread := files_not_read(args.sources, [each.path for each in recipe.inputs]):
-        console.print(f"not read: {shortened(unread, _MOST_SHOWN)}")
-        named = {"files": len(unread), "names": unread[:_MOST_IN_CARD]}
-        recipe = replace(recipe, facts={**recipe.facts, "not_read": named})
-    card = build(recipe, build_args, output, prep)
-    _print(card, output)
-
-
-def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
-    """Builds a corpus of vectors at `output` from the section `corpus` of a configuration; returns its card."""
-    if section.get("builder") not in _VECTOR_CORPORA:
-        raise UserError(f"corpus={section.name} is not one of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
-    args_class, build_corpus = _VECTOR_CORPORA[section.builder]
-    return build_corpus(config.make(args_class, section, "corpus"), output)
-
-
-def _print_vectors(card: dict[str, Any], output: Path) -> None:
-    for split, described in card["splits"].items():
-        print(f"{split:6} {described['sentences']:>10,} vectors")
-    print(f"{card['dimension']} dimensions; written to {output}")
-
-
-def _print(card: dict[str, Any], output: Path) -> None:
-    for split, described in card["splits"].items():
-        overlap = described.get("also_in_train")
-        print(
-            f"{split:6} {described['sentences']:>10,} sentences  {described['tokens']:>12,} tokens  "
-            f"{described['length_mean']:.1f} ± {described['length_std']:.1f} a sentence"
-            + (f"  ({overlap:,} stand in train too)" if overlap else "")
-        )
-    for name, count in card["left_out"].items():
-        print(f"left out: {count:,} {name}")
-    for note in card["notes"]:
-        print(f"note: {note}")
-    print(f"vocabulary {card['vocabulary_size']:,}; written to {output}")
+    prepare(cfg, PUBLISHED)
 
 
 if __name__ == "__main__":

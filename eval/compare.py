@@ -10,11 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from eval import family, markup, tables
-from eval.markup import literal
-from eval.report import FORMAT, is_part
+from eval import family, tables
 from smim import storage
 from smim.errors import UserError, told_to_user
+from smim.evaluation import markup
+from smim.evaluation.markup import literal
+from smim.evaluation.report import FORMAT, is_part
 
 Report = dict[str, Any]
 

@@ -9,8 +9,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from eval.markup import literal, rounded, table
 from eval.thesis import name_of
+from smim.evaluation.markup import literal, rounded, table
 
 Report = dict[str, Any]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
-from eval.markup import code, literal, prose, table, with_error
+from smim.evaluation.markup import code, literal, prose, table, with_error
 
 # One training of a figure, and means by metric, method and value, as figures.json has them.
 Entry = dict[str, Any]

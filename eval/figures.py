@@ -20,19 +20,20 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from data_prep.build import build_vectors
-from eval import figure_page, pictures
+from eval import figure_page
 from eval.figure_page import REFERENCES, Entry, Points, title_of
-from eval.pictures import Panel, Plane, Spread
-from eval.report import environment
 from eval.trainings import Training, perform
-from eval.vectors import VectorsArgs, log_density, plane
 from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, too_low
+from smim.evaluation import pictures
+from smim.evaluation.pictures import Panel, Plane, Spread
+from smim.evaluation.report import environment
+from smim.evaluation.vectors import VectorsArgs, log_density, plane
 from smim.lock import own
 from smim.model.mlp import MLPArgs
 from smim.objectives import objective_class
+from smim.preparation.build import build_vectors
 from smim.progress import console, track
 from smim.text.corpus import CARD
 from smim.training.args import TrainArgs

@@ -8,9 +8,9 @@ from itertools import zip_longest
 from typing import Any
 
 from eval.family import architecture_of, settings_of
-from eval.markup import literal, rounded, table, with_error
-from eval.report import is_whole_test
 from eval.thesis import Row, name_of, rows, thesis_figures
+from smim.evaluation.markup import literal, rounded, table, with_error
+from smim.evaluation.report import is_whole_test
 
 Report = dict[str, Any]
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from eval.vectors import VectorsArgs, measure
 from smim import storage, vector_model
 from smim.errors import SmimError, UserError
+from smim.evaluation.vectors import VectorsArgs, measure
 from smim.model.mlp import MLPArgs
 from smim.objectives import Objective
 from smim.progress import console

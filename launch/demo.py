@@ -14,7 +14,8 @@ import numpy as np
 from rich.console import Console
 
 import smim
-from eval import compare, neighbours, plots, tables
+from eval import compare, tables
+from smim.evaluation import neighbours, plots
 from smim.model.noise import normal
 from smim.search import build_index, open_index
 from smim.storage import write_text

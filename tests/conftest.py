@@ -144,3 +144,11 @@ def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store-golden", action="store_true", help="store the losses of tests/golden anew")
+
+
+@pytest.fixture
+def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `datasets` downloads or converts goes below the test's folder."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -5,9 +5,9 @@ import re
 import pytest
 
 from data_prep import build
-from eval import run
 from smim import config, train
 from smim.errors import UserError
+from smim.evaluation import run
 from smim.model.autoencoder import ModelArgs
 from smim.model.registry import args_class
 from smim.training.args import TrainArgs

@@ -31,7 +31,7 @@ from smim.text.corpus import Corpus
 from smim.training.graphs import GraphedTrainingStep, can_be_graphed
 from smim.training.step import TrainingStep
 from smim.vectors.batch import VectorBatch
-from tests.eval.test_run import overrides
+from tests.evaluation.test_run import overrides
 from tests.scripts import ROOT, run_script
 from tests.training.conftest import BIN, Train, command, read_metrics, start, train  # noqa: F401
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from data_prep.corpora import grammar
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Piece, Problems, Reader
-from data_prep.recipe import Input, Recipe
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import Piece, Problems, Reader
+from smim.preparation.recipe import Input, Recipe
 
 _SPLITS = ("train", "valid", "test")
 

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_prep.cleaning import Cleaning
 from data_prep.corpora import ptb, reviews, wt103
-from data_prep.corpora.args import CorpusArgs
-from data_prep.recipe import Amount, Input, Recipe
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.cleaning import Cleaning
+from smim.preparation.recipe import Amount, Input, Recipe
 
 _RECIPES = {"ptb": ptb.recipe, "yahoo": reviews.recipe, "yelp15": reviews.recipe, "wt103": wt103.recipe}
 

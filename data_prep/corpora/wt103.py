@@ -10,11 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
-from data_prep.recipe import Input, Recipe
-from data_prep.sources import by_split
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
+from smim.preparation.recipe import Input, Recipe
+from smim.preparation.sources import by_split
 
 SIZES = {"train": 200_000, "valid": 10_000}
 TEST_SIZE = 2185

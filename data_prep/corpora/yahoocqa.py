@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from data_prep.corpora.args import CorpusArgs
-from data_prep.readers import Delimited, Piece, Problems, Reader, find_files
-from data_prep.recipe import Amount, Input, Recipe
-from data_prep.sources import by_split
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
+from smim.preparation.readers import Delimited, Piece, Problems, Reader, find_files
+from smim.preparation.recipe import Amount, Input, Recipe
+from smim.preparation.sources import by_split
 
 _COLUMNS = ("group", "label", "question", "answer")
 _PICKLES = (".p", ".pkl", ".pickle")

@@ -15,7 +15,7 @@ import pytest
 from smim.errors import UserError
 from smim.search import build_index, index_texts
 from smim.text.corpus import Corpus
-from tests.data_prep.conftest import build, hashes
+from tests.preparation.builds import build, hashes
 from tests.scripts import run_script
 
 SPLITS = ("train", "valid", "test")

@@ -9,9 +9,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from eval import compare, tables
-from eval.section import Figure
 from smim.errors import UserError
-from tests.eval.reports import Page, content, figures, write
+from smim.evaluation.section import Figure
+from tests.evaluation.reports import Page, content, figures, write
 from tests.scripts import ROOT, run_script
 
 LIKELIHOOD = {"nll": 66.93, "ppl_thesis": 19.25, "bleu1_sampled": 0.625, "bleu1_greedy": 0.7, "nll_elbo": 2310.0}

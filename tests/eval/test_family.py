@@ -3,7 +3,7 @@
 import pytest
 
 from eval.family import differences, over_seeds
-from tests.eval.reports import content, figures
+from tests.evaluation.reports import content, figures
 
 
 def report(objective: str, value: float, **settings) -> dict:

@@ -7,7 +7,7 @@ import pytest
 
 from eval.record import record
 from smim.errors import UserError
-from tests.eval.reports import content, figures, write
+from tests.evaluation.reports import content, figures, write
 
 CONFIG = "model: {latent_dim: 8}\nobjective: {name: amim}\ntrain: {seed: 3}\nrun: {dir: x}\n"
 LINES = [

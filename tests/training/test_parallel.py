@@ -17,7 +17,7 @@ from smim.errors import UserError
 from smim.objectives import objective_class
 from smim.training import checks
 from smim.training.processes import make_accelerator
-from tests.data_prep.conftest import DATA, build, needs_data
+from tests.preparation.builds import DATA, build, needs_data
 from tests.training.conftest import BIN, ROOT, environment, read_metrics
 
 MODELS = {

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from data_prep.corpora import yahoocqa
-from data_prep.corpora.args import CorpusArgs
 from smim.errors import UserError
+from smim.preparation.args import CorpusArgs
 from smim.text.corpus import Corpus
-from tests.data_prep.conftest import DATA, build, needs_data
+from tests.preparation.builds import DATA, build, needs_data
 
 SPLITS = ("train", "valid", "test")
 # NLTK's splitter takes minutes for the larger corpora; what is counted here does not depend on it.

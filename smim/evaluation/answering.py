@@ -1,0 +1,379 @@
+"""Question answering by latent codes (section 7.6): which of a question's candidate answers is the right one.
+
+Shapes: N pairs of a question and a candidate answer, Q questions, R runs, B pairs of a block, D latent dimensions.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from smim.errors import UserError
+from smim.evaluation import plots as pictures
+from smim.evaluation.job import Job, select, split_of_ids
+from smim.evaluation.section import Figure, Section, Table, mean
+from smim.model.distributions import DiagonalGaussian
+from smim.text.corpus import Corpus, Split
+from smim.text.tokenizer import UNK_ID, Tokenizer
+
+TITLE = "Question answering"
+
+_COLUMNS = ("group", "question", "answer", "label")
+_ROWS_PER_BLOCK = 1024
+_PLOT = "answering.png"
+# What the figures' names end in, and how the method is called in the table; in this order.
+METHODS = {
+    "": "distance of codes (section 7.6)",
+    "_mean": "distance of means",
+    "_log_posterior": "log q(z_qa given q_unk)",
+    "_bm25": "word overlap (BM25)",
+    "_random": "random order",
+}
+
+
+@dataclass
+class AnsweringArgs:
+    """`corpus`: a prepared corpus with the columns group, label, question, answer; None: the evaluated one."""
+
+    corpus: str | None = None
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N pairs in an order that is a function of their content, each question's together.
+
+    `groups` int64 [N]: the question's number, ascending from 0; `right` bool [N], True at least once a question.
+    `num_left_out`: questions of the split without a right answer, which are not among these.
+    """
+
+    groups: np.ndarray
+    questions: list[str]
+    answers: list[str]
+    right: np.ndarray
+    num_left_out: int
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @cached_property
+    def num_questions(self) -> int:
+        return int(self.groups[-1]) + 1 if len(self) else 0
+
+    @cached_property
+    def num_answers(self) -> np.ndarray:
+        """Candidates of each question, int64 [Q]."""
+        return np.bincount(self.groups, minlength=self.num_questions)
+
+    @cached_property
+    def num_right(self) -> np.ndarray:
+        """Right answers of each question, int64 [Q]."""
+        return np.bincount(self.groups[self.right], minlength=self.num_questions)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of N pairs: `answered` "question ? answer", `unknown` with `<unk>` for each of the answer's tokens."""
+
+    answered: list[np.ndarray]
+    unknown: list[np.ndarray]
+    num_cut: int
+    unknown_in_questions: float
+    unknown_in_answers: float
+
+
+def evaluate(job: Job, args: AnsweringArgs, plots: Path) -> Section:
+    """P@1 and MRR of the right answer, by the model and by what knows nothing of it; called on all processes.
+
+    Raises `UserError` where `args.corpus` lacks a column or the split, or a label is neither 0 nor 1.
+    """
+    source = find_pairs(job.corpus, args)
+    if source is None:
+        columns = ", ".join(f"`{name}`" for name in _COLUMNS)
+        return Section(
+            TITLE,
+            notes=[
+                f"Not evaluated: split `{args.split}` of `{job.corpus.name}` has no columns {columns}; give "
+                f"eval.answering.corpus=DIR of a corpus prepared with `corpus=yahoocqa`."
+            ],
+        )
+    corpus, split = source
+    candidates = read_candidates(split)
+    if not candidates.num_questions:
+        return Section(TITLE, notes=[f"Not evaluated: no question of `{corpus.name}` has a right answer (label 1)."])
+    encoded = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
+    scores = model_scores(job, candidates, encoded)
+    scores["_bm25"] = _bm25_scores(job, candidates)
+    figures: dict[str, Figure] = {}
+    for method, values in scores.items():
+        found = ranks(values, candidates.right, candidates.groups)
+        figures[f"p_at_1{method}"] = mean(f"p_at_1{method}", p_at_1(found))
+        figures[f"mrr{method}"] = mean(f"mrr{method}", mrr(found))
+    for name, expected in zip(("p_at_1_random", "mrr_random"), random_order(candidates), strict=True):
+        figures[name] = mean(name, expected)
+    if job.is_main:
+        _draw_plot(figures, plots / _PLOT)
+    return Section(
+        TITLE,
+        figures=figures,
+        notes=_notes(job, corpus, split, candidates, encoded),
+        tables=[_table(figures)],
+        plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order, and the best possible"},
+    )
+
+
+def find_pairs(evaluated: Corpus, args: AnsweringArgs) -> tuple[Corpus, Split] | None:
+    """The corpus and split of the pairs: those of `args`, else the evaluated corpus where it has any, else None.
+
+    Raises `UserError` where `args.corpus` is not a prepared corpus, or lacks the split or a column.
+    """
+    corpus = evaluated if args.corpus is None else Corpus.open(args.corpus)
+    if args.corpus is None and args.split not in corpus.card["splits"]:
+        return None
+    split = corpus.split(args.split)
+    missing = [name for name in _COLUMNS if name not in split.label_columns]
+    if not missing:
+        return corpus, split
+    if args.corpus is None:
+        return None
+    raise UserError(
+        f"eval.answering.corpus={args.corpus}: split {split.name!r} has no column {', '.join(missing)}; "
+        f"prepare it with `python data_prep/build.py corpus=yahoocqa`"
+    )
+
+
+def read_candidates(split: Split) -> Candidates:
+    """The pairs of a split whose question has a right answer.
+
+    Sorted, because in the published data the right answer is each question's last: no result may depend on
+    the order of the rows. Raises `UserError` where a label is neither 0 nor 1, or a text is missing.
+    """
+    table = split.table.select(list(_COLUMNS))
+    if missing := [name for name in _COLUMNS if table.column(name).null_count]:
+        raise UserError(f"split {split.name!r} has rows without a value for {', '.join(missing)}; prepare it again")
+    table = table.sort_by([(name, "ascending") for name in _COLUMNS])
+    labels = [str(label) for label in table.column("label").to_pylist()]
+    if unreadable := sorted(set(labels) - {"0", "1"}):
+        raise UserError(f"split {split.name!r} has the label {unreadable[0]!r}; 1 (right) and 0 are expected")
+    right = np.array([label == "1" for label in labels], dtype=bool)
+    groups = _numbered(table.column("group"))
+    answerable = np.bincount(groups[right], minlength=groups.max(initial=-1) + 1) > 0
+    kept = answerable[groups]
+    table = table.filter(pa.array(kept))
+    return Candidates(
+        groups=_numbered(table.column("group")),
+        questions=table.column("question").to_pylist(),
+        answers=table.column("answer").to_pylist(),
+        right=right[kept],
+        num_left_out=int((~answerable).sum()),
+    )
+
+
+def _numbered(sorted_groups: pa.ChunkedArray) -> np.ndarray:
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in sorted_groups.to_pylist()], dtype=np.int64)
+
+
+def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encoded:
+    """Both texts of each pair in a tokenizer's ids, the answer cut where they exceed `limit` tokens.
+
+    An answer without a token counts as one unknown word.
+    """
+    asked = _ids(tokenizer, [_asked(question) for question in candidates.questions])
+    # The space belongs to the answer: SentencePiece's pieces begin with it, and words do not mind.
+    answers = _ids(tokenizer, [f" {answer}" for answer in candidates.answers])
+    num_cut = sum(len(a) + len(b) > limit for a, b in zip(asked, answers, strict=True))
+    asked = [ids[: limit - 1] for ids in asked]
+    answers = [ids[: limit - len(question)] for question, ids in zip(asked, answers, strict=True)]
+    hidden = [np.full(max(1, len(ids)), UNK_ID, np.int32) for ids in answers]
+    return Encoded(
+        answered=[np.concatenate(pair) for pair in zip(asked, answers, strict=True)],
+        unknown=[np.concatenate(pair) for pair in zip(asked, hidden, strict=True)],
+        num_cut=num_cut,
+        unknown_in_questions=_unknown_share(asked),
+        unknown_in_answers=_unknown_share(answers),
+    )
+
+
+def _asked(question: str) -> str:
+    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
+    return question if question.endswith("?") else f"{question} ?"
+
+
+def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
+    return [value.values.to_numpy() for value in tokenizer.encode_batch(texts)]
+
+
+def _unknown_share(ids: list[np.ndarray]) -> float:
+    tokens = np.concatenate(ids)
+    return float(np.mean(tokens == UNK_ID)) if len(tokens) else 0.0
+
+
+def model_scores(job: Job, candidates: Candidates, encoded: Encoded) -> dict[str, np.ndarray]:
+    """The model's scores of all pairs by method, fp64 [N, R] each: the smallest ranks first."""
+    answered = job.posterior(split_of_ids("qa_answered", encoded.answered))
+    unknown = job.posterior(split_of_ids("qa_unknown", encoded.unknown))
+    numbers = np.array([_number(*pair) for pair in zip(candidates.questions, candidates.answers, strict=True)])
+    rows = job.share(len(candidates))
+    num_runs = 1 if job.model.deterministic else job.num_runs
+    widths = {"": num_runs} if job.model.deterministic else {"": num_runs, "_mean": 1, "_log_posterior": num_runs}
+    own = np.empty((len(rows), sum(widths.values())))
+    for start in range(0, len(rows), _ROWS_PER_BLOCK):
+        block = rows[start : start + _ROWS_PER_BLOCK]
+        pair = [select(posterior, block, "cpu") for posterior in (answered, unknown)]
+        own[start : start + len(block)] = _block_scores(job, *pair, numbers=numbers[block], num_runs=num_runs)
+    values = job.gather(rows, own, total=len(candidates))
+    parts = np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)
+    return dict(zip(widths, parts, strict=True))
+
+
+def _block_scores(
+    job: Job, answered: DiagonalGaussian, unknown: DiagonalGaussian, *, numbers: np.ndarray, num_runs: int
+) -> np.ndarray:
+    """[B, R]: the distances of a deterministic model; else [B, 2 R + 1]: of draws, of means, and -log q."""
+    if job.model.deterministic:
+        return distance(unknown.mean, answered.mean, torch.ones_like(unknown.mean))[:, None].numpy()
+    sigma = unknown.standard_deviation
+    exact = DiagonalGaussian(unknown.mean.double(), unknown.log_variance.double())
+    distances, log_posteriors = [], []
+    for run in range(num_runs):
+        z_answered = job.draw(answered, numbers, number=2 * run)
+        z_unknown = job.draw(unknown, numbers, number=2 * run + 1)
+        distances.append(distance(z_unknown, z_answered, sigma))
+        log_posteriors.append(-exact.log_prob(z_answered.double()))
+    means = distance(unknown.mean, answered.mean, sigma)
+    return torch.stack([*distances, means, *log_posteriors], dim=1).numpy()
+
+
+def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
+    """|| (z_unk - z_qa) / sigma_unk ||_2 of codes [B, D], fp64 [B] (section 7.6)."""
+    return torch.linalg.vector_norm((z_unknown.double() - z_answered.double()) / sigma.double(), dim=1)
+
+
+def _number(question: str, answer: str) -> int:
+    """What a pair's noise is drawn by, 40 bits: a function of its text alone, not of its place or company."""
+    return int.from_bytes(hashlib.sha256(f"{question}\0{answer}".encode()).digest()[:5], "big")
+
+
+def _bm25_scores(job: Job, candidates: Candidates) -> np.ndarray:
+    """`bm25_scores` of all pairs, fp64 [N, 1]; each question is scored by one process."""
+    rows, values = bm25_scores(candidates, job.share(candidates.num_questions))
+    return job.gather(rows, values, total=len(candidates))[:, None]
+
+
+def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the candidates of some questions [M], and minus their BM25 scores [M], the question as the query.
+
+    Lucene's BM25 (k1 = 1.5, b = 0.75) over lower-case words; the documents are all candidate answers.
+    """
+    import bm25s  # where JAX is installed it takes most of a GPU's memory, so no sooner than it is needed
+
+    index = bm25s.BM25()
+    index.index(_words(candidates.answers), show_progress=False)
+    starts = np.searchsorted(candidates.groups, questions, side="left")
+    ends = np.searchsorted(candidates.groups, questions, side="right")
+    queries = _words([candidates.questions[start] for start in starts])
+    values = [
+        index.get_scores_from_ids(index.get_tokens_ids(query))[start:end]
+        for query, start, end in zip(queries, starts, ends, strict=True)
+    ]
+    rows = [np.arange(start, end) for start, end in zip(starts, ends, strict=True)]
+    return np.concatenate([np.empty(0, np.int64), *rows]), -np.concatenate([np.empty(0), *values])
+
+
+def _words(texts: list[str]) -> list[list[str]]:
+    import bm25s
+
+    # The library's own pattern leaves out words of one character; its list of stop words is not used.
+    return bm25s.tokenize(texts, token_pattern=r"(?u)\b\w+\b", stopwords=[], return_ids=False, show_progress=False)
+
+
+def ranks(scores: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Rank of each question's best right answer, from 1, int64 [Q, R].
+
+    `scores` [N, R]: the smallest ranks first; `right` bool [N]; `groups` [N]: question 0 .. Q - 1, each with a
+    right answer. Equal scores count against the right answer: all equal wrong ones rank before it.
+    """
+    best = np.full((groups.max() + 1, scores.shape[1]), np.inf)
+    np.minimum.at(best, groups[right], scores[right])
+    rank = np.ones(best.shape, dtype=np.int64)
+    np.add.at(rank, groups[~right], scores[~right] <= best[groups[~right]])
+    return rank
+
+
+def p_at_1(ranks: np.ndarray) -> np.ndarray:
+    """1 for each question whose right answer ranks first, else 0; their mean is P@1 (section 7.6)."""
+    return (ranks == 1).astype(np.float64)
+
+
+def mrr(ranks: np.ndarray) -> np.ndarray:
+    """1 / rank for each question; their mean is MRR (section 7.6)."""
+    return 1 / ranks
+
+
+def random_order(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    """The expected `p_at_1` and `mrr` of each question, fp64 [Q] each, if its candidates were in random order.
+
+    m right ones of K: P@1 is m / K; the best right one has rank r with probability C(K - r, m - 1) / C(K, m).
+    """
+    sizes = list(zip(candidates.num_answers.tolist(), candidates.num_right.tolist(), strict=True))
+    expected = {(k, m): sum(comb(k - r, m - 1) / r for r in range(1, k - m + 2)) / comb(k, m) for k, m in set(sizes)}
+    return candidates.num_right / candidates.num_answers, np.array([expected[size] for size in sizes])
+
+
+def _table(figures: dict[str, Figure]) -> Table:
+    rows = [
+        [name, _shown(figures[f"p_at_1{method}"]), _shown(figures[f"mrr{method}"])]
+        for method, name in METHODS.items()
+        if f"p_at_1{method}" in figures
+    ]
+    return Table("The right answer's rank, with one standard error over the questions", ["method", "P@1", "MRR"], rows)
+
+
+def _shown(figure: Figure) -> str:
+    return f"{figure.value:.3f}" + (f" ± {figure.standard_error:.3f}" if figure.standard_error else "")
+
+
+def _draw_plot(figures: dict[str, Figure], output: Path) -> None:
+    measures = {"P@1": "p_at_1", "MRR": "mrr"}
+    shown = {
+        name: {measure: figures[f"{prefix}{method}"] for measure, prefix in measures.items()}
+        for method, name in METHODS.items()
+        if f"p_at_1{method}" in figures and method != "_random"
+    }
+    pictures.bars(
+        {name: {m: (f.value, f.standard_error or 0.0) for m, f in row.items()} for name, row in shown.items()},
+        output,
+        floor={measure: figures[f"{prefix}_random"].value for measure, prefix in measures.items()},
+        ceiling=1.0,
+    )
+
+
+def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates, encoded: Encoded) -> list[str]:
+    smallest, largest = candidates.num_answers.min(), candidates.num_answers.max()
+    per_question = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
+    notes = [
+        f"{candidates.num_questions:,} questions of split `{split.name}` of `{corpus.name}` with {per_question} "
+        f"candidate answers each. Equal scores count against the right answer; the order of the rows, in which the "
+        f"published data has the right answer last, plays no part.",
+        f"Unknown to the model's vocabulary: {encoded.unknown_in_questions:.1%} of the questions' tokens, "
+        f"{encoded.unknown_in_answers:.1%} of the answers'.",
+    ]
+    if job.model.deterministic:
+        notes.append("The model is deterministic: its code is the mean, sigma is 1, and log q is not defined.")
+    if candidates.num_left_out:
+        notes.append(f"{candidates.num_left_out:,} questions without a right answer are left out.")
+    if several := int((candidates.num_right > 1).sum()):
+        notes.append(f"{several:,} questions have several right answers; the rank is that of the best of them.")
+    if encoded.num_cut:
+        notes.append(
+            f"{encoded.num_cut:,} of {len(candidates):,} pairs are longer than the model's limit of "
+            f"{job.model.autoencoder.args.max_length} tokens; their answers are cut."
+        )
+    return notes

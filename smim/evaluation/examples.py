@@ -1,0 +1,203 @@
+"""What the model decodes, as in appendix E of the thesis: reconstructions, interpolations, samples, answers."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from torch import Tensor
+
+from smim.errors import UserError, too_low
+from smim.evaluation.job import Job
+from smim.evaluation.section import Section, Table
+from smim.generation import SentenceModel
+from smim.model import noise
+from smim.text.corpus import Corpus
+from smim.text.tokenizer import UNK_ID
+
+TITLE = "Examples"
+
+# Sentences in the tables are at most this long, in tokens, so that they can be read.
+_LONGEST = 40
+_ANSWER_WORDS = {"short": 5, "medium": 10, "long": 15}
+_NO_ANSWER = '(no answer: nothing was decoded behind a "?")'
+# Each table has sentences of its own.
+_RECONSTRUCTED, _INTERPOLATED, _SAMPLED, _ASKED = range(4)
+
+
+@dataclass
+class ExamplesArgs:
+    """How many examples there are, and how they are made.
+
+    `num`: rows of a table, and half as many interpolations. `interpolation_steps`: codes on the way, both ends
+    included. `perturbation`: of posterior standard deviations. `sample_deviation`: of the Gaussian that is
+    sampled. `questions` to answer; without any, those of `question_split` of the corpus `question_corpus`
+    (with a column `question`), and without that, evaluated sentences that hold a "?".
+    """
+
+    num: int = 8
+    interpolation_steps: int = 10
+    perturbation: float = 10.0
+    sample_deviation: float = 0.1
+    questions: list[str] = field(default_factory=list)
+    question_corpus: str | None = None
+    question_split: str = "test"
+
+    def __post_init__(self) -> None:
+        problems = too_low(self, "eval.examples", num=1, interpolation_steps=2, perturbation=0, sample_deviation=0)
+        if any(not question.strip(" ?") for question in self.questions):
+            problems.append("eval.examples.questions holds a question without words")
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
+    """The tables, from the main process; the others get a `Section` without any, and need not wait.
+
+    Few sentences are decoded, so that sharing them would not pay; no collective call is made. Raises `UserError`,
+    on all processes, where `args.question_corpus` is not a corpus with questions.
+    """
+    questions = find_questions(job, args)
+    if not job.is_main:
+        return Section(TITLE)
+    tables = [
+        *_reconstructions(job, args),
+        *_interpolations(job, args),
+        *_samples(job, args),
+        *_answers(job.model, questions),
+    ]
+    return Section(TITLE, notes=_notes(job, args, questions), tables=tables)
+
+
+def find_questions(job: Job, args: ExamplesArgs) -> list[str]:
+    """The questions to answer: given, of a corpus, or of the evaluated sentences; none where "?" is unknown.
+
+    Raises `UserError` where `args.question_corpus` is not a prepared corpus, or has no such split or column.
+    """
+    model = job.model
+    if UNK_ID in model.tokenizer.encode("?"):
+        return []
+    if args.questions:
+        return [question for question in args.questions if _can_be_asked(model, question)]
+    texts = _texts_with_questions(job, args)
+    # More than are needed, because some will turn out too long, unknown, or the same.
+    texts = texts.take(pa.array(job.sample(len(texts), 8 * args.num, stream=_ASKED)))
+    questions = sorted({text.partition("?")[0].strip() for text in texts.to_pylist()})
+    fit = [q for q in questions if len(model.tokenizer.encode(q)) <= _LONGEST and _can_be_asked(model, q)]
+    return [fit[i] for i in job.sample(len(fit), args.num, stream=_ASKED)]
+
+
+def _texts_with_questions(job: Job, args: ExamplesArgs) -> pa.ChunkedArray:
+    split = job.split if args.question_corpus is None else Corpus.open(args.question_corpus).split(args.question_split)
+    if "question" in split.label_columns:
+        return split.table.column("question").drop_null()
+    if args.question_corpus is not None:
+        raise UserError(f"eval.examples.question_corpus={args.question_corpus}: there is no column 'question'")
+    texts = split.table.column("text")
+    return texts.filter(pc.match_substring(texts, "?"))
+
+
+def _can_be_asked(model: SentenceModel, question: str) -> bool:
+    ids = model.tokenizer.encode(question.rstrip(" ?"))
+    return any(i != UNK_ID for i in ids) and len(ids) <= model.autoencoder.args.max_length
+
+
+def _rows(job: Job, num: int, stream: int) -> np.ndarray:
+    """Up to `num` random rows of the evaluated split that are short enough to be read."""
+    limit = min(_LONGEST, job.model.autoencoder.args.max_length)
+    short = np.flatnonzero(job.split.lengths <= limit)
+    return short[job.sample(len(short), num, stream=stream)]
+
+
+def _shown(job: Job, rows: np.ndarray) -> list[str]:
+    """Sentences as the model reads them, with `<unk>` for what it does not know."""
+    return [job.model.tokenizer.decode(ids.tolist()) for ids in job.split.ids(rows)]
+
+
+def _reconstructions(job: Job, args: ExamplesArgs) -> list[Table]:
+    """Appendix E.1: data (D), decoded from the mean (M), from a draw (R) and from a perturbed draw (P)."""
+    rows = _rows(job, args.num, _RECONSTRUCTED)
+    if not len(rows):
+        return []
+    posterior = job.model.posterior_of_ids(job.split.ids(rows))
+    decoded = {"(D)": _shown(job, rows)}
+    if job.model.deterministic:
+        decoded["(AE)"] = _greedy(job, posterior.mean)
+    else:
+        noises = [noise.normal(job.seed, rows, number, job.model.latent_dim) for number in (0, 1)]
+        decoded["(M)"] = _greedy(job, posterior.mean)
+        decoded["(R)"] = _greedy(job, posterior.sample(noises[0]))
+        decoded["(P)"] = _greedy(job, posterior.sample(args.perturbation * noises[1]))
+    cells = [[name, sentences[i]] for i in range(len(rows)) for name, sentences in decoded.items()]
+    return [Table("Reconstruction (E.1)", ["", "sentence"], cells)]
+
+
+def _greedy(job: Job, codes: Tensor | np.ndarray) -> list[str]:
+    return job.model.decode(codes, max_length=job.max_length)
+
+
+def _interpolations(job: Job, args: ExamplesArgs) -> list[Table]:
+    """Appendix E.2: greedily decoded at equally spaced codes between two sentences' means, both included."""
+    num_pairs = max(1, args.num // 2)
+    rows = _rows(job, 2 * num_pairs, _INTERPOLATED)
+    pairs = rows[: len(rows) // 2 * 2].reshape(-1, 2)
+    shares = np.linspace(0, 1, args.interpolation_steps)
+    tables = []
+    for number, pair in enumerate(pairs, 1):
+        start, end = job.model.posterior_of_ids(job.split.ids(pair)).mean.numpy()
+        first, second = _shown(job, pair)
+        between = _greedy(job, np.stack([start + (end - start) * share for share in shares]))
+        steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, between, strict=True)]
+        cells = [["(D)", first], *steps, ["(D)", second]]
+        tables.append(Table(f"Interpolation {number} of {len(pairs)} (E.2)", ["", "sentence"], cells))
+    return tables
+
+
+def _samples(job: Job, args: ExamplesArgs) -> list[Table]:
+    """Appendix E.3, words drawn at temperature 1: from N(0, deviation^2 I), and z ~ q(z|x_j) of random x_j."""
+    if job.model.deterministic:
+        return []
+    from_gaussian = job.model.sample(args.num, standard_deviation=args.sample_deviation, seed=job.seed)
+    title = f"Samples from N(0, {args.sample_deviation:g}² I) (E.3)"
+    tables = [Table(title, ["sample"], [[sentence] for sentence in from_gaussian])]
+    rows = _rows(job, args.num, _SAMPLED)
+    if len(rows):
+        posterior = job.model.posterior_of_ids(job.split.ids(rows))
+        z = posterior.sample(noise.normal(job.seed, rows, 0, job.model.latent_dim))
+        decoded = job.model.decode(z, sample=True, seed=job.seed, max_length=job.max_length)
+        cells = [list(pair) for pair in zip(_shown(job, rows), decoded, strict=True)]
+        tables.append(Table("Samples from the aggregate posterior (E.3)", ["x_j", "sample, z ~ q(z|x_j)"], cells))
+    return tables
+
+
+def _answers(model: SentenceModel, questions: list[str]) -> list[Table]:
+    """Appendix E.4: the greedy answer where it was 5, 10 or 15 unknown words."""
+    cells = []
+    for question in questions:
+        cells.append(["(Q)", question])
+        for name, num_words in _ANSWER_WORDS.items():
+            cells.append([f"(A) {name}", model.answer(question, num_words=num_words) or _NO_ANSWER])
+    return [Table("Answers (E.4)", ["", "text"], cells)] if cells else []
+
+
+def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
+    where = f"split `{job.split.name}` of `{job.corpus.name}`"
+    notes = [f"Sentences are drawn by the seed from those of {where} that have at most {_LONGEST} tokens."]
+    if job.model.deterministic:
+        notes.append("(D) data; (AE) decoded greedily from the code. An autoencoder has no distribution to sample.")
+    else:
+        notes.append(
+            f"(D) data; decoded greedily (M) from the mean, (R) from a draw of q(z|x), (P) from a draw of a Gaussian "
+            f"with {args.perturbation:g} times its standard deviation. Interpolations are between means. Samples draw "
+            f"each word; the aggregate posterior is that of {where}."
+        )
+    if not questions:
+        notes.append(
+            'No answers (E.4): the vocabulary does not know "?".'
+            if UNK_ID in job.model.tokenizer.encode("?")
+            else "No answers (E.4): there is no question of known words; give eval.examples.questions=[...]."
+        )
+    if refused := [question for question in args.questions if questions and question not in questions]:
+        notes.append(f"Left out, for no word is known or there are too many: {'; '.join(refused)}.")
+    return notes

@@ -1,0 +1,222 @@
+"""One evaluation: a model, the sentences it is evaluated on, and the processes that share the work.
+
+Shapes: N sentences, B of a batch, D latent dimensions.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+
+from smim.errors import SmimError
+from smim.evaluation.retokenize import open_retokenized, retokenize
+from smim.generation import SentenceModel
+from smim.model import noise
+from smim.model.distributions import DiagonalGaussian
+from smim.progress import track
+from smim.text.batch import Batch
+from smim.text.batches import evaluation_order
+from smim.text.corpus import Corpus, Split
+
+_ROWS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every family of metrics is given.
+
+    `split`: the evaluated sentences, in ids of the model's tokenizer; `corpus`: where they come from;
+    `work`: a directory that all processes share, removed when the report is written.
+    """
+
+    model: SentenceModel
+    corpus: Corpus
+    split: Split
+    accelerator: Accelerator
+    work: Path
+    seed: int
+    num_runs: int
+    max_length: int
+    tokens_per_batch: int
+
+    def replace(self, **changes: Any) -> "Job":
+        """The same job but for some fields."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that draws, writes and prints."""
+        return self.accelerator.is_main_process
+
+    @property
+    def train_split(self) -> Split | None:
+        """The corpus's training sentences in ids of the model's tokenizer.
+
+        None where it has none, and where they are what is evaluated: each would be judged by itself.
+        """
+        if self.split.name == "train" or "train" not in self.corpus.card["splits"]:
+            return None
+        return self.in_model_ids(self.corpus.split("train"))
+
+    def in_model_ids(self, split: Split) -> Split:
+        """A split of the corpus as it is, or encoded anew where the corpus is of another tokenizer than the model."""
+        if self.corpus.tokenizer.hash == self.model.tokenizer.hash:
+            return split
+        path = self.work / f"{split.name}.arrow"
+        if self.is_main and not path.exists():
+            retokenize(split, self.model.tokenizer, path)
+        self.accelerator.wait_for_everyone()
+        return open_retokenized(split.name, path)
+
+    def posterior(self, split: Split | None = None) -> DiagonalGaussian:
+        """q(z|x) of all sentences of a split (the evaluated one by default), fp32 [N, D] each, on the CPU.
+
+        Each process encodes its share into one memory-mapped file, once in a job: a split's name stands for it.
+        Raises `SmimError` where the encoder gave NaN.
+        """
+        split = split or self.split
+        directory = self.work / "posteriors" / split.name
+        files = [directory / "mean.npy", directory / "log_variance.npy"]
+        if not (directory / "done").exists():
+            self._encode(split, files)
+        # Copy-on-write: pages are read as they are needed, and torch wants arrays that it may write to.
+        mean, log_variance = (torch.from_numpy(np.load(file, mmap_mode="c")) for file in files)
+        return DiagonalGaussian(mean=mean, log_variance=log_variance)
+
+    def _encode(self, split: Split, files: list[Path]) -> None:
+        shape = (len(split), self.model.latent_dim)
+        if self.is_main:
+            files[0].parent.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).flush()
+        self.accelerator.wait_for_everyone()
+        mean, log_variance = (np.lib.format.open_memmap(file, mode="r+") for file in files)
+        failed = torch.zeros(1, dtype=torch.int64, device=self.accelerator.device)
+        with torch.no_grad():
+            for batch in self._batches(split, f"encoding {split.name}"):
+                posterior = self.model.autoencoder.posterior(batch.to(self.model.autoencoder.device))
+                both = torch.stack([posterior.mean, posterior.log_variance])
+                failed += (~torch.isfinite(both)).any(-1).any(0).sum()
+                rows = batch.rows.numpy()
+                mean[rows], log_variance[rows] = both.cpu().numpy()
+        for mapped in (mean, log_variance):
+            mapped.flush()
+        if num_failed := int(self.accelerator.reduce(failed, reduction="sum")):
+            raise SmimError(
+                f"the posterior q(z|x) came out as NaN or infinite for {num_failed} of {len(split)} sentences; "
+                f"the model is not usable"
+            )
+        self._finish(files[0].parent / "done")
+
+    def codes(self) -> np.ndarray:
+        """The first draw of z for each evaluated sentence (an autoencoder's mean), fp32 [N, D], memory-mapped."""
+        posterior = self.posterior()
+        if self.model.deterministic:
+            return posterior.mean.numpy()
+        file = self.work / "posteriors" / self.split.name / "codes.npy"
+        done = file.with_suffix(".done")
+        if not done.exists():
+            if self.is_main:
+                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=tuple(posterior.mean.shape)).flush()
+            self.accelerator.wait_for_everyone()
+            codes, share = np.lib.format.open_memmap(file, mode="r+"), self.share(len(self.split))
+            for rows in np.array_split(share, max(1, len(share) // _ROWS_AT_ONCE)):
+                codes[rows] = self.draw(select(posterior, rows, "cpu"), rows, number=0).numpy()
+            codes.flush()
+            self._finish(done)
+        return np.load(file, mmap_mode="r")
+
+    def _finish(self, mark: Path) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.is_main:
+            mark.touch()
+        self.accelerator.wait_for_everyone()
+
+    def batches(self, description: str) -> Iterator[tuple[Batch, DiagonalGaussian]]:
+        """This process's share of the evaluated sentences with their posteriors, on the model's device."""
+        posterior = self.posterior()
+        device = self.model.autoencoder.device
+        for batch in self._batches(self.split, description):
+            yield batch.to(device), select(posterior, batch.rows, device)
+
+    def _batches(self, split: Split, description: str) -> Iterator[Batch]:
+        batches = evaluation_order(split.lengths, tokens_per_batch=self.tokens_per_batch)
+        own = batches[self.accelerator.process_index :: self.accelerator.num_processes]
+        for rows in track(own, description, visible=self.is_main):
+            yield split.batch(rows)
+
+    def share(self, num: int) -> np.ndarray:
+        """This process's share of the rows 0 .. num - 1, int64; every row is one process's."""
+        return np.arange(self.accelerator.process_index, num, self.accelerator.num_processes)
+
+    def gather(self, rows: Tensor | np.ndarray, values: Tensor | np.ndarray, *, total: int) -> np.ndarray:
+        """`values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row.
+
+        Raises `RuntimeError` where a row is missing or came twice.
+        """
+        own = (torch.as_tensor(rows).cpu().numpy(), torch.as_tensor(values).double().cpu().numpy())
+        gathered = gather_object([own])
+        all_rows = np.concatenate([part for part, _ in gathered])
+        if not np.array_equal(np.sort(all_rows), np.arange(total)):
+            raise RuntimeError(f"{len(all_rows)} values came from all processes for {total} sentences")
+        ordered = np.empty((total, *values.shape[1:]))
+        ordered[all_rows] = np.concatenate([part for _, part in gathered])
+        return ordered
+
+    def gather_parts(self, rows: list[Tensor], values: list[Tensor], *, width: int) -> np.ndarray:
+        """As `gather`, for this process's batches of `values` [B, width], of all evaluated sentences."""
+        if not values:  # a process without any batch
+            return self.gather(torch.empty(0, dtype=torch.int64), torch.empty(0, width), total=len(self.split))
+        return self.gather(torch.cat(rows), torch.cat(values), total=len(self.split))
+
+    def draw(self, posterior: DiagonalGaussian, rows: Sequence[int] | np.ndarray | Tensor, *, number: int) -> Tensor:
+        """The `number`-th draw of z ~ q(z|x) for posteriors of the given rows [B, D]; an autoencoder's is its mean.
+
+        A function of (seed, row, number), whatever the process or batch.
+        """
+        if self.model.deterministic:
+            return posterior.mean
+        return posterior.sample(noise.normal(self.seed, rows, number, self.model.latent_dim).to(posterior.mean.device))
+
+    def sample(self, num: int, limit: int, *, stream: int = 0) -> np.ndarray:
+        """`limit` of the rows 0 .. num - 1 at random by the job's seed, or all where they are no more; ascending."""
+        if num <= limit:
+            return np.arange(num)
+        return np.sort(np.random.default_rng([self.seed, stream]).choice(num, limit, replace=False))
+
+
+def select(posterior: DiagonalGaussian, rows: Tensor | np.ndarray, device: torch.device | str) -> DiagonalGaussian:
+    """The posteriors of some rows, on `device`."""
+    index = torch.as_tensor(rows).cpu()
+    return DiagonalGaussian(posterior.mean[index].to(device), posterior.log_variance[index].to(device))
+
+
+def log_prob_64(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
+    """log q(z|x) in fp64 [B], to be compared with densities that are sums of many."""
+    return DiagonalGaussian(posterior.mean.double(), posterior.log_variance.double()).log_prob(z.double())
+
+
+def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
+    """Sentences of token ids as a split, to be encoded like any other; `name` has to be the job's alone."""
+    lengths = pa.array([len(sentence) for sentence in ids], pa.int32())
+    table = pa.table({"ids": pa.array(ids, pa.list_(pa.int32())), "length": lengths})
+    return Split(name=name, table=table)
+
+
+def split_of_rows(split: Split, rows: np.ndarray, *, name: str) -> Split:
+    """Some rows of a split, ascending, as a split of their own, numbered from 0."""
+    # Batch by batch: put together, the texts of all rows would be read, and may be more than the 2 GiB of one array.
+    batches, starts = split.table.to_batches(), [0]
+    for batch in batches:
+        starts.append(starts[-1] + len(batch))
+    places = np.searchsorted(starts, rows, side="right") - 1
+    parts = [batch.take(pa.array(rows[places == i] - starts[i])) for i, batch in enumerate(batches)]
+    return Split(name=name, table=pa.Table.from_batches(parts, schema=split.table.schema))

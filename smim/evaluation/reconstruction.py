@@ -1,0 +1,162 @@
+"""How well a sentence comes back from its code: BLEU-1, corpus BLEU-4, exact matches, words in their place.
+
+Each sentence is decoded from a draw z ~ q(z|x) (an autoencoder's mean) twice in every run, by drawing each
+word at temperature 1, as in the thesis, and greedily; and once greedily from the mean.
+
+Shapes: N sentences, R runs.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from smim.evaluation import plots
+from smim.evaluation.job import Job, select
+from smim.evaluation.section import Section, Table, mean, scalar
+from smim.model import noise
+from smim.model.decoding import decode_ids
+from smim.model.distributions import DiagonalGaussian
+from smim.progress import track
+
+_DECODED_TOGETHER = 2048  # sentences
+_ORDERS = 4  # n-grams of corpus BLEU-4
+_LENGTHS = [1, 11, 21, 31, 51, 101]  # first length of each row of the table by length
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Of each sentence, in [0, 1]: BLEU-1 `sampled` and `greedy` fp64 [N, R], `from_mean` [N].
+
+    Of the greedy reconstruction in the first run: `exact` [N], `accuracy` [N], the share of the sentence's
+    words that it has in their place, and `bleu4_counts` [N, 10], what corpus BLEU-4 sums.
+    """
+
+    sampled: np.ndarray
+    greedy: np.ndarray
+    from_mean: np.ndarray
+    exact: np.ndarray
+    accuracy: np.ndarray
+    bleu4_counts: np.ndarray
+
+
+def evaluate(job: Job, plots_dir: Path) -> Section:
+    """Reconstructs every sentence and scores it against itself."""
+    scores = reconstruct(job)
+    figures = {
+        "bleu1_sampled": mean("bleu1_sampled", scores.sampled),
+        "bleu1_greedy": mean("bleu1_greedy", scores.greedy),
+        "bleu1_mean": mean("bleu1_mean", scores.from_mean),
+        "bleu4_corpus_greedy": scalar("bleu4_corpus_greedy", corpus_bleu4(scores.bleu4_counts), n=len(job.split)),
+        "exact_match_greedy": mean("exact_match_greedy", scores.exact),
+        "word_accuracy_greedy": mean("word_accuracy_greedy", scores.accuracy),
+    }
+    if job.is_main:
+        plots.accuracy_by_length(
+            job.split.lengths, scores.accuracy, scores.greedy[:, 0], plots_dir / "accuracy_by_length.png"
+        )
+    return Section(
+        "Reconstruction",
+        figures=figures,
+        notes=[
+            f"At most {job.max_length} tokens are decoded; the longest sentence has {job.split.lengths.max()}. BLEU-1 "
+            f"is NLTK's, with brevity penalty, on the words without `<sos>` and `<eos>`."
+        ],
+        tables=[_by_length(job.split.lengths, scores)],
+        plots={"accuracy_by_length.png": "Greedy reconstruction by sentence length"},
+    )
+
+
+@torch.no_grad()
+def reconstruct(job: Job) -> Scores:
+    """Decodes every sentence, at most `job.max_length` tokens."""
+    posteriors, values = job.posterior(), []
+    longest_first = np.argsort(-job.split.lengths, kind="stable")
+    share = longest_first[job.share(len(job.split))]
+    groups = np.array_split(share, math.ceil(len(share) / _DECODED_TOGETHER)) if len(share) else []
+    for rows in track(groups, "reconstruction", visible=job.is_main):
+        values.append(_score(job, rows, select(posteriors, rows, job.model.autoencoder.device)))
+    runs = job.num_runs
+    gathered = job.gather_parts([torch.from_numpy(share)], values, width=2 * runs + 3 + 2 * _ORDERS + 2)
+    return Scores(
+        sampled=gathered[:, :runs],
+        greedy=gathered[:, runs : 2 * runs],
+        from_mean=gathered[:, 2 * runs],
+        exact=gathered[:, 2 * runs + 1],
+        accuracy=gathered[:, 2 * runs + 2],
+        bleu4_counts=gathered[:, 2 * runs + 3 :],
+    )
+
+
+def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
+    references = [job.model.tokenizer.decode(ids).split() for ids in job.split.ids(rows)]
+
+    def decode(z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
+        decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform)
+        return [job.model.tokenizer.decode(ids).split() for ids in decoded]
+
+    def bleu1(hypotheses: list[list[str]]) -> list[float]:
+        return [sentence_bleu1(*pair) for pair in zip(references, hypotheses, strict=True)]
+
+    sampled, greedy = [], []
+    for run in range(job.num_runs):
+        z = job.draw(posterior, rows, number=run)
+        sampled.append(bleu1(decode(z, noise.uniform(job.seed, rows, run, job.max_length))))
+        hypotheses = decode(z)
+        greedy.append(bleu1(hypotheses))
+        if run == 0:
+            first = hypotheses
+    # An autoencoder's draw is its mean.
+    from_mean = greedy[0] if job.model.deterministic else bleu1(decode(posterior.mean))
+    pairs = list(zip(references, first, strict=True))
+    exact = [float(reference == hypothesis) for reference, hypothesis in pairs]
+    accuracy = [word_accuracy(*pair) for pair in pairs]
+    columns = torch.tensor([*sampled, *greedy, from_mean, exact, accuracy], dtype=torch.float64).T
+    return torch.cat([columns, torch.tensor([bleu4_counts(*pair) for pair in pairs], dtype=torch.float64)], dim=1)
+
+
+def sentence_bleu1(reference: list[str], hypothesis: list[str]) -> float:
+    """NLTK's sentence BLEU with weights (1, 0, 0, 0), brevity penalty included; 0 for no words."""
+    from nltk.translate.bleu_score import sentence_bleu
+
+    return float(sentence_bleu([reference], hypothesis, weights=(1.0,))) if hypothesis else 0.0
+
+
+def word_accuracy(reference: list[str], hypothesis: list[str]) -> float:
+    """Share of the reference's words that the hypothesis has at the same position; 1 where there are none."""
+    matches = sum(a == b for a, b in zip(reference, hypothesis, strict=False))
+    return matches / len(reference) if reference else 1.0
+
+
+def bleu4_counts(reference: list[str], hypothesis: list[str]) -> list[float]:
+    """sacrebleu's statistics of one sentence: matching and all n-grams for n = 1 to 4, and both lengths."""
+    from sacrebleu.metrics import BLEU
+
+    score = BLEU(tokenize="none", force=True, effective_order=True).sentence_score(
+        " ".join(hypothesis), [" ".join(reference)]
+    )
+    return [*score.counts, *score.totals, score.sys_len, score.ref_len]
+
+
+def corpus_bleu4(counts: np.ndarray) -> float:
+    """sacrebleu's corpus BLEU-4, in [0, 1], from the sentences' statistics [N, 10]."""
+    from sacrebleu.metrics import BLEU
+
+    *ngrams, sys_len, ref_len = counts.sum(0).astype(int).tolist()
+    score = BLEU.compute_bleu(ngrams[:_ORDERS], ngrams[_ORDERS:], sys_len, ref_len, smooth_method="exp")
+    return score.score / 100
+
+
+def _by_length(lengths: np.ndarray, scores: Scores) -> Table:
+    rows = []
+    for first, after in zip(_LENGTHS, [*_LENGTHS[1:], np.inf], strict=True):
+        chosen = (lengths >= first) & (lengths < after)
+        if chosen.any():
+            columns = [scores.accuracy, scores.greedy.mean(1), scores.sampled.mean(1), scores.exact]
+            name = f"{first} and more" if after == np.inf else f"{first} to {after - 1}"
+            rows.append([name, str(chosen.sum()), *[f"{column[chosen].mean():.3f}" for column in columns]])
+    header = ["tokens", "sentences", "words in their place", "BLEU-1 greedy", "BLEU-1 sampled", "exact"]
+    return Table("By sentence length", header, rows)

@@ -1,0 +1,311 @@
+"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py`."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from omegaconf import DictConfig
+
+from smim import config, generation, storage, vector_model
+from smim.errors import SmimError, UserError, nearest, too_low
+from smim.evaluation import (
+    answering,
+    examples,
+    information,
+    likelihood,
+    overlap,
+    reconstruction,
+    report,
+    representation,
+    vectors,
+)
+from smim.evaluation.answering import AnsweringArgs
+from smim.evaluation.examples import ExamplesArgs
+from smim.evaluation.information import InformationArgs
+from smim.evaluation.job import Job, split_of_rows
+from smim.evaluation.likelihood import LikelihoodArgs
+from smim.evaluation.representation import RepresentationArgs
+from smim.evaluation.retokenize import unknown_share
+from smim.evaluation.section import Section
+from smim.evaluation.vectors import VectorJob, VectorsArgs
+from smim.generation import DECODED_LENGTH, SentenceModel
+from smim.lock import own_place
+from smim.model.directory import read_config
+from smim.progress import console
+from smim.text.corpus import CARD, Corpus, PreparedCorpus, Split
+from smim.training.processes import make_accelerator
+from smim.vector_model import VectorModel
+from smim.vectors.corpus import VectorCorpus
+
+FAMILIES = ["likelihood", "reconstruction", "information", "overlap", "answering", "representation", "examples"]
+
+
+@dataclass(frozen=True)
+class EvalArgs:
+    """What is evaluated on which sentences.
+
+    `metrics`: the families, in the order of the report; `num_runs`: repetitions with fresh noise;
+    `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
+    by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
+    once, which does not change any figure. A model of vectors has one family, of which `vectors` is; of the others
+    it takes `split`, `max_sentences` and `seed`.
+    """
+
+    split: str = "test"
+    metrics: list[str] = field(default_factory=lambda: list(FAMILIES))
+    num_runs: int = 3
+    max_sentences: int | None = None
+    max_length: int | None = None
+    tokens_per_batch: int = 8192
+    seed: int = 0
+    likelihood: LikelihoodArgs = field(default_factory=LikelihoodArgs)
+    information: InformationArgs = field(default_factory=InformationArgs)
+    answering: AnsweringArgs = field(default_factory=AnsweringArgs)
+    representation: RepresentationArgs = field(default_factory=RepresentationArgs)
+    examples: ExamplesArgs = field(default_factory=ExamplesArgs)
+    vectors: VectorsArgs = field(default_factory=VectorsArgs)
+
+    def __post_init__(self) -> None:
+        problems = too_low(self, "eval", num_runs=1, max_sentences=1, max_length=1, tokens_per_batch=1)
+        problems += [
+            f"eval.metrics: there is no {name!r}; {nearest(name, FAMILIES)}"
+            for name in self.metrics
+            if name not in FAMILIES
+        ]
+        if not self.metrics:
+            problems.append(f"eval.metrics is empty; valid: {', '.join(FAMILIES)}")
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+def main(cfg: DictConfig) -> None:
+    """Loads model and corpus, evaluates, and writes the report."""
+    if isinstance(cfg.eval.metrics, str):
+        cfg.eval.metrics = [cfg.eval.metrics]  # eval.metrics=likelihood is a list of one
+    args = config.make(EvalArgs, cfg.eval, "eval")
+    if cfg.model.dir is None or cfg.corpus.dir is None:
+        raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
+    model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
+    _check_output(output)
+    accelerator = make_accelerator()
+    with own_place(output, accelerator):
+        work = output.parent / f".{output.name}.work"
+        of_vectors = read_config(model_dir).get("kind") == "vectors"
+        evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
+        sections, seconds = evaluate(evaluation.job, evaluation.families)
+        if accelerator.is_main_process:
+            content = {
+                "model": _describe_model(evaluation.job.model, model_dir),
+                "corpus": evaluation.corpus,
+                "settings": evaluation.settings,
+                "processes": accelerator.num_processes,
+                "device": str(accelerator.device),
+                "seconds": seconds,
+            }
+            report.write_report(output, content, sections, work / "plots")
+            shutil.rmtree(work)
+            console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
+        accelerator.wait_for_everyone()
+        accelerator.end_training()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A job, the families to run on it, and what the report says of the evaluated corpus and the settings."""
+
+    job: Job | VectorJob
+    families: dict[str, Callable[[Path], Section]]
+    corpus: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def _of_sentences(
+    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Evaluation:
+    model = generation.load(model_dir, device=str(accelerator.device))
+    corpus = Corpus.open(corpus_cfg.dir)
+    split = corpus.split(args.split)
+    if "answering" in args.metrics:
+        answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
+    retokenized = _must_retokenize(model, corpus, wanted=corpus_cfg.retokenize)
+    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    job = make_job(model, corpus, split, args, accelerator, work)
+    return Evaluation(
+        job,
+        families=_families(job, args),
+        corpus={**_describe_corpus(corpus, job.split), "retokenized": retokenized},
+        settings=asdict(args) | {"max_length": job.max_length},
+    )
+
+
+def _of_vectors(
+    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Evaluation:
+    model, corpus = vector_model.load(model_dir), VectorCorpus.open(corpus_cfg.dir)
+    if model.autoencoder.dimension != corpus.input_size:
+        raise UserError(
+            f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
+            f"{model.autoencoder.dimension}"
+        )
+    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    split = vectors.sample(corpus.split(args.split), args.max_sentences, seed=args.seed)
+    job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
+    names = ("split", "max_sentences", "seed", "vectors")
+    return Evaluation(
+        job,
+        families={"vectors": partial(vectors.evaluate, job, args.vectors)},
+        corpus=vectors.describe_corpus(corpus, split),
+        settings={name: value for name, value in asdict(args).items() if name in names},
+    )
+
+
+def make_job(
+    model: SentenceModel, corpus: Corpus, split: Split, args: EvalArgs, accelerator: Accelerator, work: Path
+) -> Job:
+    """The job that all families share: its sentences in the model's ids, and limits settled."""
+    job = Job(
+        model=model,
+        corpus=corpus,
+        split=split,
+        accelerator=accelerator,
+        work=work,
+        seed=args.seed,
+        num_runs=args.num_runs,
+        max_length=args.max_length or 1,
+        tokens_per_batch=args.tokens_per_batch,
+    )
+    split = job.in_model_ids(split)
+    if args.max_sentences is not None and args.max_sentences < len(split):
+        split = split_of_rows(split, job.sample(len(split), args.max_sentences), name=split.name)
+    max_length = args.max_length or max(DECODED_LENGTH, int(split.lengths.max()))
+    return job.replace(split=split, max_length=max_length)
+
+
+def _families(job: Job, args: EvalArgs) -> dict[str, Callable[[Path], Section]]:
+    families: dict[str, Callable[[Path], Section]] = {
+        "likelihood": partial(likelihood.evaluate, job, args.likelihood),
+        "reconstruction": partial(reconstruction.evaluate, job),
+        "information": partial(information.evaluate, job, args.information),
+        "overlap": partial(overlap.evaluate, job),
+        "answering": partial(answering.evaluate, job, args.answering),
+        "representation": partial(representation.evaluate, job, args.representation),
+        "examples": partial(examples.evaluate, job, args.examples),
+    }
+    return {name: families[name] for name in args.metrics}
+
+
+def evaluate(
+    job: Job | VectorJob, families: dict[str, Callable[[Path], Section]]
+) -> tuple[dict[str, Section], dict[str, float]]:
+    """The section of each family and the seconds it took; what `job.work` holds already is not done again."""
+    sections, seconds = {}, {}
+    for name, family in families.items():
+        done = job.work / f"{name}.json"
+        if not done.exists():
+            started = time.monotonic()
+            try:
+                section = family(job.work / "plots")
+            except SmimError as error:
+                raise type(error)(f"{name}: {error}") from error
+            except ValueError as error:  # of a library or an estimator that was given what it cannot use
+                raise SmimError(f"{name}: {error}") from error
+            job.accelerator.wait_for_everyone()
+            if job.is_main:
+                storage.write_json(done, {"section": section.as_json(), "seconds": time.monotonic() - started})
+            job.accelerator.wait_for_everyone()
+        content = storage.read_json(done)
+        sections[name], seconds[name] = Section.from_json(content["section"]), round(content["seconds"], 1)
+        if job.is_main:
+            console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
+    return sections, seconds
+
+
+def _check_output(output: Path) -> None:
+    if output.exists() and not (output / "report.json").is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} is there and is no report: nothing is put in its place; give another output=DIR")
+
+
+def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> bool:
+    if model.tokenizer.hash == corpus.tokenizer.hash:
+        return False
+    if not wanted:
+        raise UserError(
+            f"{corpus.directory} was prepared for another tokenizer than the model's "
+            f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
+            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts anew with "
+            f"corpus.retokenize=true"
+        )
+    return True
+
+
+def _prepare_work(work: Path, identity: str, accelerator: Accelerator) -> None:
+    """Leaves what an interrupted job of the same identity did, and clears away what another one left."""
+    if accelerator.is_main_process:
+        mark = work / "identity"
+        if work.exists() and not (mark.exists() and mark.read_text() == identity):
+            shutil.rmtree(work)
+        (work / "plots").mkdir(parents=True, exist_ok=True)
+        storage.write_text(mark, identity)
+    accelerator.wait_for_everyone()
+
+
+def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: EvalArgs) -> str:
+    """Names everything that the figures depend on, our code included."""
+    code = [file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
+    questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
+    others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
+    cards = [storage.sha256(each.directory / CARD) for each in (corpus, *others)]
+    described = [model.hash, corpus.hash_of(args.split), cards, asdict(args)]
+    return hashlib.sha256(json.dumps(described).encode() + b"".join(code)).hexdigest()
+
+
+def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
+    training = model.config["training"]
+    return {
+        "directory": str(directory),
+        "hash": model.hash,
+        "latent_dim": model.latent_dim,
+        "parameters": model.config["num_parameters"],
+        "architecture": _architecture(model.config["model"]),
+        "trained_on": training.get("corpus"),
+        "settings": training.get("settings", {}) | _unusual_parts(model.config["model"]),
+        **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
+    }
+
+
+def _unusual_parts(args: dict[str, Any]) -> dict[str, Any]:
+    return _unusual(args, prior="standard_normal", posterior="gaussian")
+
+
+def _architecture(args: dict[str, Any]) -> str:
+    """Encoder and decoder, and what tells models of them apart, such as "gru, word_dropout 0.1"."""
+    parts = " and ".join(dict.fromkeys(args[part] for part in ("encoder", "decoder")))
+    noise = {"min_log_variance": -10.0, "max_log_variance": 0.0, "word_dropout": 0.0, "encoder_word_dropout": 0.0}
+    unusual = _unusual(args, **noise, order_weight=0.5)
+    return ", ".join([parts, *(f"{name} {value:g}" for name, value in unusual.items())])
+
+
+def _unusual(args: dict[str, Any], **usual: Any) -> dict[str, Any]:
+    return {name: args[name] for name, value in usual.items() if args.get(name, value) != value}
+
+
+def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
+    tokens = int(split.lengths.sum())
+    return {
+        "name": corpus.name,
+        "directory": str(corpus.directory),
+        "split": split.name,
+        "sentences": len(split),
+        "tokens": tokens,
+        "tokens_per_sentence": tokens / len(split),
+        "bytes": int(likelihood.sizes_of(split).bytes.sum()),
+        "unknown_share": unknown_share(split),
+        "hash": storage.sha256(corpus.directory / CARD),
+    }

@@ -1,0 +1,73 @@
+"""Settings that all corpora have: `corpus.` on the command line."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from smim.errors import UserError, not_among, too_low
+from smim.preparation.cleaning import Cleaning
+from smim.preparation.vocabulary import TokenizerArgs
+
+_ON_ERROR = ["fail", "skip"]
+_LEAST_SHARD_BYTES = 1000
+
+
+@dataclass
+class CorpusArgs:
+    """`path`: the source, a file, a folder, a pattern or a list of them. `seed` decides every draw.
+
+    `on_error`: fail at the first bad line, or skip and count them. `deduplicate`: keep the first of equal sentences.
+    `shard_bytes`: text of a shard; null goes by the size of the input. The fields from `normalize` to `too_long` are
+    those of `Cleaning`.
+    """
+
+    builder: str
+    name: str
+    dir: str
+    path: Any = None
+    seed: int = 0
+    on_error: str = "fail"
+    deduplicate: bool = False
+    normalize: str = "none"
+    lowercase: bool = False
+    split_sentences: bool = False
+    language: str = "en"
+    min_words: int = 1
+    max_words: int | None = None
+    too_long: str = "drop"
+    shard_bytes: int | None = None
+    tokenizer: TokenizerArgs = field(default_factory=TokenizerArgs)
+
+    def __post_init__(self) -> None:
+        problems = not_among(self, "corpus", on_error=_ON_ERROR)
+        problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
+        if problems:
+            raise UserError("; ".join(problems))
+        _ = self.cleaning  # checks its own fields
+
+    @property
+    def cleaning(self) -> Cleaning:
+        return Cleaning(
+            normalize=self.normalize,
+            lowercase=self.lowercase,
+            split_sentences=self.split_sentences,
+            language=self.language,
+            min_words=self.min_words,
+            max_words=self.max_words,
+            too_long=self.too_long,
+        )
+
+    @property
+    def sources(self) -> list[str]:
+        """The files and folders that the text comes from, as they are given."""
+        return as_paths(self.path)
+
+    def given_paths(self, example: str) -> list[str]:
+        """`path` as a list; raises `UserError` with an example where it is missing."""
+        if self.path is None:
+            raise UserError(f"which file? give corpus.path={example}")
+        return as_paths(self.path)
+
+
+def as_paths(given: Any) -> list[str]:
+    """A setting that holds a path, a list of them, or none, as a list."""
+    return [str(each) for each in (given if isinstance(given, list | tuple) else [given]) if each is not None]

@@ -1,0 +1,48 @@
+"""Handwritten digits as vectors: scikit-learn's 1,797 images of 8x8 pixels, which need no download."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smim.errors import UserError
+from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
+
+_LEVELS = 16  # a pixel counts the points that are set of a block of 4x4
+
+
+@dataclass
+class DigitsArgs(VectorArgs):
+    """`valid`, `test`: shares of the images, drawn so that each split has every digit in the same proportion."""
+
+    valid: float
+    test: float
+
+    def __post_init__(self) -> None:
+        if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
+            raise UserError(
+                f"corpus.valid={self.valid} and corpus.test={self.test} must be shares above 0, of less than 1 together"
+            )
+
+
+def build(args: DigitsArgs, output: Path) -> dict[str, Any]:
+    """Splits the images, writes the corpus at `output` and returns its card; pixels are grey values from 0 to 1."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    vectors, digits = (data.data / _LEVELS).astype(np.float32), data.target
+    rows, test = train_test_split(np.arange(len(digits)), test_size=args.test, stratify=digits, random_state=args.seed)
+    share = args.valid / (1 - args.test)
+    train, valid = train_test_split(rows, test_size=share, stratify=digits[rows], random_state=args.seed)
+    return write_corpus(
+        output,
+        {
+            split: LabelledVectors(vectors[chosen], digits[chosen].astype(str).tolist())
+            for split, chosen in {"train": train, "valid": valid, "test": test}.items()
+        },
+        name=args.name,
+        label="digit",
+        source={"data": "scikit-learn's digits, 8x8 pixels", "seed": args.seed, "valid": args.valid, "test": args.test},
+    )

@@ -1,0 +1,160 @@
+"""Last step: the sentences of a part become one shard in each split that drew from it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim import storage
+from smim.preparation.reading import Part, new_stream, read_batches
+from smim.preparation.selection import UNUSED
+from smim.preparation.splitting import list_array, words_path
+from smim.text.tokenizer import UNK_ID, Tokenizer
+from smim.text.words import WordTokenizer
+
+
+@dataclass(frozen=True)
+class EncodeTask:
+    """A part, the split of each of its sentences (uint8 [n]), and the shard that each split gets of it.
+
+    `shards[number]`: the path of the shard of the split that goes by that number in `splits`. `words`: the folder where
+    a word-level tokenizer finds the sentences as words.
+    """
+
+    part: Part
+    splits: np.ndarray
+    shards: Mapping[int, Path]
+    label_columns: tuple[str, ...]
+    tokenizer: Path
+    tokenizer_hash: str
+    words: Path
+    folder: Path
+
+
+@dataclass
+class Statistics:
+    """Counts that add up over shards.
+
+    `lengths[n]`: sentences of n tokens; `unknown`: tokens `<unk>`; `no_tokens`: sentences in which the tokenizer found
+    none, which were left out.
+    """
+
+    unknown: int = 0
+    no_tokens: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+
+    def add(self, ids: pa.ListArray) -> None:
+        lengths, counts = np.unique(pc.list_value_length(ids).to_numpy(), return_counts=True)
+        self.lengths.update(dict(zip(lengths.tolist(), counts.tolist(), strict=True)))
+        self.unknown += int((ids.flatten().to_numpy() == UNK_ID).sum())
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        return Statistics(self.unknown + other.unknown, self.no_tokens + other.no_tokens, self.lengths + other.lengths)
+
+    def state(self) -> dict[str, Any]:
+        return {"unknown": self.unknown, "no_tokens": self.no_tokens, "lengths": self.lengths}
+
+    @property
+    def sentences(self) -> int:
+        return sum(self.lengths.values())
+
+    def describe(self) -> dict[str, Any]:
+        tokens = sum(length * count for length, count in self.lengths.items())
+        mean = tokens / self.sentences
+        variance = sum(count * (length - mean) ** 2 for length, count in sorted(self.lengths.items())) / self.sentences
+        return {
+            "sentences": self.sentences,
+            "tokens": tokens,
+            "length_mean": round(mean, 4),
+            "length_std": round(variance**0.5, 4),
+            "length_min": min(self.lengths),
+            "length_max": max(self.lengths),
+            "unknown_tokens": self.unknown,
+        }
+
+
+def encode_part(task: EncodeTask) -> dict[str, Any]:
+    """Writes the shards of a part, unless it did before; returns what its completion marker says."""
+    marker = task.folder / f"{task.part.path.stem}.json"
+    if marker.exists():
+        return storage.read_json(marker)
+    statistics = _write_shards(task)
+    described = {
+        str(number): {
+            "file": path.name,
+            "sentences": statistics[number].sentences,
+            "bytes": path.stat().st_size,
+            "sha256": storage.sha256(path),
+            "statistics": statistics[number].state(),
+        }
+        for number, path in task.shards.items()
+    }
+    storage.write_json(marker, described)
+    return described
+
+
+def statistics_of(described: dict[str, Any]) -> Statistics:
+    """The statistics in an entry of a completion marker, whose JSON has made strings of the lengths."""
+    state = described["statistics"]
+    lengths = Counter({int(length): count for length, count in state["lengths"].items()})
+    return Statistics(state["unknown"], state["no_tokens"], lengths)
+
+
+def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
+    schema = pa.schema(
+        [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32())]
+        + [(label, pa.string()) for label in task.label_columns]
+    )
+    statistics = {number: Statistics() for number in task.shards}
+    with ExitStack() as stack:
+        writers = {number: stack.enter_context(new_stream(path, schema)) for number, path in task.shards.items()}
+        for rows, ids, splits in _encoded(task):
+            lengths = pc.list_value_length(ids)
+            for number, writer in writers.items():
+                own = splits == number
+                some = pa.array(own & (lengths.to_numpy() > 0))
+                statistics[number].no_tokens += int(own.sum()) - pc.sum(some).as_py()
+                columns = [rows.column("text"), ids, lengths, *(rows.column(label) for label in task.label_columns)]
+                batch = pa.RecordBatch.from_arrays(columns, schema=schema).filter(some)
+                if len(batch):
+                    statistics[number].add(batch.column("ids"))
+                    writer.write_batch(batch)
+    return statistics
+
+
+def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, np.ndarray]]:
+    """The drawn sentences batch by batch, with their ids and splits."""
+    tokenizer = _load_tokenizer(task.tokenizer, task.tokenizer_hash)
+    ids_of_words = _ids_of_words(tokenizer, task) if isinstance(tokenizer, WordTokenizer) else None
+    start = 0
+    for batch in task.part.batches():
+        splits = task.splits[start : start + len(batch)]
+        start += len(batch)
+        drawn = splits != UNUSED
+        rows = batch.filter(pa.array(drawn))
+        ids = tokenizer.encode_batch(rows.column("text")) if ids_of_words is None else next(ids_of_words)
+        if len(rows):
+            yield rows, ids, splits[drawn]
+
+
+def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.ListArray]:
+    """The drawn sentences of each batch of the part, from the words that `splitting` left."""
+    path = words_path(task.part, task.words)
+    [vocabulary] = read_batches(path.with_suffix(".counts"))
+    by_number = tokenizer.lookup(vocabulary.column("word")).to_numpy()
+    for batch in read_batches(path):
+        words = batch.column("words")
+        yield list_array(pc.list_value_length(words).to_numpy(), by_number[words.flatten().to_numpy()])
+
+
+@lru_cache(maxsize=1)
+def _load_tokenizer(directory: Path, tokenizer_hash: str) -> Tokenizer:
+    """Loaded once a process: the hash is what tells one tokenizer at a place from the next."""
+    return Tokenizer.load(directory)

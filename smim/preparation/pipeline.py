@@ -1,0 +1,394 @@
+"""Preparation from recipe to corpus: read, select, make the tokenizer, encode, put in place.
+
+    .NAME.work/             beside the output; a build that was killed goes on from it
+        plan.json           what decides the bytes: a build with another plan starts anew, and so does one without
+        checksums/ rows/ words/ encoded/    what each step finished: see reading, splitting and encoding
+        corpus/             the output, which is renamed to its place at the end
+
+Steps run on pieces and parts whose borders are a function of the inputs, not of the number of workers; what they write
+is a function of the plan. Files of finished tasks are not written again.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smim import storage
+from smim.engine import Engine, EngineArgs, open_engine
+from smim.errors import UserError
+from smim.lock import own_place
+from smim.preparation import selection
+from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
+from smim.preparation.plots import length_histograms
+from smim.preparation.readers import Piece, shortened
+from smim.preparation.reading import Part, ReadTask, parts_of, read_piece
+from smim.preparation.recipe import Input, Recipe
+from smim.preparation.vocabulary import TokenizerArgs, make_tokenizer
+from smim.progress import bytes_bar, console
+from smim.text.corpus import CARD, FORMAT, HISTOGRAM
+from smim.text.tokenizer import Tokenizer
+
+# Raise it when a change of the code changes the bytes that come out.
+_VERSION = 3
+
+_PARTS_WANTED = 64
+_LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
+
+
+@dataclass(frozen=True)
+class PrepArgs(EngineArgs):
+    """Where preparation runs: `prep.` on the command line."""
+
+    section = "prep"
+    task_size = "corpus.shard_bytes"
+
+
+@dataclass(frozen=True)
+class BuildArgs:
+    """What all corpora are built with, beside their recipe.
+
+    `part_bytes`: text of a part, and so of a shard; None goes by the size of the input.
+    """
+
+    name: str
+    tokenizer: TokenizerArgs
+    seed: int
+    part_bytes: int | None
+    skip_bad: bool
+    deduplicate: bool
+
+
+def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
+    """Builds a corpus at `output` and returns its card.
+
+    Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it but what
+    an earlier call had left. After a kill or a full disk, the same call goes on from where it stopped.
+    """
+    # Workers on another machine have a working directory of their own.
+    inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
+    recipe, output = replace(recipe, inputs=inputs), output.absolute()
+    part_bytes = args.part_bytes or _part_bytes(recipe)
+    # Before an engine starts, which may take long: a file that cannot be opened is told here.
+    pieces = [
+        (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
+    ]
+    with _work_directory(output, _plan(recipe, args)) as work, open_engine(prep) as engine:
+        return _Build(recipe, args, work, engine).run(pieces, part_bytes)
+
+
+class _Build:
+    def __init__(self, recipe: Recipe, args: BuildArgs, work: Path, engine: Engine) -> None:
+        self.recipe, self.args, self.work, self.engine = recipe, args, work, engine
+        self.corpus = work / "corpus"
+        self.left_out: Counter[str] = Counter()
+
+    def run(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> dict[str, Any]:
+        """All steps; `pieces` of the inputs are of about `part_bytes`."""
+        files = self.describe_files()
+        parts = self.read(pieces, part_bytes)
+        splits = self.select(parts)
+        tokenizer, tokenizer_card = self.make_tokenizer(parts, splits)
+        described, statistics = self.encode(parts, splits, tokenizer)
+        card = {
+            "format": FORMAT,
+            "name": self.args.name,
+            "source": {"files": files, **self._options(), **self.recipe.facts},
+            "notes": [*self.recipe.notes, *self._fewer_than_expected(described)],
+            "left_out": {name: count for name, count in sorted(self.left_out.items()) if count},
+            "tokenizer": tokenizer_card,
+            "vocabulary_size": tokenizer.vocabulary_size,
+            "tokenizer_hash": tokenizer.hash,
+            "splits": described,
+        }
+        length_histograms(
+            {split: each.lengths for split, each in statistics.items()}, self.corpus / HISTOGRAM, name=self.args.name
+        )
+        storage.write_json(self.corpus / CARD, card)
+        return card
+
+    def describe_files(self) -> list[dict[str, Any]]:
+        """Name, size and SHA-256 of the input files."""
+        paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
+        folder = self.work / "checksums"
+        tasks = [_ChecksumTask(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        with bytes_bar("checksums", total=sum(path.stat().st_size for path in paths)) as bar:
+            for number, found in self.engine.map(_checksum, tasks):
+                described[number] = found
+                bar(found["bytes"])
+        self._check_apart(paths, described)
+        return described
+
+    def _check_apart(self, paths: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
+        """Refuses copies of one file under several names in several pools."""
+        pools = {each.path: each.pool for each in self.recipe.inputs}
+        seen: dict[str, Path] = {}
+        for path, found in zip(paths, described, strict=True):
+            other = seen.setdefault(found["sha256"], path)
+            if found["bytes"] and pools[other] != pools[path]:
+                raise UserError(
+                    f"{other} and {path} have the same content and are given for {pools[other]} and {pools[path]}; "
+                    f"splits must not overlap"
+                )
+
+    def read(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> list[Part]:
+        """All inputs as parts, in the order of the inputs."""
+        recipe, args = self.recipe, self.args
+        folder = self.work / "rows"
+        folder.mkdir(exist_ok=True)
+        tasks = [
+            ReadTask(
+                number=number,
+                input=each,
+                piece=piece,
+                cleaning=recipe.cleaning[each.pool],
+                label_columns=recipe.label_columns,
+                draw_by=recipe.draw_by,
+                part_bytes=part_bytes,
+                skip_bad=args.skip_bad,
+                folder=folder,
+            )
+            for number, (each, piece) in enumerate(pieces)
+        ]
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        # Pieces of a file are of about the same size; of a compressed one they count as they are on disk.
+        per_file = Counter(task.piece.path for task in tasks)
+        sizes = [0 if t.input.generated else t.piece.path.stat().st_size // per_file[t.piece.path] for t in tasks]
+        with bytes_bar("reading", total=sum(sizes)) as bar:
+            for number, found in self.engine.map(read_piece, tasks):
+                described[number] = found
+                bar(sizes[number])
+        for each in described:
+            self.left_out.update(each["left_out"])
+        parts = [part for each in described for part in parts_of(each, folder)]
+        columns = {column for each in described for column in each["columns"]}
+        if parts and (missing := sorted(set(recipe.label_columns) - columns)):
+            raise UserError(
+                f"no sentence has a column {', '.join(missing)}, of which corpus.label_columns makes labels; look at "
+                f"how the objects of {shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} call it"
+            )
+        return parts
+
+    def select(self, parts: Sequence[Part]) -> list[np.ndarray]:
+        """The number of each sentence's split, uint8 [n] for each part."""
+        numbers = {split: number for number, split in enumerate(self.recipe.splits)}
+        splits: list[np.ndarray] = [np.empty(0, np.uint8)] * len(parts)
+        for pool, draws in self.recipe.draws.items():
+            places = [place for place, part in enumerate(parts) if part.pool == pool]
+            if not places:
+                raise UserError(f"no sentence in {self._files_of(pool)}{self._why_none()}; nothing was written")
+            keys = [parts[place].keys() for place in places]
+            kept = [np.ones(len(part), bool) for part in keys]
+            if self.args.deduplicate:
+                kept = [~again for again in selection.duplicates([parts[place].hashes() for place in places])]
+                self.left_out["duplicate"] += sum(int((~part).sum()) for part in kept)
+            assigned = selection.assign(
+                [part[rows] for part, rows in zip(keys, kept, strict=True)], draws, numbers, seed=self.args.seed
+            )
+            for place, rows, found in zip(places, kept, assigned, strict=True):
+                splits[place] = np.full(len(rows), selection.UNUSED, np.uint8)
+                splits[place][rows] = found
+        for split, number in numbers.items():
+            if not any((part == number).any() for part in splits):
+                raise UserError(
+                    f"split {split!r} of {self.args.name} has no sentences: the input is too short for its share; "
+                    f"nothing was written"
+                )
+        return splits
+
+    def make_tokenizer(self, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> tuple[Tokenizer, dict[str, Any]]:
+        train = self.recipe.splits.index("train")
+        tokenizer, card = make_tokenizer(
+            self.args.tokenizer,
+            parts,
+            splits,
+            train=train,
+            engine=self.engine,
+            folder=self.work / "words",
+        )
+        tokenizer.save(self.corpus / "tokenizer")
+        return tokenizer, card
+
+    def encode(
+        self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
+    ) -> tuple[dict[str, Any], dict[str, Statistics]]:
+        """Writes all shards; returns what the card says of each split, and its statistics."""
+        (self.work / "encoded").mkdir(exist_ok=True)
+        tasks = self._encode_tasks(parts, splits, tokenizer)
+        described: list[dict[str, Any]] = [{}] * len(tasks)
+        with bytes_bar("encoding", total=sum(task.part.text_bytes for task in tasks)) as bar:
+            for number, found in self.engine.map(encode_part, tasks):
+                described[number] = found
+                bar(tasks[number].part.text_bytes)
+        card, statistics = {}, {}
+        for number, split in enumerate(self.recipe.splits):
+            entries = [each[str(number)] for each in described if str(number) in each]
+            statistics[split] = sum(map(statistics_of, entries), Statistics())
+            self.left_out["no_tokens"] += statistics[split].no_tokens
+            if not statistics[split].sentences:
+                raise UserError(
+                    f"split {split!r} of {self.args.name} has no sentences: the tokenizer finds no token in the "
+                    f"{statistics[split].no_tokens:,} that there are; nothing was written"
+                )
+            shards = [{key: entry[key] for key in ("file", "sentences", "bytes", "sha256")} for entry in entries]
+            card[split] = {**statistics[split].describe(), **self._overlap(number, parts, splits), "shards": shards}
+        return card, statistics
+
+    def _encode_tasks(
+        self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
+    ) -> list[EncodeTask]:
+        tasks, num_shards = [], Counter[str]()
+        for part, found in zip(parts, splits, strict=True):
+            shards = {}
+            for number, split in enumerate(self.recipe.splits):
+                if (found == number).any():
+                    (self.corpus / split).mkdir(exist_ok=True)
+                    shards[number] = self.corpus / split / f"{num_shards[split]:05d}.arrow"
+                    num_shards[split] += 1
+            if shards:
+                tasks.append(
+                    EncodeTask(
+                        part=part,
+                        splits=found,
+                        shards=shards,
+                        label_columns=self.recipe.label_columns,
+                        tokenizer=self.corpus / "tokenizer",
+                        tokenizer_hash=tokenizer.hash,
+                        words=self.work / "words",
+                        folder=self.work / "encoded",
+                    )
+                )
+        return tasks
+
+    def _overlap(self, number: int, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> dict[str, int]:
+        """How many sentences of a split are in train too; shares of one pool, drawn by the text, put none there."""
+        train = self.recipe.splits.index("train")
+        pools = [
+            {pool for pool, draws in self.recipe.draws.items() if self.recipe.splits[each] in draws}
+            for each in (number, train)
+        ]
+        of_one_pool = pools[0] == pools[1] and len(pools[0]) == 1
+        are_shares = not any(isinstance(each, int) for pool in pools[0] for each in self.recipe.draws[pool].values())
+        if number == train or (of_one_pool and are_shares and self.recipe.draw_by == "text"):
+            return {}
+        own = [p.hashes()[s == number, 0] for p, s in zip(parts, splits, strict=True)]
+        training = (p.hashes()[s == train, 0] for p, s in zip(parts, splits, strict=True))
+        return {"also_in_train": selection.count_in(np.concatenate(own), training)}
+
+    def _options(self) -> dict[str, Any]:
+        """What was done to the sentences; cleaning by pool where pools differ in it."""
+        cleaning = {pool: asdict(each) for pool, each in self.recipe.cleaning.items()}
+        same = all(each == next(iter(cleaning.values())) for each in cleaning.values())
+        return {
+            "seed": self.args.seed,
+            "deduplicate": self.args.deduplicate,
+            "cleaning": next(iter(cleaning.values())) if same else cleaning,
+        }
+
+    def _fewer_than_expected(self, described: dict[str, Any]) -> list[str]:
+        return [
+            f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original {size:,}"
+            for split, size in self.recipe.expected.items()
+            if described[split]["sentences"] < size
+        ]
+
+    def _files_of(self, pool: str) -> str:
+        return shortened([str(each.path) for each in self.recipe.inputs if each.pool == pool], 3)
+
+    def _why_none(self) -> str:
+        if not self.left_out:
+            return ": the input is empty"
+        return " (left out: " + ", ".join(f"{count} {name}" for name, count in self.left_out.items()) + ")"
+
+
+def _part_bytes(recipe: Recipe) -> int:
+    """So that there is work for many cores, and not too many files."""
+    total = sum(path.stat().st_size for path in {each.path for each in recipe.inputs if not each.generated})
+    return min(max(total // _PARTS_WANTED, _LEAST_PART_BYTES), _MOST_PART_BYTES)
+
+
+@dataclass(frozen=True)
+class _ChecksumTask:
+    path: Path
+    marker: Path
+
+
+def _checksum(task: _ChecksumTask) -> dict[str, Any]:
+    if task.marker.exists():
+        return storage.read_json(task.marker)
+    described = {
+        "file": task.path.name,
+        "bytes": task.path.stat().st_size,
+        "sha256": storage.sha256(task.path),
+    }
+    storage.write_json(task.marker, described)
+    return described
+
+
+def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
+    """All that decides the bytes. A changed file shows in its size or its time."""
+    files = {}
+    for each in recipe.inputs:
+        if not each.generated:
+            state = each.path.stat()
+            files[str(each.path)] = [state.st_size, state.st_mtime_ns]
+    plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
+    given = args.tokenizer.dir
+    return plan if given is None else {**plan, "tokenizer_hash": Tokenizer.load(given).hash}
+
+
+@contextmanager
+def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
+    """The work directory of `output`: one build at a time, emptied where it is of another plan.
+
+    At the end its `corpus` is put at `output`, and it is removed. After a mistake of the user's it is removed if it is
+    new; what an earlier build left, and all after any other failure, stays, to go on from.
+    """
+    work = output.parent / f".{output.name}.work"
+    if output.exists() and not (output / CARD).is_file() and any(output.iterdir()):
+        raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
+    with own_place(output):
+        work.mkdir(exist_ok=True)
+        is_new = not _is_of_plan(work, plan)
+        if is_new:
+            _remove(work)
+            work.mkdir()
+            storage.write_json(work / "plan.json", plan)
+        elif any((work / "rows").glob("*.json")):
+            console.print(f"going on with what an earlier build left in {work}")
+        for stale in [*work.rglob(".*.partial")]:  # of a build or a worker that was killed
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
+        (work / "corpus").mkdir(exist_ok=True)
+        try:
+            yield work
+            storage.sync_directory(work / "corpus")  # takes long, and a full disk is told here
+        except BaseException as error:
+            if is_new and isinstance(error, UserError):
+                _remove(work)
+            else:
+                console.print(f"what is finished stays in {work}: the same command goes on from there")
+            raise
+        else:
+            # Without its corpus, the rest of it is nothing to go on from.
+            (work / "plan.json").unlink()
+            storage.put_in_place(work / "corpus", output)
+            _remove(work)
+
+
+def _remove(work: Path) -> None:
+    """Removes a work directory, its plan first: nothing goes on from what a kill leaves of it."""
+    (work / "plan.json").unlink(missing_ok=True)
+    shutil.rmtree(work)
+
+
+def _is_of_plan(work: Path, plan: dict[str, Any]) -> bool:
+    try:
+        return storage.read_json(work / "plan.json") == plan
+    except UserError:
+        return False

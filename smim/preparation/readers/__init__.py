@@ -1,0 +1,31 @@
+"""Readers of text files: see `base.Reader` for what they share, `files.reader_for` for which one reads what."""
+
+from smim.preparation.readers.arrow import ArrowStream, Parquet
+from smim.preparation.readers.base import Piece, Problems, Reader, find_columns, listed
+from smim.preparation.readers.chunks import COMPRESSIONS, first_line
+from smim.preparation.readers.delimited import Delimited
+from smim.preparation.readers.files import files_not_read, find_files, reader_for, shortened
+from smim.preparation.readers.hub import hub_files, is_saved_dataset
+from smim.preparation.readers.json_lines import JsonLines
+from smim.preparation.readers.lines import Lines
+
+__all__ = [
+    "COMPRESSIONS",
+    "ArrowStream",
+    "Delimited",
+    "JsonLines",
+    "Lines",
+    "Parquet",
+    "Piece",
+    "Problems",
+    "Reader",
+    "files_not_read",
+    "find_columns",
+    "find_files",
+    "first_line",
+    "hub_files",
+    "is_saved_dataset",
+    "listed",
+    "reader_for",
+    "shortened",
+]

@@ -1,0 +1,203 @@
+"""Tables in Arrow's formats: Parquet files, and IPC streams, which the `datasets` library caches, or files."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from smim.errors import UserError
+from smim.preparation.readers.base import (
+    BLOCK_BYTES,
+    INFINITE,
+    MAX_LINE_BYTES,
+    MISSING_TEXT,
+    TEXT,
+    TOO_LONG,
+    FileReader,
+    Intake,
+    Piece,
+    check_columns,
+    find_columns,
+    told,
+)
+from smim.preparation.readers.chunks import line_fault
+
+_MOST_ROWS = 1 << 15
+_BUFFER_BYTES = 1 << 20
+_MAGIC = b"ARROW1"
+
+
+@dataclass(frozen=True)
+class _Table(FileReader):
+    """Columns of any type that can be written as a string."""
+
+    text_column: str
+    label_columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_columns(self.text_column, self.label_columns)
+
+    def _present(self, names: list[str], path: Path) -> list[str]:
+        return list(find_columns(self.text_column, self.label_columns, names, path))
+
+    def _block(self, batch: pa.RecordBatch, first_row: int, intake: Intake) -> pa.Table:
+        """The good rows of a batch; `first_row` is the number of its first row in the file, from 1."""
+        batch = batch.select(self._present(batch.schema.names, intake.path))
+        names = batch.schema.names
+        columns = [_as_bytes(column, name, intake.path) for name, column in zip(names, batch.columns, strict=True)]
+        infinite = reduce(np.logical_or, map(_infinite, batch.columns[1:]), np.zeros(len(batch), bool))
+        if columns[0].null_count or infinite.any() or not all(map(_all_text, columns)):
+            rows = zip(_rows(columns), infinite, strict=True)
+            good = pa.array([self._is_good(*row, first_row + i, intake) for i, row in enumerate(rows)])
+            columns = [column.filter(good) for column in columns]
+        return pa.table([column.cast(pa.string()) for column in columns], [TEXT, *names[1:]])
+
+    def _is_good(self, row: tuple[bytes | None, ...], infinite: bool, number: int, intake: Intake) -> bool:
+        fault = MISSING_TEXT if row[0] is None else INFINITE if infinite else None
+        for value in filter(None, row):
+            fault = fault or (TOO_LONG if len(value) > MAX_LINE_BYTES else line_fault(value))
+        if fault:
+            intake.refuse(fault, partial("row {}".format, number))
+        return fault is None
+
+
+@dataclass(frozen=True)
+class Parquet(_Table):
+    """Parquet files, of which only the columns that are asked for are read; split between row groups."""
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        with told(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
+            return file.schema_arrow.names
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`; bytes are those of all columns, uncompressed."""
+        with told(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
+            sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
+        pieces, start, held = [], 0, 0
+        for stop, size in enumerate(sizes, start=1):
+            held += size
+            if held >= piece_bytes or stop == len(sizes):
+                pieces.append(Piece(path, start, stop))
+                start, held = stop, 0
+        return pieces
+
+    def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        """See `FileReader.read`."""
+        # With its own buffer for each column, a row group is never held as a whole.
+        with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+            names = self._present(file.schema_arrow.names, piece.path)
+            groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
+            row = 1 + sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
+            for group in groups:
+                rows = _rows_per_block(file.metadata.row_group(group))
+                for batch in file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
+                    yield self._block(batch, row, intake)
+                    row += len(batch)
+
+
+@dataclass(frozen=True)
+class ArrowStream(_Table):
+    """Arrow IPC, as a stream or in the file format; a file is one piece."""
+
+    def columns(self, path: Path) -> list[str] | None:
+        """See `FileReader.columns`."""
+        with told(path), pa.OSFile(str(path)) as file:
+            return _open_ipc(file)[0].names
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`."""
+        with told(path), open(path, "rb"):
+            return [Piece(path)]
+
+    def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        """See `FileReader.read`."""
+        with pa.OSFile(str(piece.path)) as file:
+            schema, batches = _open_ipc(file)
+            names = self._present(schema.names, piece.path)
+            row = 1
+            for batch in _joined(each.select(names) for each in batches):
+                rows = max(1, min(_MOST_ROWS, len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
+                for start in range(0, len(batch), rows):
+                    yield self._block(batch.slice(start, rows), row + start, intake)
+                row += len(batch)
+
+
+def _open_ipc(file: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
+    """The schema and the batches of a stream, or of the file format, which begins with `_MAGIC`."""
+    begin = file.read(len(_MAGIC))
+    file.seek(0)
+    if begin != _MAGIC:
+        stream = pa.ipc.open_stream(file)
+        return stream.schema, stream
+    table = pa.ipc.open_file(file)
+    return table.schema, map(table.get_batch, range(table.num_record_batches))
+
+
+def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Batches of a block's size or more; those that `datasets` writes have a thousand rows."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        held.append(batch)
+        if sum(each.nbytes for each in held) >= BLOCK_BYTES:
+            yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+            held = []
+    if held:
+        yield from pa.Table.from_batches(held).combine_chunks().to_batches()
+
+
+def _rows_per_block(group: pq.RowGroupMetaData) -> int:
+    return max(1, min(_MOST_ROWS, group.num_rows * BLOCK_BYTES // max(1, group.total_byte_size)))
+
+
+def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
+    """A column's values as they are written, in bytes, which need not be text; a number that is none is null."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        if pa.types.is_floating(column.type):
+            column = _written(column.to_numpy(zero_copy_only=False))
+        elif not (_is_string(column.type) or _is_binary(column.type)):
+            column = column.cast(pa.string())
+        return column.cast(pa.binary())
+    except pa.ArrowNotImplementedError:
+        raise UserError(f"{path}: column {name!r} is of type {column.type}, not text") from None
+
+
+def _written(numbers: np.ndarray) -> pa.Array:
+    """Numbers as the shortest text that says them: `1`, `0.1`, `1e-05`."""
+    texts = pc.replace_substring_regex(pa.array(numbers.astype(str)), r"\.0$", "")
+    return pc.if_else(pa.array(np.isnan(numbers)), None, texts)
+
+
+def _infinite(column: pa.Array) -> np.ndarray:
+    """Which numbers of a column are infinite, bool [n]."""
+    floating = pa.types.is_floating(column.type)
+    return np.isinf(column.to_numpy(zero_copy_only=False)) if floating else np.zeros(len(column), bool)
+
+
+def _is_string(type: pa.DataType) -> bool:
+    return pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)
+
+
+def _is_binary(type: pa.DataType) -> bool:
+    return pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
+
+
+def _all_text(column: pa.Array) -> bool:
+    """Whether all values are UTF-8, without NUL, and not too long; quickly."""
+    if pc.any(pc.greater(pc.binary_length(column), MAX_LINE_BYTES)).as_py():
+        return False
+    try:
+        return not pc.any(pc.match_substring(column.cast(pa.string()), "\0")).as_py()
+    except pa.ArrowInvalid:
+        return False
+
+
+def _rows(columns: list[pa.Array]) -> Iterator[tuple[bytes | None, ...]]:
+    return zip(*(column.to_pylist() for column in columns), strict=True)

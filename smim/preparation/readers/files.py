@@ -1,0 +1,137 @@
+"""Which files are read, and how: paths, patterns and folders to files, and a file's name to its reader."""
+
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from smim.errors import UserError
+from smim.preparation.readers.arrow import ArrowStream, Parquet
+from smim.preparation.readers.base import FileReader
+from smim.preparation.readers.chunks import COMPRESSIONS, is_compressed
+from smim.preparation.readers.delimited import Delimited
+from smim.preparation.readers.hub import hub_files, is_saved_dataset
+from smim.preparation.readers.json_lines import JsonLines
+from smim.preparation.readers.lines import Lines
+
+_LINES = (".txt", ".tokens")
+_JSON = (".jsonl", ".ndjson", ".json")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# Arrow's formats compress their own columns, and cannot be unpacked as they are read.
+_ARROW = (".parquet", ".arrow")
+_PACKABLE = (*_LINES, *_JSON, *_DELIMITERS)
+# What Spark and Hadoop call the files of a folder, without a suffix.
+_PART = "part-"
+_SHOWN = 8
+
+
+def reader_for(path: Path, *, text_column: str, label_columns: Sequence[str], header: bool) -> FileReader:
+    """The reader for a file, by its suffix in any case; without one it is lines of text. `header` is for CSV and TSV.
+
+    Raises `UserError` with the suffixes that are known.
+    """
+    suffix, labels = _suffix(path), tuple(label_columns)
+    if suffix in _LINES or not suffix:
+        return Lines()
+    if suffix in _JSON:
+        return JsonLines(text_column, labels)
+    if suffix in _DELIMITERS:
+        return Delimited(_DELIMITERS[suffix], text_column, labels, header)
+    if suffix == ".parquet":
+        return Parquet(text_column, labels)
+    if suffix == ".arrow":
+        return ArrowStream(text_column, labels)
+    raise UserError(
+        f"{path}: no reader for files of this name; known are {', '.join(_PACKABLE)}, each also with "
+        f"{', '.join(COMPRESSIONS)}, and {', '.join(_ARROW)}"
+    )
+
+
+def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
+    """The files that paths name: files themselves, patterns with `*`, `?` and `**`, and all below a folder.
+
+    Of folders, files with suffixes that a reader knows, or that are in `also`, and Spark's `part-00000`; hidden ones
+    are left out. Sorted within each path; a file that several paths name comes once. Raises `UserError` that says what
+    is there instead where a path names no file, and for a folder with a saved dataset in it.
+    """
+    found: dict[Path, Path] = {}
+    for given in paths:
+        path = Path(given).expanduser()
+        matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
+        files = [file for match in matches for file in _files_of(match, also)]
+        if not files:
+            raise UserError(f"no text file at {given}: {_what_is_there(path)}")
+        for file in sorted(files):
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
+    """The files of folders among `paths` that are not among those `read`, from the folder on.
+
+    Hidden ones and what describes a saved dataset aside.
+    """
+    known = {path.resolve() for path in read}
+    folders = [folder for path in paths if (folder := Path(path).expanduser()).is_dir()]
+    return [
+        str(file.relative_to(folder))
+        for folder in folders
+        for file in sorted(_below(folder))
+        if file.resolve() not in known and not (file.suffix == ".json" and is_saved_dataset(file.parent))
+    ]
+
+
+def shortened(names: Sequence[str], most: int) -> str:
+    """Names for a message, at most so many of them."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _suffix(path: Path) -> str:
+    """The suffix of the format in lower case, below that of the compression; "" where there is none."""
+    inner = Path(path.stem).suffix.lower()
+    return inner if is_compressed(path) and inner not in _ARROW else path.suffix.lower()
+
+
+def _files_of(path: Path, also: Sequence[str]) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if is_saved_dataset(path):
+        splits = hub_files(str(path), None)
+        if list(splits) != ["all"]:
+            raise UserError(
+                f"{path} is a dataset of the splits {', '.join(splits)}: give it alone, as corpus.path={path}, or each "
+                f"split by itself, as corpus.splits.train={path}/train"
+            )
+        return splits["all"]
+    files = _below(path)
+    if saved := next((file.parent for file in files if is_saved_dataset(file.parent)), None):
+        raise UserError(f"{saved} is a dataset that `save_to_disk` wrote: give it by itself, as corpus.path={saved}")
+    known = (*_PACKABLE, *_ARROW, *also)
+    return [file for file in files if _suffix(file) in known or (not _suffix(file) and file.name.startswith(_PART))]
+
+
+def _below(folder: Path) -> list[Path]:
+    """All files below a folder but hidden ones."""
+    files: list[Path] = []
+    seen = set()
+    for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+        # A link may lead back up.
+        seen.add(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(parent, name)) not in seen
+        ]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return files
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _what_is_there(path: Path) -> str:
+    """What the folder holds, or the nearest one above that there is."""
+    folder = next((each for each in (path, *path.parents) if each.is_dir()), Path())
+    names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
+    return f"{folder} holds {shortened(names, _SHOWN) or 'nothing'}"

@@ -1,0 +1,47 @@
+"""Plain text: a text a line."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from smim.preparation.readers.base import TEXT, FileReader, Intake, Piece
+from smim.preparation.readers.chunks import byte_pieces, good_lines, line_fault, read_chunks
+
+_LINE_END = ord("\n")
+
+
+@dataclass(frozen=True)
+class Lines(FileReader):
+    """Each line is a text; there are no labels."""
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:  # type: ignore[override]
+        """None."""
+        return ()
+
+    def columns(self, path: Path) -> list[str] | None:
+        """None."""
+        return []
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`."""
+        return byte_pieces(path, piece_bytes=piece_bytes)
+
+    def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+        """See `FileReader.read`."""
+        for chunk in read_chunks(piece, intake):
+            data = chunk.data
+            if line_fault(data):
+                data = b"".join(line + b"\n" for _, line in good_lines(chunk, intake))
+            yield pa.table([_split(data)], [TEXT])
+
+
+def _split(data: bytes) -> pa.Array:
+    """The lines, with their ends, as an Arrow array over the same memory."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_END) + 1
+    last = [] if data.endswith(b"\n") or not data else [len(data)]
+    offsets = np.concatenate([[0], ends, last]).astype(np.int32)
+    return pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data))

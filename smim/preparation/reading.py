@@ -1,0 +1,163 @@
+"""First step: a piece of an input becomes parts, Arrow files of clean sentences that later steps map into memory.
+
+rows/00012.json         what the piece gave; its presence says that the piece is finished
+rows/00012-000.arrow    sentences: text, labels, `hash` of the text, and the `key` that draws go by
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from smim import storage
+from smim.preparation.cleaning import Cleaning
+from smim.preparation.readers import Piece, Problems
+from smim.preparation.recipe import Input
+
+# Columns of a part that no label can have.
+PART_COLUMNS = ("hash", "key")
+
+
+@dataclass(frozen=True)
+class ReadTask:
+    """A piece to read, into parts of about `part_bytes` of text."""
+
+    number: int
+    input: Input
+    piece: Piece
+    cleaning: Cleaning
+    label_columns: tuple[str, ...]
+    draw_by: str
+    part_bytes: int
+    skip_bad: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of sentences from one pool."""
+
+    path: Path
+    pool: str
+    sentences: int
+    text_bytes: int
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Its record batches, memory-mapped."""
+        return read_batches(self.path)
+
+    def hashes(self) -> np.ndarray:
+        """The two halves of each text's 128-bit hash, uint64 [n, 2]."""
+        return self._fixed("hash", np.uint64).reshape(-1, 2)
+
+    def keys(self) -> np.ndarray:
+        """What each sentence is drawn by, uint64 [n]."""
+        return self._fixed("key", np.uint64)
+
+    def _fixed(self, column: str, dtype: type) -> np.ndarray:
+        arrays: list[np.ndarray] = [np.frombuffer(batch.column(column).buffers()[1], dtype) for batch in self.batches()]
+        return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batches of an Arrow IPC stream, memory-mapped."""
+    with pa.memory_map(str(path)) as file:
+        yield from pa.ipc.open_stream(file)
+
+
+@contextmanager
+def new_stream(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
+    """A new Arrow IPC stream, which is renamed to its place when it is whole."""
+    with (
+        storage.new_file(path) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_stream(file, schema) as writer,
+    ):
+        yield writer
+
+
+def read_piece(task: ReadTask) -> dict[str, Any]:
+    """Reads a piece, unless it is finished already; returns what `rows/NUMBER.json` says."""
+    marker = task.folder / f"{task.number:05d}.json"
+    if marker.exists():
+        return storage.read_json(marker)
+    problems, counts = Problems(), Counter[str]()
+    parts: list[dict[str, Any]] = []
+    columns = set(task.input.labels)
+    blocks = _clean_blocks(task, problems, counts, columns)
+    for first in blocks:
+        path = task.folder / f"{task.number:05d}-{len(parts):03d}.arrow"
+        parts.append(_write_part(path, first, blocks, task))
+    described = {
+        "pool": task.input.pool,
+        "parts": parts,
+        "columns": sorted(columns),
+        "left_out": {**problems.as_dict(), **counts},
+    }
+    storage.write_json(marker, described)
+    return described
+
+
+def parts_of(described: dict[str, Any], folder: Path) -> list[Part]:
+    """The parts that `read_piece` described."""
+    return [
+        Part(folder / part["file"], described["pool"], part["sentences"], part["text_bytes"])
+        for part in described["parts"]
+    ]
+
+
+def _clean_blocks(task: ReadTask, problems: Problems, counts: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
+    """Adds to `columns` those that there are."""
+    for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, problems=problems):
+        columns.update(block.column_names)
+        clean = task.cleaning.apply(block, counts)
+        if len(clean):
+            yield clean
+
+
+def _write_part(path: Path, first: pa.Table, rest: Iterator[pa.Table], task: ReadTask) -> dict[str, Any]:
+    """Writes blocks until the part is large enough."""
+    schema = pa.schema(
+        [("text", pa.string())]
+        + [(label, pa.string()) for label in task.label_columns]
+        + [("hash", pa.binary(16)), ("key", pa.uint64())]
+    )
+    sentences = text_bytes = 0
+    with new_stream(path, schema) as writer:
+        block: pa.Table | None = first
+        while block is not None:
+            batch = _part_batch(block, schema, task)
+            writer.write_batch(batch)
+            sentences += len(batch)
+            text_bytes += pc.sum(pc.binary_length(batch.column("text"))).as_py()
+            block = next(rest, None) if text_bytes < task.part_bytes else None
+    return {"file": path.name, "sentences": sentences, "text_bytes": text_bytes}
+
+
+def _part_batch(block: pa.Table, schema: pa.Schema, task: ReadTask) -> pa.RecordBatch:
+    texts = block.column("text").combine_chunks()
+    hashes = b"".join([xxhash.xxh3_128_digest(text) for text in texts.cast(pa.binary()).to_pylist()])
+    columns = {
+        "text": texts,
+        "hash": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(hashes)]),
+    }
+    if task.draw_by == "text":
+        columns["key"] = pa.array(np.frombuffer(hashes, np.uint64)[::2])
+    else:
+        values = block.column(task.draw_by).cast(pa.binary()).to_pylist()
+        columns["key"] = pa.array([xxhash.xxh3_64_intdigest(value) for value in values], pa.uint64())
+    for label in task.label_columns:
+        if label in task.input.labels:
+            columns[label] = pa.repeat(pa.scalar(task.input.labels[label]), len(texts))
+        elif label in block.column_names:
+            columns[label] = block.column(label).combine_chunks()
+        else:
+            columns[label] = pa.nulls(len(texts), pa.string())
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)

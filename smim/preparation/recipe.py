@@ -1,0 +1,81 @@
+"""What a corpus is made of: its inputs, and how sentences are drawn from them into splits."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smim.errors import UserError
+from smim.preparation.cleaning import Cleaning
+from smim.preparation.readers import Reader
+
+# How much of a pool a split gets: a share (float), a number of sentences (int), or the rest (None).
+Amount = float | int | None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, how it is read, and the pool that its sentences go to.
+
+    `labels` are columns with the same value in each of its sentences; `generated` inputs have no file.
+    """
+
+    pool: str
+    path: Path
+    reader: Reader
+    labels: Mapping[str, str] = field(default_factory=dict)
+    generated: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a corpus's sentences.
+
+    `draws[pool][split]`: what each split gets of a pool; draws go by the text, or by the column `draw_by`, so that
+    sentences that are equal in it stay together. `cleaning` may differ by pool. `expected[split]`: how many sentences
+    the original has; where there are fewer, the card says so, after the `notes`.
+    """
+
+    inputs: tuple[Input, ...]
+    draws: Mapping[str, Mapping[str, Amount]]
+    cleaning: Mapping[str, Cleaning]
+    label_columns: tuple[str, ...] = ()
+    draw_by: str = "text"
+    expected: Mapping[str, int] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` for what cannot be drawn."""
+        pools = {each.pool for each in self.inputs}
+        problems = [
+            f"{name} of the pools {', '.join(sorted(given)) or 'none'} for files of {', '.join(sorted(pools))}"
+            for name, given in (("draws", set(self.draws)), ("cleaning", set(self.cleaning)))
+            if given != pools
+        ]
+        if "train" not in self.splits:
+            problems.append(f"no split train among {', '.join(self.splits)}")
+        problems += [f"pool {pool!r}: {why}" for pool, draws in self.draws.items() if (why := _not_drawn(draws))]
+        if problems:
+            raise UserError(f"such a corpus cannot be made: {'; '.join(problems)}")
+
+    @property
+    def splits(self) -> list[str]:
+        """The splits in the order of their use: train, valid, test, then others."""
+        known = ["train", "valid", "test"]
+        found = {split for draws in self.draws.values() for split in draws}
+        return [split for split in known if split in found] + sorted(found - set(known))
+
+
+def _not_drawn(draws: Mapping[str, Amount]) -> str | None:
+    """Why these amounts cannot be drawn from one pool, or None."""
+    amounts = list(draws.values())
+    shares = [each for each in amounts if isinstance(each, float)]
+    counts = [each for each in amounts if isinstance(each, int)]
+    if counts and len(counts) < len(amounts):
+        return f"it is drawn from by numbers of sentences or by shares and the rest, not by both: {dict(draws)}"
+    if amounts.count(None) > 1:
+        return f"two splits get the rest of it: {dict(draws)}"
+    if any(each <= 0 for each in (*counts, *shares)) or sum(shares) > 1 or (sum(shares) == 1 and None in amounts):
+        return f"shares are above 0 and leave something for the rest, numbers are 1 or more, not {dict(draws)}"
+    return None

@@ -1,0 +1,95 @@
+"""Which sentence goes to which split: deduplication and seeded draws, from 16 bytes a sentence.
+
+A draw orders sentences by a key that is a function of (seed, text). Equal sentences have equal keys, so that shares
+put them into the same split, wherever they stand and however many workers read them. Numbers of sentences are exact:
+of equal sentences that lie on the border between two splits, each gets some.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from smim.preparation.recipe import Amount
+
+UNUSED = 255
+_ROWS_PER_BUCKET = 8_000_000
+
+
+def assign(
+    keys: Sequence[np.ndarray], draws: Mapping[str, Amount], numbers: Mapping[str, int], *, seed: int
+) -> list[np.ndarray]:
+    """The split of each sentence of one pool.
+
+    `keys`: uint64 [n] for each part of the pool, in order; `numbers`: the number that stands for a split.
+    Returns uint8 [n] for each part, `UNUSED` where no split drew the sentence. Where a pool has fewer sentences than
+    its splits ask for, each gets its proportion.
+    """
+    if list(draws.values()) == [None]:
+        [split] = draws
+        return [np.full(len(part), numbers[split], np.uint8) for part in keys]
+    drawn = [_mix(part, seed) for part in keys]
+    if any(isinstance(amount, int) for amount in draws.values()):
+        return _assign_counts(drawn, draws, numbers)
+    return [_assign_shares(part, draws, numbers) for part in drawn]
+
+
+def duplicates(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """True for each sentence that stood in the pool before; bool [n] for each part of uint64 [n, 2]."""
+    repeated = [np.zeros(len(part), bool) for part in hashes]
+    num_buckets = 1 + sum(map(len, hashes)) // _ROWS_PER_BUCKET
+    for bucket in range(num_buckets):
+        rows = [np.flatnonzero(part[:, 0] % np.uint64(num_buckets) == bucket) for part in hashes]
+        parts = np.repeat(np.arange(len(hashes)), [len(found) for found in rows])
+        found = np.concatenate([part[chosen] for part, chosen in zip(hashes, rows, strict=True)])
+        position = np.concatenate(rows)
+        order = np.lexsort((np.arange(len(found)), found[:, 1], found[:, 0]))
+        again = order[1:][(found[order[1:]] == found[order[:-1]]).all(axis=1)]
+        for number, part in enumerate(repeated):
+            part[position[again[parts[again] == number]]] = True
+    return repeated
+
+
+def count_in(hashes: np.ndarray, others: Iterable[np.ndarray]) -> int:
+    """How many of `hashes` (uint64 [n]) occur in any of `others`, which are looked at one by one."""
+    values, counts = np.unique(hashes, return_counts=True)
+    found = np.zeros(len(values), bool)
+    for part in others:
+        found |= np.isin(values, part)
+    return int(counts[found].sum())
+
+
+def _assign_shares(keys: np.ndarray, draws: Mapping[str, Amount], numbers: Mapping[str, int]) -> np.ndarray:
+    assigned = np.full(len(keys), UNUSED, np.uint8)
+    uniform = keys / 2.0**64
+    start = 0.0
+    for split, amount in draws.items():
+        if amount is None:
+            assigned[assigned == UNUSED] = numbers[split]
+        else:
+            assigned[(uniform >= start) & (uniform < start + amount)] = numbers[split]
+            start += amount
+    return assigned
+
+
+def _assign_counts(
+    keys: Sequence[np.ndarray], draws: Mapping[str, Amount], numbers: Mapping[str, int]
+) -> list[np.ndarray]:
+    counts = {split: amount for split, amount in draws.items() if isinstance(amount, int)}  # all of them are
+    total, wanted = sum(map(len, keys)), sum(counts.values())
+    if total < wanted:
+        counts = {split: count * total // wanted for split, count in counts.items()}
+    order = np.argsort(np.concatenate(keys), kind="stable")
+    assigned = np.full(total, UNUSED, np.uint8)
+    start = 0
+    for split, count in counts.items():
+        assigned[order[start : start + count]] = numbers[split]
+        start += count
+    return np.split(assigned, np.cumsum([len(part) for part in keys])[:-1])
+
+
+def _mix(keys: np.ndarray, seed: int) -> np.ndarray:
+    """Splitmix64 (Steele et al. 2014) of key + seed: another seed, another order."""
+    x = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

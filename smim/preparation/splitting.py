@@ -1,0 +1,76 @@
+"""Word level: the drawn sentences of a part are split into words, once, before there is a vocabulary.
+
+words/00012-000.arrow    `words`: each sentence as numbers of words, in the order of the part
+words/00012-000.counts   the words by these numbers, and how often each occurs in train
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.preparation.reading import Part, new_stream
+from smim.preparation.selection import UNUSED
+from smim.text.words import split_words
+
+_WORDS = pa.schema([("words", pa.list_(pa.int32()))])
+_COUNTS = pa.schema([("word", pa.string()), ("count", pa.int64())])
+
+
+@dataclass(frozen=True)
+class SplitTask:
+    """A part, the split of each of its sentences (uint8 [n]), and the number of the split `train`."""
+
+    part: Part
+    splits: np.ndarray
+    train: int
+    splitter: str
+    folder: Path
+
+
+def split_part(task: SplitTask) -> Path:
+    """Splits a part, unless it did before; returns the path of its words."""
+    path = words_path(task.part, task.folder)
+    counts_path = path.with_suffix(".counts")
+    if counts_path.exists():
+        return path
+    split, in_train, start = [], [], 0
+    for batch in task.part.batches():
+        splits = task.splits[start : start + len(batch)]
+        start += len(batch)
+        drawn = splits != UNUSED
+        split.append(split_words(batch.column("text").filter(pa.array(drawn)), task.splitter))
+        in_train.append(pa.array(splits[drawn] == task.train))
+    words, numbers = _number_words([each.flatten() for each in split])
+    counts = np.zeros(len(words), np.int64)
+    with new_stream(path, _WORDS) as writer:
+        for each, own, trained in zip(split, numbers, in_train, strict=True):
+            lists = list_array(pc.list_value_length(each).to_numpy(), own)
+            writer.write_batch(pa.RecordBatch.from_arrays([lists], schema=_WORDS))
+            counts += np.bincount(lists.filter(trained).flatten().to_numpy(), minlength=len(words))
+    # Written last: it says that the part is finished.
+    with new_stream(counts_path, _COUNTS) as writer:
+        writer.write_batch(pa.RecordBatch.from_arrays([words, pa.array(counts)], schema=_COUNTS))
+    return path
+
+
+def words_path(part: Part, folder: Path) -> Path:
+    """Where the words of a part are."""
+    return folder / part.path.name
+
+
+def _number_words(batches: list[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:
+    """The distinct words in the order of their first occurrence, and each batch's words as numbers of them."""
+    # First within each batch, whose few distinct words stay in the processor's cache.
+    encoded = [batch.dictionary_encode() for batch in batches]
+    again = pa.concat_arrays([batch.dictionary for batch in encoded]).dictionary_encode()
+    numbers = np.split(again.indices.to_numpy(), np.cumsum([len(batch.dictionary) for batch in encoded])[:-1])
+    return again.dictionary, [own[batch.indices.to_numpy()] for own, batch in zip(numbers, encoded, strict=True)]
+
+
+def list_array(lengths: np.ndarray, values: np.ndarray) -> pa.ListArray:
+    """Lists of the given lengths over int32 values."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values, pa.int32()))

@@ -1,0 +1,141 @@
+"""A user's own text: files of any format that the readers know, or a dataset of the Hugging Face hub."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from smim.errors import UserError
+from smim.preparation.args import CorpusArgs, as_paths
+from smim.preparation.readers import find_columns, find_files, hub_files, is_saved_dataset, listed, reader_for
+from smim.preparation.reading import PART_COLUMNS
+from smim.preparation.recipe import Amount, Input, Recipe
+from smim.preparation.sources import by_split
+from smim.text.corpus import OWN_COLUMNS
+
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass
+class TextArgs(CorpusArgs):
+    """`text_column`, `label_columns`: of formats that have columns; `header`: whether a CSV or TSV names them.
+
+    `splits`: a path for each split that is given; `hub`, `hub_config`: a dataset instead of files. `valid`, `test`:
+    their shares of the sentences where they are not given; with a share of 0 there is no such split.
+    """
+
+    text_column: str = "text"
+    label_columns: list[str] = field(default_factory=list)
+    header: bool = True
+    splits: dict[str, Any] = field(default_factory=dict)
+    hub: str | None = None
+    hub_config: str | None = None
+    valid: float = 0.05
+    test: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        problems = []
+        if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
+            problems.append(f"corpus.valid={self.valid} and corpus.test={self.test} must leave a share for train")
+        if sum([self.path is not None, bool(self.given_splits), self.hub is not None]) != 1:
+            problems.append(
+                "which text? give one of corpus.path=FILE_OR_FOLDER, corpus.splits.train=FILE (and .valid, .test), "
+                "corpus.hub=DATASET"
+            )
+        if self.given_splits and "train" not in self.given_splits:
+            problems.append("corpus.splits has no train")
+        if self.hub_config and not self.hub:
+            problems.append("corpus.hub_config is for corpus.hub=DATASET")
+        if taken := sorted(set(self.label_columns) & {*OWN_COLUMNS, *PART_COLUMNS}):
+            problems.append(
+                f"corpus.label_columns has {', '.join(taken)}, which preparation itself calls a column; rename that in "
+                "the file"
+            )
+        if problems:
+            raise UserError("; ".join(problems))
+
+    @property
+    def given_splits(self) -> dict[str, Any]:
+        return {split: path for split, path in self.splits.items() if path is not None}
+
+    @property
+    def sources(self) -> list[str]:
+        return [path for given in (self.path, *self.given_splits.values()) for path in as_paths(given)]
+
+
+def recipe(args: TextArgs) -> Recipe:
+    pools, notes = _pools(args)
+    reader = partial(
+        reader_for, text_column=args.text_column, label_columns=tuple(args.label_columns), header=args.header
+    )
+    readers = {path: reader(path) for paths in pools.values() for path in paths}
+    _check_columns(args, {path: each.columns(path) for path, each in readers.items()})
+    inputs = tuple(Input(pool, path, readers[path]) for pool, paths in pools.items() for path in paths)
+    return Recipe(
+        inputs=inputs,
+        draws=_draws(list(pools), args),
+        cleaning=dict.fromkeys(pools, args.cleaning),
+        label_columns=tuple(args.label_columns),
+        facts={"hub": args.hub, "hub_config": args.hub_config} if args.hub else {},
+        notes=notes,
+    )
+
+
+def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """The files by the split that they are given for, or "all"; and what there is to say of them."""
+    if args.given_splits:
+        pools = {split: find_files(as_paths(path)) for split, path in args.given_splits.items()}
+        _check_apart(pools)
+        return pools, ()
+    dataset = args.hub or (args.path if isinstance(args.path, str) and is_saved_dataset(Path(args.path)) else None)
+    if dataset is None:
+        files = find_files(args.given_paths("FILE_OR_FOLDER"))
+        named = by_split(files)
+        return {"all": files}, (_drawn_together(named),) if len(named) > 1 else ()
+    found = hub_files(dataset, args.hub_config)
+    if not {"train", "all"} & set(found):
+        raise UserError(f"the dataset {dataset} has no split 'train'; it has {', '.join(found)}")
+    others = [split for split in found if split not in (*_SPLITS, "all")]
+    notes = (f"not read: the dataset's splits {', '.join(others)}",) if others else ()
+    return {split: found[split] for split in ("all", *_SPLITS) if split in found}, notes
+
+
+def _drawn_together(named: dict[str, list[Path]]) -> str:
+    return (
+        f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
+        "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
+    )
+
+
+def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> None:
+    """Raises `UserError` where a file lacks the text's column, or all of them a label's, as far as headers tell."""
+    for path, columns in found.items():
+        if columns:
+            find_columns(args.text_column, (), columns, path)
+    if None in found.values():
+        return
+    for label in args.label_columns:
+        if not any(label in columns for columns in found.values() if columns):
+            path, columns = max(found.items(), key=lambda each: len(each[1] or ()))
+            there = listed(columns or ()) or "none, it is plain text"
+            raise UserError(f"no column {label!r} to take as label; the columns of {path}: {there}")
+
+
+def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:
+    """Splits that are given stay; the others are shares of the first pool."""
+    shares = {"valid": args.valid, "test": args.test}
+    first: dict[str, Amount] = {split: share for split, share in shares.items() if share and split not in pools}
+    return {pools[0] if "train" not in pools else "train": {**first, "train": None}} | {
+        split: {split: None} for split in shares if split in pools
+    }
+
+
+def _check_apart(pools: dict[str, list[Path]]) -> None:
+    owner: dict[Path, str] = {}
+    for split, paths in pools.items():
+        for path in paths:
+            other = owner.setdefault(path.resolve(), split)
+            if other != split:
+                raise UserError(f"{path} is given for {other} and for {split}; splits must not overlap")

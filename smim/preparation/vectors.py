@@ -1,0 +1,89 @@
+"""Prepared corpora of vectors: what their builders share. There is no text, so nothing of the pipeline is needed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from smim import storage
+from smim.errors import UserError
+from smim.lock import own_place
+from smim.preparation.reading import new_stream
+from smim.text.corpus import CARD, FORMAT
+from smim.vectors.corpus import KIND
+
+_SHARD = "00000.arrow"
+
+
+@dataclass
+class VectorArgs:
+    """Settings that all corpora of vectors have: `corpus.` on the command line. `seed` decides every draw."""
+
+    builder: str
+    name: str
+    dir: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class LabelledVectors:
+    """One split: `vectors` fp32 [N, X], `labels` one string for each."""
+
+    vectors: np.ndarray
+    labels: list[str]
+
+
+def write_corpus(
+    output: Path,
+    splits: Mapping[str, LabelledVectors],
+    *,
+    name: str,
+    label: str,
+    source: dict[str, Any],
+    **described: Any,
+) -> dict[str, Any]:
+    """Writes a corpus at `output`, one shard a split, and returns its card; raises as a build of text does.
+
+    `label`: the name of the label column. `source`: what decides the vectors; its hash names what they mean.
+    `described` goes into the card.
+    """
+    if output.exists() and not (output / CARD).is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
+    with own_place(output), storage.new_directory(output) as partial:
+        card = {
+            "format": FORMAT,
+            "kind": KIND,
+            "name": name,
+            "dimension": next(iter(splits.values())).vectors.shape[1],
+            "source": source,
+            "input_hash": hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest(),
+            **described,
+            "splits": {split: _write_split(partial / split, rows, label) for split, rows in splits.items()},
+        }
+        storage.write_json(partial / CARD, card)
+    return card
+
+
+def _write_split(folder: Path, rows: LabelledVectors, label: str) -> dict[str, Any]:
+    """The one shard of a split, and what the card says of it: a vector counts as a sentence of one token."""
+    folder.mkdir()
+    path, num = folder / _SHARD, len(rows.vectors)
+    numbers = pa.array(rows.vectors.astype(np.float32).ravel())
+    vectors = pa.FixedSizeListArray.from_arrays(numbers, rows.vectors.shape[1])
+    columns = {"vector": vectors, "length": pa.array(np.ones(num, np.int32)), label: pa.array(rows.labels)}
+    table = pa.table(columns)
+    with new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    return {
+        "sentences": num,
+        "tokens": num,
+        **{"length_mean": 1.0, "length_std": 0.0, "length_min": 1, "length_max": 1},
+        "shards": [
+            {"file": _SHARD, "sentences": num, "bytes": path.stat().st_size, "sha256": storage.sha256(path)},
+        ],
+    }

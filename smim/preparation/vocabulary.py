@@ -1,0 +1,138 @@
+"""The tokenizer of a corpus, made from the sentences that were drawn into train."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from smim.engine import Engine
+from smim.errors import UserError, not_among, too_low
+from smim.preparation.reading import Part, read_batches
+from smim.preparation.selection import UNUSED
+from smim.preparation.splitting import SplitTask, split_part
+from smim.progress import bytes_bar
+from smim.text.pieces import SentencePieceTokenizer
+from smim.text.tokenizer import Tokenizer
+from smim.text.words import SPLITTERS, WordTokenizer, nearest_min_count
+
+_KINDS = ["word", "unigram", "bpe"]
+# Counts of so many parts are held before they are merged.
+_PARTS_PER_MERGE = 16
+
+
+@dataclass
+class TokenizerArgs:
+    """`corpus.tokenizer.` on the command line.
+
+    `dir`: a tokenizer that is there, such as a trained model's, instead of a new one; nothing else counts then.
+    `kind`: word, or SentencePiece's unigram or bpe. Word level: `splitter` whitespace or tweet; words seen less than
+    `min_count` times in train become `<unk>`; `max_size` bounds the vocabulary; with `near`, the minimum count is
+    the one from `min_count` up whose vocabulary comes nearest to that size. SentencePiece: vocabulary of `size`,
+    trained on at most `sample_bytes` of train.
+    """
+
+    dir: str | None = None
+    kind: str = "word"
+    splitter: str = "whitespace"
+    min_count: int = 1
+    max_size: int | None = None
+    near: int | None = None
+    size: int = 16_000
+    sample_bytes: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        prefix = "corpus.tokenizer"
+        problems = too_low(self, prefix, min_count=1, max_size=5, near=5, size=5, sample_bytes=1)
+        problems += not_among(self, prefix, kind=_KINDS, splitter=SPLITTERS)
+        if problems:
+            raise UserError("; ".join(problems))
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that this kind of tokenizer uses, for the corpus's card."""
+        if self.dir is not None:
+            return {"kind": Tokenizer.load(self.dir).kind, "dir": self.dir}
+        names = ["splitter", "min_count", "max_size"] if self.kind == "word" else ["size", "sample_bytes"]
+        return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
+
+
+def make_tokenizer(
+    args: TokenizerArgs,
+    parts: Sequence[Part],
+    splits: Sequence[np.ndarray],
+    *,
+    train: int,
+    engine: Engine,
+    folder: Path,
+) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer, and its settings for the card (with the minimum count that was chosen).
+
+    `splits`: the split of each sentence of each part; `train`: the number of the one to learn from. At word level all
+    drawn sentences are split into words, which stay in `folder`.
+    """
+    given = Tokenizer.load(args.dir) if args.dir is not None else None
+    if given is not None and not isinstance(given, WordTokenizer):
+        return given, args.describe()
+    if given is None and args.kind != "word":
+        texts = _sample(parts, [each == train for each in splits], args.sample_bytes)
+        pieces = SentencePieceTokenizer.train(texts, algorithm=args.kind, vocabulary_size=args.size)
+        return pieces, args.describe()
+    folder.mkdir(exist_ok=True)
+    tasks = [
+        SplitTask(part, each, train, given.splitter if given else args.splitter, folder)
+        for part, each in zip(parts, splits, strict=True)
+        if (each != UNUSED).any()
+    ]
+    counts_of_parts = _Counts()
+    with bytes_bar("splitting into words", total=sum(task.part.text_bytes for task in tasks)) as bar:
+        for number, path in engine.map(split_part, tasks):
+            counts_of_parts.add(path.with_suffix(".counts"))
+            bar(tasks[number].part.text_bytes)
+    if given is not None:
+        return given, args.describe()
+    words, counts = counts_of_parts.read()
+    min_count = args.min_count
+    if args.near is not None:
+        min_count = nearest_min_count(words, counts, near=args.near, min_count=min_count)
+    word_tokenizer = WordTokenizer.from_counts(
+        words, counts, splitter=args.splitter, min_count=min_count, max_size=args.max_size
+    )
+    return word_tokenizer, {**args.describe(), "min_count": min_count}
+
+
+class _Counts:
+    """Word counts that merge: memory grows with the number of distinct words, not of parts."""
+
+    def __init__(self) -> None:
+        self.tables: list[pa.Table] = []
+
+    def add(self, path: Path) -> None:
+        counts = pa.Table.from_batches(read_batches(path))
+        self.tables.append(counts.filter(pc.greater(counts.column("count"), 0)))
+        if len(self.tables) > _PARTS_PER_MERGE:
+            self.tables = [self._merge()]
+
+    def read(self) -> tuple[pa.Array, pa.Array]:
+        table = self._merge()
+        return table.column("word").combine_chunks(), table.column("count").combine_chunks()
+
+    def _merge(self) -> pa.Table:
+        table = pa.concat_tables(self.tables).combine_chunks()
+        merged = table.group_by("word").aggregate([("count", "sum")])
+        return merged.rename_columns(["word", "count"])
+
+
+def _sample(parts: Sequence[Part], in_train: Sequence[np.ndarray], max_bytes: int) -> Iterator[str]:
+    """Training sentences of about `max_bytes` at most: those with the smallest hashes, in the corpus's order."""
+    total = sum(part.text_bytes * rows.mean() for part, rows in zip(parts, in_train, strict=True))
+    share = min(1.0, max_bytes / total)
+    for part, rows in zip(parts, in_train, strict=True):
+        # The second half of the hash: draws went by the first one.
+        chosen = rows & (part.hashes()[:, 1] / 2.0**64 <= share)
+        start = 0
+        for batch in part.batches():
+            yield from pc.filter(batch.column("text"), pa.array(chosen[start : start + len(batch)])).to_pylist()
+            start += len(batch)
