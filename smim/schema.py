@@ -22,6 +22,19 @@ def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
     return _made(cls, content, path, "", others)
 
 
+def changed(args: Any) -> dict[str, Any]:
+    """The settings of a dataclass that differ from its defaults; those of a dataclass in it as "encoder.hidden_dim"."""
+    found: dict[str, Any] = {}
+    for field in fields(args):
+        value = getattr(args, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(value):
+            found |= {f"{field.name}.{name}": setting for name, setting in changed(value).items()}
+        elif value != default:
+            found[field.name] = value
+    return found
+
+
 def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:

@@ -39,6 +39,7 @@ from smim.model.priors import VampPrior
 from smim.model.registry import args_class, make_model
 from smim.objectives import Critic, Objective, Terms, objective_class
 from smim.progress import console, progress_bar
+from smim.schema import changed
 from smim.text.batches import epoch_batches, share_of_rank, training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
@@ -330,7 +331,8 @@ class Trainer:
         if is_best and self.is_main:
             training = {
                 "objective": self.objective.name,
-                "settings": self.objective.changed,
+                "deterministic": self.objective.deterministic,
+                "settings": changed(self.objective),
                 "corpus": self.corpus.name,
                 "seed": self.args.seed,
                 "step": self.step,

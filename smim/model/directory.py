@@ -36,6 +36,8 @@ class _Config:
     def __post_init__(self) -> None:
         if not isinstance(self.training.get("objective"), str):
             raise UserError("training.objective is not there")
+        if not isinstance(is_deterministic(self.training), bool):
+            raise UserError("training.deterministic is neither true nor false")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class _VectorConfig(_Config):
     model: MLPArgs
     kind: str
     dimension: int
+
+
+def is_deterministic(training: dict[str, Any]) -> bool:
+    """Whether a code is the mean of q(z|x), by the section `training` of `config.json`; an older one names none."""
+    return training.get("deterministic", training["objective"] == "autoencoder")
 
 
 def find(model: Path | str) -> Path:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from smim.errors import too_low
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.objectives.base import Critic, Terms, frozen
-from smim.objectives.critics import critic_problems, make_mlp_critic
+from smim.objectives.base import Terms, frozen
+from smim.objectives.critics import WithCritic
 from smim.objectives.info_vae import InfoVAE, with_gradient_of
 
 
 @dataclass(frozen=True)
-class Adversarial(InfoVAE):
+class Adversarial(WithCritic, InfoVAE):
     """InfoVAE with a discriminator, which tells codes from as many draws from the prior.
 
     The encoder descends the non-saturating loss -log d(z), where d(z) is the probability that the discriminator gives
@@ -33,15 +33,13 @@ class Adversarial(InfoVAE):
     name: str = "adversarial"
     lambd: float = 10.0
     gradient_penalty: float = 10.0
-    critic_hidden_dim: int = 256
-    critic_learning_rate: float = 1e-3
 
     def problems(self) -> list[str]:
-        return super().problems() + too_low(self, "objective", gradient_penalty=0) + critic_problems(self)
+        return super().problems() + too_low(self, "objective", gradient_penalty=0)
 
-    def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """The discriminator: the log odds that a code is from the prior."""
-        return make_mlp_critic(self, input_dim=model.args.latent_dim)
+    def critic_input_dim(self, model: LatentVariableModel) -> int:
+        """Of the discriminator: it sees a code, and says the log odds that it is from the prior."""
+        return model.args.latent_dim
 
     def divergence(self, model: LatentVariableModel, z_BD: Tensor, critic: nn.Module | None) -> tuple[Tensor, Terms]:
         assert critic

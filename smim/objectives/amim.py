@@ -3,17 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from smim.errors import UserError, too_low
-from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.objectives.base import Objective, Terms, collapse_terms
-from smim.objectives.warmup import warmup_weight
+from smim.objectives.base import Draw, Terms
+from smim.objectives.warmup import WithWarmup
 
 
 @dataclass(frozen=True)
-class AMIM(Objective):
+class AMIM(WithWarmup):
     """-log p(x|z) - 1/2 (log q(z|x) + log P(z)), z ~ q(z|x): both marginals implicit.
 
     `warmup_steps`: chapter 4's beta, from 0 to 1 over so many optimizer steps, which scales log q(z|x) q(x); 0: none,
@@ -23,37 +18,8 @@ class AMIM(Objective):
 
     can_be_graphed: ClassVar[bool] = True
     name: str = "amim"
-    warmup_steps: int = 0
 
-    def __post_init__(self) -> None:
-        if problems := too_low(self, "objective", warmup_steps=0):
-            raise UserError("; ".join(problems))
-
-    def settled(self, step: int) -> bool:
-        return warmup_weight(step, self.warmup_steps) == 1.0
-
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Observations,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        weight = warmup_weight(step, self.warmup_steps)
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        reconstruction = -model.log_likelihood(batch, z)
-        log_posterior = posterior.log_prob(z)
-        log_anchor = model.prior.log_prob(z)
-        terms = {
-            "loss": 0.5 * (1 + weight) * reconstruction - 0.5 * (log_posterior + weight * log_anchor),
-            "reconstruction": reconstruction,
-            "log_posterior": log_posterior,
-            "log_anchor": log_anchor,
-            **collapse_terms(model, posterior, model.prior.kl(posterior, z, log_prior=log_anchor)),
-        }
-        if self.warmup_steps:
-            terms["warmup_weight"] = torch.full_like(reconstruction, weight)
-        return terms
+    def loss(self, draw: Draw) -> Terms:
+        weight = self.weight(draw.step)
+        loss = 0.5 * (1 + weight) * draw.reconstruction - 0.5 * (draw.log_posterior + weight * draw.log_prior)
+        return {"loss": loss, "log_posterior": draw.log_posterior, "log_prior": draw.log_prior}

@@ -2,11 +2,8 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
-from smim.errors import UserError, too_low
-from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.objectives.base import Objective, Terms, collapse_terms
+from smim.errors import too_low
+from smim.objectives.base import Draw, Objective, Terms
 
 
 @dataclass(frozen=True)
@@ -19,25 +16,8 @@ class BetaVAE(Objective):
     name: str = "beta_vae"
     beta: float = 4.0
 
-    def __post_init__(self) -> None:
-        if problems := too_low(self, "objective", beta=0):
-            raise UserError("; ".join(problems))
+    def problems(self) -> list[str]:
+        return too_low(self, "objective", beta=0)
 
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Observations,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        reconstruction = -model.log_likelihood(batch, z)
-        kl = model.prior.kl(posterior, z)
-        return {
-            "loss": reconstruction + self.beta * kl,
-            "reconstruction": reconstruction,
-            **collapse_terms(model, posterior, kl),
-        }
+    def loss(self, draw: Draw) -> Terms:
+        return {"loss": draw.reconstruction + self.beta * draw.kl}

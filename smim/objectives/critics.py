@@ -1,22 +1,14 @@
 """The critics of adversarial VAE and InfoMax-VAE: small networks with an Adam of their own."""
 
-from typing import Protocol
+from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from smim.errors import too_low
-from smim.objectives.base import Critic
-
-
-class CriticSettings(Protocol):
-    """The settings of an objective with such a critic: units of each hidden layer, and the rate of its Adam."""
-
-    @property
-    def critic_hidden_dim(self) -> int: ...
-
-    @property
-    def critic_learning_rate(self) -> float: ...
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.objectives.base import Critic, Objective
 
 
 class MLPCritic(nn.Module):
@@ -35,15 +27,23 @@ class MLPCritic(nn.Module):
             return self.layers(torch.cat(inputs, -1).float())[:, 0]
 
 
-def make_mlp_critic(settings: CriticSettings, *, input_dim: int) -> Critic:
-    """A critic of inputs with `input_dim` numbers in all, and its optimizer of a constant rate."""
-    network = MLPCritic(input_dim, settings.critic_hidden_dim)
-    return Critic(network, torch.optim.Adam(network.parameters(), lr=settings.critic_learning_rate))
+@dataclass(frozen=True)
+class WithCritic(Objective):
+    """An objective with such a critic: the units of each of its hidden layers, and the constant rate of its Adam."""
 
+    critic_hidden_dim: int = 256
+    critic_learning_rate: float = 1e-3
 
-def critic_problems(settings: CriticSettings) -> list[str]:
-    """A message for each setting of the critic that cannot be."""
-    problems = too_low(settings, "objective", critic_hidden_dim=1)
-    if not settings.critic_learning_rate > 0:
-        problems.append(f"objective.critic_learning_rate is {settings.critic_learning_rate}, it must be above 0")
-    return problems
+    def problems(self) -> list[str]:
+        problems = super().problems() + too_low(self, "objective", critic_hidden_dim=1)
+        if not self.critic_learning_rate > 0:
+            problems.append(f"objective.critic_learning_rate is {self.critic_learning_rate}, it must be above 0")
+        return problems
+
+    @abstractmethod
+    def critic_input_dim(self, model: LatentVariableModel) -> int:
+        """How many numbers of each observation the critic sees."""
+
+    def make_critic(self, model: LatentVariableModel) -> Critic | None:
+        network = MLPCritic(self.critic_input_dim(model), self.critic_hidden_dim)
+        return Critic(network, torch.optim.Adam(network.parameters(), lr=self.critic_learning_rate))

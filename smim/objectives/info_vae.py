@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from smim.errors import UserError
-from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.objectives.base import Objective, Terms, collapse_terms
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.objectives.base import Draw, Objective, Terms
 
 
 @dataclass(frozen=True)
@@ -26,12 +25,7 @@ class InfoVAE(Objective):
     alpha: float = 1.0
     lambd: float = 1.0
 
-    def __post_init__(self) -> None:
-        if problems := self.problems():
-            raise UserError("; ".join(problems))
-
     def problems(self) -> list[str]:
-        """A message for each setting that cannot be."""
         if self.alpha > 1:
             return [
                 f"objective.alpha is {self.alpha}, it must be at most 1: beyond, the loss falls without end with the "
@@ -51,26 +45,10 @@ class InfoVAE(Objective):
     def divergence(self, model: LatentVariableModel, z_BD: Tensor, critic: nn.Module | None) -> tuple[Tensor, Terms]:
         """D(q(z), p(z)) of a batch of codes, [B] with the divergence as its mean, and the terms that are logged."""
 
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Observations,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        reconstruction = -model.log_likelihood(batch, z)
-        kl = model.prior.kl(posterior, z)
-        divergence, terms = self.divergence(model, z, critic)
-        return {
-            "loss": reconstruction + (1 - self.alpha) * kl + (self.alpha + self.lambd - 1) * divergence,
-            "reconstruction": reconstruction,
-            **terms,
-            **collapse_terms(model, posterior, kl),
-        }
+    def loss(self, draw: Draw) -> Terms:
+        loss = draw.reconstruction + (1 - self.alpha) * draw.kl
+        divergence, terms = self.divergence(draw.model, draw.z, draw.critic)
+        return {"loss": loss + (self.alpha + self.lambd - 1) * divergence, **terms}
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:

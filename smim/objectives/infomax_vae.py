@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from smim.errors import UserError, not_among, too_low
-from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.objectives.base import Critic, Objective, Terms, collapse_terms, frozen
-from smim.objectives.critics import critic_problems, make_mlp_critic
+from smim.errors import not_among, too_low
+from smim.model.latent_variable_model import LatentVariableModel
+from smim.objectives.base import Draw, Terms, frozen
+from smim.objectives.critics import WithCritic
 
 # exp goes on as a straight line from here, so that what a critic says of one pair neither overflows nor, being clamped,
 # loses its gradient.
@@ -19,7 +19,7 @@ _STRAIGHT_FROM = 20.0
 
 
 @dataclass(frozen=True)
-class InfoMaxVAE(Objective):
+class InfoMaxVAE(WithCritic):
     """-log p(x|z) + beta KL(q(z|x) || p(z)) - alpha I(x; z), with the critic's estimate of I: Algorithm 1.
 
     `dual`: the bound of I that the critic t(x, z) climbs, `f_divergence` (eq. 6) or `donsker_varadhan` (eq. 12); see
@@ -37,40 +37,26 @@ class InfoMaxVAE(Objective):
     alpha: float = 10.0
     beta: float = 1.0
     dual: str = "f_divergence"
-    critic_hidden_dim: int = 256
     critic_learning_rate: float = 1e-4
 
-    def __post_init__(self) -> None:
-        problems = not_among(self, "objective", dual=DUALS) + too_low(self, "objective", alpha=0, beta=0)
-        if problems := problems + critic_problems(self):
-            raise UserError("; ".join(problems))
+    def problems(self) -> list[str]:
+        problems = super().problems() + not_among(self, "objective", dual=DUALS)
+        return problems + too_low(self, "objective", alpha=0, beta=0)
 
-    def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """t(x, z), up to a constant."""
-        return make_mlp_critic(self, input_dim=model.summary_dim + model.args.latent_dim)
+    def critic_input_dim(self, model: LatentVariableModel) -> int:
+        """Of t(x, z), up to a constant."""
+        return model.summary_dim + model.args.latent_dim
 
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Observations,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        assert critic
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        reconstruction = -model.log_likelihood(batch, z)
-        kl = model.prior.kl(posterior, z)
-        features, permuted = model.summary(batch), z[random_cycle(len(z)).to(z.device)]
-        information = dual_information(partial(frozen, critic), features, z, permuted, dual=self.dual)
+    def loss(self, draw: Draw) -> Terms:
+        assert draw.critic
+        loss = draw.reconstruction + self.beta * draw.kl
+        features, z = draw.model.summary(draw.batch), draw.z
+        permuted = z[random_cycle(len(z)).to(z.device)]
+        information = dual_information(partial(frozen, draw.critic), features, z, permuted, dual=self.dual)
         return {
-            "loss": reconstruction + self.beta * kl - self.alpha * information,
-            "reconstruction": reconstruction,
+            "loss": loss - self.alpha * information,
             "mutual_information": information,
-            "critic_loss": -dual_information(critic, features, z.detach(), permuted.detach(), dual=self.dual),
-            **collapse_terms(model, posterior, kl),
+            "critic_loss": -dual_information(draw.critic, features, z.detach(), permuted.detach(), dual=self.dual),
         }
 
 

@@ -5,25 +5,24 @@ Shapes: B observations, D latent dimensions, X dimensions of a vector.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError, not_among, too_low
-from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import GaussianMixture
-from smim.objectives.base import Critic, Objective, Terms, collapse_terms, frozen
-from smim.objectives.warmup import warmup_weight
+from smim.objectives.base import Critic, Draw, Terms, frozen
+from smim.objectives.warmup import WithWarmup
 
 _DATA_PRIORS = ["marginal", "gaussian_mixture"]
 
 
 @dataclass(frozen=True)
-class MIM(Objective):
+class MIM(WithWarmup):
     """-1/2 (log p(x|z) p(z) + log q(z|x) q(x)), half of it over z ~ q(z|x), half over z ~ p(z), x ~ p(x|z). Eq. 3.13.
 
     The latent anchor P(z) is the model's prior p(z), one that is learned as it stands. The i-th sample of the
@@ -53,14 +52,11 @@ class MIM(Objective):
     data_prior_components: int = 10
     data_prior_learning_rate: float = 1e-3
     max_sampled_length: int = 50
-    warmup_steps: int = 0
     entropy_weight: float = 0.0
 
-    def __post_init__(self) -> None:
-        problems = not_among(self, "objective", data_prior=_DATA_PRIORS)
-        problems += too_low(self, "objective", data_prior_components=1, max_sampled_length=1, warmup_steps=0)
-        if problems:
-            raise UserError("; ".join(problems))
+    def problems(self) -> list[str]:
+        problems = super().problems() + not_among(self, "objective", data_prior=_DATA_PRIORS)
+        return problems + too_low(self, "objective", data_prior_components=1, max_sampled_length=1)
 
     def prepare(self, model: LatentVariableModel) -> None:
         if self.data_prior == "gaussian_mixture" and not model.reparameterized:
@@ -76,78 +72,40 @@ class MIM(Objective):
         network = DataPrior(model.input_size, num_components=self.data_prior_components)
         return Critic(network, torch.optim.Adam(network.parameters(), lr=self.data_prior_learning_rate))
 
-    def settled(self, step: int) -> bool:
-        return warmup_weight(step, self.warmup_steps) == 1.0
-
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Any,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        weight = warmup_weight(step, self.warmup_steps)
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        encoder = _Joint.at(model, batch, posterior, z)
-        log_data = encoder.elbo if critic is None else frozen(critic, batch.vectors)
-        encoding = encoder.cross_entropy(log_data, weight) + self.entropy_weight * posterior.entropy()
+    def loss(self, draw: Draw) -> Terms:
+        model, critic = draw.model, draw.critic
+        encoding = self._half(draw, encoded=True) + self.entropy_weight * draw.posterior.entropy()
         with _without_dropout(model):
-            decoded, decoder, log_data = self._decoder_samples(model, len(batch), critic)
-        decoding = decoder.cross_entropy(log_data, weight) - self.entropy_weight * decoder.log_likelihood
+            z = model.prior.sample(len(draw.batch))
+            batch = model.sample(z, max_length=self.max_sampled_length)
+            decoder = replace(draw, batch=batch, posterior=model.posterior(batch), z=z)
+            decoding = self._half(decoder, encoded=False) + self.entropy_weight * decoder.reconstruction
         if not model.reparameterized:
-            decoding = reinforce(decoding, decoder.log_likelihood)
+            decoding = reinforce(decoding, -decoder.reconstruction)
         terms = {
             "loss": 0.5 * (encoding + decoding),
-            "reconstruction": -encoder.log_likelihood,
             "encoding_half": encoding,
             "decoding_half": decoding,
-            "log_posterior": encoder.log_posterior,
-            "log_prior": encoder.log_prior,
-            "sampled_length": decoded.lengths.float(),
-            **collapse_terms(model, posterior, model.prior.kl(posterior, z, log_prior=encoder.log_prior)),
+            "log_posterior": draw.log_posterior,
+            "log_prior": draw.log_prior,
+            "sampled_length": batch.lengths.float(),
         }
-        if self.warmup_steps:
-            terms["warmup_weight"] = torch.full_like(encoding, weight)
-        if critic is not None:
-            terms["critic_loss"] = -0.25 * weight * (critic(batch.vectors) + critic(decoded.vectors.detach()))
+        if critic:
+            log_data = critic(draw.batch.vectors) + critic(batch.vectors.detach())
+            terms["critic_loss"] = -0.25 * self.weight(draw.step) * log_data
         return terms
 
-    def _decoder_samples(
-        self, model: LatentVariableModel, num: int, critic: nn.Module | None
-    ) -> tuple[Any, "_Joint", Tensor]:
-        """x ~ p(x|z), z ~ P(z); log p(x, z) and log q(z|x); and log q(x), or its bound at a draw z' ~ q(z'|x)."""
-        z = model.prior.sample(num)
-        batch = model.sample(z, max_length=self.max_sampled_length)
-        posterior = model.posterior(batch)
-        joint = _Joint.at(model, batch, posterior, z)
-        if critic is not None:
-            return batch, joint, frozen(critic, batch.vectors)
-        return batch, joint, _Joint.at(model, batch, posterior, posterior.sample()).elbo
+    def _half(self, draw: Draw, *, encoded: bool) -> Tensor:
+        """-1/2 (log p(x|z) p(z) + beta log q(z|x) q(x)): eq. 3.23 with the beta of chapter 4, in nats [B].
 
-
-@dataclass(frozen=True)
-class _Joint:
-    """Log densities of pairs (x, z), in nats [B] each: log p(x|z), log p(z) and log q(z|x)."""
-
-    log_likelihood: Tensor
-    log_prior: Tensor
-    log_posterior: Tensor
-
-    @classmethod
-    def at(cls, model: LatentVariableModel, batch: Any, posterior: DiagonalGaussian, z_BD: Tensor) -> "_Joint":
-        return cls(model.log_likelihood(batch, z_BD), model.prior.log_prob(z_BD), posterior.log_prob(z_BD))
-
-    @property
-    def elbo(self) -> Tensor:
-        """log p(x|z) p(z) / q(z|x): where z ~ q(z|x), a lower bound of the log q(x) of eq. 3.25."""
-        return self.log_likelihood + self.log_prior - self.log_posterior
-
-    def cross_entropy(self, log_data: Tensor, weight: float) -> Tensor:
-        """-1/2 (log p(x|z) p(z) + beta log q(z|x) q(x)): eq. 3.23 with the beta of chapter 4."""
-        return -0.5 * (self.log_likelihood + self.log_prior + weight * (self.log_posterior + log_data))
+        `encoded`: z ~ q(z|x), where the bound of log q(x) holds; otherwise it is taken at another z that is.
+        """
+        log_decoding, log_posterior = -draw.reconstruction + draw.log_prior, draw.log_posterior
+        if draw.critic:
+            log_data = frozen(draw.critic, draw.batch.vectors)
+        else:
+            log_data = (draw if encoded else replace(draw, z=draw.posterior.sample())).elbo
+        return -0.5 * (log_decoding + self.weight(draw.step) * (log_posterior + log_data))
 
 
 class DataPrior(GaussianMixture):

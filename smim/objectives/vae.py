@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smim.errors import UserError, not_among, too_low
 from smim.model.distributions import DiagonalGaussian
-from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import StandardNormal
-from smim.objectives.base import Objective, Terms, collapse_terms
+from smim.objectives.base import Draw, Objective, Terms
 
 _ANNEALING = ["none", "linear", "logistic"]
 
@@ -39,23 +39,18 @@ class VAE(Objective):
     free_bits: float = 0.0
     entropy_weight: float = 0.0
 
-    def __post_init__(self) -> None:
+    def problems(self) -> list[str]:
         problems = not_among(self, "objective", kl_annealing=_ANNEALING)
-        problems += too_low(self, "objective", annealing_steps=1, free_bits=0)
-        if problems:
-            raise UserError("; ".join(problems))
+        return problems + too_low(self, "objective", annealing_steps=1, free_bits=0)
 
-    def kl_weight(self, step: int | None) -> float:
-        """w after `step` optimizer steps; 1 where `step` is None."""
+    def weight(self, step: int | None) -> float:
+        """w."""
         if step is None or self.kl_annealing == "none":
             return 1.0
         if self.kl_annealing == "linear":
             return min(1.0, step / self.annealing_steps)
         # The logistic function, without an exponential that overflows.
         return 0.5 * (1 + math.tanh(0.5 * self.logistic_slope * (step - self.annealing_steps)))
-
-    def settled(self, step: int) -> bool:
-        return self.kl_weight(step) == 1.0
 
     def prepare(self, model: LatentVariableModel) -> None:
         if self.free_bits and not isinstance(model.prior, StandardNormal):
@@ -64,28 +59,12 @@ class VAE(Objective):
                 "use that prior, or objective.free_bits=0"
             )
 
-    def terms(
-        self,
-        model: LatentVariableModel,
-        batch: Observations,
-        *,
-        step: int | None,
-        noise: Tensor | None = None,
-        critic: nn.Module | None = None,
-    ) -> Terms:
-        posterior = model.posterior(batch)
-        z = posterior.sample(noise)
-        reconstruction = -model.log_likelihood(batch, z)
-        weight = self.kl_weight(step)
-        kl = model.prior.kl(posterior, z)
-        spared = self.free_bits and step is not None
-        charged = self._kl_beyond_free_bits(posterior) if spared else kl
-        return {
-            "loss": reconstruction + weight * charged + self.entropy_weight * posterior.entropy(),
-            "reconstruction": reconstruction,
-            "kl_weight": reconstruction.new_full(reconstruction.shape, weight),
-            **collapse_terms(model, posterior, kl),
-        }
+    def loss(self, draw: Draw) -> Terms:
+        weight = torch.full_like(draw.reconstruction, self.weight(draw.step))
+        spared = self.free_bits and draw.step is not None
+        charged = self._kl_beyond_free_bits(draw.posterior) if spared else draw.kl
+        loss = draw.reconstruction + weight * charged + self.entropy_weight * draw.posterior.entropy()
+        return {"loss": loss, "kl_weight": weight}
 
     def _kl_beyond_free_bits(self, posterior: DiagonalGaussian) -> Tensor:
         """Parts [B] whose mean is the sum over dimensions of max(`free_bits`, mean KL of the dimension)."""

@@ -1,8 +1,27 @@
 """The warm-up of chapter 4 of the thesis, which MIM and A-MIM share."""
 
+from dataclasses import dataclass
 
-def warmup_weight(step: int | None, warmup_steps: int) -> float:
-    """beta after `step` optimizer steps: from 0 to 1 in even steps; 1 where `step` is None or there is no warm-up."""
-    if step is None or warmup_steps == 0:
-        return 1.0
-    return min(1.0, step / warmup_steps)
+import torch
+
+from smim.errors import too_low
+from smim.objectives.base import Draw, Objective, Terms
+
+
+@dataclass(frozen=True)
+class WithWarmup(Objective):
+    """`warmup_steps`: optimizer steps in which beta, the weight of log q(z|x) q(x), goes evenly from 0 to 1; 0: none."""
+
+    warmup_steps: int = 0
+
+    def problems(self) -> list[str]:
+        return super().problems() + too_low(self, "objective", warmup_steps=0)
+
+    def weight(self, step: int | None) -> float:
+        return 1.0 if step is None or self.warmup_steps == 0 else min(1.0, step / self.warmup_steps)
+
+    def terms_of(self, draw: Draw) -> Terms:
+        terms = super().terms_of(draw)
+        if self.warmup_steps:
+            terms["warmup_weight"] = torch.full_like(terms["loss"], self.weight(draw.step))
+        return terms

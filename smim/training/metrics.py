@@ -11,9 +11,11 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from smim import storage
+from smim.errors import UserError
 from smim.model.latent_variable_model import Observations
 
 _COUNTS = ("sentences", "tokens", "positions")
+_RENAMED = {"log_anchor": "log_prior"}  # in checkpoints of before
 
 
 class Meter:
@@ -30,10 +32,14 @@ class Meter:
 
     def add(self, terms: dict[str, Tensor], batch: Observations) -> None:
         """Adds the terms [B] of a batch's B sentences."""
+        self.names = self.names or list(terms)
+        if not terms.keys() >= set(self.names):
+            raise UserError(
+                f"the checkpoint has sums of other terms ({', '.join(self.names)}); it was edited or damaged"
+            )
         # Few operations: each is a launch on a GPU.
-        values = [value.detach() for value in terms.values()]
+        values = [terms[name].detach() for name in self.names]
         sums = torch.stack([*values, batch.lengths.to(values[0].dtype)]).double().sum(1)
-        self.names = list(terms)
         self.sums = sums if self.sums is None else self.sums + sums
         self.sentences += len(batch)
         # `<eos>` takes a position in the decoder, but is no token of the sentence.
@@ -53,7 +59,7 @@ class Meter:
         A process that had no sentence takes part with nothing.
         """
         own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.totals(), strict=True))
-        self.sums, self.sentences, self.positions, self.seconds = None, 0, 0, 0.0
+        self.names, self.sums, self.sentences, self.positions, self.seconds = [], None, 0, 0, 0.0
         totals: dict[str, float] = {}
         for part in gather_object([own]):
             for name, value in part.items():
@@ -66,10 +72,10 @@ class Meter:
         return {"names": self.names, "sums": sums, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
-        self.names, sums = state["names"], state["sums"]
         self.seconds = state.get("seconds", 0.0)  # which older checkpoints lack
-        if sums is not None:
-            *terms, sentences, tokens, positions = sums
+        if state["sums"] is not None:
+            self.names = [_RENAMED.get(name, name) for name in state["names"]]
+            *terms, sentences, tokens, positions = state["sums"]
             self.sentences, self.positions = int(sentences), int(positions)
             self.sums = torch.tensor([*terms, tokens], dtype=torch.float64, device=device)
 

@@ -1,7 +1,5 @@
 """The validation pass: mean terms over a whole split, and whether the code is in use."""
 
-from dataclasses import dataclass
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -16,26 +14,17 @@ from smim.training.metrics import Meter
 _ACTIVE_UNIT_VARIANCE = 0.01
 
 
-@dataclass(frozen=True)
-class LatentMoments:
-    """Sums over sentences, fp64 [D], from which the variance of the posterior means follows."""
+def active_units(count: Tensor, mean: Tensor, squared_mean: Tensor, variance: Tensor) -> dict[str, int]:
+    """Dimensions in use: by the usual absolute threshold, and relative to the posterior's own variance.
 
-    count: Tensor
-    mean: Tensor
-    squared_mean: Tensor
-    variance: Tensor
-
-    def active_units(self) -> dict[str, int]:
-        """Dimensions in use: by the usual absolute threshold, and relative to the posterior's own variance.
-
-        The absolute one (Var(mean) > 0.01) reads 0 for a code that uses every dimension at a small
-        scale, as sMIM's does; the relative one asks for Var(mean) > mean posterior variance.
-        """
-        spread = self.squared_mean / self.count - (self.mean / self.count).square()
-        return {
-            "active_units": int((spread > _ACTIVE_UNIT_VARIANCE).sum()),
-            "active_units_relative": int((spread > self.variance / self.count).sum()),
-        }
+    Of sums over sentences, fp64 [D] each. The absolute one (Var(mean) > 0.01) reads 0 for a code that uses every
+    dimension at a small scale, as sMIM's does; the relative one asks for Var(mean) > mean posterior variance.
+    """
+    spread = squared_mean / count - (mean / count).square()
+    return {
+        "active_units": int((spread > _ACTIVE_UNIT_VARIANCE).sum()),
+        "active_units_relative": int((spread > variance / count).sum()),
+    }
 
 
 @torch.no_grad()
@@ -63,12 +52,11 @@ def validate(
         batch = batch.to(accelerator.device)
         with torch.random.fork_rng():
             torch.manual_seed(seed + int(batch.rows[0]))
-            terms = objective.terms(model, batch, step=None, noise=batch_noise, critic=critic)
-        meter.add(terms, batch)
-        posterior = model.posterior(batch)
-        mean, variance = posterior.mean.double(), posterior.log_variance.exp().double()
+            draw = objective.draw(model, batch, step=None, noise=batch_noise, critic=critic)
+            meter.add(objective.terms_of(draw), batch)
+        mean, variance = draw.posterior.mean.double(), draw.posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))
         moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])
     model.train(was_training)
     means = meter.read(accelerator)
-    return {**means, **LatentMoments(*accelerator.reduce(moments, reduction="sum")).active_units()}
+    return {**means, **active_units(*accelerator.reduce(moments, reduction="sum"))}

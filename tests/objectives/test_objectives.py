@@ -77,7 +77,7 @@ def test_autoencoder_never_trains_the_variance(model):
     ],
 )
 def test_kl_weight_follows_its_schedule_and_is_one_in_validation(kind, step, weight):
-    assert objective_class("vae")(kl_annealing=kind).kl_weight(step) == pytest.approx(weight)
+    assert objective_class("vae")(kl_annealing=kind).weight(step) == pytest.approx(weight)
 
 
 def test_an_objective_is_settled_once_its_weights_change_no_more():

@@ -6,8 +6,8 @@ import torch
 from smim.errors import UserError
 from smim.model.mlp import VectorAutoencoder
 from smim.objectives import objective_class
+from smim.objectives.amim import AMIM
 from smim.objectives.mim import MIM
-from smim.objectives.warmup import warmup_weight
 from smim.vectors.batch import VectorBatch
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, repeated, vector_model, vectors
 from tests.objectives.tabular import DATA, Exact, consistent_model
@@ -15,8 +15,9 @@ from tests.objectives.tabular import DATA, Exact, consistent_model
 
 @pytest.mark.parametrize(("step", "weight"), [(0, 0.0), (5, 0.5), (10, 1.0), (25, 1.0), (None, 1.0)])
 def test_the_warm_up_goes_evenly_from_0_to_1_and_is_1_in_validation(step, weight):
-    assert warmup_weight(step, 10) == weight
-    assert warmup_weight(step, 0) == 1
+    for kind in (AMIM, MIM):
+        assert kind(warmup_steps=10).weight(step) == weight
+        assert kind().weight(step) == 1
 
 
 def loss_at(objective, model: VectorAutoencoder, batch: VectorBatch, step: int | None) -> torch.Tensor:
@@ -34,12 +35,12 @@ def test_the_warm_up_is_linear_and_ends_at_the_loss(name):
     assert torch.equal(end, plain) and torch.equal(valid, plain) and not torch.allclose(first, plain)
 
 
-def test_the_warm_up_of_amim_scales_likelihood_and_anchor():
+def test_the_warm_up_of_amim_scales_likelihood_and_prior():
     model, batch = vector_model(), vectors(5)
     terms = objective_class("amim")(warmup_steps=10).terms(model, batch, step=3)
-    log_likelihood, log_anchor, log_posterior = -terms["reconstruction"], terms["log_anchor"], terms["log_posterior"]
+    log_likelihood, log_prior, log_posterior = -terms["reconstruction"], terms["log_prior"], terms["log_posterior"]
     torch.testing.assert_close(
-        terms["loss"], -0.5 * (log_likelihood + log_posterior + 0.3 * (log_likelihood + log_anchor))
+        terms["loss"], -0.5 * (log_likelihood + log_posterior + 0.3 * (log_likelihood + log_prior))
     )
 
 

@@ -12,20 +12,15 @@ from smim.objectives import objective_class
 from smim.text.batches import evaluation_batches
 from smim.text.corpus import Corpus
 from smim.training import validation
-from smim.training.validation import LatentMoments, validate
-
-
-def moments(means: list[list[float]], variances: list[list[float]]) -> LatentMoments:
-    mean, variance = (torch.tensor(values, dtype=torch.float64) for values in (means, variances))
-    count = torch.full((mean.shape[1],), float(len(mean)), dtype=torch.float64)
-    return LatentMoments(count, mean.sum(0), mean.square().sum(0), variance.sum(0))
+from smim.training.validation import active_units, validate
 
 
 def test_active_units_are_counted_absolutely_and_relative_to_the_posterior() -> None:
     # Means at +-s around 5 have the variance s^2: below and above 0.01, and the posterior's below and above that.
     scales, variances = [0.09, 0.11, 0.11, 0.001, 3.0], [0.008, 0.012, 0.013, 0.9e-6, 10.0]
-    means = [[5 - s for s in scales], [5 + s for s in scales]]
-    assert moments(means, [variances] * 2).active_units() == {"active_units": 3, "active_units_relative": 3}
+    mean = torch.tensor([[5 - s for s in scales], [5 + s for s in scales]], dtype=torch.float64)
+    sums = mean.sum(0), mean.square().sum(0), 2 * torch.tensor(variances, dtype=torch.float64)
+    assert active_units(torch.full((5,), 2.0), *sums) == {"active_units": 3, "active_units_relative": 3}
 
 
 @pytest.fixture
