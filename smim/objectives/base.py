@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from smim import schema
 from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
@@ -84,12 +85,8 @@ class Objective(ABC):
     name: str
 
     def __post_init__(self) -> None:
-        if problems := self.problems():
+        if problems := schema.out_of_bounds(self, "objective"):
             raise UserError("; ".join(problems))
-
-    def problems(self) -> list[str]:
-        """A message for each setting that cannot be."""
-        return []
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from smim.errors import too_low
 from smim.objectives.base import Draw, Objective, Terms
+from smim.schema import bounded
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,7 @@ class BetaVAE(Objective):
     """
 
     name: str = "beta_vae"
-    beta: float = 4.0
-
-    def problems(self) -> list[str]:
-        return too_low(self, "objective", beta=0)
+    beta: float = bounded(4.0, least=0)
 
     def loss(self, draw: Draw) -> Terms:
         return {"loss": draw.reconstruction + self.beta * draw.kl}

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from smim.errors import too_low
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives.base import Critic, Objective
+from smim.schema import bounded
 
 
 class MLPCritic(nn.Module):
@@ -31,14 +31,8 @@ class MLPCritic(nn.Module):
 class WithCritic(Objective):
     """An objective with such a critic: the units of each of its hidden layers, and the constant rate of its Adam."""
 
-    critic_hidden_dim: int = 256
-    critic_learning_rate: float = 1e-3
-
-    def problems(self) -> list[str]:
-        problems = super().problems() + too_low(self, "objective", critic_hidden_dim=1)
-        if not self.critic_learning_rate > 0:
-            problems.append(f"objective.critic_learning_rate is {self.critic_learning_rate}, it must be above 0")
-        return problems
+    critic_hidden_dim: int = bounded(256, least=1)
+    critic_learning_rate: float = bounded(1e-3, above=0)
 
     @abstractmethod
     def critic_input_dim(self, model: LatentVariableModel) -> int:

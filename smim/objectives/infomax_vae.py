@@ -8,14 +8,27 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from smim.errors import not_among, too_low
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives.base import Draw, Terms, frozen
 from smim.objectives.critics import WithCritic
+from smim.schema import bounded
 
 # exp goes on as a straight line from here, so that what a critic says of one pair neither overflows nor, being clamped,
 # loses its gradient.
 _STRAIGHT_FROM = 20.0
+
+
+def _log_mean_exp(t_B: Tensor) -> Tensor:
+    return torch.logsumexp(t_B, 0) - math.log(len(t_B))
+
+
+def _exp_minus_one(t_B: Tensor) -> Tensor:
+    """f*(t) = exp(t - 1) where t is 1 + t_B, less that 1; a straight line from 20 nats on."""
+    beyond = (t_B - _STRAIGHT_FROM).clamp(min=0)
+    return torch.exp(t_B.clamp(max=_STRAIGHT_FROM)) * (1 + beyond) - 1
+
+
+DUALS: dict[str, Callable[[Tensor], Tensor]] = {"f_divergence": _exp_minus_one, "donsker_varadhan": _log_mean_exp}
 
 
 @dataclass(frozen=True)
@@ -34,14 +47,10 @@ class InfoMaxVAE(WithCritic):
     """
 
     name: str = "infomax_vae"
-    alpha: float = 10.0
-    beta: float = 1.0
-    dual: str = "f_divergence"
-    critic_learning_rate: float = 1e-4
-
-    def problems(self) -> list[str]:
-        problems = super().problems() + not_among(self, "objective", dual=DUALS)
-        return problems + too_low(self, "objective", alpha=0, beta=0)
+    alpha: float = bounded(10.0, least=0)
+    beta: float = bounded(1.0, least=0)
+    dual: str = bounded("f_divergence", among=DUALS)
+    critic_learning_rate: float = bounded(1e-4, above=0)
 
     def critic_input_dim(self, model: LatentVariableModel) -> int:
         """Of t(x, z), up to a constant."""
@@ -81,16 +90,3 @@ def random_cycle(num: int) -> Tensor:
     cycle = torch.empty_like(order)
     cycle[order] = order.roll(1)
     return cycle
-
-
-def _log_mean_exp(t_B: Tensor) -> Tensor:
-    return torch.logsumexp(t_B, 0) - math.log(len(t_B))
-
-
-def _exp_minus_one(t_B: Tensor) -> Tensor:
-    """f*(t) = exp(t - 1) where t is 1 + t_B, less that 1; a straight line from 20 nats on."""
-    beyond = (t_B - _STRAIGHT_FROM).clamp(min=0)
-    return torch.exp(t_B.clamp(max=_STRAIGHT_FROM)) * (1 + beyond) - 1
-
-
-DUALS: dict[str, Callable[[Tensor], Tensor]] = {"f_divergence": _exp_minus_one, "donsker_varadhan": _log_mean_exp}

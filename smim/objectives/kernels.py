@@ -50,11 +50,6 @@ def stein_direction(z_ND: Tensor, score_ND: Tensor, *, bandwidth: float | None =
     return ((kernel_NN @ score + repulsion) / len(z)).to(z_ND.dtype)
 
 
-def bandwidth_problems(bandwidth: float | None) -> list[str]:
-    """A message where a kernel cannot have that bandwidth."""
-    return [] if bandwidth is None or bandwidth > 0 else [f"objective.bandwidth is {bandwidth}, it must be above 0"]
-
-
 @torch.enable_grad()
 def score(prior: Prior, z_ND: Tensor) -> Tensor:
     """grad_z log p(z) of each code [N, D], without a gradient of its own."""

@@ -11,14 +11,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError
 from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import GaussianMixture
 from smim.objectives.base import Critic, Draw, Terms, frozen
 from smim.objectives.warmup import WithWarmup
-
-_DATA_PRIORS = ["marginal", "gaussian_mixture"]
+from smim.schema import bounded
 
 
 @dataclass(frozen=True)
@@ -48,15 +47,11 @@ class MIM(WithWarmup):
 
     draws_observations: ClassVar[bool] = True
     name: str = "mim"
-    data_prior: str = "marginal"
-    data_prior_components: int = 10
-    data_prior_learning_rate: float = 1e-3
-    max_sampled_length: int = 50
+    data_prior: str = bounded("marginal", among=["marginal", "gaussian_mixture"])
+    data_prior_components: int = bounded(10, least=1)
+    data_prior_learning_rate: float = bounded(1e-3, above=0)
+    max_sampled_length: int = bounded(50, least=1)
     entropy_weight: float = 0.0
-
-    def problems(self) -> list[str]:
-        problems = super().problems() + not_among(self, "objective", data_prior=_DATA_PRIORS)
-        return problems + too_low(self, "objective", data_prior_components=1, max_sampled_length=1)
 
     def prepare(self, model: LatentVariableModel) -> None:
         if self.data_prior == "gaussian_mixture" and not model.reparameterized:

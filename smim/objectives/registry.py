@@ -12,9 +12,9 @@ _CLASSES = (
     "beta_vae:BetaVAE",
     "autoencoder:Autoencoder",
     "autoencoder:ProbabilisticAutoencoder",
-    "mmd_vae:MMDVAE",
-    "stein_vae:SteinVAE",
-    "adversarial:Adversarial",
+    "info_vae:MMDVAE",
+    "info_vae:SteinVAE",
+    "info_vae:Adversarial",
     "infomax_vae:InfoMaxVAE",
 )
 OBJECTIVES: dict[str, type[Objective]] = {

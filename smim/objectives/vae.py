@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from smim.errors import UserError, not_among, too_low
-from smim.model.distributions import DiagonalGaussian
+from smim.errors import UserError
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import StandardNormal
 from smim.objectives.base import Draw, Objective, Terms
-
-_ANNEALING = ["none", "linear", "logistic"]
+from smim.schema import bounded
 
 
 @dataclass(frozen=True)
@@ -33,15 +30,11 @@ class VAE(Objective):
 
     can_be_graphed: ClassVar[bool] = True
     name: str = "vae"
-    kl_annealing: str = "none"
-    annealing_steps: int = 10_000
+    kl_annealing: str = bounded("none", among=["none", "linear", "logistic"])
+    annealing_steps: int = bounded(10_000, least=1)
     logistic_slope: float = 0.0025
-    free_bits: float = 0.0
+    free_bits: float = bounded(0.0, least=0)
     entropy_weight: float = 0.0
-
-    def problems(self) -> list[str]:
-        problems = not_among(self, "objective", kl_annealing=_ANNEALING)
-        return problems + too_low(self, "objective", annealing_steps=1, free_bits=0)
 
     def weight(self, step: int | None) -> float:
         """w."""
@@ -60,13 +53,10 @@ class VAE(Objective):
             )
 
     def loss(self, draw: Draw) -> Terms:
-        weight = torch.full_like(draw.reconstruction, self.weight(draw.step))
-        spared = self.free_bits and draw.step is not None
-        charged = self._kl_beyond_free_bits(draw.posterior) if spared else draw.kl
+        weight, charged = torch.full_like(draw.reconstruction, self.weight(draw.step)), draw.kl
+        if self.free_bits and draw.step is not None:
+            # Parts whose mean is the sum over dimensions of max(free_bits, mean KL of the dimension).
+            kl_BD = draw.posterior.kl_by_dimension()
+            charged = torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)
         loss = draw.reconstruction + weight * charged + self.entropy_weight * draw.posterior.entropy()
         return {"loss": loss, "kl_weight": weight}
-
-    def _kl_beyond_free_bits(self, posterior: DiagonalGaussian) -> Tensor:
-        """Parts [B] whose mean is the sum over dimensions of max(`free_bits`, mean KL of the dimension)."""
-        kl_BD = posterior.kl_by_dimension()
-        return torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)

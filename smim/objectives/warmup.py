@@ -4,18 +4,18 @@ from dataclasses import dataclass
 
 import torch
 
-from smim.errors import too_low
 from smim.objectives.base import Draw, Objective, Terms
+from smim.schema import bounded
 
 
 @dataclass(frozen=True)
 class WithWarmup(Objective):
-    """`warmup_steps`: optimizer steps in which beta, the weight of log q(z|x) q(x), goes evenly from 0 to 1; 0: none."""
+    """`warmup_steps`: steps of the optimizer in which beta, the weight of log q(z|x) q(x), grows evenly from 0 to 1.
 
-    warmup_steps: int = 0
+    0: none. Validation always uses a beta of 1.
+    """
 
-    def problems(self) -> list[str]:
-        return super().problems() + too_low(self, "objective", warmup_steps=0)
+    warmup_steps: int = bounded(0, least=0)
 
     def weight(self, step: int | None) -> float:
         return 1.0 if step is None or self.warmup_steps == 0 else min(1.0, step / self.warmup_steps)

@@ -10,10 +10,8 @@ from torch.distributions import Independent, Normal, kl_divergence
 from smim.errors import UserError
 from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.objectives import objective_class
-from smim.objectives.adversarial import Adversarial
+from smim.objectives.info_vae import MMDVAE, Adversarial, SteinVAE
 from smim.objectives.kernels import mmd_squared, stein_direction
-from smim.objectives.mmd_vae import MMDVAE
-from smim.objectives.stein_vae import SteinVAE
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, vector_model, vectors
 from tests.objectives.tabular import DATA, Exact, draw, random_model
 
