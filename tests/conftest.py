@@ -143,7 +143,7 @@ def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--store-golden", action="store_true", help="store the losses of tests/golden anew")
+    parser.addoption("--store-golden", action="store_true", help="store the losses that tests/golden lacks")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import smim
+from smim import vector_model
 from smim.errors import UserError
 from smim.model import directory
 from smim.model.directory import load_model, load_vector_model, save_model
@@ -27,6 +28,30 @@ def packaged(tiny_model, tmp_path, monkeypatch):
 def test_a_packaged_model_is_loaded_by_its_name(packaged, tiny_model):
     one, other = load_model("tiny-small")[0], load_model(tiny_model)[0]
     assert all(torch.equal(one.state_dict()[name], tensor) for name, tensor in other.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("training", "deterministic"),
+    [
+        ({"objective": "mine", "deterministic": True}, True),
+        ({"objective": "autoencoder", "deterministic": False}, False),
+        # Directories of before name the objective alone.
+        ({"objective": "autoencoder"}, True),
+        ({"objective": "probabilistic_autoencoder"}, False),
+    ],
+)
+def test_whether_codes_are_means_is_what_the_directory_says(model, tmp_path, training, deterministic):
+    save_model(tmp_path / "words", model.autoencoder, model.tokenizer, training=training)
+    save_model(tmp_path / "vectors", VectorAutoencoder(MLPArgs(), dimension=3), None, training=training)
+    assert smim.load(tmp_path / "words", device="cpu").deterministic is deterministic
+    assert vector_model.load(tmp_path / "vectors").deterministic is deterministic
+
+
+def test_a_directory_that_does_not_say_yes_or_no_is_refused(model, tmp_path):
+    training = {"objective": "amim", "deterministic": "no"}
+    save_model(tmp_path / "words", model.autoencoder, model.tokenizer, training=training)
+    with pytest.raises(UserError, match=r"training\.deterministic is neither true nor false"):
+        smim.load(tmp_path / "words", device="cpu")
 
 
 def test_a_directory_goes_before_the_packaged_model_of_its_name(packaged, tmp_path):

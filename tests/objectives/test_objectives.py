@@ -109,6 +109,16 @@ def test_what_is_trained_has_a_gradient_and_the_loss_depends_on_nothing_else(nam
         assert (parameter.grad is not None) == parameter.requires_grad
 
 
+def test_a_loss_that_asks_for_a_density_twice_has_it_computed_once(model, monkeypatch):
+    calls = []
+    for owner, name in ((model, "log_likelihood"), (model.prior, "log_prob")):
+        kept = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *given, kept=kept, name=name: calls.append(name) or kept(*given))
+    terms = objective_class("amim")().terms(model, BATCH, step=0, noise=NOISE)
+    assert sorted(calls) == ["log_likelihood", "log_prob"]
+    assert list(terms) == ["loss", "reconstruction", "log_posterior", "log_prior", "kl", "clamped"]
+
+
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="'amim'"):
         objective_class("amin")()

@@ -1,10 +1,4 @@
-"""Losses of fixed-seed runs on vectors, stored, for every objective that there is: see `test_golden.py`.
-
-After an intended change, and for a new objective: `pytest tests/training/test_golden_vectors.py --store-golden`.
-"""
-
-import json
-from pathlib import Path
+"""Losses of fixed-seed runs on vectors, stored, for every objective that there is: see `test_golden.py`."""
 
 import pytest
 from accelerate import Accelerator
@@ -16,9 +10,8 @@ from smim.objectives import OBJECTIVES, objective_class
 from smim.train import Trainer
 from smim.training.args import TrainArgs
 from smim.vectors.corpus import VectorCorpus
-from tests.training.test_golden import losses
+from tests.training.test_golden import check_golden
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "vector_losses.json"
 # Beside each objective as it is by default: settings that change what is computed for vectors.
 SETTINGS: dict[str, dict] = {name: {"name": name} for name in OBJECTIVES} | {
     "vae_free_bits_entropy": {"name": "vae", "free_bits": 0.2, "entropy_weight": 0.5},
@@ -58,12 +51,4 @@ def test_training_on_vectors_has_the_stored_losses(corpora, tmp_path, name, like
         run_dir=tmp_path,
     )
     trainer.fit()
-    ours = losses(tmp_path)
-    stored = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-    key = f"{name}_{likelihood}"
-    if request.config.getoption("--store-golden"):
-        GOLDEN.write_text(json.dumps({**stored, key: ours}, indent=1) + "\n")
-        pytest.skip("stored anew")
-    assert len(stored[key]["train"]) == 5 and len(stored[key]["valid"]) == steps // 10
-    for split, golden in stored[key].items():
-        assert ours[split] == pytest.approx(golden, rel=1e-4, abs=1e-4)
+    check_golden(request, "vector_losses.json", f"{name}_{likelihood}", tmp_path, absolute=1e-4)

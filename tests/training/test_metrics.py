@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from smim.errors import UserError
 from smim.text.batch import Batch, collate
 from smim.training.metrics import Meter, MetricsLog
 
@@ -48,6 +49,24 @@ def test_a_meter_goes_on_from_what_was_saved_as_if_it_had_not_stopped(num: int) 
         add(meter, BATCHES[num:], LOSSES[num:])
     assert resumed.seconds == 1.5
     assert resumed.read(Accelerator(cpu=True)) == whole.read(Accelerator(cpu=True))
+
+
+def test_sums_of_a_checkpoint_go_on_by_name_also_by_the_name_of_before() -> None:
+    meter, [batch, *_] = Meter(), BATCHES
+    saved = {"names": ["log_anchor", "loss"], "sums": [6.0, 1.0, 1.0, 1.0, 2.0]}
+    meter.load(saved, torch.device("cpu"))
+    meter.add({"loss": torch.tensor([2.0, 3.0]), "log_prior": torch.tensor([4.0, 5.0])}, batch)
+    found = meter.read(Accelerator(cpu=True))
+    assert (found["loss"], found["log_prior"], found["sentences"]) == (2.0, 5.0, 3.0)
+    add(meter, [batch], [[1.0, 3.0]])
+    assert meter.read(Accelerator(cpu=True))["kl"] == 1.0
+
+
+def test_sums_of_other_terms_than_the_objectives_are_refused() -> None:
+    meter = Meter()
+    meter.load({"names": ["lost"], "sums": [1.0, 1.0, 1.0, 2.0]}, torch.device("cpu"))
+    with pytest.raises(UserError, match="sums of other terms"):
+        add(meter, BATCHES, LOSSES)
 
 
 def test_sums_are_kept_in_fp64() -> None:
