@@ -89,8 +89,8 @@ class SentenceModel:
 
     @property
     def deterministic(self) -> bool:
-        """Whether its code is the mean, as an autoencoder's, whose variance was never trained."""
-        return is_deterministic(self.config["training"])
+        """True for an autoencoder, whose variance was never trained: its code is the mean."""
+        return is_deterministic(self.config)
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""

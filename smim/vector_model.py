@@ -42,8 +42,8 @@ class VectorModel:
 
     @property
     def deterministic(self) -> bool:
-        """Whether its code is the mean, as an autoencoder's, whose variance was never trained."""
-        return is_deterministic(self.config["training"])
+        """True for an autoencoder, whose variance was never trained: its code is the mean."""
+        return is_deterministic(self.config)
 
     @torch.no_grad()
     def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:

@@ -36,7 +36,7 @@ class _Config:
     def __post_init__(self) -> None:
         if not isinstance(self.training.get("objective"), str):
             raise UserError("training.objective is not there")
-        if not isinstance(is_deterministic(self.training), bool):
+        if not isinstance(self.training.get("deterministic", False), bool):
             raise UserError("training.deterministic is neither true nor false")
 
 
@@ -52,11 +52,6 @@ class _VectorConfig(_Config):
     model: MLPArgs
     kind: str
     dimension: int
-
-
-def is_deterministic(training: dict[str, Any]) -> bool:
-    """Whether a code is the mean of q(z|x), by the section `training` of `config.json`; an older one names none."""
-    return training.get("deterministic", training["objective"] == "autoencoder")
 
 
 def find(model: Path | str) -> Path:
@@ -162,6 +157,12 @@ def read_config(directory: Path) -> dict[str, Any]:
             f"{directory} has model format {config.get('format')}, this version reads {FORMAT}; train it again"
         )
     return config
+
+
+def is_deterministic(config: dict[str, Any]) -> bool:
+    """Whether a model's code is the mean: the variance was never trained. Older ones do not say so themselves."""
+    training = config["training"]
+    return training.get("deterministic", training["objective"] == "autoencoder")
 
 
 def _card(config: dict[str, Any]) -> str:

@@ -45,11 +45,13 @@ class Meter:
         # `<eos>` takes a position in the decoder, but is no token of the sentence.
         self.positions += batch.num_positions
 
-    def totals(self) -> list[float]:
-        """The sums of the terms, then the three counts."""
-        assert self.sums is not None
+    def totals(self) -> dict[str, float]:
+        """The sums of the terms, then the three counts; none before the first batch."""
+        if self.sums is None:
+            return {}
         *terms, tokens = self.sums.tolist()
-        return [*terms, float(self.sentences), tokens, float(self.positions)]
+        counts = float(self.sentences), tokens, float(self.positions)
+        return dict(zip([*self.names, *_COUNTS], [*terms, *counts], strict=True))
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
         """Means in nats per sentence, over all processes; starts anew.
@@ -58,18 +60,14 @@ class Meter:
 
         A process that had no sentence takes part with nothing.
         """
-        own = {} if self.sums is None else dict(zip([*self.names, *_COUNTS], self.totals(), strict=True))
+        parts = gather_object([self.totals()])
         self.names, self.sums, self.sentences, self.positions, self.seconds = [], None, 0, 0, 0.0
-        totals: dict[str, float] = {}
-        for part in gather_object([own]):
-            for name, value in part.items():
-                totals[name] = totals.get(name, 0.0) + value
+        totals = {name: sum(part.get(name, 0.0) for part in parts) for name in max(parts, key=len)}
         counts = {name: totals.pop(name) for name in _COUNTS}
         return {**{name: total / counts["sentences"] for name, total in totals.items()}, **counts}
 
     def state(self) -> dict[str, Any]:
-        sums = None if self.sums is None else self.totals()
-        return {"names": self.names, "sums": sums, "seconds": self.seconds}
+        return {"names": self.names, "sums": list(self.totals().values()) or None, "seconds": self.seconds}
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
         self.seconds = state.get("seconds", 0.0)  # which older checkpoints lack
