@@ -18,13 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from smim import config, storage
 from smim.corpora import open_corpus
-from smim.errors import UserError, storage_problem
+from smim.errors import UserError
 from smim.lock import own
 from smim.model.registry import args_class
 from smim.objectives import objective_class
 from smim.training.args import TrainArgs
-from smim.training.processes import close, lost_process, make_accelerator
-from smim.training.trainer import Interrupted, Trainer
+from smim.training.processes import close, make_accelerator
+from smim.training.trainer import Trainer
 
 
 def main(cfg: DictConfig) -> None:
@@ -37,50 +37,28 @@ def main(cfg: DictConfig) -> None:
     )
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
-    run_dir = Path(cfg.run.dir or _default_run_dir(cfg))
-    accelerator = make_accelerator(
-        sharding=True,
-        trackers=args.trackers,
-        run_dir=run_dir,
-        timeout=args.process_timeout,
-    )
+    run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")
+    accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
         corpus = open_corpus(cfg.corpus.dir)
         trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         accelerator.init_trackers("smim")
-        signal.signal(signal.SIGTERM, trainer.on_signal)
-        signal.signal(signal.SIGINT, trainer.on_signal)
-        trainer.say(
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, trainer.on_signal)
+        trainer.console.say(
             f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} "
             f"{corpus.card.get('kind', 'sentences')}, {accelerator.num_processes} process(es) on "
             f"{accelerator.device.type}, {trainer.parallel.name}, {trainer.precision}; writing to {run_dir}"
         )
-        trainer.write_status("running")
-        try:
-            with trainer.bar:
+        with trainer.recorded():
+            with trainer.console.bar:
                 trainer.fit()
-        except Exception as error:
-            told = lost_process(error, run_dir) or error
-            _record_failure(trainer, told)
-            raise told from (None if told is not error else error.__cause__)
-        close(accelerator)
-        trainer.write_status("finished")
-        trainer.say(f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}")
-
-
-def _record_failure(trainer: Trainer, error: Exception) -> None:
-    status = "interrupted" if isinstance(error, Interrupted) else "failed"
-    try:
-        trainer.write_status(status, message=str(error), exit_status=getattr(error, "exit_status", 1))
-    except OSError as second:
-        if storage_problem(second) is None:
-            raise
-
-
-def _default_run_dir(cfg: DictConfig) -> str:
-    return f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}"
+            close(accelerator)
+        trainer.console.say(
+            f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}"
+        )
 
 
 if __name__ == "__main__":
