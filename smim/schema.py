@@ -22,6 +22,16 @@ def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
     return _made(cls, content, path, "", others)
 
 
+def changed(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass that are not its defaults, by name."""
+    values = {}
+    for each in fields(settings):
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if getattr(settings, each.name) != default:
+            values[each.name] = getattr(settings, each.name)
+    return values
+
+
 def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:

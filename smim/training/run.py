@@ -26,10 +26,11 @@ from smim.objectives import Critic, Objective
 from smim.text.batches import epoch_batches
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
-from smim.training.args import TrainArgs
+from smim.training.args import Decides, TrainArgs
 from smim.training.console import Console
 from smim.training.ema import WeightAverage
 from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.identity import check_identity, make_identity
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
 from smim.training.processes import lost_process, resolve_precision
@@ -79,13 +80,14 @@ class Run:
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
         self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
-        self.identity = checks.identity(corpus, model_args, objective, args)
+        settings = {"model": model_args, "objective": objective, "train": args}
+        self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings)
         self.step = self.epoch = self.batch_in_epoch = 0
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
         self.console = Console(visible=self.is_main)
 
-        found = self.checkpoint_to_resume()
+        found, changed = self.checkpoint_to_resume(settings)
         set_seed(args.seed)
         self.model = make_model(model_args, input_size=corpus.input_size)
         objective.prepare(self.model)
@@ -122,7 +124,7 @@ class Run:
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
             with checkpoint.fitting(found):
-                self.resume(found)
+                self.resume(found, changed)
         else:
             self.log.rewind(0)
 
@@ -148,36 +150,42 @@ class Run:
         rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
         return self.train_split.batch(np.resize(rows, num))
 
-    def checkpoint_to_resume(self) -> Path | None:
-        """The checkpoint that this run goes on from; raises `UserError` where it is another run's."""
+    def checkpoint_to_resume(self, settings: dict[str, Any]) -> tuple[Path | None, set[str]]:
+        """The checkpoint that this run goes on from, and which settings differ there.
+
+        Raises `UserError` where it is another run's.
+        """
         root = self.run_dir / "checkpoints"
+        if self.args.resume == "never" and checkpoint.list_checkpoints(root):
+            raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
         if self.args.resume == "never":
-            if checkpoint.list_checkpoints(root):
-                raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
-            return None
+            return None, set()
         if self.args.resume == "auto":
             path = checkpoint.newest_valid(root, warn=lambda text: self.console.say(f"warning: {text}"))
         else:
             path = Path(self.args.resume)
             checkpoint.verify(path)
-        if path is not None:
-            # A checkpoint that is named may be gone on from with other settings of the training.
-            changed = checks.check_identity(path, self.identity, training_may_change=self.args.resume != "auto")
-            if changed:
-                self.console.say(f"warning: going on from {path} with other settings: {changed}")
-            if left := [each.name for each in checkpoint.list_checkpoints(root) if each.name > path.name]:
-                self.console.say(
-                    f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"
-                )
-        return path
+        if path is None:
+            return None, set()
+        changed = check_identity(path, self.identity, settings)
+        if changed:
+            self.console.say(f"warning: going on from {path} with other settings: {'; '.join(changed.values())}")
+        if left := [each.name for each in checkpoint.list_checkpoints(root) if each.name > path.name]:
+            self.console.say(
+                f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"
+            )
+        return path, set(changed)
 
-    def resume(self, path: Path) -> None:
-        """Puts everything but the weights, which the model has already, where the checkpoint stands."""
+    def resume(self, path: Path, changed: set[str]) -> None:
+        """Puts everything but the weights, which the model has already, where the checkpoint stands.
+
+        What the settings that `changed` decide begins anew.
+        """
         state, rank_state = checkpoint.load_state(
             path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
         )
-        changed = {name for name in self.identity if state["identity"].get(name) != self.identity[name]}
-        if changed.isdisjoint({"train.optimizer", "train.momentum"}):
+        anew = {each for name in changed for each in self.args.decides(name.removeprefix("train."))}
+        if Decides.MEANS not in anew:
             self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
         if self.average and state["identity"].get("train.ema_decay") is None:
             self.average.update(self.model.named_parameters())
@@ -187,10 +195,10 @@ class Run:
                 make_model(self.model.args, input_size=self.model.input_size).load_state_dict(self.average.weights)
         if self.parallel.critic:
             self.parallel.load_critic_state(checkpoint.load_tensors(path, "critic"))
-        if not changed.isdisjoint({"train.learning_rate", "train.schedule", "train.overfit_batches"}):
+        if Decides.RATE in anew:
             state["schedule"] = {**self.schedule.state(), "best": state["schedule"]["best"]}
-        if not changed.isdisjoint({f"train.{name}" for name in ("seed", "overfit_batches", *self.args.batching())}):
-            state["batch_in_epoch"] = 0  # the epoch's batches are others
+        if Decides.BATCHES in anew:
+            state["batch_in_epoch"] = 0
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
         self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])
