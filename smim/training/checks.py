@@ -65,12 +65,6 @@ def check_processes(split: Split, args: TrainArgs, *, world_size: int) -> None:
         )
 
 
-def check_average(sharded: bool) -> None:
-    """Refuses a moving average of weights that no process holds whole."""
-    if sharded:
-        raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
-
-
 def check_draws(objective: Objective, accelerator: Accelerator) -> None:
     """Refuses to draw sentences from weights that no process holds whole.
 

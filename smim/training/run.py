@@ -67,6 +67,7 @@ class Run:
     ) -> None:
         self.corpus, self.objective, self.args = corpus, objective, args
         self.accelerator, self.run_dir = accelerator, run_dir
+        self.is_main = accelerator.is_main_process
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
@@ -116,10 +117,9 @@ class Run:
             critic=critic,
         )
         self.schedule = make_schedule(args, total_steps=int(self.total_steps))
-        self.average = None
-        if args.ema_decay is not None:
-            checks.check_average(self.parallel.sharded)
-            self.average = WeightAverage(args.ema_decay)
+        self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
+        if self.average and self.parallel.sharded:
+            raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
         self.peak = matrix_rate(accelerator.device, self.precision) * accelerator.num_processes
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
@@ -127,10 +127,6 @@ class Run:
                 self.resume(found, changed)
         else:
             self.log.rewind(0)
-
-    @property
-    def is_main(self) -> bool:
-        return self.accelerator.is_main_process
 
     def make_step(self, critic: Critic | None) -> TrainingStep:
         """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
