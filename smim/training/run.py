@@ -152,13 +152,13 @@ class Run:
         Raises `UserError` where it is another run's.
         """
         root = self.run_dir / "checkpoints"
-        if self.args.resume == "never" and checkpoint.list_checkpoints(root):
+        saved = checkpoint.list_checkpoints(root)
+        if self.args.resume == "never" and saved:
             raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
-        if self.args.resume == "never":
-            return None, set()
+        path = None
         if self.args.resume == "auto":
             path = checkpoint.newest_valid(root, warn=lambda text: self.console.say(f"warning: {text}"))
-        else:
+        elif self.args.resume != "never":
             path = Path(self.args.resume)
             checkpoint.verify(path)
         if path is None:
@@ -166,7 +166,7 @@ class Run:
         changed = check_identity(path, self.identity, settings)
         if changed:
             self.console.say(f"warning: going on from {path} with other settings: {'; '.join(changed.values())}")
-        if left := [each.name for each in checkpoint.list_checkpoints(root) if each.name > path.name]:
+        if left := [each.name for each in saved if each.name > path.name]:
             self.console.say(
                 f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"
             )
