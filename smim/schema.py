@@ -1,16 +1,19 @@
 """What JSON holds, as the dataclass that owns it: each field is there and of its type, and there is no other."""
 
-from dataclasses import MISSING, fields, is_dataclass
+import operator
+from dataclasses import MISSING, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, not_among
 
 T = TypeVar("T")
 
 _LARGEST = 2**63 - 1
 _NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a number", bool: "true or false"}
+
+_BOUNDS = {"least": (operator.ge, "at least"), "above": (operator.gt, "above"), "below": (operator.lt, "below")}
 
 
 def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
@@ -23,13 +26,38 @@ def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
 
 
 def changed(settings: Any) -> dict[str, Any]:
-    """The settings of a dataclass that are not its defaults, by name."""
-    values = {}
+    """The settings of a dataclass that are not its defaults, by name; those of one inside it as `inside.name`.
+
+    Where the one inside is of another class than by default, its `name` is among them, and its own defaults count.
+    """
+    values: dict[str, Any] = {}
     for each in fields(settings):
+        value: Any = getattr(settings, each.name)
         default = each.default_factory() if each.default_factory is not MISSING else each.default
-        if getattr(settings, each.name) != default:
-            values[each.name] = getattr(settings, each.name)
+        if hasattr(value, "__dataclass_fields__"):
+            own = changed(value) if type(value) is type(default) else {"name": value.name, **changed(value)}
+            values |= {f"{each.name}.{name}": setting for name, setting in own.items()}
+        elif value != default:
+            values[each.name] = value
     return values
+
+
+def bounded(default: Any, **bounds: Any) -> Any:
+    """A field of a dataclass with its bounds: numbers as `least`, `above` and `below`, or the words it is `among`."""
+    return field(default=default, metadata=bounds)
+
+
+def out_of_bounds(settings: Any, section: str) -> list[str]:
+    """A message for each field of a dataclass that is out of its bounds; one that is None is not set."""
+    problems = [
+        f"{section}.{each.name} is {value}, it must be {words} {each.metadata[bound]}"
+        for each in fields(settings)
+        if (value := getattr(settings, each.name)) is not None
+        for bound, (holds, words) in _BOUNDS.items()
+        if bound in each.metadata and not holds(value, each.metadata[bound])
+    ]
+    among = {each.name: each.metadata["among"] for each in fields(settings) if "among" in each.metadata}
+    return problems + not_among(settings, section, **among)
 
 
 def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:

@@ -1,11 +1,11 @@
 """Settings of the training loop, `train.` on the command line."""
 
-import operator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Any
 
-from smim.errors import UserError, nearest, not_among
+from smim.errors import UserError, nearest
+from smim.schema import bounded, out_of_bounds
 
 OPTIMIZERS = ["adam", "adamw", "sgd"]
 SCHEDULES = ["plateau", "cosine", "constant"]
@@ -14,12 +14,12 @@ TRACKERS = ["tensorboard", "wandb"]
 
 
 class Decides(Flag):
-    """What a setting decides, and so what a run that goes on with another value of it does.
+    """What a setting decides, and so whether a run may go on from a checkpoint with another value.
 
-    `NOTHING` of a run's losses, or only its `LENGTH`: `train.resume=auto` takes it (but another end of a cosine, which
-    decides all rates). Everything else decides the losses, and only a checkpoint that is named is gone on from: with
-    what it has (`LOSSES`), or with the epoch's batches (`BATCHES`), the schedule (`RATE`) or the optimizer's means
-    (`MEANS`) begun anew.
+    It may with `train.resume=auto` where the setting decides `NOTHING` of the losses, or only the `LENGTH` of the run
+    (of a cosine schedule that is its losses too). Every other setting decides the losses, and may be another only where
+    the checkpoint is named. Then the rest goes on (`LOSSES`), but the batches of the epoch (`BATCHES`), the schedule
+    (`RATE`) or the optimizer (`MEANS`, of gradients) begin anew.
     """
 
     NOTHING = 0
@@ -28,18 +28,6 @@ class Decides(Flag):
     BATCHES = auto()
     RATE = auto()
     MEANS = auto()
-
-
-def setting(default: Any, decides: Decides, **bounds: Any) -> Any:
-    """A field with what it `decides`, and its `bounds`: `least`, `above`, `below`, or the words that it is `among`."""
-    return field(default=default, metadata={"decides": decides, **bounds})
-
-
-_BOUNDS = {
-    "least": (operator.ge, "at least"),
-    "above": (operator.gt, "above"),
-    "below": (operator.lt, "below"),
-}
 
 
 @dataclass(frozen=True)
@@ -73,49 +61,43 @@ class TrainArgs:
     seconds that a process waits for the others before the run ends with an error.
     """
 
-    seed: int = setting(0, Decides.BATCHES, least=0)
-    max_epochs: int = setting(100, Decides.LENGTH, least=1)
-    max_steps: int | None = setting(None, Decides.LENGTH, least=1)
-    batch_size: int | None = setting(20, Decides.BATCHES, least=1)
-    tokens_per_batch: int | None = setting(None, Decides.BATCHES, least=1)
-    accumulation_steps: int = setting(1, Decides.LOSSES, least=1)
-    length_window: int = setting(100, Decides.BATCHES, least=1)
-    shuffle_window: int = setting(1_000_000, Decides.BATCHES, least=1)
-    max_length: int | None = setting(None, Decides.BATCHES, least=1)
-    overfit_batches: int | None = setting(None, Decides.BATCHES | Decides.RATE, least=1)
-    precision: str = setting("auto", Decides.LOSSES, among=PRECISIONS)
-    optimizer: str = setting("adam", Decides.MEANS, among=OPTIMIZERS)
-    learning_rate: float = setting(1e-3, Decides.RATE, above=0)
-    weight_decay: float = setting(0.0, Decides.LOSSES, least=0)
+    seed: int = bounded(0, decides=Decides.BATCHES, least=0)
+    max_epochs: int = bounded(100, decides=Decides.LENGTH, least=1)
+    max_steps: int | None = bounded(None, decides=Decides.LENGTH, least=1)
+    batch_size: int | None = bounded(20, decides=Decides.BATCHES, least=1)
+    tokens_per_batch: int | None = bounded(None, decides=Decides.BATCHES, least=1)
+    accumulation_steps: int = bounded(1, decides=Decides.LOSSES, least=1)
+    length_window: int = bounded(100, decides=Decides.BATCHES, least=1)
+    shuffle_window: int = bounded(1_000_000, decides=Decides.BATCHES, least=1)
+    max_length: int | None = bounded(None, decides=Decides.BATCHES, least=1)
+    overfit_batches: int | None = bounded(None, decides=Decides.BATCHES | Decides.RATE, least=1)
+    precision: str = bounded("auto", decides=Decides.LOSSES, among=PRECISIONS)
+    optimizer: str = bounded("adam", decides=Decides.MEANS, among=OPTIMIZERS)
+    learning_rate: float = bounded(1e-3, decides=Decides.RATE, above=0)
+    weight_decay: float = bounded(0.0, decides=Decides.LOSSES, least=0)
     adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999], metadata={"decides": Decides.LOSSES})
-    momentum: float = setting(0.0, Decides.MEANS, least=0, below=1)
-    grad_clip: float = setting(0.25, Decides.LOSSES, above=0)
-    ema_decay: float | None = setting(None, Decides.LOSSES, above=0, below=1)
-    schedule: str = setting("plateau", Decides.RATE, among=SCHEDULES)
-    warmup_steps: int = setting(0, Decides.LOSSES, least=0)
-    learning_rate_decay: float = setting(0.25, Decides.LOSSES, above=0, below=1)
-    patience: int = setting(2, Decides.LOSSES, least=0)
-    min_learning_rate: float = setting(1e-8, Decides.LENGTH, least=0)
-    log_every: int = setting(100, Decides.NOTHING, least=1)
-    checkpoint_every: int = setting(1000, Decides.NOTHING, least=1)
-    keep_checkpoints: int = setting(2, Decides.NOTHING, least=1)
-    resume: str = setting("never", Decides.NOTHING)
+    momentum: float = bounded(0.0, decides=Decides.MEANS, least=0, below=1)
+    grad_clip: float = bounded(0.25, decides=Decides.LOSSES, above=0)
+    ema_decay: float | None = bounded(None, decides=Decides.LOSSES, above=0, below=1)
+    schedule: str = bounded("plateau", decides=Decides.RATE, among=SCHEDULES)
+    warmup_steps: int = bounded(0, decides=Decides.LOSSES, least=0)
+    learning_rate_decay: float = bounded(0.25, decides=Decides.LOSSES, above=0, below=1)
+    patience: int = bounded(2, decides=Decides.LOSSES, least=0)
+    min_learning_rate: float = bounded(1e-8, decides=Decides.LENGTH, least=0)
+    log_every: int = bounded(100, decides=Decides.NOTHING, least=1)
+    checkpoint_every: int = bounded(1000, decides=Decides.NOTHING, least=1)
+    keep_checkpoints: int = bounded(2, decides=Decides.NOTHING, least=1)
+    resume: str = bounded("never", decides=Decides.NOTHING)
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"], metadata={"decides": Decides.NOTHING})
-    compile: bool = setting(False, Decides.NOTHING)
-    cuda_graphs: bool = setting(False, Decides.NOTHING)
-    profile_steps: int = setting(0, Decides.NOTHING, least=0)
-    process_timeout: int = setting(1800, Decides.NOTHING, least=1)
+    compile: bool = bounded(False, decides=Decides.NOTHING)
+    cuda_graphs: bool = bounded(False, decides=Decides.NOTHING)
+    profile_steps: int = bounded(0, decides=Decides.NOTHING, least=0)
+    process_timeout: int = bounded(1800, decides=Decides.NOTHING, least=1)
 
     def __post_init__(self) -> None:
         if self.tokens_per_batch is not None:
             object.__setattr__(self, "batch_size", None)
-        problems = [
-            f"train.{each.name} is {value}, it must be {words} {each.metadata[bound]}"
-            for each in fields(self)
-            if (value := getattr(self, each.name)) is not None
-            for bound, (holds, words) in _BOUNDS.items()
-            if bound in each.metadata and not holds(value, each.metadata[bound])
-        ]
+        problems = out_of_bounds(self, "train")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             problems.append(f"train.adam_betas is {self.adam_betas}, it must be two numbers in [0, 1)")
         if self.batch_size is None and self.tokens_per_batch is None:
@@ -127,8 +109,6 @@ class TrainArgs:
             )
         if self.momentum and self.optimizer != "sgd":
             problems.append(f"train.momentum is {self.momentum}, which train.optimizer={self.optimizer} does not have")
-        words = {each.name: each.metadata["among"] for each in fields(self) if "among" in each.metadata}
-        problems += not_among(self, "train", **words)
         unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
         problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
         if problems:
@@ -140,7 +120,7 @@ class TrainArgs:
         return {name: getattr(self, name) for name in names}
 
     def decides(self, name: str) -> Decides:
-        """What the setting of this name decides in this run: the length of a cosine is a matter of its losses."""
+        """What the setting of this name decides in this run; one that this version does not know decides the losses."""
         known = self.__dataclass_fields__.get(name)
         decided = known.metadata["decides"] if known else Decides.LOSSES
         return Decides.LOSSES if decided is Decides.LENGTH and self.schedule == "cosine" else decided
