@@ -247,6 +247,9 @@ def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: d
         name, _, kind = key.rpartition(".")
         state["state"][name][kind] = tensor
     set_optimizer_state_dict(network, optimizer, state, options=_WHOLE)
+    for name, parameter in network.named_parameters():
+        if name not in loaded:  # weights that never had a gradient have no state
+            optimizer.state.pop(parameter, None)
 
 
 def _named(state: Any) -> dict[str, Tensor]:

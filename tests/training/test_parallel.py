@@ -253,13 +253,17 @@ def test_an_optimizer_has_no_state_before_its_first_step_and_asking_for_it_makes
     assert second["0.weight.step"] == 1
 
 
-def test_an_optimizer_goes_on_with_the_state_that_it_is_given():
+def test_an_optimizer_goes_on_with_the_state_that_it_is_given_and_makes_none_for_weights_without_gradients():
     way, resumed = replicated(), replicated()
+    for each in (way, resumed):
+        each.model.unused = torch.nn.Parameter(torch.ones(3))
+        each.optimizer.add_param_group({"params": [each.model.unused]})
     trained(way)
     state = {name: tensor.clone() for name, tensor in way.optimizer_state().items()}
     resumed.model.load_state_dict(way.weights())
     resumed.load_optimizer_state(state)
     first, second = trained(way), trained(resumed)
+    assert first.keys() == second.keys() and not any(name.startswith("unused.") for name in second)
     assert all(torch.equal(first[name], second[name]) for name in first) and second["0.weight.step"] == 2
 
 
