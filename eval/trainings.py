@@ -25,8 +25,8 @@ from smim.model.mlp import MLPArgs
 from smim.objectives import Objective
 from smim.progress import console
 from smim.text.corpus import CARD
-from smim.train import Trainer
 from smim.training.args import TrainArgs
+from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 
 _MEASURED = "measured.json"

@@ -1,23 +1,33 @@
 """Settings of the training loop, `train.` on the command line."""
 
 from dataclasses import dataclass, field
+from enum import Flag, auto
 from typing import Any
 
-from smim.errors import UserError, nearest, not_among, too_low
+from smim.errors import UserError, nearest
+from smim.schema import bounded, out_of_bounds
 
 OPTIMIZERS = ["adam", "adamw", "sgd"]
 SCHEDULES = ["plateau", "cosine", "constant"]
 PRECISIONS = ["auto", "fp32", "bf16"]
 TRACKERS = ["tensorboard", "wandb"]
 
-_BATCHING = ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
-_DECIDES_LOSSES = (
-    *("seed", *_BATCHING, "accumulation_steps", "overfit_batches", "precision", "optimizer", "learning_rate"),
-    *("weight_decay", "adam_betas", "momentum", "grad_clip", "schedule", "warmup_steps", "learning_rate_decay"),
-    *("patience", "ema_decay"),
-)
-# They say where the cosine ends; otherwise only how long a run goes on.
-_DECIDES_COSINE = ("max_epochs", "max_steps", "min_learning_rate")
+
+class Decides(Flag):
+    """What a setting decides, and so whether a run may go on from a checkpoint with another value.
+
+    It may with `train.resume=auto` where the setting decides `NOTHING` of the losses, or only the `LENGTH` of the run
+    (of a cosine schedule that is its losses too). Every other setting decides the losses, and may be another only where
+    the checkpoint is named. Then the rest goes on (`LOSSES`), but the batches of the epoch (`BATCHES`), the schedule
+    (`RATE`) or the optimizer (`MEANS`, of gradients) begin anew.
+    """
+
+    NOTHING = 0
+    LENGTH = auto()
+    LOSSES = auto()
+    BATCHES = auto()
+    RATE = auto()
+    MEANS = auto()
 
 
 @dataclass(frozen=True)
@@ -51,43 +61,45 @@ class TrainArgs:
     seconds that a process waits for the others before the run ends with an error.
     """
 
-    seed: int = 0
-    max_epochs: int = 100
-    max_steps: int | None = None
-    batch_size: int | None = 20
-    tokens_per_batch: int | None = None
-    accumulation_steps: int = 1
-    length_window: int = 100
-    shuffle_window: int = 1_000_000
-    max_length: int | None = None
-    overfit_batches: int | None = None
-    precision: str = "auto"
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    momentum: float = 0.0
-    grad_clip: float = 0.25
-    ema_decay: float | None = None
-    schedule: str = "plateau"
-    warmup_steps: int = 0
-    learning_rate_decay: float = 0.25
-    patience: int = 2
-    min_learning_rate: float = 1e-8
-    log_every: int = 100
-    checkpoint_every: int = 1000
-    keep_checkpoints: int = 2
-    resume: str = "never"
-    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
-    compile: bool = False
-    cuda_graphs: bool = False
-    profile_steps: int = 0
-    process_timeout: int = 1800
+    seed: int = bounded(0, decides=Decides.BATCHES, least=0)
+    max_epochs: int = bounded(100, decides=Decides.LENGTH, least=1)
+    max_steps: int | None = bounded(None, decides=Decides.LENGTH, least=1)
+    batch_size: int | None = bounded(20, decides=Decides.BATCHES, least=1)
+    tokens_per_batch: int | None = bounded(None, decides=Decides.BATCHES, least=1)
+    accumulation_steps: int = bounded(1, decides=Decides.LOSSES, least=1)
+    length_window: int = bounded(100, decides=Decides.BATCHES, least=1)
+    shuffle_window: int = bounded(1_000_000, decides=Decides.BATCHES, least=1)
+    max_length: int | None = bounded(None, decides=Decides.BATCHES, least=1)
+    overfit_batches: int | None = bounded(None, decides=Decides.BATCHES | Decides.RATE, least=1)
+    precision: str = bounded("auto", decides=Decides.LOSSES, among=PRECISIONS)
+    optimizer: str = bounded("adam", decides=Decides.MEANS, among=OPTIMIZERS)
+    learning_rate: float = bounded(1e-3, decides=Decides.RATE, above=0)
+    weight_decay: float = bounded(0.0, decides=Decides.LOSSES, least=0)
+    adam_betas: list[float] = field(default_factory=lambda: [0.9, 0.999], metadata={"decides": Decides.LOSSES})
+    momentum: float = bounded(0.0, decides=Decides.MEANS, least=0, below=1)
+    grad_clip: float = bounded(0.25, decides=Decides.LOSSES, above=0)
+    ema_decay: float | None = bounded(None, decides=Decides.LOSSES, above=0, below=1)
+    schedule: str = bounded("plateau", decides=Decides.RATE, among=SCHEDULES)
+    warmup_steps: int = bounded(0, decides=Decides.LOSSES, least=0)
+    learning_rate_decay: float = bounded(0.25, decides=Decides.LOSSES, above=0, below=1)
+    patience: int = bounded(2, decides=Decides.LOSSES, least=0)
+    min_learning_rate: float = bounded(1e-8, decides=Decides.LENGTH, least=0)
+    log_every: int = bounded(100, decides=Decides.NOTHING, least=1)
+    checkpoint_every: int = bounded(1000, decides=Decides.NOTHING, least=1)
+    keep_checkpoints: int = bounded(2, decides=Decides.NOTHING, least=1)
+    resume: str = bounded("never", decides=Decides.NOTHING)
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"], metadata={"decides": Decides.NOTHING})
+    compile: bool = bounded(False, decides=Decides.NOTHING)
+    cuda_graphs: bool = bounded(False, decides=Decides.NOTHING)
+    profile_steps: int = bounded(0, decides=Decides.NOTHING, least=0)
+    process_timeout: int = bounded(1800, decides=Decides.NOTHING, least=1)
 
     def __post_init__(self) -> None:
         if self.tokens_per_batch is not None:
             object.__setattr__(self, "batch_size", None)
-        problems = self._out_of_range()
+        problems = out_of_bounds(self, "train")
+        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
+            problems.append(f"train.adam_betas is {self.adam_betas}, it must be two numbers in [0, 1)")
         if self.batch_size is None and self.tokens_per_batch is None:
             problems.append("train.batch_size and train.tokens_per_batch are both null; give one of them")
         if self.min_learning_rate > self.learning_rate > 0:
@@ -97,7 +109,6 @@ class TrainArgs:
             )
         if self.momentum and self.optimizer != "sgd":
             problems.append(f"train.momentum is {self.momentum}, which train.optimizer={self.optimizer} does not have")
-        problems += not_among(self, "train", optimizer=OPTIMIZERS, precision=PRECISIONS, schedule=SCHEDULES)
         unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
         problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
         if problems:
@@ -105,34 +116,11 @@ class TrainArgs:
 
     def batching(self) -> dict[str, Any]:
         """The settings that `training_order` and `epoch_batches` make batches by."""
-        return {name: getattr(self, name) for name in _BATCHING}
-
-    def identity(self) -> dict[str, Any]:
-        """Every setting that decides the losses: a run goes on only with the same ones."""
-        names = _DECIDES_LOSSES + (_DECIDES_COSINE if self.schedule == "cosine" else ())
+        names = ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
         return {name: getattr(self, name) for name in names}
 
-    def _out_of_range(self) -> list[str]:
-        at_least_one = (
-            *("max_epochs", "max_steps", "batch_size", "tokens_per_batch", "accumulation_steps", "length_window"),
-            *("shuffle_window", "max_length", "overfit_batches", "log_every", "checkpoint_every"),
-            *("keep_checkpoints", "process_timeout"),
-        )
-        at_least_zero = (
-            *("seed", "weight_decay", "momentum", "warmup_steps", "patience", "min_learning_rate"),
-            "profile_steps",
-        )
-        problems = too_low(self, "train", **dict.fromkeys(at_least_one, 1), **dict.fromkeys(at_least_zero, 0))
-        problems += [
-            f"train.{name} is {getattr(self, name)}, it must be above 0"
-            for name in ("learning_rate", "grad_clip", "learning_rate_decay", "ema_decay")
-            if getattr(self, name) is not None and not getattr(self, name) > 0
-        ]
-        problems += [
-            f"train.{name} is {getattr(self, name)}, it must be below 1"
-            for name in ("learning_rate_decay", "momentum", "ema_decay")
-            if getattr(self, name) is not None and getattr(self, name) >= 1
-        ]
-        if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            problems.append(f"train.adam_betas is {self.adam_betas}, it must be two numbers in [0, 1)")
-        return problems
+    def decides(self, name: str) -> Decides:
+        """What the setting of this name decides in this run; one that this version does not know decides the losses."""
+        known = self.__dataclass_fields__.get(name)
+        decided = known.metadata["decides"] if known else Decides.LOSSES
+        return Decides.LOSSES if decided is Decides.LENGTH and self.schedule == "cosine" else decided

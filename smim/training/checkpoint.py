@@ -69,7 +69,7 @@ class ScheduleState:
 
 @dataclass(frozen=True)
 class _State:
-    """`state.json`: `identity` is what decides the losses (`smim.training.checks.identity`)."""
+    """`state.json`: `identity` is what decides the losses (`smim.training.identity`)."""
 
     step: int
     epoch: int

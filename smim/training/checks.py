@@ -1,9 +1,6 @@
 """What can be refused before hours are spent: sentences, processes and checkpoints that do not fit the run."""
 
 import math
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import pyarrow.compute as pc
 from accelerate import Accelerator
@@ -15,7 +12,6 @@ from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import MLPArgs
 from smim.objectives import Critic, Objective
 from smim.text.corpus import Corpus, Split
-from smim.training import checkpoint
 from smim.training.args import TrainArgs
 from smim.vectors.corpus import VectorCorpus, VectorSplit
 
@@ -69,12 +65,6 @@ def check_processes(split: Split, args: TrainArgs, *, world_size: int) -> None:
         )
 
 
-def check_average(sharded: bool) -> None:
-    """Refuses a moving average of weights that no process holds whole."""
-    if sharded:
-        raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
-
-
 def check_draws(objective: Objective, accelerator: Accelerator) -> None:
     """Refuses to draw sentences from weights that no process holds whole.
 
@@ -105,31 +95,3 @@ def check_compile(model: LatentVariableModel, mode: DistributedType) -> None:
         raise UserError("train.compile=true compiles transformers, and this model has none; leave it out")
     if mode == DistributedType.DEEPSPEED:
         raise UserError("train.compile=true is not supported with DeepSpeed; use DDP, or leave it out")
-
-
-def identity(
-    corpus: Corpus | VectorCorpus, model_args: ModelArgs | MLPArgs, objective: Objective, args: TrainArgs
-) -> dict[str, Any]:
-    """What decides a run's losses: it goes on only with the same. How long it is, and what it reports, may change."""
-    return {
-        "model": asdict(model_args),
-        "objective": asdict(objective),
-        "tokenizer": corpus.input_hash,
-        "train": corpus.hash_of("train"),
-        **{f"train.{name}": value for name, value in args.identity().items()},
-    }
-
-
-def check_identity(path: Path, identity: dict[str, Any], *, training_may_change: bool) -> str:
-    """What differs between a checkpoint's run and this one, in words; raises `UserError` where it may not.
-
-    Model, objective and data may never differ; settings of the training where `training_may_change`.
-    """
-    saved = checkpoint.read_state(path)["identity"]
-    different = [key for key in identity if identity[key] != saved.get(key)]
-    changes = "; ".join(f"{key}: {saved.get(key)} there, {identity[key]} here" for key in different)
-    if training_may_change and all(key.startswith("train.") for key in different):
-        return changes
-    if different:
-        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
-    return ""

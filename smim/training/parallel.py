@@ -13,9 +13,18 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 
 from smim.errors import UserError
 from smim.objectives import Critic
+from smim.training.deepspeed_internals import base_optimizer, make_optimizer_state
+
+_WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class Replicated:
@@ -83,7 +92,7 @@ class Replicated:
 
     def weights(self) -> dict[str, Tensor]:
         """The model's weights, whole; all processes must ask together."""
-        return {name: _whole(tensor.detach()) for name, tensor in self.model.state_dict().items()}
+        return get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[return-value]
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimizer's tensors, whole, as `PARAMETER.KEY`; all processes must ask together."""
@@ -93,7 +102,7 @@ class Replicated:
         """The critic's weights and its optimizer's tensors; empty without a critic."""
         if not self.critic:
             return {}
-        weights = {f"weights.{name}": tensor.detach() for name, tensor in self.critic.network.state_dict().items()}
+        weights = {f"weights.{name}": tensor for name, tensor in self.critic.network.state_dict().items()}
         state = _state_of(self.critic.optimizer, self.critic.network)
         return {**weights, **{f"optimizer.{name}": tensor for name, tensor in state.items()}}
 
@@ -107,12 +116,12 @@ class Replicated:
     def load_critic_state(self, critic_state: dict[str, Tensor]) -> None:
         """Puts back what `critic_state` gave."""
         assert self.critic
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
-        for key, tensor in critic_state.items():
-            part, _, name = key.partition(".")
-            parts[part][name] = tensor
-        self.critic.network.load_state_dict(parts["weights"])
-        _load_state(self.critic.optimizer, self.critic.network, parts["optimizer"])
+        weights, state = (
+            {key.removeprefix(part): tensor for key, tensor in critic_state.items() if key.startswith(part)}
+            for part in ("weights.", "optimizer.")
+        )
+        self.critic.network.load_state_dict(weights)
+        _load_state(self.critic.optimizer, self.critic.network, state)
 
 
 class FullyShardedData(Replicated):
@@ -142,10 +151,11 @@ class ZeRO(Replicated):
                     f"the DeepSpeed file turns {name} on; leave it out: train.precision decides, as elsewhere"
                 )
         engine, _ = self.accelerator.prepare(module, optimizer)
-        asked = self.accelerator.state.deepspeed_plugin.zero_stage
-        if engine.zero_optimization_stage() != asked:
-            raise UserError(f"ZeRO {asked} was asked for, DeepSpeed runs stage {engine.zero_optimization_stage()}")
-        return engine, engine.optimizer.optimizer
+        asked, stage = self.accelerator.state.deepspeed_plugin.zero_stage, engine.zero_optimization_stage()
+        if stage != asked:
+            raise UserError(f"ZeRO {asked} was asked for, DeepSpeed runs stage {stage}")
+        self.name = f"ZeRO {stage}"
+        return engine, base_optimizer(engine)
 
     def part(self, *, last: bool) -> AbstractContextManager[Any]:
         self.module.set_gradient_accumulation_boundary(is_boundary=last)
@@ -159,82 +169,46 @@ class ZeRO(Replicated):
         return float(self.module.get_global_grad_norm())
 
     def weights(self) -> dict[str, Tensor]:
+        import deepspeed
         from deepspeed.utils import safe_get_full_fp32_param
 
         weights = {}
         for name, parameter in self.model.named_parameters():
-            trained = safe_get_full_fp32_param(parameter) if parameter.requires_grad else self._frozen(parameter)
-            weights[name] = trained.detach().clone()
+            with deepspeed.zero.GatheredParameters([parameter], enabled=not parameter.requires_grad):
+                whole = safe_get_full_fp32_param(parameter) if parameter.requires_grad else parameter
+                weights[name] = whole.detach().float().clone()
         return weights
-
-    def _frozen(self, parameter: nn.Parameter) -> Tensor:
-        import deepspeed
-
-        with deepspeed.zero.GatheredParameters([parameter]):
-            return parameter.detach().float().clone()
 
     def optimizer_state(self) -> dict[str, Tensor]:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        sharded, counted = self._state_keys()
-        tensors = {}
-        for name, parameter in self._trained():
-            for key in sharded:
-                tensors[f"{name}.{key}"] = safe_get_full_optimizer_state(parameter, key).detach().clone()
-            for key, value in counted.items():
-                tensors[f"{name}.{key}"] = value.clone()
-        return tensors
+        # The first of this process's parts has the same keys as all of them.
+        state: dict[str, Any] = next(iter(self.optimizer.state.values()), {})
+        return {
+            f"{name}.{key}": (safe_get_full_optimizer_state(parameter, key) if value.ndim else value).detach().clone()
+            for name, parameter in self.model.named_parameters()
+            for key, value in state.items()
+            if parameter.requires_grad and torch.is_tensor(value)
+        }
 
     def load_optimizer_state(self, optimizer_state: dict[str, Tensor]) -> None:
-        keys = {name.rpartition(".")[2]: tensor for name, tensor in optimizer_state.items()}
-        for flat in self._partitions() if keys else []:
-            # What the first step would make: DeepSpeed makes no optimizer state before it.
-            self.optimizer.state[flat] = {
-                key: tensor.clone() if tensor.ndim == 0 else torch.zeros_like(flat) for key, tensor in keys.items()
-            }
-        if keys and self.stage < 3:
-            self.module.optimizer._lazy_init_hp_params_optimizer_state()
-        for name, parameter in self._trained():
-            for key, tensor in keys.items():
-                if tensor.ndim:
-                    self._set(parameter, optimizer_state[f"{name}.{key}"], key)
+        kinds = {key.rpartition(".")[2]: value for key, value in optimizer_state.items()}
+        make_optimizer_state(self.module, kinds)
+        for name, parameter in self.model.named_parameters():
+            for key in [key for key, value in kinds.items() if value.ndim and parameter.requires_grad]:
+                self._set(parameter, optimizer_state[f"{name}.{key}"].to(self.accelerator.device), key)
 
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return f"ZeRO {self.stage}"
+    def _set(self, parameter: nn.Parameter, value: Tensor, key: str) -> None:
+        from deepspeed import utils
 
-    @property
-    def stage(self) -> int:
-        return self.module.zero_optimization_stage()
-
-    def _trained(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-
-    def _partitions(self) -> list[Tensor]:
-        """This process's flat parts of the fp32 weights, which the optimizer's state belongs to."""
-        if self.stage == 3:
-            return self.module.optimizer.fp32_partitioned_groups_flat
-        return [flat for group in self.optimizer.param_groups for flat in group["params"]]
-
-    def _state_keys(self) -> tuple[list[str], dict[str, Tensor]]:
-        """Keys of the optimizer's state that lie in partitions, and those of one number with their value."""
-        flat = self._partitions()[0]
-        state = {key: value for key, value in self.optimizer.state.get(flat, {}).items() if torch.is_tensor(value)}
-        counted = {key: value for key, value in state.items() if value.ndim == 0}
-        return [key for key in state if key not in counted], counted
-
-    def _set(self, parameter: Any, value: Tensor, key: str) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state
-
-        value = value.to(self.accelerator.device)
-        if self.stage < 3:
-            safe_set_full_optimizer_state(parameter, value, key)
+        if self.module.zero_optimization_stage() < 3:
+            utils.safe_set_full_optimizer_state(parameter, value, key)
             return
-        # DeepSpeed's own setter of whole values refuses sizes that the processes do not divide.
-        zero, size = parameter._z3_optimizer, parameter.ds_tensor.numel()
-        start = size * zero._get_param_partition_rank(parameter)
+        # DeepSpeed's setter of whole values refuses sizes that the processes do not divide: what is left is padding.
+        size = utils.safe_get_local_optimizer_state(parameter, key).numel()
+        start = size * self.accelerator.process_index
         share = nn.functional.pad(value.flatten(), (0, start + size))[start : start + size]
-        zero.set_local_hp_param(share, parameter, key)
+        utils.safe_set_local_optimizer_state(parameter, share, key)
 
 
 def prepare(
@@ -256,39 +230,37 @@ def prepare(
 
 
 def _state_of(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
+    if not optimizer.state:  # torch would take a step to make one
+        return {}
+    return _named(get_optimizer_state_dict(network, optimizer, options=_WHOLE))
+
+
+def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    if not tensors:
+        return
+    state: Any = get_optimizer_state_dict(network, optimizer, options=_WHOLE)
+    loaded = {key.rpartition(".")[0] for key in tensors}
+    shapes = {key: tensor.shape for key, tensor in _named(state).items() if key.rpartition(".")[0] in loaded}
+    if shapes != {key: tensor.shape for key, tensor in tensors.items()}:
+        raise RuntimeError("the optimizer's state lacks a part, or is of other weights")
+    for key, tensor in tensors.items():
+        name, _, kind = key.rpartition(".")
+        state["state"][name][kind] = tensor
+    set_optimizer_state_dict(network, optimizer, state, options=_WHOLE)
+    for name, parameter in network.named_parameters():
+        if name not in loaded:  # weights that never had a gradient have no state
+            optimizer.state.pop(parameter, None)
+
+
+def _named(state: Any) -> dict[str, Tensor]:
+    """The tensors of an optimizer's state as `PARAMETER.KEY`."""
     return {
-        f"{name}.{key}": _whole(value)
-        for name, parameter in network.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
+        f"{name}.{key}": value
+        for name, values in state["state"].items()
+        for key, value in values.items()
         if torch.is_tensor(value)
     }
 
 
-def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(network.named_parameters())
-    by_parameter: dict[Tensor, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        name, _, kind = key.rpartition(".")
-        parameter = parameters[name]
-        if tensor.ndim and tensor.shape != parameter.shape:
-            raise RuntimeError(f"the optimizer's {key} is of shape {tuple(tensor.shape)}")
-        by_parameter.setdefault(parameter, {})[kind] = _like(tensor, parameter)
-    if len({frozenset(kinds) for kinds in by_parameter.values()}) > 1:
-        raise RuntimeError("the optimizer's state of some weights lacks a part")
-    state = optimizer.state_dict()
-    ordered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state["state"] = {i: by_parameter[p] for i, p in enumerate(ordered) if p in by_parameter}
-    optimizer.load_state_dict(state)
-
-
 def _whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-
-
-def _like(tensor: Tensor, parameter: Any) -> Tensor:
-    """A whole tensor, sharded as the parameter is; a number stays as it is."""
-    if tensor.ndim == 0 or not hasattr(parameter, "full_tensor"):
-        return tensor
-    from torch.distributed.tensor import distribute_tensor
-
-    return distribute_tensor(tensor.to(parameter.device), parameter.device_mesh, parameter.placements)

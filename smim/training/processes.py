@@ -20,6 +20,7 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from accelerate.utils.dataclasses import ProjectConfiguration
 
 from smim.errors import SmimError, UserError
+from smim.training.deepspeed_internals import use_deepspeed_on_cpu
 
 _CPU_HINT = "on CPU use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
 _ONE_PROCESS = [DistributedType.NO]
@@ -49,7 +50,7 @@ def make_accelerator(
     handler = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
     if mode == "deepspeed" and not has_gpu:
         handler.backend = "gloo"
-        _run_deepspeed_on_cpu()
+        use_deepspeed_on_cpu()
     accelerator = Accelerator(
         # Without it, what torchrun starts on CPU would train apart; with it, DeepSpeed would become DDP.
         cpu=not has_gpu and mode != "deepspeed",
@@ -127,14 +128,6 @@ def _check_mode(mode: str, *, has_gpu: bool) -> None:
             )
 
 
-def _run_deepspeed_on_cpu() -> None:
-    os.environ["DS_ACCELERATOR"] = "cpu"
-    import deepspeed.ops
-
-    # Built with a compiler at first use (half a minute), to save a copy between processes of one machine.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
 def _processes_asked_of_parent() -> int:
     """How many processes `accelerate launch` was asked for, by its own command line; 1 where it is not our parent.
 
@@ -147,13 +140,11 @@ def _processes_asked_of_parent() -> int:
     except psutil.Error:
         return 1
     names = [Path(part).name for part in command[:4]]
-    if "accelerate-launch" in names:
-        arguments = command[names.index("accelerate-launch") + 1 :]
-    elif "launch" in names and names[names.index("launch") - 1] == "accelerate":
-        arguments = command[names.index("launch") + 1 :]
-    else:
+    launchers = [i for i, name in enumerate(names) if name == "accelerate-launch"]
+    launchers += [i for i in range(1, len(names)) if names[i - 1 : i + 1] == ["accelerate", "launch"]]
+    if not launchers:
         return 1
-    parsed, _ = launch_command_parser().parse_known_args(arguments)
+    parsed, _ = launch_command_parser().parse_known_args(command[launchers[0] + 1 :])
     file = parsed.config_file or (default_config_file if Path(default_config_file).is_file() else None)
     configured = load_config_from_file(file) if file else None
     machines = parsed.num_machines or getattr(configured, "num_machines", 1)

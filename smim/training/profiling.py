@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 from torch.profiler import profile, schedule
 
@@ -11,20 +12,15 @@ from smim import storage
 _STEPS_BEFORE = 10
 
 
-class _NoProfiler:
-    def step(self) -> None:
-        pass
-
-
 @contextmanager
-def make_profiler(directory: Path, *, steps: int) -> Iterator["profile | _NoProfiler"]:
+def make_profiler(directory: Path, *, steps: int) -> Iterator[profile | SimpleNamespace]:
     """Something to call `step()` on after each training step.
 
     It records `steps` steps after the first ten, and writes a table of operators, `operators.txt`, and
     `trace.json` for chrome://tracing or perfetto.dev into `directory`. With 0 it records nothing.
     """
     if steps == 0:
-        yield _NoProfiler()
+        yield SimpleNamespace(step=lambda: None)
         return
 
     def write(profiler: profile) -> None:

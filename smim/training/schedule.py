@@ -2,15 +2,16 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from smim.training.args import TrainArgs
 
 
 @dataclass(kw_only=True)
 class Schedule:
-    """A constant rate, and what all schedules share."""
+    """A constant rate, and what all schedules share; `kept` are the fields that a checkpoint keeps."""
 
+    kept: ClassVar[tuple[str, ...]] = ("best",)
     learning_rate: float
     warmup_steps: int
     best: float = math.inf
@@ -36,10 +37,12 @@ class Schedule:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps; JSON has no infinity, so no loss yet is None."""
-        return {"best": None if math.isinf(self.best) else self.best}
+        values = {name: getattr(self, name) for name in self.kept}
+        return {name: None if value == math.inf else value for name, value in values.items()}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.best = math.inf if state["best"] is None else state["best"]
+        for name in self.kept:
+            setattr(self, name, math.inf if state[name] is None else state[name])
 
 
 @dataclass(kw_only=True)
@@ -50,6 +53,7 @@ class PlateauSchedule(Schedule):
     published trainer; the common plateau schedule forgets it at each improvement.
     """
 
+    kept = ("best", "learning_rate", "without_improvement")
     decay: float
     patience: int
     min_learning_rate: float
@@ -67,14 +71,6 @@ class PlateauSchedule(Schedule):
     @property
     def finished(self) -> bool:
         return self.learning_rate < self.min_learning_rate
-
-    def state(self) -> dict[str, Any]:
-        own = {"learning_rate": self.learning_rate, "without_improvement": self.without_improvement}
-        return {**super().state(), **own}
-
-    def load(self, state: dict[str, Any]) -> None:
-        super().load(state)
-        self.learning_rate, self.without_improvement = state["learning_rate"], state["without_improvement"]
 
 
 @dataclass(kw_only=True)

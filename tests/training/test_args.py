@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from smim import config
 from smim.errors import UserError
-from smim.training.args import TrainArgs
+from smim.training.args import Decides, TrainArgs
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "train"
 
@@ -65,16 +65,20 @@ def test_a_token_budget_takes_the_place_of_a_number_of_sentences():
 
 CHANGES_NO_LOSS = {
     *("log_every", "checkpoint_every", "keep_checkpoints", "resume", "trackers", "compile", "cuda_graphs"),
-    "profile_steps",
-    *("process_timeout", "max_epochs", "max_steps", "min_learning_rate"),
+    *("profile_steps", "process_timeout"),
 }
 
 
-def test_the_identity_holds_every_setting_but_those_that_change_no_loss():
-    assert TrainArgs().identity().keys() == {field.name for field in fields(TrainArgs)} - CHANGES_NO_LOSS
+def that_decide(*what: Decides, **settings) -> set[str]:
+    args = TrainArgs(**settings)
+    return {field.name for field in fields(TrainArgs) if args.decides(field.name) in what}
 
 
-def test_the_end_of_a_run_belongs_to_the_identity_of_a_cosine_only():
-    short, long = ({"max_steps": 10}, {"max_steps": 20})
-    assert TrainArgs(**short).identity() == TrainArgs(**long).identity()
-    assert TrainArgs(schedule="cosine", **short).identity() != TrainArgs(schedule="cosine", **long).identity()
+def test_every_setting_decides_the_losses_but_those_of_what_a_run_reports_and_how_long_it_is():
+    assert that_decide(Decides.NOTHING) == CHANGES_NO_LOSS
+    assert that_decide(Decides.LENGTH) == {"max_epochs", "max_steps", "min_learning_rate"}
+
+
+def test_the_end_of_a_cosine_decides_its_losses():
+    assert not that_decide(Decides.LENGTH, schedule="cosine")
+    assert {"max_epochs", "max_steps", "min_learning_rate"} <= that_decide(Decides.LOSSES, schedule="cosine")

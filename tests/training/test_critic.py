@@ -15,10 +15,10 @@ from smim.errors import UserError
 from smim.model.autoencoder import ModelArgs
 from smim.objectives import Critic, objective_class
 from smim.text.corpus import Corpus
-from smim.train import Trainer
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
 from smim.training.parallel import Replicated
+from smim.training.trainer import Trainer
 from tests.objectives.checks import vector_model
 from tests.training.conftest import read_metrics
 from tests.training.test_resume import STEPS, kill_at_touch, outcome

@@ -7,8 +7,8 @@ from data_prep import build
 from smim import config
 from smim.model.mlp import MLPArgs
 from smim.objectives import OBJECTIVES, objective_class
-from smim.train import Trainer
 from smim.training.args import TrainArgs
+from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 from tests.training.test_golden import check_golden
 

@@ -10,12 +10,15 @@ from itertools import islice, product
 from types import SimpleNamespace
 
 import pytest
+import torch
+from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from smim.errors import UserError
 from smim.objectives import objective_class
 from smim.training import checks
+from smim.training.parallel import Replicated
 from smim.training.processes import make_accelerator
 from tests.preparation.builds import DATA, build, needs_data
 from tests.training.conftest import BIN, ROOT, environment, read_metrics
@@ -226,3 +229,57 @@ def test_zero_without_deepspeed_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     with pytest.raises(UserError, match="pip install deepspeed"):
         make_accelerator(sharding=True)
+
+
+def replicated() -> Replicated:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 1))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.1)
+    return Replicated(model, model, optimizer, accelerator=Accelerator(cpu=True), grad_clip=1.0)
+
+
+def trained(way: Replicated) -> dict[str, torch.Tensor]:
+    way.backward(way.forward(torch.ones(4, 3)).square().sum())
+    way.step()
+    return {name: tensor.clone() for name, tensor in {**way.weights(), **way.optimizer_state()}.items()}
+
+
+def test_an_optimizer_has_no_state_before_its_first_step_and_asking_for_it_makes_none():
+    way, asked = replicated(), replicated()
+    assert asked.optimizer_state() == {}
+    asked.load_optimizer_state({})
+    first, second = trained(way), trained(asked)
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert second["0.weight.step"] == 1
+
+
+def test_an_optimizer_goes_on_with_the_state_that_it_is_given_and_makes_none_for_weights_without_gradients():
+    way, resumed = replicated(), replicated()
+    for each in (way, resumed):
+        each.model.unused = torch.nn.Parameter(torch.ones(3))
+        each.optimizer.add_param_group({"params": [each.model.unused]})
+    trained(way)
+    state = {name: tensor.clone() for name, tensor in way.optimizer_state().items()}
+    resumed.model.load_state_dict(way.weights())
+    resumed.load_optimizer_state(state)
+    first, second = trained(way), trained(resumed)
+    assert first.keys() == second.keys() and not any(name.startswith("unused.") for name in second)
+    assert all(torch.equal(first[name], second[name]) for name in first) and second["0.weight.step"] == 2
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda state: state.pop("0.weight.exp_avg"),
+        lambda state: state.update({"0.weight.exp_avg": torch.zeros(2, 2)}),
+        lambda state: state.update({"2.weight.exp_avg": torch.zeros(2, 3)}),
+        lambda state: state.update({"0.weight.step": torch.zeros(2)}),
+    ],
+)
+def test_a_state_that_lacks_a_part_or_is_of_other_weights_is_refused(edit):
+    way = replicated()
+    trained(way)
+    state = way.optimizer_state()
+    edit(state)
+    with pytest.raises(RuntimeError, match="lacks a part, or is of other weights"):
+        replicated().load_optimizer_state(state)

@@ -248,7 +248,7 @@ def test_a_run_is_not_overwritten_nor_continued_with_another_model(train, tmp_pa
     assert again.returncode == 2 and "train.resume=auto" in again.stderr
     other = train("train.max_steps=6", "train.resume=auto", "model.latent_dim=9", "train.seed=1")
     assert other.returncode == 2
-    assert "train.seed: 0 there, 1 here" in other.stderr and "'latent_dim': 9" in other.stderr
+    assert "(model.latent_dim: 8 there, 9 here; train.seed: 0 there, 1 here)" in other.stderr
     assert "Traceback" not in again.stderr + other.stderr
 
 

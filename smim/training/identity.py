@@ -1,0 +1,75 @@
+"""What decides a run's losses, its identity: a checkpoint is gone on from only with the same.
+
+    {"corpus.input": HASH, "corpus.train": HASH, "objective.name": "amim", "model.latent_dim": 16, "train.seed": 1}
+
+Of the settings of model, objective and training it holds those that are not the defaults: a new setting, which has a
+default, is no other run.
+"""
+
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from smim import schema
+from smim.errors import UserError
+from smim.model.registry import args_class
+from smim.objectives import objective_class
+from smim.training import checkpoint
+from smim.training.args import Decides, TrainArgs
+
+
+def make_identity(input_hash: str, train_hash: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The identity by dotted names. `settings`: the dataclasses of `model`, `objective` and `train`.
+
+    `input_hash` is that of the corpus's tokenizer, or of what its vectors mean; `train_hash` that of its split.
+    """
+    changed = {f"{part}.{name}": value for part, own in settings.items() for name, value in schema.changed(own).items()}
+    name = settings["objective"].name
+    return {"corpus.input": input_hash, "corpus.train": train_hash, "objective.name": name, **changed}
+
+
+def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
+    """What differs between a checkpoint's run and this one, each in words; raises `UserError` where it may not.
+
+    Model, objective and data may never differ. Settings of the training may where a checkpoint is named, and those
+    that decide no loss in any case (`Decides`).
+    """
+    there, train = _read_identity(path), settings["train"]
+    different = {}
+    for key in {**there, **identity}:
+        part, _, name = key.partition(".")
+        indifferent = part == "train" and train.decides(name) in (Decides.NOTHING, Decides.LENGTH)
+        if indifferent or (key in there and key in identity and there[key] == identity[key]):
+            continue
+        own: Any = settings.get(part)
+        theirs = there[key] if key in there else _value(type(own)(), name)
+        ours = identity[key] if key in identity else _value(own, name)
+        different[key] = f"{key}: {theirs} there, {ours} here"
+    may_differ = () if train.resume == "auto" else ("train.",)
+    if not all(key.startswith(may_differ) for key in different):
+        changes = "; ".join(different.values())
+        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
+    return different
+
+
+def _value(settings: Any, name: str) -> Any:
+    """What a setting is where it is not stored; `name` may be one that only other settings have."""
+    try:
+        return attrgetter(name)(settings)
+    except AttributeError:
+        return "unset"
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    """The identity that a checkpoint holds. Before there were dotted names of all parts, it held every setting."""
+    stored, where = checkpoint.read_state(path)["identity"], path / "state.json"
+    if "corpus.train" in stored:
+        return stored
+    with checkpoint.fitting(path):
+        train = {key.removeprefix("train."): value for key, value in stored.items() if key.startswith("train.")}
+        settings = {
+            "model": schema.make(args_class(stored["model"]["encoder"]), stored["model"], where),
+            "objective": schema.make(objective_class(stored["objective"]["name"]), stored["objective"], where),
+            "train": schema.make(TrainArgs, train, where),
+        }
+        return make_identity(stored["tokenizer"], stored["train"], settings)

@@ -1,0 +1,271 @@
+"""A training run: its parts, where it stands, and what it leaves in its directory.
+
+config.yaml  metrics.jsonl  status.json  logs/  checkpoints/step-*/  model/
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, set_seed
+
+from smim import storage
+from smim.errors import SmimError, UserError, storage_problem
+from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.model.mlp import MLPArgs
+from smim.model.priors import VampPrior
+from smim.model.registry import make_model
+from smim.objectives import Critic, Objective
+from smim.text.batches import epoch_batches
+from smim.text.corpus import Corpus
+from smim.training import checkpoint, checks, parallel
+from smim.training.args import Decides, TrainArgs
+from smim.training.console import Console
+from smim.training.ema import WeightAverage
+from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.identity import check_identity, make_identity
+from smim.training.metrics import Meter, MetricsLog
+from smim.training.optimizer import make_optimizer
+from smim.training.processes import lost_process, resolve_precision
+from smim.training.schedule import make_schedule
+from smim.training.step import TrainingStep
+from smim.training.throughput import flops_per_token, matrix_rate
+from smim.vectors.corpus import VectorCorpus
+
+
+class Interrupted(SmimError):
+    """The run was told to stop and has saved its state; leaves with 128 + the signal, as shells do."""
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_status = 128 + signal_number
+
+
+class Run:
+    """The parts of a training, made and checked, at its beginning or where its checkpoint stands.
+
+    Its position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last one after
+    which it was validated. Raises `UserError` where parts do not go together, or another run is in `run_dir`.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus | VectorCorpus,
+        model_args: ModelArgs | MLPArgs,
+        objective: Objective,
+        args: TrainArgs,
+        *,
+        accelerator: Accelerator,
+        run_dir: Path,
+    ) -> None:
+        self.corpus, self.objective, self.args = corpus, objective, args
+        self.accelerator, self.run_dir = accelerator, run_dir
+        self.is_main = accelerator.is_main_process
+        self.precision = resolve_precision(args.precision)
+        self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
+        checks.check_kind(corpus, model_args)
+        checks.check_length(self.train_split, model_args, cut=args.max_length)
+        checks.check_length(self.valid_split, model_args, cut=None)
+        for split in (self.train_split, self.valid_split):
+            checks.check_range(split, model_args)
+        checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
+        checks.check_draws(objective, accelerator)
+        epoch_steps = epoch_batches(self.train_split, **args.batching())
+        # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
+        self.sentences_per_batch = len(self.train_split) / epoch_steps
+        self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
+        settings = {"model": model_args, "objective": objective, "train": args}
+        self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings)
+        self.step = self.epoch = self.batch_in_epoch = 0
+        self.validated_step: int | None = None
+        self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
+        self.console = Console(visible=self.is_main)
+
+        found, changed = self.checkpoint_to_resume(settings)
+        set_seed(args.seed)
+        self.model = make_model(model_args, input_size=corpus.input_size)
+        objective.prepare(self.model)
+        critic = objective.make_critic(self.model)
+        checks.check_critic(objective, critic, accelerator)
+        if found:
+            with checkpoint.fitting(found):
+                self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+        elif isinstance(self.model.prior, VampPrior):
+            self.model.prior.initialize(self.random_training_batch(self.model.prior.num_components))
+        # Before ZeRO 3 takes the weights apart.
+        self.num_parameters = self.model.num_parameters
+        lengths = self.train_split.table.column("length")
+        cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
+        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
+        if args.compile:
+            checks.check_compile(self.model, accelerator.distributed_type)
+            assert isinstance(self.model, SentenceAutoencoder)
+            self.model.compile_transformers()
+        self.parallel = parallel.prepare(
+            self.make_step(critic),
+            self.model,
+            make_optimizer(self.model, args),
+            accelerator=accelerator,
+            grad_clip=args.grad_clip,
+            critic=critic,
+        )
+        self.schedule = make_schedule(args, total_steps=int(self.total_steps))
+        self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
+        if self.average and self.parallel.sharded:
+            raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
+        self.peak = matrix_rate(accelerator.device, self.precision) * accelerator.num_processes
+        set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
+        if found:
+            with checkpoint.fitting(found):
+                self.resume(found, changed)
+        else:
+            self.log.rewind(0)
+
+    def make_step(self, critic: Critic | None) -> TrainingStep:
+        """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
+        alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
+        whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
+        if self.args.cuda_graphs and alone and whole and can_be_graphed(self.model, self.objective):
+            assert self.args.batch_size is not None
+            return GraphedTrainingStep(
+                self.model, self.objective, precision=self.precision, batch_size=self.args.batch_size
+            )
+        network = critic.network if critic else None
+        return TrainingStep(self.model, self.objective, precision=self.precision, critic=network)
+
+    def random_training_batch(self, num: int) -> Observations:
+        """Training observations by the seed, the same on each process; some of them again where there are fewer."""
+        random = np.random.default_rng([self.args.seed, 0, 1])  # of numbers that no epoch's order takes
+        rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
+        return self.train_split.batch(np.resize(rows, num))
+
+    def checkpoint_to_resume(self, settings: dict[str, Any]) -> tuple[Path | None, set[str]]:
+        """The checkpoint that this run goes on from, and which settings differ there.
+
+        Raises `UserError` where it is another run's.
+        """
+        root = self.run_dir / "checkpoints"
+        saved = checkpoint.list_checkpoints(root)
+        if self.args.resume == "never" and saved:
+            raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
+        path = None
+        if self.args.resume == "auto":
+            path = checkpoint.newest_valid(root, warn=lambda text: self.console.say(f"warning: {text}"))
+        elif self.args.resume != "never":
+            path = Path(self.args.resume)
+            checkpoint.verify(path)
+        if path is None:
+            return None, set()
+        changed = check_identity(path, self.identity, settings)
+        if changed:
+            self.console.say(f"warning: going on from {path} with other settings: {'; '.join(changed.values())}")
+        if left := [each.name for each in saved if each.name > path.name]:
+            self.console.say(
+                f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"
+            )
+        return path, set(changed)
+
+    def resume(self, path: Path, changed: set[str]) -> None:
+        """Puts everything but the weights, which the model has already, where the checkpoint stands.
+
+        What the settings that `changed` decide begins anew.
+        """
+        state, rank_state = checkpoint.load_state(
+            path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
+        )
+        anew = {each for name in changed for each in self.args.decides(name.removeprefix("train."))}
+        if Decides.MEANS not in anew:
+            self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
+        if self.average and state["identity"].get("train.ema_decay") is None:
+            self.average.update(self.model.named_parameters())
+        elif self.average:
+            self.average.load(checkpoint.load_tensors(path, "average"))
+            with torch.device("meta"):
+                make_model(self.model.args, input_size=self.model.input_size).load_state_dict(self.average.weights)
+        if self.parallel.critic:
+            self.parallel.load_critic_state(checkpoint.load_tensors(path, "critic"))
+        if Decides.RATE in anew:
+            state["schedule"] = {**self.schedule.state(), "best": state["schedule"]["best"]}
+        if Decides.BATCHES in anew:
+            state["batch_in_epoch"] = 0
+        self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
+        self.validated_step = state["validated_step"]
+        self.schedule.load(state["schedule"])
+        if rank_state is None:
+            set_seed(self.args.seed + 1 + self.step, device_specific=True)
+            self.console.say("the number of processes changed: the epoch goes on, with fresh training noise")
+        else:
+            checkpoint.restore_random_state(rank_state.random)
+            self.meter.load(rank_state.meter, self.accelerator.device)
+        self.log.rewind(state["log_lines"])
+        self.console.say(f"resumed from {path}")
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment."""
+        tensors = {"model": self.parallel.weights(), "optimizer": self.parallel.optimizer_state()}
+        if self.average:
+            tensors["average"] = self.average.state()
+        if self.parallel.critic:
+            tensors["critic"] = self.parallel.critic_state()
+        checkpoint.save(
+            self.run_dir / "checkpoints",
+            accelerator=self.accelerator,
+            step=self.step,
+            tensors=tensors,
+            rank_state=checkpoint.RankState(random=checkpoint.random_state(), meter=self.meter.state()),
+            state={
+                "step": self.step,
+                "epoch": self.epoch,
+                "batch_in_epoch": self.batch_in_epoch,
+                "validated_step": self.validated_step,
+                "schedule": self.schedule.state(),
+                "log_lines": self.log.num_lines,
+                "identity": self.identity,
+            },
+            keep=self.args.keep_checkpoints,
+        )
+
+    def model_to_keep(self) -> LatentVariableModel:
+        """The model that is validated and saved: the trained one, or one of averaged or gathered weights."""
+        if not (self.parallel.sharded or (self.average and self.step)):
+            return self.model
+        weights = self.average.weights if self.average else self.parallel.weights()
+        with torch.random.fork_rng():  # what is drawn for weights that are replaced at once does not count
+            model = make_model(self.model.args, input_size=self.model.input_size)
+        model.load_state_dict(weights)
+        return model.to(self.accelerator.device)
+
+    def write_metrics(self, split: str, values: dict[str, Any]) -> None:
+        """A line of `metrics.jsonl`, and the trackers' values."""
+        head = {"step": self.step, "epoch": self.epoch + 1, "split": split}
+        values = {**values, "learning_rate": self.schedule.rate(self.step)}
+        self.log.write({**head, **values})
+        self.accelerator.log({f"{split}/{name}": value for name, value in values.items()}, step=self.step)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """`status.json` says what becomes of the block: running, finished, interrupted or failed, with the message."""
+        self.write_status("running")
+        try:
+            yield
+        except Exception as error:
+            told = lost_process(error, self.run_dir) or error
+            status = "interrupted" if isinstance(told, Interrupted) else "failed"
+            try:
+                self.write_status(status, message=str(told), exit_status=getattr(told, "exit_status", 1))
+            except OSError as second:
+                if storage_problem(second) is None:
+                    raise
+            raise told from (None if told is not error else error.__cause__)
+        self.write_status("finished")
+
+    def write_status(self, status: str, **details: Any) -> None:
+        if self.is_main:
+            storage.write_json(self.run_dir / "status.json", {"status": status, "step": self.step, **details})

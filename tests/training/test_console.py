@@ -1,0 +1,34 @@
+import math
+
+import pytest
+
+from smim.training.console import Console, duration, step_line, validation_line
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(29, "0 min"), (3570, "1 h 00 min"), (7500, "2 h 05 min"), (math.inf, "?")]
+)
+def test_a_duration_is_in_hours_and_minutes(seconds, shown):
+    assert duration(seconds) == shown
+
+
+def test_a_line_of_steps_has_every_term_the_speed_and_the_time_left():
+    speed = {"tokens_per_second": 1234.5, "model_flops_utilisation": 0.126}
+    line = step_line({"loss": 3.456, "kl": 1.0}, speed, step=7, epoch=2, seconds_left=120)
+    assert line.startswith("step 7  epoch 2  loss 3.46  kl 1.00  1,234 tokens/s  13% of the machine's matrix rate")
+    assert line.endswith("at most 2 min left")
+
+
+def test_a_line_of_a_validation_says_whether_it_is_the_best():
+    found = {"loss": 2.0, "reconstruction": 1.0, "kl": 3.0, "clamped": 0.5}
+    found |= {"active_units": 4, "active_units_relative": 5}
+    place = {"step": 7, "unit": "a vector", "latent_dim": 8, "learning_rate": 0.001}
+    best, other = (validation_line(found, is_best=is_best, **place) for is_best in (True, False))
+    assert "loss 2.000 (best)  reconstruction 1.000 nats a vector  KL 3.0  on the clamp 50%" in best
+    assert "active units 4 (5 relative) of 8  learning rate 0.001" in best and "(best)" not in other
+
+
+def test_only_the_process_that_is_visible_speaks(capsys):
+    for visible in (True, False):
+        Console(visible=visible).say(f"visible: {visible}")
+    assert capsys.readouterr().err == "visible: True\n"
