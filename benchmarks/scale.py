@@ -26,6 +26,7 @@ import smim
 from smim.search import factory as factories
 from smim.search.files import RowsFile
 from smim.search.manifest import Manifest
+from smim.search.query import Options
 from smim.search.segment import ROWS_PER_BATCH, write_segment
 from smim.search.snapshot import merge
 from smim.serve.shard import Shard
@@ -98,7 +99,7 @@ def search(args: argparse.Namespace) -> None:
             part = _segment(Path(directory), count, args, faiss.clone_index(trained), codes)
             seconds = time.process_time() - start
             ask, queries = partial(Shard(directory).search, part), codes(2, 300)
-            one = milliseconds(lambda i: ask(queries[i : i + 1], 10, None, part.search), 200)  # noqa: B023
+            one = milliseconds(lambda i: ask(queries[i : i + 1], Options(10, settings=part.search)), 200)  # noqa: B023
         sizes = ", ".join(f"{name} {file.bytes / count:.1f}" for name, file in part.segments[0].files.items())
         print(f"{count:,} rows, {part.search}: one query {one}")
         print(

@@ -6,8 +6,7 @@ Shapes: N rows, D latent dimensions.
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -21,7 +20,6 @@ METRICS = {
     "inner_product": faiss.METRIC_INNER_PRODUCT,
     "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
 }
-SETTINGS = ["nprobe", "ef_search", "refine"]
 AUTO = "auto"
 EXACT = "Flat"
 _EXACT_UP_TO = 100_000
@@ -259,24 +257,6 @@ def default_search(factory: str) -> dict[str, int]:
     if "PQ" in factory or "SQ" in factory:
         settings["refine"] = 16 if "PQ" in factory else 2
     return settings
-
-
-def check_settings(settings: Mapping[str, int]) -> None:
-    """Raises `UserError` for what are no search settings."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), SETTINGS)}")
-    check_whole(settings)
-    for name, value in settings.items():
-        if value < 0 or (value == 0 and name != "refine"):
-            raise UserError(f"the search setting {name} is {value}, it is too low")
-
-
-def check_whole(numbers: Mapping[str, int]) -> None:
-    """Raises `UserError` for what is no whole number."""
-    for name, value in numbers.items():
-        if not isinstance(value, Integral):
-            raise UserError(f"{name} is {value!r}, a whole number is needed")
 
 
 def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | None) -> Any:

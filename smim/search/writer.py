@@ -20,12 +20,14 @@ from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.equals import are_new, number_distinct
+from smim.search.errors import OfIndex
 from smim.search.filters import Where, parse
 from smim.search.ids import as_ids, new_ids
 from smim.search.index import check_model, comparable, model_of
 from smim.search.labels import label_column
 from smim.search.lock import check_lock, take_lock
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
+from smim.search.query import check_settings
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
 
@@ -81,15 +83,13 @@ class IndexWriter:
         `labels`: a value a sentence, by column; a column that is left out is null. Raises `UserError` for an id that is
         there already, and for texts or labels that do not fit.
         """
-        return self._put(texts, ids, labels, replace=False)
+        return self.put(texts, ids, labels, replace=False)
 
     def upsert(
         self, texts: Sequence[str], *, ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
         """Adds sentences, in the place of those that have their ids; `labels` as `add` takes them."""
-        if ids is None:
-            raise UserError("upsert needs an id with each sentence")
-        return self._put(texts, ids, labels, replace=True)
+        return self.put(texts, ids, labels, replace=True)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
@@ -110,7 +110,7 @@ class IndexWriter:
 
     def set_search(self, settings: Mapping[str, int]) -> None:
         """The settings of searches that bring none of their own."""
-        factories.check_settings(settings)
+        check_settings(settings)
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
@@ -121,7 +121,7 @@ class IndexWriter:
             least = {} if self._is_new(merged) else self.manifest.search
             self._commit([merged], num_segments=1, **self._tuned(merged, least))
 
-    def _put(
+    def put(
         self,
         texts: Sequence[str],
         ids: Sequence[int] | None,
@@ -129,6 +129,9 @@ class IndexWriter:
         *,
         replace: bool,
     ) -> list[int]:
+        """`upsert`, or without `replace` `add`."""
+        if replace and ids is None:
+            raise UserError("upsert needs an id with each sentence")
         check_sentences(texts)
         if not len(texts):
             return []
@@ -138,7 +141,7 @@ class IndexWriter:
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
-            raise UserError(f"{self.directory} holds a sentence of id {there[0]} already; upsert replaces it")
+            raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
         codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
         order = np.argsort(numbers)
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
@@ -168,7 +171,7 @@ class IndexWriter:
         for name in labels:
             if name not in self.manifest.columns:
                 known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
-                raise UserError(f"{self.directory} has no column {name!r}; {known}")
+                raise OfIndex(self.directory, f"has no column {name!r}; {known}")
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
         arrays = {"text": pa.array(list(texts), pa.string())}

@@ -22,7 +22,7 @@ from smim.serve.limits import Limits
 from smim.serve.metrics import CONTENT_TYPE, Metrics
 from smim.serve.middleware import Guard, Observed
 from smim.serve.routes import routers
-from smim.serve.service import Service, Unavailable
+from smim.serve.service import Service
 
 _DESCRIPTION = """Sentence codes that can be searched and decoded.
 
@@ -72,10 +72,7 @@ def create_app(
     @app.get("/health/ready", tags=["health"], responses=responses(503))
     async def ready() -> schemas.Health:
         """Whether the service takes requests and its index can be read."""
-        try:
-            await service.describe()
-        except UserError as error:
-            raise Unavailable(str(error)) from None
+        await service.describe()
         return schemas.Health(status="ready")
 
     @app.get(

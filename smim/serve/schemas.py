@@ -1,15 +1,20 @@
-"""The bodies of requests and responses, as the API documents them and the client returns them.
+"""The bodies of requests and responses, as the API documents them.
 
-`Limited("max_text")` marks what a service's `Limits` bound: the service refuses more, OpenAPI shows the number.
+A request's are made of `smim.search.query` and of the service's operations, whose arguments have the same names: what
+each name may hold is said once, in `TYPES`. `Limited("max_text")` marks what a service's `Limits` bound: the service
+refuses more, OpenAPI shows the number.
 """
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
 
 from smim.search.filters import DEEPEST
 from smim.search.ids import LARGEST_ID
+from smim.search.query import SETTINGS, Line, Options, Query, SearchResult, Sentence, Sum
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING
 
 LIMIT = "x-limit"
@@ -40,6 +45,24 @@ def _checked(value: Any) -> Any:
     return value
 
 
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def body(name: str, *described: Callable[..., Any], base: type[Body] = Body) -> type[Body]:
+    """The body that holds the fields of dataclasses, or the arguments of an operation."""
+    fields: dict[str, Any] = {}
+    for each in described:
+        notes = {known: field.metadata for known, field in getattr(each, "__dataclass_fields__", {}).items()}
+        for parameter in inspect.signature(each).parameters.values():
+            known, default = TYPES[parameter.name], parameter.default
+            if default is None and each is not Query:  # a query's may be left out, but are not null
+                known = known | None
+            required = default is parameter.empty
+            fields[parameter.name] = known, Field(... if required else default, **notes.get(parameter.name, {}))
+    return create_model(name, __base__=base, __doc__=inspect.getdoc(described[0]), **fields)
+
+
 Text = Annotated[str, Limited("max_text", min_length=1)]
 Texts = Annotated[list[Text], Limited("max_batch", min_length=1)]
 Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
@@ -48,170 +71,66 @@ Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf
 Size = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
 Code = Annotated[list[Number], Field(min_length=1)]
 Num = Annotated[int, Limited("max_num", ge=1)]
-Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
-# Before pydantic, whose own limit of depth says little.
-Filter = Annotated[dict[str, JsonValue], BeforeValidator(_checked)]
-Labels = dict[str, list[str | bool | int | float | None]]
+TYPES: dict[str, Any] = {
+    "text": Text,
+    "first": Text,
+    "second": Text,
+    "question": Text,
+    "texts": Texts,
+    "plus": Texts,
+    "minus": Annotated[list[Text], Limited("max_batch")],
+    "id": Id,
+    "ids": Ids,
+    "code": Code,
+    "codes": Annotated[list[Code], Limited("max_batch", min_length=1)],
+    "at": Number,
+    "num": Num,
+    "num_words": Num,
+    "steps": Annotated[int, Limited("max_num", ge=2)],
+    "scale": Size,
+    "standard_deviation": Size | None,
+    "sample": bool,
+    "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
+    "labels": dict[str, list[str | bool | int | float | None]],
+    # Before pydantic, whose own limit of depth says little.
+    "where": Annotated[dict[str, JsonValue], BeforeValidator(_checked)],
+    "k": Annotated[int, Limited("max_k")],
+    "offset": Annotated[int, Limited("max_k")],
+    "max_distance": Annotated[float, Field(allow_inf_nan=False)],
+    **dict.fromkeys(("reconstruct", "score", "decode"), bool),
+}
+_SETTINGS: dict[str, Any] = {
+    name: (int, Field(None, ge=least, le=LARGEST_SETTING[name])) for name, least in SETTINGS.items()
+}
+TYPES |= {"line": body("Line", Line), "sum": body("Sum", Sum)}
+TYPES["settings"] = create_model("Settings", __base__=Body, **_SETTINGS)
+_KINDS = list(Query.__dataclass_fields__)
 
 
-class Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+class _OneOf(Body):
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in _KINDS]})
 
 
-class Line(Body):
-    """A point of the line between two sentences' codes: the first at 0, the second at 1."""
-
-    first: Text
-    second: Text
-    at: Number = 0.5
+QueryBody = body("QueryBody", Query, base=_OneOf)
+SearchBody = body("SearchBody", Query, Options, base=_OneOf)
+_QUERIES: Any = (Annotated[list[QueryBody], Limited("max_batch", min_length=1)], ...)  # type: ignore[valid-type]
+SearchBatchBody = create_model("SearchBatchBody", __base__=body("SearchOptions", Options), queries=_QUERIES)
 
 
-class Sum(Body):
-    """The sum of the codes of `plus` less those of `minus`."""
-
-    plus: Texts
-    minus: Annotated[list[Text], Limited("max_batch")] = []
-
-
-# The default of what may be left out but not be null.
-_NOT_GIVEN: Any = None
-KINDS = ("text", "id", "code", "line", "sum")
+def query_of(given: Body) -> Query:
+    """Raises `UserError` unless a body holds one kind of query."""
+    kinds: dict[str, Any] = {"line": Line, "sum": Sum}
+    values = {name: getattr(given, name) for name in _KINDS if name in given.model_fields_set}
+    return Query(**{name: kinds[name](**vars(each)) if name in kinds else each for name, each in values.items()})
 
 
-class QueryBody(Body):
-    """What is searched for: one of text, id (more like that sentence), code, line and sum."""
-
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in KINDS]})
-
-    text: Text = _NOT_GIVEN
-    id: Id = _NOT_GIVEN
-    code: Code = _NOT_GIVEN
-    line: Line = _NOT_GIVEN
-    sum: Sum = _NOT_GIVEN
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "QueryBody":
-        if len(self.model_fields_set & set(KINDS)) != 1:
-            raise ValueError(f"a query has exactly one of {', '.join(KINDS)}")
-        return self
-
-
-class Settings(Body):
-    """Of this search, in the place of the index's own."""
-
-    nprobe: int = Field(_NOT_GIVEN, ge=1, le=LARGEST_SETTING["nprobe"])
-    ef_search: int = Field(_NOT_GIVEN, ge=1, le=LARGEST_SETTING["ef_search"])
-    refine: int = Field(_NOT_GIVEN, ge=0, le=LARGEST_SETTING["refine"])
-
-
-class SearchOptions(Body):
-    k: Annotated[int, Limited("max_k", ge=1)] = 5
-    offset: Annotated[int, Limited("max_k", ge=0)] = 0
-    where: Filter | None = None
-    max_distance: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    settings: Settings | None = None
-    reconstruct: bool = Field(default=False, description="Give each hit as its code decodes.")
-    score: bool = Field(default=False, description="Give log q(z|query) of each hit, in nats.")
-    decode: bool = Field(default=False, description="Give the query as its code decodes.")
-
-
-class SearchBody(QueryBody, SearchOptions):
-    """A query and its options."""
-
-
-class SearchBatchBody(SearchOptions):
-    """Queries and the options of all of them."""
-
-    queries: Annotated[list[QueryBody], Limited("max_batch", min_length=1)]
-
-
-class TextsBody(Body):
-    texts: Texts
-
-
-class DecodeBody(Body):
-    codes: Annotated[list[Code], Limited("max_batch", min_length=1)]
-    sample: bool = False
-    seed: Seed = 0
-
-
-class ReconstructBody(TextsBody):
-    sample: bool = False
-    seed: Seed = 0
-
-
-class InterpolateBody(Body):
-    first: Text
-    second: Text
-    steps: Annotated[int, Limited("max_num", ge=2)] = 5
-
-
-class PerturbBody(Body):
-    text: Text
-    num: Num = 5
-    scale: Size = 10.0
-    seed: Seed = 0
-
-
-class SampleBody(Body):
-    num: Num = 5
-    standard_deviation: Size | None = Field(0.1, description="Of the codes around zero; null: the model's own prior.")
-    seed: Seed = 0
-
-
-class AnswerBody(Body):
-    question: Text
-    num_words: Num = 10
-
-
-class IdsBody(Body):
-    ids: Ids
-
-
-class CountBody(Body):
-    where: Filter | None = None
-
-
-class AddBody(TextsBody):
-    """Sentences to add; ids continue those that there are unless given; labels: a value a sentence, by column."""
-
-    ids: Ids | None = None
-    labels: Labels = {}
-
-
-class UpsertBody(AddBody):
-    """Sentences to add, in the place of those that have their ids."""
-
-    ids: Ids
-
-
-class DeleteBody(Body):
-    """Either ids or a filter."""
-
-    ids: Ids | None = None
-    where: Filter | None = None
-
-
-class SentenceInfo(BaseModel):
-    id: int
-    text: str
-    labels: dict[str, Any]
-
-
-class Hit(SentenceInfo):
-    distance: float = Field(description="The smaller, the nearer.")
-    reconstruction: str | None = None
-    score: float | None = None
-
-
-class SearchResponse(BaseModel):
-    hits: list[Hit]
-    decoded: str | None = None
-    missing: list[str] = Field(default=[], description="Parts of the index that did not answer.")
+def options_of(given: Any) -> Options:
+    settings = given.settings.model_dump(exclude_unset=True) if given.settings else None
+    return Options(**{name: getattr(given, name) for name in Options.__dataclass_fields__} | {"settings": settings})
 
 
 class SearchBatchResponse(BaseModel):
-    results: list[SearchResponse]
+    results: list[SearchResult]
 
 
 class EncodeResponse(BaseModel):
@@ -233,7 +152,7 @@ class AnswerResponse(BaseModel):
 
 
 class StoredResponse(BaseModel):
-    sentences: list[SentenceInfo]
+    sentences: list[Sentence]
 
 
 class IdsResponse(BaseModel):
@@ -244,22 +163,13 @@ class CountResponse(BaseModel):
     count: int
 
 
-class IndexInfo(BaseModel):
-    count: int
-    dimension: int
-    metric: str
-    columns: list[str]
-    version: int
-    model_hash: str
-    search: dict[str, int]
-
-
 class Health(BaseModel):
     status: str
 
 
 class ErrorInfo(BaseModel):
     type: str
+    code: str
     message: str
 
 

@@ -1,7 +1,7 @@
 """What a search service does, independent of HTTP: searches, decodes and changes, many callers at a time.
 
     service = Service(backend.model, backend, Limits())
-    [result] = await service.search([TextQuery("the company said profit rose")], k=3)
+    [result] = await service.search([Query(text="the company said profit rose")], Options(k=3))
 
 Results are those of `smim.search.Index` and `smim.SentenceModel`, up to rounding, whoever else is asking.
 Shapes: N sentences or codes, D latent dimensions.
@@ -15,34 +15,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from smim.errors import UserError
-from smim.generation import SentenceModel
+from smim.generation import SentenceModel, combined
 from smim.model import noise
+from smim.search import searching
 from smim.search.filters import Where
-from smim.serve import searching
-from smim.serve.backend import Backend, Description, Found
-from smim.serve.batching import Batcher, Busy, Unavailable
-from smim.serve.computing import Computing, Conflict, NotFound
-from smim.serve.limits import Limits, as_codes, check_filter, check_seed, check_size
-from smim.serve.queries import CodeQuery, HitResult, IdQuery, LineQuery, Query, SearchResult, SumQuery, TextQuery
-from smim.serve.searching import Options
+from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
+from smim.serve.backend import Backend
+from smim.serve.batching import Batcher, Unavailable
+from smim.serve.computing import Computing
+from smim.serve.limits import Limits, check_filter, check_seed, check_size
 
-__all__ = [
-    "Busy",
-    "CodeQuery",
-    "Conflict",
-    "HitResult",
-    "IdQuery",
-    "Limits",
-    "LineQuery",
-    "NotFound",
-    "Query",
-    "SearchResult",
-    "Service",
-    "SumQuery",
-    "TextQuery",
-    "Unavailable",
-]
-
+_DEFAULTS = Options()
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -70,8 +53,8 @@ def _operation(
 class Service:
     """The operations of a service; each may be called by many at a time, in one event loop.
 
-    All raise `UserError` for what is the caller's mistake (`NotFound`, `Conflict`), `Busy` where too much waits, and
-    `Unavailable` after `close`.
+    All raise `UserError` for what is the caller's mistake, `BeingChanged` beside another writer, `Busy` where too much
+    waits, and `Unavailable` after `close`. `smim.serve.errors.told` is what clients are told of them.
     """
 
     def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:
@@ -86,25 +69,9 @@ class Service:
         return self._computing.batchers
 
     @_operation
-    async def search(
-        self,
-        queries: Sequence[Query],
-        *,
-        k: int = 5,
-        offset: int = 0,
-        where: Where | None = None,
-        max_distance: float | None = None,
-        settings: Mapping[str, int] | None = None,
-        reconstruct: bool = False,
-        score: bool = False,
-        decode: bool = False,
-    ) -> list[SearchResult]:
-        """The `k` nearest sentences of each query, as `Index.search` and `Index.more_like` find them.
-
-        `decode` gives each query as its code decodes; the other options are those of `Index.search`. A score needs
-        queries by text or id.
-        """
-        options = Options(k, offset, where, max_distance, settings or {}, reconstruct, score, decode)
+    async def search(self, queries: Sequence[Query], options: Options = _DEFAULTS) -> list[SearchResult]:
+        """The nearest sentences of each query, as `Index.search` finds them."""
+        self.limits.check_search(queries, options)
         return await searching.search(self._computing, queries, options)
 
     @_operation
@@ -118,7 +85,7 @@ class Service:
         """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
         check_seed(seed)
         self.limits.check_count("codes", codes)
-        return await self._computing.decode(as_codes(codes, self.model.latent_dim), sample=sample, seed=seed)
+        return await self._computing.decode(self._computing.checked(codes), sample=sample, seed=seed)
 
     @_operation
     async def reconstruct(self, texts: Sequence[str], sample: bool = False, seed: int = 0) -> list[str]:
@@ -134,10 +101,8 @@ class Service:
     async def interpolate(self, first: str, second: str, steps: int = 5) -> list[str]:
         """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
         self.limits.check_number("steps", steps, least=2)
-        start, end = (await self._computing.posterior([first, second])).mean.numpy()
-        return await self._computing.decode(
-            np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype="f4")])
-        )
+        ends = (await self._computing.posterior([first, second])).mean.numpy()
+        return await self._computing.decode(np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)]))
 
     @_operation
     async def perturb(self, text: str, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
@@ -152,10 +117,9 @@ class Service:
     @_operation
     async def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> tuple[np.ndarray, str]:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
-        if not plus:
-            raise UserError("arithmetic needs at least one sentence to add")
-        codes = (await self._computing.posterior([*plus, *minus])).mean.numpy()
-        code = codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
+        weights = Query(sum=Sum(plus, minus)).weights
+        means = (await self._computing.posterior([text for text, _ in weights])).mean.numpy()
+        code = combined([weight for _, weight in weights], means)
         return code, (await self._computing.decode(code[None]))[0]
 
     @_operation
@@ -175,8 +139,8 @@ class Service:
         return await self._computing.answer(question, num_words)
 
     @_operation
-    async def get(self, ids: Sequence[int]) -> list[Found]:
-        """The sentences of the given ids; raises `NotFound` naming those that there are not."""
+    async def get(self, ids: Sequence[int]) -> list[Hit]:
+        """The sentences of the given ids; raises `NoSuchSentence` naming those that there are not."""
         self.limits.check_ids(ids)
         return await self._computing.read(lambda: self.backend.get(ids), len(ids))
 
@@ -216,7 +180,7 @@ class Service:
     @_operation
     async def describe(self) -> Description:
         """What is searched, as it is now."""
-        return await self._computing.describe()
+        return await self.backend.describe()
 
     async def close(self) -> None:
         """Refuses new operations and returns when those that were accepted are done."""

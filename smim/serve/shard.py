@@ -3,20 +3,18 @@
 It keeps no opinion of its own about what the index is: each request brings the part of the manifest that it is about,
 so that all shards answer for the same version, whatever each of them has seen of the directory.
 
-Shapes: N queries, K results, D latent dimensions.
+Shapes: N queries, D latent dimensions.
 """
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from smim.errors import SmimError, UserError
 from smim.search.filters import Where
 from smim.search.manifest import Manifest
+from smim.search.query import Hit, Options
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot, precompute_tables
 
@@ -26,18 +24,6 @@ _VERSIONS_KEPT = 2
 
 class SegmentsGone(SmimError):
     """Segments that a request names cannot be opened here: a newer version has replaced them, or they are damaged."""
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest in a shard: `distances` fp32, `ids` int64 [N, K], and in `rows` [N * K] texts and labels, by column.
-
-    Where a query has fewer, infinity, any id, and None.
-    """
-
-    distances: np.ndarray
-    ids: np.ndarray
-    rows: list[dict[str, Any] | None]
 
 
 class Shard:
@@ -55,22 +41,16 @@ class Shard:
     def ping(self) -> None:
         """Returns."""
 
-    def search(
-        self, part: Manifest, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]
-    ) -> Nearest:
+    def search(self, part: Manifest, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
         with self._lock:
-            snapshot = self._opened(part)
-            distances, ids, numbers, positions = snapshot.nearest(codes_ND, k, where, dict(settings))
-            places = zip(numbers.ravel().tolist(), positions.ravel().tolist(), strict=True)
-            rows = [snapshot.segments[number].row(position) if position >= 0 else None for number, position in places]
-        return Nearest(distances, ids, rows)
+            return self._opened(part).hits(codes_ND, options)
 
-    def get(self, part: Manifest, ids: np.ndarray) -> dict[int, dict[str, Any]]:
-        """The text and labels, by column, of those of the ids that are here."""
+    def get(self, part: Manifest, ids: np.ndarray) -> dict[int, Hit]:
+        """Those of the ids that are here."""
         with self._lock:
             snapshot = self._opened(part)
             places = zip(ids.tolist(), *map(np.ndarray.tolist, snapshot.places_of(ids)), strict=True)
-            return {id: snapshot.segments[number].row(position) for id, number, position in places if number >= 0}
+            return {id: snapshot.hit(number, position) for id, number, position in places if number >= 0}
 
     def codes(self, part: Manifest, ids: np.ndarray) -> dict[int, np.ndarray]:
         """The codes, fp32 [D], of those of the ids that are here."""
@@ -85,8 +65,7 @@ class Shard:
     def count(self, part: Manifest, where: Where) -> int:
         """How many sentences pass a filter."""
         with self._lock:
-            allowed = self._opened(part).allowed(where)
-            return sum(rows.count for rows in allowed if rows is not None)
+            return self._opened(part).count(where)
 
     def _opened(self, part: Manifest) -> Snapshot:
         snapshot = next((each for each in self._snapshots if each.manifest == part), None)

@@ -11,12 +11,13 @@ import pytest
 from smim.cli.serve import serve
 from smim.errors import UserError
 from smim.search.ids import LARGEST_ID
+from smim.search.query import Options, Query
+from smim.serve.computing import as_codes
 from smim.serve.limits import (
     LARGEST_DEPTH,
     LARGEST_NUMBER,
     LARGEST_SEED,
     Limits,
-    as_codes,
     check_seed,
     check_size,
     too_deep,
@@ -33,7 +34,7 @@ def test_the_command_line_and_python_have_the_limits_that_the_docs_name() -> Non
 
 
 def search(queries: int, k: int, offset: int = 0, *, explain: bool = False, **settings: int) -> Callable[[], None]:
-    return lambda: SMALL.check_search(["a"] * queries, k, offset, settings, explain=explain)
+    return lambda: SMALL.check_search([Query(text="a")] * queries, Options(k, offset, settings=settings, score=explain))
 
 
 @pytest.mark.parametrize(

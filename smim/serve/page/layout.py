@@ -16,7 +16,7 @@ from smim.serve.page.closed import Blocks, Page
 from smim.serve.page.explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
 from smim.serve.page.handlers import QUIET, shown
 from smim.serve.page.map import map_tab
-from smim.serve.page.sample import Sample, Sampler, directory_of
+from smim.serve.page.sample import Sample, Sampler
 from smim.serve.page.search import choices_of, search_tab
 from smim.serve.service import Service
 
@@ -119,7 +119,7 @@ def _blocks(service: Service) -> gr.Blocks:
 def _header(service: Service, sample: Sample) -> str:
     about, corpus = sample.description, _corpus(service)
     trained = f"model of the corpus {corpus}" if corpus else ""
-    name = directory_of(service).resolve().name
+    name = service.backend.directory.resolve().name
     return fragments.header(name, about.count, about.dimension, about.metric, trained)
 
 
