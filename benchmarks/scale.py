@@ -26,9 +26,9 @@ import smim
 from smim.search import factory as factories
 from smim.search.files import RowsFile
 from smim.search.manifest import Manifest
-from smim.search.query import Options
+from smim.search.query import Hit, Options
 from smim.search.segment import ROWS_PER_BATCH, write_segment
-from smim.search.snapshot import merge
+from smim.serve.cluster import merged
 from smim.serve.shard import Shard
 from smim.text.corpus import Corpus
 
@@ -131,9 +131,9 @@ def coarse(args: argparse.Namespace) -> None:
 def merging(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     for shards, num_queries, k in ((8, 1, 10), (64, 1, 10), (64, 1, 100), (64, 256, 10)):
-        distances = np.sort(rng.random((shards, num_queries, k), np.float32))
-        parts = list(zip(distances, rng.integers(10**9, size=distances.shape), strict=True))
-        taken = milliseconds(lambda _: merge(parts, k), 100)  # noqa: B023
+        distances = np.sort(rng.random((num_queries, shards, k), np.float32)).tolist()
+        hits = [[[Hit(0, "", {}, each) for each in part] for part in parts] for parts in distances]
+        taken = milliseconds(lambda _: [merged(parts, k) for parts in hits], 100)  # noqa: B023
         print(f"merge of {k} hits of {num_queries} queries from {shards} shards: {taken}")
 
 

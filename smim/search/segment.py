@@ -11,7 +11,6 @@ Shapes: N queries, R rows of the segment, V vectors, C candidates, K results, D 
 """
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,9 +27,9 @@ from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
 from smim.search.files import (
     DTYPES,
-    ArrayFile,
-    FlatFile,
     RowsFile,
+    array_file,
+    flat_file,
     open_array,
     open_vectors,
 )
@@ -303,20 +302,20 @@ def write_segment(
     exact, num_vectors = factories.is_exact(vectors), int(vector_of.max()) + 1
     if not exact:
         factories.reserve(vectors, num_vectors)
+    dtype = np.float32 if exact else DTYPES[store]
     with (
-        ArrayFile(folder / IDS) as ids_file,
-        ArrayFile(folder / CODES) as codes_file,
+        array_file(folder / IDS, np.int64, (len(vector_of),)) as ids_file,
         RowsFile(folder / ROWS, batch_rows=ROWS_PER_BATCH) as rows_file,
-        FlatFile(folder / VECTORS, vectors) if exact else nullcontext() as flat_file,
+        flat_file(folder / VECTORS, vectors, num_vectors)
+        if exact
+        else array_file(folder / CODES, dtype, (num_vectors, vectors.d)) as codes_file,
     ):
         for ids, codes, rows in chunks:
-            ids_file.append(ids.astype(np.int64))
+            ids_file.write(ids.astype(np.int64).tobytes())
             rows_file.append(rows)
-            if flat_file is not None:
-                flat_file.append(codes)
-            elif len(codes):
+            codes_file.write(codes.astype(dtype).tobytes())
+            if not exact and len(codes):
                 vectors.add(codes)
-                codes_file.append(codes.astype(DTYPES[store]))
     if not exact:
         factories.link_lost(vectors, np.load(folder / CODES, mmap_mode="r"))
         with open(folder / VECTORS, "wb") as file:

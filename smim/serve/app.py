@@ -105,7 +105,6 @@ def create_app(
     app.add_middleware(Observed, metrics=metrics, routes=known)
     if access.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=access.proxies)
-    _document(app, service.limits)
     if page:
         from smim.serve.page.layout import mount_page
 
@@ -129,33 +128,3 @@ def _permission(keys: Keys | None, right: str) -> Any:
             raise HTTPException(403, f"this key has not the right to {right}")
 
     return permitted
-
-
-def _document(app: FastAPI, limits: Limits) -> None:
-    """Puts the service's limits into its OpenAPI description, and the header of 429."""
-    made = app.openapi
-    names = {"string": "maxLength", "array": "maxItems", "integer": "maximum"}
-
-    def fill_in(part: Any) -> None:
-        if isinstance(part, dict):
-            limit = part.pop(schemas.LIMIT, None)
-            if limit:
-                part[names[part["type"]]] = getattr(limits, limit)
-            for each in part.values():
-                fill_in(each)
-        elif isinstance(part, list):
-            for each in part:
-                fill_in(each)
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            description = made()
-            fill_in(description)
-            retry = {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
-            for path in description["paths"].values():
-                for operation in path.values():
-                    if "429" in operation["responses"]:
-                        operation["responses"]["429"]["headers"] = {"Retry-After": retry}
-        return app.openapi_schema or {}
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -11,11 +11,13 @@ Shapes: N queries or sentences, D latent dimensions.
 import asyncio
 import contextlib
 import fcntl
+import heapq
 import itertools
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +73,7 @@ class ClusterBackend(Backend):
         if not answers:
             _no_part(missing)
             return Answer([[] for _ in codes_ND], missing)
-        together = (itertools.chain(*parts) for parts in zip(*answers, strict=True))
-        return Answer([sorted(hits, key=_order)[: options.k] for hits in together], missing)
+        return Answer([merged(parts, options.k) for parts in zip(*answers, strict=True)], missing)
 
     async def get(self, ids: Sequence[int]) -> list[Hit]:
         found = await self._of_ids("get", as_ids(ids))
@@ -162,8 +163,9 @@ class ClusterBackend(Backend):
             yield
 
 
-def _order(hit: Hit) -> tuple[float, int]:
-    return hit.distance, hit.id
+def merged(parts: Iterable[list[Hit]], k: int) -> list[Hit]:
+    """The first k of several lists of hits, nearest first, ties in order of their ids."""
+    return list(itertools.islice(heapq.merge(*parts, key=attrgetter("distance", "id")), k))
 
 
 def _no_part(missing: Iterable[str]) -> None:

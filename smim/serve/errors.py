@@ -44,13 +44,18 @@ _TOLD = {
     "conflict": "the index is being changed by another process; wait until it is done",
     "unreadable": "the index cannot be read; the log of the service says why",
 }
+_RETRY_AFTER = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}}
 _MOST_SHOWN = 5
 _LONGEST_MESSAGE = 500
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of these errors."""
-    return {status: {"model": ErrorResponse, "description": CODES[_TYPES[status]][1]} for status in statuses}
+    more = {429: {"headers": _RETRY_AFTER}}
+    return {
+        status: {"model": ErrorResponse, "description": CODES[_TYPES[status]][1], **more.get(status, {})}
+        for status in statuses
+    }
 
 
 def shortened(message: str) -> str:

@@ -14,24 +14,26 @@ from smim.serve import schemas
 from smim.serve.errors import responses
 from smim.serve.service import Service
 
+Operation = Callable[..., Awaitable[Any]]
+
 
 def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[..., Any]) -> list[APIRouter]:
     """The routers of `/v1`; the two dependencies refuse requests without the right."""
     usual = responses(400, 401, 403, 408, 413, 421, 422, 429, 500, 503)
     read = APIRouter(prefix="/v1", dependencies=[Depends(may_read)], tags=["read"], responses=usual)
     write = APIRouter(prefix="/v1", dependencies=[Depends(may_write)], tags=["write"], responses=usual | responses(409))
-    missing = responses(404)
+    missing, bodies = responses(404), schemas.Bodies(service.limits)
 
     @read.post("/search", responses=missing)
-    async def search(body: schemas.SearchBody) -> SearchResult:  # type: ignore[valid-type]
+    async def search(body: bodies.search) -> SearchResult:  # type: ignore[name-defined]
         """The sentences nearest to a query."""
         [result] = await service.search([schemas.query_of(body)], schemas.options_of(body))
         return jsonable(result)
 
     @read.post("/search/batch", responses=missing)
-    async def search_batch(body: schemas.SearchBatchBody) -> schemas.SearchBatchResponse:  # type: ignore[valid-type]
+    async def search_batch(body: bodies.search_batch) -> schemas.SearchBatchResponse:  # type: ignore[name-defined]
         """The sentences nearest to each of several queries."""
-        queries: list[Any] = body.queries  # type: ignore[attr-defined]
+        queries = body.queries
         results = await service.search([schemas.query_of(query) for query in queries], schemas.options_of(body))
         return schemas.SearchBatchResponse(results=jsonable(results))
 
@@ -50,7 +52,7 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
         """What is searched."""
         return await service.describe()
 
-    operations: list[tuple[APIRouter, str, str, Callable[..., Awaitable[Any]], type[BaseModel]]] = [
+    operations: list[tuple[APIRouter, str, str, Operation, type[BaseModel]]] = [
         (read, "POST", "/encode", service.encode, schemas.EncodeResponse),
         (read, "POST", "/decode", service.decode, schemas.SentencesResponse),
         (read, "POST", "/reconstruct", service.reconstruct, schemas.SentencesResponse),
@@ -68,7 +70,7 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
     for router, method, path, operation, answers in operations:
         router.add_api_route(
             path,
-            _endpoint(operation, answers),
+            _endpoint(operation, bodies.make(f"{operation.__name__.title()}Body", operation), answers),
             methods=[method],
             name=operation.__name__,
             description=inspect.getdoc(operation),
@@ -77,9 +79,8 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
     return [read, write]
 
 
-def _endpoint(operation: Callable[..., Awaitable[Any]], answers: type[BaseModel]) -> Callable[..., Any]:
+def _endpoint(operation: Operation, given: Any, answers: type[BaseModel]) -> Callable[..., Any]:
     """Takes an operation's arguments as a body; its results, one or several, are the fields of the answer."""
-    given = schemas.body(f"{operation.__name__.title()}Body", operation)
 
     async def endpoint(body: given) -> answers:  # type: ignore[valid-type]
         result = await operation(**vars(body))

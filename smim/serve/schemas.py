@@ -1,8 +1,6 @@
 """The bodies of requests and responses, as the API documents them.
 
-A request's are made of `smim.search.query` and of the service's operations, whose arguments have the same names: what
-each name may hold is said once, in `TYPES`. `Limited("max_text")` marks what a service's `Limits` bound: the service
-refuses more, OpenAPI shows the number.
+A request's are made of `smim.search.query` and of the service's operations, whose arguments have the same names.
 """
 
 import inspect
@@ -11,18 +9,15 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
+from pydantic.config import JsonDict
 
 from smim.search.filters import DEEPEST
 from smim.search.ids import LARGEST_ID
 from smim.search.query import SETTINGS, Line, Options, Query, SearchResult, Sentence, Sum
-from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING
+from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
 
-LIMIT = "x-limit"
 _LARGEST_INTEGER = 2**63 - 1
-
-
-def Limited(limit: str, **constraints: Any) -> Any:
-    return Field(json_schema_extra={LIMIT: limit}, **constraints)
+_KINDS = list(Query.__dataclass_fields__)
 
 
 def _checked(value: Any) -> Any:
@@ -49,72 +44,70 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def body(name: str, *described: Callable[..., Any], base: type[Body] = Body) -> type[Body]:
-    """The body that holds the fields of dataclasses, or the arguments of an operation."""
-    fields: dict[str, Any] = {}
-    for each in described:
-        notes = {known: field.metadata for known, field in getattr(each, "__dataclass_fields__", {}).items()}
-        for parameter in inspect.signature(each).parameters.values():
-            known, default = TYPES[parameter.name], parameter.default
-            if default is None and each is not Query:  # a query's may be left out, but are not null
-                known = known | None
-            required = default is parameter.empty
-            fields[parameter.name] = known, Field(... if required else default, **notes.get(parameter.name, {}))
-    return create_model(name, __base__=base, __doc__=inspect.getdoc(described[0]), **fields)
-
-
-Text = Annotated[str, Limited("max_text", min_length=1)]
-Texts = Annotated[list[Text], Limited("max_batch", min_length=1)]
-Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
-Ids = Annotated[list[Id], Limited("max_batch", min_length=1)]
-Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False)]
-Size = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
-Code = Annotated[list[Number], Field(min_length=1)]
-Num = Annotated[int, Limited("max_num", ge=1)]
-TYPES: dict[str, Any] = {
-    "text": Text,
-    "first": Text,
-    "second": Text,
-    "question": Text,
-    "texts": Texts,
-    "plus": Texts,
-    "minus": Annotated[list[Text], Limited("max_batch")],
-    "id": Id,
-    "ids": Ids,
-    "code": Code,
-    "codes": Annotated[list[Code], Limited("max_batch", min_length=1)],
-    "at": Number,
-    "num": Num,
-    "num_words": Num,
-    "steps": Annotated[int, Limited("max_num", ge=2)],
-    "scale": Size,
-    "standard_deviation": Size | None,
-    "sample": bool,
-    "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
-    "labels": dict[str, list[str | bool | int | float | None]],
-    # Before pydantic, whose own limit of depth says little.
-    "where": Annotated[dict[str, JsonValue], BeforeValidator(_checked)],
-    "k": Annotated[int, Limited("max_k")],
-    "offset": Annotated[int, Limited("max_k")],
-    "max_distance": Annotated[float, Field(allow_inf_nan=False)],
-    **dict.fromkeys(("reconstruct", "score", "decode"), bool),
-}
-_SETTINGS: dict[str, Any] = {
-    name: (int, Field(None, ge=least, le=LARGEST_SETTING[name])) for name, least in SETTINGS.items()
-}
-TYPES |= {"line": body("Line", Line), "sum": body("Sum", Sum)}
-TYPES["settings"] = create_model("Settings", __base__=Body, **_SETTINGS)
-_KINDS = list(Query.__dataclass_fields__)
-
-
 class _OneOf(Body):
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": [kind]} for kind in _KINDS]})
 
 
-QueryBody = body("QueryBody", Query, base=_OneOf)
-SearchBody = body("SearchBody", Query, Options, base=_OneOf)
-_QUERIES: Any = (Annotated[list[QueryBody], Limited("max_batch", min_length=1)], ...)  # type: ignore[valid-type]
-SearchBatchBody = create_model("SearchBatchBody", __base__=body("SearchOptions", Options), queries=_QUERIES)
+class Bodies:
+    """The bodies of requests to a service: what each name may hold is said once, in `types`.
+
+    OpenAPI shows the service's limits, which refuses more with messages of its own.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        items: JsonDict = {"maxItems": limits.max_batch}
+        most: JsonDict = {"maximum": limits.max_num}
+        text: Any = Annotated[str, Field(min_length=1, json_schema_extra={"maxLength": limits.max_text})]
+        texts: Any = Annotated[list[text], Field(min_length=1, json_schema_extra=items)]
+        id: Any = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+        size = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
+        number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER, allow_inf_nan=False)]
+        code: Any = Annotated[list[number], Field(min_length=1)]
+        num = Annotated[int, Field(ge=1, json_schema_extra=most)]
+        hits = Annotated[int, Field(json_schema_extra={"maximum": limits.max_k})]
+        setting: dict[str, Any] = {
+            name: (int, Field(None, ge=least, le=LARGEST_SETTING[name])) for name, least in SETTINGS.items()
+        }
+        self.types: dict[str, Any] = {
+            **dict.fromkeys(("text", "first", "second", "question"), text),
+            **dict.fromkeys(("texts", "plus"), texts),
+            "minus": Annotated[list[text], Field(json_schema_extra=items)],
+            "id": id,
+            "ids": Annotated[list[id], Field(min_length=1, json_schema_extra=items)],
+            "code": code,
+            "codes": Annotated[list[code], Field(min_length=1, json_schema_extra=items)],
+            "at": number,
+            **dict.fromkeys(("num", "num_words"), num),
+            "steps": Annotated[int, Field(ge=2, json_schema_extra=most)],
+            "scale": size,
+            "standard_deviation": size | None,
+            "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
+            "labels": dict[str, list[str | bool | int | float | None]],
+            # Before pydantic, whose own limit of depth says little.
+            "where": Annotated[dict[str, JsonValue], BeforeValidator(_checked)],
+            **dict.fromkeys(("k", "offset"), hits),
+            "max_distance": Annotated[float, Field(allow_inf_nan=False)],
+            "settings": create_model("Settings", __base__=Body, **setting),
+            **dict.fromkeys(("sample", "reconstruct", "score", "decode"), bool),
+        }
+        self.types |= {"line": self.make("Line", Line), "sum": self.make("Sum", Sum)}
+        query: Any = self.make("QueryBody", Query, base=_OneOf)
+        self.types["queries"] = Annotated[list[query], Field(min_length=1, json_schema_extra=items)]
+        self.search = self.make("SearchBody", Query, Options, base=_OneOf)
+        self.search_batch = self.make("SearchBatchBody", lambda queries: None, Options)
+
+    def make(self, name: str, *described: Callable[..., Any], base: type[Body] = Body) -> type[Body]:
+        """The body that holds the fields of dataclasses, or the arguments of an operation."""
+        fields: dict[str, Any] = {}
+        for each in described:
+            notes = {known: field.metadata for known, field in getattr(each, "__dataclass_fields__", {}).items()}
+            for parameter in inspect.signature(each).parameters.values():
+                kind, default = self.types[parameter.name], parameter.default
+                if default is None and each is not Query:  # a query's may be left out, but are not null
+                    kind = kind | None
+                default = ... if default is parameter.empty else default
+                fields[parameter.name] = kind, Field(default, **notes.get(parameter.name, {}))
+        return create_model(name, __base__=base, __doc__=inspect.getdoc(described[0]), **fields)
 
 
 def query_of(given: Body) -> Query:

@@ -56,11 +56,9 @@ class Shard:
         """The codes, fp32 [D], of those of the ids that are here."""
         with self._lock:
             snapshot = self._opened(part)
-            found: dict[int, np.ndarray] = {}
-            for segment in snapshot.segments:
-                which, positions = segment.positions_of(ids)
-                found.update(zip(ids[which].tolist(), segment.codes(positions), strict=True))
-            return found
+            numbers, positions = snapshot.places_of(ids)
+            here = numbers >= 0
+            return dict(zip(ids[here].tolist(), snapshot.codes(numbers[here], positions[here]), strict=True))
 
     def count(self, part: Manifest, where: Where) -> int:
         """How many sentences pass a filter."""
