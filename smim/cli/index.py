@@ -57,6 +57,11 @@ def index_build(
         raise UserError(f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb")
     if memory is not None and not 0 < memory < math.inf:
         raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
+    from smim.search import build_index, index_texts
+    from smim.search.latents import Latents
+    from smim.search.sentences import read_sentences
+    from smim.text.corpus import Corpus
+
     settings: dict[str, Any] = {
         "model_dir": model,
         "metric": metric,
@@ -65,44 +70,20 @@ def index_build(
         "memory": None if memory is None else int(memory * 1e9),
     }
     for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents}
-    if corpus.is_file() and (given := [name for name, value in for_a_corpus.items() if value is not None]):
-        raise UserError(f"{corpus} is a file, {' and '.join(given)} is for a prepared corpus; leave it out")
-    index = (
-        _of_file(model, corpus, output, settings)
-        if corpus.is_file()
-        else _of_corpus(model, corpus, output, settings, split, segments, latents)
-    )
+    if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
+        raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
+    if corpus.is_file():
+        sentences = read_sentences([corpus], columns=None)
+        given: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+        with sentences.placed():
+            index = index_texts(smim.load(model), sentences.texts, output, **settings, **given)
+    else:
+        given = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
+        given = {name: value for name, value in given.items() if value is not None}
+        index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
     of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
     print(f"{len(index):,} sentences in {output}{of_split}")
     _print_measured(index.manifest)
-
-
-def _of_corpus(
-    model: Path,
-    corpus: Path,
-    output: Path,
-    settings: dict[str, Any],
-    split: str | None,
-    segments: int | None,
-    latents: Path | None,
-) -> Any:
-    from smim.search import build_index
-    from smim.search.latents import Latents
-    from smim.text.corpus import Corpus
-
-    chosen = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
-    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    return build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
-
-
-def _of_file(model: Path, file: Path, output: Path, settings: dict[str, Any]) -> Any:
-    from smim.search import index_texts
-    from smim.search.sentences import read_sentences
-
-    sentences = read_sentences([file], columns=None)
-    chosen: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-    with sentences.placed():
-        return index_texts(smim.load(model), sentences.texts, output, **settings, **chosen)
 
 
 @app.command("add")

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from smim.errors import UserError
 
 DTYPES = {"fp32": np.float32, "fp16": np.float16}
-# `precompute_tables` does what is skipped here.
+# `Snapshot.open` does what is skipped here.
 _FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _FAISS_LIMITS = threading.Lock()
 

@@ -3,7 +3,6 @@
 Shapes: N queries, K results, D latent dimensions.
 """
 
-import json
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options, Query, SearchResult
 from smim.search.searching import Answer, search
 from smim.search.segment import Segment
-from smim.search.snapshot import Snapshot, precompute_tables
+from smim.search.snapshot import Snapshot
 
 T = TypeVar("T")
 _ATTEMPTS = 10
@@ -160,9 +159,7 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> 
     """
     directory = Path(directory)
     snapshot, stamp = _open(directory)
-    model = model or model_of(directory, snapshot.manifest)
-    check_model(directory, snapshot.manifest, model)
-    return Index(directory, model, snapshot, stamp)
+    return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp)
 
 
 def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:
@@ -203,17 +200,11 @@ def stamp_of(directory: Path) -> tuple[int, int]:
 
 def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
     """The version on disk, with those of `known` segments that are still in it."""
-    opened = {json.dumps(segment.info, default=vars): segment for segment in known}
     for attempt in range(_ATTEMPTS):
         stamp = stamp_of(directory)
         manifest = Manifest.read(directory)
         try:
-            segments = [
-                opened.get(json.dumps(info, default=vars)) or Segment(directory, info, manifest)
-                for info in manifest.segments
-            ]
-            precompute_tables(segments, [segment for segment in segments if segment not in known])
-            return Snapshot(manifest, segments), stamp
+            return Snapshot.open(directory, manifest, known=known), stamp
         except Unreadable:
             # Between the two reads a change may have removed what the older manifest names.
             if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:
@@ -221,11 +212,14 @@ def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tup
     raise AssertionError
 
 
-def model_of(directory: Path, manifest: Manifest) -> SentenceModel:
+def model_of(directory: Path, manifest: Manifest, model: SentenceModel | None = None) -> SentenceModel:
+    """The index's model, loaded unless it is given; raises `Unreadable` as `check_model` does."""
     try:
-        return load(manifest.model)
+        model = model or load(manifest.model)
     except UserError as error:
         raise UserError(
             f"the model that {directory} was built with cannot be loaded: {error}; say where it is now "
             "with `--model DIR` (in Python `model=smim.load(DIR)`)"
         ) from None
+    check_model(directory, manifest, model)
+    return model

@@ -22,6 +22,7 @@ from smim.search.query import check_settings
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+LOCK = "writer.lock"  # inside: an index may be all that a machine sees of a file system
 _CHECKSUM = "sha256"
 _SEGMENT = re.compile(r"\d{8}")
 

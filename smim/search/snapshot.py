@@ -6,6 +6,7 @@ Shapes: N queries, K results, D latent dimensions.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,20 @@ class Snapshot:
     manifest: Manifest
     segments: list[Segment]
     filters: OrderedDict[str, list[Allowed | None]] = field(default_factory=OrderedDict)
+
+    @classmethod
+    def open(cls, directory: Path, manifest: Manifest, *, known: Sequence[Segment] = ()) -> "Snapshot":
+        """Opens the segments that a manifest names, but for `known` ones; raises `Unreadable` as `Segment` does."""
+        # A segment's info holds its files' checksums: where it is equal, so is the content.
+        opened = [next((segment for segment in known if segment.info == info), None) for info in manifest.segments]
+        pairs = zip(opened, manifest.segments, strict=True)
+        segments = [segment or Segment(directory, info, manifest) for segment, info in pairs]
+        # For large tables opening an index would take seconds, and memory that does not depend on its size on disk.
+        if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
+            for segment in segments:
+                if segment not in opened:
+                    factories.precompute_table(segment.vectors)
+        return cls(manifest, segments)
 
     def allowed(self, where: Where | None) -> list[Allowed | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
@@ -117,16 +132,6 @@ class Snapshot:
             found, places = segment.positions_of(ids)
             numbers[found], positions[found] = i, places
         return numbers, positions
-
-
-def precompute_tables(segments: Sequence[Segment], new: Sequence[Segment]) -> None:
-    """Makes searches of the `new` ones of an index's segments faster, where the tables of all of them are small.
-
-    For large ones opening an index would take seconds, and memory that does not depend on its size on disk.
-    """
-    if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
-        for segment in new:
-            factories.precompute_table(segment.vectors)
 
 
 def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:

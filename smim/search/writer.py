@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 import numpy as np
 import pyarrow as pa
 
-from smim import storage
+from smim import lock, storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
@@ -23,10 +23,9 @@ from smim.search.equals import are_new, number_distinct
 from smim.search.errors import OfIndex
 from smim.search.filters import Where, parse
 from smim.search.ids import as_ids, new_ids
-from smim.search.index import check_model, comparable, model_of
+from smim.search.index import comparable, model_of
 from smim.search.labels import label_column
-from smim.search.lock import check_lock, take_lock
-from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
+from smim.search.manifest import LOCK, FileInfo, Manifest, SegmentInfo, segment_name
 from smim.search.query import check_settings
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
@@ -53,7 +52,7 @@ class IndexWriter:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._lock = take_lock(self.directory)
+        self._lock = lock.take(self.directory / LOCK, self.directory)
         self.manifest = Manifest.read(self.directory)
         self._remove_leftovers()
         return self
@@ -66,9 +65,7 @@ class IndexWriter:
     @property
     def model(self) -> SentenceModel:
         """The model that the index was built with; loaded when it is needed."""
-        if self._model is None:
-            self._model = model_of(self.directory, self.manifest)
-        check_model(self.directory, self.manifest, self._model)
+        self._model = model_of(self.directory, self.manifest, self._model)
         return self._model
 
     def add(
@@ -275,7 +272,8 @@ class IndexWriter:
     def _check_lock(self) -> None:
         if self._lock is None:
             raise UserError(f"{self.directory} is changed inside of `with IndexWriter(...) as writer:` only")
-        check_lock(self._lock, self.directory)
+        if not lock.is_at(self._lock, self.directory / LOCK):
+            raise lock.BeingChanged(f"{self.directory} was replaced by another process meanwhile; do it again")
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
         self._check_lock()

@@ -55,9 +55,8 @@ _RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (Servic
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
-    Where the service is busy it
-    waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of one try. All methods raise
-    `ServiceError`.
+    Where the service is busy it waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of
+    one try. All methods raise `ServiceError`.
     """
 
     def __init__(self, address: str, *, key: str | None = None, timeout: float = 60, retries: int = 5) -> None:
@@ -76,15 +75,14 @@ class Client:
 
     def search(self, **query_and_options: Any) -> SearchResult:
         """`search(text="...", k=3)`: fields of `smim.search.query.Query`, as dictionaries, and of `Options`."""
-        return self._post("search", SearchResult, query_and_options)
+        return self._post("search", SearchResult, **query_and_options)
 
     def search_batch(self, queries: Sequence[Mapping[str, Any]], **options: Any) -> list[SearchResult]:
         """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
-        body = {"queries": list(queries), **options}
-        return self._post("search/batch", schemas.SearchBatchResponse, body).results
+        return self._post("search/batch", schemas.SearchBatchResponse, queries=list(queries), **options).results
 
     def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
-        return self._post("encode", schemas.EncodeResponse, {"texts": list(texts)})
+        return self._post("encode", schemas.EncodeResponse, texts=list(texts))
 
     def decode(self, codes: Sequence[Sequence[float]], *, sample: bool = False, seed: int = 0) -> list[str]:
         return self._sentences("decode", codes=[list(code) for code in codes], sample=sample, seed=seed)
@@ -102,17 +100,16 @@ class Client:
         return self._sentences("sample", num=num, standard_deviation=standard_deviation, seed=seed)
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> schemas.ArithmeticResponse:
-        return self._post("arithmetic", schemas.ArithmeticResponse, {"plus": list(plus), "minus": list(minus)})
+        return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus))
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
-        body = {"question": question, "num_words": num_words}
-        return self._post("answer", schemas.AnswerResponse, body).answer
+        return self._post("answer", schemas.AnswerResponse, question=question, num_words=num_words).answer
 
     def get(self, ids: Sequence[int]) -> list[Sentence]:
-        return self._post("sentences/get", schemas.StoredResponse, {"ids": list(ids)}).sentences
+        return self._post("sentences/get", schemas.StoredResponse, ids=list(ids)).sentences
 
     def count(self, where: Mapping[str, Any] | None = None) -> int:
-        return self._post("count", schemas.CountResponse, {"where": where}).count
+        return self._post("count", schemas.CountResponse, where=where).count
 
     def index(self) -> Description:
         return self._ask("GET", "index", Description)
@@ -124,18 +121,16 @@ class Client:
         ids: Sequence[int] | None = None,
         labels: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[int]:
-        body = {"texts": list(texts), "ids": ids if ids is None else list(ids), "labels": _lists(labels)}
-        return self._post("sentences", schemas.IdsResponse, body).ids
+        return self._put("POST", texts, ids if ids is None else list(ids), labels)
 
     def upsert(
         self, texts: Sequence[str], ids: Sequence[int], *, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
-        body = {"texts": list(texts), "ids": list(ids), "labels": _lists(labels)}
-        return self._ask("PUT", "sentences", schemas.IdsResponse, body).ids
+        return self._put("PUT", texts, list(ids), labels)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
-        body = {"ids": ids if ids is None else list(ids), "where": where}
-        return self._post("sentences/delete", schemas.CountResponse, body).count
+        given = ids if ids is None else list(ids)
+        return self._post("sentences/delete", schemas.CountResponse, ids=given, where=where).count
 
     def ready(self) -> bool:
         """Whether the service takes requests."""
@@ -145,9 +140,16 @@ class Client:
             return False
 
     def _sentences(self, path: str, **body: Any) -> list[str]:
-        return self._post(path, schemas.SentencesResponse, body).sentences
+        return self._post(path, schemas.SentencesResponse, **body).sentences
 
-    def _post(self, path: str, answer: type[Answer], body: Mapping[str, Any]) -> Answer:
+    def _put(
+        self, method: str, texts: Sequence[str], ids: list[int] | None, labels: Mapping[str, Sequence[Any]] | None
+    ) -> list[int]:
+        lists = {name: [plain(value) for value in values] for name, values in (labels or {}).items()}
+        body = {"texts": list(texts), "ids": ids, "labels": lists}
+        return self._ask(method, "sentences", schemas.IdsResponse, body).ids
+
+    def _post(self, path: str, answer: type[Answer], **body: Any) -> Answer:
         return self._ask("POST", path, answer, body)
 
     def _ask(self, method: str, path: str, answer: type[Answer], body: Mapping[str, Any] | None = None) -> Answer:
@@ -173,7 +175,3 @@ class Client:
 
 def _wait(retry_after: str) -> float:
     return min(float(retry_after), _LONGEST_WAIT) if retry_after.isdecimal() else 1.0
-
-
-def _lists(labels: Mapping[str, Sequence[Any]] | None) -> dict[str, list[Any]]:
-    return {name: [plain(value) for value in values] for name, values in (labels or {}).items()}

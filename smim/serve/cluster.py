@@ -28,7 +28,7 @@ from smim.generation import SentenceModel
 from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
 from smim.search.ids import as_ids, listed
-from smim.search.index import check_model, model_of, query_codes
+from smim.search.index import model_of, query_codes
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options
 from smim.search.searching import Answer
@@ -61,8 +61,7 @@ class ClusterBackend(Backend):
     ) -> None:
         self.shards, self.timeout = shards, timeout
         manifest = Manifest.read(Path(directory))
-        super().__init__(Path(directory), model or model_of(Path(directory), manifest))
-        check_model(self.directory, manifest, self.model)
+        super().__init__(Path(directory), model_of(Path(directory), manifest, model))
         self._silent: dict[int, asyncio.Task[None]] = {}
 
     async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:

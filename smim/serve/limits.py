@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from smim.errors import UserError
-from smim.search.filters import Where, parse
+from smim.search.filters import parse
 from smim.search.ids import as_ids
 from smim.search.query import Options, Query
 
@@ -73,8 +73,8 @@ class Limits:
             if value > LARGEST_SETTING[name]:
                 raise UserError(f"the search setting {name} is {value}, at most {LARGEST_SETTING[name]} is allowed")
         for line in (query.line for query in queries if query.line):
-            check_size("at", line.at, least=-LARGEST_NUMBER)
-        check_filter(options.where)
+            check_within("at", line.at, -LARGEST_NUMBER, LARGEST_NUMBER)
+        parse(options.where or {})
 
     def check_texts(self, texts: Sequence[str]) -> None:
         self.check_count("texts", texts)
@@ -90,16 +90,6 @@ class Limits:
         if not 1 <= len(values) <= self.max_batch:
             raise UserError(f"{len(values)} {name} were given; 1 to {self.max_batch} are allowed")
 
-    def check_number(self, name: str, value: int, *, least: int = 1) -> None:
-        if not least <= value <= self.max_num:
-            raise UserError(f"{name} is {value}, {least} to {self.max_num} are allowed")
-
-
-def check_filter(where: Where | None) -> None:
-    """Raises `UserError` for what is no filter, or too large a one, before it waits for the index."""
-    if where is not None:
-        parse(where)
-
 
 def too_deep(json: bytes) -> bool:
     """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, told without parsing them."""
@@ -112,11 +102,7 @@ def too_deep(json: bytes) -> bool:
     return bool((steps.cumsum() > LARGEST_DEPTH).any())
 
 
-def check_seed(seed: int) -> None:
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UserError(f"seed is {seed}, it must be from 0 to {LARGEST_SEED}")
-
-
-def check_size(name: str, value: float, *, least: float = 0) -> None:
-    if not least <= value <= LARGEST_NUMBER:
-        raise UserError(f"{name} is {value}, {least:,.0f} to {LARGEST_NUMBER:,.0f} are allowed")
+def check_within(name: str, value: float, least: float, most: float) -> None:
+    """Raises `UserError` for a number, or NaN, that is not from `least` to `most`."""
+    if not least <= value <= most:
+        raise UserError(f"{name} is {value}, {least:,.0f} to {most:,.0f} are allowed")

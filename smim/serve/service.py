@@ -18,12 +18,12 @@ from smim.errors import UserError
 from smim.generation import SentenceModel, combined
 from smim.model import noise
 from smim.search import searching
-from smim.search.filters import Where
+from smim.search.filters import Where, parse
 from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
 from smim.serve.backend import Backend
 from smim.serve.batching import Batcher, Unavailable
 from smim.serve.computing import Computing
-from smim.serve.limits import Limits, check_filter, check_seed, check_size
+from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, check_within
 
 _DEFAULTS = Options()
 P = ParamSpec("P")
@@ -83,14 +83,14 @@ class Service:
     @_operation
     async def decode(self, codes: Sequence[Sequence[float]], sample: bool = False, seed: int = 0) -> list[str]:
         """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
-        check_seed(seed)
+        check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
         return await self._computing.decode(self._computing.checked(codes), sample=sample, seed=seed)
 
     @_operation
     async def reconstruct(self, texts: Sequence[str], sample: bool = False, seed: int = 0) -> list[str]:
         """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
-        check_seed(seed)
+        check_within("seed", seed, 0, LARGEST_SEED)
         posterior = await self._computing.posterior(texts)
         z = posterior.mean
         if sample:
@@ -100,16 +100,16 @@ class Service:
     @_operation
     async def interpolate(self, first: str, second: str, steps: int = 5) -> list[str]:
         """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
-        self.limits.check_number("steps", steps, least=2)
+        check_within("steps", steps, 2, self.limits.max_num)
         ends = (await self._computing.posterior([first, second])).mean.numpy()
         return await self._computing.decode(np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)]))
 
     @_operation
     async def perturb(self, text: str, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
         """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
-        self.limits.check_number("num", num)
-        check_seed(seed)
-        check_size("scale", scale)
+        check_within("num", num, 1, self.limits.max_num)
+        check_within("seed", seed, 0, LARGEST_SEED)
+        check_within("scale", scale, 0, LARGEST_NUMBER)
         posterior = await self._computing.posterior([text])
         draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
         return await self._computing.decode((posterior.mean + scale * posterior.standard_deviation * draws).numpy())
@@ -125,17 +125,17 @@ class Service:
     @_operation
     async def sample(self, num: int = 5, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
         """Sentences drawn from N(0, standard_deviation^2 I), or p(z) for None, as `SentenceModel.sample` gives them."""
-        self.limits.check_number("num", num)
-        check_seed(seed)
+        check_within("num", num, 1, self.limits.max_num)
+        check_within("seed", seed, 0, LARGEST_SEED)
         if standard_deviation is not None:
-            check_size("standard_deviation", standard_deviation)
+            check_within("standard_deviation", standard_deviation, 0, LARGEST_NUMBER)
         z = self.model.draw_codes(num, standard_deviation, seed=seed)
         return await self._computing.decode(z.numpy(), sample=True, seed=seed)
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:
         """The answer to a question, as `SentenceModel.answer` gives it."""
-        self.limits.check_number("num_words", num_words)
+        check_within("num_words", num_words, 1, self.limits.max_num)
         return await self._computing.answer(question, num_words)
 
     @_operation
@@ -147,7 +147,7 @@ class Service:
     @_operation
     async def count(self, where: Where | None = None) -> int:
         """How many sentences there are, or how many pass a filter."""
-        check_filter(where)
+        parse(where or {})
         return await self._computing.read(lambda: self.backend.count(where))
 
     @_operation
@@ -172,7 +172,7 @@ class Service:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
-        check_filter(where)
+        parse(where or {})
         if ids is not None:
             self.limits.check_ids(ids)
         return await self._computing.change(lambda: self.backend.delete(ids, where))

@@ -15,8 +15,7 @@ from smim.errors import SmimError, UserError
 from smim.search.filters import Where
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options
-from smim.search.segment import Segment
-from smim.search.snapshot import Snapshot, precompute_tables
+from smim.search.snapshot import Snapshot
 
 # A version is still asked for while requests that began with it are under way.
 _VERSIONS_KEPT = 2
@@ -70,16 +69,9 @@ class Shard:
         if snapshot is None:
             known = [segment for each in self._snapshots for segment in each.segments]
             try:
-                # A segment's info holds its files' checksums: where it is equal, so is the content.
-                segments = [
-                    next((segment for segment in known if segment.info == info), None)
-                    or Segment(self.directory, info, part)
-                    for info in part.segments
-                ]
+                snapshot = Snapshot.open(self.directory, part, known=known)
             except UserError as error:
                 raise SegmentsGone(str(error)) from None
-            precompute_tables(segments, [segment for segment in segments if segment not in known])
-            snapshot = Snapshot(part, segments)
         others = [each for each in self._snapshots if each is not snapshot]
         self._snapshots = [snapshot, *others[: _VERSIONS_KEPT - 1]]
         return snapshot

@@ -45,7 +45,7 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
         app,
         _blocks(service),
         path="/",
-        auth=None if keys is None else lambda user, key: "read" in (keys.rights_of(key) or ()),
+        auth=None if keys is None else lambda user, key: keys.may(key, "read"),
         auth_message="Any user name; the password is an API key.",
         theme=gr.themes.Default(font=_FONTS, font_mono=_MONO, primary_hue="blue", secondary_hue="blue").set(
             # Gradio's own grey is too light to read.

@@ -99,14 +99,7 @@ def _from_index(index: Index, description: Description) -> Sample:
             values.update(pc.unique(batch.column(column)).to_pylist())
             if len(values) > _FEW + 1:
                 break
-        else:
-            choices[column] = _in_order(values)
-    return Sample(description, found, np.concatenate(codes), _worth_choosing(choices))
-
-
-def _in_order(values: set[Any]) -> list[Any]:
-    return sorted((value for value in values if isinstance(value, str | int | float)), key=lambda v: (str(type(v)), v))
-
-
-def _worth_choosing(choices: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {column: values for column, values in choices.items() if 2 <= len(values) <= _FEW}
+        offered = [value for value in values if isinstance(value, str | int | float)]
+        if 2 <= len(offered) <= _FEW:
+            choices[column] = sorted(offered, key=lambda value: (str(type(value)), value))
+    return Sample(description, found, np.concatenate(codes), choices)
