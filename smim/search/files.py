@@ -1,15 +1,14 @@
-"""Files that grow as they are written: an array of rows, a table in batches of one size, FAISS's exact vectors.
+"""Files that are written piece by piece: an array of rows, FAISS's exact vectors.
 
 And how they are opened again, memory-mapped, where what they say of themselves is what is expected.
 """
 
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
-import pyarrow as pa
 from numpy.typing import DTypeLike
 
 from smim.errors import UserError
@@ -67,38 +66,3 @@ def flat_file(path: Path, empty: Any, count: int) -> BinaryIO:
     file = open(path, "wb")  # noqa: SIM115, closed by the caller
     file.write(header.tobytes())
     return file
-
-
-class RowsFile:
-    """An Arrow IPC file whose batches have `batch_rows` rows each, but for the last."""
-
-    def __init__(self, path: Path, *, batch_rows: int) -> None:
-        self.path, self.batch_rows = path, batch_rows
-        self.writer: Any = None
-        self.waiting: list[pa.Table] = []
-        self.num_waiting = 0
-
-    def append(self, rows: pa.Table) -> None:
-        if self.writer is None:
-            self.sink = pa.OSFile(str(self.path), "wb")
-            self.writer = pa.ipc.new_file(self.sink, rows.schema)
-        self.waiting.append(rows)
-        self.num_waiting += rows.num_rows
-        while self.num_waiting >= self.batch_rows:
-            self._write(self.batch_rows)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.writer is not None:
-            if self.num_waiting:
-                self._write(self.num_waiting)
-            self.writer.close()
-            self.sink.close()
-
-    def _write(self, num_rows: int) -> None:
-        table = pa.concat_tables(self.waiting)
-        batch = table.slice(0, num_rows).combine_chunks()
-        self.writer.write_table(batch, max_chunksize=num_rows)
-        self.waiting, self.num_waiting = [table.slice(num_rows)], self.num_waiting - num_rows

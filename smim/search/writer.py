@@ -7,7 +7,7 @@ Shapes: R rows, D latent dimensions.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -142,7 +142,7 @@ class IndexWriter:
         codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
         order = np.argsort(numbers)
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
-        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), [chunk])
+        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             added, kept = self._merge_small(kept, added)
@@ -254,7 +254,7 @@ class IndexWriter:
     def _empty(self, factory: str) -> Any:
         return factories.make_vectors(factory, self.manifest.metric, self.manifest.dimension)
 
-    def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterable[Chunk]) -> SegmentInfo:
+    def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterator[Chunk]) -> SegmentInfo:
         """A new segment; arguments as of `write_segment`."""
         number = self.manifest.version + 1
         while (self.directory / segment_name(number)).exists():

@@ -106,17 +106,24 @@ async def search(backend: Backend, requests: list[Searching | Reading], *, max_h
         else:
             results[i] = await _result(request())
     for group in groups.values():
-        for part in _parts(group, max_hits // group[0][1].options.k):
-            for (i, _), result in zip(part, await _together(backend, [each for _, each in part]), strict=True):
-                results[i] = result
+        found = await _together(backend, [request for _, request in group], max_hits)
+        for (i, _), result in zip(group, found, strict=True):
+            results[i] = result
     return results
 
 
-async def _together(backend: Backend, requests: list[Searching]) -> list[Answer | Exception]:
-    """The answers of requests of equal options from one search; where that is a mistake, each has its own."""
-    found = await _result(backend.search(np.concatenate([each.codes for each in requests]), requests[0].options))
-    if isinstance(found, UserError) and len(requests) > 1:
-        return [(await _together(backend, [each]))[0] for each in requests]
+async def _together(backend: Backend, requests: list[Searching], max_hits: int) -> list[Answer | Exception]:
+    """The answers of requests of equal options, from one search of at most `max_hits` hits, which are held in memory.
+
+    Where that is a mistake, each of them has its own answer.
+    """
+    options, half = requests[0].options, len(requests) // 2
+    codes = np.concatenate([each.codes for each in requests])
+    split = half and len(codes) * options.k > max_hits
+    found: Any = None if split else await _result(backend.search(codes, options))
+    if split or (half and isinstance(found, UserError)):
+        parts = [await _together(backend, part, max_hits) for part in (requests[:half], requests[half:])]
+        return parts[0] + parts[1]
     if isinstance(found, Exception):
         return [found] * len(requests)
     hits = iter(found.hits)
@@ -128,19 +135,6 @@ async def _result(work: Awaitable[Any]) -> Any:
         return await work
     except Exception as error:
         return error
-
-
-def _parts(group: list[tuple[int, Searching]], most: int) -> list[list[tuple[int, Searching]]]:
-    """Requests in parts of `most` codes, or of one request of more: hits of one search are held in memory."""
-    parts: list[list[tuple[int, Searching]]] = []
-    size = most
-    for i, request in group:
-        size += len(request.codes)
-        if size > most:
-            parts.append([])
-            size = len(request.codes)
-        parts[-1].append((i, request))
-    return parts
 
 
 class Computing:

@@ -144,9 +144,9 @@ class Observed:
             logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | of_fault(fault)})
 
 
-def of_fault(error: Exception | None) -> dict[str, Any]:
+def of_fault(error: object) -> dict[str, Any]:
     """The kind of an exception and where it came from, without its message, which may hold a user's text."""
-    if error is None:
+    if not isinstance(error, Exception):
         return {}
     frames = traceback.extract_tb(error.__traceback__)
     return {"fault": type(error).__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]}
@@ -158,12 +158,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         fields = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(fields | getattr(record, "known", {}) | of_fault(_exception(record)))
-
-
-def _exception(record: logging.LogRecord) -> Exception | None:
-    error = record.exc_info[1] if record.exc_info else None
-    return error if isinstance(error, Exception) else None
+        return json.dumps(fields | getattr(record, "known", {}) | of_fault(record.exc_info and record.exc_info[1]))
 
 
 def log_to_stderr(*, others: bool = True) -> None:

@@ -100,7 +100,7 @@ def approximate(model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_pa
             factory="IVF16,PQ4x4",
             vectors=faiss.clone_index(trained),
             vector_of=np.arange(2000),
-            chunks=chunks,
+            chunks=iter(chunks),
             store="fp16",
         )
         infos.append(info)

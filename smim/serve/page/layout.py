@@ -23,6 +23,12 @@ from smim.serve.service import Service
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 _NUM_EXAMPLES = 5
+_EXPLORED = {
+    "Interpolate": interpolate_tab,
+    "Variants": variants_tab,
+    "Arithmetic": arithmetic_tab,
+    "Answer": answer_tab,
+}
 # Gradio keeps 140 KB for each visitor that names itself anew, of by default 10,000.
 _MOST_VISITORS = 1_000
 # The tab of the browser is named after the index too.
@@ -77,14 +83,11 @@ def _blocks(service: Service) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Search"):
                 search = search_tab(service)
-            with gr.Tab("Interpolate"):
-                line = interpolate_tab(service)
-            with gr.Tab("Variants"):
-                variants = variants_tab(service)
-            with gr.Tab("Arithmetic"):
-                arithmetic = arithmetic_tab(service)
-            with gr.Tab("Answer"):
-                answer = answer_tab(service)
+            explored = []
+            for title, tab_of in _EXPLORED.items():
+                with gr.Tab(title):
+                    explored.append(tab_of(service))
+            line, variants, arithmetic, answer = explored
             with gr.Tab("Map") as tab:
                 map_tab(service, sampler, search, tab)
 
