@@ -194,7 +194,8 @@ def _build(
         factories.train_on_sample(vectors, chosen, len(rows), sampled)
         doing = "encoding" if latents is None else "indexing"
         segments = []
-        for number, stretch in enumerate(_stretches(len(rows), num_segments), 1):
+        for number in range(1, num_segments + 1):
+            stretch = range(len(rows) * (number - 1) // num_segments, len(rows) * number // num_segments)
             folder = partial / segment_name(number)
             folder.mkdir()
             which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
@@ -258,9 +259,3 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
                 f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
                 f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )
-
-
-def _stretches(count: int, number: int) -> Iterator[range]:
-    """All rows, cut into `number` ranges of like size."""
-    for i in range(number):
-        yield range(count * i // number, count * (i + 1) // number)

@@ -136,7 +136,10 @@ def _comparison(column: str, name: str, operand: Any) -> Comparison:
     for value in values:
         comparable = _can_be_compared(value) and (value is not None or name in _EQUALITIES)
         if not comparable or (name == "$contains" and not isinstance(value, str)):
-            raise BadFilter(f"{name} in a filter cannot compare with {shown(value)}")
+            raise BadFilter(
+                f"{name} in a filter cannot compare with {shown(value)}; values are text without halves of surrogate "
+                "pairs, numbers of at most 64 bits, true and false, and for $contains text alone"
+            )
     return Comparison(column, _OF_ONE.get(name, name), values)
 
 

@@ -18,7 +18,6 @@ from smim.serve import schemas
 from smim.serve.access import Access, Gate
 from smim.serve.errors import add_handlers, responses
 from smim.serve.keys import Keys
-from smim.serve.limits import Limits
 from smim.serve.metrics import CONTENT_TYPE, Metrics
 from smim.serve.middleware import Guard, Observed
 from smim.serve.routes import routers
@@ -33,16 +32,15 @@ def create_app(
     service: Service,
     *,
     keys: Keys | None = None,
-    limits: Limits | None = None,
     page: bool = True,
     access: Access | None = None,
 ) -> FastAPI:
     """The application of a service, which it closes when it ends.
 
-    Without `keys` everybody may read and nobody change. `limits`: the service's own unless given, of which only
-    `max_body` is the application's. `access`: without it only pages of its own may ask, of loopback or an IP address.
+    Without `keys` everybody may read and nobody change. `access`: without it only pages of its own may ask, of loopback
+    or an IP address.
     """
-    limits, access = limits or service.limits, access or Access()
+    access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -92,7 +90,7 @@ def create_app(
 
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
     known = {route.path for route in all_routes if isinstance(route, APIRoute)}
-    app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=limits.max_body)
+    app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=service.limits.max_body)
     if access.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -31,12 +31,6 @@ _SMALL = 8  # of the items of the largest request, a small one has at most so sm
 
 
 @dataclass(frozen=True)
-class Encoding:
-    texts: Sequence[str]
-    allow_unknown: bool
-
-
-@dataclass(frozen=True)
 class Decoding:
     """Codes fp32 [N, D], checked."""
 
@@ -56,6 +50,8 @@ class Searching:
 # What is no search, and answered in its turn.
 Reading = Callable[[], Awaitable[Any]]
 Answering = Callable[[], list[str]]
+# Gives the token ids of texts.
+Encoding = Callable[[], list[list[int]]]
 
 
 def as_codes(codes: Any, dimension: int) -> np.ndarray:
@@ -65,7 +61,7 @@ def as_codes(codes: Any, dimension: int) -> np.ndarray:
 
 def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGaussian | Exception]:
     """The posterior of each request's texts, fp32 [N, D], from one call for all of them."""
-    ids = [_or_error(partial(model.token_ids, each.texts, allow_unknown=each.allow_unknown)) for each in requests]
+    ids = [_or_error(each) for each in requests]
     known = [each for each in ids if not isinstance(each, UserError)]
     posterior = model.posterior_of_ids([sentence for each in known for sentence in each])
     sizes = [len(each) for each in known]
@@ -162,7 +158,8 @@ class Computing:
         """q(z|x) of texts that a client gave, or that the index holds (`stored`), which have no limits."""
         if not stored:
             self.limits.check_texts(texts)
-        return await self._encoding.submit(Encoding(texts, allow_unknown or stored), len(texts))
+        ids = partial(self.model.token_ids, texts, allow_unknown=allow_unknown or stored)
+        return await self._encoding.submit(ids, len(texts))
 
     async def decode(self, codes: np.ndarray, *, sample: bool = False, seed: int = 0) -> list[str]:
         codes = self.checked(codes)

@@ -39,20 +39,20 @@ class Guard:
 
     async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """The answer of `app`, which finds the body as one message, or that it is too slow or too large."""
+        refused: tuple[Any, ...] | None = None
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await self._body(scope, receive)
         except TimeoutError:
-            await error_response(408, f"the body did not arrive within {_BODY_SECONDS} s")(scope, receive, send)
-            return
-        if body is None:
-            message = f"the body is larger than {self.max_body} bytes"
-            # What is left of the body is not read: the connection cannot be used again.
-            await error_response(413, message, {"Connection": "close"})(scope, receive, send)
-            return
-        if too_deep(body):
-            message = f"the body is nested more than {LARGEST_DEPTH} deep"
-            await error_response(400, message)(scope, receive, send)
+            refused = 408, f"the body did not arrive within {_BODY_SECONDS} s"
+        else:
+            if body is None:
+                # What is left of the body is not read: the connection cannot be used again.
+                refused = 413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"}
+            elif too_deep(body):
+                refused = 400, f"the body is nested more than {LARGEST_DEPTH} deep"
+        if refused:
+            await error_response(*refused)(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -4,40 +4,24 @@ A request's are made of `smim.search.query` and of the service's operations, who
 """
 
 import inspect
-import math
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
-from smim.search.filters import DEEPEST
 from smim.search.ids import LARGEST_ID
 from smim.search.query import SETTINGS, Line, Options, Query, SearchResult, Sentence, Sum
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
 
-_LARGEST_INTEGER = 2**63 - 1
 _KINDS = list(Query.__dataclass_fields__)
 
 
-def _checked(value: Any) -> Any:
-    """Raises `ValueError` for what JSON does not have or the index cannot compare, and for deep nesting."""
-    waiting = [(value, 1)]
-    while waiting:
-        each, depth = waiting.pop()
-        if depth > DEEPEST:
-            raise ValueError(f"it is nested more than {DEEPEST} levels deep")
-        if isinstance(each, float) and not math.isfinite(each):
-            raise ValueError("it holds NaN or an infinite number")
-        if isinstance(each, int) and abs(each) > _LARGEST_INTEGER:
-            raise ValueError("it holds a whole number of more than 64 bits")
-        if isinstance(each, str) and not each.isascii() and any("\ud800" <= c <= "\udfff" for c in each):
-            raise ValueError("it holds a half of a surrogate pair, which is no text")
-        if isinstance(each, dict):
-            waiting += [(part, depth + 1) for pair in each.items() for part in pair]
-        elif isinstance(each, list):
-            waiting += [(part, depth + 1) for part in each]
-    return value
+def _without_nan(where: dict[str, Any]) -> dict[str, Any]:
+    """JSON has neither NaN nor infinity, which Python's parser takes; what else is no filter, the search says."""
+    json.dumps(where, allow_nan=False)
+    return where
 
 
 class Body(BaseModel):
@@ -83,8 +67,7 @@ class Bodies:
             "standard_deviation": size | None,
             "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
             "labels": dict[str, list[str | bool | int | float | None]],
-            # Before pydantic, whose own limit of depth says little.
-            "where": Annotated[dict[str, JsonValue], BeforeValidator(_checked)],
+            "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
             **dict.fromkeys(("k", "offset"), hits),
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "settings": create_model("Settings", __base__=Body, **setting),
