@@ -198,10 +198,8 @@ def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -
         sentences = read_sentences(files, columns=writer.manifest.columns)
         if replace and sentences.ids is None:
             raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
-        options: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-        put = writer.upsert if replace else writer.add
         with sentences.placed():
-            ids = put(sentences.texts, **options)
+            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace)
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 

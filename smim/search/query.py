@@ -110,11 +110,10 @@ class Options:
 
 def check_settings(settings: Mapping[str, int]) -> None:
     """Raises `UserError` for what are no search settings."""
-    for name in settings:
+    for name, value in settings.items():
         if name not in SETTINGS:
             raise UserError(f"there is no search setting {name!r}; {nearest(str(name), list(SETTINGS))}")
-    check_whole(settings)
-    for name, value in settings.items():
+        check_whole({name: value})
         if value < SETTINGS[name]:
             raise UserError(f"the search setting {name} is {value}, it is too low")
 

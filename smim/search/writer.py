@@ -29,6 +29,7 @@ from smim.search.manifest import LOCK, FileInfo, Manifest, SegmentInfo, segment_
 from smim.search.query import check_settings
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
+from smim.search.snapshot import Snapshot
 
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
@@ -221,11 +222,7 @@ class IndexWriter:
         ids, numbers, positions = ids[order], numbers[order], positions[order]
 
         def gathered(which: np.ndarray) -> np.ndarray:
-            codes = np.empty((len(which), self.manifest.dimension), np.float32)
-            for i, segment in enumerate(segments):
-                here = numbers[which] == i
-                codes[here] = segment.codes(positions[which][here])
-            return codes
+            return Snapshot(self.manifest, segments).codes(numbers[which], positions[which])
 
         def rows(which: np.ndarray) -> pa.Table:
             by_segment = np.argsort(numbers[which], kind="stable")

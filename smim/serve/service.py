@@ -21,7 +21,7 @@ from smim.search import searching
 from smim.search.filters import Where, parse
 from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
 from smim.serve.backend import Backend
-from smim.serve.batching import Batcher, Unavailable
+from smim.serve.batching import Unavailable
 from smim.serve.computing import Computing
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, check_within
 
@@ -60,13 +60,9 @@ class Service:
     def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
         self._computing = Computing(model, backend, self.limits)
+        self.batchers = self._computing.batchers  # for measurements: the queues before the model and the index
         self._running, self._closing, self._idle = 0, False, asyncio.Event()
         model.decode(model.encode(["a"]))  # what is imported at the first use takes seconds: no request should wait
-
-    @property
-    def batchers(self) -> list[Batcher[Any, Any]]:
-        """For measurements: the queues before the model and the index."""
-        return self._computing.batchers
 
     @_operation
     async def search(self, queries: Sequence[Query], options: Options = _DEFAULTS) -> list[SearchResult]:
