@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import smim
-from smim.cli.shared import Filter, IndexDir, Model, MovedModel, parse_filter, show
+from smim.cli.shared import Filter, IndexDir, Json, Model, MovedModel, parse_filter, show
 from smim.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
@@ -157,7 +157,7 @@ def index_report(
     queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
     recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
     apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     model: MovedModel = None,
 ) -> None:
     """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.

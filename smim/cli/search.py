@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli.shared import Filter, IndexDir, MovedModel, parse_filter, show
+from smim.cli.shared import Filter, IndexDir, Json, MovedModel, parse_filter, show
 from smim.errors import UserError
 from smim.search.query import Line, Options, Query, Sum
 
@@ -28,7 +28,7 @@ def search(
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
     model: MovedModel = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
     score: Annotated[bool, typer.Option("--score", help="Also print log q(hit|query), in nats.")] = False,
 ) -> None:

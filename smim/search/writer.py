@@ -191,19 +191,18 @@ class IndexWriter:
             if len(positions):
                 live = np.ones(info.count, dtype=bool) if segment.live is None else segment.live.copy()
                 live[positions] = False
+                if not live.any():
+                    continue
                 info = self._marked(info, live)
-            if info.num_live:
-                kept.append(info)
+            kept.append(info)
         return kept
 
     def _marked(self, info: SegmentInfo, live_R: np.ndarray) -> SegmentInfo:
         name = f"{info.name}.deleted-{self.manifest.version + 1:08d}.npy"
-        if live_R.any():
-            with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
-                np.save(file, np.packbits(~live_R, bitorder="little"))
+        with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
+            np.save(file, np.packbits(~live_R, bitorder="little"))
         files = {file: described for file, described in info.files.items() if file != info.deleted}
-        if live_R.any():
-            files[name] = FileInfo.of(self.directory / name)
+        files[name] = FileInfo.of(self.directory / name)
         return SegmentInfo(info.name, info.factory, info.count, files, int(np.count_nonzero(~live_R)), name)
 
     def _merge_small(self, kept: list[SegmentInfo], added: SegmentInfo) -> tuple[SegmentInfo, list[SegmentInfo]]:
