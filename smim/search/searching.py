@@ -82,7 +82,7 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
     if (options.reconstruct or options.score) and any(found):
         posterior = None
         if options.score:  # each query is one text: one that was given, or that of an id
-            order = np.argsort([i for i in range(len(queries)) if i not in by_id] + by_id)
+            order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
             posterior = _rows([each for each in (given, of_ids) if each], order)
         found = await _explained(asked, found, posterior, options)
     decoded = await asked.decode(decoded_ND) if options.decode else [None] * len(queries)
