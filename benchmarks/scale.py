@@ -24,15 +24,15 @@ import pyarrow as pa
 
 import smim
 from smim.search import factory as factories
-from smim.search.files import RowsFile
 from smim.search.manifest import Manifest
+from smim.search.query import Hit, Options
 from smim.search.segment import ROWS_PER_BATCH, write_segment
-from smim.search.snapshot import merge
+from smim.serve.cluster import merged
 from smim.serve.shard import Shard
 from smim.text.corpus import Corpus
 
 ROOT = Path(__file__).resolve().parents[1]
-CHUNK = 10_000
+CHUNK = ROWS_PER_BATCH
 
 
 def main() -> None:
@@ -73,8 +73,9 @@ def rows(args: argparse.Namespace) -> None:
     for directory in args.corpora:
         split = Corpus.open(directory).split("train")
         with tempfile.NamedTemporaryFile() as named:
-            with RowsFile(Path(named.name), batch_rows=ROWS_PER_BATCH) as file:
-                file.append(split.table.select(["text", *split.label_columns]))
+            table = split.table.select(["text", *split.label_columns]).combine_chunks()
+            with pa.ipc.new_file(named.name, table.schema) as file:
+                file.write_table(table, max_chunksize=ROWS_PER_BATCH)
             size = os.path.getsize(named.name) / len(split)
         print(f"{size:.0f} bytes a sentence of {directory.name}, labels {split.label_columns}")
 
@@ -98,7 +99,7 @@ def search(args: argparse.Namespace) -> None:
             part = _segment(Path(directory), count, args, faiss.clone_index(trained), codes)
             seconds = time.process_time() - start
             ask, queries = partial(Shard(directory).search, part), codes(2, 300)
-            one = milliseconds(lambda i: ask(queries[i : i + 1], 10, None, part.search), 200)  # noqa: B023
+            one = milliseconds(lambda i: ask(queries[i : i + 1], Options(10, settings=part.search)), 200)  # noqa: B023
         sizes = ", ".join(f"{name} {file.bytes / count:.1f}" for name, file in part.segments[0].files.items())
         print(f"{count:,} rows, {part.search}: one query {one}")
         print(
@@ -109,12 +110,16 @@ def search(args: argparse.Namespace) -> None:
 def _segment(directory: Path, count: int, args: argparse.Namespace, vectors: Any, codes: Any) -> Manifest:
     def chunks() -> Iterator[tuple[np.ndarray, np.ndarray, pa.Table]]:
         for start in range(0, count, CHUNK):
-            ids = np.arange(start, start + CHUNK)
-            yield ids, codes(3 + start), pa.table({"text": [f"sentence {i} of some words like others" for i in ids]})
+            ids = np.arange(start, min(start + CHUNK, count))
+            yield (
+                ids,
+                codes(3 + start, len(ids)),
+                pa.table({"text": [f"sentence {i} of some words like others" for i in ids]}),
+            )
 
     (folder := directory / "00000001").mkdir()
     kind: dict[str, Any] = {"factory": args.factory, "store": "fp16"}
-    info = write_segment(folder, name=folder.name, vectors=vectors, chunks=chunks(), count=count, **kind)
+    info = write_segment(folder, name=folder.name, vectors=vectors, chunks=chunks(), vector_of=np.arange(count), **kind)
     kind |= {"metric": "l2", "model": "", "model_hash": "", "tokenizer_hash": ""}
     kind |= {"dimension": args.dimension, "search": factories.default_search(args.factory)}
     return Manifest(**kind, version=1, next_id=count, columns=[], segments=[info])
@@ -130,9 +135,9 @@ def coarse(args: argparse.Namespace) -> None:
 def merging(args: argparse.Namespace) -> None:
     rng = np.random.default_rng(0)
     for shards, num_queries, k in ((8, 1, 10), (64, 1, 10), (64, 1, 100), (64, 256, 10)):
-        distances = np.sort(rng.random((shards, num_queries, k), np.float32))
-        parts = list(zip(distances, rng.integers(10**9, size=distances.shape), strict=True))
-        taken = milliseconds(lambda _: merge(parts, k), 100)  # noqa: B023
+        distances = np.sort(rng.random((num_queries, shards, k), np.float32)).tolist()
+        hits = [[[Hit(0, "", {}, each) for each in part] for part in parts] for parts in distances]
+        taken = milliseconds(lambda _: [merged(parts, k) for parts in hits], 100)  # noqa: B023
         print(f"merge of {k} hits of {num_queries} queries from {shards} shards: {taken}")
 
 

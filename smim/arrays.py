@@ -7,12 +7,16 @@ from torch import Tensor
 
 from smim.errors import UserError
 
+_LARGEST = float(np.finfo(np.float32).max)
 
-def as_matrix(given: Any, width: int, what: str, *, of: str = "this model's are") -> np.ndarray:
+
+def as_matrix(
+    given: Any, width: int, what: str, *, of: str = "this model's are", largest: float = _LARGEST
+) -> np.ndarray:
     """A new fp32 array [N, `width`] of the numbers in an array, in a tensor of any type and device, or in lists.
 
     `what` names them in messages, and `of` whose shape is the right one. Raises `UserError` for another shape, for what
-    are no real numbers, and for NaN and infinite ones.
+    are no real numbers, and for NaN, infinite ones and those beyond `largest`.
     """
     if isinstance(given, Tensor):
         given = given.detach().cpu()
@@ -27,6 +31,7 @@ def as_matrix(given: Any, width: int, what: str, *, of: str = "this model's are"
         raise UserError(f"{what} have shape {array.shape}, {of} [N, {width}]")
     with np.errstate(over="ignore"):
         numbers = np.array(array, dtype=np.float32, order="C")
-    if not np.isfinite(numbers).all():
-        raise UserError(f"{what} hold NaN or infinite numbers")
+    if not (np.abs(numbers) <= largest).all():
+        beyond = "infinite numbers" if largest == _LARGEST else f"numbers beyond {largest:,.0f}"
+        raise UserError(f"{what} hold NaN or {beyond}")
     return numbers

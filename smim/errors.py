@@ -10,15 +10,20 @@ from io import TextIOWrapper
 
 
 class SmimError(Exception):
-    """Something outside of the user's doing went wrong; the message says what, where and what to do."""
+    """Something outside of the user's doing went wrong; the message says what, where and what to do.
+
+    `code` is the kind of an error for programs: a service's answer has it, and its HTTP status follows from it.
+    """
 
     exit_status = 1
+    code = "unavailable"
 
 
 class UserError(SmimError, ValueError):
     """A mistake of the user's: a wrong file, key or value. Exit status 2."""
 
     exit_status = 2
+    code = "invalid"
 
 
 class RowError(UserError):

@@ -55,6 +55,11 @@ def check_sentences(texts: Sequence[str]) -> None:
             raise RowError(what, row, numbered=False) from None
 
 
+def combined(weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The weighted sum of codes, fp32 [D]: a point of the line between two, sums and differences."""
+    return np.asarray(weights, np.float32) @ np.asarray(codes_ND, np.float32)
+
+
 def _check_whole(name: str, value: int, *, least: int = 1) -> None:
     if not isinstance(value, Integral) or value < least:
         raise UserError(f"{name} is {value!r}, a whole number of at least {least} is needed")
@@ -153,7 +158,7 @@ class SentenceModel:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
         _check_whole("steps", steps, least=2)
         start, end = self.encode([first, second], allow_unknown=False)
-        return np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype=np.float32)])
+        return np.stack([combined([1 - t, t], [start, end]) for t in np.linspace(0, 1, steps)])
 
     def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
         """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included."""
@@ -165,8 +170,8 @@ class SentenceModel:
         check_sentences(minus)
         if not len(plus):
             raise UserError("arithmetic needs at least one sentence to add")
-        codes = self.encode([*plus, *minus], allow_unknown=False)
-        return codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
+        weights = [1.0] * len(plus) + [-1.0] * len(minus)
+        return combined(weights, self.encode([*plus, *minus], allow_unknown=False))
 
     def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
         """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.

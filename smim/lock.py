@@ -30,6 +30,8 @@ _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 class BeingChanged(UserError):
     """Another process is changing the directory."""
 
+    code = "conflict"
+
 
 @contextmanager
 def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:

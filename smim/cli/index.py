@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import smim
-from smim.cli.shared import Filter, IndexDir, Model, MovedModel, parse_filter, show
+from smim.cli.shared import Filter, IndexDir, Json, Model, MovedModel, parse_filter, show
 from smim.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
@@ -57,6 +57,11 @@ def index_build(
         raise UserError(f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb")
     if memory is not None and not 0 < memory < math.inf:
         raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
+    from smim.search import build_index, index_texts
+    from smim.search.latents import Latents
+    from smim.search.sentences import read_sentences
+    from smim.text.corpus import Corpus
+
     settings: dict[str, Any] = {
         "model_dir": model,
         "metric": metric,
@@ -65,44 +70,20 @@ def index_build(
         "memory": None if memory is None else int(memory * 1e9),
     }
     for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents}
-    if corpus.is_file() and (given := [name for name, value in for_a_corpus.items() if value is not None]):
-        raise UserError(f"{corpus} is a file, {' and '.join(given)} is for a prepared corpus; leave it out")
-    index = (
-        _of_file(model, corpus, output, settings)
-        if corpus.is_file()
-        else _of_corpus(model, corpus, output, settings, split, segments, latents)
-    )
+    if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
+        raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
+    if corpus.is_file():
+        sentences = read_sentences([corpus], columns=None)
+        given: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+        with sentences.placed():
+            index = index_texts(smim.load(model), sentences.texts, output, **settings, **given)
+    else:
+        given = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
+        given = {name: value for name, value in given.items() if value is not None}
+        index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
     of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
     print(f"{len(index):,} sentences in {output}{of_split}")
     _print_measured(index.manifest)
-
-
-def _of_corpus(
-    model: Path,
-    corpus: Path,
-    output: Path,
-    settings: dict[str, Any],
-    split: str | None,
-    segments: int | None,
-    latents: Path | None,
-) -> Any:
-    from smim.search import build_index
-    from smim.search.latents import Latents
-    from smim.text.corpus import Corpus
-
-    chosen = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
-    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    return build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
-
-
-def _of_file(model: Path, file: Path, output: Path, settings: dict[str, Any]) -> Any:
-    from smim.search import index_texts
-    from smim.search.sentences import read_sentences
-
-    sentences = read_sentences([file], columns=None)
-    chosen: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-    with sentences.placed():
-        return index_texts(smim.load(model), sentences.texts, output, **settings, **chosen)
 
 
 @app.command("add")
@@ -176,7 +157,7 @@ def index_report(
     queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
     recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
     apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
     model: MovedModel = None,
 ) -> None:
     """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.
@@ -217,10 +198,8 @@ def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -
         sentences = read_sentences(files, columns=writer.manifest.columns)
         if replace and sentences.ids is None:
             raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
-        options: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-        put = writer.upsert if replace else writer.add
         with sentences.placed():
-            ids = put(sentences.texts, **options)
+            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace)
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 

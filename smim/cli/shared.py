@@ -16,6 +16,7 @@ Model = Annotated[
 Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Filter = Annotated[
     str | None,
     typer.Option("--where", help="""A filter on labels, as JSON: '{"stars": {"$gte": 4}, "topic": ["a", "b"]}'."""),

@@ -9,7 +9,6 @@ Shapes: R rows, D latent dimensions.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from smim import storage
+from smim import lock, storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
 from smim.model.directory import find
@@ -29,8 +28,7 @@ from smim.search.ids import new_ids
 from smim.search.index import Index, comparable, open_index
 from smim.search.labels import label_column, with_types
 from smim.search.latents import Latents
-from smim.search.lock import take_lock
-from smim.search.manifest import MANIFEST, Manifest, segment_name
+from smim.search.manifest import LOCK, MANIFEST, Manifest, segment_name
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
@@ -74,9 +72,21 @@ def build_index(
         raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
     if latents is not None:
         check_latents(latents, model, corpus, split)
-    settings = IndexSettings(metric, factory, store, memory, num_segments)
-    sources: dict[str, Any] = {"model_dir": model_dir, "latents": latents, "ids": range(len(rows)), "typed": False}
-    return _build(model, rows, f"{corpus.name} {split}", Path(output), settings, **sources)
+    return _build(
+        model,
+        rows,
+        f"{corpus.name} {split}",
+        Path(output),
+        model_dir=model_dir,
+        latents=latents,
+        ids=range(len(rows)),
+        typed=False,
+        metric=metric,
+        factory=factory,
+        store=store,
+        memory=memory,
+        num_segments=num_segments,
+    )
 
 
 def index_texts(
@@ -114,20 +124,21 @@ def index_texts(
     own = {"text": pa.array(list(texts), pa.string()), "ids": tokens, "length": tokens.value_lengths()}
     order = np.argsort(numbers)
     rows = Split("texts", pa.table({**own, **columns}).take(pa.array(order)))
-    settings = IndexSettings(metric, factory, store, memory, num_segments=1)
-    sources: dict[str, Any] = {"model_dir": model_dir, "latents": None, "ids": numbers[order], "typed": True}
-    return _build(model, rows, f"{len(rows):,} texts", Path(output), settings, **sources)
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """What `build_index` is told of the index, under the same names."""
-
-    metric: str
-    factory: str
-    store: str
-    memory: int | None
-    num_segments: int
+    return _build(
+        model,
+        rows,
+        f"{len(rows):,} texts",
+        Path(output),
+        model_dir=model_dir,
+        latents=None,
+        ids=numbers[order],
+        typed=True,
+        metric=metric,
+        factory=factory,
+        store=store,
+        memory=memory,
+        num_segments=1,
+    )
 
 
 def _build(
@@ -135,16 +146,18 @@ def _build(
     rows: Split,
     name: str,
     output: Path,
-    settings: IndexSettings,
     *,
     model_dir: Path | str,
     latents: Latents | None,
     ids: range | np.ndarray,
     typed: bool,
+    metric: str,
+    factory: str,
+    store: str,
+    memory: int | None,
+    num_segments: int,
 ) -> Index:
     """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers."""
-    metric, factory, store = settings.metric, settings.factory, settings.store
-    memory, num_segments = settings.memory, settings.num_segments
     if output.exists() and not (output / MANIFEST).is_file():
         raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
     if store not in DTYPES:
@@ -181,7 +194,8 @@ def _build(
         factories.train_on_sample(vectors, chosen, len(rows), sampled)
         doing = "encoding" if latents is None else "indexing"
         segments = []
-        for number, stretch in enumerate(_stretches(len(rows), num_segments), 1):
+        for number in range(1, num_segments + 1):
+            stretch = range(len(rows) * (number - 1) // num_segments, len(rows) * number // num_segments)
             folder = partial / segment_name(number)
             folder.mkdir()
             which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
@@ -222,10 +236,10 @@ def _in_the_place_of(output: Path) -> Iterator[Path]:
     """`storage.new_directory`, while no other process changes or replaces the index that is there."""
     with ExitStack() as locks:
         if output.exists():
-            locks.enter_context(take_lock(output))
+            locks.enter_context(lock.take(output / LOCK, output))
         with storage.new_directory(output) as partial:
             # The new index is there before the old one is removed: until then it is not to be replaced in its turn.
-            locks.enter_context(take_lock(partial))
+            locks.enter_context(lock.take(partial / LOCK, partial))
             yield partial
 
 
@@ -245,9 +259,3 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
                 f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
                 f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )
-
-
-def _stretches(count: int, number: int) -> Iterator[range]:
-    """All rows, cut into `number` ranges of like size."""
-    for i in range(number):
-        yield range(count * i // number, count * (i + 1) // number)

@@ -6,8 +6,7 @@ Shapes: N rows, D latent dimensions.
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import faiss
@@ -21,7 +20,6 @@ METRICS = {
     "inner_product": faiss.METRIC_INNER_PRODUCT,
     "cosine": faiss.METRIC_INNER_PRODUCT,  # of vectors of length one
 }
-SETTINGS = ["nprobe", "ef_search", "refine"]
 AUTO = "auto"
 EXACT = "Flat"
 _EXACT_UP_TO = 100_000
@@ -102,9 +100,14 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
 
 def takes_filters(vectors: Any) -> bool:
     """Whether FAISS can search such an index among some of its rows."""
-    if isinstance(vectors, faiss.IndexPreTransform):
-        return takes_filters(faiss.downcast_index(vectors.index))
-    return isinstance(vectors, faiss.IndexFlat | faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexScalarQuantizer)
+    return isinstance(_behind(vectors), faiss.IndexFlat | faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexScalarQuantizer)
+
+
+def _behind(vectors: Any) -> Any:
+    """An index without the transforms before it."""
+    while isinstance(vectors, faiss.IndexPreTransform):
+        vectors = faiss.downcast_index(vectors.index)
+    return vectors
 
 
 def training_size(vectors: Any, count: int) -> int:
@@ -172,9 +175,8 @@ def inverted_lists(vectors: Any) -> Any | None:
 
 def graph(vectors: Any) -> Any | None:
     """The part of an index that is a graph, or None."""
-    if isinstance(vectors, faiss.IndexPreTransform):
-        return graph(faiss.downcast_index(vectors.index))
-    return vectors if isinstance(vectors, faiss.IndexHNSW) else None
+    inner = _behind(vectors)
+    return inner if isinstance(inner, faiss.IndexHNSW) else None
 
 
 def link_lost(vectors: Any, codes_ND: np.ndarray) -> None:
@@ -234,13 +236,11 @@ def bytes_per_row(vectors: Any) -> int:
 
 def reserve(vectors: Any, count: int) -> None:
     """Makes room for `count` rows at once: an array that grows is there twice each time that it is moved."""
-    if isinstance(vectors, faiss.IndexPreTransform):
-        reserve(faiss.downcast_index(vectors.index), count)
-    elif isinstance(vectors, faiss.IndexHNSW):
-        reserve(faiss.downcast_index(vectors.storage), count)
-    elif isinstance(vectors, faiss.IndexFlatCodes):
-        vectors.codes.resize(count * vectors.code_size)
-        vectors.codes.resize(0)
+    inner = _behind(vectors)
+    codes = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
+    if isinstance(codes, faiss.IndexFlatCodes):
+        codes.codes.resize(count * codes.code_size)
+        codes.codes.resize(0)
 
 
 def default_search(factory: str) -> dict[str, int]:
@@ -259,24 +259,6 @@ def default_search(factory: str) -> dict[str, int]:
     if "PQ" in factory or "SQ" in factory:
         settings["refine"] = 16 if "PQ" in factory else 2
     return settings
-
-
-def check_settings(settings: Mapping[str, int]) -> None:
-    """Raises `UserError` for what are no search settings."""
-    for name in settings:
-        if name not in SETTINGS:
-            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), SETTINGS)}")
-    check_whole(settings)
-    for name, value in settings.items():
-        if value < 0 or (value == 0 and name != "refine"):
-            raise UserError(f"the search setting {name} is {value}, it is too low")
-
-
-def check_whole(numbers: Mapping[str, int]) -> None:
-    """Raises `UserError` for what is no whole number."""
-    for name, value in numbers.items():
-        if not isinstance(value, Integral):
-            raise UserError(f"{name} is {value!r}, a whole number is needed")
 
 
 def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | None) -> Any:

@@ -18,7 +18,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smim.errors import UserError, nearest
+from smim.errors import nearest
+from smim.search.errors import BadFilter
 from smim.search.labels import fits, kind_of, kind_of_value, plain, shown
 
 Where = Mapping[str, Any]
@@ -75,12 +76,12 @@ _Condition = Callable[[_Rows], np.ndarray]
 
 
 def parse(where: Where) -> Part:
-    """The filter as a tree; raises `UserError` for what is no filter, or has more parts than are allowed."""
+    """The filter as a tree; raises `BadFilter` for what is no filter, or has more parts than are allowed."""
     _check_size(where)
     part = _filter(where)
     operators = [leaf.operator for leaf in _leaves(part)]
     if len(operators) > MOST_COMPARISONS or operators.count("$contains") > MOST_CONTAINS:
-        raise UserError(
+        raise BadFilter(
             f"the filter has {len(operators):,} comparisons (a list is one), {operators.count('$contains'):,} "
             f"of them $contains; at most {MOST_COMPARISONS} and {MOST_CONTAINS} are allowed"
         )
@@ -90,7 +91,7 @@ def parse(where: Where) -> Part:
 def condition(part: Part, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.ndarray]:
     """What tells of the rows of a batch of that schema which pass, bool [N].
 
-    Raises `UserError` for a column that there is not, and for a value of another kind than its column.
+    Raises `BadFilter` for a column that there is not, and for a value of another kind than its column.
     """
     passes = _bound(part, schema)
     return lambda batch: passes(_Rows(batch))
@@ -103,13 +104,13 @@ def _check_size(where: Where) -> None:
         parts = list(each.values() if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else ())
         count += len(parts)
         if depth > DEEPEST or count > MOST_PARTS:
-            raise UserError(f"a filter has at most {MOST_PARTS:,} parts, nested at most {DEEPEST} levels deep")
+            raise BadFilter(f"a filter has at most {MOST_PARTS:,} parts, nested at most {DEEPEST} levels deep")
         waiting += [(part, depth + 1) for part in parts]
 
 
 def _filter(where: Where) -> Part:
     if not isinstance(where, Mapping):
-        raise UserError(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {shown(where)}")
+        raise BadFilter(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {shown(where)}")
     return _combined("$and", [_part(key, value) for key, value in where.items()])
 
 
@@ -119,23 +120,26 @@ def _part(key: str, value: Any) -> Part:
     if key in _COMBINE:
         parts = [_filter(each) for each in _listed(value, key)]
         if not parts:
-            raise UserError(f"{key} in a filter needs a list of filters")
+            raise BadFilter(f"{key} in a filter needs a list of filters")
         return _combined("$and", parts) if key == "$and" else _any(parts)
     if not isinstance(value, Mapping):
         return _comparison(key, "$in" if isinstance(value, list | tuple) else "$eq", value)
     if not value:
-        raise UserError(f"the filter on {shown(key)} is empty; write for example {{'stars': {{'$eq': 1}}}}")
+        raise BadFilter(f"the filter on {shown(key)} is empty; write for example {{'stars': {{'$eq': 1}}}}")
     return _combined("$and", [_comparison(key, name, operand) for name, operand in value.items()])
 
 
 def _comparison(column: str, name: str, operand: Any) -> Comparison:
     if name not in _OPERATORS:
-        raise UserError(f"unknown operator {shown(name)} in a filter; {nearest(str(name)[:60], _OPERATORS)}")
+        raise BadFilter(f"unknown operator {shown(name)} in a filter; {nearest(str(name)[:60], _OPERATORS)}")
     values = [plain(value) for value in (_listed(operand, name) if name in ("$in", "$nin") else [operand])]
     for value in values:
         comparable = _can_be_compared(value) and (value is not None or name in _EQUALITIES)
         if not comparable or (name == "$contains" and not isinstance(value, str)):
-            raise UserError(f"{name} in a filter cannot compare with {shown(value)}")
+            raise BadFilter(
+                f"{name} in a filter cannot compare with {shown(value)}; values are text without halves of surrogate "
+                "pairs, numbers of at most 64 bits, true and false, and for $contains text alone"
+            )
     return Comparison(column, _OF_ONE.get(name, name), values)
 
 
@@ -192,7 +196,7 @@ def _bound(part: Part, schema: pa.Schema) -> _Condition:
 def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     name, values = comparison.column, comparison.values
     if name not in schema.names:
-        raise UserError(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
+        raise BadFilter(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
     type = schema.field(name).type
     if pa.types.is_null(type):  # no row has a value
         passing = comparison.operator == "$in" and None in values
@@ -200,7 +204,7 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     kind = kind_of(type)
     for value in values:
         if value is not None and kind_of_value(value) != kind:
-            raise UserError(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
+            raise BadFilter(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
     if comparison.operator == "$contains":
         return lambda rows: np.asarray(pc.match_substring(rows.folded(name), _fold(values[0])).fill_null(False))
     if comparison.operator in _NUMBERS:
@@ -244,5 +248,5 @@ def _fold(text: str) -> str:
 
 def _listed(values: Any, name: str) -> list[Any]:
     if not isinstance(values, list | tuple):
-        raise UserError(f"{name} in a filter needs a list, not {shown(values)}")
+        raise BadFilter(f"{name} in a filter needs a list, not {shown(values)}")
     return list(values)

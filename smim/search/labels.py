@@ -3,6 +3,7 @@
 import math
 import reprlib
 from collections.abc import Collection
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,11 @@ def plain(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """A value as JSON has it: no NaN and no infinity, and dates and the like as text."""
+    """A value as JSON has it: no NaN, no infinity (arrays hold none), and dates and the like as text."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if is_dataclass(value):
+        return jsonable(vars(value))
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, list):

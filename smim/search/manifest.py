@@ -16,11 +16,13 @@ from typing import Any
 from smim import schema, storage
 from smim.errors import UserError, not_among, too_low
 from smim.search.errors import Unreadable
-from smim.search.factory import METRICS, check_settings
+from smim.search.factory import METRICS
 from smim.search.files import DTYPES
+from smim.search.query import check_settings
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+LOCK = "writer.lock"  # inside: an index may be all that a machine sees of a file system
 _CHECKSUM = "sha256"
 _SEGMENT = re.compile(r"\d{8}")
 

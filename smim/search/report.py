@@ -17,6 +17,7 @@ from smim.progress import track
 from smim.search import factory as factories
 from smim.search.index import Index
 from smim.search.manifest import Manifest
+from smim.search.query import Options
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot
 
@@ -78,13 +79,14 @@ class _Sample:
         seconds = []
         for code in self.codes_ND[:_TIMED_QUERIES]:
             started = time.perf_counter()
-            self.snapshot.nearest(code[None], self.k, None, settings)
+            self.snapshot.nearest(code[None], Options(self.k, settings=settings))
             seconds.append(time.perf_counter() - started)
         return Measured(settings, float(near.mean()), median(seconds))
 
     def _distances(self, settings: dict[str, int] | None) -> np.ndarray:
         """The exact distances of the first k that are found, without the query itself, in ascending order, [N, k]."""
-        _, ids, numbers, positions = self.snapshot.nearest(self.codes_ND, self.k + 1, None, settings)
+        options = Options(self.k + 1, settings=settings)
+        _, ids, numbers, positions = self.snapshot.nearest(self.codes_ND, options, exact=settings is None)
         distances = self.snapshot.distances(self.codes_ND, numbers, positions)
         distances[ids == self.ids[:, None]] = np.inf
         return np.sort(distances, axis=1)[:, : self.k]

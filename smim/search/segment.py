@@ -10,10 +10,10 @@ vectors are the rows.
 Shapes: N queries, R rows of the segment, V vectors, C candidates, K results, D latent dimensions.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,8 @@ from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
 from smim.search.files import (
     DTYPES,
-    ArrayFile,
-    FlatFile,
-    RowsFile,
+    array_file,
+    flat_file,
     open_array,
     open_vectors,
 )
@@ -50,7 +49,8 @@ _COMPARED_AT_ONCE = 65_536
 # are taken, and put in order by differences.
 _SPARE = 16
 
-# Ids int64 and a table of as many rows, with the codes fp32 [V, D] of those that have a new vector.
+# Ids int64 and a table of as many rows, with the codes fp32 [V, D] of those that have a new vector. All chunks but the
+# last have `ROWS_PER_BATCH` rows.
 Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
 
 
@@ -291,7 +291,7 @@ def write_segment(
     factory: str,
     vectors: Any,
     vector_of: np.ndarray,
-    chunks: Iterable[Chunk],
+    chunks: Iterator[Chunk],
     store: str,
 ) -> SegmentInfo:
     """Writes a segment into an empty folder, from chunks of its rows, ids ascending.
@@ -303,20 +303,22 @@ def write_segment(
     exact, num_vectors = factories.is_exact(vectors), int(vector_of.max()) + 1
     if not exact:
         factories.reserve(vectors, num_vectors)
+    dtype = np.float32 if exact else DTYPES[store]
+    first = next(chunks)
     with (
-        ArrayFile(folder / IDS) as ids_file,
-        ArrayFile(folder / CODES) as codes_file,
-        RowsFile(folder / ROWS, batch_rows=ROWS_PER_BATCH) as rows_file,
-        FlatFile(folder / VECTORS, vectors) if exact else nullcontext() as flat_file,
+        array_file(folder / IDS, np.int64, (len(vector_of),)) as ids_file,
+        pa.OSFile(str(folder / ROWS), "wb") as sink,
+        pa.ipc.new_file(sink, first[2].schema) as rows_file,
+        flat_file(folder / VECTORS, vectors, num_vectors)
+        if exact
+        else array_file(folder / CODES, dtype, (num_vectors, vectors.d)) as codes_file,
     ):
-        for ids, codes, rows in chunks:
-            ids_file.append(ids.astype(np.int64))
-            rows_file.append(rows)
-            if flat_file is not None:
-                flat_file.append(codes)
-            elif len(codes):
+        for ids, codes, rows in chain([first], chunks):
+            ids_file.write(ids.astype(np.int64).tobytes())
+            rows_file.write_table(rows.combine_chunks(), max_chunksize=ROWS_PER_BATCH)
+            codes_file.write(codes.astype(dtype).tobytes())
+            if not exact and len(codes):
                 vectors.add(codes)
-                codes_file.append(codes.astype(DTYPES[store]))
     if not exact:
         factories.link_lost(vectors, np.load(folder / CODES, mmap_mode="r"))
         with open(folder / VECTORS, "wb") as file:

@@ -6,14 +6,16 @@ Shapes: N queries, K results, D latent dimensions.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from smim.errors import UserError
 from smim.search import factory as factories
+from smim.search.errors import BadFilter
 from smim.search.filters import Where, condition, parse
 from smim.search.manifest import Manifest
+from smim.search.query import Hit, Options
 from smim.search.segment import Allowed, Segment
 
 _FILTERS_KEPT = 32
@@ -28,6 +30,20 @@ class Snapshot:
     segments: list[Segment]
     filters: OrderedDict[str, list[Allowed | None]] = field(default_factory=OrderedDict)
 
+    @classmethod
+    def open(cls, directory: Path, manifest: Manifest, *, known: Sequence[Segment] = ()) -> "Snapshot":
+        """Opens the segments that a manifest names, but for `known` ones; raises `Unreadable` as `Segment` does."""
+        # A segment's info holds its files' checksums: where it is equal, so is the content.
+        opened = [next((segment for segment in known if segment.info == info), None) for info in manifest.segments]
+        pairs = zip(opened, manifest.segments, strict=True)
+        segments = [segment or Segment(directory, info, manifest) for segment, info in pairs]
+        # For large tables opening an index would take seconds, and memory that does not depend on its size on disk.
+        if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
+            for segment in segments:
+                if segment not in opened:
+                    factories.precompute_table(segment.vectors)
+        return cls(manifest, segments)
+
     def allowed(self, where: Where | None) -> list[Allowed | None]:
         """For each segment, which rows may be found; the latest filters are remembered."""
         if where is None or where == {}:
@@ -35,7 +51,7 @@ class Snapshot:
         try:
             key = repr(where)
         except RecursionError:
-            raise UserError("the filter is nested too deep") from None
+            raise BadFilter("the filter is nested too deep") from None
         found = self.filters.get(key)
         if found is None:
             part = parse(where)
@@ -49,15 +65,17 @@ class Snapshot:
         return found
 
     def nearest(
-        self, codes_ND: np.ndarray, k: int, where: Where | None, settings: dict[str, int] | None
+        self, codes_ND: np.ndarray, options: Options, *, exact: bool = False
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
 
-        K is k, or the number of sentences that may be found if that is less. `settings` None: an exact search.
+        Of the options `k`, `where` and `settings` count, which are all that there are: the index's own are not read.
+        K is k, or the number of sentences that may be found if that is less. `exact`: whatever the settings.
         """
+        k, settings = options.k, None if exact else dict(options.settings or {})
         found = [
             segment.search(codes_ND, k, settings, allowed)
-            for segment, allowed in zip(self.segments, self.allowed(where), strict=True)
+            for segment, allowed in zip(self.segments, self.allowed(options.where), strict=True)
         ]
         if not found:
             nothing = np.empty((len(codes_ND), 0), np.int64)
@@ -71,6 +89,26 @@ class Snapshot:
         ]
         distances, ids, numbers, positions = merge(parts, k)
         return distances, ids, numbers, positions
+
+    def hits(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
+        """The hits of each query, as `nearest` finds them."""
+        found = (column.tolist() for column in self.nearest(codes_ND, options))
+        return [
+            [self.hit(number, position, distance) for distance, _, number, position in rows if position >= 0]
+            for rows in (zip(*row, strict=True) for row in zip(*found, strict=True))
+        ]
+
+    def hit(self, number: int, position: int, distance: float = 0.0) -> Hit:
+        """A sentence by its segment and position."""
+        segment = self.segments[number]
+        row = segment.row(position)
+        return Hit(int(segment.ids[position]), row.pop("text"), row, distance)
+
+    def count(self, where: Where | None) -> int:
+        """How many sentences there are, or how many pass a filter."""
+        if where is None or where == {}:
+            return self.manifest.count
+        return sum(rows.count for rows in self.allowed(where) if rows is not None)
 
     def codes(self, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The codes of sentences by their segments and positions, fp32 [len(positions), D]."""
@@ -94,16 +132,6 @@ class Snapshot:
             found, places = segment.positions_of(ids)
             numbers[found], positions[found] = i, places
         return numbers, positions
-
-
-def precompute_tables(segments: Sequence[Segment], new: Sequence[Segment]) -> None:
-    """Makes searches of the `new` ones of an index's segments faster, where the tables of all of them are small.
-
-    For large ones opening an index would take seconds, and memory that does not depend on its size on disk.
-    """
-    if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
-        for segment in new:
-            factories.precompute_table(segment.vectors)
 
 
 def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:

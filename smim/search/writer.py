@@ -7,27 +7,29 @@ Shapes: R rows, D latent dimensions.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from smim import storage
+from smim import lock, storage
 from smim.errors import UserError, nearest
 from smim.generation import SentenceModel, check_sentences
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.equals import are_new, number_distinct
+from smim.search.errors import OfIndex
 from smim.search.filters import Where, parse
 from smim.search.ids import as_ids, new_ids
-from smim.search.index import check_model, comparable, model_of
+from smim.search.index import comparable, model_of
 from smim.search.labels import label_column
-from smim.search.lock import check_lock, take_lock
-from smim.search.manifest import FileInfo, Manifest, SegmentInfo, segment_name
+from smim.search.manifest import LOCK, FileInfo, Manifest, SegmentInfo, segment_name
+from smim.search.query import check_settings
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
+from smim.search.snapshot import Snapshot
 
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
@@ -51,7 +53,7 @@ class IndexWriter:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._lock = take_lock(self.directory)
+        self._lock = lock.take(self.directory / LOCK, self.directory)
         self.manifest = Manifest.read(self.directory)
         self._remove_leftovers()
         return self
@@ -64,9 +66,7 @@ class IndexWriter:
     @property
     def model(self) -> SentenceModel:
         """The model that the index was built with; loaded when it is needed."""
-        if self._model is None:
-            self._model = model_of(self.directory, self.manifest)
-        check_model(self.directory, self.manifest, self._model)
+        self._model = model_of(self.directory, self.manifest, self._model)
         return self._model
 
     def add(
@@ -81,15 +81,13 @@ class IndexWriter:
         `labels`: a value a sentence, by column; a column that is left out is null. Raises `UserError` for an id that is
         there already, and for texts or labels that do not fit.
         """
-        return self._put(texts, ids, labels, replace=False)
+        return self.put(texts, ids, labels, replace=False)
 
     def upsert(
         self, texts: Sequence[str], *, ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
         """Adds sentences, in the place of those that have their ids; `labels` as `add` takes them."""
-        if ids is None:
-            raise UserError("upsert needs an id with each sentence")
-        return self._put(texts, ids, labels, replace=True)
+        return self.put(texts, ids, labels, replace=True)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
@@ -110,7 +108,7 @@ class IndexWriter:
 
     def set_search(self, settings: Mapping[str, int]) -> None:
         """The settings of searches that bring none of their own."""
-        factories.check_settings(settings)
+        check_settings(settings)
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
@@ -121,7 +119,7 @@ class IndexWriter:
             least = {} if self._is_new(merged) else self.manifest.search
             self._commit([merged], num_segments=1, **self._tuned(merged, least))
 
-    def _put(
+    def put(
         self,
         texts: Sequence[str],
         ids: Sequence[int] | None,
@@ -129,6 +127,9 @@ class IndexWriter:
         *,
         replace: bool,
     ) -> list[int]:
+        """`upsert`, or without `replace` `add`."""
+        if replace and ids is None:
+            raise UserError("upsert needs an id with each sentence")
         check_sentences(texts)
         if not len(texts):
             return []
@@ -138,11 +139,11 @@ class IndexWriter:
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
-            raise UserError(f"{self.directory} holds a sentence of id {there[0]} already; upsert replaces it")
+            raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
         codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
         order = np.argsort(numbers)
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
-        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), [chunk])
+        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             added, kept = self._merge_small(kept, added)
@@ -168,7 +169,7 @@ class IndexWriter:
         for name in labels:
             if name not in self.manifest.columns:
                 known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
-                raise UserError(f"{self.directory} has no column {name!r}; {known}")
+                raise OfIndex(self.directory, f"has no column {name!r}; {known}")
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
         arrays = {"text": pa.array(list(texts), pa.string())}
@@ -190,19 +191,18 @@ class IndexWriter:
             if len(positions):
                 live = np.ones(info.count, dtype=bool) if segment.live is None else segment.live.copy()
                 live[positions] = False
+                if not live.any():
+                    continue
                 info = self._marked(info, live)
-            if info.num_live:
-                kept.append(info)
+            kept.append(info)
         return kept
 
     def _marked(self, info: SegmentInfo, live_R: np.ndarray) -> SegmentInfo:
         name = f"{info.name}.deleted-{self.manifest.version + 1:08d}.npy"
-        if live_R.any():
-            with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
-                np.save(file, np.packbits(~live_R, bitorder="little"))
+        with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
+            np.save(file, np.packbits(~live_R, bitorder="little"))
         files = {file: described for file, described in info.files.items() if file != info.deleted}
-        if live_R.any():
-            files[name] = FileInfo.of(self.directory / name)
+        files[name] = FileInfo.of(self.directory / name)
         return SegmentInfo(info.name, info.factory, info.count, files, int(np.count_nonzero(~live_R)), name)
 
     def _merge_small(self, kept: list[SegmentInfo], added: SegmentInfo) -> tuple[SegmentInfo, list[SegmentInfo]]:
@@ -221,11 +221,7 @@ class IndexWriter:
         ids, numbers, positions = ids[order], numbers[order], positions[order]
 
         def gathered(which: np.ndarray) -> np.ndarray:
-            codes = np.empty((len(which), self.manifest.dimension), np.float32)
-            for i, segment in enumerate(segments):
-                here = numbers[which] == i
-                codes[here] = segment.codes(positions[which][here])
-            return codes
+            return Snapshot(self.manifest, segments).codes(numbers[which], positions[which])
 
         def rows(which: np.ndarray) -> pa.Table:
             by_segment = np.argsort(numbers[which], kind="stable")
@@ -254,7 +250,7 @@ class IndexWriter:
     def _empty(self, factory: str) -> Any:
         return factories.make_vectors(factory, self.manifest.metric, self.manifest.dimension)
 
-    def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterable[Chunk]) -> SegmentInfo:
+    def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterator[Chunk]) -> SegmentInfo:
         """A new segment; arguments as of `write_segment`."""
         number = self.manifest.version + 1
         while (self.directory / segment_name(number)).exists():
@@ -272,7 +268,8 @@ class IndexWriter:
     def _check_lock(self) -> None:
         if self._lock is None:
             raise UserError(f"{self.directory} is changed inside of `with IndexWriter(...) as writer:` only")
-        check_lock(self._lock, self.directory)
+        if not lock.is_at(self._lock, self.directory / LOCK):
+            raise lock.BeingChanged(f"{self.directory} was replaced by another process meanwhile; do it again")
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
         self._check_lock()

@@ -46,9 +46,7 @@ class Access:
     def takes_host(self, host: str) -> bool:
         """Whether a request for this name is for us; requests without a name come from no browser."""
         name = _name(host)
-        if not name or name == "localhost" or name.endswith(".localhost"):
-            return True
-        if "*" in self.hosts or name in map(_name, self.hosts):
+        if name in ("", "localhost", *map(_name, self.hosts)) or name.endswith(".localhost") or "*" in self.hosts:
             return True
         try:
             ipaddress.ip_address(name.strip("[]"))

@@ -18,11 +18,10 @@ from smim.serve import schemas
 from smim.serve.access import Access, Gate
 from smim.serve.errors import add_handlers, responses
 from smim.serve.keys import Keys
-from smim.serve.limits import Limits
 from smim.serve.metrics import CONTENT_TYPE, Metrics
 from smim.serve.middleware import Guard, Observed
 from smim.serve.routes import routers
-from smim.serve.service import Service, Unavailable
+from smim.serve.service import Service
 
 _DESCRIPTION = """Sentence codes that can be searched and decoded.
 
@@ -33,16 +32,15 @@ def create_app(
     service: Service,
     *,
     keys: Keys | None = None,
-    limits: Limits | None = None,
     page: bool = True,
     access: Access | None = None,
 ) -> FastAPI:
     """The application of a service, which it closes when it ends.
 
-    Without `keys` everybody may read and nobody change. `limits`: the service's own unless given, of which only
-    `max_body` is the application's. `access`: without it only pages of its own may ask, of loopback or an IP address.
+    Without `keys` everybody may read and nobody change. `access`: without it only pages of its own may ask, of loopback
+    or an IP address.
     """
-    limits, access = limits or service.limits, access or Access()
+    access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,10 +70,7 @@ def create_app(
     @app.get("/health/ready", tags=["health"], responses=responses(503))
     async def ready() -> schemas.Health:
         """Whether the service takes requests and its index can be read."""
-        try:
-            await service.describe()
-        except UserError as error:
-            raise Unavailable(str(error)) from None
+        await service.describe()
         return schemas.Health(status="ready")
 
     @app.get(
@@ -95,7 +90,7 @@ def create_app(
 
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
     known = {route.path for route in all_routes if isinstance(route, APIRoute)}
-    app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=limits.max_body)
+    app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=service.limits.max_body)
     if access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -108,7 +103,6 @@ def create_app(
     app.add_middleware(Observed, metrics=metrics, routes=known)
     if access.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=access.proxies)
-    _document(app, service.limits)
     if page:
         from smim.serve.page.layout import mount_page
 
@@ -132,33 +126,3 @@ def _permission(keys: Keys | None, right: str) -> Any:
             raise HTTPException(403, f"this key has not the right to {right}")
 
     return permitted
-
-
-def _document(app: FastAPI, limits: Limits) -> None:
-    """Puts the service's limits into its OpenAPI description, and the header of 429."""
-    made = app.openapi
-    names = {"string": "maxLength", "array": "maxItems", "integer": "maximum"}
-
-    def fill_in(part: Any) -> None:
-        if isinstance(part, dict):
-            limit = part.pop(schemas.LIMIT, None)
-            if limit:
-                part[names[part["type"]]] = getattr(limits, limit)
-            for each in part.values():
-                fill_in(each)
-        elif isinstance(part, list):
-            for each in part:
-                fill_in(each)
-
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            description = made()
-            fill_in(description)
-            retry = {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}
-            for path in description["paths"].values():
-                for operation in path.values():
-                    if "429" in operation["responses"]:
-                        operation["responses"]["429"]["headers"] = {"Retry-After": retry}
-        return app.openapi_schema or {}
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -18,6 +18,8 @@ _LONGEST_RETRY = 60
 class Busy(SmimError):
     """The queue is full; it should have room again after `retry_after` seconds."""
 
+    code = "busy"
+
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"too many requests are waiting; try again in {retry_after} s")
         self.retry_after = retry_after

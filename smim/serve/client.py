@@ -9,75 +9,54 @@ with Client("http://127.0.0.1:8000") as client:
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Required, Self, TypedDict, TypeVar, Unpack
+from typing import Any, Self, TypeVar
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from smim.errors import SmimError
+from smim.errors import SmimError, UserError
+from smim.lock import BeingChanged
+from smim.search.errors import BadFilter, NoSuchSentence, Unreadable
 from smim.search.labels import plain
+from smim.search.query import Description, SearchResult, Sentence
 from smim.serve import schemas
+from smim.serve.batching import Busy, Unavailable
 
 _LONGEST_WAIT = 30.0
-Answer = TypeVar("Answer", bound=BaseModel)
-
-
-class Line(TypedDict, total=False):
-    """A point of the line between two sentences' codes: the first at 0, the second at 1, by default 0.5."""
-
-    first: Required[str]
-    second: Required[str]
-    at: float
-
-
-class Sum(TypedDict, total=False):
-    """The sum of the codes of `plus` less those of `minus`."""
-
-    plus: Required[Sequence[str]]
-    minus: Sequence[str]
-
-
-class Query(TypedDict, total=False):
-    """What is searched for: one of these; `id`: more like that sentence."""
-
-    text: str
-    id: int
-    code: Sequence[float]
-    line: Line
-    sum: Sum
-
-
-class Options(TypedDict, total=False):
-    """Those of `smim.search.Index.search`; `decode`: the query as its code decodes, too."""
-
-    k: int
-    offset: int
-    where: Mapping[str, Any] | None
-    max_distance: float | None
-    settings: Mapping[str, int] | None
-    reconstruct: bool
-    score: bool
-    decode: bool
-
-
-class QueryAndOptions(Query, Options):
-    pass
+Answer = TypeVar("Answer")
 
 
 class ServiceError(SmimError):
-    """What the service refused; `status` as of HTTP, 0 where there was no answer."""
+    """What the service refused; `status` as of HTTP, 0 where there was no answer.
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}" if status else message)
-        self.status, self.message = status, message
+    It is also an error of the class that has its `code`, such as `smim.search.errors.NoSuchSentence`.
+    """
+
+    def __init__(self, status: int, message: str, code: str = SmimError.code) -> None:
+        Exception.__init__(self, status, message, code)
+        self.status, self.message, self.code = status, message, code
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.message}" if self.status else self.message
+
+
+_KINDS: tuple[type[SmimError], ...] = (
+    UserError,
+    NoSuchSentence,
+    BadFilter,
+    BeingChanged,
+    Unreadable,
+    Busy,
+    Unavailable,
+)
+_RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (ServiceError, kind), {}) for kind in _KINDS}
 
 
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
-    Where the service is busy it
-    waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of one try. All methods raise
-    `ServiceError`.
+    Where the service is busy it waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of
+    one try. All methods raise `ServiceError`.
     """
 
     def __init__(self, address: str, *, key: str | None = None, timeout: float = 60, retries: int = 5) -> None:
@@ -94,17 +73,16 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def search(self, **query_and_options: Unpack[QueryAndOptions]) -> schemas.SearchResponse:
-        """`search(text="...", k=3)`: one of text, id, code, line and sum, and options."""
-        return self._post("search", schemas.SearchResponse, {**query_and_options})
+    def search(self, **query_and_options: Any) -> SearchResult:
+        """`search(text="...", k=3)`: fields of `smim.search.query.Query`, as dictionaries, and of `Options`."""
+        return self._post("search", SearchResult, **query_and_options)
 
-    def search_batch(self, queries: Sequence[Query], **options: Unpack[Options]) -> list[schemas.SearchResponse]:
+    def search_batch(self, queries: Sequence[Mapping[str, Any]], **options: Any) -> list[SearchResult]:
         """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
-        body = {"queries": list(queries), **options}
-        return self._post("search/batch", schemas.SearchBatchResponse, body).results
+        return self._post("search/batch", schemas.SearchBatchResponse, queries=list(queries), **options).results
 
     def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
-        return self._post("encode", schemas.EncodeResponse, {"texts": list(texts)})
+        return self._post("encode", schemas.EncodeResponse, texts=list(texts))
 
     def decode(self, codes: Sequence[Sequence[float]], *, sample: bool = False, seed: int = 0) -> list[str]:
         return self._sentences("decode", codes=[list(code) for code in codes], sample=sample, seed=seed)
@@ -122,20 +100,19 @@ class Client:
         return self._sentences("sample", num=num, standard_deviation=standard_deviation, seed=seed)
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> schemas.ArithmeticResponse:
-        return self._post("arithmetic", schemas.ArithmeticResponse, {"plus": list(plus), "minus": list(minus)})
+        return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus))
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
-        body = {"question": question, "num_words": num_words}
-        return self._post("answer", schemas.AnswerResponse, body).answer
+        return self._post("answer", schemas.AnswerResponse, question=question, num_words=num_words).answer
 
-    def get(self, ids: Sequence[int]) -> list[schemas.SentenceInfo]:
-        return self._post("sentences/get", schemas.StoredResponse, {"ids": list(ids)}).sentences
+    def get(self, ids: Sequence[int]) -> list[Sentence]:
+        return self._post("sentences/get", schemas.StoredResponse, ids=list(ids)).sentences
 
     def count(self, where: Mapping[str, Any] | None = None) -> int:
-        return self._post("count", schemas.CountResponse, {"where": where}).count
+        return self._post("count", schemas.CountResponse, where=where).count
 
-    def index(self) -> schemas.IndexInfo:
-        return self._ask("GET", "index", schemas.IndexInfo)
+    def index(self) -> Description:
+        return self._ask("GET", "index", Description)
 
     def add(
         self,
@@ -144,18 +121,16 @@ class Client:
         ids: Sequence[int] | None = None,
         labels: Mapping[str, Sequence[Any]] | None = None,
     ) -> list[int]:
-        body = {"texts": list(texts), "ids": ids if ids is None else list(ids), "labels": _lists(labels)}
-        return self._post("sentences", schemas.IdsResponse, body).ids
+        return self._put("POST", texts, ids if ids is None else list(ids), labels)
 
     def upsert(
         self, texts: Sequence[str], ids: Sequence[int], *, labels: Mapping[str, Sequence[Any]] | None = None
     ) -> list[int]:
-        body = {"texts": list(texts), "ids": list(ids), "labels": _lists(labels)}
-        return self._ask("PUT", "sentences", schemas.IdsResponse, body).ids
+        return self._put("PUT", texts, list(ids), labels)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
-        body = {"ids": ids if ids is None else list(ids), "where": where}
-        return self._post("sentences/delete", schemas.CountResponse, body).count
+        given = ids if ids is None else list(ids)
+        return self._post("sentences/delete", schemas.CountResponse, ids=given, where=where).count
 
     def ready(self) -> bool:
         """Whether the service takes requests."""
@@ -165,9 +140,16 @@ class Client:
             return False
 
     def _sentences(self, path: str, **body: Any) -> list[str]:
-        return self._post(path, schemas.SentencesResponse, body).sentences
+        return self._post(path, schemas.SentencesResponse, **body).sentences
 
-    def _post(self, path: str, answer: type[Answer], body: Mapping[str, Any]) -> Answer:
+    def _put(
+        self, method: str, texts: Sequence[str], ids: list[int] | None, labels: Mapping[str, Sequence[Any]] | None
+    ) -> list[int]:
+        lists = {name: [plain(value) for value in values] for name, values in (labels or {}).items()}
+        body = {"texts": list(texts), "ids": ids, "labels": lists}
+        return self._ask(method, "sentences", schemas.IdsResponse, body).ids
+
+    def _post(self, path: str, answer: type[Answer], **body: Any) -> Answer:
         return self._ask("POST", path, answer, body)
 
     def _ask(self, method: str, path: str, answer: type[Answer], body: Mapping[str, Any] | None = None) -> Answer:
@@ -183,16 +165,13 @@ class Client:
             time.sleep(_wait(response.headers.get("retry-after", "")))
         try:
             if response.is_success:
-                return answer.model_validate_json(response.content)
-            message = schemas.ErrorResponse.model_validate_json(response.content).error.message
+                return TypeAdapter(answer).validate_json(response.content)
+            told = schemas.ErrorResponse.model_validate_json(response.content).error
         except ValidationError:
             message = f"{self._http.base_url} answers otherwise than this client's version of the service"
-        raise ServiceError(response.status_code, message)
+            raise ServiceError(response.status_code, message) from None
+        raise _RAISED.get(told.code, ServiceError)(response.status_code, told.message, told.code)
 
 
 def _wait(retry_after: str) -> float:
     return min(float(retry_after), _LONGEST_WAIT) if retry_after.isdecimal() else 1.0
-
-
-def _lists(labels: Mapping[str, Sequence[Any]] | None) -> dict[str, list[Any]]:
-    return {name: [plain(value) for value in values] for name, values in (labels or {}).items()}

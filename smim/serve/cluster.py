@@ -11,13 +11,15 @@ Shapes: N queries or sentences, D latent dimensions.
 import asyncio
 import contextlib
 import fcntl
+import heapq
+import itertools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -26,15 +28,14 @@ from smim.generation import SentenceModel
 from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
 from smim.search.ids import as_ids, listed
-from smim.search.index import check_model, check_search, model_of, query_codes
+from smim.search.index import model_of, query_codes
 from smim.search.manifest import Manifest
-from smim.search.snapshot import merge
-from smim.search.writer import IndexWriter
-from smim.serve.backend import Answer, Description, Found, Newest
+from smim.search.query import Hit, Options
+from smim.search.searching import Answer
+from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.shard import SegmentsGone
 
-T = TypeVar("T")
 # Calls a method of a shard, on any of its replicas.
 Ask = Callable[..., Awaitable[Any]]
 
@@ -43,7 +44,7 @@ _PROBE_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
 
-class ClusterBackend:
+class ClusterBackend(Backend):
     """An index whose segments are searched by shards, one `ask` for each; its changes are written here.
 
     A search waits `timeout` seconds at most: a shard that fails, or takes half of them, is asked once more, on another
@@ -58,66 +59,40 @@ class ClusterBackend:
         model: SentenceModel | None = None,
         timeout: float = 5.0,
     ) -> None:
-        self.directory, self.shards, self.timeout = Path(directory), shards, timeout
-        manifest = Manifest.read(self.directory)
-        self.model = model or model_of(self.directory, manifest)
-        check_model(self.directory, manifest, self.model)
-        self._newest = Newest(self.directory, self.model)
+        self.shards, self.timeout = shards, timeout
+        manifest = Manifest.read(Path(directory))
+        super().__init__(Path(directory), model_of(Path(directory), manifest, model))
         self._silent: dict[int, asyncio.Task[None]] = {}
-        self._changing = ThreadPoolExecutor(1, "change")
 
-    async def describe(self) -> Description:
-        return Description.of(await self._newest.read())
-
-    async def search(self, codes_ND: np.ndarray, k: int, where: Where | None, settings: Mapping[str, int]) -> Answer:
+    async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:
         def arguments(manifest: Manifest) -> tuple[Any, ...]:
-            check_search(k, 0, settings)
-            return query_codes(codes_ND, manifest), k, where, {**manifest.search, **settings}
+            return query_codes(codes_ND, manifest), options.wide(manifest.search)
 
         answers, missing = await self._ask_all("search", arguments)
         if not answers:
             _no_part(missing)
             return Answer([[] for _ in codes_ND], missing)
-        parts = [
-            (part.distances, part.ids, np.full(part.ids.shape, i), np.arange(part.ids.size).reshape(part.ids.shape))
-            for i, part in enumerate(answers)
-        ]
-        hits = []
-        for nearest in zip(*map(np.ndarray.tolist, merge(parts, k)), strict=True):
-            rows = [(distance, id, answers[i].rows[place]) for distance, id, i, place in zip(*nearest, strict=True)]
-            hits.append([_found(id, row, distance) for distance, id, row in rows if row is not None])
-        return Answer(hits, missing)
+        return Answer([merged(parts, options.k) for parts in zip(*answers, strict=True)], missing)
 
-    async def get(self, ids: Sequence[int]) -> list[Found]:
-        rows = await self._of_ids("get", as_ids(ids))
-        return [_found(int(id), rows[int(id)]) for id in ids]
+    async def get(self, ids: Sequence[int]) -> list[Hit]:
+        found = await self._of_ids("get", as_ids(ids))
+        return [found[int(id)] for id in ids]
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         codes = await self._of_ids("codes", as_ids(ids))
-        manifest = await self._newest.read()
-        return np.stack([codes[int(id)] for id in ids]) if len(ids) else np.empty((0, manifest.dimension), np.float32)
+        return np.array([codes[int(id)] for id in ids], np.float32).reshape(len(ids), self.model.latent_dim)
 
     async def count(self, where: Where | None) -> int:
         if where is None or where == {}:
-            return (await self._newest.read()).count
+            return (await self.manifest()).count
         counts, missing = await self._ask_all("count", lambda _: (where,))
         _no_part(missing)
         return sum(counts)
 
-    async def add(
-        self, texts: Sequence[str], ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]], *, replace: bool
-    ) -> list[int]:
-        return await self._change(
-            lambda writer: (writer.upsert if replace else writer.add)(texts, ids=ids, labels=labels)
-        )
-
-    async def delete(self, ids: Sequence[int] | None, where: Where | None) -> int:
-        return await self._change(lambda writer: writer.delete(ids, where=where))
-
     async def close(self) -> None:
         for probe in self._silent.values():
             probe.cancel()
-        await asyncio.to_thread(self._changing.shutdown)
+        await super().close()
 
     async def _of_ids(self, method: str, ids: np.ndarray) -> dict[int, Any]:
         answers, missing = await self._ask_all(method, lambda _: (ids,))
@@ -125,7 +100,7 @@ class ClusterBackend:
         lacking = ids[[int(id) not in found for id in ids]]
         if len(lacking):
             _no_part(missing)
-            raise NoSuchSentence(f"{self.directory} holds no sentence of id {listed(lacking)}")
+            raise NoSuchSentence(self.directory, f"holds no sentence of id {listed(lacking)}")
         return found
 
     async def _ask_all(
@@ -134,7 +109,7 @@ class ClusterBackend:
         """What the shards answer about the newest version, and the names of those that do not."""
         deadline = time.monotonic() + self.timeout
         while True:
-            manifest = await self._newest.read()
+            manifest = await self.manifest()
             asked = arguments(manifest)
             parts = self._parts(manifest)
             answers = await asyncio.gather(
@@ -142,7 +117,7 @@ class ClusterBackend:
             )
             missing = [f"shard-{shard}" for shard, answer in zip(parts, answers, strict=True) if answer is None]
             # What a shard could not open may be what a newer version has replaced meanwhile.
-            if missing and time.monotonic() < deadline and await self._newest.read() != manifest:
+            if missing and time.monotonic() < deadline and await self.manifest() != manifest:
                 continue
             return [answer for answer in answers if answer is not None], missing
 
@@ -179,19 +154,17 @@ class ClusterBackend:
             segments.setdefault(int(info.name) % len(self.shards), []).append(info)
         return {shard: replace(manifest, segments=infos) for shard, infos in sorted(segments.items())}
 
-    async def _change(self, change: Callable[[IndexWriter], T]) -> T:
-        def changed() -> T:
-            # The fronts of a service wait for one another; a writer beside the service is an error told to the caller.
-            with open(self.directory / _LOCK, "a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                with IndexWriter(self.directory, model=self.model) as writer:
-                    return change(writer)
-
-        return await asyncio.get_running_loop().run_in_executor(self._changing, changed)
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[None]:
+        # The fronts of a service wait for one another; a writer beside the service is an error told to the caller.
+        with open(self.directory / _LOCK, "a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
-def _found(id: int, row: dict[str, Any], distance: float = 0.0) -> Found:
-    return Found(id, row["text"], {name: value for name, value in row.items() if name != "text"}, distance)
+def merged(parts: Iterable[list[Hit]], k: int) -> list[Hit]:
+    """The first k of several lists of hits, nearest first, ties in order of their ids."""
+    return list(itertools.islice(heapq.merge(*parts, key=attrgetter("distance", "id")), k))
 
 
 def _no_part(missing: Iterable[str]) -> None:

@@ -1,14 +1,15 @@
 """What one request may ask for; every face of a service (HTTP, page, cluster) has the same limits."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from smim.errors import UserError
-from smim.search.filters import Where, parse
+from smim.search.filters import parse
 from smim.search.ids import as_ids
+from smim.search.query import Options, Query
 
 LARGEST_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
 # Of codes and what multiplies them; fp32 holds the sum of the squares of such numbers.
@@ -56,25 +57,24 @@ class Limits:
         """How many requests a process holds at a time: more than may wait, so that it is the queue that refuses."""
         return self.queue_size + self.max_batch + _CONNECTIONS
 
-    def check_search(
-        self, queries: Sequence[Any], k: int, offset: int, settings: Mapping[str, int], *, explain: bool
-    ) -> None:
-        """Raises `UserError` for a search beyond the limits; `explain`: hits are to be decoded or scored."""
+    def check_search(self, queries: Sequence[Query], options: Options) -> None:
+        """Raises `UserError` for a search beyond the limits."""
         self.check_count("queries", queries)
-        if k < 1 or offset < 0:
-            raise UserError(f"k is {k} and offset {offset}; k must be at least 1, offset not negative")
-        if k + offset > self.max_k:
-            raise UserError(f"k + offset is {k + offset}, at most {self.max_k} are allowed")
-        if len(queries) * (k + offset) > self.max_hits:
-            raise UserError(f"{len(queries)} queries for {k + offset} hits each; at most {self.max_hits} in all")
-        if explain and len(queries) * k > self.max_batch:
+        k, wanted = options.k, options.k + options.offset
+        if wanted > self.max_k:
+            raise UserError(f"k + offset is {wanted}, at most {self.max_k} are allowed")
+        if len(queries) * wanted > self.max_hits:
+            raise UserError(f"{len(queries)} queries for {wanted} hits each; at most {self.max_hits} in all")
+        if (options.reconstruct or options.score) and len(queries) * k > self.max_batch:
             raise UserError(
                 f"{len(queries)} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored"
             )
-        for name, value in settings.items():
-            most = LARGEST_SETTING.get(name, value)
-            if value > most:
-                raise UserError(f"the search setting {name} is {value}, at most {most} is allowed")
+        for name, value in (options.settings or {}).items():
+            if value > LARGEST_SETTING[name]:
+                raise UserError(f"the search setting {name} is {value}, at most {LARGEST_SETTING[name]} is allowed")
+        for line in (query.line for query in queries if query.line):
+            check_within("at", line.at, -LARGEST_NUMBER, LARGEST_NUMBER)
+        parse(options.where or {})
 
     def check_texts(self, texts: Sequence[str]) -> None:
         self.check_count("texts", texts)
@@ -90,16 +90,6 @@ class Limits:
         if not 1 <= len(values) <= self.max_batch:
             raise UserError(f"{len(values)} {name} were given; 1 to {self.max_batch} are allowed")
 
-    def check_number(self, name: str, value: int, *, least: int = 1) -> None:
-        if not least <= value <= self.max_num:
-            raise UserError(f"{name} is {value}, {least} to {self.max_num} are allowed")
-
-
-def check_filter(where: Where | None) -> None:
-    """Raises `UserError` for what is no filter, or too large a one, before it waits for the index."""
-    if where is not None:
-        parse(where)
-
 
 def too_deep(json: bytes) -> bool:
     """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, told without parsing them."""
@@ -112,25 +102,7 @@ def too_deep(json: bytes) -> bool:
     return bool((steps.cumsum() > LARGEST_DEPTH).any())
 
 
-def check_seed(seed: int) -> None:
-    if not 0 <= seed <= LARGEST_SEED:
-        raise UserError(f"seed is {seed}, it must be from 0 to {LARGEST_SEED}")
-
-
-def check_size(name: str, value: float, *, least: float = 0) -> None:
-    if not least <= value <= LARGEST_NUMBER:
-        raise UserError(f"{name} is {value}, {least:,.0f} to {LARGEST_NUMBER:,.0f} are allowed")
-
-
-def as_codes(codes: Any, dimension: int) -> np.ndarray:
-    """Codes fp32 [N, dimension]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
-    try:
-        with np.errstate(over="ignore"):
-            array = np.asarray(codes, dtype=np.float32)
-    except (ValueError, TypeError):
-        raise UserError(f"codes are lists of {dimension} numbers each") from None
-    if array.ndim != 2 or array.shape[1] != dimension:
-        raise UserError(f"codes have shape {array.shape}, this model's are [N, {dimension}]")
-    if not (np.abs(array) <= LARGEST_NUMBER).all():
-        raise UserError(f"codes hold numbers that are NaN or beyond {LARGEST_NUMBER:,.0f}")
-    return array
+def check_within(name: str, value: float, least: float, most: float) -> None:
+    """Raises `UserError` for a number, or NaN, that is not from `least` to `most`."""
+    if not least <= value <= most:
+        raise UserError(f"{name} is {value}, {least:,.0f} to {most:,.0f} are allowed")

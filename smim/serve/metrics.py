@@ -4,7 +4,7 @@ from functools import partial
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from smim.serve.backend import Description
+from smim.search.query import Description
 from smim.serve.service import Service
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

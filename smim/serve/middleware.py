@@ -39,20 +39,20 @@ class Guard:
 
     async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """The answer of `app`, which finds the body as one message, or that it is too slow or too large."""
+        refused: tuple[Any, ...] | None = None
         try:
             async with asyncio.timeout(_BODY_SECONDS):
                 body = await self._body(scope, receive)
         except TimeoutError:
-            await error_response(408, f"the body did not arrive within {_BODY_SECONDS} s")(scope, receive, send)
-            return
-        if body is None:
-            message = f"the body is larger than {self.max_body} bytes"
-            # What is left of the body is not read: the connection cannot be used again.
-            await error_response(413, message, {"Connection": "close"})(scope, receive, send)
-            return
-        if too_deep(body):
-            message = f"the body is nested more than {LARGEST_DEPTH} deep"
-            await error_response(400, message)(scope, receive, send)
+            refused = 408, f"the body did not arrive within {_BODY_SECONDS} s"
+        else:
+            if body is None:
+                # What is left of the body is not read: the connection cannot be used again.
+                refused = 413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"}
+            elif too_deep(body):
+                refused = 400, f"the body is nested more than {LARGEST_DEPTH} deep"
+        if refused:
+            await error_response(*refused)(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -144,9 +144,9 @@ class Observed:
             logger.log(logging.ERROR if fault else logging.INFO, "request", extra={"known": known | of_fault(fault)})
 
 
-def of_fault(error: Exception | None) -> dict[str, Any]:
+def of_fault(error: object) -> dict[str, Any]:
     """The kind of an exception and where it came from, without its message, which may hold a user's text."""
-    if error is None:
+    if not isinstance(error, Exception):
         return {}
     frames = traceback.extract_tb(error.__traceback__)
     return {"fault": type(error).__name__, "at": [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]}
@@ -158,12 +158,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
         fields = {"time": time_, "level": record.levelname.lower(), "event": record.getMessage()}
-        return json.dumps(fields | getattr(record, "known", {}) | of_fault(_exception(record)))
-
-
-def _exception(record: logging.LogRecord) -> Exception | None:
-    error = record.exc_info[1] if record.exc_info else None
-    return error if isinstance(error, Exception) else None
+        return json.dumps(fields | getattr(record, "known", {}) | of_fault(record.exc_info and record.exc_info[1]))
 
 
 def log_to_stderr(*, others: bool = True) -> None:

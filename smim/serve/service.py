@@ -1,7 +1,7 @@
 """What a search service does, independent of HTTP: searches, decodes and changes, many callers at a time.
 
     service = Service(backend.model, backend, Limits())
-    [result] = await service.search([TextQuery("the company said profit rose")], k=3)
+    [result] = await service.search([Query(text="the company said profit rose")], Options(k=3))
 
 Results are those of `smim.search.Index` and `smim.SentenceModel`, up to rounding, whoever else is asking.
 Shapes: N sentences or codes, D latent dimensions.
@@ -15,34 +15,17 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from smim.errors import UserError
-from smim.generation import SentenceModel
+from smim.generation import SentenceModel, combined
 from smim.model import noise
-from smim.search.filters import Where
-from smim.serve import searching
-from smim.serve.backend import Backend, Description, Found
-from smim.serve.batching import Batcher, Busy, Unavailable
-from smim.serve.computing import Computing, Conflict, NotFound
-from smim.serve.limits import Limits, as_codes, check_filter, check_seed, check_size
-from smim.serve.queries import CodeQuery, HitResult, IdQuery, LineQuery, Query, SearchResult, SumQuery, TextQuery
-from smim.serve.searching import Options
+from smim.search import searching
+from smim.search.filters import Where, parse
+from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
+from smim.serve.backend import Backend
+from smim.serve.batching import Unavailable
+from smim.serve.computing import Computing
+from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, check_within
 
-__all__ = [
-    "Busy",
-    "CodeQuery",
-    "Conflict",
-    "HitResult",
-    "IdQuery",
-    "Limits",
-    "LineQuery",
-    "NotFound",
-    "Query",
-    "SearchResult",
-    "Service",
-    "SumQuery",
-    "TextQuery",
-    "Unavailable",
-]
-
+_DEFAULTS = Options()
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -70,41 +53,21 @@ def _operation(
 class Service:
     """The operations of a service; each may be called by many at a time, in one event loop.
 
-    All raise `UserError` for what is the caller's mistake (`NotFound`, `Conflict`), `Busy` where too much waits, and
-    `Unavailable` after `close`.
+    All raise `UserError` for what is the caller's mistake, `BeingChanged` beside another writer, `Busy` where too much
+    waits, and `Unavailable` after `close`. `smim.serve.errors.told` is what clients are told of them.
     """
 
     def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
         self._computing = Computing(model, backend, self.limits)
+        self.batchers = self._computing.batchers  # for measurements: the queues before the model and the index
         self._running, self._closing, self._idle = 0, False, asyncio.Event()
         model.decode(model.encode(["a"]))  # what is imported at the first use takes seconds: no request should wait
 
-    @property
-    def batchers(self) -> list[Batcher[Any, Any]]:
-        """For measurements: the queues before the model and the index."""
-        return self._computing.batchers
-
     @_operation
-    async def search(
-        self,
-        queries: Sequence[Query],
-        *,
-        k: int = 5,
-        offset: int = 0,
-        where: Where | None = None,
-        max_distance: float | None = None,
-        settings: Mapping[str, int] | None = None,
-        reconstruct: bool = False,
-        score: bool = False,
-        decode: bool = False,
-    ) -> list[SearchResult]:
-        """The `k` nearest sentences of each query, as `Index.search` and `Index.more_like` find them.
-
-        `decode` gives each query as its code decodes; the other options are those of `Index.search`. A score needs
-        queries by text or id.
-        """
-        options = Options(k, offset, where, max_distance, settings or {}, reconstruct, score, decode)
+    async def search(self, queries: Sequence[Query], options: Options = _DEFAULTS) -> list[SearchResult]:
+        """The nearest sentences of each query, as `Index.search` finds them."""
+        self.limits.check_search(queries, options)
         return await searching.search(self._computing, queries, options)
 
     @_operation
@@ -116,14 +79,14 @@ class Service:
     @_operation
     async def decode(self, codes: Sequence[Sequence[float]], sample: bool = False, seed: int = 0) -> list[str]:
         """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
-        check_seed(seed)
+        check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
-        return await self._computing.decode(as_codes(codes, self.model.latent_dim), sample=sample, seed=seed)
+        return await self._computing.decode(self._computing.checked(codes), sample=sample, seed=seed)
 
     @_operation
     async def reconstruct(self, texts: Sequence[str], sample: bool = False, seed: int = 0) -> list[str]:
         """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
-        check_seed(seed)
+        check_within("seed", seed, 0, LARGEST_SEED)
         posterior = await self._computing.posterior(texts)
         z = posterior.mean
         if sample:
@@ -133,18 +96,16 @@ class Service:
     @_operation
     async def interpolate(self, first: str, second: str, steps: int = 5) -> list[str]:
         """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
-        self.limits.check_number("steps", steps, least=2)
-        start, end = (await self._computing.posterior([first, second])).mean.numpy()
-        return await self._computing.decode(
-            np.stack([start + (end - start) * t for t in np.linspace(0, 1, steps, dtype="f4")])
-        )
+        check_within("steps", steps, 2, self.limits.max_num)
+        ends = (await self._computing.posterior([first, second])).mean.numpy()
+        return await self._computing.decode(np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)]))
 
     @_operation
     async def perturb(self, text: str, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
         """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
-        self.limits.check_number("num", num)
-        check_seed(seed)
-        check_size("scale", scale)
+        check_within("num", num, 1, self.limits.max_num)
+        check_within("seed", seed, 0, LARGEST_SEED)
+        check_within("scale", scale, 0, LARGEST_NUMBER)
         posterior = await self._computing.posterior([text])
         draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
         return await self._computing.decode((posterior.mean + scale * posterior.standard_deviation * draws).numpy())
@@ -152,38 +113,37 @@ class Service:
     @_operation
     async def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> tuple[np.ndarray, str]:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
-        if not plus:
-            raise UserError("arithmetic needs at least one sentence to add")
-        codes = (await self._computing.posterior([*plus, *minus])).mean.numpy()
-        code = codes[: len(plus)].sum(0) - codes[len(plus) :].sum(0)
+        weights = Query(sum=Sum(plus, minus)).weights
+        means = (await self._computing.posterior([text for text, _ in weights])).mean.numpy()
+        code = combined([weight for _, weight in weights], means)
         return code, (await self._computing.decode(code[None]))[0]
 
     @_operation
     async def sample(self, num: int = 5, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
         """Sentences drawn from N(0, standard_deviation^2 I), or p(z) for None, as `SentenceModel.sample` gives them."""
-        self.limits.check_number("num", num)
-        check_seed(seed)
+        check_within("num", num, 1, self.limits.max_num)
+        check_within("seed", seed, 0, LARGEST_SEED)
         if standard_deviation is not None:
-            check_size("standard_deviation", standard_deviation)
+            check_within("standard_deviation", standard_deviation, 0, LARGEST_NUMBER)
         z = self.model.draw_codes(num, standard_deviation, seed=seed)
         return await self._computing.decode(z.numpy(), sample=True, seed=seed)
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:
         """The answer to a question, as `SentenceModel.answer` gives it."""
-        self.limits.check_number("num_words", num_words)
+        check_within("num_words", num_words, 1, self.limits.max_num)
         return await self._computing.answer(question, num_words)
 
     @_operation
-    async def get(self, ids: Sequence[int]) -> list[Found]:
-        """The sentences of the given ids; raises `NotFound` naming those that there are not."""
+    async def get(self, ids: Sequence[int]) -> list[Hit]:
+        """The sentences of the given ids; raises `NoSuchSentence` naming those that there are not."""
         self.limits.check_ids(ids)
         return await self._computing.read(lambda: self.backend.get(ids), len(ids))
 
     @_operation
     async def count(self, where: Where | None = None) -> int:
         """How many sentences there are, or how many pass a filter."""
-        check_filter(where)
+        parse(where or {})
         return await self._computing.read(lambda: self.backend.count(where))
 
     @_operation
@@ -208,7 +168,7 @@ class Service:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
-        check_filter(where)
+        parse(where or {})
         if ids is not None:
             self.limits.check_ids(ids)
         return await self._computing.change(lambda: self.backend.delete(ids, where))
@@ -216,7 +176,7 @@ class Service:
     @_operation
     async def describe(self) -> Description:
         """What is searched, as it is now."""
-        return await self._computing.describe()
+        return await self.backend.describe()
 
     async def close(self) -> None:
         """Refuses new operations and returns when those that were accepted are done."""

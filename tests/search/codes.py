@@ -38,7 +38,7 @@ def index_of_codes(
         factory=factory,
         vectors=vectors,
         vector_of=np.arange(len(codes_ND)),
-        chunks=chunks,
+        chunks=iter(chunks),
         store="fp32",
     )
     Manifest(

@@ -12,7 +12,7 @@ from smim.generation import SentenceModel
 from smim.search import IndexWriter, build_index, open_index
 from smim.search import factory as factories
 from smim.search.encode import EncodeArgs, encode_corpus
-from smim.search.files import FlatFile
+from smim.search.files import flat_file
 from smim.search.latents import Latents, LatentsCard, write_card, write_shard
 from smim.text.corpus import Corpus
 from tests.corpora import write_corpus
@@ -221,9 +221,9 @@ def test_changes_of_many_segments_merge_only_what_was_added(
 def test_an_exact_index_is_written_as_faiss_itself_writes_it(tmp_path: Path, metric: int) -> None:
     codes = np.random.default_rng(0).standard_normal((50, 8)).astype(np.float32)
     vectors = faiss.IndexFlat(8, metric)
-    with FlatFile(tmp_path / "ours", vectors) as file:
-        file.append(codes[:30])
-        file.append(codes[30:])
+    with flat_file(tmp_path / "ours", vectors, len(codes)) as file:
+        file.write(codes[:30].tobytes())
+        file.write(codes[30:].tobytes())
     assert vectors.ntotal == 0
     vectors.add(codes)
     faiss.write_index(vectors, str(tmp_path / "theirs"))

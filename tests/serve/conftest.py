@@ -9,7 +9,8 @@ import smim
 from smim.generation import SentenceModel
 from smim.search import Index, build_index
 from smim.serve.backend import LocalBackend
-from smim.serve.service import Limits, Service
+from smim.serve.limits import Limits
+from smim.serve.service import Service
 from smim.text.corpus import Corpus
 from tests.corpora import write_corpus
 

@@ -20,8 +20,9 @@ from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
 from smim.serve.keys import Keys
+from smim.serve.limits import Limits
 from smim.serve.middleware import log_to_stderr
-from smim.serve.service import Limits, Service
+from smim.serve.service import Service
 from smim.text.corpus import Corpus
 from tests.search.test_filters import LARGE
 from tests.search.test_index import other_model
@@ -257,7 +258,7 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
     response = client.request(method, path, **options)
     assert response.status_code == status, response.text
     body = response.json()
-    assert set(body) == {"error"} and set(body["error"]) == {"type", "message"}
+    assert set(body) == {"error"} and set(body["error"]) == {"type", "code", "message"}
     return body["error"]["message"]
 
 
@@ -541,7 +542,7 @@ def test_our_log_alone_can_be_json_lines(capsys: pytest.CaptureFixture[str], mon
 def test_openapi_tells_the_limits_of_this_service(serve: Make) -> None:
     limits = Limits(max_text=77, max_batch=9, max_num=8, max_k=66)
     schemas = create_app(serve(**vars(limits)), page=False).openapi()["components"]["schemas"]
-    texts = schemas["TextsBody"]["properties"]["texts"]
+    texts = schemas["EncodeBody"]["properties"]["texts"]
     assert (texts["minItems"], texts["maxItems"], texts["items"]["maxLength"]) == (1, 9, 77)
     assert schemas["SearchBody"]["properties"]["k"]["maximum"] == 66
     assert schemas["PerturbBody"]["properties"]["num"]["maximum"] == 8

@@ -28,9 +28,10 @@ from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, open_index
 from smim.search import factory as factories
 from smim.search.errors import NoSuchSentence
+from smim.search.query import Options
+from smim.search.searching import Answer
 from smim.search.segment import write_segment
 from smim.serve.app import create_app
-from smim.serve.backend import Answer
 from smim.serve.batching import Unavailable
 from smim.serve.cluster import Ask, ClusterBackend
 from smim.serve.on_ray import serve_cluster
@@ -58,7 +59,7 @@ def cluster(index: Index, *, shards: int = 3, timeout: float = 5.0) -> ClusterBa
 
 
 def rows(answer: Answer) -> list[list[dict[str, Any]]]:
-    return [[{**vars(found)} for found in hits] for hits in answer.hits]
+    return [[hit.as_dict() for hit in hits] for hits in answer.hits]
 
 
 def expected(index: Index, *arguments: Any, **options: Any) -> list[list[dict[str, Any]]]:
@@ -99,7 +100,7 @@ def approximate(model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_pa
             factory="IVF16,PQ4x4",
             vectors=faiss.clone_index(trained),
             vector_of=np.arange(2000),
-            chunks=chunks,
+            chunks=iter(chunks),
             store="fp16",
         )
         infos.append(info)
@@ -115,7 +116,7 @@ def approximate(model: SentenceModel, asking_model: Path, corpus: Corpus, tmp_pa
 def test_shards_answer_together_as_exact_search_in_one_process(flat, where, shards):
     codes = flat.model.encode(["the company sold shares", "her brother lost the new law"])
     for k in (1, 4, 43, 44):
-        found = asyncio.run(cluster(flat, shards=shards).search(codes, k, where, {}))
+        found = asyncio.run(cluster(flat, shards=shards).search(codes, Options(k, where=where)))
         assert rows(found) == expected(flat, codes, k, where=where)
         assert found.missing == []
 
@@ -126,25 +127,25 @@ def test_shards_answer_together_as_approximate_search_in_one_process(approximate
     codes = np.random.default_rng(1).standard_normal((6000, 8)).astype(np.float32)[::200]
     backend = cluster(approximate, shards=2)
     for k in (1, 10, 100):
-        found = asyncio.run(backend.search(codes, k, where, settings))
+        found = asyncio.run(backend.search(codes, Options(k, where=where, settings=settings)))
         assert rows(found) == expected(approximate, codes, k, where=where, **settings)
 
 
 def test_an_index_of_which_everything_was_deleted_has_no_hits(flat):
     with IndexWriter(flat.directory, model=flat.model) as writer:
         writer.delete(range(50))
-    found = asyncio.run(cluster(flat).search(flat.model.encode(["a bank sold shares"]), 5, None, {}))
+    found = asyncio.run(cluster(flat).search(flat.model.encode(["a bank sold shares"]), Options(5)))
     assert (found.hits, found.missing) == ([[]], [])
 
 
 def test_the_end_of_a_longer_answer_is_the_answer_at_an_offset(flat):
     codes = flat.model.encode(["a bank wrote about a small house"])
-    found = asyncio.run(cluster(flat).search(codes, 12, None, {}))
+    found = asyncio.run(cluster(flat).search(codes, Options(12)))
     assert rows(found)[0][7:] == expected(flat, codes, 5, offset=7)[0]
 
 
 def test_sentences_of_equal_distance_come_in_order_of_their_ids_whichever_shard_has_them(approximate):
-    [hits] = asyncio.run(cluster(approximate, shards=3).search(approximate.codes([5510]), 2, None, {})).hits
+    [hits] = asyncio.run(cluster(approximate, shards=3).search(approximate.codes([5510]), Options(2))).hits
     assert [hit.id for hit in hits] == [10, 5510]  # in two segments of two shards
     assert hits[0].distance == hits[1].distance
 
@@ -152,7 +153,7 @@ def test_sentences_of_equal_distance_come_in_order_of_their_ids_whichever_shard_
 def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
     for index, ids in ((flat, [44, 0, 17, 0]), (approximate, [5999, 0, 2001])):
         backend = cluster(index)
-        assert [vars(found) for found in asyncio.run(backend.get(ids))] == [
+        assert [hit.as_dict() for hit in asyncio.run(backend.get(ids))] == [
             {**row, "distance": 0.0} for row in index.get(ids)
         ]
         np.testing.assert_array_equal(asyncio.run(backend.codes(ids)), index.codes(ids))
@@ -164,7 +165,7 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
 @pytest.mark.parametrize("where", LARGE.values(), ids=LARGE)
 def test_shards_refuse_a_filter_of_too_many_parts_and_go_on(flat, where):
     backend, codes = cluster(flat, timeout=60), flat.codes([3])
-    for asked in (backend.count(where), backend.search(codes, 3, where, {}), backend.delete(None, where)):
+    for asked in (backend.count(where), backend.search(codes, Options(3, where=where)), backend.delete(None, where)):
         with pytest.raises(UserError, match="at most"):
             asyncio.run(asked)
     many = {"$or": [{"topic": "money"}] * 9000}
@@ -186,10 +187,10 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda backend, codes: backend.search(codes, 0, None, {}), "k must be at least 1"),
-        (lambda backend, codes: backend.search(codes, 1, {"topc": 1}, {}), "did you mean 'topic'"),
-        (lambda backend, codes: backend.search(codes, 1, None, {"probe": 3}), "no search setting 'probe'"),
-        (lambda backend, codes: backend.search(codes[:, :5], 1, None, {}), r"this index's are \[N, 8\]"),
+        (lambda backend, codes: backend.search(codes, Options(0)), "k must be at least 1"),
+        (lambda backend, codes: backend.search(codes, Options(1, where={"topc": 1})), "did you mean 'topic'"),
+        (lambda backend, codes: backend.search(codes, Options(1, settings={"probe": 3})), "no search setting 'probe'"),
+        (lambda backend, codes: backend.search(codes[:, :5], Options(1)), r"this index's are \[N, 8\]"),
         (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence of id 5, 99"),
         (lambda backend, _: backend.codes([-1]), "whole numbers from 0 to"),
         (lambda backend, _: backend.add(["the company"], [0], {}, replace=False), "id 0 already"),
@@ -207,11 +208,11 @@ def test_a_change_is_seen_by_all_shards_at_the_next_request(flat):
     async def scenario() -> None:
         writing, reading = cluster(flat), cluster(flat)
         codes = flat.model.encode(["the company bought shares"])
-        await reading.search(codes, 5, None, {})
+        await reading.search(codes, Options(5))
         assert await writing.add(["a bank lost shares"], None, {"topic": ["money"]}, replace=False) == [46]
         assert await writing.delete([43, 1], None) == 2
         for backend in (writing, reading):
-            found = await backend.search(codes, 42, None, {})
+            found = await backend.search(codes, Options(42))
             assert rows(found) == expected(flat, codes, 42)
             assert 46 in [hit.id for hit in found.hits[0]]
             assert not {43, 1} & {hit.id for hit in found.hits[0]}
@@ -254,7 +255,7 @@ def test_an_answer_is_of_one_version_though_the_index_changes_while_the_shards_s
 
         backend = ClusterBackend(flat.directory, [quick, late], model=flat.model)
         codes = flat.model.encode(["the company sold shares"])
-        found = await backend.search(codes, 41, None, {})
+        found = await backend.search(codes, Options(41))
         assert rows(found) == expected(flat, codes, 41)
         assert found.missing == []
 
@@ -297,7 +298,7 @@ def test_a_shard_that_is_gone_is_named_and_the_others_answer_in_time(flat, broke
         whole, backend.shards = list(backend.shards), [backend.shards[0], gone]
         codes = flat.model.encode(["the company sold shares"])
         async with asyncio.timeout(10):
-            found = await backend.search(codes, 43, None, {})
+            found = await backend.search(codes, Options(43))
         assert found.missing == ["shard-1"] and asked[:2] == ["search", "search"]
         of_shard_0 = [info.name for info in flat.manifest.segments if int(info.name) % 2 == 0]
         numbers = {id for s in flat.snapshot.segments if s.info.name in of_shard_0 for id in s.ids[s.live_positions()]}
@@ -310,7 +311,7 @@ def test_a_shard_that_is_gone_is_named_and_the_others_answer_in_time(flat, broke
         assert set(asked[2:]) <= {"ping"}
         backend.shards = whole
         async with asyncio.timeout(10):
-            while (again := await backend.search(codes, 43, None, {})).missing:
+            while (again := await backend.search(codes, Options(43))).missing:
                 await asyncio.sleep(0.05)
         assert rows(again) == expected(flat, codes, 43)
         await backend.close()
@@ -339,7 +340,7 @@ def test_a_failure_of_one_replica_leaves_the_answer_whole(flat, broken):
             return await (broken if len(calls) == 1 else good)(*arguments)
 
         backend.shards = [backend.shards[0], one_bad_replica]
-        found = await backend.search(codes, 43, None, {})
+        found = await backend.search(codes, Options(43))
         assert found.missing == []
         assert rows(found) == expected(flat, codes, 43)
         assert len(calls) == 2
@@ -353,7 +354,7 @@ def test_a_shard_whose_copy_is_damaged_is_named(flat):
         info = next(info for info in flat.manifest.segments if int(info.name) % 2 == 0)
         (flat.directory / info.name / "ids.npy").unlink()
         codes = flat.model.encode(["the company sold shares"])
-        assert (await backend.search(codes, 5, None, {})).missing == ["shard-0"]
+        assert (await backend.search(codes, Options(5))).missing == ["shard-0"]
         assert not backend._silent  # the next request asks it again: its files may have come
 
     asyncio.run(scenario())

@@ -11,14 +11,14 @@ import pytest
 from smim.cli.serve import serve
 from smim.errors import UserError
 from smim.search.ids import LARGEST_ID
+from smim.search.query import Options, Query
+from smim.serve.computing import as_codes
 from smim.serve.limits import (
     LARGEST_DEPTH,
     LARGEST_NUMBER,
     LARGEST_SEED,
     Limits,
-    as_codes,
-    check_seed,
-    check_size,
+    check_within,
     too_deep,
 )
 
@@ -33,7 +33,7 @@ def test_the_command_line_and_python_have_the_limits_that_the_docs_name() -> Non
 
 
 def search(queries: int, k: int, offset: int = 0, *, explain: bool = False, **settings: int) -> Callable[[], None]:
-    return lambda: SMALL.check_search(["a"] * queries, k, offset, settings, explain=explain)
+    return lambda: SMALL.check_search([Query(text="a")] * queries, Options(k, offset, settings=settings, score=explain))
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def search(queries: int, k: int, offset: int = 0, *, explain: bool = False, **se
         (lambda: SMALL.check_ids([0, LARGEST_ID]), lambda: SMALL.check_ids([0, LARGEST_ID + 1])),
         (lambda: SMALL.check_ids([1]), lambda: SMALL.check_ids([1, -1])),
         (lambda: SMALL.check_ids([1] * 8), lambda: SMALL.check_ids([1] * 9)),
-        (lambda: SMALL.check_number("num", 5), lambda: SMALL.check_number("num", 6)),
-        (lambda: SMALL.check_number("num", 1), lambda: SMALL.check_number("num", 0)),
-        (lambda: SMALL.check_number("steps", 2, least=2), lambda: SMALL.check_number("steps", 1, least=2)),
-        (lambda: check_seed(LARGEST_SEED), lambda: check_seed(LARGEST_SEED + 1)),
-        (lambda: check_seed(0), lambda: check_seed(-1)),
-        (lambda: check_size("a size", LARGEST_NUMBER), lambda: check_size("a size", 1.001 * LARGEST_NUMBER)),
-        (lambda: check_size("a size", 0), lambda: check_size("a size", -1e-9)),
-        (lambda: check_size("a size", 1, least=1), lambda: check_size("a size", float("nan"))),
+        (lambda: check_within("num", 5, 1, 5), lambda: check_within("num", 6, 1, 5)),
+        (lambda: check_within("num", 1, 1, 5), lambda: check_within("num", 0, 1, 5)),
+        (
+            lambda: check_within("seed", LARGEST_SEED, 0, LARGEST_SEED),
+            lambda: check_within("seed", 2**53, 0, LARGEST_SEED),
+        ),
+        (lambda: check_within("a size", 0, 0, 1e6), lambda: check_within("a size", -1e-9, 0, 1e6)),
+        (lambda: check_within("a size", 1, 1, 1), lambda: check_within("a size", float("nan"), 0, 1e6)),
     ],
 )
 def test_what_a_limit_names_passes_and_one_more_does_not(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from smim.search import Index
+from smim.search.errors import BadFilter, NoSuchSentence
 from smim.serve import Client, ServiceError, run
 from smim.serve.app import create_app
 from smim.serve.limits import Limits
@@ -75,11 +76,14 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         assert client.get([40])[0].labels == {"topic": None}
         assert client.index().count == client.count() == 41 and client.count({"topic": None}) == 1
         assert client.delete([40]) == 1
-        with pytest.raises(ServiceError, match="404: the index holds no sentence of id 40"):
+        with pytest.raises(ServiceError, match="404: the index holds no sentence of id 40") as error:
             client.get([40])
+        assert isinstance(error.value, NoSuchSentence) and error.value.code == "not_found"
+        with pytest.raises(BadFilter, match="422: no column 'colour'"):
+            client.count({"colour": 1})
         with Client(address, key=READER) as reader, pytest.raises(ServiceError) as error:
             reader.delete([1])
-        assert error.value.status == 403
+        assert (error.value.status, error.value.code) == (403, "forbidden")
         port = address.rpartition(":")[2]
         (tmp_path / "other").mkdir()
         assert f"port {port}" in refused(index, tmp_path / "other", "--port", port)

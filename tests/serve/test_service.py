@@ -11,25 +11,16 @@ import pytest
 import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
+from smim.lock import BeingChanged
 from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
 from smim.model.directory import save_model
-from smim.search import Hit, Index, IndexWriter, build_index, index_texts
+from smim.search import Index, IndexWriter, build_index, index_texts
+from smim.search.errors import NoSuchSentence
+from smim.search.query import Hit, Line, Options, Query, SearchResult, Sum
 from smim.serve.backend import LocalBackend
-from smim.serve.service import (
-    Busy,
-    CodeQuery,
-    Conflict,
-    HitResult,
-    IdQuery,
-    Limits,
-    LineQuery,
-    NotFound,
-    SearchResult,
-    Service,
-    SumQuery,
-    TextQuery,
-    Unavailable,
-)
+from smim.serve.batching import Busy, Unavailable
+from smim.serve.limits import Limits
+from smim.serve.service import Service
 from smim.text.words import WordTokenizer
 
 ONE, OTHER = "the company sold shares", "her brother lost a small house"
@@ -44,7 +35,7 @@ def as_hits(result: SearchResult) -> list[dict[str, Any]]:
     return [as_dict(hit) for hit in result.hits]
 
 
-def as_dict(hit: HitResult | Hit) -> dict[str, Any]:
+def as_dict(hit: Hit) -> dict[str, Any]:
     close = {name: pytest.approx(getattr(hit, name), abs=1e-3) for name in ("distance", "score")}
     return {"id": hit.id, "text": hit.text, "labels": hit.labels, "reconstruction": hit.reconstruction} | close
 
@@ -69,17 +60,26 @@ def same(results: list[SearchResult], hits: list[list[Hit]]) -> bool:
 def test_a_search_is_that_of_the_index(serve: Make, index: Index, options: dict[str, Any]) -> None:
     service = serve()
     assert same(
-        run(service.search([TextQuery(ONE), TextQuery(OTHER)], **options)), index.search([ONE, OTHER], **options)
+        run(service.search([Query(text=ONE), Query(text=OTHER)], Options(**options))),
+        index.search([ONE, OTHER], **options),
     )
-    assert same(run(service.search([IdQuery(3), IdQuery(7)], **options)), index.more_like([3, 7], **options))
+    assert same(run(service.search([Query(id=3), Query(id=7)], Options(**options))), index.more_like([3, 7], **options))
     if not options.get("score"):
         codes = index.codes([5])
-        assert same(run(service.search([CodeQuery(codes[0].tolist())], **options)), index.search(codes, **options))
+        assert same(
+            run(service.search([Query(code=codes[0].tolist())], Options(**options))), index.search(codes, **options)
+        )
 
 
 def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: Index, model: SentenceModel) -> None:
-    queries = [LineQuery(ONE, OTHER, 0.3), IdQuery(3), TextQuery(ONE), SumQuery([ONE, OTHER], [ONE]), IdQuery(11)]
-    results = run(serve().search(queries, k=4, decode=True, reconstruct=True))
+    queries = [
+        Query(line=Line(ONE, OTHER, 0.3)),
+        Query(id=3),
+        Query(text=ONE),
+        Query(sum=Sum([ONE, OTHER], [ONE])),
+        Query(id=11),
+    ]
+    results = run(serve().search(queries, Options(k=4, decode=True, reconstruct=True)))
     start, end = model.encode([ONE, OTHER])
     codes = [
         start + 0.3 * (end - start),
@@ -97,8 +97,8 @@ def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: 
 
 
 def test_scores_go_with_their_queries_where_texts_and_ids_are_mixed(serve: Make, index: Index) -> None:
-    queries = [IdQuery(3), TextQuery(ONE), IdQuery(9), TextQuery(OTHER)]
-    results = run(serve().search(queries, k=4, score=True))
+    queries = [Query(id=3), Query(text=ONE), Query(id=9), Query(text=OTHER)]
+    results = run(serve().search(queries, Options(k=4, score=True)))
     [of_3, of_9], [of_one, of_other] = index.more_like([3, 9], 4, score=True), index.search([ONE, OTHER], 4, score=True)
     assert same(results, [of_3, of_one, of_9, of_other])
 
@@ -108,7 +108,7 @@ def test_a_cosine_indexs_sentence_decodes_from_its_own_code(
 ) -> None:
     index = build_index(model, corpus, tmp_path / "cosine", model_dir=asking_model, metric="cosine")
     service = Service(model, LocalBackend(index.directory, model=model))
-    results = run(service.search([IdQuery(3), TextQuery(ONE)], k=3, decode=True))
+    results = run(service.search([Query(id=3), Query(text=ONE)], Options(k=3, decode=True)))
     texts = [index.get([3])[0]["text"], ONE]
     assert [result.decoded for result in results] == model.reconstruct(texts)
     assert results[0].decoded != results[1].decoded
@@ -151,7 +151,7 @@ def test_a_model_that_knows_no_english_is_served(tmp_path: Path) -> None:
     save_model(tmp_path / "model", autoencoder, tokenizer, training={"objective": "amim"})
     german = smim.load(tmp_path / "model", device="cpu")
     index = index_texts(german, ["der Hund schläft", "die Katze"], tmp_path / "index", model_dir=tmp_path / "model")
-    [result] = run(Service(german, LocalBackend(index.directory)).search([TextQuery("die Katze")], k=1))
+    [result] = run(Service(german, LocalBackend(index.directory)).search([Query(text="die Katze")], Options(k=1)))
     assert [hit.text for hit in result.hits] == ["die Katze"]
 
 
@@ -168,52 +168,52 @@ def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
         money = await service.count({"topic": "money"})
         assert await service.delete(where={"topic": "money"}) == money > 0
         assert await service.count({"topic": "money"}) == 0
-        with pytest.raises(NotFound, match="the index holds no sentence of id 40"):
+        with pytest.raises(NoSuchSentence, match="holds no sentence of id 40"):
             await service.get([40])
-        with pytest.raises(NotFound):
-            await service.search([IdQuery(40)])
+        with pytest.raises(NoSuchSentence):
+            await service.search([Query(id=40)])
 
     run(change())
 
 
 def test_another_writer_is_a_conflict(serve: Make, index: Index) -> None:
-    with IndexWriter(index.directory), pytest.raises(Conflict, match=r"^the index is being changed"):
+    with IndexWriter(index.directory), pytest.raises(BeingChanged):
         run(serve().add([ONE]))
 
 
-@pytest.mark.parametrize(("query", "found"), [(TextQuery(ONE), 40), (IdQuery(3), 39)])
-def test_more_than_there_are_finds_all(serve: Make, query: TextQuery | IdQuery, found: int) -> None:
-    [result] = run(serve().search([query], k=50))
+@pytest.mark.parametrize(("query", "found"), [(Query(text=ONE), 40), (Query(id=3), 39)])
+def test_more_than_there_are_finds_all(serve: Make, query: Query, found: int) -> None:
+    [result] = run(serve().search([query], Options(k=50)))
     assert len({hit.id for hit in result.hits}) == found
 
 
 @pytest.mark.parametrize(
     "query, options, message",
     [
-        (TextQuery(ONE), {"k": 0}, "k is 0"),
-        (TextQuery(ONE), {"offset": -1}, "offset not negative"),
-        (TextQuery(ONE), {"k": 30, "offset": 30}, "at most 50"),
-        (TextQuery(" "), {}, "is empty"),
-        (TextQuery("x" * 101), {}, "101 characters"),
-        (TextQuery("zzz"), {}, "holds no word"),
-        (TextQuery(ONE), {"where": {"colour": 1}}, "no column 'colour'"),
-        (TextQuery(ONE), {"settings": {"nprobes": 1}}, "no search setting"),
-        (TextQuery(ONE), {"settings": {"refine": 33}}, "at most 32"),
-        (CodeQuery([1.0]), {}, "codes have shape"),
-        (CodeQuery([float("nan")] * 8), {}, "NaN"),
-        (CodeQuery([1e39] * 8), {}, "beyond"),
-        (CodeQuery([0.0] * 8), {"score": True}, "needs sentences"),
-        (LineQuery(ONE, OTHER, float("nan")), {}, "at is nan"),
-        (SumQuery([]), {}, "at least one"),
-        (IdQuery(-1), {}, "from 0"),
-        (IdQuery(2**63), {}, "from 0"),
-        (TextQuery(ONE), {"max_distance": float("nan")}, "max_distance is nan"),
+        (Query(text=ONE), {"k": 0}, "k is 0"),
+        (Query(text=ONE), {"offset": -1}, "offset not negative"),
+        (Query(text=ONE), {"k": 30, "offset": 30}, "at most 50"),
+        (Query(text=" "), {}, "is empty"),
+        (Query(text="x" * 101), {}, "101 characters"),
+        (Query(text="zzz"), {}, "holds no word"),
+        (Query(text=ONE), {"where": {"colour": 1}}, "no column 'colour'"),
+        (Query(text=ONE), {"settings": {"nprobes": 1}}, "no search setting"),
+        (Query(text=ONE), {"settings": {"refine": 33}}, "at most 32"),
+        (Query(code=[1.0]), {}, "codes have shape"),
+        (Query(code=[float("nan")] * 8), {}, "NaN"),
+        (Query(code=[1e39] * 8), {}, "beyond"),
+        (Query(code=[0.0] * 8), {"score": True}, "needs sentences"),
+        (Query(line=Line(ONE, OTHER, float("nan"))), {}, "at is nan"),
+        (Query(sum=Sum([])), {}, "at least one"),
+        (Query(id=-1), {}, "from 0"),
+        (Query(id=2**63), {}, "from 0"),
+        (Query(text=ONE), {"max_distance": float("nan")}, "max_distance is nan"),
     ],
     ids=str,
 )
 def test_a_wrong_search_is_refused(serve: Make, query: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        run(serve(max_text=100, max_k=50).search([query], **options))
+        run(serve(max_text=100, max_k=50).search([query], Options(**options)))
 
 
 def test_what_is_asked_for_is_bounded(serve: Make) -> None:
@@ -227,8 +227,8 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
         await refused(service.encode([ONE] * 3), "3 texts")
         await refused(service.encode([]), "0 texts")
         await refused(service.decode([[0.0] * 8] * 3), "3 codes")
-        await refused(service.search([IdQuery(1)] * 2, k=4), "at most 6")
-        await refused(service.search([IdQuery(1)], k=3, reconstruct=True), "at most 2")
+        await refused(service.search([Query(id=1)] * 2, Options(k=4)), "at most 6")
+        await refused(service.search([Query(id=1)], Options(k=3, reconstruct=True)), "at most 2")
         await refused(service.sample(4), "num is 4")
         await refused(service.perturb(ONE, 4), "num is 4")
         await refused(service.interpolate(ONE, OTHER, 1), "steps is 1")
@@ -244,12 +244,14 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
 def _mixed(service: Service, i: int) -> Coroutine[Any, Any, Any]:
     text = [ONE, OTHER, "a bank bought the new law"][i % 3]
     return [
-        lambda: service.search([TextQuery(text)], k=1 + i % 4, decode=True),
-        lambda: service.search([IdQuery(i % 40), LineQuery(ONE, text, i / 50)], k=3, where={"topic": "money"}),
+        lambda: service.search([Query(text=text)], Options(k=1 + i % 4, decode=True)),
+        lambda: service.search(
+            [Query(id=i % 40), Query(line=Line(ONE, text, i / 50))], Options(k=3, where={"topic": "money"})
+        ),
         lambda: service.sample(2, 1.0, seed=i),
         lambda: service.perturb(text, 3, seed=i),
         lambda: service.reconstruct([text, ONE], True, seed=i),
-        lambda: service.search([TextQuery("zzz")]),  # a mistake
+        lambda: service.search([Query(text="zzz")]),  # a mistake
         lambda: service.answer(text, 2),
     ][i % 7]()
 

@@ -6,10 +6,11 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from smim.search.query import Line, Options, Query, Sum
 from smim.serve.page import fragments
 from smim.serve.page.handlers import QUIET, html, shown
 from smim.serve.page.sample import Sample
-from smim.serve.service import LineQuery, Service, SumQuery
+from smim.serve.service import Service
 
 _STEPS = 9
 _NUM_NEAREST = 5
@@ -35,11 +36,11 @@ def interpolate_tab(service: Service) -> ExploreTab:
 
     @shown(place)
     async def at_place(first: str, second: str, at: float) -> dict[Any, Any]:
-        return {place: await _nearest(service, LineQuery(first, second, at), f"The sentence at {at:g}")}
+        return {place: await _nearest(service, Query(line=Line(first, second, at)), f"The sentence at {at:g}")}
 
     @shown(place)
     async def line(first: str, second: str, at: float) -> dict[Any, Any]:
-        body = await _nearest(service, LineQuery(first, second, at), f"The sentence at {at:g}")
+        body = await _nearest(service, Query(line=Line(first, second, at)), f"The sentence at {at:g}")
         texts = await service.interpolate(first, second, _STEPS)
         steps = [f"{step:.3g}" for step in np.linspace(0, 1, _STEPS)]
         return {place: body, way: fragments.sentences(texts, caption="The whole way", captions=steps)}
@@ -106,7 +107,7 @@ def arithmetic_tab(service: Service) -> ExploreTab:
 
     @shown(result)
     async def calculate(first: str, less: str, plus: str) -> dict[Any, Any]:
-        return {result: await _nearest(service, SumQuery([first, plus], [less]), "The sum decoded")}
+        return {result: await _nearest(service, Query(sum=Sum([first, plus], [less])), "The sum decoded")}
 
     boxes = [first, less, plus]
     gr.on([*(box.submit for box in boxes), button.click], calculate, boxes, result, **QUIET)
@@ -150,8 +151,8 @@ def questions_of(sample: Sample, corpus: str | None) -> tuple[str, str, str]:
     return questions[0] if questions else "", fragments.examples(questions[1:]), fragments.note(hint)
 
 
-async def _nearest(service: Service, query: LineQuery | SumQuery, caption: str) -> str:
+async def _nearest(service: Service, query: Query, caption: str) -> str:
     """What a code decodes to, and the sentences nearest to it."""
-    [result] = await service.search([query], k=_NUM_NEAREST, decode=True)
+    [result] = await service.search([query], Options(_NUM_NEAREST, decode=True))
     nearest = fragments.hits(result, caption="The nearest sentences of the index", buttons=False)
     return fragments.decoded(result.decoded or "", caption=caption) + nearest

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from smim.search.query import Hit, SearchResult
 from smim.serve.errors import shortened
-from smim.serve.service import HitResult, SearchResult
 
 # Gradio's HTML block calls the handlers of `act` with what the clicked button's data attributes say.
 ON_CLICK = """
@@ -80,7 +80,7 @@ def pages(*, previous: int | None, following: int | None) -> str:
     return f'<nav class="smim-pages" aria-label="Pages of hits">{both}</nav>'
 
 
-def _hit(hit: HitResult, rank: int, button: bool) -> str:
+def _hit(hit: Hit, rank: int, button: bool) -> str:
     facts = [f'<span class="smim-distance">distance {hit.distance:.3f}</span>']
     if hit.score is not None:
         facts.append(f"<span>log q {hit.score:,.1f} nats</span>")

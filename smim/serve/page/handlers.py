@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from smim.errors import SmimError
+from smim.serve.errors import told as told_of
 from smim.serve.page import fragments
 
 Handler = Callable[..., Awaitable[Any]]
@@ -29,7 +30,7 @@ def shown(output: gr.HTML) -> Callable[[Handler], Handler]:
             try:
                 return await handler(*args)
             except SmimError as error:
-                return {output: fragments.problem(error)}
+                return {output: fragments.problem(told_of(error))}
 
         return told
 

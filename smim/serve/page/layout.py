@@ -16,13 +16,19 @@ from smim.serve.page.closed import Blocks, Page
 from smim.serve.page.explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
 from smim.serve.page.handlers import QUIET, shown
 from smim.serve.page.map import map_tab
-from smim.serve.page.sample import Sample, Sampler, directory_of
+from smim.serve.page.sample import Sample, Sampler
 from smim.serve.page.search import choices_of, search_tab
 from smim.serve.service import Service
 
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
 _MONO = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 _NUM_EXAMPLES = 5
+_EXPLORED = {
+    "Interpolate": interpolate_tab,
+    "Variants": variants_tab,
+    "Arithmetic": arithmetic_tab,
+    "Answer": answer_tab,
+}
 # Gradio keeps 140 KB for each visitor that names itself anew, of by default 10,000.
 _MOST_VISITORS = 1_000
 # The tab of the browser is named after the index too.
@@ -45,7 +51,7 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
         app,
         _blocks(service),
         path="/",
-        auth=None if keys is None else lambda user, key: "read" in (keys.rights_of(key) or ()),
+        auth=None if keys is None else lambda user, key: keys.may(key, "read"),
         auth_message="Any user name; the password is an API key.",
         theme=gr.themes.Default(font=_FONTS, font_mono=_MONO, primary_hue="blue", secondary_hue="blue").set(
             # Gradio's own grey is too light to read.
@@ -77,14 +83,11 @@ def _blocks(service: Service) -> gr.Blocks:
         with gr.Tabs():
             with gr.Tab("Search"):
                 search = search_tab(service)
-            with gr.Tab("Interpolate"):
-                line = interpolate_tab(service)
-            with gr.Tab("Variants"):
-                variants = variants_tab(service)
-            with gr.Tab("Arithmetic"):
-                arithmetic = arithmetic_tab(service)
-            with gr.Tab("Answer"):
-                answer = answer_tab(service)
+            explored = []
+            for title, tab_of in _EXPLORED.items():
+                with gr.Tab(title):
+                    explored.append(tab_of(service))
+            line, variants, arithmetic, answer = explored
             with gr.Tab("Map") as tab:
                 map_tab(service, sampler, search, tab)
 
@@ -119,7 +122,7 @@ def _blocks(service: Service) -> gr.Blocks:
 def _header(service: Service, sample: Sample) -> str:
     about, corpus = sample.description, _corpus(service)
     trained = f"model of the corpus {corpus}" if corpus else ""
-    name = directory_of(service).resolve().name
+    name = service.backend.directory.resolve().name
     return fragments.header(name, about.count, about.dimension, about.metric, trained)
 
 

@@ -5,14 +5,13 @@ Shapes: N sentences of the sample, D latent dimensions.
 
 import asyncio
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
 
 from smim.search import Index, open_index
-from smim.serve.backend import Description, Found
+from smim.search.query import Description, Sentence
 from smim.serve.service import Service
 
 SIZE = 1500
@@ -29,7 +28,7 @@ class Sample:
     """
 
     description: Description
-    found: list[Found]
+    found: list[Sentence]
     codes_ND: np.ndarray
     choices: dict[str, list[Any]]
 
@@ -75,20 +74,14 @@ class Sampler:
     def _take(self, description: Description) -> Sample:
         if self._index is None:
             # The shards of a cluster are not asked: the index's files are here too, and so few rows are soon read.
-            self._index = open_index(directory_of(self._service), model=self._service.model)
+            self._index = open_index(self._service.backend.directory, model=self._service.model)
         return _from_index(self._index, description)
-
-
-def directory_of(service: Service) -> Path:
-    """Where the service's index lies."""
-    backend: Any = service.backend
-    return Path(getattr(backend, "index", backend).directory)
 
 
 def _from_index(index: Index, description: Description) -> Sample:
     snapshot = index.snapshot
     num_live = snapshot.manifest.count
-    found: list[Found] = []
+    found: list[Sentence] = []
     codes = [np.empty((0, description.dimension), np.float32)]
     for segment in snapshot.segments:
         live = segment.live_positions()
@@ -97,7 +90,7 @@ def _from_index(index: Index, description: Description) -> Sample:
         if len(positions):
             ids = segment.ids[positions].tolist()
             rows = segment.table(positions).to_pylist()
-            found += [Found(id, row.pop("text"), row) for id, row in zip(ids, rows, strict=True)]
+            found += [Sentence(id, row.pop("text"), row) for id, row in zip(ids, rows, strict=True)]
             codes.append(segment.codes(positions))
     choices: dict[str, list[Any]] = {}
     for column in description.columns:
@@ -106,14 +99,7 @@ def _from_index(index: Index, description: Description) -> Sample:
             values.update(pc.unique(batch.column(column)).to_pylist())
             if len(values) > _FEW + 1:
                 break
-        else:
-            choices[column] = _in_order(values)
-    return Sample(description, found, np.concatenate(codes), _worth_choosing(choices))
-
-
-def _in_order(values: set[Any]) -> list[Any]:
-    return sorted((value for value in values if isinstance(value, str | int | float)), key=lambda v: (str(type(v)), v))
-
-
-def _worth_choosing(choices: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    return {column: values for column, values in choices.items() if 2 <= len(values) <= _FEW}
+        offered = [value for value in values if isinstance(value, str | int | float)]
+        if 2 <= len(offered) <= _FEW:
+            choices[column] = sorted(offered, key=lambda value: (str(type(value)), value))
+    return Sample(description, found, np.concatenate(codes), choices)

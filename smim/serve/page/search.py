@@ -9,11 +9,12 @@ import gradio as gr
 
 from smim.errors import UserError
 from smim.search.filters import Where
+from smim.search.query import Options, Query
 from smim.serve.limits import LARGEST_DEPTH, too_deep
 from smim.serve.page import fragments
 from smim.serve.page.handlers import QUIET, Handler, html, shown
 from smim.serve.page.sample import Sample
-from smim.serve.service import IdQuery, Service, TextQuery
+from smim.serve.service import Service
 
 # Label columns of few values that get choices of their own; the filter language reaches the others.
 NUM_CHOICES = 6
@@ -127,8 +128,7 @@ async def _search(
     where = _combined(_as_filter(condition), _chosen(choices))
     passing = await service.count(where)
     num = min(int(k), max(passing, 1))
-    [result] = await service.search(
-        [TextQuery(text) if like is None else IdQuery(like)],
+    options = Options(
         k=num,
         offset=offset,
         where=where,
@@ -137,6 +137,7 @@ async def _search(
         reconstruct=_RECONSTRUCTED in extras,
         score=_SCORED in extras,
     )
+    [result] = await service.search([Query(text=text) if like is None else Query(id=like)], options)
     end = offset + len(result.hits)
     of = f"{passing:,} sentences" + (" that pass the filter" if where else "")
     asked = text if len(text) <= _CAPTIONED else text[: _CAPTIONED - 1] + "…"

@@ -1,0 +1,181 @@
+"""What is searched for, how, and what is found: for Python, the command line, HTTP, its client and a cluster alike.
+
+Imports neither torch nor FAISS: a client and `--help` do not wait for them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from numbers import Integral, Real
+from typing import Any
+
+from smim.errors import UserError, nearest
+
+# Search settings and the least value of each.
+SETTINGS = {"nprobe": 1, "ef_search": 1, "refine": 0}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A point of the line between two sentences' codes: the first at 0, the second at 1."""
+
+    first: str
+    second: str
+    at: float = 0.5
+
+
+@dataclass(frozen=True)
+class Sum:
+    """The sum of the codes of `plus` less those of `minus`."""
+
+    plus: Sequence[str]
+    minus: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is searched for: one of text, id (more like that sentence, which is left out), code [D], line, sum.
+
+    Raises `UserError` for none of them or several.
+    """
+
+    text: str | None = None
+    id: int | None = None
+    code: Sequence[float] | None = None
+    line: Line | None = None
+    sum: Sum | None = None
+
+    def __post_init__(self) -> None:
+        if [value is None for value in vars(self).values()].count(False) != 1:
+            raise UserError(f"a query has exactly one of {', '.join(vars(self))}")
+
+    @property
+    def weights(self) -> list[tuple[str, float]]:
+        """The sentences of whose codes this query's is the weighted sum; none of an id or a code."""
+        if self.text is not None:
+            return [(self.text, 1.0)]
+        if self.line is not None:
+            return [(self.line.first, 1 - self.line.at), (self.line.second, self.line.at)]
+        if self.sum is not None and not len(self.sum.plus):
+            raise UserError("a sum needs at least one sentence to add")
+        return [(text, 1.0) for text in self.sum.plus] + [(text, -1.0) for text in self.sum.minus] if self.sum else []
+
+
+def _option(default: Any, description: str, **least: float) -> Any:
+    return field(default=default, metadata={"description": description, **least})
+
+
+@dataclass(frozen=True)
+class Options:
+    """How it is searched, and what is told of the hits. Raises `UserError` for what no search can be asked.
+
+    `where`: a filter (`smim.search.filters`). `settings`, such as `{"nprobe": 64}`, take the place of the index's own.
+    """
+
+    k: int = _option(5, "How many sentences to find, or all where they are fewer.", ge=1)
+    offset: int = _option(0, "How many of the nearest to pass over.", ge=0)
+    where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
+    max_distance: float | None = _option(None, "Find none that are farther.")
+    settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
+    reconstruct: bool = _option(False, "Give each hit as its code decodes.")
+    score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats; queries are texts or ids.")
+    decode: bool = _option(False, "Give the query as its code decodes.")
+
+    def __post_init__(self) -> None:
+        check_whole({"k": self.k, "offset": self.offset})
+        if self.k < 1 or self.offset < 0:
+            raise UserError(f"k is {self.k} and offset {self.offset}; k must be at least 1, offset not negative")
+        check_settings(self.settings or {})
+        farthest = self.max_distance
+        if farthest is not None and not (isinstance(farthest, Real) and farthest == farthest):
+            raise UserError(f"max_distance is {farthest!r}, a number is needed")
+
+    @classmethod
+    def of(cls, k: int, named: Mapping[str, Any]) -> "Options":
+        """Of options by name, and search settings beside them."""
+        known = {each.name for each in fields(cls)}
+        settings = {name: value for name, value in named.items() if name not in known}
+        return cls(k, **{"settings": settings, **{name: named[name] for name in named if name in known}})
+
+    def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
+        """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
+        settings = {name: int(value) for name, value in {**(own or {}), **(self.settings or {})}.items()}
+        return replace(self, k=int(self.k) + int(self.offset) + extra, offset=0, settings=settings)
+
+    def page(self, hits: "Iterable[Hit]", query: Query) -> "list[Hit]":
+        """Of what a wide search found, what was asked for."""
+        farthest = float("inf") if self.max_distance is None else self.max_distance
+        near = [hit for hit in hits if hit.distance <= farthest and hit.id != query.id]
+        return near[self.offset : self.offset + self.k]
+
+
+def check_settings(settings: Mapping[str, int]) -> None:
+    """Raises `UserError` for what are no search settings."""
+    for name, value in settings.items():
+        if name not in SETTINGS:
+            raise UserError(f"there is no search setting {name!r}; {nearest(str(name), list(SETTINGS))}")
+        check_whole({name: value})
+        if value < SETTINGS[name]:
+            raise UserError(f"the search setting {name} is {value}, it is too low")
+
+
+def check_whole(numbers: Mapping[str, int]) -> None:
+    """Raises `UserError` for what is no whole number."""
+    for name, value in numbers.items():
+        if not isinstance(value, Integral):
+            raise UserError(f"{name} is {value!r}, a whole number is needed")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of the index."""
+
+    id: int
+    text: str
+    labels: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Hit(Sentence):
+    """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
+
+    `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative; 0 where it was
+    asked for by its id. `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the
+    sentence's code z, are None unless the search was asked for them.
+    """
+
+    distance: float = 0.0
+    reconstruction: str | None = None
+    score: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is known of it; without what the search was not asked for."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The hits of one query, nearest first.
+
+    `decoded`: the query as its code decodes, if it was asked for. `missing`: parts of the index that did not answer.
+    """
+
+    hits: list[Hit]
+    decoded: str | None = None
+    missing: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is searched. `columns`: the labels' names; `version` counts the changes."""
+
+    count: int
+    dimension: int
+    metric: str
+    columns: list[str]
+    version: int
+    model_hash: str
+    search: dict[str, int]
+
+    @classmethod
+    def of(cls, manifest: Any) -> "Description":
+        return cls(**{each.name: getattr(manifest, each.name) for each in fields(cls)})

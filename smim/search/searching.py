@@ -1,0 +1,121 @@
+"""A search from its queries to its results: codes, the nearest, and what hits and queries decode to.
+
+It asks for the work and waits for it, so that one caller's search and those of many clients of a service are the same.
+
+Shapes: N queries, D latent dimensions.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from smim.errors import UserError
+from smim.generation import SentenceModel, combined
+from smim.model.distributions import DiagonalGaussian
+from smim.search.query import Hit, Options, Query, SearchResult
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The hits of each query, nearest first; `missing` names the parts of the index that did not answer."""
+
+    hits: list[list[Hit]]
+    missing: list[str] = field(default_factory=list)
+
+
+class Asked(Protocol):
+    """Whoever computes for a search; all raise `UserError` for what is the caller's mistake."""
+
+    @property
+    def model(self) -> SentenceModel: ...
+
+    async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
+        """q(z|x) of texts that the caller gave, or that the index holds (`stored`)."""
+        ...
+
+    async def decode(self, codes: np.ndarray) -> list[str]: ...
+
+    async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
+        """The hits of codes [N, D], of the options' `k`, `where` and `settings`."""
+        ...
+
+    async def codes(self, ids: Sequence[int]) -> np.ndarray:
+        """fp32 [N, D], of length one where the metric is cosine."""
+        ...
+
+    async def texts(self, ids: Sequence[int]) -> list[str]: ...
+
+    async def metric(self) -> str: ...
+
+    def checked(self, codes: Sequence[Any]) -> np.ndarray:
+        """Codes that queries gave or came to, fp32 [N, D]; raises `UserError` for what are none of this model's."""
+        ...
+
+
+async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
+    """A result for each query, of which there is at least one."""
+    if options.score and not all(query.text is not None or query.id is not None for query in queries):
+        raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
+    if options.score and asked.model.deterministic:
+        raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
+    parts = [query.weights for query in queries]
+    texts = [text for weights in parts for text, _ in weights]
+    given = await asked.posterior(texts) if texts else None
+    by_id = [i for i, query in enumerate(queries) if query.id is not None]
+    ids = [query.id for query in queries if query.id is not None]
+    stored = iter(await asked.codes(ids) if ids else [])
+    means = iter(given.mean.numpy() if given else [])
+    codes_ND = asked.checked(
+        [_code(query, weights, means, stored) for query, weights in zip(queries, parts, strict=True)]
+    )
+    of_ids, decoded_ND = None, codes_ND.copy()
+    # Where the metric is cosine, the index holds codes of length one, which decode to something else.
+    if ids and (options.score or (options.decode and await asked.metric() == "cosine")):
+        of_ids = await asked.posterior(await asked.texts(ids), stored=True)
+        decoded_ND[by_id] = of_ids.mean.numpy()
+    # A sentence of the index finds itself: one more is searched for, and that one left out.
+    answer = await asked.nearest(codes_ND, options.wide(extra=1 if ids else 0))
+    found = [options.page(hits, query) for hits, query in zip(answer.hits, queries, strict=True)]
+    if (options.reconstruct or options.score) and any(found):
+        posterior = None
+        if options.score:  # each query is one text: one that was given, or that of an id
+            order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
+            posterior = _rows([each for each in (given, of_ids) if each], order)
+        found = await _explained(asked, found, posterior, options)
+    decoded = await asked.decode(decoded_ND) if options.decode else [None] * len(queries)
+    return [SearchResult(hits, text, answer.missing) for hits, text in zip(found, decoded, strict=True)]
+
+
+def _code(
+    query: Query, weights: list[tuple[str, float]], means: Iterator[np.ndarray], stored: Iterator[np.ndarray]
+) -> Any:
+    """The code [D] to search with; takes the means of the query's texts, or its sentence's code."""
+    if not weights:
+        return query.code if query.id is None else next(stored)
+    return combined([weight for _, weight in weights], [next(means) for _ in weights])
+
+
+async def _explained(
+    asked: Asked, found: list[list[Hit]], posterior: DiagonalGaussian | None, options: Options
+) -> list[list[Hit]]:
+    """The hits with reconstructions and scores, from their texts: the index may hold codes of length one."""
+    hits = [hit for each in found for hit in each]
+    codes = (await asked.posterior([hit.text for hit in hits], stored=True)).mean
+    if options.reconstruct:
+        sentences = await asked.decode(codes.numpy())
+        hits = [replace(hit, reconstruction=each) for hit, each in zip(hits, sentences, strict=True)]
+    if posterior is not None:
+        of_hits = _rows([posterior], np.repeat(np.arange(len(found)), [len(each) for each in found]))
+        scores = of_hits.log_prob(codes).tolist()
+        hits = [replace(hit, score=each) for hit, each in zip(hits, scores, strict=True)]
+    rest = iter(hits)
+    return [[next(rest) for _ in each] for each in found]
+
+
+def _rows(parts: Sequence[DiagonalGaussian], rows: np.ndarray) -> DiagonalGaussian:
+    """Some rows of several posteriors together."""
+    mean, log_variance = (torch.cat([getattr(each, name) for each in parts]) for name in ("mean", "log_variance"))
+    return DiagonalGaussian(mean[rows], log_variance[rows])
