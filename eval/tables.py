@@ -1,58 +1,93 @@
 """The tables of a comparison, in the layout of the thesis's Tables 7.2 to 7.8, with its rows below ours.
 
-The reports of one table are of one set of sentences, or of questions. A table without any of our figures is "".
+The reports of one table are of one set of sentences, or of questions. A table without any of our metrics is "".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from eval.family import architecture_of, settings_of
-from eval.thesis import Row, name_of, rows, thesis_figures
-from smim.evaluation.markup import literal, rounded, table, with_error
+from eval.seeds import architecture_of, settings_of
+from eval.thesis import THESIS, rows
+from smim.evaluation.groups import definition, headlines
+from smim.evaluation.markup import literal, prose, rounded, table, with_error
+from smim.evaluation.reference import Row, name_of, published
 from smim.evaluation.report import is_whole_test
 
 Report = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column's name, and its cell in the row of a report and of a published model."""
+
+    title: str
+    ours: Callable[[Report], str]
+    published: Callable[[Row], str] = lambda _: ""
+
+
+def _column(name: str) -> Column:
+    """That of a metric."""
+    return Column(
+        prose(definition(name).title), lambda report: _cell(report, name), lambda row: str(row.metrics.get(name, ""))
+    )
+
+
+def _with_stdev(report: Report) -> str:
+    metric = report["metrics"].get("ppl_thesis")
+    value, stdev = rounded(metric["value"], metric.get("stdev_over_runs")) if metric else ("", "")
+    return f"{value} ({stdev})" if stdev else value
+
+
+def _active_units(report: Report) -> str:
+    metric = report["metrics"].get("active_units_relative")
+    return f"{metric['value']:.0f} of {report['model']['latent_dim']}" if metric else ""
+
+
+def _verdict(report: Report) -> str:
+    metric = report["metrics"].get("collapsed")
+    return "" if metric is None else "collapsed" if metric["value"] else "not collapsed"
+
+
+def _parameters(report: Report) -> str:
+    num = report["model"]["parameters"]
+    return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+
+
+_LANGUAGE_MODELLING = [
+    Column(
+        "PPL (stdev)",
+        _with_stdev,
+        lambda row: f"{row.metrics['ppl_thesis']} ({row.ppl_stdev})" if "ppl_thesis" in row.metrics else "",
+    ),
+    *map(_column, ("nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl")),
+    Column("active units", _active_units),
+    Column("parameters", _parameters, lambda row: row.parameters),
+]
+# What the tables of the thesis show.
+_SHOWN = {"ppl_thesis", "nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl", "active_units_relative",
+          "latent_entropy", "latent_entropy_normal", "p_at_1", "mrr"}  # fmt: skip
+
+
 def language_modelling(reports: Sequence[Report]) -> str:
     """Tables 7.2 to 7.5."""
-    lines = [
-        [
-            name,
-            _with_stdev(report, "ppl_thesis"),
-            *_cells(report, "nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl"),
-            _active_units(report),
-            _parameters(report["model"]["parameters"]),
-        ]
-        for name, report in named(reports)
-        if not {"nll", "bleu1_sampled", "bleu1_greedy"}.isdisjoint(report["figures"])
-    ]
-    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy",
-              "NLL under the prior (ELBO)", "NLL under the prior (IW)", "KL", "active units", "parameters"]  # fmt: skip
-    for row in _published(reports, "nll") if lines else []:
-        ppl = f"{row.figures['ppl_thesis']} ({row.ppl_stdev})" if "ppl_thesis" in row.figures else ""
-        values = [str(row.figures.get(name, "")) for name in ("nll", "bleu1_sampled")]
-        lines.append([_published_name(row), ppl, *values, "", "", "", "", "", row.parameters])
-    return table(header, lines, optional=header) if lines else ""
+    ours = _with_any(reports, {"nll", "bleu1_sampled", "bleu1_greedy"})
+    return _table(ours, _LANGUAGE_MODELLING, _published(ours, "nll"))
 
 
 def entropy(reports: Sequence[Report]) -> str:
     """Table 7.6."""
-    names = ("latent_entropy", "latent_entropy_normal")
-    lines = [[name, *_cells(report, *names)] for name, report in named(reports) if names[0] in report["figures"]]
-    for row in _published(reports, names[0]) if lines else []:
-        lines.append([_published_name(row), *[str(row.figures[name]) for name in names]])
-    return table(["model (latent dim)", "entropy", "N(0, I)"], lines) if lines else ""
+    ours = _with_any(reports, {"latent_entropy"})
+    columns = [_column("latent_entropy"), _column("latent_entropy_normal")]
+    return _table(ours, columns, _published(ours, "latent_entropy"))
 
 
 def bleu(reports: Sequence[Report]) -> str:
     """Table 7.7: a row for each latent size, architecture and seed, where there are models of both kinds."""
     kinds = ("amim", "autoencoder")
-    ours = [
-        [report for report in reports if report["model"]["objective"] == kind and "bleu1_sampled" in report["figures"]]
-        for kind in kinds
-    ]
+    with_bleu = _with_any(reports, {"bleu1_sampled"})
+    ours = [[report for report in with_bleu if report["model"]["objective"] == kind] for kind in kinds]
     lines = []
     for key in sorted({_of_one_size(report) for of_kind in ours for report in of_kind}):
         size, architecture, _ = key
@@ -68,30 +103,22 @@ def _of_one_size(report: Report) -> tuple[int, str, int]:
     return report["model"]["latent_dim"], architecture_of(report), report["model"]["seed"]
 
 
-def information(reports: Sequence[Report]) -> str:
-    """What the codes tell of the sentences, in nats, beside the most that the estimate can show."""
-    names = ("mutual_information", "mutual_information_cap", "mutual_information_knn", "posterior_entropy", "kl")
-    lines = [
-        [name, *_cells(report, *names), _verdict(report)]
-        for name, report in named(reports)
-        if names[0] in report["figures"]
-    ]
-    header = ["model (latent dim)", "mutual information", "its cap, log M", "by kNN entropy", "entropy of q(z|x)", "KL",
-              "verdict"]  # fmt: skip
-    return table(header, lines, optional=header) if lines else ""
+def further(reports: Sequence[Report]) -> str:
+    """Every metric with a title that no table of the thesis shows, and whether the code has collapsed."""
+    names = [each.name for each in headlines(_names(reports)) if each.name not in _SHOWN]
+    columns = [*map(_column, [*names, "kl"]), Column("verdict", _verdict)]
+    return _table(_with_any(reports, names), columns)
 
 
 def answering(reports: Sequence[Report]) -> str:
     """Table 7.8, with the floors once: they are the same for every model."""
-    lines = [[name, *_cells(report, "p_at_1", "mrr")] for name, report in named(reports)]
+    questions, lines = reports[0]["questions"], []
     for kind, name in {"bm25": "word overlap (BM25)", "random": "random order"}.items():
-        floors = [report for report in reports if f"p_at_1_{kind}" in report["figures"]]
-        lines += [[name, *_cells(report, f"p_at_1_{kind}", f"mrr_{kind}")] for report in floors[:1]]
-    questions = reports[0]["questions"]
-    for row in rows():
-        if row.corpus == questions["name"] and questions["split"] == "test" and "p_at_1" in row.figures:
-            lines.append([_published_name(row), str(row.figures["p_at_1"]), str(row.figures["mrr"])])
-    return table(["model (latent dim)", "P@1", "MRR"], lines)
+        for floor in _with_any(reports, {f"p_at_1_{kind}"})[:1]:
+            lines.append([name, _cell(floor, f"p_at_1_{kind}"), _cell(floor, f"mrr_{kind}")])
+    of_thesis = [row for row in rows() if row.corpus == questions["name"] and "p_at_1" in row.metrics]
+    columns = [_column("p_at_1"), _column("mrr")]
+    return _table(reports, columns, of_thesis if questions["split"] == "test" else [], between=lines)
 
 
 def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
@@ -103,49 +130,40 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     ]
 
 
-def _published(reports: Sequence[Report], figure: str) -> list[Row]:
-    """Published rows that have a figure, for the sentences that the reports share."""
-    if not is_whole_test(reports[0]):
+def _table(
+    reports: Sequence[Report],
+    columns: Sequence[Column],
+    published_rows: Sequence[Row] = (),
+    *,
+    between: Sequence[list[str]] = (),
+) -> str:
+    """Our rows, those `between`, the published ones; "" where none is ours."""
+    lines = [[name, *(column.ours(report) for column in columns)] for name, report in named(reports)]
+    theirs = [[f"{row.source}: {row.name}", *(column.published(row) for column in columns)] for row in published_rows]
+    header = ["model (latent dim)", *(column.title for column in columns)]
+    return table(header, [*lines, *between, *theirs], optional=header) if lines else ""
+
+
+def _with_any(reports: Sequence[Report], names: Sequence[str] | set[str]) -> list[Report]:
+    return [report for report in reports if not report["metrics"].keys().isdisjoint(names)]
+
+
+def _names(reports: Sequence[Report]) -> set[str]:
+    return {name for report in reports for name in report["metrics"]}
+
+
+def _published(reports: Sequence[Report], name: str) -> list[Row]:
+    """Published rows that have a metric, for the sentences that the reports share."""
+    if not reports or not is_whole_test(reports[0]):
         return []
-    return [row for row in rows() if row.corpus == reports[0]["corpus"]["name"] and figure in row.figures]
-
-
-def _published_name(row: Row) -> str:
-    return f"{row.source}: {row.name}"
+    return [row for row in rows() if row.corpus == reports[0]["corpus"]["name"] and name in row.metrics]
 
 
 def _thesis_bleu(report: Report, objective: str, latent_dim: int) -> str:
-    if not is_whole_test(report):
-        return ""
-    return str(thesis_figures(report["corpus"]["name"], objective, latent_dim).get("bleu1_sampled", ""))
-
-
-def _cells(report: Report, *names: str) -> list[str]:
-    return [_cell(report, name) for name in names]
+    found = published(rows(), report["corpus"]["name"], objective, latent_dim)[THESIS]
+    return str(found.get("bleu1_sampled", "")) if is_whole_test(report) else ""
 
 
 def _cell(report: Report | None, name: str) -> str:
-    figure = report["figures"].get(name) if report else None
-    return with_error(figure["value"], figure.get("standard_error")) if figure else ""
-
-
-def _with_stdev(report: Report, name: str) -> str:
-    figure = report["figures"].get(name)
-    if figure is None:
-        return ""
-    value, stdev = rounded(figure["value"], figure.get("stdev_over_runs"))
-    return f"{value} ({stdev})" if stdev else value
-
-
-def _active_units(report: Report) -> str:
-    figure = report["figures"].get("active_units_relative")
-    return f"{figure['value']:.0f} of {report['model']['latent_dim']}" if figure else ""
-
-
-def _verdict(report: Report) -> str:
-    figure = report["figures"].get("collapsed")
-    return "" if figure is None else "collapsed" if figure["value"] else "not collapsed"
-
-
-def _parameters(num: int) -> str:
-    return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+    metric = report["metrics"].get(name) if report else None
+    return with_error(metric["value"], metric.get("standard_error")) if metric else ""

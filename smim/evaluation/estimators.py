@@ -20,7 +20,7 @@ from torch import Tensor
 
 from smim.model.distributions import DiagonalGaussian
 
-Metric = Literal["chebyshev", "euclidean"]
+Distance = Literal["chebyshev", "euclidean"]
 # Queries [Q, D] and a number to the rows of so many nearest points [Q, number].
 Finder = Callable[[np.ndarray, int], np.ndarray]
 
@@ -50,7 +50,7 @@ def standard_normal_entropy(latent_dim: int) -> float:
 
 
 def knn_entropy_terms(
-    points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: Metric = "chebyshev"
+    points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: Distance = "chebyshev"
 ) -> np.ndarray:
     """Differential entropy of the distribution of `points` [N, D], in nats: a term for each query, float64 [Q].
 
@@ -282,7 +282,7 @@ def aggregate_moments(posterior: DiagonalGaussian, *, block: int = 1024) -> Aggr
     return AggregateMoments(count, mean.numpy(), (product / count).numpy(), (variance / count).numpy())
 
 
-def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: Metric) -> np.ndarray:
+def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: Distance) -> np.ndarray:
     """Kraskov et al. (2004), eq. 20, from the distance to the k-th neighbour among N points in D dimensions."""
     num_points, dim = shape
     log_unit_volume = dim * math.log(2) if metric == "chebyshev" else dim / 2 * math.log(math.pi) - gammaln(dim / 2 + 1)
@@ -302,7 +302,7 @@ def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray, k: i
     return terms
 
 
-def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
+def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric: Distance) -> np.ndarray:
     """Distances in fp64 from each query row to its k nearest other points, ascending: [Q, k]."""
     if points.shape[1] > _TREE_DIMENSIONS:
         return _distances_in_blocks(points, queries, k, metric)
@@ -311,7 +311,7 @@ def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric
     return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=_NORM[metric])[0]
 
 
-def _distances_in_blocks(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
+def _distances_in_blocks(points: np.ndarray, queries: np.ndarray, k: int, metric: Distance) -> np.ndarray:
     centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 would round the distances away
     find = _euclidean_finder(points, centre) if metric == "euclidean" else _chebyshev_finder(points, centre)
     numbers = np.arange(len(points))[queries]

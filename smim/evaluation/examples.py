@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from smim.errors import UserError, too_low
+from smim.errors import UserError, refuse, too_low
 from smim.evaluation.job import Job
 from smim.evaluation.section import Section, Table
 from smim.generation import SentenceModel
@@ -26,7 +26,7 @@ _NO_ANSWER = '(no answer: nothing was decoded behind a "?")'
 _RECONSTRUCTED, _INTERPOLATED, _SAMPLED, _ASKED = range(4)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ExamplesArgs:
     """How many examples there are, and how they are made.
 
@@ -48,8 +48,7 @@ class ExamplesArgs:
         problems = too_low(self, "eval.examples", num=1, interpolation_steps=2, perturbation=0, sample_deviation=0)
         if any(not question.strip(" ?") for question in self.questions):
             problems.append("eval.examples.questions holds a question without words")
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
 
 def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:

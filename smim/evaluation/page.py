@@ -3,16 +3,11 @@
 import math
 from typing import Any
 
-from eval.thesis import DEMO, name_of
-from smim.evaluation.definitions import definition
+from smim.evaluation.groups import definition, headlines
 from smim.evaluation.markup import code, literal, prose, rounded, table, with_error
+from smim.evaluation.reference import name_of
 from smim.vectors.corpus import KIND
 
-_MAIN_FIGURES = (
-    *("nll", "ppl_thesis", "nll_elbo", "nll_iw", "bleu1_sampled", "bleu1_greedy", "mutual_information", "kl"),
-    *("active_units_relative", "latent_entropy", "p_at_1", "mrr"),
-    *("mutual_information_ksg", "marginal_nll", "rmse"),
-)
 _OTHER_PRIORS = {
     "nll_elbo": "`nll_elbo` (the model's own prior)",
     "nll_iw": "`nll_iw` (the model's own prior, importance-weighted)",
@@ -25,7 +20,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     blocks = [*_heading(report), *_at_a_glance(report)]
     for key, section in report["sections"].items():
         blocks += _section(report, key, section)
-    if "nll" in report["figures"]:
+    if "nll" in report["metrics"]:
         blocks += ["## What MELBO is, and is not", *_what_melbo_is(report)]
     blocks += ["## Provenance", _provenance(report)]
     return "\n\n".join(blocks) + "\n"
@@ -67,13 +62,12 @@ def _of_vectors(report: dict[str, Any]) -> bool:
 
 def _at_a_glance(report: dict[str, Any]) -> list[str]:
     rows = []
-    for name in _MAIN_FIGURES:
-        if name in report["figures"]:
-            figure = report["figures"][name]
-            ours = with_error(figure["value"], figure["standard_error"])
-            if name == "active_units_relative":
-                ours += f" of {report['model']['latent_dim']}"
-            rows.append([code(name), ours, *_beside(report, name), definition(name).unit])
+    for each in headlines(report["metrics"]):
+        metric = report["metrics"][each.name]
+        ours = with_error(metric["value"], metric["standard_error"])
+        if each.name == "active_units_relative":
+            ours += f" of {report['model']['latent_dim']}"
+        rows.append([code(each.name), ours, *_beside(report, each.name), each.unit])
     if not rows:
         return []
     settings = report["settings"]
@@ -86,20 +80,21 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
         "± is the standard error over the items evaluated (N in the tables below), not over trainings: the model is "
         f"one training. {drawn}."
     )
-    header = ["figure", "ours", "thesis", DEMO, "unit"]
-    return ["## At a glance", table(header, rows, optional=("thesis", DEMO)), explained]
+    sources = list(report["published"])
+    return ["## At a glance", table(["metric", "ours", *sources, "unit"], rows, optional=sources), explained]
 
 
 def _beside(report: dict[str, Any], name: str) -> list[str]:
-    return [str(report[source].get(name, "")) for source in ("thesis", "authors_demo")]
+    return [str(metrics.get(name, "")) for metrics in report["published"].values()]
 
 
 def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[str]:
     blocks = [f"## {prose(section['title'])}", *section["notes"]]
-    rows = [_figure_row(report, name) for name, figure in report["figures"].items() if figure["section"] == key]
+    rows = [_metric_row(report, name) for name, metric in report["metrics"].items() if metric["section"] == key]
     if rows:
-        header = ["figure", "ours", "standard error", "stdev over runs", "N", "thesis", DEMO, "unit", "meaning"]
-        blocks.append(table(header, rows, optional=("stdev over runs", "thesis", DEMO, "unit")))
+        sources = list(report["published"])
+        header = ["metric", "ours", "standard error", "stdev over runs", "N", *sources, "unit", "meaning"]
+        blocks.append(table(header, rows, optional=("stdev over runs", "unit", *sources)))
     for each in section["tables"]:
         cells = [[literal(cell) for cell in row] for row in each["rows"]]
         blocks += [f"### {prose(each['title'])}", table([prose(name) for name in each["header"]], cells)]
@@ -108,16 +103,18 @@ def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[
     return blocks
 
 
-def _figure_row(report: dict[str, Any], name: str) -> list[str]:
-    figure, (unit, meaning) = report["figures"][name], definition(name)
-    value, error = rounded(figure["value"], figure["standard_error"])
-    _, stdev = rounded(figure["value"], figure["stdev_over_runs"])
-    return [code(name), value, error, stdev, str(figure["n"]), *_beside(report, name), unit, prose(meaning)]
+def _metric_row(report: dict[str, Any], name: str) -> list[str]:
+    metric, defined = report["metrics"][name], definition(name)
+    value, error = rounded(metric["value"], metric["standard_error"])
+    _, stdev = rounded(metric["value"], metric["stdev_over_runs"])
+    meaning = defined.meaning + (f" ({defined.equation})" if defined.equation else "")
+    meaning += f"; {defined.better} is better" if defined.better else ""
+    return [code(name), value, error, stdev, str(metric["n"]), *_beside(report, name), defined.unit, prose(meaning)]
 
 
 def _what_melbo_is(report: dict[str, Any]) -> list[str]:
-    num = report["figures"]["nll"]["n"]
-    others = [text for name, text in _OTHER_PRIORS.items() if name in report["figures"]]
+    num = report["metrics"]["nll"]["n"]
+    others = [text for name, text in _OTHER_PRIORS.items() if name in report["metrics"]]
     known = (
         f"Bounds under priors that do not know the evaluated sentences: {', '.join(others)}."
         if others
@@ -148,7 +145,7 @@ def _provenance(report: dict[str, Any]) -> str:
         "settings": ", ".join(_flat(report["settings"])),
         "machine": f"{environment['machine']}{device}; {report['processes']} process(es)",
         "versions": ", ".join(f"{name} {number}" for name, number in environment["versions"].items()),
-        "time": ", ".join(f"{family} {seconds:.1f} s" for family, seconds in report["seconds"].items()),
+        "time": ", ".join(f"{group} {seconds:.1f} s" for group, seconds in report["seconds"].items()),
     }
     return table(["what", "value"], [[name, literal(value)] for name, value in facts.items()])
 
@@ -158,7 +155,7 @@ def _loss(value: float | None) -> str:
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as "family.name=value"."""
+    """Nested settings as "group.name=value"."""
     lines: list[str] = []
     for name, value in settings.items():
         key = prefix + name

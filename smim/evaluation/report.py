@@ -1,4 +1,4 @@
-"""The report of one evaluation: `report.json` with every figure, `report.md` and `report.html` to read.
+"""The report of one evaluation: `report.json` with every metric, `report.md` and `report.html` to read.
 
 Both pages are made from the content of `report.json` and the plots alone.
 """
@@ -7,31 +7,33 @@ import os
 import platform
 import shlex
 import sys
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from eval.thesis import DEMO, THESIS, thesis_figures
 from smim import storage
 from smim.evaluation import markup
-from smim.evaluation.definitions import definition
+from smim.evaluation.groups import definition
 from smim.evaluation.page import as_markdown
+from smim.evaluation.reference import Row, published
 from smim.evaluation.section import Section
 from smim.text.corpus import CARD
 
-FORMAT = 2
+FORMAT = 3
 
 _PACKAGES = ("smim", "torch", "accelerate", "faiss-cpu", "faiss-gpu", "nltk", "sacrebleu", "scikit-learn", "numpy")
 
 
-def write_report(output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path) -> None:
+def write_report(
+    output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path, *, reference: Sequence[Row] = ()
+) -> None:
     """Writes `report.json`, `report.md`, `report.html` and `plots/` into `output`, in the place of an older report.
 
     `content`: what was evaluated and how (`model`, `corpus`, `settings`, `processes`, `seconds`); `plots`:
-    the directory that holds the PNG files that the sections name.
+    the directory that holds the PNG files that the sections name; `reference`: published rows to stand beside.
     """
-    report = assemble(content, sections)
+    report = assemble(content, sections, reference)
     markdown = as_markdown(report)
     images = {f"plots/{name}": (plots / name).read_bytes() for part in sections.values() for name in part.plots}
     with storage.new_directory(output) as partial:
@@ -43,26 +45,24 @@ def write_report(output: Path, content: dict[str, Any], sections: dict[str, Sect
             (partial / name).write_bytes(png)
 
 
-def assemble(content: dict[str, Any], sections: dict[str, Section]) -> dict[str, Any]:
-    """The content of `report.json`: `content`, the sections, all figures by name, and the published ones beside."""
+def assemble(content: dict[str, Any], sections: dict[str, Section], reference: Sequence[Row] = ()) -> dict[str, Any]:
+    """The content of `report.json`: `content`, the sections, all metrics by name, and the published ones beside."""
     seed = content["settings"]["seed"]
-    figures: dict[str, Any] = {}
-    for key, section in sections.items():
-        for name, figure in section.figures.items():
-            assert name not in figures, f"{name} is a figure of {key} and of {figures[name]['section']}"
-            figures[name] = {**asdict(figure), "unit": definition(name).unit, "section": key, "seed": seed}
-    questions = _questions(content) if "p_at_1" in figures else None
-    rest = {key: {name: value for name, value in section.as_json().items() if name != "figures"}
-            for key, section in sections.items()}  # fmt: skip
+    metrics: dict[str, Any] = {}
+    parts = {key: section.as_json() for key, section in sections.items()}
+    for key, part in parts.items():
+        for name, metric in part.pop("metrics").items():
+            assert name not in metrics, f"{name} is a metric of {key} and of {metrics[name]['section']}"
+            metrics[name] = {**metric, "unit": definition(name).unit, "section": key, "seed": seed}
+    questions = _questions(content) if "p_at_1" in metrics else None
     return {
         "format": FORMAT,
         **content,
         "environment": environment(),
         "questions": questions,
-        "thesis": _published(content, questions, source=THESIS),
-        "authors_demo": _published(content, questions, source=DEMO),
-        "figures": figures,
-        "sections": rest,
+        "published": _published(content, questions, reference),
+        "metrics": metrics,
+        "sections": parts,
     }
 
 
@@ -76,16 +76,20 @@ def _questions(content: dict[str, Any]) -> dict[str, str]:
     return corpus | {"split": given.get("split", corpus["split"])}
 
 
-def _published(content: dict[str, Any], questions: dict[str, str] | None, *, source: str) -> dict[str, float]:
-    model, evaluated = content["model"], content["corpus"]
-    corpora = [evaluated["name"]] if is_whole_test(content) else []
+def _published(
+    content: dict[str, Any], questions: dict[str, str] | None, reference: Sequence[Row]
+) -> dict[str, dict[str, float]]:
+    """By source, the metrics of the evaluated sentences and of the questions, where they are a whole test split."""
+    model = content["model"]
+    corpora = [content["corpus"]["name"]] if is_whole_test(content) else []
     if questions and questions["split"] == "test":
         corpora.append(questions["name"])
-    figures: dict[str, float] = {}
+    by_source: dict[str, dict[str, float]] = {}
     for corpus in corpora:
         of_model = (corpus, model["objective"], model["latent_dim"])
-        figures |= thesis_figures(*of_model, trained_on=model.get("trained_on"), source=source)
-    return figures
+        for source, metrics in published(reference, *of_model, trained_on=model.get("trained_on")).items():
+            by_source[source] = by_source.get(source, {}) | metrics
+    return by_source
 
 
 def is_part(content: dict[str, Any]) -> bool:
@@ -94,7 +98,7 @@ def is_part(content: dict[str, Any]) -> bool:
 
 
 def is_whole_test(content: dict[str, Any]) -> bool:
-    """Whether published figures may stand beside: MELBO grows with the number of sentences, a part has another."""
+    """Whether published metrics may stand beside: MELBO grows with the number of sentences, a part has another."""
     return content["corpus"]["split"] == "test" and not is_part(content)
 
 
