@@ -187,22 +187,17 @@ def read_candidates(split: Split) -> Candidates:
     if unreadable := sorted(set(labels) - {"0", "1"}):
         raise UserError(f"split {split.name!r} has the label {unreadable[0]!r}; 1 (right) and 0 are expected")
     right = np.array([label == "1" for label in labels], dtype=bool)
-    groups = _numbered(table.column("group"))
+    _, groups = np.unique(table.column("group").to_numpy(), return_inverse=True)
     answerable = np.bincount(groups[right], minlength=groups.max(initial=-1) + 1) > 0
     kept = answerable[groups]
     table = table.filter(pa.array(kept))
     return Candidates(
-        groups=_numbered(table.column("group")),
+        groups=(np.cumsum(answerable) - 1)[groups[kept]],
         questions=table.column("question").to_pylist(),
         answers=table.column("answer").to_pylist(),
         right=right[kept],
         num_left_out=int((~answerable).sum()),
     )
-
-
-def _numbered(sorted_groups: pa.ChunkedArray) -> np.ndarray:
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in sorted_groups.to_pylist()], dtype=np.int64)
 
 
 def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encoded:
@@ -237,7 +232,7 @@ def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
 
 def _unknown_share(ids: list[np.ndarray]) -> float:
     tokens = np.concatenate(ids)
-    return float(np.mean(tokens == UNK_ID)) if len(tokens) else 0.0
+    return float(np.count_nonzero(tokens == UNK_ID) / max(1, len(tokens)))
 
 
 def model_scores(job: Job, candidates: Candidates, encoded: Encoded) -> dict[str, np.ndarray]:
@@ -265,14 +260,13 @@ def _block_scores(
         return distance(unknown.mean, answered.mean, torch.ones_like(unknown.mean))[:, None]
     sigma = unknown.standard_deviation
     exact = DiagonalGaussian(unknown.mean.double(), unknown.log_variance.double())
-    distances, log_posteriors = [], []
-    for run in range(num_runs):
-        z_answered = job.draw(answered, numbers, number=2 * run)
-        z_unknown = job.draw(unknown, numbers, number=2 * run + 1)
-        distances.append(distance(z_unknown, z_answered, sigma))
-        log_posteriors.append(-exact.log_prob(z_answered.double()))
-    means = distance(unknown.mean, answered.mean, sigma)
-    return torch.stack([*distances, means, *log_posteriors], dim=1)
+    draws = [
+        (job.draw(answered, numbers, number=2 * run), job.draw(unknown, numbers, number=2 * run + 1))
+        for run in range(num_runs)
+    ]
+    distances = [distance(z_unknown, z_answered, sigma) for z_answered, z_unknown in draws]
+    log_posteriors = [-exact.log_prob(z_answered.double()) for z_answered, _ in draws]
+    return torch.stack([*distances, distance(unknown.mean, answered.mean, sigma), *log_posteriors], dim=1)
 
 
 def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
@@ -353,13 +347,17 @@ def random_order(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
 
 def _draw_plot(metrics: dict[str, Metric], output: Path) -> None:
     shown = {method: name for method, name in METHODS.items() if f"p_at_1{method}" in metrics and method != "_random"}
-    panels = []
-    for kind, title in _MEASURES.items():
-        methods: dict[str, dict[float | None, Spread]] = {}
-        for method, name in shown.items():
-            metric = metrics[f"{kind}{method}"]
-            methods[name] = {None: Spread(metric.value, metric.standard_error)}
-        panels.append(Panel(title, methods, ("random order", metrics[f"{kind}_random"].value)))
+    panels = [
+        Panel(
+            title,
+            {
+                name: {None: Spread(metrics[kind + method].value, metrics[kind + method].standard_error)}
+                for method, name in shown.items()
+            },
+            ("random order", metrics[f"{kind}_random"].value),
+        )
+        for kind, title in _MEASURES.items()
+    ]
     plots.bars(panels, output)
 
 

@@ -40,16 +40,16 @@ class Row:
 
 
 def published(
-    rows: Sequence[Row], corpus: str, objective: str, latent_dim: int, *, trained_on: str | None = None
+    rows: Sequence[Row], corpora: Sequence[str], objective: str, latent_dim: int, trained_on: str | None = None
 ) -> dict[str, dict[str, float]]:
     """The metrics of the same method, latent size and corpora by source; a source without any is empty.
 
-    `corpus` is what was evaluated, `trained_on` what the model was trained on, where that is known.
+    `corpora` are what was evaluated; `trained_on` what the model was trained on, the evaluated one where it is None.
     """
     found: dict[str, dict[str, float]] = {row.source: {} for row in rows}
     for row in rows:
-        same = (row.corpus, row.objective, row.latent_dim) == (corpus, objective, latent_dim)
-        if same and row.trained_on == (trained_on or corpus):
+        same = row.corpus in corpora and (row.objective, row.latent_dim) == (objective, latent_dim)
+        if same and row.trained_on == (trained_on or row.corpus):
             found[row.source] |= row.metrics
     return found
 

@@ -8,7 +8,8 @@ import platform
 import shlex
 import sys
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def assemble(content: dict[str, Any], sections: dict[str, Section], reference: S
     """The content of `report.json`: `content`, the sections, all metrics by name, and the published ones beside."""
     seed = content["settings"]["seed"]
     metrics: dict[str, Any] = {}
-    parts = {key: section.as_json() for key, section in sections.items()}
+    parts = {key: asdict(section) for key, section in sections.items()}
     for key, part in parts.items():
         for name, metric in part.pop("metrics").items():
             assert name not in metrics, f"{name} is a metric of {key} and of {metrics[name]['section']}"
@@ -80,16 +81,11 @@ def _published(
     content: dict[str, Any], questions: dict[str, str] | None, reference: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
     """By source, the metrics of the evaluated sentences and of the questions, where they are a whole test split."""
-    model = content["model"]
-    corpora = [content["corpus"]["name"]] if is_whole_test(content) else []
+    model, corpora = content["model"], [content["corpus"]["name"]] if is_whole_test(content) else []
     if questions and questions["split"] == "test":
         corpora.append(questions["name"])
-    by_source: dict[str, dict[str, float]] = {}
-    for corpus in corpora:
-        of_model = (corpus, model["objective"], model["latent_dim"])
-        for source, metrics in published(reference, *of_model, trained_on=model.get("trained_on")).items():
-            by_source[source] = by_source.get(source, {}) | metrics
-    return by_source
+    of_model = (model["objective"], model["latent_dim"], model.get("trained_on"))
+    return published(reference, corpora, *of_model)
 
 
 def is_part(content: dict[str, Any]) -> bool:
@@ -104,11 +100,7 @@ def is_whole_test(content: dict[str, Any]) -> bool:
 
 def environment() -> dict[str, Any]:
     """The command, and the versions and machine that made a report."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # one of FAISS's two
-            continue
+    versions = {each.name: each.version for each in distributions() if each.name in _PACKAGES}
+    versions = {"python": platform.python_version(), **{name: versions[name] for name in _PACKAGES if name in versions}}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     return {"command": shlex.join(sys.argv), "versions": versions, "machine": machine}

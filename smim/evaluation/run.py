@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from smim import config, generation, storage, vector_model
+from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse, too_low
 from smim.evaluation import answering, likelihood, report, vectors
 from smim.evaluation.groups import GROUPS, OF_SENTENCES
@@ -202,10 +202,10 @@ def evaluate(
                 raise SmimError(f"{name}: {error}") from error
             job.accelerator.wait_for_everyone()
             if job.is_main:
-                storage.write_json(done, {"section": section.as_json(), "seconds": time.monotonic() - started})
+                storage.write_json(done, {"section": asdict(section), "seconds": time.monotonic() - started})
             job.accelerator.wait_for_everyone()
         content = storage.read_json(done)
-        sections[name], seconds[name] = Section.from_json(content["section"]), round(content["seconds"], 1)
+        sections[name], seconds[name] = schema.make(Section, content["section"], done), round(content["seconds"], 1)
         if job.is_main:
             console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
     return sections, seconds

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,6 @@ class Section:
     notes: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "Section":
-        metrics = {name: Metric(**metric) for name, metric in content["metrics"].items()}
-        return cls(**{**content, "metrics": metrics, "tables": [Table(**table) for table in content["tables"]]})
 
 
 def measure(definitions: Iterable[Definition], computed: Any, *, label: str = "") -> dict[str, Metric]:

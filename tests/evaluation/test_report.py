@@ -146,12 +146,13 @@ def test_questions_of_another_corpus_have_its_published_metrics(output, tmp_path
     ],
 )  # fmt: skip
 def test_the_thesis_metrics_are_those_of_the_same_corpora_method_and_size(model, trained_on, expected):
-    assert published(thesis.rows(), *model, trained_on=trained_on)["thesis"] == expected
+    corpus, *model = model
+    assert published(thesis.rows(), [corpus], *model, trained_on)["thesis"] == expected
 
 
 def test_the_authors_demo_has_only_what_it_publishes():
-    def demo(*model: object) -> dict[str, float]:
-        return published(thesis.rows(), *model)["authors' demo"]
+    def demo(corpus: str, *model: object) -> dict[str, float]:
+        return published(thesis.rows(), [corpus], *model)["authors' demo"]
 
     assert demo("ptb", "autoencoder", 512) == {"bleu1_sampled": 0.575}
     assert demo("ptb", "vae", 16) == {"nll": 107.4, "bleu1_sampled": 0.088}

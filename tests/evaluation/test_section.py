@@ -1,10 +1,13 @@
 """Metrics: means, ratios, their standard errors, and refusals."""
 
 import math
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smim import schema
 from smim.errors import SmimError
 from smim.evaluation import section
 from smim.evaluation.section import Definition, Metric, Section, Table
@@ -64,4 +67,4 @@ def test_a_section_comes_back_from_json():
     original = Section(
         "Title", {"nll": Metric(1.0, None, n=2)}, ["note"], [Table("t", ["a"], [["b"]])], {"x.png": "caption"}
     )
-    assert Section.from_json(original.as_json()) == original
+    assert schema.make(Section, asdict(original), Path("section.json")) == original
