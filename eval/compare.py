@@ -48,7 +48,7 @@ def read_report(path: Path | str) -> Report:
     damaged = [
         part
         for part, names in needed.items()
-        if not isinstance(report.get(part), dict) or not set(names) <= set(report[part])
+        if not (isinstance(report.get(part), dict) and set(names) <= set(report[part]))
     ]
     damaged += [
         name

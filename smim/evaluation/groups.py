@@ -36,18 +36,21 @@ GROUPS = {
     "vectors": Group(vectors.evaluate, vectors.METRICS, vectors.VectorsArgs),
 }
 OF_SENTENCES = [name for name in GROUPS if name != "vectors"]
-# Metrics that two groups share are of one definition.
-_DEFINITIONS = {each.name: each for group in GROUPS.values() for each in group.metrics}
+
+
+def definitions() -> dict[str, Definition]:
+    """All that a report can hold, by name, in the order of the groups; metrics that two share are of one definition."""
+    return {each.name: each for group in GROUPS.values() for each in group.metrics}
 
 
 def definition(name: str) -> Definition:
     """That of a metric; a label column's has the label behind a colon. Raises KeyError for an unknown one."""
     kind, _, label = name.partition(":")
-    return _DEFINITIONS[kind].for_label(label)
+    return definitions()[kind].for_label(label)
 
 
 def headlines(names: Iterable[str]) -> list[Definition]:
     """Those of the metrics named that have a title, in the order of the groups."""
     named = sorted({*names})
-    titled = [kind for kind, each in _DEFINITIONS.items() if each.title]
+    titled = [kind for kind, each in definitions().items() if each.title]
     return [definition(name) for kind in titled for name in named if name.partition(":")[0] == kind]

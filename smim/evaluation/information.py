@@ -122,7 +122,18 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
         computed["mmd"] = mmd(codes[chosen], device=job.model.autoencoder.device)
     if job.is_main:
         of_means = np.diag(moments.covariance_of_means)
-        plots.latent_variance(of_means, moments.mean_variance, plots_dir / "latent_variance.png")
+        order, dimensions = np.argsort(-of_means), np.arange(len(of_means))
+        plots.lines(
+            {
+                "of the means, Var(E[z|x])": (dimensions, of_means[order]),
+                "within a posterior, E[Var(z|x)]": (dimensions, moments.mean_variance[order]),
+                "N(0, I)": (dimensions, np.ones(len(order))),
+            },
+            plots_dir / "latent_variance.png",
+            xlabel="dimension, by variance of the means",
+            ylabel="variance",
+            yscale="log",
+        )
     caption = "Variance of the codes in each dimension: between sentences and within a posterior"
     return Section("Information", measure(METRICS, computed), notes, plots={"latent_variance.png": caption})
 

@@ -166,21 +166,18 @@ def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.nd
 
     A KL without a closed form is the mean over all of these draws.
     """
-    prior, rows, values = job.model.autoencoder.prior, [], []
+    autoencoder, rows, values = job.model.autoencoder, [], []
     for batch, posterior in job.batches("likelihood"):
-        runs, kl = [], torch.zeros(len(batch), device=batch.rows.device, dtype=torch.float64)
-        for run in range(job.num_runs):
-            total = torch.zeros(2, len(batch), device=kl.device, dtype=torch.float64)
-            for sample in range(num_samples):
-                z = job.draw(posterior, batch.rows, number=run * num_samples + sample)
-                log_prob = job.model.autoencoder.log_prob(batch, z)
-                total -= torch.stack([log_prob.words, log_prob.with_eos]).double()
-                kl += prior.kl(posterior, z).double()
-            runs.append(total / num_samples)
+        terms = []
+        for number in range(job.num_runs * num_samples):
+            z = job.draw(posterior, batch.rows, number=number)
+            log_prob = autoencoder.log_prob(batch, z)
+            kl = autoencoder.prior.kl(posterior, z)
+            terms.append(torch.stack([-log_prob.words, -log_prob.with_eos, kl], -1).double())
         rows.append(batch.rows)
-        values.append(torch.cat([*runs, kl[None] / (job.num_runs * num_samples)]).T)
-    gathered = job.gather(rows, values, total=len(job.split))
-    return Bound(gathered[:, 0:-1:2], gathered[:, 1:-1:2], *sizes_of(job.split)), gathered[:, -1]
+        values.append(torch.stack(terms, 1).unflatten(1, (job.num_runs, num_samples)).mean(2))
+    words, with_eos, kl = np.moveaxis(job.gather(rows, values, total=len(job.split)), 2, 0)
+    return Bound(words, with_eos, *sizes_of(job.split)), kl.mean(1)
 
 
 @torch.no_grad()

@@ -28,18 +28,20 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _heading(report: dict[str, Any]) -> list[str]:
     model, corpus = report["model"], report["corpus"]
-    evaluated = _vectors(corpus) if _of_vectors(report) else _sentences(corpus)
     trained = f" on {literal(model['trained_on'])}" if model.get("trained_on") else ""
-    evaluated += (
+    evaluated = _evaluated(corpus) + (
         f"The model: {model['parameters']:,} parameters, {model['latent_dim']} latent dimensions; "
         f"trained{trained} for {model['step']:,} steps ({model['epoch']} epochs)."
     )
     return [f"# {literal(name_of(report))} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
 
 
-def _sentences(corpus: dict[str, Any]) -> str:
+def _evaluated(corpus: dict[str, Any]) -> str:
+    place = f"{literal(corpus['name'])}, {literal(corpus['split'])}"
+    if "dimension" in corpus:
+        return f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, {place}. "
     text = (
-        f"Evaluated: {corpus['sentences']:,} sentences of {literal(corpus['name'])}, {literal(corpus['split'])}; "
+        f"Evaluated: {corpus['sentences']:,} sentences of {place}; "
         f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} tokens a sentence (`<eos>` not counted). "
     )
     if corpus["retokenized"]:
@@ -47,13 +49,6 @@ def _sentences(corpus: dict[str, Any]) -> str:
     if corpus["unknown_share"] is not None:
         text += f"Unknown to the model are {corpus['unknown_share']:.2%} of the tokens. "
     return text
-
-
-def _vectors(corpus: dict[str, Any]) -> str:
-    return (
-        f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, "
-        f"{literal(corpus['name'])}, {literal(corpus['split'])}. "
-    )
 
 
 def _of_vectors(report: dict[str, Any]) -> bool:

@@ -149,25 +149,12 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, 
         axes[0].set_ylabel("sentences")
 
 
-def accuracy_by_length(lengths: np.ndarray, accuracy: np.ndarray, bleu: np.ndarray, output: Path) -> None:
-    """Mean word accuracy and BLEU-1 by sentence length, in bins of about equally many sentences."""
-    bins = np.array_split(np.argsort(lengths, kind="stable"), min(20, len(lengths)))
+def lines(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, **settings: Any) -> None:
+    """A line (x, y) for each name; `settings` of the axis."""
     with _axes(output, 1, 1, (6, 4)) as [[axis]]:
-        for name, values in {"words in their place": accuracy, "BLEU-1": bleu}.items():
-            middle = [lengths[part].mean() for part in bins]
-            axis.plot(middle, [values[part].mean() for part in bins], marker=".", label=name)
-        axis.set(xlabel="tokens of the sentence", ylabel="greedy reconstruction", ylim=(0, 1))
-        axis.legend()
-
-
-def latent_variance(mean_variance: np.ndarray, posterior_variance: np.ndarray, output: Path) -> None:
-    """Var(mean) and the mean posterior variance of each dimension, from the widest to the narrowest."""
-    order = np.argsort(-mean_variance)
-    with _axes(output, 1, 1, (6, 4)) as [[axis]]:
-        axis.plot(mean_variance[order], label="of the means, Var(E[z|x])")
-        axis.plot(posterior_variance[order], label="within a posterior, E[Var(z|x)]")
-        axis.axhline(1, color="gray", linestyle=":", label="N(0, I)")
-        axis.set(yscale="log", xlabel="dimension, by variance of the means", ylabel="variance")
+        for name, (x, y) in curves.items():
+            axis.plot(x, y, marker="." if len(x) <= 60 else None, label=name)
+        axis.set(**settings)
         axis.legend()
 
 

@@ -63,7 +63,19 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
     """Reconstructs every sentence and scores it against itself."""
     scores, lengths = reconstruct(job), job.split.lengths
     if job.is_main:
-        plots.accuracy_by_length(lengths, scores.accuracy, scores.greedy[:, 0], plots_dir / "accuracy_by_length.png")
+        # In bins of about equally many sentences.
+        bins = np.array_split(np.argsort(lengths, kind="stable"), min(20, len(lengths)))
+        length, accuracy, bleu = (
+            np.array([values[rows].mean() for rows in bins])
+            for values in (lengths, scores.accuracy, scores.greedy[:, 0])
+        )
+        plots.lines(
+            {"words in their place": (length, accuracy), "BLEU-1": (length, bleu)},
+            plots_dir / "accuracy_by_length.png",
+            xlabel="tokens of the sentence",
+            ylabel="greedy reconstruction",
+            ylim=(0, 1),
+        )
     return Section(
         "Reconstruction",
         metrics=measure(METRICS, scores),

@@ -20,7 +20,6 @@ from smim.text.corpus import Split
 TITLE = "Labels in the latent space"
 
 _ROWS_PER_BLOCK = 256
-_PLOT = "latent_map.png"
 # Fewer points have no neighbourhoods that a map could show.
 _FEWEST_ON_MAP = 4
 # In place of a class's number: a label that training has not, and no label.
@@ -79,40 +78,36 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
             if without_label:
                 notes.append(f"{without_label:,} evaluated sentences have no `{column}` and are left out of it.")
     notes.insert(0, _method(job, args, num_train=len(sample)) if metrics else _not_evaluated(job, train))
-    shown, problem = _map(job, args, list(chosen.classes), plots_dir / _PLOT)
-    notes += [problem] if problem else []
+    maps, problems = _map(job, args, list(chosen.classes), plots_dir / "latent_map.png")
     header = ["label", "classes", "nearest codes", "most frequent label"]
     tables = [Table("Share of right labels", header, rows)] if rows else []
-    return Section(TITLE, metrics, notes, tables, {_PLOT: shown} if shown else {})
+    return Section(TITLE, metrics, notes + problems, tables, maps)
 
 
 def choose_columns(split: Split, train: Split | None, *, max_classes: int) -> Chosen:
     """The label columns of `split` that have 2 to `max_classes` values over `train`, or over itself without one."""
-    counted = split if train is None else train
-    classes, left_out = {}, {}
+    chosen = Chosen({}, {})
     for column in split.label_columns:
-        if column not in counted.label_columns:
-            left_out[column] = "the training sentences have none"
-        elif pa.types.is_nested(counted.table.schema.field(column).type):
-            left_out[column] = "not a single value"
-        else:
-            found = _classes(counted.table.column(column), max_classes)
-            if found is None:
-                left_out[column] = f"more than {max_classes} values"
-            elif len(found) < 2:
-                left_out[column] = "fewer than two values"
-            else:
-                classes[column] = found
-    return Chosen(classes, left_out)
+        try:
+            chosen.classes[column] = _classes(split if train is None else train, column, max_classes)
+        except ValueError as reason:
+            chosen.left_out[column] = str(reason)
+    return chosen
 
 
-def _classes(column: pa.ChunkedArray, limit: int) -> list[str] | None:
-    """A column's distinct values as text, or None where they are more than `limit`: no more are ever held."""
+def _classes(split: Split, column: str, limit: int) -> list[str]:
+    """A label column's distinct values as text; raises ValueError that says why they are no classes."""
+    if column not in split.label_columns:
+        raise ValueError("the training sentences have none")
+    if pa.types.is_nested(split.table.schema.field(column).type):
+        raise ValueError("not a single value")
     found: set[str] = set()
-    for chunk in column.chunks:
+    for chunk in split.table.column(column).chunks:
         found |= set(pc.unique(chunk).drop_null().cast(pa.string()).to_pylist())
-        if len(found) > limit:
-            return None
+        if len(found) > limit:  # no more are ever held
+            raise ValueError(f"more than {limit} values")
+    if len(found) < 2:
+        raise ValueError("fewer than two values")
     return sorted(found)
 
 
@@ -170,21 +165,20 @@ def vote(classes: np.ndarray) -> np.ndarray:
     return classes[np.arange(len(classes)), votes.argmax(1)]
 
 
-def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -> tuple[str, str]:
-    """Draws the map on the main process; its caption, or else why there is none."""
+def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -> tuple[dict[str, str], list[str]]:
+    """Draws the map on the main process; it with its caption, or a note why there is none."""
     if not args.map_sentences:
-        return "", ""
+        return {}, []
     rows = job.sample(len(job.split), args.map_sentences, stream=1)
     # Draws, not means: what a collapsed code says of its sentence is drowned in its own variance.
     codes = job.draw(select(job.posterior(), rows, "cpu"), rows, number=0).numpy()
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
-        return "", "There is no map: it takes a few sentences, and codes of two dimensions or more that differ."
+        return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]
     if job.is_main:
-        points = plots.tsne(codes, seed=job.seed % 2**32)
-        colourings = _colourings(job.split, rows, columns)
+        points, colourings = plots.tsne(codes, seed=job.seed % 2**32), _colourings(job.split, rows, columns)
         plots.latent_maps({title: (points, values) for title, values in colourings.items()}, output)
     what = "codes" if job.model.deterministic else "draws of z"
-    return f"t-SNE map of the {what} of {len(rows):,} evaluated sentences", ""
+    return {output.name: f"t-SNE map of the {what} of {len(rows):,} evaluated sentences"}, []
 
 
 def _colourings(split: Split, rows: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
