@@ -35,7 +35,7 @@ def test_metrics_that_groups_share_are_of_one_definition():
     assert {id(each) for each in every} == {id(each) for each in definitions().values()}
 
 
-def test_one_entry_puts_a_metric_into_reports_and_comparisons(request, tiny_model, tiny_corpus, tmp_path):
+def test_one_entry_puts_a_metric_into_reports_and_comparisons(request, long_model, odd_corpus, tmp_path):
     trial = Definition(
         "half_right",
         "",
@@ -46,8 +46,8 @@ def test_one_entry_puts_a_metric_into_reports_and_comparisons(request, tiny_mode
     )
     reconstruction.METRICS.append(trial)
     request.addfinalizer(lambda: reconstruction.METRICS.remove(trial))
-    overrides = [f"model.dir={tiny_model}", f"corpus.dir={tiny_corpus}", f"output={tmp_path / 'report'}"]
-    run.main(config.compose("evaluate", [*overrides, "eval.metrics=[reconstruction]", "eval.num_runs=1"]))
+    overrides = [f"model.dir={long_model}", f"corpus.dir={odd_corpus}", f"output={tmp_path / 'report'}"]
+    run.main(config.compose("evaluate", [*overrides, "eval.metrics=[reconstruction]", "eval.max_sentences=10"]))
     glance, full = Page((tmp_path / "report" / "report.html").read_text()).rows("half_right")
     assert glance["ours"] and full["meaning"].endswith("in their place; higher is better")
     report = compare.read_report(tmp_path / "report")
