@@ -229,10 +229,7 @@ def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
 
 def split_of_rows(split: Split, rows: np.ndarray, *, name: str) -> Split:
     """Some rows of a split, ascending, as a split of their own, numbered from 0."""
-    # Batch by batch: put together, the texts of all rows would be read, and may be more than the 2 GiB of one array.
-    batches, starts = split.table.to_batches(), [0]
-    for batch in batches:
-        starts.append(starts[-1] + len(batch))
-    places = np.searchsorted(starts, rows, side="right") - 1
-    parts = [batch.take(pa.array(rows[places == i] - starts[i])) for i, batch in enumerate(batches)]
-    return Split(name=name, table=pa.Table.from_batches(parts, schema=split.table.schema))
+    chosen = np.zeros(len(split), bool)
+    chosen[rows] = True
+    # Filtered chunk by chunk: put together, the texts of all rows would be read, and may be more than an array's 2 GiB.
+    return Split(name=name, table=split.table.filter(pa.array(chosen)))

@@ -195,7 +195,8 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
         weights = []
         for numbers in blocks(draws, max(1, job.tokens_per_batch // (int(batch.lengths[0]) + 1))):
             z = torch.cat([job.draw(posterior, row, number=int(number)) for number in numbers])
-            log_prob = job.model.autoencoder.log_prob(_repeated(batch, len(z)), z)
+            repeated = Batch(batch.rows.expand(len(z)), batch.tokens.expand(len(z), -1), batch.lengths.expand(len(z)))
+            log_prob = job.model.autoencoder.log_prob(repeated, z)
             log_ratio = job.model.autoencoder.prior.log_prob(z) - posterior.log_prob(z)
             weights.append(torch.stack([log_prob.words, log_prob.with_eos], -1).double() + log_ratio.double()[:, None])
         return torch.cat(weights)[None]
@@ -269,7 +270,3 @@ def _importance_table(log_weights: np.ndarray) -> Table:
         rows.append([str(num_samples), *(f"{number:.3f}" for number in numbers)])
     header = ["K", "nats/sentence", "standard error over sentences", "with `<eos>`"]
     return Table(f"Importance-weighted bound by K, of {len(log_weights)} sentences", header, rows)
-
-
-def _repeated(batch: Batch, times: int) -> Batch:
-    return Batch(batch.rows.expand(times), batch.tokens.expand(times, -1), batch.lengths.expand(times))

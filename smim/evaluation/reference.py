@@ -54,14 +54,8 @@ def published(
     return found
 
 
-def method_name(objective: str, latent_dim: int | None) -> str:
-    """A model as the thesis calls it, such as "sMIM (512)"; a method that it does not have keeps its own name."""
-    name = _METHODS.get(objective, objective)
-    return name if latent_dim is None else f"{name} ({latent_dim})"
-
-
 def name_of(report: dict[str, Any]) -> str:
-    """The model of a report as the thesis calls it, of sentences or of vectors."""
-    model, of_vectors = report["model"], report["corpus"].get("kind") == KIND
-    name = _OF_VECTORS.get(model["objective"]) if of_vectors else None
-    return f"{name} ({model['latent_dim']})" if name else method_name(model["objective"], model["latent_dim"])
+    """The model of a report, such as "sMIM (512)"; a method that the thesis does not have keeps its own name."""
+    model = report["model"]
+    methods = _METHODS | (_OF_VECTORS if report["corpus"].get("kind") == KIND else {})
+    return f"{methods.get(model['objective'], model['objective'])} ({model['latent_dim']})"

@@ -65,7 +65,8 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
     chosen = choose_columns(job.split, train, max_classes=args.max_classes)
     metrics: dict[str, Metric] = {}
     rows: list[list[str]] = []
-    notes = [_left_out(chosen)] if chosen.left_out else []
+    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in chosen.left_out.items())
+    notes = [f"Label columns that are left out: {reasons}."] if reasons else []
     if train is not None and chosen.classes:
         sampled = job.sample(len(train), args.train_sentences)
         sample = split_of_rows(train, sampled, name="representation_train")
@@ -77,7 +78,13 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
                 rows.append([column, str(len(classes)), *(f"{metric.value:.3f}" for metric in found.values())])
             if without_label:
                 notes.append(f"{without_label:,} evaluated sentences have no `{column}` and are left out of it.")
-    notes.insert(0, _method(job, args, num_train=len(sample)) if metrics else _not_evaluated(job, train))
+    notes.insert(
+        0,
+        f"Each of the {len(job.split):,} evaluated sentences gets the label that most of the {args.k} nearest among "
+        f"{len(sample):,} training sentences have (Euclidean distance between the means of q(z|x))."
+        if metrics
+        else _not_evaluated(job, train),
+    )
     maps, problems = _map(job, args, list(chosen.classes), plots_dir / "latent_map.png")
     header = ["label", "classes", "nearest codes", "most frequent label"]
     tables = [Table("Share of right labels", header, rows)] if rows else []
@@ -191,13 +198,6 @@ def _colourings(split: Split, rows: np.ndarray, columns: list[str]) -> dict[str,
     return labels or {"tokens of the sentence": split.lengths[rows]}
 
 
-def _method(job: Job, args: RepresentationArgs, *, num_train: int) -> str:
-    return (
-        f"Each of the {len(job.split):,} evaluated sentences gets the label that most of the {args.k} nearest among "
-        f"{num_train:,} training sentences have (Euclidean distance between the means of q(z|x))."
-    )
-
-
 def _not_evaluated(job: Job, train: Split | None) -> str:
     if train is None:
         return f"Not evaluated: `{job.corpus.name}` has no split `train` beside the evaluated one to learn from."
@@ -205,8 +205,3 @@ def _not_evaluated(job: Job, train: Split | None) -> str:
         f"Not evaluated: `{job.corpus.name}` has no label column with few values; name such columns when you "
         f"prepare it (`corpus.label_columns=[...]`)."
     )
-
-
-def _left_out(chosen: Chosen) -> str:
-    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in chosen.left_out.items())
-    return f"Label columns that are left out: {reasons}."
