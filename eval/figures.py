@@ -111,7 +111,10 @@ def make_figure(cfg: DictConfig) -> None:
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
         raise UserError("figure.kind=planes draws two dimensions; it takes corpus.dimension=2 and model.latent_dim=2")
     runs = plan(cfg, args, corpus.directory, output / "runs")
-    trainings = [run.entry(result) for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)]
+    trainings: list[Entry] = [
+        {"method": run.method, "value": run.value, "seed": run.seed, "run": run.training.directory.name, **result}
+        for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)
+    ]
     points = figure_page.points_of(trainings)
     content = {
         "figure": asdict(args),
@@ -139,11 +142,6 @@ class Run:
     value: int | None
     seed: int
     training: Training
-
-    def entry(self, result: dict[str, Any]) -> Entry:
-        """What figures.json says of it."""
-        place = {"method": self.method, "value": self.value, "seed": self.seed}
-        return {**place, "run": self.training.directory.name, **result}
 
 
 def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[Run]:

@@ -5,8 +5,8 @@ seeds; of several reports of one seed it is the first.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Any
 
 from smim.evaluation.groups import headlines
@@ -47,7 +47,11 @@ def differences(reports: Sequence[Report]) -> str:
 
 def _differences(reports: Sequence[Report]) -> str:
     groups = {name: group for name, group in _groups(reports).items() if len(group) > 1}
-    plain = [name for name, [first, *_] in groups.items() if _is_reference(first)]
+    plain = [
+        name
+        for name, [first, *_] in groups.items()
+        if first["model"]["objective"] == _REFERENCE and not first["model"].get("settings")
+    ]
     if not plain or len(groups) < 2:
         return ""
     reference = groups.pop(plain[0])
@@ -70,10 +74,6 @@ def architecture_of(report: Report) -> str:
     """The encoder and decoder, such as ", transformer"; "" of the thesis's."""
     architecture = report["model"].get("architecture")
     return "" if architecture is None or architecture in _USUAL_ARCHITECTURES else f", {architecture}"
-
-
-def _is_reference(report: Report) -> bool:
-    return report["model"]["objective"] == _REFERENCE and not report["model"].get("settings")
 
 
 def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
@@ -102,16 +102,14 @@ def _values(group: Sequence[Report], metric: str) -> list[float]:
 
 
 def _mean_and_stdev(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    return with_error(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return with_error(fmean(values), stdev(values) if len(values) > 1 else None) if values else ""
 
 
 def _in_spreads(values: Sequence[float], reference: Sequence[float]) -> str:
-    if len(values) < 2 or len(reference) < 2:
+    if min(len(values), len(reference)) < 2:
         return ""
-    difference = statistics.mean(values) - statistics.mean(reference)
-    spread = math.sqrt((statistics.variance(values) + statistics.variance(reference)) / 2)
-    if spread == 0:
-        return "0" if difference == 0 else f"{'+' if difference > 0 else '-'}inf"
-    return f"{difference / spread:+.1f}"
+    difference = fmean(values) - fmean(reference)
+    spread = math.hypot(stdev(values), stdev(reference)) / math.sqrt(2)
+    if spread:
+        return f"{difference / spread:+.1f}"
+    return f"{math.copysign(math.inf, difference):+}" if difference else "0"

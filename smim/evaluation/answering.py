@@ -133,12 +133,14 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     if not candidates.num_questions:
         return Section(TITLE, notes=[f"Not evaluated: no question of `{corpus.name}` has a right answer (label 1)."])
     encoded = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
-    scores = model_scores(job, candidates, encoded) | {"_bm25": _bm25_scores(job, candidates)}
+    rows, by_words = bm25_scores(candidates, job.share(candidates.num_questions))
+    scores = model_scores(job, candidates, encoded)
+    scores["_bm25"] = job.gather([rows], [by_words], total=len(candidates))[:, None]
     found = {name: ranks(values, candidates.right, candidates.groups) for name, values in scores.items()}
     metrics = measure(METRICS, {**found, "_random": candidates})
     if job.is_main:
         _draw_plot(metrics, plots_dir / _PLOT)
-    rows = [
+    shown = [
         [name, *(with_error(found.value, found.standard_error) for found in of_method)]
         for method, name in METHODS.items()
         if (of_method := [metrics[f"{kind}{method}"] for kind in _MEASURES if f"{kind}{method}" in metrics])
@@ -148,7 +150,7 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
         TITLE,
         metrics,
         notes=_notes(job, corpus, split, candidates, encoded),
-        tables=[Table(title, ["method", *_MEASURES.values()], rows)],
+        tables=[Table(title, ["method", *_MEASURES.values()], shown)],
         plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order"},
     )
 
@@ -205,7 +207,8 @@ def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encod
 
     An answer without a token counts as one unknown word.
     """
-    asked = _ids(tokenizer, [_asked(question) for question in candidates.questions])
+    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
+    asked = _ids(tokenizer, [each if each.endswith("?") else f"{each} ?" for each in candidates.questions])
     # The space belongs to the answer: SentencePiece's pieces begin with it, and words do not mind.
     answers = _ids(tokenizer, [f" {answer}" for answer in candidates.answers])
     num_cut = sum(len(a) + len(b) > limit for a, b in zip(asked, answers, strict=True))
@@ -219,11 +222,6 @@ def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encod
         unknown_in_questions=_unknown_share(asked),
         unknown_in_answers=_unknown_share(answers),
     )
-
-
-def _asked(question: str) -> str:
-    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
-    return question if question.endswith("?") else f"{question} ?"
 
 
 def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
@@ -277,12 +275,6 @@ def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
 def _number(question: str, answer: str) -> int:
     """What a pair's noise is drawn by, 40 bits: a function of its text alone, not of its place or company."""
     return int.from_bytes(hashlib.sha256(f"{question}\0{answer}".encode()).digest()[:5], "big")
-
-
-def _bm25_scores(job: Job, candidates: Candidates) -> np.ndarray:
-    """`bm25_scores` of all pairs, fp64 [N, 1]; each question is scored by one process."""
-    rows, values = bm25_scores(candidates, job.share(candidates.num_questions))
-    return job.gather([rows], [values], total=len(candidates))[:, None]
 
 
 def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

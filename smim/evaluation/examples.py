@@ -104,29 +104,18 @@ def _can_be_asked(model: SentenceModel, question: str) -> bool:
     return any(i != UNK_ID for i in ids) and len(ids) <= model.autoencoder.args.max_length
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """Sentences of a table: their rows, their text as the model reads it, with `<unk>`, and q(z|x)."""
+def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], DiagonalGaussian] | None:
+    """Up to `num` random sentences that are short enough to be read, None where none is.
 
-    rows: np.ndarray
-    shown: list[str]
-    posterior: DiagonalGaussian
-
-    def noise(self, job: Job, number: int) -> Tensor:
-        """Standard normal, a function of (seed, row, number)."""
-        return noise.normal(job.seed, self.rows, number, job.model.latent_dim)
-
-
-def _choose(job: Job, num: int, stream: int) -> Chosen | None:
-    """Up to `num` random sentences of the evaluated split that are short enough to be read, None where none is."""
+    Their rows, their text as the model reads it, with `<unk>`, and q(z|x).
+    """
     limit = min(_LONGEST, job.model.autoencoder.args.max_length)
     short = np.flatnonzero(job.split.lengths <= limit)
     if not len(short):
         return None
     rows = short[job.sample(len(short), num, stream=stream)]
     ids = job.split.ids(rows)
-    shown = [job.model.tokenizer.decode(each.tolist()) for each in ids]
-    return Chosen(rows, shown, job.model.posterior_of_ids(ids))
+    return rows, [job.model.tokenizer.decode(each.tolist()) for each in ids], job.model.posterior_of_ids(ids)
 
 
 def _greedy(job: Job, codes: Tensor | np.ndarray) -> list[str]:
@@ -136,13 +125,14 @@ def _greedy(job: Job, codes: Tensor | np.ndarray) -> list[str]:
 def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Appendix E.1: data (D), decoded from the mean (M), from a draw (R) and from a perturbed draw (P)."""
     if chosen := _choose(job, args.num, _RECONSTRUCTED):
-        posterior = chosen.posterior
+        rows, shown, posterior = chosen
         codes = {"(AE)": posterior.mean}
         if not job.model.deterministic:
-            z, far = (posterior.sample(scale * chosen.noise(job, i)) for i, scale in enumerate((1, args.perturbation)))
-            codes = {"(M)": posterior.mean, "(R)": z, "(P)": far}
-        decoded = {"(D)": chosen.shown, **{name: _greedy(job, each) for name, each in codes.items()}}
-        cells = [[name, sentences[i]] for i in range(len(chosen.rows)) for name, sentences in decoded.items()]
+            z, far = (noise.normal(job.seed, rows, number, job.model.latent_dim) for number in (0, 1))
+            perturbed = posterior.sample(args.perturbation * far)
+            codes = {"(M)": posterior.mean, "(R)": posterior.sample(z), "(P)": perturbed}
+        decoded = {"(D)": shown, **{name: _greedy(job, each) for name, each in codes.items()}}
+        cells = [[name, sentences[i]] for i in range(len(rows)) for name, sentences in decoded.items()]
         yield Table("Reconstruction (E.1)", ["", "sentence"], cells)
 
 
@@ -150,12 +140,13 @@ def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Appendix E.2: greedily decoded at equally spaced codes between two sentences' means, both included."""
     shares = np.linspace(0, 1, args.interpolation_steps)
     if chosen := _choose(job, 2 * max(1, args.num // 2), _INTERPOLATED):
-        means, num_pairs = chosen.posterior.mean.numpy(), len(chosen.rows) // 2
+        rows, shown, posterior = chosen
+        means, num_pairs = posterior.mean.numpy(), len(rows) // 2
         for i in range(num_pairs):
             start, end = means[2 * i : 2 * i + 2]
             between = _greedy(job, np.stack([start + (end - start) * share for share in shares]))
             steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, between, strict=True)]
-            cells = [["(D)", chosen.shown[2 * i]], *steps, ["(D)", chosen.shown[2 * i + 1]]]
+            cells = [["(D)", shown[2 * i]], *steps, ["(D)", shown[2 * i + 1]]]
             yield Table(f"Interpolation {i + 1} of {num_pairs} (E.2)", ["", "sentence"], cells)
 
 
@@ -167,9 +158,10 @@ def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     title = f"Samples from N(0, {args.sample_deviation:g}² I) (E.3)"
     yield Table(title, ["sample"], [[sentence] for sentence in from_gaussian])
     if chosen := _choose(job, args.num, _SAMPLED):
-        z = chosen.posterior.sample(chosen.noise(job, 0))
+        rows, shown, posterior = chosen
+        z = posterior.sample(noise.normal(job.seed, rows, 0, job.model.latent_dim))
         decoded = job.model.decode(z, sample=True, seed=job.seed, max_length=job.max_length)
-        cells = [list(pair) for pair in zip(chosen.shown, decoded, strict=True)]
+        cells = [list(pair) for pair in zip(shown, decoded, strict=True)]
         yield Table("Samples from the aggregate posterior (E.3)", ["x_j", "sample, z ~ q(z|x_j)"], cells)
 
 

@@ -1,6 +1,7 @@
 """The page of a report, as Markdown, from the content of its `report.json`."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from smim.evaluation.groups import definition, headlines
@@ -129,12 +130,13 @@ def _what_melbo_is(report: dict[str, Any]) -> list[str]:
 
 def _provenance(report: dict[str, Any]) -> str:
     model, corpus, environment = report["model"], report["corpus"], report["environment"]
+    loss = "unknown" if model["valid_loss"] is None else f"{model['valid_loss']:.5g}"
     device = f"; {report['device']}" if report.get("device") else ""
     size = f"{corpus['dimension']} dimensions" if _of_vectors(report) else f"{corpus['bytes']:,} bytes of text"
     facts = {
         "command": environment["command"],
         "model": f"{model['directory']}, hash {model['hash'][:12]}",
-        "training": f"{model['objective']}, seed {model['seed']}, validation loss {_loss(model['valid_loss'])}",
+        "training": f"{model['objective']}, seed {model['seed']}, validation loss {loss}",
         "corpus": f"{corpus['directory']}, hash {corpus['hash'][:12]}, {size}",
         "seed": str(report["settings"]["seed"]),
         "settings": ", ".join(_flat(report["settings"])),
@@ -145,14 +147,10 @@ def _provenance(report: dict[str, Any]) -> str:
     return table(["what", "value"], [[name, literal(value)] for name, value in facts.items()])
 
 
-def _loss(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.5g}"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
     """Nested settings as "group.name=value"."""
-    lines: list[str] = []
     for name, value in settings.items():
-        key = prefix + name
-        lines += _flat(value, f"{key}.") if isinstance(value, dict) else [f"{key}={value}"]
-    return lines
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value}"

@@ -186,7 +186,7 @@ def bars(panels: Sequence[Panel], output: Path) -> None:
 
 
 def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Figure 5.1 of the thesis: a column a model, reconstructions above and posteriors below.
+    """Figure 5.1 of the thesis: a column a model, reconstructions above; below one standard deviation of posteriors.
 
     `log_density`: log P(x) of [N, 2] in nats [N], whose level sets are black.
     """
@@ -199,7 +199,19 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
             above.scatter(*model.reconstructions[:_SHOWN_RECONSTRUCTIONS].T, s=1, color="red")
             above.set_title(model.title, fontsize="medium")
             above.text(0.03, 0.03, model.inset, transform=above.transAxes, fontsize="small")
-            _ellipses(below, model.posterior)
+            widths, heights = 2 * model.posterior.standard_deviation[:_SHOWN_POSTERIORS].numpy().T
+            ellipses = EllipseCollection(
+                widths,
+                heights,
+                np.zeros(len(widths)),
+                units="xy",
+                offsets=model.posterior.mean[:_SHOWN_POSTERIORS].numpy(),
+                offset_transform=below.transData,
+                facecolors="none",
+                edgecolors="green",
+            )
+            below.add_collection(ellipses)
+            below.add_patch(plt.Circle((0, 0), 1, fill=False, linestyle="--", linewidth=1.5))
             for axis, extent in ((above, 2.0), (below, 3.0)):
                 axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
 
@@ -216,20 +228,3 @@ def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.
             means, stdevs = np.array([[each.mean, each.stdev or 0.0] for each in points.values()]).T
             found[method] = (colour, np.array([*points]), means, stdevs)
         yield axis, found
-
-
-def _ellipses(axis: plt.Axes, posterior: DiagonalGaussian) -> None:
-    """One standard deviation of some posteriors, and of N(0, I)."""
-    widths, heights = 2 * posterior.standard_deviation[:_SHOWN_POSTERIORS].numpy().T
-    ellipses = EllipseCollection(
-        widths,
-        heights,
-        np.zeros(len(widths)),
-        units="xy",
-        offsets=posterior.mean[:_SHOWN_POSTERIORS].numpy(),
-        offset_transform=axis.transData,
-        facecolors="none",
-        edgecolors="green",
-    )
-    axis.add_collection(ellipses)
-    axis.add_patch(plt.Circle((0, 0), 1, fill=False, linestyle="--", linewidth=1.5))
