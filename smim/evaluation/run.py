@@ -201,12 +201,12 @@ def evaluate(
             except ValueError as error:  # of a library or an estimator that was given what it cannot use
                 raise SmimError(f"{name}: {error}") from error
             job.accelerator.wait_for_everyone()
-            if job.is_main:
+            if job.accelerator.is_main_process:
                 storage.write_json(done, {"section": asdict(section), "seconds": time.monotonic() - started})
             job.accelerator.wait_for_everyone()
         content = storage.read_json(done)
         sections[name], seconds[name] = schema.make(Section, content["section"], done), round(content["seconds"], 1)
-        if job.is_main:
+        if job.accelerator.is_main_process:
             console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
     return sections, seconds
 

@@ -64,19 +64,6 @@ class VectorJob:
     work: Path
     seed: int
 
-    @property
-    def is_main(self) -> bool:
-        return self.accelerator.is_main_process
-
-
-@dataclass(frozen=True)
-class Coded:
-    """Vectors fp32 [N, X], q(z|x) of each, and one draw of z for each, fp32 [N, D]; an autoencoder's is its mean."""
-
-    vectors: np.ndarray
-    posterior: DiagonalGaussian
-    codes: Tensor
-
 
 # Of `measure_vectors`.
 _OWN = [
@@ -106,7 +93,7 @@ def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
             "Above: level sets of the density of the vectors, and reconstructions of evaluated ones in red. "
             "Below: one standard deviation of N(0, I), dashed, and of some posteriors"
         )
-        if job.is_main:
+        if job.accelerator.is_main_process:
             values = {name: metric.value for name, metric in metrics.items()}
             shown = plane(job.model, job.split, title="", metrics=values, seed=job.seed)
             plots.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
@@ -121,30 +108,30 @@ def measure_vectors(
 
     Raises `SmimError` naming a metric that came out as NaN, and ValueError where an estimator cannot be used.
     """
-    coded, autoencoder = encode(model, split, seed=seed), model.autoencoder
-    codes, queries = coded.codes.numpy(), sample(len(split), args.max_queries, seed=seed)
-    log_likelihood = autoencoder.log_likelihood(_batch(coded.vectors), coded.codes)
+    vectors, autoencoder = split.vectors, model.autoencoder
+    posterior, z = encode(model, split, seed=seed)
+    codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
+    log_likelihood = autoencoder.log_likelihood(_batch(vectors), z)
     computed = {
-        "ksg": estimators.ksg_mutual_information_terms(coded.vectors, codes, args.k, queries=queries),
+        "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": _drawn(model, coded, seed) - coded.vectors,
-        "difference_of_mean": autoencoder.mean(coded.codes).numpy() - coded.vectors,
+        "difference": _drawn(model, z, seed) - vectors,
+        "difference_of_mean": autoencoder.mean(z).numpy() - vectors,
     }
     if not model.deterministic:
-        posterior = coded.posterior
         computed |= {
             "information": estimators.posterior_information_terms(codes[queries], queries, posterior)[0],
             "moments": estimators.aggregate_moments(posterior),
-            "kl": autoencoder.prior.kl(posterior, coded.codes).double().numpy(),
+            "kl": autoencoder.prior.kl(posterior, z).double().numpy(),
             "clamped": (posterior.log_variance <= autoencoder.args.clamp).double().mean(-1).numpy(),
             "marginal": marginal_log_prob(
-                autoencoder, coded.vectors[queries], num_samples=args.importance_samples, seed=seed
+                autoencoder, vectors[queries], num_samples=args.importance_samples, seed=seed
             ),
         }
     if "density" in corpus.card:
-        computed["density"] = log_density(corpus, coded.vectors[queries])
+        computed["density"] = log_density(corpus, vectors[queries])
     train_split = corpus.split("train")
-    train = encode(model, train_split, seed=seed).codes.numpy()
+    train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood.double().numpy())
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
@@ -169,14 +156,17 @@ def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
     }
 
 
-def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> Coded:
-    """A split's vectors with their posteriors and codes; the draws are a function of the seed and the split's name."""
+def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[DiagonalGaussian, Tensor]:
+    """q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D], or an autoencoder's mean.
+
+    The draws are a function of the seed and the split's name.
+    """
     posterior = model.posterior(split.vectors)
     if model.deterministic:
-        return Coded(split.vectors, posterior, posterior.mean)
+        return posterior, posterior.mean
     random = np.random.default_rng([seed, zlib.crc32(split.name.encode())])
     noise = random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32)
-    return Coded(split.vectors, posterior, posterior.sample(torch.from_numpy(noise)))
+    return posterior, posterior.sample(torch.from_numpy(noise))
 
 
 @torch.no_grad()
@@ -198,10 +188,10 @@ def marginal_log_prob(
 @torch.no_grad()
 def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[str, float], seed: int) -> Plane:
     """What a model of two dimensions makes of a split, with what was measured of it written in."""
-    coded = encode(model, split, seed=seed)
+    posterior, codes = encode(model, split, seed=seed)
     information = round(metrics["mutual_information_ksg"], 2) + 0.0  # an estimate of nothing is not "-0.00"
     inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
-    return Plane(title, _drawn(model, coded, seed), coded.posterior, inset)
+    return Plane(title, _drawn(model, codes, seed), posterior, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
@@ -228,11 +218,11 @@ def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_sam
     return (torch.logsumexp(log_weights.view(num, num_samples), 1) - math.log(num_samples)).numpy()
 
 
-def _drawn(model: VectorModel, coded: Coded, seed: int) -> np.ndarray:
+def _drawn(model: VectorModel, codes: Tensor, seed: int) -> np.ndarray:
     """A draw of x' ~ p(x'|z) for each code, fp32 [N, X]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model.autoencoder.sample(coded.codes).vectors.numpy()
+        return model.autoencoder.sample(codes).vectors.numpy()
 
 
 def _rmse(difference: np.ndarray) -> Metric:
