@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eval import family, tables
+from eval import seeds, tables
 from smim import storage
 from smim.errors import UserError, told_to_user
 from smim.evaluation import markup
@@ -36,22 +36,24 @@ def read_report(path: Path | str) -> Report:
     """A report by its directory or file; raises `UserError` where it is none, or of another format."""
     path = Path(path)
     report = storage.read_json(path / "report.json" if path.is_dir() else path)
-    if not isinstance(report.get("figures"), dict):
+    if "figures" in report:  # as they were called up to format 2
+        report["metrics"] = report.pop("figures")
+    if not isinstance(report.get("metrics"), dict):
         raise UserError(f"{path} is not an evaluation report; eval/run.py writes them")
-    if report.get("format") != FORMAT:
+    if report.get("format") not in (FORMAT, 2):
         raise UserError(
             f"{path} is a report of format {report.get('format', 1)}, and {FORMAT} is needed; evaluate the model again"
         )
-    needed = _NEEDED | ({"questions": ("name", "split", "hash")} if "p_at_1" in report["figures"] else {})
+    needed = _NEEDED | ({"questions": ("name", "split", "hash")} if "p_at_1" in report["metrics"] else {})
     damaged = [
         part
         for part, names in needed.items()
-        if not isinstance(report.get(part), dict) or not set(names) <= set(report[part])
+        if not (isinstance(report.get(part), dict) and set(names) <= set(report[part]))
     ]
     damaged += [
         name
-        for name, figure in report["figures"].items()
-        if not isinstance(figure, dict) or not isinstance(figure.get("value"), int | float)
+        for name, metric in report["metrics"].items()
+        if not isinstance(metric, dict) or not isinstance(metric.get("value"), int | float)
     ]
     if damaged:
         raise UserError(f"{path}: {', '.join(damaged)} not as a report has it; the file is damaged")
@@ -66,12 +68,12 @@ def as_markdown(reports: Sequence[Report]) -> str:
             "Language modelling": tables.language_modelling(group),
             "Entropy of the codes": tables.entropy(group),
             "BLEU-1 of sMIM and AE": tables.bleu(group),
-            "Information": tables.information(group),
-            "Objectives over seeds: mean ± standard deviation": family.over_seeds(group),
-            "What each objective moves": family.differences(group),
+            "Further metrics": tables.further(group),
+            "Objectives over seeds: mean ± standard deviation": seeds.over_seeds(group),
+            "What each objective moves": seeds.differences(group),
         }
         blocks += [f"## {heading}", *_titled(parts), *_note_on_tokens(group)]
-    asked = [report for report in reports if "p_at_1" in report["figures"]]
+    asked = [report for report in reports if "p_at_1" in report["metrics"]]
     for heading, group in _by_set(asked, _questions).items():
         blocks += [f"## {heading}", *_titled({"Question answering": tables.answering(group)})]
     return "\n\n".join(blocks)

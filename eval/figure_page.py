@@ -1,27 +1,17 @@
-"""What a figure says: means and standard deviations over seeds, whether what was published holds, and a page."""
+"""What a figure shows: means and standard deviations over seeds, whether what was published holds, and a page."""
 
 import statistics
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from smim.evaluation.groups import definition
 from smim.evaluation.markup import code, literal, prose, table, with_error
 
 # One training of a figure, and means by metric, method and value, as figures.json has them.
 Entry = dict[str, Any]
 Points = dict[str, dict[str, list[dict[str, Any]]]]
 
-_TITLES = {
-    "mutual_information_ksg": "MI (KSG), nats",
-    "mutual_information": "MI (posteriors), nats",
-    "marginal_nll": "NLL, nats",
-    "rmse": "RMSE",
-    "rmse_mean": "RMSE of means",
-    "kl": "KL, nats",
-    "active_units": "active units",
-    "active_units_relative": "active units, relative",
-    "mmd": "MMD²",
-}
 # Where a metric's line would be for a model that knows the data, or could at most be.
 REFERENCES = {
     "marginal_nll": ("data_nll", "the data's own density"),
@@ -30,29 +20,27 @@ REFERENCES = {
 
 
 def title_of(metric: str) -> str:
-    """What a metric is called in a picture."""
-    kind, _, label = metric.partition(":")
-    return f"k-NN accuracy, {label}" if kind == "knn_accuracy" else _TITLES.get(metric, metric)
+    """What a metric is called in a picture, with its unit."""
+    defined = definition(metric)
+    return ", ".join(filter(None, [defined.title or metric, defined.unit if defined.unit == "nats" else ""]))
 
 
 def points_of(trainings: Sequence[Entry]) -> Points:
     """Mean, standard deviation (None for one) and number of the trainings that finished, of each metric."""
-    found: dict[tuple[str, str], dict[Any, list[float]]] = {}
+    found: dict[str, dict[str, dict[Any, list[float]]]] = {}
     for training in trainings:
-        for metric, value in training.get("figures", {}).items():
-            found.setdefault((metric, training["method"]), {}).setdefault(training["value"], []).append(value)
-    points: Points = {}
-    for (metric, method), by_value in found.items():
-        points.setdefault(metric, {})[method] = [
-            {
-                "value": value,
-                "mean": statistics.fmean(values),
-                "stdev": statistics.stdev(values) if len(values) > 1 else None,
-                "n": len(values),
-            }
-            for value, values in by_value.items()
-        ]
-    return points
+        for metric, value in training.get("metrics", {}).items():
+            by_value = found.setdefault(metric, {}).setdefault(training["method"], {})
+            by_value.setdefault(training["value"], []).append(value)
+    return {
+        metric: {method: [_point(*item) for item in by_value.items()] for method, by_value in methods.items()}
+        for metric, methods in found.items()
+    }
+
+
+def _point(value: Any, measured: list[float]) -> dict[str, Any]:
+    stdev = statistics.stdev(measured) if len(measured) > 1 else None
+    return {"value": value, "mean": statistics.fmean(measured), "stdev": stdev, "n": len(measured)}
 
 
 def as_markdown(content: dict[str, Any]) -> str:

@@ -25,9 +25,9 @@ from eval.figure_page import REFERENCES, Entry, Points, title_of
 from eval.trainings import Training, perform
 from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
-from smim.errors import SmimError, UserError, nearest, not_among, too_low
-from smim.evaluation import pictures
-from smim.evaluation.pictures import Panel, Plane, Spread
+from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_low
+from smim.evaluation import plots
+from smim.evaluation.plots import Panel, Plane, Spread
 from smim.evaluation.report import environment
 from smim.evaluation.vectors import VectorsArgs, log_density, plane
 from smim.lock import own
@@ -83,8 +83,7 @@ class FigureArgs:
             for method in methods
             if method not in self.methods
         ]
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
 
 def main(cfg: DictConfig) -> None:
@@ -112,7 +111,10 @@ def make_figure(cfg: DictConfig) -> None:
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
         raise UserError("figure.kind=planes draws two dimensions; it takes corpus.dimension=2 and model.latent_dim=2")
     runs = plan(cfg, args, corpus.directory, output / "runs")
-    trainings = [run.entry(result) for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)]
+    trainings: list[Entry] = [
+        {"method": run.method, "value": run.value, "seed": run.seed, "run": run.training.directory.name, **result}
+        for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)
+    ]
     points = figure_page.points_of(trainings)
     content = {
         "figure": asdict(args),
@@ -140,11 +142,6 @@ class Run:
     value: int | None
     seed: int
     training: Training
-
-    def entry(self, result: dict[str, Any]) -> Entry:
-        """What figures.json says of it."""
-        place = {"method": self.method, "value": self.value, "seed": self.seed}
-        return {**place, "run": self.training.directory.name, **result}
 
 
 def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[Run]:
@@ -195,11 +192,11 @@ def _draw(args: FigureArgs, runs: list[Run], corpus: VectorCorpus, points: Point
     panels = [_panel(args, points, metric) for metric in args.metrics if metric in points]
     if args.kind == "planes":
         planes = list(_planes(args, runs, corpus))
-        pictures.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
+        plots.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
     elif args.kind == "bars":
-        pictures.bars(panels, output)
+        plots.bars(panels, output)
     else:
-        pictures.curves(panels, output, xlabel=_AXES.get(str(args.vary), str(args.vary)))
+        plots.curves(panels, output, xlabel=_AXES.get(str(args.vary), str(args.vary)))
 
 
 def _panel(args: FigureArgs, points: Points, metric: str) -> Panel:
@@ -220,11 +217,10 @@ def _planes(args: FigureArgs, runs: list[Run], corpus: VectorCorpus) -> Iterator
     """The models of the first seed, by value and then by method."""
     first = [run for run in runs if run.seed == 0]
     for run in sorted(first, key=lambda run: args.values.index(run.value) if run.value is not None else 0):
-        figures = (run.training.measured() or {}).get("figures")
-        if figures:
+        if metrics := (run.training.measured() or {}).get("metrics"):
             model = vector_model.load(run.training.directory / "model")
             title = f"{run.method}, {run.value}" if args.vary else run.method
-            yield plane(model, corpus.split("test"), title=title, figures=figures, seed=run.seed)
+            yield plane(model, corpus.split("test"), title=title, metrics=metrics, seed=run.seed)
 
 
 if __name__ == "__main__":

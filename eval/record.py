@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from eval.compare import read_report
 from smim import storage
 from smim.errors import UserError, told_to_user
 from smim.model.directory import read_config
@@ -60,32 +61,28 @@ def record(run: Path, command: str, commit: str, note: str | None = None) -> dic
         "best": {key: model["training"][key] for key in ("epoch", "step", "valid_loss")},
         "settings": {name: settings[name] for name in _KEPT},
         "validations": [line for line in lines if line["split"] == "valid"],
-        "reports": {path.parent.name: _figures(path) for path in sorted(run.glob("report*/report.json"))},
+        "reports": {path.parent.name: _metrics(path) for path in sorted(run.glob("report*/report.json"))},
         "codes": storage.read_json(codes) if codes.is_file() else None,
     }
 
 
 def machine() -> str:
     """Processor and cores, as `/proc/cpuinfo` names it where there is one, and the GPUs."""
-    cpu = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in _lines(cpu) if line.startswith("model name")]
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join([names[0] if names else platform.processor(), f"{len(names)} cores", *gpus, platform.system()])
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
-
-
-def _figures(path: Path) -> dict[str, Any]:
-    report = storage.read_json(path)
-    kept = ("value", "standard_error", "deviation", "n")
+def _metrics(path: Path) -> dict[str, Any]:
+    report, kept = read_report(path), ("value", "standard_error", "n")
     return {
         "command": report["environment"]["command"],
         "corpus": report["corpus"]["name"],
         "sentences": report["corpus"]["sentences"],
-        "figures": {
-            name: {key: figure[key] for key in kept if key in figure} for name, figure in report["figures"].items()
+        "metrics": {
+            name: {key: metric[key] for key in kept if key in metric} for name, metric in report["metrics"].items()
         },
     }
 

@@ -5,11 +5,16 @@
 
 Runs on any number of processes, each sentence exactly once, and writes `report.json`, `report.md` and
 `report.html` into `output` (by default `report/` beside the model). A job that was killed goes on behind the
-last family of metrics that it finished. Every option: `python eval/run.py --cfg job`.
+last group of metrics that it finished. Every option: `python eval/run.py --cfg job`.
 """
 
+from functools import partial
+
+from eval import thesis
 from smim import config
-from smim.evaluation.run import main
+from smim.evaluation import run
+
+main = partial(run.main, reference=thesis.rows())
 
 if __name__ == "__main__":
     config.run("evaluate", main)

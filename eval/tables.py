@@ -1,64 +1,59 @@
 """The tables of a comparison, in the layout of the thesis's Tables 7.2 to 7.8, with its rows below ours.
 
-The reports of one table are of one set of sentences, or of questions. A table without any of our figures is "".
+The reports of one table are of one set of sentences, or of questions. A table without any of our metrics is "".
 """
 
 from collections.abc import Sequence
 from itertools import zip_longest
 from typing import Any
 
-from eval.family import architecture_of, settings_of
-from eval.thesis import Row, name_of, rows, thesis_figures
-from smim.evaluation.markup import literal, rounded, table, with_error
+from eval.seeds import architecture_of, settings_of
+from eval.thesis import THESIS, rows
+from smim.evaluation.groups import definition, headlines
+from smim.evaluation.markup import literal, prose, rounded, table, with_error
+from smim.evaluation.reference import Row, name_of
 from smim.evaluation.report import is_whole_test
 
 Report = dict[str, Any]
 
 
+_LANGUAGE_MODELLING = ["ppl_thesis", "nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl",
+                       "active_units_relative", "parameters"]  # fmt: skip
+_ENTROPY, _ANSWERING = ["latent_entropy", "latent_entropy_normal"], ["p_at_1", "mrr"]
+# Columns that have other names than the metric's, or are none.
+_TITLES = {"ppl_thesis": "PPL (stdev)", "parameters": "parameters", "collapsed": "verdict"}
+
+
 def language_modelling(reports: Sequence[Report]) -> str:
     """Tables 7.2 to 7.5."""
-    lines = [
-        [
-            name,
-            _with_stdev(report, "ppl_thesis"),
-            *_cells(report, "nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl"),
-            _active_units(report),
-            _parameters(report["model"]["parameters"]),
-        ]
-        for name, report in named(reports)
-        if not {"nll", "bleu1_sampled", "bleu1_greedy"}.isdisjoint(report["figures"])
-    ]
-    header = ["model (latent dim)", "PPL (stdev)", "NLL", "BLEU-1 sampled", "BLEU-1 greedy",
-              "NLL under the prior (ELBO)", "NLL under the prior (IW)", "KL", "active units", "parameters"]  # fmt: skip
-    for row in _published(reports, "nll") if lines else []:
-        ppl = f"{row.figures['ppl_thesis']} ({row.ppl_stdev})" if "ppl_thesis" in row.figures else ""
-        values = [str(row.figures.get(name, "")) for name in ("nll", "bleu1_sampled")]
-        lines.append([_published_name(row), ppl, *values, "", "", "", "", "", row.parameters])
-    return table(header, lines, optional=header) if lines else ""
+    ours = _with_any(reports, ["nll", "bleu1_sampled", "bleu1_greedy"])
+    return _table(ours, _LANGUAGE_MODELLING, _published(ours, "nll"))
 
 
 def entropy(reports: Sequence[Report]) -> str:
     """Table 7.6."""
-    names = ("latent_entropy", "latent_entropy_normal")
-    lines = [[name, *_cells(report, *names)] for name, report in named(reports) if names[0] in report["figures"]]
-    for row in _published(reports, names[0]) if lines else []:
-        lines.append([_published_name(row), *[str(row.figures[name]) for name in names]])
-    return table(["model (latent dim)", "entropy", "N(0, I)"], lines) if lines else ""
+    ours = _with_any(reports, _ENTROPY[:1])
+    return _table(ours, _ENTROPY, _published(ours, _ENTROPY[0]))
 
 
 def bleu(reports: Sequence[Report]) -> str:
     """Table 7.7: a row for each latent size, architecture and seed, where there are models of both kinds."""
     kinds = ("amim", "autoencoder")
-    ours = [
-        [report for report in reports if report["model"]["objective"] == kind and "bleu1_sampled" in report["figures"]]
-        for kind in kinds
-    ]
+    with_bleu = _with_any(reports, ["bleu1_sampled"])
+    ours = [[report for report in with_bleu if report["model"]["objective"] == kind] for kind in kinds]
+    of_thesis = {
+        (row.objective, row.latent_dim): row
+        for row in _published(reports, "bleu1_sampled")
+        if row.source == THESIS and row.trained_on == row.corpus
+    }
     lines = []
     for key in sorted({_of_one_size(report) for of_kind in ours for report in of_kind}):
         size, architecture, _ = key
-        thesis = [_thesis_bleu(reports[0], kind, size) for kind in kinds]
+        thesis = [
+            _theirs(of_thesis[kind, size], "bleu1_sampled") if (kind, size) in of_thesis else "" for kind in kinds
+        ]
         for pair in zip_longest(*[[report for report in of_kind if _of_one_size(report) == key] for of_kind in ours]):
-            cells = [_cell(report, name) for name in ("bleu1_sampled", "bleu1_greedy") for report in pair]
+            cells = [_ours(report, name) for name in ("bleu1_sampled", "bleu1_greedy") for report in pair]
             lines.append([f"{size}{architecture}", *cells, *thesis])
     header = ["latent dim", "sMIM sampled", "AE sampled", "sMIM greedy", "AE greedy", "thesis: sMIM", "thesis: AE"]
     return table(header, lines, optional=header) if all(ours) else ""
@@ -68,30 +63,23 @@ def _of_one_size(report: Report) -> tuple[int, str, int]:
     return report["model"]["latent_dim"], architecture_of(report), report["model"]["seed"]
 
 
-def information(reports: Sequence[Report]) -> str:
-    """What the codes tell of the sentences, in nats, beside the most that the estimate can show."""
-    names = ("mutual_information", "mutual_information_cap", "mutual_information_knn", "posterior_entropy", "kl")
-    lines = [
-        [name, *_cells(report, *names), _verdict(report)]
-        for name, report in named(reports)
-        if names[0] in report["figures"]
-    ]
-    header = ["model (latent dim)", "mutual information", "its cap, log M", "by kNN entropy", "entropy of q(z|x)", "KL",
-              "verdict"]  # fmt: skip
-    return table(header, lines, optional=header) if lines else ""
+def further(reports: Sequence[Report]) -> str:
+    """Every metric with a title that no table of the thesis shows, and whether the code has collapsed."""
+    shown = {*_LANGUAGE_MODELLING, *_ENTROPY, *_ANSWERING}
+    every = headlines(name for report in reports for name in report["metrics"])
+    names = [each.name for each in every if each.name not in shown]
+    return _table(_with_any(reports, names), [*names, "kl", "collapsed"])
 
 
 def answering(reports: Sequence[Report]) -> str:
     """Table 7.8, with the floors once: they are the same for every model."""
-    lines = [[name, *_cells(report, "p_at_1", "mrr")] for name, report in named(reports)]
+    questions, floors = reports[0]["questions"], []
     for kind, name in {"bm25": "word overlap (BM25)", "random": "random order"}.items():
-        floors = [report for report in reports if f"p_at_1_{kind}" in report["figures"]]
-        lines += [[name, *_cells(report, f"p_at_1_{kind}", f"mrr_{kind}")] for report in floors[:1]]
-    questions = reports[0]["questions"]
-    for row in rows():
-        if row.corpus == questions["name"] and questions["split"] == "test" and "p_at_1" in row.figures:
-            lines.append([_published_name(row), str(row.figures["p_at_1"]), str(row.figures["mrr"])])
-    return table(["model (latent dim)", "P@1", "MRR"], lines)
+        for report in _with_any(reports, [f"p_at_1_{kind}"])[:1]:
+            floors.append([name, *(_ours(report, f"{metric}_{kind}") for metric in _ANSWERING)])
+    of_test = questions["split"] == "test"
+    published_rows = [row for row in rows() if of_test and row.corpus == questions["name"] and "p_at_1" in row.metrics]
+    return _table(reports, _ANSWERING, published_rows, floors=floors)
 
 
 def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
@@ -103,49 +91,49 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     ]
 
 
-def _published(reports: Sequence[Report], figure: str) -> list[Row]:
-    """Published rows that have a figure, for the sentences that the reports share."""
-    if not is_whole_test(reports[0]):
-        return []
-    return [row for row in rows() if row.corpus == reports[0]["corpus"]["name"] and figure in row.figures]
+def _table(
+    reports: Sequence[Report],
+    names: Sequence[str],
+    published_rows: Sequence[Row] = (),
+    *,
+    floors: Sequence[list[str]] = (),
+) -> str:
+    """A column a name, of our rows, the `floors`, the published ones; "" where none is ours."""
+    lines = [[model, *(_ours(report, name) for name in names)] for model, report in named(reports)]
+    theirs = [[f"{row.source}: {row.name}", *(_theirs(row, name) for name in names)] for row in published_rows]
+    header = ["model (latent dim)", *(_TITLES.get(name) or prose(definition(name).title) for name in names)]
+    return table(header, [*lines, *floors, *theirs], optional=header) if lines else ""
 
 
-def _published_name(row: Row) -> str:
-    return f"{row.source}: {row.name}"
+def _with_any(reports: Sequence[Report], names: Sequence[str]) -> list[Report]:
+    return [report for report in reports if not report["metrics"].keys().isdisjoint(names)]
 
 
-def _thesis_bleu(report: Report, objective: str, latent_dim: int) -> str:
-    if not is_whole_test(report):
+def _published(reports: Sequence[Report], name: str) -> list[Row]:
+    """Published rows that have a metric, for the sentences that the reports share."""
+    shared = reports[0]["corpus"]["name"] if reports and is_whole_test(reports[0]) else None
+    return [row for row in rows() if row.corpus == shared and name in row.metrics]
+
+
+def _ours(report: Report | None, name: str) -> str:
+    """The cell of a report; "" where it has no such metric."""
+    if report and name == "parameters":
+        num = report["model"]["parameters"]
+        return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+    metric = report["metrics"].get(name) if report else None
+    if metric is None or report is None:
         return ""
-    return str(thesis_figures(report["corpus"]["name"], objective, latent_dim).get("bleu1_sampled", ""))
+    if name == "ppl_thesis":
+        value, stdev = rounded(metric["value"], metric.get("stdev_over_runs"))
+        return f"{value} ({stdev})" if stdev else value
+    if name == "active_units_relative":
+        return f"{metric['value']:.0f} of {report['model']['latent_dim']}"
+    if name == "collapsed":
+        return "collapsed" if metric["value"] else "not collapsed"
+    return with_error(metric["value"], metric.get("standard_error"))
 
 
-def _cells(report: Report, *names: str) -> list[str]:
-    return [_cell(report, name) for name in names]
-
-
-def _cell(report: Report | None, name: str) -> str:
-    figure = report["figures"].get(name) if report else None
-    return with_error(figure["value"], figure.get("standard_error")) if figure else ""
-
-
-def _with_stdev(report: Report, name: str) -> str:
-    figure = report["figures"].get(name)
-    if figure is None:
-        return ""
-    value, stdev = rounded(figure["value"], figure.get("stdev_over_runs"))
-    return f"{value} ({stdev})" if stdev else value
-
-
-def _active_units(report: Report) -> str:
-    figure = report["figures"].get("active_units_relative")
-    return f"{figure['value']:.0f} of {report['model']['latent_dim']}" if figure else ""
-
-
-def _verdict(report: Report) -> str:
-    figure = report["figures"].get("collapsed")
-    return "" if figure is None else "collapsed" if figure["value"] else "not collapsed"
-
-
-def _parameters(num: int) -> str:
-    return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+def _theirs(row: Row, name: str) -> str:
+    """The cell of a published model."""
+    value = row.parameters if name == "parameters" else str(row.metrics.get(name, ""))
+    return f"{value} ({row.ppl_stdev})" if value and name == "ppl_thesis" else value

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 
 from smim import storage, vector_model
 from smim.errors import SmimError, UserError
-from smim.evaluation.vectors import VectorsArgs, measure
+from smim.evaluation.vectors import VectorsArgs, measure_vectors
 from smim.model.mlp import MLPArgs
 from smim.objectives import Objective
 from smim.progress import console
@@ -62,9 +62,12 @@ class Training:
         return self.runs / f"{self.corpus.name}-{self.objective.name}-{digest[:12]}"
 
     def measured(self) -> dict[str, Any] | None:
-        """`figures` by name and the `seconds` that it took, or why it `failed`; None where it is not finished."""
+        """`metrics` by name and the `seconds` that it took, or why it `failed`; None where it is not finished."""
         path = self.directory / _MEASURED
-        return storage.read_json(path) if path.exists() else None
+        if not path.exists():
+            return None
+        content = storage.read_json(path)
+        return {"metrics": content.pop("figures"), **content} if "figures" in content else content  # their older name
 
 
 def perform(training: Training) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def perform(training: Training) -> dict[str, Any]:
     content: dict[str, Any]
     try:
         with _quietly_on_one_thread():
-            content = {"figures": _train_and_measure(training, directory)}
+            content = {"metrics": _train_and_measure(training, directory)}
     except UserError:
         raise
     except (SmimError, ValueError) as error:  # the latter of an estimator
@@ -101,8 +104,8 @@ def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
     )
     trainer.fit()
     model = vector_model.load(directory / "model")
-    figures = measure(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
-    return {name: figure.value for name, figure in figures.items()}
+    metrics = measure_vectors(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
+    return {name: metric.value for name, metric in metrics.items()}
 
 
 @contextmanager

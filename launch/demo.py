@@ -89,7 +89,7 @@ def search_and_decode() -> None:
     }
     console.print("\nThe nearest of the other test sentences is a paraphrase (or the same fact asked otherwise):")
     for name, found in relatives.items():
-        console.print(f"  {neighbours.share_in_family(found, families):6.1%}  {name}")
+        console.print(f"  {neighbours.share_of_same_label(found, families):6.1%}  {name}")
     console.print(f"  {neighbours.share_by_chance(families):6.1%}  random choice")
 
     heading("6. Decode: what search libraries cannot do")
@@ -106,13 +106,15 @@ def search_and_decode() -> None:
         name: each.draw(each.posterior(texts), normal(0, range(len(texts)), 0, each.latent_dim)).numpy()
         for name, each in models.items()
     }
-    plots.latent_maps(codes, test.labels("topic"), DEMO / "latent_maps.png")
+    topics = np.array(test.labels("topic"))
+    maps = {name: (plots.tsne(vectors, seed=0), topics) for name, vectors in codes.items()}
+    plots.latent_maps(maps, DEMO / "latent_maps.png")
 
 
 def collapsed(run_dir: Path) -> bool:
     """True where the code carries less than a nat about the sentence, or no dimension is in use."""
-    figures = compare.read_report(run_dir / "report")["figures"]
-    return figures["kl"]["value"] < 1 or figures["active_units_relative"]["value"] == 0
+    metrics = compare.read_report(run_dir / "report")["metrics"]
+    return metrics["kl"]["value"] < 1 or metrics["active_units_relative"]["value"] == 0
 
 
 def heading(text: str) -> None:

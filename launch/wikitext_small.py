@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from eval.compare import read_report
 from smim import storage
 from smim.model.directory import PRETRAINED, load_model, save_model
 
@@ -38,14 +39,14 @@ def ship(run_dir: Path, output: Path) -> None:
     """Writes the packaged model of a training that was evaluated: fp16 weights, and its card."""
     model, tokenizer, config = load_model(run_dir / "model")
     save_model(output, model, tokenizer, training=config["training"], half=True)
-    report = storage.read_json(run_dir / "report" / "report.json")
+    report = read_report(run_dir / "report")
     storage.write_text(output / "README.md", card(report, model.num_parameters, tokenizer.vocabulary_size))
 
 
 def card(report: dict, num_parameters: int, vocabulary_size: int) -> str:
-    figures = report["figures"]
+    metrics = report["metrics"]
     rows = "\n".join(
-        f"| {name} | {figures[name]['value']:.4g} ± {figures[name]['standard_error']:.2g} |" for name in _METRICS
+        f"| {name} | {metrics[name]['value']:.4g} ± {metrics[name]['standard_error']:.2g} |" for name in _METRICS
     )
     return _CARD.format(
         rows=rows,

@@ -69,7 +69,7 @@ def make(cls: type[T], section: DictConfig, prefix: str) -> T:
     assert isinstance(values, dict)
     try:
         schema = OmegaConf.structured(cls)
-        OmegaConf.set_readonly(schema, False)
+        _make_writable(schema)
         return OmegaConf.to_object(OmegaConf.merge(schema, values))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key or error.key)
@@ -82,6 +82,14 @@ def make(cls: type[T], section: DictConfig, prefix: str) -> T:
         if "is not a ListConfig" in problem:
             problem = f"a list is needed, such as '{key}=[ONE,TWO]'"
         raise UserError(f"{key}: {problem}") from None
+
+
+def _make_writable(schema: DictConfig) -> None:
+    """OmegaConf takes frozen dataclasses, nested ones too, for read-only."""
+    OmegaConf.set_readonly(schema, False)
+    for key in schema:
+        if isinstance(child := schema._get_node(key), DictConfig):
+            _make_writable(child)
 
 
 def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> list[Any]:

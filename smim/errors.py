@@ -83,6 +83,12 @@ def too_low(settings: object, prefix: str, **least: float) -> list[str]:
     ]
 
 
+def refuse(problems: Iterable[str]) -> None:
+    """Raises one `UserError` that says all of the problems, where there are any."""
+    if message := "; ".join(problems):
+        raise UserError(message)
+
+
 @contextmanager
 def told_to_user() -> Iterator[None]:
     """Ends the process with one clear line instead of a traceback where an error is meant for the user.

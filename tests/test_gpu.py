@@ -243,7 +243,7 @@ def test_a_report_is_that_of_the_cpu(odd_corpus: Path, long_model: Path, tmp_pat
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": visible}
         finished = subprocess.run(evaluation, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
         assert finished.returncode == 0, finished.stderr
-        report = compare.read_report(output)["figures"]
+        report = compare.read_report(output)["metrics"]
         figures.append({name: figure["value"] for name, figure in report.items()})
     on_gpu, expected = figures
     assert on_gpu == pytest.approx(expected, rel=1e-3, abs=1e-3)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from smim.errors import UserError
-from smim.evaluation import plots as pictures
+from smim.evaluation import plots
 from smim.evaluation.job import Job, select, split_of_ids
-from smim.evaluation.section import Figure, Section, Table, mean
+from smim.evaluation.markup import with_error
+from smim.evaluation.plots import Panel, Spread
+from smim.evaluation.section import Definition, Metric, Section, Table, measure
 from smim.model.distributions import DiagonalGaussian
 from smim.text.corpus import Corpus, Split
 from smim.text.tokenizer import UNK_ID, Tokenizer
@@ -27,7 +29,8 @@ TITLE = "Question answering"
 _COLUMNS = ("group", "question", "answer", "label")
 _ROWS_PER_BLOCK = 1024
 _PLOT = "answering.png"
-# What the figures' names end in, and how the method is called in the table; in this order.
+_MEASURES = {"p_at_1": "P@1", "mrr": "MRR"}
+# What the metrics' names end in, and how the method is called in the table; in this order.
 METHODS = {
     "": "distance of codes (section 7.6)",
     "_mean": "distance of means",
@@ -37,7 +40,7 @@ METHODS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class AnsweringArgs:
     """`corpus`: a prepared corpus with the columns group, label, question, answer; None: the evaluated one."""
 
@@ -88,7 +91,29 @@ class Encoded:
     unknown_in_answers: float
 
 
-def evaluate(job: Job, args: AnsweringArgs, plots: Path) -> Section:
+# Of the ranks of right answers by method, int64 [Q, R]; and, by a random order, of the candidates.
+METRICS = [
+    Definition("p_at_1", "", "share of questions whose right answer ranks first, by the distance of codes",
+               lambda ranks: p_at_1(ranks[""]), title="P@1", better="higher", equation="section 7.6"),
+    Definition("mrr", "", "mean reciprocal rank of the right answer",
+               lambda ranks: mrr(ranks[""]), title="MRR", better="higher", equation="section 7.6"),
+    Definition("p_at_1_mean", "", "`p_at_1` with posterior means in place of draws",
+               lambda ranks: p_at_1(ranks["_mean"]), better="higher"),
+    Definition("mrr_mean", "", "`mrr` with posterior means in place of draws",
+               lambda ranks: mrr(ranks["_mean"]), better="higher"),
+    Definition("p_at_1_log_posterior", "", "`p_at_1` by log q(z_qa|q_unk) in place of the distance",
+               lambda ranks: p_at_1(ranks["_log_posterior"]), better="higher"),
+    Definition("mrr_log_posterior", "", "`mrr` by log q(z_qa|q_unk) in place of the distance",
+               lambda ranks: mrr(ranks["_log_posterior"]), better="higher"),
+    Definition("p_at_1_bm25", "", "`p_at_1` by word overlap (BM25)", lambda ranks: p_at_1(ranks["_bm25"])),
+    Definition("mrr_bm25", "", "`mrr` by word overlap (BM25)", lambda ranks: mrr(ranks["_bm25"])),
+    Definition("p_at_1_random", "", "`p_at_1` of a random order, expected",
+               lambda ranks: random_order(ranks["_random"])[0]),
+    Definition("mrr_random", "", "`mrr` of a random order, expected", lambda ranks: random_order(ranks["_random"])[1]),
+]  # fmt: skip
+
+
+def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     """P@1 and MRR of the right answer, by the model and by what knows nothing of it; called on all processes.
 
     Raises `UserError` where `args.corpus` lacks a column or the split, or a label is neither 0 nor 1.
@@ -108,23 +133,25 @@ def evaluate(job: Job, args: AnsweringArgs, plots: Path) -> Section:
     if not candidates.num_questions:
         return Section(TITLE, notes=[f"Not evaluated: no question of `{corpus.name}` has a right answer (label 1)."])
     encoded = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
+    rows, by_words = bm25_scores(candidates, job.share(candidates.num_questions))
     scores = model_scores(job, candidates, encoded)
-    scores["_bm25"] = _bm25_scores(job, candidates)
-    figures: dict[str, Figure] = {}
-    for method, values in scores.items():
-        found = ranks(values, candidates.right, candidates.groups)
-        figures[f"p_at_1{method}"] = mean(f"p_at_1{method}", p_at_1(found))
-        figures[f"mrr{method}"] = mean(f"mrr{method}", mrr(found))
-    for name, expected in zip(("p_at_1_random", "mrr_random"), random_order(candidates), strict=True):
-        figures[name] = mean(name, expected)
+    scores["_bm25"] = job.gather([rows], [by_words], total=len(candidates))[:, None]
+    found = {name: ranks(values, candidates.right, candidates.groups) for name, values in scores.items()}
+    metrics = measure(METRICS, {**found, "_random": candidates})
     if job.is_main:
-        _draw_plot(figures, plots / _PLOT)
+        _draw_plot(metrics, plots_dir / _PLOT)
+    shown = [
+        [name, *(with_error(found.value, found.standard_error) for found in of_method)]
+        for method, name in METHODS.items()
+        if (of_method := [metrics[f"{kind}{method}"] for kind in _MEASURES if f"{kind}{method}" in metrics])
+    ]
+    title = "The right answer's rank, with one standard error over the questions"
     return Section(
         TITLE,
-        figures=figures,
+        metrics,
         notes=_notes(job, corpus, split, candidates, encoded),
-        tables=[_table(figures)],
-        plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order, and the best possible"},
+        tables=[Table(title, ["method", *_MEASURES.values()], shown)],
+        plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order"},
     )
 
 
@@ -162,12 +189,12 @@ def read_candidates(split: Split) -> Candidates:
     if unreadable := sorted(set(labels) - {"0", "1"}):
         raise UserError(f"split {split.name!r} has the label {unreadable[0]!r}; 1 (right) and 0 are expected")
     right = np.array([label == "1" for label in labels], dtype=bool)
-    groups = _numbered(table.column("group"))
+    _, groups = np.unique(table.column("group").to_numpy(), return_inverse=True)
     answerable = np.bincount(groups[right], minlength=groups.max(initial=-1) + 1) > 0
     kept = answerable[groups]
     table = table.filter(pa.array(kept))
     return Candidates(
-        groups=_numbered(table.column("group")),
+        groups=(np.cumsum(answerable) - 1)[groups[kept]],
         questions=table.column("question").to_pylist(),
         answers=table.column("answer").to_pylist(),
         right=right[kept],
@@ -175,17 +202,13 @@ def read_candidates(split: Split) -> Candidates:
     )
 
 
-def _numbered(sorted_groups: pa.ChunkedArray) -> np.ndarray:
-    numbers: dict[object, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in sorted_groups.to_pylist()], dtype=np.int64)
-
-
 def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encoded:
     """Both texts of each pair in a tokenizer's ids, the answer cut where they exceed `limit` tokens.
 
     An answer without a token counts as one unknown word.
     """
-    asked = _ids(tokenizer, [_asked(question) for question in candidates.questions])
+    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
+    asked = _ids(tokenizer, [each if each.endswith("?") else f"{each} ?" for each in candidates.questions])
     # The space belongs to the answer: SentencePiece's pieces begin with it, and words do not mind.
     answers = _ids(tokenizer, [f" {answer}" for answer in candidates.answers])
     num_cut = sum(len(a) + len(b) > limit for a, b in zip(asked, answers, strict=True))
@@ -201,18 +224,13 @@ def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encod
     )
 
 
-def _asked(question: str) -> str:
-    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
-    return question if question.endswith("?") else f"{question} ?"
-
-
 def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
     return [value.values.to_numpy() for value in tokenizer.encode_batch(texts)]
 
 
 def _unknown_share(ids: list[np.ndarray]) -> float:
     tokens = np.concatenate(ids)
-    return float(np.mean(tokens == UNK_ID)) if len(tokens) else 0.0
+    return float(np.count_nonzero(tokens == UNK_ID) / max(1, len(tokens)))
 
 
 def model_scores(job: Job, candidates: Candidates, encoded: Encoded) -> dict[str, np.ndarray]:
@@ -220,35 +238,33 @@ def model_scores(job: Job, candidates: Candidates, encoded: Encoded) -> dict[str
     answered = job.posterior(split_of_ids("qa_answered", encoded.answered))
     unknown = job.posterior(split_of_ids("qa_unknown", encoded.unknown))
     numbers = np.array([_number(*pair) for pair in zip(candidates.questions, candidates.answers, strict=True)])
-    rows = job.share(len(candidates))
     num_runs = 1 if job.model.deterministic else job.num_runs
     widths = {"": num_runs} if job.model.deterministic else {"": num_runs, "_mean": 1, "_log_posterior": num_runs}
-    own = np.empty((len(rows), sum(widths.values())))
-    for start in range(0, len(rows), _ROWS_PER_BLOCK):
-        block = rows[start : start + _ROWS_PER_BLOCK]
-        pair = [select(posterior, block, "cpu") for posterior in (answered, unknown)]
-        own[start : start + len(block)] = _block_scores(job, *pair, numbers=numbers[block], num_runs=num_runs)
-    values = job.gather(rows, own, total=len(candidates))
+
+    def scores(rows: np.ndarray) -> Tensor:
+        pair = [select(posterior, rows, "cpu") for posterior in (answered, unknown)]
+        return _block_scores(job, *pair, numbers=numbers[rows], num_runs=num_runs)
+
+    values = job.compute(len(candidates), scores, at_once=_ROWS_PER_BLOCK)
     parts = np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)
     return dict(zip(widths, parts, strict=True))
 
 
 def _block_scores(
     job: Job, answered: DiagonalGaussian, unknown: DiagonalGaussian, *, numbers: np.ndarray, num_runs: int
-) -> np.ndarray:
+) -> Tensor:
     """[B, R]: the distances of a deterministic model; else [B, 2 R + 1]: of draws, of means, and -log q."""
     if job.model.deterministic:
-        return distance(unknown.mean, answered.mean, torch.ones_like(unknown.mean))[:, None].numpy()
+        return distance(unknown.mean, answered.mean, torch.ones_like(unknown.mean))[:, None]
     sigma = unknown.standard_deviation
     exact = DiagonalGaussian(unknown.mean.double(), unknown.log_variance.double())
-    distances, log_posteriors = [], []
-    for run in range(num_runs):
-        z_answered = job.draw(answered, numbers, number=2 * run)
-        z_unknown = job.draw(unknown, numbers, number=2 * run + 1)
-        distances.append(distance(z_unknown, z_answered, sigma))
-        log_posteriors.append(-exact.log_prob(z_answered.double()))
-    means = distance(unknown.mean, answered.mean, sigma)
-    return torch.stack([*distances, means, *log_posteriors], dim=1).numpy()
+    draws = [
+        (job.draw(answered, numbers, number=2 * run), job.draw(unknown, numbers, number=2 * run + 1))
+        for run in range(num_runs)
+    ]
+    distances = [distance(z_unknown, z_answered, sigma) for z_answered, z_unknown in draws]
+    log_posteriors = [-exact.log_prob(z_answered.double()) for z_answered, _ in draws]
+    return torch.stack([*distances, distance(unknown.mean, answered.mean, sigma), *log_posteriors], dim=1)
 
 
 def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
@@ -259,12 +275,6 @@ def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
 def _number(question: str, answer: str) -> int:
     """What a pair's noise is drawn by, 40 bits: a function of its text alone, not of its place or company."""
     return int.from_bytes(hashlib.sha256(f"{question}\0{answer}".encode()).digest()[:5], "big")
-
-
-def _bm25_scores(job: Job, candidates: Candidates) -> np.ndarray:
-    """`bm25_scores` of all pairs, fp64 [N, 1]; each question is scored by one process."""
-    rows, values = bm25_scores(candidates, job.share(candidates.num_questions))
-    return job.gather(rows, values, total=len(candidates))[:, None]
 
 
 def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -327,32 +337,20 @@ def random_order(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
     return candidates.num_right / candidates.num_answers, np.array([expected[size] for size in sizes])
 
 
-def _table(figures: dict[str, Figure]) -> Table:
-    rows = [
-        [name, _shown(figures[f"p_at_1{method}"]), _shown(figures[f"mrr{method}"])]
-        for method, name in METHODS.items()
-        if f"p_at_1{method}" in figures
+def _draw_plot(metrics: dict[str, Metric], output: Path) -> None:
+    shown = {method: name for method, name in METHODS.items() if f"p_at_1{method}" in metrics and method != "_random"}
+    panels = [
+        Panel(
+            title,
+            {
+                name: {None: Spread(metrics[kind + method].value, metrics[kind + method].standard_error)}
+                for method, name in shown.items()
+            },
+            ("random order", metrics[f"{kind}_random"].value),
+        )
+        for kind, title in _MEASURES.items()
     ]
-    return Table("The right answer's rank, with one standard error over the questions", ["method", "P@1", "MRR"], rows)
-
-
-def _shown(figure: Figure) -> str:
-    return f"{figure.value:.3f}" + (f" ± {figure.standard_error:.3f}" if figure.standard_error else "")
-
-
-def _draw_plot(figures: dict[str, Figure], output: Path) -> None:
-    measures = {"P@1": "p_at_1", "MRR": "mrr"}
-    shown = {
-        name: {measure: figures[f"{prefix}{method}"] for measure, prefix in measures.items()}
-        for method, name in METHODS.items()
-        if f"p_at_1{method}" in figures and method != "_random"
-    }
-    pictures.bars(
-        {name: {m: (f.value, f.standard_error or 0.0) for m, f in row.items()} for name, row in shown.items()},
-        output,
-        floor={measure: figures[f"{prefix}_random"].value for measure, prefix in measures.items()},
-        ceiling=1.0,
-    )
+    plots.bars(panels, output)
 
 
 def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates, encoded: Encoded) -> list[str]:

@@ -7,11 +7,10 @@ Shapes: N points, Q queries, D dimensions, M posteriors.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import faiss
 import numpy as np
 import torch
 from scipy.spatial import cKDTree
@@ -20,19 +19,17 @@ from torch import Tensor
 
 from smim.model.distributions import DiagonalGaussian
 
-Metric = Literal["chebyshev", "euclidean"]
-# Queries [Q, D] and a number to the rows of so many nearest points [Q, number].
-Finder = Callable[[np.ndarray, int], np.ndarray]
-
+Distance = Literal["chebyshev", "euclidean"]
 _LOG_2PI = math.log(2 * math.pi)
 _NORM = {"chebyshev": math.inf, "euclidean": 2.0}
-# Up to here a tree finds neighbours several times faster. Beyond, FAISS does by Euclid's metric, and blocks of torch's
-# distances by Chebyshev's, where FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
+# Up to here a tree finds neighbours several times faster. Beyond, blocks of torch's distances do; by Chebyshev's metric
+# FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
 _TREE_DIMENSIONS = 16
-# Both rank in fp32, FAISS with the square multiplied out: a few more than needed are taken, and ranked again in fp64.
+# They rank in fp32: a few more than needed are taken, and ranked again in fp64.
 _SPARE_NEIGHBOURS = 8
 _ROWS_AT_ONCE = 16384
 _ROWS_OF_QUERIES = 256
+_EVERY = slice(None)
 
 
 def distinct(points: np.ndarray) -> tuple[np.ndarray, int]:
@@ -50,7 +47,7 @@ def standard_normal_entropy(latent_dim: int) -> float:
 
 
 def knn_entropy_terms(
-    points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: Metric = "chebyshev"
+    points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: Distance = "chebyshev"
 ) -> np.ndarray:
     """Differential entropy of the distribution of `points` [N, D], in nats: a term for each query, float64 [Q].
 
@@ -92,7 +89,7 @@ def decorrelated_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int =
 
 
 def ksg_mutual_information_terms(
-    x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | None = None
+    x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | slice = _EVERY
 ) -> np.ndarray:
     """I(x; z) of `x` [N, Dx] and `z` [N, Dz], row by row of one joint draw, in nats: a term for each query, float64.
 
@@ -105,11 +102,11 @@ def ksg_mutual_information_terms(
     with k copies.
     """
     _check_pairs(x, z, k)
-    return _redundancy_terms([_as_float64(x), _as_float64(z)], _all_rows(x, queries), k)
+    return _redundancy_terms([_as_float64(x), _as_float64(z)], queries, k)
 
 
 def canonical_mutual_information_terms(
-    x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | None = None
+    x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | slice = _EVERY
 ) -> np.ndarray:
     """Like `ksg_mutual_information_terms`, through canonical pairs: less biased unless the points are clustered.
 
@@ -126,51 +123,37 @@ def canonical_mutual_information_terms(
     Raises ValueError as the plain one does, and for coordinates that are constant or combinations of others.
     """
     _check_pairs(x, z, k)
-    rows = _all_rows(x, queries)
     white_x, white_z = _whiten(x)[0], _whiten(z)[0]
     left, _, right = np.linalg.svd(white_x.T @ white_z)
     xs, zs = _columns(white_x @ left), _columns(white_z @ right.T)
     num_pairs = min(len(xs), len(zs))
     pairs = [np.hstack(pair) for pair in zip(xs, zs, strict=False)]
-    terms = _redundancy_terms([*pairs, *xs[num_pairs:], *zs[num_pairs:]], rows, k)
-    terms -= _redundancy_terms(xs, rows, k) + _redundancy_terms(zs, rows, k)
+    terms = _redundancy_terms([*pairs, *xs[num_pairs:], *zs[num_pairs:]], queries, k)
+    terms -= _redundancy_terms(xs, queries, k) + _redundancy_terms(zs, queries, k)
     for pair in zip(xs, zs, strict=False):
-        terms += _redundancy_terms(pair, rows, k)
+        terms += _redundancy_terms(pair, queries, k)
     return terms
 
 
 def log_mixture_density(
-    z: np.ndarray,
-    mixture: DiagonalGaussian,
-    *,
-    rows_to_leave_out: np.ndarray | None = None,
-    block: int = 1024,
-    device: torch.device | str = "cpu",
+    z: np.ndarray, mixture: DiagonalGaussian, *, block: int = 1024, device: torch.device | str = "cpu"
 ) -> np.ndarray:
     """log (1/M) sum_j N(z_i; mean_j, diag(variance_j)) of each z [Q, D] under all M Gaussians, in nats, float64 [Q].
 
-    Where `rows_to_leave_out` [Q] is given, the Gaussian of that row is left out of the query's sum, and M is one less.
     `block` queries by `block` Gaussians are held at once, in fp64: at log variances of -10 in 512 dimensions the
     products are around 1e7, and fp32 would leave no digit after the point.
 
-    Raises ValueError if shapes do not fit, no Gaussian is left, or a density is not finite.
+    Raises ValueError if shapes do not fit, there is no Gaussian, or a density is not finite.
     """
-    num_left = len(mixture.mean) - (rows_to_leave_out is not None)
-    if z.shape[1:] != mixture.mean.shape[1:] or num_left < 1:
-        raise ValueError(f"z is {z.shape}, the mixture {tuple(mixture.mean.shape)} with {num_left} of its rows to use")
+    num = len(mixture.mean)
+    if z.shape[1:] != mixture.mean.shape[1:] or not num:
+        raise ValueError(f"z is {z.shape}, the mixture {tuple(mixture.mean.shape)}")
     centre = _mean(mixture.mean, block).to(device)
     log_density = np.empty(len(z))
     for rows in _blocks(len(z), block):
         query_QD = torch.as_tensor(z[rows]).to(device, torch.float64) - centre
-        left_out = None if rows_to_leave_out is None else torch.as_tensor(rows_to_leave_out[rows]).to(device)
-        total = torch.full((len(query_QD),), -torch.inf, dtype=torch.float64, device=device)
-        for columns in _blocks(len(mixture.mean), block):
-            log_prob_QM = _log_prob_matrix(query_QD, mixture, columns, centre)
-            if left_out is not None:
-                numbers = torch.arange(columns.start, columns.stop, device=device)
-                log_prob_QM.masked_fill_(left_out[:, None] == numbers, -torch.inf)
-            total = torch.logaddexp(total, torch.logsumexp(log_prob_QM, dim=1))
-        log_density[rows] = total.cpu().numpy() - math.log(num_left)
+        parts = [_log_prob_matrix(query_QD, mixture, columns, centre).logsumexp(1) for columns in _blocks(num, block)]
+        log_density[rows] = torch.stack(parts).logsumexp(0).cpu().numpy() - math.log(num)
     if not np.isfinite(log_density).all():
         raise ValueError("a density is not finite: z or the Gaussians hold NaN, infinity, or a variance of zero")
     return log_density
@@ -192,13 +175,9 @@ def posterior_information_terms(
 
     Raises ValueError as `log_mixture_density` does.
     """
-    own = np.empty(len(z))
-    for part in _blocks(len(z), block):
-        numbers = torch.as_tensor(rows[part])
-        of_own = DiagonalGaussian(posterior.mean[numbers].double(), posterior.log_variance[numbers].double())
-        own[part] = of_own.log_prob(torch.as_tensor(z[part]).double()).numpy()
-    cap = math.log(len(posterior.mean))
-    return own - log_mixture_density(z, posterior, block=block, device=device), cap
+    of_own = DiagonalGaussian(posterior.mean[rows].double(), posterior.log_variance[rows].double())
+    own = of_own.log_prob(torch.as_tensor(z).double()).numpy()
+    return own - log_mixture_density(z, posterior, block=block, device=device), math.log(len(posterior.mean))
 
 
 def mmd_squared(points: np.ndarray, *, block: int = 1024, device: torch.device | str = "cpu") -> tuple[float, float]:
@@ -215,8 +194,8 @@ def mmd_squared(points: np.ndarray, *, block: int = 1024, device: torch.device |
     _check(points, 2)
     num_points, dim = points.shape
     # E k(x, y) over y ~ N(0, I), and over both, for a kernel of variance D.
-    to_prior = dim / 2 * math.log(dim / (dim + 1)) - _squared_norms(points, block) / (2 * (dim + 1))
-    to_prior = np.exp(to_prior)
+    norms = np.concatenate([np.square(_as_float64(points[rows])).sum(1) for rows in _blocks(num_points, block)])
+    to_prior = np.exp(dim / 2 * math.log(dim / (dim + 1)) - norms / (2 * (dim + 1)))
     of_prior = math.exp(dim / 2 * math.log(dim / (dim + 2)))
     among_others = (_kernel_sums(points, block, device) - 1) / (num_points - 1)
     # The mean over j != i of h(x_i, x_j) = k(x_i, x_j) - E k(x_i, y) - E k(x_j, y) + E k(y, y').
@@ -248,10 +227,10 @@ class AggregateMoments:
         variance = np.diag(self.covariance)
         if not variance.all():
             return -math.inf
-        eigenvalues = np.linalg.eigvalsh(self.covariance / np.sqrt(np.outer(variance, variance)))
-        if eigenvalues[0] <= _rounding(eigenvalues):
+        correlation = self.covariance / np.sqrt(np.outer(variance, variance))
+        if np.linalg.matrix_rank(correlation, hermitian=True) < len(variance):
             return -math.inf
-        return float((np.log(variance).sum() + np.log(eigenvalues).sum()) / len(variance))
+        return float((np.log(variance).sum() + np.linalg.slogdet(correlation)[1]) / len(variance))
 
     def num_active_units(self) -> int:
         """Dimensions in which the means' variance is above 0.01 (Burda et al. 2016)."""
@@ -282,14 +261,14 @@ def aggregate_moments(posterior: DiagonalGaussian, *, block: int = 1024) -> Aggr
     return AggregateMoments(count, mean.numpy(), (product / count).numpy(), (variance / count).numpy())
 
 
-def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: Metric) -> np.ndarray:
+def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: Distance) -> np.ndarray:
     """Kraskov et al. (2004), eq. 20, from the distance to the k-th neighbour among N points in D dimensions."""
     num_points, dim = shape
     log_unit_volume = dim * math.log(2) if metric == "chebyshev" else dim / 2 * math.log(math.pi) - gammaln(dim / 2 + 1)
     return digamma(num_points) - digamma(k) + log_unit_volume + dim * np.log(distance)
 
 
-def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
+def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray | slice, k: int) -> np.ndarray:
     """I(v_1; ...; v_m) = sum_i H(v_i) - H(v_1, ..., v_m), by eq. 8 of Kraskov et al. (2004) for m variables."""
     radius = _positive(_neighbour_distances(np.hstack(variables), queries, k, "chebyshev")[:, -1])
     terms = digamma(k) + (len(variables) - 1) * digamma(len(variables[0])) - np.zeros(len(radius))
@@ -302,7 +281,7 @@ def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray, k: i
     return terms
 
 
-def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
+def _neighbour_distances(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: Distance) -> np.ndarray:
     """Distances in fp64 from each query row to its k nearest other points, ascending: [Q, k]."""
     if points.shape[1] > _TREE_DIMENSIONS:
         return _distances_in_blocks(points, queries, k, metric)
@@ -311,40 +290,30 @@ def _neighbour_distances(points: np.ndarray, queries: np.ndarray, k: int, metric
     return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=_NORM[metric])[0]
 
 
-def _distances_in_blocks(points: np.ndarray, queries: np.ndarray, k: int, metric: Metric) -> np.ndarray:
+def _distances_in_blocks(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: Distance) -> np.ndarray:
     centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 would round the distances away
-    find = _euclidean_finder(points, centre) if metric == "euclidean" else _chebyshev_finder(points, centre)
     numbers = np.arange(len(points))[queries]
     distances = np.empty((len(numbers), k))
     for block in _blocks(len(numbers), _ROWS_OF_QUERIES):
         query = _as_float64(points[numbers[block]])
-        found = find((query - centre).astype(np.float32), min(len(points), k + 1 + _SPARE_NEIGHBOURS))
+        found = _nearest(points, query, centre, k + 1 + _SPARE_NEIGHBOURS, _NORM[metric])
         exact = np.linalg.norm(points[found] - query[:, None], ord=_NORM[metric], axis=2)
         exact[found == numbers[block, None]] = np.inf
         distances[block] = np.sort(exact, axis=1)[:, :k]
     return distances
 
 
-def _euclidean_finder(points: np.ndarray, centre: np.ndarray) -> Finder:
-    index = faiss.IndexFlatL2(points.shape[1])
+def _nearest(points: np.ndarray, query: np.ndarray, centre: np.ndarray, num: int, norm: float) -> np.ndarray:
+    """The rows of the `num` points (or all) nearest to each query, by distances in fp32: [Q, num]."""
+    query_QD = torch.from_numpy((query - centre).astype(np.float32))
+    nearest, found = torch.empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64)
     for rows in _blocks(len(points), _ROWS_AT_ONCE):
-        index.add((points[rows] - centre).astype(np.float32))
-    return lambda query, num: index.search(query, num)[1]
-
-
-def _chebyshev_finder(points: np.ndarray, centre: np.ndarray) -> Finder:
-    def find(query: np.ndarray, num: int) -> np.ndarray:
-        nearest, found = torch.empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64)
-        for rows in _blocks(len(points), _ROWS_AT_ONCE):
-            block = torch.from_numpy((points[rows] - centre).astype(np.float32))
-            distance = torch.cdist(torch.from_numpy(query), block, p=math.inf)
-            new, place = distance.topk(min(num, len(block)), largest=False)
-            nearest, found = torch.cat([nearest, new], 1), torch.cat([found, place + rows.start], 1)
-            nearest, order = nearest.topk(min(num, nearest.shape[1]), largest=False)
-            found = found.gather(1, order)
-        return found.numpy()
-
-    return find
+        distance = torch.cdist(query_QD, torch.from_numpy((points[rows] - centre).astype(np.float32)), p=norm)
+        new, place = distance.topk(min(num, distance.shape[1]), largest=False)
+        nearest, found = torch.cat([nearest, new], 1), torch.cat([found, place + rows.start], 1)
+        nearest, order = nearest.topk(min(num, nearest.shape[1]), largest=False)
+        found = found.gather(1, order)
+    return found.numpy()
 
 
 def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
@@ -357,9 +326,10 @@ def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
     if not deviation.all():
         raise ValueError(f"coordinate {int(np.argmin(deviation))} is constant: leave it out")
     scaled = (points - points.mean(axis=0)) / deviation
-    eigenvalues, vectors = np.linalg.eigh(scaled.T @ scaled / len(points))
-    if eigenvalues[0] <= _rounding(eigenvalues):
+    correlation = scaled.T @ scaled / len(points)
+    if np.linalg.matrix_rank(correlation, hermitian=True) < len(correlation):
         raise ValueError("some coordinates are linear combinations of others: there is no density to speak of")
+    eigenvalues, vectors = np.linalg.eigh(correlation)
     white = scaled @ (vectors / np.sqrt(eigenvalues)) @ vectors.T
     return white, float(-0.5 * np.log(eigenvalues).sum() - np.log(deviation).sum())
 
@@ -373,31 +343,20 @@ def _log_prob_matrix(query_QD: Tensor, mixture: DiagonalGaussian, columns: slice
 
 def _kernel_sums(points: np.ndarray, block: int, device: torch.device | str) -> np.ndarray:
     """sum_j exp(-|x_i - x_j|^2 / 2D) over all points, the point itself with its 1 included: [N]."""
-    sums = np.empty(len(points))
+    sums = np.zeros(len(points))
     for rows in _blocks(len(points), block):
         left = torch.as_tensor(points[rows]).to(device, torch.float64)
-        total = torch.zeros(len(left), dtype=torch.float64, device=device)
         for columns in _blocks(len(points), block):
             right = torch.as_tensor(points[columns]).to(device, torch.float64)
-            squared = left.square().sum(1)[:, None] + right.square().sum(1) - 2 * left @ right.T
-            total += torch.exp(squared / (-2 * points.shape[1])).sum(1)
-        sums[rows] = total.cpu().numpy()
+            kernel = torch.exp(torch.cdist(left, right).square() / (-2 * points.shape[1]))
+            sums[rows] += kernel.sum(1).cpu().numpy()
     return sums
-
-
-def _squared_norms(points: np.ndarray, block: int) -> np.ndarray:
-    return np.concatenate([np.square(_as_float64(points[rows])).sum(axis=1) for rows in _blocks(len(points), block)])
 
 
 def _mean(values: Tensor, block: int) -> Tensor:
     """The mean over rows, in fp64, of a tensor that may be mapped from a file."""
     parts = [values[rows].double().sum(0) for rows in _blocks(len(values), block)]
     return torch.stack(parts).sum(0) / len(values)
-
-
-def _rounding(eigenvalues: np.ndarray) -> float:
-    """Up to where an eigenvalue may be zero: the rule of numpy.linalg.matrix_rank."""
-    return float(eigenvalues[-1] * len(eigenvalues) * np.finfo(np.float64).eps)
 
 
 def _check(points: np.ndarray, k: int) -> None:
@@ -418,10 +377,6 @@ def _positive(distance: np.ndarray) -> np.ndarray:
     if not distance.all():
         raise ValueError("a point has k copies at distance 0, and log 0 has no value: call distinct() first")
     return distance
-
-
-def _all_rows(points: np.ndarray, queries: np.ndarray | None) -> np.ndarray:
-    return np.arange(len(points)) if queries is None else queries
 
 
 def _columns(points: np.ndarray) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """What the model decodes, as in appendix E of the thesis: reconstructions, interpolations, samples, answers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from smim.errors import UserError, too_low
+from smim.errors import UserError, refuse, too_low
 from smim.evaluation.job import Job
 from smim.evaluation.section import Section, Table
 from smim.generation import SentenceModel
 from smim.model import noise
+from smim.model.distributions import DiagonalGaussian
 from smim.text.corpus import Corpus
 from smim.text.tokenizer import UNK_ID
 
@@ -26,7 +28,7 @@ _NO_ANSWER = '(no answer: nothing was decoded behind a "?")'
 _RECONSTRUCTED, _INTERPOLATED, _SAMPLED, _ASKED = range(4)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ExamplesArgs:
     """How many examples there are, and how they are made.
 
@@ -48,8 +50,7 @@ class ExamplesArgs:
         problems = too_low(self, "eval.examples", num=1, interpolation_steps=2, perturbation=0, sample_deviation=0)
         if any(not question.strip(" ?") for question in self.questions):
             problems.append("eval.examples.questions holds a question without words")
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
 
 def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
@@ -103,82 +104,75 @@ def _can_be_asked(model: SentenceModel, question: str) -> bool:
     return any(i != UNK_ID for i in ids) and len(ids) <= model.autoencoder.args.max_length
 
 
-def _rows(job: Job, num: int, stream: int) -> np.ndarray:
-    """Up to `num` random rows of the evaluated split that are short enough to be read."""
+def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], DiagonalGaussian] | None:
+    """Up to `num` random sentences that are short enough to be read, None where none is.
+
+    Their rows, their text as the model reads it, with `<unk>`, and q(z|x).
+    """
     limit = min(_LONGEST, job.model.autoencoder.args.max_length)
     short = np.flatnonzero(job.split.lengths <= limit)
-    return short[job.sample(len(short), num, stream=stream)]
-
-
-def _shown(job: Job, rows: np.ndarray) -> list[str]:
-    """Sentences as the model reads them, with `<unk>` for what it does not know."""
-    return [job.model.tokenizer.decode(ids.tolist()) for ids in job.split.ids(rows)]
-
-
-def _reconstructions(job: Job, args: ExamplesArgs) -> list[Table]:
-    """Appendix E.1: data (D), decoded from the mean (M), from a draw (R) and from a perturbed draw (P)."""
-    rows = _rows(job, args.num, _RECONSTRUCTED)
-    if not len(rows):
-        return []
-    posterior = job.model.posterior_of_ids(job.split.ids(rows))
-    decoded = {"(D)": _shown(job, rows)}
-    if job.model.deterministic:
-        decoded["(AE)"] = _greedy(job, posterior.mean)
-    else:
-        noises = [noise.normal(job.seed, rows, number, job.model.latent_dim) for number in (0, 1)]
-        decoded["(M)"] = _greedy(job, posterior.mean)
-        decoded["(R)"] = _greedy(job, posterior.sample(noises[0]))
-        decoded["(P)"] = _greedy(job, posterior.sample(args.perturbation * noises[1]))
-    cells = [[name, sentences[i]] for i in range(len(rows)) for name, sentences in decoded.items()]
-    return [Table("Reconstruction (E.1)", ["", "sentence"], cells)]
+    if not len(short):
+        return None
+    rows = short[job.sample(len(short), num, stream=stream)]
+    ids = job.split.ids(rows)
+    return rows, [job.model.tokenizer.decode(each.tolist()) for each in ids], job.model.posterior_of_ids(ids)
 
 
 def _greedy(job: Job, codes: Tensor | np.ndarray) -> list[str]:
     return job.model.decode(codes, max_length=job.max_length)
 
 
-def _interpolations(job: Job, args: ExamplesArgs) -> list[Table]:
+def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
+    """Appendix E.1: data (D), decoded from the mean (M), from a draw (R) and from a perturbed draw (P)."""
+    if chosen := _choose(job, args.num, _RECONSTRUCTED):
+        rows, shown, posterior = chosen
+        codes = {"(AE)": posterior.mean}
+        if not job.model.deterministic:
+            z, far = (noise.normal(job.seed, rows, number, job.model.latent_dim) for number in (0, 1))
+            perturbed = posterior.sample(args.perturbation * far)
+            codes = {"(M)": posterior.mean, "(R)": posterior.sample(z), "(P)": perturbed}
+        decoded = {"(D)": shown, **{name: _greedy(job, each) for name, each in codes.items()}}
+        cells = [[name, sentences[i]] for i in range(len(rows)) for name, sentences in decoded.items()]
+        yield Table("Reconstruction (E.1)", ["", "sentence"], cells)
+
+
+def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Appendix E.2: greedily decoded at equally spaced codes between two sentences' means, both included."""
-    num_pairs = max(1, args.num // 2)
-    rows = _rows(job, 2 * num_pairs, _INTERPOLATED)
-    pairs = rows[: len(rows) // 2 * 2].reshape(-1, 2)
     shares = np.linspace(0, 1, args.interpolation_steps)
-    tables = []
-    for number, pair in enumerate(pairs, 1):
-        start, end = job.model.posterior_of_ids(job.split.ids(pair)).mean.numpy()
-        first, second = _shown(job, pair)
-        between = _greedy(job, np.stack([start + (end - start) * share for share in shares]))
-        steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, between, strict=True)]
-        cells = [["(D)", first], *steps, ["(D)", second]]
-        tables.append(Table(f"Interpolation {number} of {len(pairs)} (E.2)", ["", "sentence"], cells))
-    return tables
+    if chosen := _choose(job, 2 * max(1, args.num // 2), _INTERPOLATED):
+        rows, shown, posterior = chosen
+        means, num_pairs = posterior.mean.numpy(), len(rows) // 2
+        for i in range(num_pairs):
+            start, end = means[2 * i : 2 * i + 2]
+            between = _greedy(job, np.stack([start + (end - start) * share for share in shares]))
+            steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, between, strict=True)]
+            cells = [["(D)", shown[2 * i]], *steps, ["(D)", shown[2 * i + 1]]]
+            yield Table(f"Interpolation {i + 1} of {num_pairs} (E.2)", ["", "sentence"], cells)
 
 
-def _samples(job: Job, args: ExamplesArgs) -> list[Table]:
+def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Appendix E.3, words drawn at temperature 1: from N(0, deviation^2 I), and z ~ q(z|x_j) of random x_j."""
     if job.model.deterministic:
-        return []
+        return
     from_gaussian = job.model.sample(args.num, standard_deviation=args.sample_deviation, seed=job.seed)
     title = f"Samples from N(0, {args.sample_deviation:g}² I) (E.3)"
-    tables = [Table(title, ["sample"], [[sentence] for sentence in from_gaussian])]
-    rows = _rows(job, args.num, _SAMPLED)
-    if len(rows):
-        posterior = job.model.posterior_of_ids(job.split.ids(rows))
+    yield Table(title, ["sample"], [[sentence] for sentence in from_gaussian])
+    if chosen := _choose(job, args.num, _SAMPLED):
+        rows, shown, posterior = chosen
         z = posterior.sample(noise.normal(job.seed, rows, 0, job.model.latent_dim))
         decoded = job.model.decode(z, sample=True, seed=job.seed, max_length=job.max_length)
-        cells = [list(pair) for pair in zip(_shown(job, rows), decoded, strict=True)]
-        tables.append(Table("Samples from the aggregate posterior (E.3)", ["x_j", "sample, z ~ q(z|x_j)"], cells))
-    return tables
+        cells = [list(pair) for pair in zip(shown, decoded, strict=True)]
+        yield Table("Samples from the aggregate posterior (E.3)", ["x_j", "sample, z ~ q(z|x_j)"], cells)
 
 
-def _answers(model: SentenceModel, questions: list[str]) -> list[Table]:
+def _answers(model: SentenceModel, questions: list[str]) -> Iterator[Table]:
     """Appendix E.4: the greedy answer where it was 5, 10 or 15 unknown words."""
     cells = []
     for question in questions:
-        cells.append(["(Q)", question])
-        for name, num_words in _ANSWER_WORDS.items():
-            cells.append([f"(A) {name}", model.answer(question, num_words=num_words) or _NO_ANSWER])
-    return [Table("Answers (E.4)", ["", "text"], cells)] if cells else []
+        answers = {name: model.answer(question, num_words=num) or _NO_ANSWER for name, num in _ANSWER_WORDS.items()}
+        cells += [["(Q)", question], *([f"(A) {name}", answer] for name, answer in answers.items())]
+    if cells:
+        yield Table("Answers (E.4)", ["", "text"], cells)
 
 
 def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:

@@ -6,26 +6,26 @@ Shapes: N sentences, Q queries, D latent dimensions.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from smim.errors import UserError, too_low
+from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
 from smim.evaluation.estimators import AggregateMoments
 from smim.evaluation.job import Job, select
-from smim.evaluation.section import Figure, Section, mean, scalar
+from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
-from smim.progress import track
 
 _ROWS_AT_ONCE = 2048
 _LEAST_FOR_MMD = 3
 _COLLAPSED_BELOW = 0.1  # of what the mutual information could be at most
 
 
-@dataclass
+@dataclass(frozen=True)
 class InformationArgs:
     """`k` and `metric` (chebyshev, as in the authors' code, or euclidean) of the nearest-neighbour entropy.
 
@@ -42,76 +42,136 @@ class InformationArgs:
         problems = too_low(self, "eval.information", k=1, max_queries=2, mmd_samples=_LEAST_FOR_MMD)
         if self.metric not in ("chebyshev", "euclidean"):
             problems.append(f"eval.information.metric is {self.metric!r}; valid: chebyshev, euclidean")
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
+
+
+def _cap(kl: np.ndarray) -> float:
+    """The most that an estimate of the mutual information from N posteriors can be, in nats."""
+    return math.log(len(kl))
+
+
+def _difference(one: Metric, other: Metric) -> Metric:
+    error = math.hypot(*(each.standard_error or 0.0 for each in (one, other)))
+    return scalar(one.value - other.value, n=one.n, standard_error=error)
+
+
+def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMoments) -> bool:
+    return information.mean() < _COLLAPSED_BELOW * _cap(kl) or moments.num_active_units_scale_free() == 0
+
+
+# Of posteriors of sentences or vectors: `information`, terms of I(x; z) [Q]; `kl` and `clamped` [N]; `moments`; `mmd`.
+OF_POSTERIORS = [
+    Definition("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split",
+               lambda c: c["information"], title="mutual information", better="higher",
+               equation="InfoVAE, appendix B.2"),
+    Definition("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed",
+               lambda c: scalar(_cap(c["kl"]), n=len(c["kl"])), title="its cap, log M"),
+    Definition("kl", "nats", "KL(q(z|x) || p(z)), of the model's own prior", lambda c: c["kl"], title="KL"),
+    Definition("active_units", "dimensions", "Var(mean) > 0.01",
+               lambda c: scalar(c["moments"].num_active_units(), n=len(c["kl"])), better="higher",
+               equation="Burda et al. 2016"),
+    Definition("active_units_relative", "dimensions", "Var(mean) > mean posterior variance",
+               lambda c: scalar(c["moments"].num_active_units_scale_free(), n=len(c["kl"])), title="active units",
+               better="higher"),
+    Definition("clamped", "", "share of posterior dimensions on the variance clamp", lambda c: c["clamped"]),
+    Definition("mmd", "", "squared MMD between the aggregate posterior and N(0, I), unbiased",
+               lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
+]  # fmt: skip
+# Also of `codes` and of draws from N(0, I) [N, D], `normal`: terms of their entropies [Q]; `posterior_entropy` [N].
+METRICS = [
+    Definition("latent_entropy", "nats", "entropy of the codes, by nearest neighbours (Kozachenko-Leonenko)",
+               lambda c: c["code_entropy"], title="entropy", equation="Kraskov et al. 2004, eq. 20"),
+    Definition("latent_entropy_normal", "nats", "entropy of N(0, I) in as many dimensions",
+               lambda c: scalar(estimators.standard_normal_entropy(c["normal"].shape[1]), n=len(c["normal"])),
+               title="N(0, I)"),
+    Definition("latent_entropy_normal_knn", "nats", "the estimate of `latent_entropy` for as many draws from N(0, I)",
+               lambda c: c["normal_entropy"]),
+    *OF_POSTERIORS,
+    Definition("posterior_entropy", "nats", "mean entropy of q(z|x)", lambda c: c["posterior_entropy"],
+               title="entropy of q(z|x)"),
+    Definition("mutual_information_knn", "nats", "`latent_entropy` of draws less `posterior_entropy`",
+               lambda c: _difference(mean(c["code_entropy"]), mean(c["posterior_entropy"])), title="by kNN entropy",
+               better="higher"),
+    Definition("collapsed", "", "1 where the information says that the code has collapsed, else 0",
+               lambda c: scalar(_is_collapsed(c["information"], c["kl"], c["moments"]), n=len(c["kl"])),
+               better="lower"),
+    Definition("log_det_covariance", "nats/dimension",
+               "log determinant of the aggregate posterior's covariance, by dimension",
+               lambda c: scalar(c["log_det"], n=c["moments"].count), equation="InfoVAE, section 4.2.1"),
+]  # fmt: skip
 
 
 def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     """Entropy of the codes, what they tell of the sentences, and how the posteriors lie to the prior."""
-    num_sentences = len(job.split)
-    figures, notes = _entropy(job, args)
-    mean_or_posterior = job.posterior()
+    codes, posterior = job.codes(), job.posterior()
+    computed, note = _entropies(job, args)
     if job.model.deterministic:
-        no_variance = torch.full_like(mean_or_posterior.mean, -torch.inf)
-        mean_or_posterior = DiagonalGaussian(mean_or_posterior.mean, no_variance)
-    moments = estimators.aggregate_moments(mean_or_posterior)
-    if not job.model.deterministic:
-        figures |= _posterior_figures(job, args, figures.get("latent_entropy"), moments)
-        notes.insert(0, _verdict(figures, job.model))
+        posterior = DiagonalGaussian(posterior.mean, torch.full_like(posterior.mean, -torch.inf))
+    else:
+        computed["kl"], computed["posterior_entropy"], computed["clamped"] = posterior_terms(job).T
+        computed["information"] = mutual_information_terms(job, args.max_queries)
+    moments = computed["moments"] = estimators.aggregate_moments(posterior)
+    notes = [note] if job.model.deterministic else [_verdict(computed, job.model), note]
     log_det = moments.log_determinant_per_dimension()
     if math.isfinite(log_det):
-        figures["log_det_covariance"] = scalar("log_det_covariance", log_det, n=num_sentences)
+        computed["log_det"] = log_det
     else:
         notes.append("The aggregate covariance is singular: its log determinant is minus infinity.")
-    if num_sentences >= _LEAST_FOR_MMD:
-        figures["mmd"] = _mmd(job, args)
+    if len(codes) >= _LEAST_FOR_MMD:
+        chosen = job.sample(len(codes), args.mmd_samples, stream=2)
+        computed["mmd"] = mmd(codes[chosen], device=job.model.autoencoder.device)
     if job.is_main:
         of_means = np.diag(moments.covariance_of_means)
-        plots.latent_variance(of_means, moments.mean_variance, plots_dir / "latent_variance.png")
+        order, dimensions = np.argsort(-of_means), np.arange(len(of_means))
+        plots.lines(
+            {
+                "of the means, Var(E[z|x])": (dimensions, of_means[order]),
+                "within a posterior, E[Var(z|x)]": (dimensions, moments.mean_variance[order]),
+                "N(0, I)": (dimensions, np.ones(len(order))),
+            },
+            plots_dir / "latent_variance.png",
+            xlabel="dimension, by variance of the means",
+            ylabel="variance",
+            yscale="log",
+        )
     caption = "Variance of the codes in each dimension: between sentences and within a posterior"
-    return Section("Information", figures, notes, plots={"latent_variance.png": caption})
+    return Section("Information", measure(METRICS, computed), notes, plots={"latent_variance.png": caption})
 
 
-def _entropy(job: Job, args: InformationArgs) -> tuple[dict[str, Figure], list[str]]:
-    """Nearest-neighbour entropy of the first draws of z, and what N(0, I) has; without it where the codes are few."""
+def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
+    """Terms for the first draws of z, and for draws from N(0, I), in nats, fp64 [Q]; none where the codes are few."""
     points, num_removed = estimators.distinct(job.codes())
     if len(points) <= args.k:
-        return {}, [f"No entropy: with k = {args.k} it takes {args.k + 1} distinct codes, and these are {len(points)}."]
-    gaussian = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
-    normal = estimators.standard_normal_entropy(job.model.latent_dim)
-    figures = {
-        "latent_entropy": mean("latent_entropy", _entropy_terms(job, points, args)),
-        "latent_entropy_normal": scalar("latent_entropy_normal", normal, n=len(gaussian)),
-        "latent_entropy_normal_knn": mean("latent_entropy_normal_knn", _entropy_terms(job, gaussian, args)),
-    }
+        return {}, f"No entropy: with k = {args.k} it takes {args.k + 1} distinct codes, and these are {len(points)}."
+    normal = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
+
+    def terms(points: np.ndarray) -> np.ndarray:
+        queries = job.sample(len(points), args.max_queries)
+        metric = cast(estimators.Distance, args.metric)
+        return job.compute(
+            len(queries),
+            lambda rows: estimators.knn_entropy_terms(points, queries[rows], args.k, metric=metric),
+            at_once=len(queries),
+        )
+
     note = (
         f"The entropy is of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
         f"nearest neighbours (k = {args.k}, {args.metric}); {num_removed} exact repetitions were left out. In many "
         f"dimensions it is biased upwards unless the codes are clustered; docs/evaluation.md says by how much."
     )
-    return figures, [note]
-
-
-def _entropy_terms(job: Job, points: np.ndarray, args: InformationArgs) -> np.ndarray:
-    """In nats, fp64 [Q]."""
-    queries = job.sample(len(points), args.max_queries)
-    share = job.share(len(queries))
-    terms = np.empty(0)
-    if len(share):
-        metric = cast(estimators.Metric, args.metric)
-        terms = estimators.knn_entropy_terms(points, queries[share], args.k, metric=metric)
-    return job.gather(share, terms, total=len(queries))
+    return {"code_entropy": terms(points), "normal_entropy": terms(normal), "normal": normal}, note
 
 
 def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:
     """log q(z_i|x_i) - log mean_j q(z_i|x_j) over all sentences j, in nats, fp64 [Q]."""
     queries = job.sample(len(job.split), max_queries)
-    share, codes, posterior = job.share(len(queries)), job.codes(), job.posterior()
-    terms = [
-        estimators.posterior_information_terms(codes[rows], rows, posterior, device=job.model.autoencoder.device)[0]
-        for rows in track(_blocks(queries[share]), "mutual information", visible=job.is_main)
-    ]
-    return job.gather(share, np.concatenate([np.empty(0), *terms]), total=len(queries))
+    codes, posterior, device = job.codes(), job.posterior(), job.model.autoencoder.device
+
+    def terms(places: np.ndarray) -> np.ndarray:
+        rows = queries[places]
+        return estimators.posterior_information_terms(codes[rows], rows, posterior, device=device)[0]
+
+    return job.compute(len(queries), terms, at_once=_ROWS_AT_ONCE, description="mutual information")
 
 
 @torch.no_grad()
@@ -120,64 +180,30 @@ def posterior_terms(job: Job) -> np.ndarray:
 
     A KL without a closed form is that of the first draw of z.
     """
-    posterior, codes, share = job.posterior(), job.codes(), job.share(len(job.split))
-    autoencoder = job.model.autoencoder
-    parts = [torch.empty(0, 3, dtype=torch.float64)]
-    for rows in _blocks(share):
+    posterior, codes, autoencoder = job.posterior(), job.codes(), job.model.autoencoder
+
+    def terms(rows: np.ndarray) -> Tensor:
         own = select(posterior, rows, autoencoder.device)
         kl = autoencoder.prior.kl(own, torch.from_numpy(codes[rows]).to(autoencoder.device))
         clamped = (own.log_variance <= autoencoder.args.clamp).double().mean(-1)
-        parts.append(torch.stack([kl.double(), own.entropy().double(), clamped], -1).cpu())
-    return job.gather(share, torch.cat(parts), total=len(job.split))
+        return torch.stack([kl.double(), own.entropy().double(), clamped], -1)
+
+    return job.compute(len(job.split), terms, at_once=_ROWS_AT_ONCE)
 
 
-def _posterior_figures(
-    job: Job, args: InformationArgs, entropy: Figure | None, moments: AggregateMoments
-) -> dict[str, Figure]:
-    num_sentences = len(job.split)
-    kl, posterior_entropy, clamped = posterior_terms(job).T
-    figures = {
-        "mutual_information": mean("mutual_information", mutual_information_terms(job, args.max_queries)),
-        "mutual_information_cap": scalar("mutual_information_cap", math.log(num_sentences), n=num_sentences),
-        "posterior_entropy": mean("posterior_entropy", posterior_entropy),
-        "kl": mean("kl", kl),
-        "active_units": scalar("active_units", moments.num_active_units(), n=num_sentences),
-        "active_units_relative": scalar(
-            "active_units_relative", moments.num_active_units_scale_free(), n=num_sentences
-        ),
-        "clamped": mean("clamped", clamped),
-    }
-    if entropy is None:
-        return figures
-    of_entropies = entropy.value - figures["posterior_entropy"].value
-    errors = [entropy.standard_error, figures["posterior_entropy"].standard_error]
-    error = math.hypot(*(error or 0.0 for error in errors))
-    figures["mutual_information_knn"] = scalar(
-        "mutual_information_knn", of_entropies, n=entropy.n, standard_error=error
-    )
-    return figures
+def mmd(codes: np.ndarray, *, device: torch.device | str = "cpu") -> Metric:
+    """The squared MMD between codes [N, D] and N(0, I)."""
+    value, error = estimators.mmd_squared(codes, device=device)
+    return scalar(value, n=len(codes), standard_error=error)
 
 
-def _verdict(figures: dict[str, Figure], model: SentenceModel) -> str:
-    information, cap = figures["mutual_information"].value, figures["mutual_information_cap"].value
-    active = int(figures["active_units_relative"].value)
-    collapsed = information < _COLLAPSED_BELOW * cap or active == 0
-    figures["collapsed"] = scalar("collapsed", float(collapsed), n=figures["kl"].n)
+def _verdict(computed: dict[str, Any], model: SentenceModel) -> str:
+    information, kl, moments = computed["information"], computed["kl"], computed["moments"]
     return (
-        f"**{'Collapsed' if collapsed else 'Not collapsed'}**: a code tells {information:.2f} nats of which "
-        f"sentence of this set it is, of {cap:.2f} that can be measured (below a tenth counts as collapsed); the means "
-        f"vary more than the posteriors do in {active} of {model.latent_dim} dimensions; KL to "
-        f"{model.autoencoder.prior.description} is {figures['kl'].value:.1f} nats a sentence. This is about the "
+        f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: a code tells "
+        f"{information.mean():.2f} nats of which sentence of this set it is, of {_cap(kl):.2f} that can be measured "
+        f"(below a tenth counts as collapsed); the means vary more than the posteriors do in "
+        f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions; KL to "
+        f"{model.autoencoder.prior.description} is {kl.mean():.1f} nats a sentence. This is about the "
         f"encoder; posterior overlap and reconstruction say what the decoder makes of a code."
     )
-
-
-def _mmd(job: Job, args: InformationArgs) -> Figure:
-    codes = job.codes()
-    chosen = job.sample(len(codes), args.mmd_samples, stream=2)
-    value, error = estimators.mmd_squared(codes[chosen], device=job.model.autoencoder.device)
-    return scalar("mmd", value, n=len(chosen), standard_error=error)
-
-
-def _blocks(rows: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(rows, math.ceil(len(rows) / _ROWS_AT_ONCE)) if len(rows) else []

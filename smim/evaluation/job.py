@@ -4,7 +4,7 @@ Shapes: N sentences, B of a batch, D latent dimensions.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,12 @@ from smim.text.corpus import Corpus, Split
 
 _ROWS_AT_ONCE = 8192
 
+Array = np.ndarray | Tensor
+
 
 @dataclass(frozen=True)
 class Job:
-    """What every family of metrics is given.
+    """What every group of metrics is given.
 
     `split`: the evaluated sentences, in ids of the model's tokenizer; `corpus`: where they come from;
     `work`: a directory that all processes share, removed when the report is written.
@@ -83,22 +85,12 @@ class Job:
         Raises `SmimError` where the encoder gave NaN.
         """
         split = split or self.split
-        directory = self.work / "posteriors" / split.name
-        files = [directory / "mean.npy", directory / "log_variance.npy"]
-        if not (directory / "done").exists():
-            self._encode(split, files)
+        files = [self._folder(split) / "mean.npy", self._folder(split) / "log_variance.npy"]
+        self._fill(files, len(split), lambda *arrays: self._encode(split, *arrays))
         # Copy-on-write: pages are read as they are needed, and torch wants arrays that it may write to.
-        mean, log_variance = (torch.from_numpy(np.load(file, mmap_mode="c")) for file in files)
-        return DiagonalGaussian(mean=mean, log_variance=log_variance)
+        return DiagonalGaussian(*(torch.from_numpy(np.load(file, mmap_mode="c")) for file in files))
 
-    def _encode(self, split: Split, files: list[Path]) -> None:
-        shape = (len(split), self.model.latent_dim)
-        if self.is_main:
-            files[0].parent.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).flush()
-        self.accelerator.wait_for_everyone()
-        mean, log_variance = (np.lib.format.open_memmap(file, mode="r+") for file in files)
+    def _encode(self, split: Split, mean: np.ndarray, log_variance: np.ndarray) -> None:
         failed = torch.zeros(1, dtype=torch.int64, device=self.accelerator.device)
         with torch.no_grad():
             for batch in self._batches(split, f"encoding {split.name}"):
@@ -107,34 +99,44 @@ class Job:
                 failed += (~torch.isfinite(both)).any(-1).any(0).sum()
                 rows = batch.rows.numpy()
                 mean[rows], log_variance[rows] = both.cpu().numpy()
-        for mapped in (mean, log_variance):
-            mapped.flush()
         if num_failed := int(self.accelerator.reduce(failed, reduction="sum")):
             raise SmimError(
                 f"the posterior q(z|x) came out as NaN or infinite for {num_failed} of {len(split)} sentences; "
                 f"the model is not usable"
             )
-        self._finish(files[0].parent / "done")
 
     def codes(self) -> np.ndarray:
         """The first draw of z for each evaluated sentence (an autoencoder's mean), fp32 [N, D], memory-mapped."""
         posterior = self.posterior()
         if self.model.deterministic:
             return posterior.mean.numpy()
-        file = self.work / "posteriors" / self.split.name / "codes.npy"
-        done = file.with_suffix(".done")
-        if not done.exists():
-            if self.is_main:
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=tuple(posterior.mean.shape)).flush()
-            self.accelerator.wait_for_everyone()
-            codes, share = np.lib.format.open_memmap(file, mode="r+"), self.share(len(self.split))
-            for rows in np.array_split(share, max(1, len(share) // _ROWS_AT_ONCE)):
+
+        def draw(codes: np.ndarray) -> None:
+            for rows in blocks(self.share(len(codes)), _ROWS_AT_ONCE):
                 codes[rows] = self.draw(select(posterior, rows, "cpu"), rows, number=0).numpy()
-            codes.flush()
-            self._finish(done)
+
+        file = self._folder(self.split) / "codes.npy"
+        self._fill([file], len(self.split), draw)
         return np.load(file, mmap_mode="r")
 
-    def _finish(self, mark: Path) -> None:
+    def _folder(self, split: Split) -> Path:
+        return self.work / "posteriors" / split.name
+
+    def _fill(self, files: list[Path], num: int, fill: Callable[..., None]) -> None:
+        """Makes arrays fp32 [num, D] in files, of which `fill` writes this process's share; once in a job."""
+        mark = files[0].with_suffix(".done")
+        if mark.exists():
+            return
+        if self.is_main:
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                shape = (num, self.model.latent_dim)
+                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).flush()
+        self.accelerator.wait_for_everyone()
+        arrays = [np.lib.format.open_memmap(file, mode="r+") for file in files]
+        fill(*arrays)
+        for array in arrays:
+            array.flush()
         self.accelerator.wait_for_everyone()
         if self.is_main:
             mark.touch()
@@ -157,25 +159,29 @@ class Job:
         """This process's share of the rows 0 .. num - 1, int64; every row is one process's."""
         return np.arange(self.accelerator.process_index, num, self.accelerator.num_processes)
 
-    def gather(self, rows: Tensor | np.ndarray, values: Tensor | np.ndarray, *, total: int) -> np.ndarray:
-        """`values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row.
+    def compute(
+        self, total: int, compute: Callable[[np.ndarray], Array], *, at_once: int, description: str | None = None
+    ) -> np.ndarray:
+        """What `compute` gives for the rows 0 .. total - 1, [n, ...] for n of them; fp64 [total, ...].
+
+        Each process computes its share, `at_once` rows at a time, and has all of it; `description`: of the progress.
+        """
+        rows = blocks(self.share(total), at_once)
+        shown = rows if description is None else track(rows, description, visible=self.is_main)
+        return self.gather(rows, [compute(part) for part in shown], total=total)
+
+    def gather(self, rows: Sequence[Array], values: Sequence[Array], *, total: int) -> np.ndarray:
+        """Parts of `values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row.
 
         Raises `RuntimeError` where a row is missing or came twice.
         """
-        own = (torch.as_tensor(rows).cpu().numpy(), torch.as_tensor(values).double().cpu().numpy())
-        gathered = gather_object([own])
-        all_rows = np.concatenate([part for part, _ in gathered])
+        own = [tuple(torch.as_tensor(array).cpu().numpy() for array in part) for part in zip(rows, values, strict=True)]
+        parts = gather_object(own)
+        all_rows = np.concatenate([numbers for numbers, _ in parts])
         if not np.array_equal(np.sort(all_rows), np.arange(total)):
             raise RuntimeError(f"{len(all_rows)} values came from all processes for {total} sentences")
-        ordered = np.empty((total, *values.shape[1:]))
-        ordered[all_rows] = np.concatenate([part for _, part in gathered])
-        return ordered
-
-    def gather_parts(self, rows: list[Tensor], values: list[Tensor], *, width: int) -> np.ndarray:
-        """As `gather`, for this process's batches of `values` [B, width], of all evaluated sentences."""
-        if not values:  # a process without any batch
-            return self.gather(torch.empty(0, dtype=torch.int64), torch.empty(0, width), total=len(self.split))
-        return self.gather(torch.cat(rows), torch.cat(values), total=len(self.split))
+        gathered = np.concatenate([part.astype(np.float64) for _, part in parts])
+        return gathered[np.argsort(all_rows)]
 
     def draw(self, posterior: DiagonalGaussian, rows: Sequence[int] | np.ndarray | Tensor, *, number: int) -> Tensor:
         """The `number`-th draw of z ~ q(z|x) for posteriors of the given rows [B, D]; an autoencoder's is its mean.
@@ -188,9 +194,19 @@ class Job:
 
     def sample(self, num: int, limit: int, *, stream: int = 0) -> np.ndarray:
         """`limit` of the rows 0 .. num - 1 at random by the job's seed, or all where they are no more; ascending."""
-        if num <= limit:
-            return np.arange(num)
-        return np.sort(np.random.default_rng([self.seed, stream]).choice(num, limit, replace=False))
+        return sample(num, limit, seed=self.seed, stream=stream)
+
+
+def sample(num: int, limit: int, *, seed: int, stream: int = 0) -> np.ndarray:
+    """`limit` of the rows 0 .. num - 1 at random, or all where they are no more; int64, ascending."""
+    if num <= limit:
+        return np.arange(num)
+    return np.sort(np.random.default_rng([seed, stream]).choice(num, limit, replace=False))
+
+
+def blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """`rows` in about equal parts of at most `size`; none where there are no rows."""
+    return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
 def select(posterior: DiagonalGaussian, rows: Tensor | np.ndarray, device: torch.device | str) -> DiagonalGaussian:
@@ -213,10 +229,7 @@ def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
 
 def split_of_rows(split: Split, rows: np.ndarray, *, name: str) -> Split:
     """Some rows of a split, ascending, as a split of their own, numbered from 0."""
-    # Batch by batch: put together, the texts of all rows would be read, and may be more than the 2 GiB of one array.
-    batches, starts = split.table.to_batches(), [0]
-    for batch in batches:
-        starts.append(starts[-1] + len(batch))
-    places = np.searchsorted(starts, rows, side="right") - 1
-    parts = [batch.take(pa.array(rows[places == i] - starts[i])) for i, batch in enumerate(batches)]
-    return Split(name=name, table=pa.Table.from_batches(parts, schema=split.table.schema))
+    chosen = np.zeros(len(split), bool)
+    chosen[rows] = True
+    # Filtered chunk by chunk: put together, the texts of all rows would be read, and may be more than an array's 2 GiB.
+    return Split(name=name, table=split.table.filter(pa.array(chosen)))

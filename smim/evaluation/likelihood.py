@@ -12,28 +12,29 @@ Shapes: N sentences, R runs, S sentences of a sample, K importance samples.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import torch
+from torch import Tensor
 
-from smim.errors import UserError, too_low
+from smim.errors import refuse, too_low
 from smim.evaluation import plots
 from smim.evaluation.estimators import log_mixture_density
-from smim.evaluation.job import Job, log_prob_64, select, split_of_rows
-from smim.evaluation.section import Figure, Section, Table, exponential, mean, ratio
-from smim.progress import track
+from smim.evaluation.job import Job, blocks, log_prob_64, select, split_of_rows
+from smim.evaluation.section import Definition, Metric, Section, Table, exponential, mean, measure, ratio
 from smim.text.batch import Batch
 from smim.text.corpus import Split
 
 _IMPORTANCE_GRID = (1, 5, 10, 50, 100, 500, 1000, 5000)
 _MAX_LOG_PERPLEXITY = 600.0  # a perplexity above e^600 is left out: it says nothing, and nears the end of fp64
 _FIRST_IMPORTANCE_DRAW = 100_000  # draws that MELBO's runs do not take
+_ROWS_AT_ONCE = 2048
 
 
-@dataclass
+@dataclass(frozen=True)
 class LikelihoodArgs:
     """`num_samples`: N_z of eq. 6.17, latent draws a sentence and run.
 
@@ -47,77 +48,116 @@ class LikelihoodArgs:
     train_sentences: int = 100_000
 
     def __post_init__(self) -> None:
-        problems = too_low(
-            self, "eval.likelihood", num_samples=1, importance_samples=0, importance_sentences=1, train_sentences=0
-        )
-        if problems:
-            raise UserError("; ".join(problems))
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How much text each sentence is: `tokens` without `<eos>`, `bytes` of UTF-8 without the line end; int64 [N]."""
-
-    tokens: np.ndarray
-    bytes: np.ndarray
-
-    def of(self, rows: np.ndarray) -> "Sizes":
-        return Sizes(self.tokens[rows], self.bytes[rows])
+        least = {"num_samples": 1, "importance_samples": 0, "importance_sentences": 1, "train_sentences": 0}
+        refuse(too_low(self, "eval.likelihood", **least))
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound for each sentence in nats, fp64 [N] or [N, R]: of the words, and with `<eos>`."""
+    """A bound for each sentence in nats, fp64 [N] or [N, R]: of the words, and with `<eos>`.
+
+    `tokens` without `<eos>` and `bytes` of UTF-8 without the line end, int64 [N], say how much text a sentence is.
+    """
 
     words: np.ndarray
     with_eos: np.ndarray
-
-    def of_first_run(self) -> "Bound":
-        return Bound(self.words[:, 0], self.with_eos[:, 0])
+    tokens: np.ndarray
+    bytes: np.ndarray
 
     def __add__(self, cost: np.ndarray | float) -> "Bound":
-        return Bound(self.words + cost, self.with_eos + cost)
+        return replace(self, words=self.words + cost, with_eos=self.with_eos + cost)
+
+    def of_first_run(self) -> "Bound":
+        return replace(self, words=self.words[:, 0], with_eos=self.with_eos[:, 0])
+
+
+def _perplexity(per_token: Metric) -> Metric:
+    if per_token.value >= _MAX_LOG_PERPLEXITY:
+        raise KeyError("no perplexity")
+    return exponential(per_token)
+
+
+def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Definition]:
+    """The metrics of a `Bound`, whose names end in `suffix`."""
+    nll = f"`nll{suffix}`"
+    return [
+        Definition(f"nll{suffix}", "nats/sentence", f"{bound}, `<eos>` left out",
+                   lambda b: b.words, title=title, better="lower", equation=equation),
+        Definition(f"ppl{suffix}", "", f"perplexity from {nll}, over the words",
+                   lambda b: _perplexity(ratio(b.words, b.tokens)), better="lower", equation="section 6.3"),
+        Definition(f"ppl_thesis{suffix}", "",
+                   f"perplexity from {nll}, over the words and one `<eos>` a sentence, as in the thesis's tables",
+                   lambda b: _perplexity(ratio(b.words, b.tokens + 1)), title="" if suffix else "PPL", better="lower"),
+        Definition(f"nll_with_eos{suffix}", "nats/sentence", f"{nll} with `<eos>`, so that the length is not given",
+                   lambda b: b.with_eos, better="lower", equation="eq. 6.2"),
+        Definition(f"nats_per_token{suffix}", "nats/token", f"{nll} over the words",
+                   lambda b: ratio(b.words, b.tokens), better="lower"),
+        Definition(f"bits_per_byte{suffix}", "bits/byte",
+                   f"`nll_with_eos{suffix}` over the UTF-8 bytes of the text and a line end a sentence",
+                   lambda b: ratio(b.with_eos / math.log(2), b.bytes + 1), better="lower"),
+    ]  # fmt: skip
+
+
+# By what the names of their metrics end in.
+BOUNDS = {
+    suffix: _of_bound(suffix, *texts)
+    for suffix, *texts in (
+        ("", "MELBO bound", "eq. 6.17", "NLL"),
+        ("_elbo", "ELBO bound under the model's own prior", "", "NLL under the prior (ELBO)"),
+        ("_iw", "importance-weighted bound under the model's own prior, at the largest K, of a sample of sentences",
+         "Burda et al. 2016, eq. 8", "NLL under the prior (IW)"),
+        ("_train_prior", "bound under the aggregate posterior of training sentences", "",
+         "NLL under train's posteriors"),
+    )
+}  # fmt: skip
+RECONSTRUCTION = Definition(
+    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x); of sentences, `nll` without its log N",
+    lambda values: values, title="-log p(x|z)", better="lower",
+)  # fmt: skip
+METRICS = [RECONSTRUCTION, *(each for definitions in BOUNDS.values() for each in definitions)]
 
 
 def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     """Bounds on the NLL of the job's sentences, their perplexities, and how MELBO depends on the set's size."""
-    sizes = sizes_of(job.split)
     reconstruction, kl = sentence_reconstruction(job, num_samples=args.num_samples)
-    bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)), sizes)}
-    section = Section("Likelihood", notes=[_counted(sizes)])
-    section.figures["reconstruction"] = mean("reconstruction", reconstruction.words)
+    metrics = measure([RECONSTRUCTION], reconstruction.words)
+    bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)))}
+    notes, tables = [_counted(reconstruction)], []
     if job.model.deterministic:
-        section.notes.append(
-            "An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other."
-        )
+        notes.append("An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other.")
     else:
         prior = job.model.autoencoder.prior.description
-        bounds["_elbo"] = (f"ELBO, {prior}", reconstruction + kl[:, None], sizes)
+        bounds["_elbo"] = (f"ELBO, {prior}", reconstruction + kl[:, None])
         if args.importance_samples:
             rows = job.sample(len(job.split), args.importance_sentences)
             log_weights = importance_log_weights(job, rows, num_samples=args.importance_samples)
+            words, with_eos = importance_bound(log_weights, args.importance_samples).T
             name = f"importance-weighted, {prior}, K = {args.importance_samples}"
-            bounds["_iw"] = (name, Bound(*importance_bound(log_weights, args.importance_samples).T), sizes.of(rows))
-            section.tables.append(_importance_table(log_weights))
+            bounds["_iw"] = (name, Bound(words, with_eos, reconstruction.tokens[rows], reconstruction.bytes[rows]))
+            tables.append(_importance_table(log_weights))
         if args.train_sentences and job.split.name == "train":
-            section.notes.append("No bound under the training sentences' posteriors: they are what is evaluated.")
+            notes.append("No bound under the training sentences' posteriors: they are what is evaluated.")
         elif args.train_sentences and job.train_split is not None:
             cost, size = train_prior_cost(job, train_sentences=args.train_sentences)
             name = f"aggregate posterior of {size:,} training sentences"
-            bounds["_train_prior"] = (name, reconstruction.of_first_run() + cost, sizes)
-    for suffix, (_, bound, counted) in bounds.items():
-        section.figures.update(describe(bound, counted, suffix=suffix))
-    section.tables.insert(0, _bounds_table({name: suffix for suffix, (name, _, _) in bounds.items()}, section.figures))
+            bounds["_train_prior"] = (name, reconstruction.of_first_run() + cost)
+    for suffix, (_, bound) in bounds.items():
+        metrics |= measure(BOUNDS[suffix], bound)
     if job.is_main:
-        per_sentence = {name: bound.words.reshape(len(bound.words), -1).mean(1) for name, bound, _ in bounds.values()}
-        plots.histograms(per_sentence, plots_dir / "nll_histograms.png", xlabel="nats a sentence")
+        per_sentence = {name: bound.words.reshape(len(bound.words), -1).mean(1) for name, bound in bounds.values()}
+        plots.histograms(
+            {name: {"": values} for name, values in per_sentence.items()},
+            plots_dir / "nll_histograms.png",
+            xlabel="nats a sentence",
+        )
         plots.melbo_by_set_size(reconstruction.words.mean(1), plots_dir / "melbo_by_set_size.png")
-    section.plots["melbo_by_set_size.png"] = (
-        "MELBO of K of the sentences, mean and standard deviation over the ways to choose them, and extrapolated at "
-        "constant reconstruction (as Figure D.2)"
-    )
-    section.plots["nll_histograms.png"] = "Bounds of the single sentences (as Figures D.3 to D.5); dashed: the mean"
-    return section
+    captions = {
+        "melbo_by_set_size.png": "MELBO of K of the sentences, mean and standard deviation over the ways to choose "
+        "them, and extrapolated at constant reconstruction (as Figure D.2)",
+        "nll_histograms.png": "Bounds of the single sentences (as Figures D.3 to D.5); dashed: the mean",
+    }
+    names = {suffix: name for suffix, (name, _) in bounds.items()}
+    return Section("Likelihood", metrics, notes, [_bounds_table(names, metrics), *tables], captions)
 
 
 @torch.no_grad()
@@ -126,21 +166,18 @@ def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.nd
 
     A KL without a closed form is the mean over all of these draws.
     """
-    prior, rows, values = job.model.autoencoder.prior, [], []
+    autoencoder, rows, values = job.model.autoencoder, [], []
     for batch, posterior in job.batches("likelihood"):
-        runs, kl = [], torch.zeros(len(batch), device=batch.rows.device, dtype=torch.float64)
-        for run in range(job.num_runs):
-            total = torch.zeros(2, len(batch), device=kl.device, dtype=torch.float64)
-            for sample in range(num_samples):
-                z = job.draw(posterior, batch.rows, number=run * num_samples + sample)
-                log_prob = job.model.autoencoder.log_prob(batch, z)
-                total -= torch.stack([log_prob.words, log_prob.with_eos]).double()
-                kl += prior.kl(posterior, z).double()
-            runs.append(total / num_samples)
+        terms = []
+        for number in range(job.num_runs * num_samples):
+            z = job.draw(posterior, batch.rows, number=number)
+            log_prob = autoencoder.log_prob(batch, z)
+            kl = autoencoder.prior.kl(posterior, z)
+            terms.append(torch.stack([-log_prob.words, -log_prob.with_eos, kl], -1).double())
         rows.append(batch.rows)
-        values.append(torch.cat([*runs, kl[None] / (job.num_runs * num_samples)]).T)
-    gathered = job.gather_parts(rows, values, width=2 * job.num_runs + 1)
-    return Bound(words=gathered[:, 0:-1:2], with_eos=gathered[:, 1:-1:2]), gathered[:, -1]
+        values.append(torch.stack(terms, 1).unflatten(1, (job.num_runs, num_samples)).mean(2))
+    words, with_eos, kl = np.moveaxis(job.gather(rows, values, total=len(job.split)), 2, 0)
+    return Bound(words, with_eos, *sizes_of(job.split)), kl.mean(1)
 
 
 @torch.no_grad()
@@ -150,21 +187,21 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
     The draws are others than those of `sentence_reconstruction`; at most the job's tokens are decoded at once.
     """
     device, posteriors = job.model.autoencoder.device, job.posterior()
-    share, values = job.share(len(rows)), []
-    for row in track(rows[share], "importance weights", visible=job.is_main):
-        posterior = select(posteriors, np.array([row]), device)
-        batch = job.split.batch([row]).to(device)
-        at_once = max(1, job.tokens_per_batch // (int(batch.lengths[0]) + 1))
+    draws = np.arange(_FIRST_IMPORTANCE_DRAW, _FIRST_IMPORTANCE_DRAW + num_samples)
+
+    def of_sentence(place: np.ndarray) -> Tensor:
+        row = rows[place]
+        posterior, batch = select(posteriors, row, device), job.split.batch(row).to(device)
         weights = []
-        for start in range(0, num_samples, at_once):
-            numbers = range(_FIRST_IMPORTANCE_DRAW + start, _FIRST_IMPORTANCE_DRAW + min(start + at_once, num_samples))
-            z = torch.cat([job.draw(posterior, [row], number=number) for number in numbers])
-            log_prob = job.model.autoencoder.log_prob(_repeated(batch, len(z)), z)
+        for numbers in blocks(draws, max(1, job.tokens_per_batch // (int(batch.lengths[0]) + 1))):
+            z = torch.cat([job.draw(posterior, row, number=int(number)) for number in numbers])
+            repeated = Batch(batch.rows.expand(len(z)), batch.tokens.expand(len(z), -1), batch.lengths.expand(len(z)))
+            log_prob = job.model.autoencoder.log_prob(repeated, z)
             log_ratio = job.model.autoencoder.prior.log_prob(z) - posterior.log_prob(z)
             weights.append(torch.stack([log_prob.words, log_prob.with_eos], -1).double() + log_ratio.double()[:, None])
-        values.append(torch.cat(weights).cpu())
-    stacked = torch.stack(values) if values else torch.empty(0, num_samples, 2)
-    return job.gather(share, stacked, total=len(rows))
+        return torch.cat(weights)[None]
+
+    return job.compute(len(rows), of_sentence, at_once=1, description="importance weights")
 
 
 def importance_bound(log_weights: np.ndarray, num_samples: int) -> np.ndarray:
@@ -188,56 +225,39 @@ def train_prior_cost(job: Job, *, train_sentences: int) -> tuple[np.ndarray, int
     assert train is not None
     chosen = job.sample(len(train), train_sentences)
     mixture = job.posterior(split_of_rows(train, chosen, name="train_prior"))
-    posteriors, share = job.posterior(), job.share(len(job.split))
-    costs = []
-    for rows in track(np.array_split(share, max(1, len(share) // 2048)), "training prior", visible=job.is_main):
+    posteriors = job.posterior()
+
+    def cost(rows: np.ndarray) -> np.ndarray:
         posterior = select(posteriors, rows, job.model.autoencoder.device)
         z = job.draw(posterior, rows, number=0)
-        own = log_prob_64(posterior, z).cpu().numpy()
-        costs.append(own - log_mixture_density(z.cpu().numpy(), mixture))
-    return job.gather(share, np.concatenate(costs), total=len(job.split)), len(chosen)
+        return log_prob_64(posterior, z).cpu().numpy() - log_mixture_density(z.cpu().numpy(), mixture)
+
+    return job.compute(len(job.split), cost, at_once=_ROWS_AT_ONCE, description="training prior"), len(chosen)
 
 
-def sizes_of(split: Split) -> Sizes:
-    """Tokens in ids of the split's tokenizer, and bytes of its text."""
+def sizes_of(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens in ids of the split's tokenizer, and bytes of its text; int64 [N] each."""
     text_bytes = pc.binary_length(split.table.column("text")).to_numpy()
-    return Sizes(tokens=split.lengths.astype(np.int64), bytes=text_bytes.astype(np.int64))
+    return split.lengths.astype(np.int64), text_bytes.astype(np.int64)
 
 
-def describe(bound: Bound, sizes: Sizes, *, suffix: str) -> dict[str, Figure]:
-    """A bound's figures: nats a sentence and a token, perplexities, bits a byte (the line end counted as a byte)."""
-    per_token = ratio(f"nats_per_token{suffix}", bound.words, sizes.tokens)
-    perplexities = {"ppl": per_token, "ppl_thesis": ratio(f"ppl_thesis{suffix}", bound.words, sizes.tokens + 1)}
-    return {
-        f"nll{suffix}": mean(f"nll{suffix}", bound.words),
-        **{
-            f"{name}{suffix}": exponential(f"{name}{suffix}", figure)
-            for name, figure in perplexities.items()
-            if figure.value < _MAX_LOG_PERPLEXITY
-        },
-        f"nll_with_eos{suffix}": mean(f"nll_with_eos{suffix}", bound.with_eos),
-        f"nats_per_token{suffix}": per_token,
-        f"bits_per_byte{suffix}": ratio(f"bits_per_byte{suffix}", bound.with_eos / math.log(2), sizes.bytes + 1),
-    }
-
-
-def _counted(sizes: Sizes) -> str:
+def _counted(counted: Bound) -> str:
     return (
-        f"Counted: {len(sizes.tokens):,} sentences, {sizes.tokens.sum():,} tokens (`<eos>` left out), "
-        f"{sizes.bytes.sum():,} bytes of UTF-8. `ppl` divides by the tokens, `ppl_thesis` by the tokens and one "
+        f"Counted: {len(counted.tokens):,} sentences, {counted.tokens.sum():,} tokens (`<eos>` left out), "
+        f"{counted.bytes.sum():,} bytes of UTF-8. `ppl` divides by the tokens, `ppl_thesis` by the tokens and one "
         f"`<eos>` a sentence; bits per byte are of the text with `<eos>`, which stands for a line end of one byte. "
         f"An `<unk>` is charged as one word, however the text spells it."
     )
 
 
-def _bounds_table(suffixes: dict[str, str], figures: dict[str, Figure]) -> Table:
+def _bounds_table(names: dict[str, str], metrics: dict[str, Metric]) -> Table:
     columns = {"nll": "nats/sentence", "nll_with_eos": "with `<eos>`", "nats_per_token": "nats/token", "ppl": "ppl",
                "ppl_thesis": "ppl_thesis", "bits_per_byte": "bits/byte"}  # fmt: skip
     rows = []
-    for name, suffix in suffixes.items():
-        cells = [figures.get(column + suffix) for column in columns]
+    for suffix, name in names.items():
+        cells = [metrics.get(column + suffix) for column in columns]
         shown = ["> e^600" if cell is None else f"{cell.value:.5g}" for cell in cells]
-        rows.append([name, *shown, f"{figures[f'nll{suffix}'].n:,}"])
+        rows.append([name, *shown, f"{metrics[f'nll{suffix}'].n:,}"])
     return Table("Upper bounds on the negative log likelihood", ["prior or bound", *columns.values(), "N"], rows)
 
 
@@ -245,13 +265,8 @@ def _importance_table(log_weights: np.ndarray) -> Table:
     total = log_weights.shape[1]
     rows = []
     for num_samples in [k for k in _IMPORTANCE_GRID if k < total] + [total]:
-        words, with_eos = (mean("nll_iw", bound) for bound in importance_bound(log_weights, num_samples).T)
-        rows.append(
-            [str(num_samples), f"{words.value:.3f}", f"{words.standard_error or 0:.3f}", f"{with_eos.value:.3f}"]
-        )
+        words, with_eos = map(mean, importance_bound(log_weights, num_samples).T)
+        numbers = (words.value, words.standard_error or 0, with_eos.value)
+        rows.append([str(num_samples), *(f"{number:.3f}" for number in numbers)])
     header = ["K", "nats/sentence", "standard error over sentences", "with `<eos>`"]
     return Table(f"Importance-weighted bound by K, of {len(log_weights)} sentences", header, rows)
-
-
-def _repeated(batch: Batch, times: int) -> Batch:
-    return Batch(batch.rows.expand(times), batch.tokens.expand(times, -1), batch.lengths.expand(times))

@@ -1,18 +1,14 @@
-"""How often a sentence's nearest neighbour is one of its family: by latent code, by BM25, by chance."""
+"""How often a sentence's nearest neighbour is of the same label: by latent code, by BM25, by chance."""
 
-from collections import Counter
 from collections.abc import Sequence
 
-import faiss
 import numpy as np
+from sklearn.neighbors import NearestNeighbors
 
 
 def nearest_by_code(codes: np.ndarray) -> np.ndarray:
     """The row nearest to each row of `codes` [N, D] in Euclidean distance, itself excepted; int64 [N]."""
-    index = faiss.IndexFlatL2(codes.shape[1])
-    index.add(codes)
-    _, found = index.search(codes, 2)
-    return _first_other(found)
+    return NearestNeighbors(n_neighbors=1).fit(codes).kneighbors(return_distance=False)[:, 0]
 
 
 def nearest_by_bm25(texts: Sequence[str]) -> np.ndarray:
@@ -23,22 +19,16 @@ def nearest_by_bm25(texts: Sequence[str]) -> np.ndarray:
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
     found, _ = retriever.retrieve(words, k=2, show_progress=False)
-    return _first_other(np.asarray(found))
+    return np.where(found[:, 0] == np.arange(len(words)), found[:, 1], found[:, 0])
 
 
-def share_in_family(neighbour: np.ndarray, families: Sequence[str]) -> float:
-    """Share of the sentences that have relatives whose neighbour is one of them."""
-    sizes = Counter(families)
-    hits = [families[i] == families[j] for i, j in enumerate(neighbour) if sizes[families[i]] > 1]
-    return float(np.mean(hits))
+def share_of_same_label(neighbour: np.ndarray, labels: Sequence[str]) -> float:
+    """Share of the sentences that have others of their label whose neighbour is one of them."""
+    _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return float((numbers == numbers[neighbour])[sizes[numbers] > 1].mean())
 
 
-def share_by_chance(families: Sequence[str]) -> float:
-    """What `share_in_family` is expected to be for neighbours drawn at random."""
-    sizes = Counter(families)
-    return float(np.mean([(sizes[f] - 1) / (len(families) - 1) for f in families if sizes[f] > 1]))
-
-
-def _first_other(found: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(found))
-    return np.where(found[:, 0] == rows, found[:, 1], found[:, 0])
+def share_by_chance(labels: Sequence[str]) -> float:
+    """What `share_of_same_label` is expected to be for neighbours drawn at random."""
+    sizes = np.unique(labels, return_counts=True)[1]
+    return float(np.average((sizes - 1) / (len(labels) - 1), weights=sizes * (sizes > 1)))

@@ -10,31 +10,39 @@ import torch
 
 from smim.evaluation import plots
 from smim.evaluation.job import Job, log_prob_64, select
-from smim.evaluation.section import Section, mean
+from smim.evaluation.section import Definition, Section, measure
 
-_COLUMNS = ("log_p_own", "log_p_other", "log_q_own", "log_q_other")
+_TITLE = "Posterior overlap"
+
+
+# Of the log densities p and q, each of all i = j and of all i != j, [N].
+METRICS = [
+    Definition("overlap_log_p_own", "nats", "mean log p(x_i|z_i)", lambda pairs: pairs["p"][0], better="higher"),
+    Definition("overlap_log_p_other", "nats", "mean log p(x_i|z_j), i != j", lambda pairs: pairs["p"][1]),
+    Definition("overlap_auc_p", "", "share of pairs with log p(x_i|z_i) > log p(x_i|z_j)",
+               lambda pairs: pairs["p"][0] > pairs["p"][1], better="higher"),
+    Definition("overlap_log_q_own", "nats", "mean log q(z_i|x_i)", lambda pairs: pairs["q"][0]),
+    Definition("overlap_log_q_other", "nats", "mean log q(z_i|x_j), i != j", lambda pairs: pairs["q"][1]),
+    Definition("overlap_auc_q", "", "share of pairs with log q(z_i|x_i) > log q(z_i|x_j)",
+               lambda pairs: pairs["q"][0] > pairs["q"][1], better="higher"),
+]  # fmt: skip
 
 
 def evaluate(job: Job, plots_dir: Path) -> Section:
     """Densities of sentences and codes under their own counterpart and under another's, and how they overlap."""
     if len(job.split) < 2:
-        return Section("Posterior overlap", notes=["Not evaluated: it takes two sentences."])
-    columns = dict(zip(_COLUMNS, pair_log_probs(job).T, strict=True))
-    kinds = {"p": "log p(x_i|z_j)"} if job.model.deterministic else {"p": "log p(x_i|z_j)", "q": "log q(z_i|x_j)"}
-    figures, pairs = {}, {}
-    for kind, name in kinds.items():
-        own, other = columns[f"log_{kind}_own"], columns[f"log_{kind}_other"]
-        figures[f"overlap_log_{kind}_own"] = mean(f"overlap_log_{kind}_own", own)
-        figures[f"overlap_log_{kind}_other"] = mean(f"overlap_log_{kind}_other", other)
-        figures[f"overlap_auc_{kind}"] = mean(f"overlap_auc_{kind}", own > other)
-        pairs[name] = (own, other)
+        return Section(_TITLE, notes=["Not evaluated: it takes two sentences."])
+    log_p, log_q = np.split(pair_log_probs(job).T, 2)
+    pairs = {"p": log_p} if job.model.deterministic else {"p": log_p, "q": log_q}
     if job.is_main:
-        plots.overlap(pairs, plots_dir / "overlap.png")
+        names = {"p": "log p(x_i|z_j)", "q": "log q(z_i|x_j)"}
+        panels = {names[kind]: {"i = j": own, "i ≠ j": other} for kind, (own, other) in pairs.items()}
+        plots.histograms(panels, plots_dir / "overlap.png", xlabel="nats")
     note = (
         "A code that holds its sentence makes it far likelier than another sentence's code does. Where the histograms "
         "lie on each other, codes are interchangeable: the posterior has collapsed. `<eos>` is left out of log p."
     )
-    return Section("Posterior overlap", figures=figures, notes=[note], plots={"overlap.png": "As Figure 7.1"})
+    return Section(_TITLE, measure(METRICS, pairs), [note], plots={"overlap.png": "As Figure 7.1"})
 
 
 @torch.no_grad()
@@ -49,7 +57,7 @@ def pair_log_probs(job: Job) -> np.ndarray:
         log_p = [job.model.autoencoder.log_prob(batch, code).words.double() for code in (z, other_z)]
         rows.append(batch.rows)
         values.append(torch.stack([*log_p, log_prob_64(posterior, z), log_prob_64(other_posterior, z)], dim=-1))
-    return job.gather_parts(rows, values, width=4)
+    return job.gather(rows, values, total=len(job.split))
 
 
 def other_sentence(num: int, *, seed: int) -> np.ndarray:

@@ -1,18 +1,14 @@
 """The page of a report, as Markdown, from the content of its `report.json`."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
-from eval.thesis import DEMO, name_of
-from smim.evaluation.definitions import definition
+from smim.evaluation.groups import definition, headlines
 from smim.evaluation.markup import code, literal, prose, rounded, table, with_error
+from smim.evaluation.reference import name_of
 from smim.vectors.corpus import KIND
 
-_MAIN_FIGURES = (
-    *("nll", "ppl_thesis", "nll_elbo", "nll_iw", "bleu1_sampled", "bleu1_greedy", "mutual_information", "kl"),
-    *("active_units_relative", "latent_entropy", "p_at_1", "mrr"),
-    *("mutual_information_ksg", "marginal_nll", "rmse"),
-)
 _OTHER_PRIORS = {
     "nll_elbo": "`nll_elbo` (the model's own prior)",
     "nll_iw": "`nll_iw` (the model's own prior, importance-weighted)",
@@ -25,7 +21,7 @@ def as_markdown(report: dict[str, Any]) -> str:
     blocks = [*_heading(report), *_at_a_glance(report)]
     for key, section in report["sections"].items():
         blocks += _section(report, key, section)
-    if "nll" in report["figures"]:
+    if "nll" in report["metrics"]:
         blocks += ["## What MELBO is, and is not", *_what_melbo_is(report)]
     blocks += ["## Provenance", _provenance(report)]
     return "\n\n".join(blocks) + "\n"
@@ -33,18 +29,20 @@ def as_markdown(report: dict[str, Any]) -> str:
 
 def _heading(report: dict[str, Any]) -> list[str]:
     model, corpus = report["model"], report["corpus"]
-    evaluated = _vectors(corpus) if _of_vectors(report) else _sentences(corpus)
     trained = f" on {literal(model['trained_on'])}" if model.get("trained_on") else ""
-    evaluated += (
+    evaluated = _evaluated(corpus) + (
         f"The model: {model['parameters']:,} parameters, {model['latent_dim']} latent dimensions; "
         f"trained{trained} for {model['step']:,} steps ({model['epoch']} epochs)."
     )
     return [f"# {literal(name_of(report))} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
 
 
-def _sentences(corpus: dict[str, Any]) -> str:
+def _evaluated(corpus: dict[str, Any]) -> str:
+    place = f"{literal(corpus['name'])}, {literal(corpus['split'])}"
+    if "dimension" in corpus:
+        return f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, {place}. "
     text = (
-        f"Evaluated: {corpus['sentences']:,} sentences of {literal(corpus['name'])}, {literal(corpus['split'])}; "
+        f"Evaluated: {corpus['sentences']:,} sentences of {place}; "
         f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} tokens a sentence (`<eos>` not counted). "
     )
     if corpus["retokenized"]:
@@ -54,26 +52,18 @@ def _sentences(corpus: dict[str, Any]) -> str:
     return text
 
 
-def _vectors(corpus: dict[str, Any]) -> str:
-    return (
-        f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, "
-        f"{literal(corpus['name'])}, {literal(corpus['split'])}. "
-    )
-
-
 def _of_vectors(report: dict[str, Any]) -> bool:
     return report["corpus"].get("kind") == KIND
 
 
 def _at_a_glance(report: dict[str, Any]) -> list[str]:
     rows = []
-    for name in _MAIN_FIGURES:
-        if name in report["figures"]:
-            figure = report["figures"][name]
-            ours = with_error(figure["value"], figure["standard_error"])
-            if name == "active_units_relative":
-                ours += f" of {report['model']['latent_dim']}"
-            rows.append([code(name), ours, *_beside(report, name), definition(name).unit])
+    for each in headlines(report["metrics"]):
+        metric = report["metrics"][each.name]
+        ours = with_error(metric["value"], metric["standard_error"])
+        if each.name == "active_units_relative":
+            ours += f" of {report['model']['latent_dim']}"
+        rows.append([code(each.name), ours, *_beside(report, each.name), each.unit])
     if not rows:
         return []
     settings = report["settings"]
@@ -86,20 +76,21 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
         "± is the standard error over the items evaluated (N in the tables below), not over trainings: the model is "
         f"one training. {drawn}."
     )
-    header = ["figure", "ours", "thesis", DEMO, "unit"]
-    return ["## At a glance", table(header, rows, optional=("thesis", DEMO)), explained]
+    sources = list(report["published"])
+    return ["## At a glance", table(["metric", "ours", *sources, "unit"], rows, optional=sources), explained]
 
 
 def _beside(report: dict[str, Any], name: str) -> list[str]:
-    return [str(report[source].get(name, "")) for source in ("thesis", "authors_demo")]
+    return [str(metrics.get(name, "")) for metrics in report["published"].values()]
 
 
 def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[str]:
     blocks = [f"## {prose(section['title'])}", *section["notes"]]
-    rows = [_figure_row(report, name) for name, figure in report["figures"].items() if figure["section"] == key]
+    rows = [_metric_row(report, name) for name, metric in report["metrics"].items() if metric["section"] == key]
     if rows:
-        header = ["figure", "ours", "standard error", "stdev over runs", "N", "thesis", DEMO, "unit", "meaning"]
-        blocks.append(table(header, rows, optional=("stdev over runs", "thesis", DEMO, "unit")))
+        sources = list(report["published"])
+        header = ["metric", "ours", "standard error", "stdev over runs", "N", *sources, "unit", "meaning"]
+        blocks.append(table(header, rows, optional=("stdev over runs", "unit", *sources)))
     for each in section["tables"]:
         cells = [[literal(cell) for cell in row] for row in each["rows"]]
         blocks += [f"### {prose(each['title'])}", table([prose(name) for name in each["header"]], cells)]
@@ -108,16 +99,18 @@ def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[
     return blocks
 
 
-def _figure_row(report: dict[str, Any], name: str) -> list[str]:
-    figure, (unit, meaning) = report["figures"][name], definition(name)
-    value, error = rounded(figure["value"], figure["standard_error"])
-    _, stdev = rounded(figure["value"], figure["stdev_over_runs"])
-    return [code(name), value, error, stdev, str(figure["n"]), *_beside(report, name), unit, prose(meaning)]
+def _metric_row(report: dict[str, Any], name: str) -> list[str]:
+    metric, defined = report["metrics"][name], definition(name)
+    value, error = rounded(metric["value"], metric["standard_error"])
+    _, stdev = rounded(metric["value"], metric["stdev_over_runs"])
+    meaning = defined.meaning + (f" ({defined.equation})" if defined.equation else "")
+    meaning += f"; {defined.better} is better" if defined.better else ""
+    return [code(name), value, error, stdev, str(metric["n"]), *_beside(report, name), defined.unit, prose(meaning)]
 
 
 def _what_melbo_is(report: dict[str, Any]) -> list[str]:
-    num = report["figures"]["nll"]["n"]
-    others = [text for name, text in _OTHER_PRIORS.items() if name in report["figures"]]
+    num = report["metrics"]["nll"]["n"]
+    others = [text for name, text in _OTHER_PRIORS.items() if name in report["metrics"]]
     known = (
         f"Bounds under priors that do not know the evaluated sentences: {', '.join(others)}."
         if others
@@ -137,30 +130,27 @@ def _what_melbo_is(report: dict[str, Any]) -> list[str]:
 
 def _provenance(report: dict[str, Any]) -> str:
     model, corpus, environment = report["model"], report["corpus"], report["environment"]
+    loss = "unknown" if model["valid_loss"] is None else f"{model['valid_loss']:.5g}"
     device = f"; {report['device']}" if report.get("device") else ""
     size = f"{corpus['dimension']} dimensions" if _of_vectors(report) else f"{corpus['bytes']:,} bytes of text"
     facts = {
         "command": environment["command"],
         "model": f"{model['directory']}, hash {model['hash'][:12]}",
-        "training": f"{model['objective']}, seed {model['seed']}, validation loss {_loss(model['valid_loss'])}",
+        "training": f"{model['objective']}, seed {model['seed']}, validation loss {loss}",
         "corpus": f"{corpus['directory']}, hash {corpus['hash'][:12]}, {size}",
         "seed": str(report["settings"]["seed"]),
         "settings": ", ".join(_flat(report["settings"])),
         "machine": f"{environment['machine']}{device}; {report['processes']} process(es)",
         "versions": ", ".join(f"{name} {number}" for name, number in environment["versions"].items()),
-        "time": ", ".join(f"{family} {seconds:.1f} s" for family, seconds in report["seconds"].items()),
+        "time": ", ".join(f"{group} {seconds:.1f} s" for group, seconds in report["seconds"].items()),
     }
     return table(["what", "value"], [[name, literal(value)] for name, value in facts.items()])
 
 
-def _loss(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.5g}"
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as "family.name=value"."""
-    lines: list[str] = []
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Nested settings as "group.name=value"."""
     for name, value in settings.items():
-        key = prefix + name
-        lines += _flat(value, f"{key}.") if isinstance(value, dict) else [f"{key}={value}"]
-    return lines
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value}"

@@ -1,59 +1,106 @@
-"""Pictures of trainings and latent spaces, as PNG."""
+"""Plots of trainings, latent spaces and metrics, as PNG.
+
+Shapes: N sentences or vectors, D latent dimensions.
+"""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.collections import EllipseCollection
+
+from smim.model.distributions import DiagonalGaussian
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+# The thesis's VAE is red and its MIM blue; methods beyond the first two get the others.
+_COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
+_LOG_SCALE_FROM = 20  # where the largest of the values is so many times the smallest
+_SHOWN_POSTERIORS, _SHOWN_RECONSTRUCTIONS = 100, 1000
+_LEVELS, _GRID = 6, 120
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A mean, and its standard deviation over seeds or standard error; the latter None where there is none."""
+
+    mean: float
+    stdev: float | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity: its spread by method and by the value of what is varied, None where nothing is.
+
+    `reference`: the name and height of a line.
+    """
+
+    title: str
+    methods: Mapping[str, Mapping[float | None, Spread]]
+    reference: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A model of two dimensions: `reconstructions` fp32 [N, 2] and `posterior` of N vectors, and what to write in."""
+
+    title: str
+    reconstructions: np.ndarray
+    posterior: DiagonalGaussian
+    inset: str
+
+
+@contextmanager
+def _axes(output: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[np.ndarray]:
+    """Axes [rows, columns] of `size` inches each, which are written to `output` at the end."""
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(size[0] * columns, size[1] * rows), squeeze=False, layout="constrained"
+    )
+    yield axes
+    output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(output, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
 
 def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
     """Validation reconstruction and KL against the step, a line a run, from each run's metrics.jsonl."""
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained")
-    for name, run in runs.items():
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-        valid = [line for line in lines if line["split"] == "valid"]
-        for axis, term in zip(axes, ("reconstruction", "kl"), strict=True):
-            axis.plot([line["step"] for line in valid], [line[term] for line in valid], marker=".", label=name)
-    for axis, title in zip(axes, ("-log p(x|z) of validation", "KL(q(z|x) || p(z))"), strict=True):
-        axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
-    axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside: it would hide lines
-    axes[1].set_yscale("symlog")
-    save(figure, output)
+    titles = {"reconstruction": "-log p(x|z) of validation", "kl": "KL(q(z|x) || p(z))"}
+    with _axes(output, 1, 2, (6, 4)) as [axes]:
+        for name, run in runs.items():
+            lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+            valid = [line for line in lines if line["split"] == "valid"]
+            for axis, (term, title) in zip(axes, titles.items(), strict=True):
+                axis.plot([line["step"] for line in valid], [line[term] for line in valid], marker=".", label=name)
+                axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside: it would hide lines
+        axes[1].set_yscale("symlog")
 
 
-def latent_maps(codes: Mapping[str, np.ndarray], labels: Sequence[str], output: Path) -> None:
-    """A t-SNE map of each model's codes [N, D], coloured by label."""
-    figure, axes = plt.subplots(1, len(codes), figsize=(5.5 * len(codes), 5), squeeze=False)
-    for axis, (model, vectors) in zip(axes[0], codes.items(), strict=True):
-        _scatter(axis, tsne(vectors, seed=0), np.array(labels))
-        axis.set(title=model)
-    _legend(axes[0][-1])
-    save(figure, output)
-
-
-def latent_map(codes: np.ndarray, colourings: Mapping[str, np.ndarray], output: Path, *, seed: int) -> None:
-    """One t-SNE map of codes [N, D], in a panel for each colouring [N]: by name of a class, or by number."""
-    points = tsne(codes, seed=seed)
-    columns = min(2, len(colourings))
-    rows = -(-len(colourings) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(7.5 * columns, 5 * rows), squeeze=False, layout="constrained")
-    for axis in axes.flat[len(colourings) :]:
-        axis.remove()
-    for axis, (title, values) in zip(axes.flat, colourings.items(), strict=False):
-        if np.issubdtype(values.dtype, np.number):
-            shown = axis.scatter(*points.T, s=4, c=values, cmap="viridis")
-            axis.set(xticks=[], yticks=[])
-            figure.colorbar(shown, ax=axis)
-        else:
-            _scatter(axis, points, values)
-            _legend(axis)
-        axis.set(title=title)
-    save(figure, output)
+def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
+    """A panel for each title: points [N, 2], coloured by [N], by name of a class or by number."""
+    columns = min(2, len(maps))
+    with _axes(output, -(-len(maps) // columns), columns, (7.5, 5)) as axes:
+        for axis in axes.flat[len(maps) :]:
+            axis.remove()
+        for axis, (title, (points, values)) in zip(axes.flat, maps.items(), strict=False):
+            axis.set(title=title, xticks=[], yticks=[])
+            if np.issubdtype(values.dtype, np.number):
+                axis.figure.colorbar(axis.scatter(*points.T, s=4, c=values, cmap="viridis"), ax=axis)
+                continue
+            names = np.unique(values)
+            colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20" if len(names) <= 20 else "nipy_spectral")
+            for i, name in enumerate(names):
+                colour = colours(i if len(names) <= 20 else i / len(names))
+                axis.scatter(*points[values == name].T, s=4, color=colour, label=name)
+            columns_of_legend = -(-len(names) // 25)
+            place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": columns_of_legend}
+            axis.legend(markerscale=3, fontsize="small", **place)
 
 
 def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
@@ -65,118 +112,119 @@ def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
     return TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(codes)
 
 
-def bars(
-    values: Mapping[str, Mapping[str, tuple[float, float]]], output: Path, *, floor: Mapping[str, float], ceiling: float
-) -> None:
-    """For each method a bar for each measure: value and standard error. Dashed: `floor` of each measure, `ceiling`."""
-    figure, axis = plt.subplots(figsize=(6, 4))
-    width = 0.8 / len(values)
-    for i, (method, row) in enumerate(values.items()):
-        heights, errors = zip(*(row[measure] for measure in floor), strict=True)
-        axis.bar(np.arange(len(floor)) - 0.4 + width * (i + 0.5), heights, width, yerr=errors, capsize=3, label=method)
-    for place, height in enumerate(floor.values()):
-        axis.hlines([height, ceiling], place - 0.45, place + 0.45, color="black", linestyle="--")
-    axis.set_xticks(range(len(floor)), list(floor))
-    axis.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.08))
-    save(figure, output)
-
-
-def _scatter(axis: plt.Axes, points: np.ndarray, labels: np.ndarray) -> None:
-    names = sorted(set(labels.tolist()))
-    colours = _colours(len(names))
-    for name, colour in zip(names, colours, strict=True):
-        chosen = points[labels == name]
-        axis.scatter(chosen[:, 0], chosen[:, 1], s=4, color=colour, label=name)
-    axis.set(xticks=[], yticks=[])
-
-
-def _colours(num: int) -> list[tuple[float, ...]]:
-    if num <= 20:
-        colours = plt.get_cmap("tab10" if num <= 10 else "tab20")
-        return [colours(i) for i in range(num)]
-    return [plt.get_cmap("nipy_spectral")(i / num) for i in range(num)]
-
-
-def _legend(axis: plt.Axes) -> None:
-    columns = -(-len(axis.collections) // 25)
-    axis.legend(markerscale=3, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5), ncols=columns)
-
-
-def save(figure: plt.Figure, output: Path) -> None:
-    """Writes a picture, and closes it."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(output, dpi=120, bbox_inches="tight")
-    plt.close(figure)
-
-
 def melbo_by_set_size(reconstruction: np.ndarray, output: Path) -> None:
     """MELBO against the number K of sentences in the set, for -log p(x|z) of N sentences; Figure D.2 of the thesis.
 
     Mean and standard deviation over all ways to choose K of the N: exact, by the variance of a mean without
     replacement (Cochran, Sampling Techniques, 2.2), where the thesis draws trials.
     """
-    num = len(reconstruction)
-    sizes = np.unique(np.geomspace(min(10, num), num, 60).astype(int))
+    num, mean = len(reconstruction), reconstruction.mean()
+    sizes, beyond = np.unique(np.geomspace(min(10, num), num, 60).astype(int)), np.geomspace(num, 1e9, 50)
     stdev = reconstruction.std(ddof=1) if num > 1 else 0.0
     error = stdev / np.sqrt(sizes) * np.sqrt(1 - sizes / num)
-    beyond = np.geomspace(num, 1e9, 50)
-    figure, axis = plt.subplots(figsize=(6, 4))
-    middle = reconstruction.mean() + np.log(sizes)
-    axis.fill_between(sizes, middle - error, middle + error, alpha=0.25, label="standard deviation")
-    axis.plot(sizes, middle, label="mean")
-    axis.plot(beyond, reconstruction.mean() + np.log(beyond), "--", color="gray", label="extrapolated")
-    axis.plot([num], [reconstruction.mean() + np.log(num)], "rx", label=f"this set, {num:,} sentences")
-    axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats a sentence")
-    axis.legend()
-    save(figure, output)
-
-
-def histograms(values: Mapping[str, np.ndarray], output: Path, *, xlabel: str) -> None:
-    """A histogram for each name, in panels of their own, with the mean as a dashed line."""
-    figure, axes = plt.subplots(1, len(values), figsize=(4 * len(values), 3.2), squeeze=False)
-    for axis, (name, sample) in zip(axes[0], values.items(), strict=True):
-        axis.hist(sample, bins=min(60, max(5, len(sample) // 10)))
-        axis.axvline(float(np.mean(sample)), color="black", linestyle="--")
-        axis.set_title(name, fontsize="small")
-        axis.set(xlabel=xlabel)
-    axes[0][0].set_ylabel("sentences")
-    save(figure, output)
-
-
-def accuracy_by_length(lengths: np.ndarray, accuracy: np.ndarray, bleu: np.ndarray, output: Path) -> None:
-    """Mean word accuracy and BLEU-1 by sentence length, in bins of about equally many sentences."""
-    order = np.argsort(lengths, kind="stable")
-    bins = [part for part in np.array_split(order, min(20, len(order))) if len(part)]
-    middle = [float(lengths[part].mean()) for part in bins]
-    figure, axis = plt.subplots(figsize=(6, 4))
-    for name, values in {"words in their place": accuracy, "BLEU-1": bleu}.items():
-        axis.plot(middle, [float(values[part].mean()) for part in bins], marker=".", label=name)
-    axis.set(xlabel="tokens of the sentence", ylabel="greedy reconstruction", ylim=(0, 1))
-    axis.legend()
-    save(figure, output)
-
-
-def overlap(pairs: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
-    """Histograms of log densities for i = j and for i != j, a panel a density; Figure 7.1 of the thesis."""
-    figure, axes = plt.subplots(1, len(pairs), figsize=(5.5 * len(pairs), 3.5), squeeze=False)
-    for axis, (name, (own, other)) in zip(axes[0], pairs.items(), strict=True):
-        bins = np.histogram_bin_edges(np.concatenate([own, other]), 80)
-        for values, label in ((own, "i = j"), (other, "i ≠ j")):
-            axis.hist(values, bins=bins, alpha=0.6, label=label)
-        axis.set(title=name, xlabel="nats")
-        axis.locator_params(axis="x", nbins=5)
+    middle = mean + np.log(sizes)
+    with _axes(output, 1, 1, (6, 4)) as [[axis]]:
+        axis.fill_between(sizes, middle - error, middle + error, alpha=0.25, label="standard deviation")
+        axis.plot(sizes, middle, label="mean")
+        axis.plot(beyond, mean + np.log(beyond), "--", color="gray", label="extrapolated")
+        axis.plot([num], [mean + np.log(num)], "rx", label=f"this set, {num:,} sentences")
+        axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats a sentence")
         axis.legend()
-    axes[0][0].set_ylabel("sentences")
-    save(figure, output)
 
 
-def latent_variance(mean_variance: np.ndarray, posterior_variance: np.ndarray, output: Path) -> None:
-    """Var(mean) and the mean posterior variance of each dimension, from the widest to the narrowest."""
-    order = np.argsort(-mean_variance)
-    figure, axis = plt.subplots(figsize=(6, 4))
-    axis.plot(mean_variance[order], label="of the means, Var(E[z|x])")
-    axis.plot(posterior_variance[order], label="within a posterior, E[Var(z|x)]")
-    axis.axhline(1, color="gray", linestyle=":", label="N(0, I)")
-    axis.set(yscale="log", xlabel="dimension, by variance of the means", ylabel="variance")
-    axis.legend()
-    save(figure, output)
+def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, xlabel: str) -> None:
+    """Histograms of values by label, [N] each, in a panel for each title, with the means as dashed lines."""
+    with _axes(output, 1, len(panels), (4.5, 3.4)) as [axes]:
+        for axis, (title, values) in zip(axes, panels.items(), strict=True):
+            every = np.concatenate(list(values.values()))
+            bins = np.histogram_bin_edges(every, min(80, max(5, len(every) // 10)))
+            for colour, (label, sample) in zip(("tab:blue", "tab:orange"), values.items(), strict=False):
+                axis.hist(sample, bins=bins, alpha=0.6, color=colour, label=label)
+                axis.axvline(float(np.mean(sample)), color=colour, linestyle="--")
+            axis.set_title(title, fontsize="small")
+            axis.set(xlabel=xlabel)
+            axis.locator_params(axis="x", nbins=5)
+            if len(values) > 1:
+                axis.legend()
+        axes[0].set_ylabel("sentences")
+
+
+def lines(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, **settings: Any) -> None:
+    """A line (x, y) for each name; `settings` of the axis."""
+    with _axes(output, 1, 1, (6, 4)) as [[axis]]:
+        for name, (x, y) in curves.items():
+            axis.plot(x, y, marker="." if len(x) <= 60 else None, label=name)
+        axis.set(**settings)
+        axis.legend()
+
+
+def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
+    """A panel a quantity, a line a method, with a band of a standard deviation; as Figure 5.2 of the thesis."""
+    with _axes(output, 1, len(panels), (3.4, 3.2)) as [axes]:
+        for axis, by_method in _by_method(axes, panels):
+            for method, (colour, values, means, stdevs) in by_method.items():
+                axis.plot(values, means, marker=".", color=colour, label=method)
+                axis.fill_between(values, means - stdevs, means + stdevs, color=colour, alpha=0.2, linewidth=0)
+            if values[-1] >= _LOG_SCALE_FROM * values[0]:
+                axis.set_xscale("log")
+            axis.set_xticks(values, [f"{value:g}" for value in values], minor=False)
+            axis.set_xticks([], minor=True)
+            axis.set(xlabel=xlabel)
+            axis.legend(fontsize="x-small")
+
+
+def bars(panels: Sequence[Panel], output: Path) -> None:
+    """A panel a quantity, a bar a method, with a standard deviation or error."""
+    with _axes(output, 1, len(panels), (2.4, 3.4)) as [axes]:
+        for axis, by_method in _by_method(axes, panels):
+            for method, (colour, _, means, stdevs) in by_method.items():
+                axis.bar(method, means[0], yerr=stdevs[0], capsize=3, color=colour)
+            heights = [means[0] for _, _, means, _ in by_method.values()]
+            if min(heights) > 0 and max(heights) >= _LOG_SCALE_FROM * min(heights):
+                axis.set_yscale("log")
+            axis.tick_params(axis="x", rotation=60, labelsize="small")
+
+
+def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Figure 5.1 of the thesis: a column a model, reconstructions above; below one standard deviation of posteriors.
+
+    `log_density`: log P(x) of [N, 2] in nats [N], whose level sets are black.
+    """
+    ticks = np.linspace(-2, 2, _GRID)
+    grid = np.stack(np.meshgrid(ticks, ticks), -1)
+    density = np.exp(log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
+    with _axes(output, 2, len(models), (2.7, 2.7)) as axes:
+        for (above, below), model in zip(axes.T, models, strict=True):
+            above.contour(ticks, ticks, density, levels=_LEVELS, colors="black", linewidths=0.8)
+            above.scatter(*model.reconstructions[:_SHOWN_RECONSTRUCTIONS].T, s=1, color="red")
+            above.set_title(model.title, fontsize="medium")
+            above.text(0.03, 0.03, model.inset, transform=above.transAxes, fontsize="small")
+            widths, heights = 2 * model.posterior.standard_deviation[:_SHOWN_POSTERIORS].numpy().T
+            ellipses = EllipseCollection(
+                widths,
+                heights,
+                np.zeros(len(widths)),
+                units="xy",
+                offsets=model.posterior.mean[:_SHOWN_POSTERIORS].numpy(),
+                offset_transform=below.transData,
+                facecolors="none",
+                edgecolors="green",
+            )
+            below.add_collection(ellipses)
+            below.add_patch(plt.Circle((0, 0), 1, fill=False, linestyle="--", linewidth=1.5))
+            for axis, extent in ((above, 2.0), (below, 3.0)):
+                axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
+
+
+def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.Axes, dict[str, Any]]]:
+    """Axis, and of each method its colour, values, means and standard deviations, that of one seed as 0."""
+    for axis, panel in zip(axes, panels, strict=True):
+        axis.set(title=panel.title)
+        if panel.reference:
+            name, height = panel.reference
+            axis.axhline(height, color="gray", linestyle="--", label=name)
+        found = {}
+        for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
+            means, stdevs = np.array([[each.mean, each.stdev or 0.0] for each in points.values()]).T
+            found[method] = (colour, np.array([*points]), means, stdevs)
+        yield axis, found

@@ -6,7 +6,6 @@ word at temperature 1, as in the thesis, and greedily; and once greedily from th
 Shapes: N sentences, R runs.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from torch import Tensor
 
 from smim.evaluation import plots
 from smim.evaluation.job import Job, select
-from smim.evaluation.section import Section, Table, mean, scalar
+from smim.evaluation.section import Definition, Section, Table, measure, scalar
 from smim.model import noise
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
-from smim.progress import track
 
 _DECODED_TOGETHER = 2048  # sentences
 _ORDERS = 4  # n-grams of corpus BLEU-4
@@ -43,29 +41,49 @@ class Scores:
     bleu4_counts: np.ndarray
 
 
+# Of `Scores`.
+METRICS = [
+    Definition("bleu1_sampled", "",
+               "sentence BLEU-1 of the reconstruction from a draw of z, words drawn at temperature 1",
+               lambda scores: scores.sampled, title="BLEU-1 sampled", better="higher"),
+    Definition("bleu1_greedy", "", "sentence BLEU-1 of the greedy reconstruction from a draw of z",
+               lambda scores: scores.greedy, title="BLEU-1 greedy", better="higher"),
+    Definition("bleu1_mean", "", "sentence BLEU-1 of the greedy reconstruction from the mean of q(z|x)",
+               lambda scores: scores.from_mean, better="higher"),
+    Definition("bleu4_corpus_greedy", "", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction",
+               lambda scores: scalar(corpus_bleu4(scores.bleu4_counts), n=len(scores.exact)), better="higher"),
+    Definition("exact_match_greedy", "", "share of sentences whose greedy reconstruction is exact",
+               lambda scores: scores.exact, better="higher"),
+    Definition("word_accuracy_greedy", "", "share of words that the greedy reconstruction has in their place",
+               lambda scores: scores.accuracy, better="higher"),
+]  # fmt: skip
+
+
 def evaluate(job: Job, plots_dir: Path) -> Section:
     """Reconstructs every sentence and scores it against itself."""
-    scores = reconstruct(job)
-    figures = {
-        "bleu1_sampled": mean("bleu1_sampled", scores.sampled),
-        "bleu1_greedy": mean("bleu1_greedy", scores.greedy),
-        "bleu1_mean": mean("bleu1_mean", scores.from_mean),
-        "bleu4_corpus_greedy": scalar("bleu4_corpus_greedy", corpus_bleu4(scores.bleu4_counts), n=len(job.split)),
-        "exact_match_greedy": mean("exact_match_greedy", scores.exact),
-        "word_accuracy_greedy": mean("word_accuracy_greedy", scores.accuracy),
-    }
+    scores, lengths = reconstruct(job), job.split.lengths
     if job.is_main:
-        plots.accuracy_by_length(
-            job.split.lengths, scores.accuracy, scores.greedy[:, 0], plots_dir / "accuracy_by_length.png"
+        # In bins of about equally many sentences.
+        bins = np.array_split(np.argsort(lengths, kind="stable"), min(20, len(lengths)))
+        length, accuracy, bleu = (
+            np.array([values[rows].mean() for rows in bins])
+            for values in (lengths, scores.accuracy, scores.greedy[:, 0])
+        )
+        plots.lines(
+            {"words in their place": (length, accuracy), "BLEU-1": (length, bleu)},
+            plots_dir / "accuracy_by_length.png",
+            xlabel="tokens of the sentence",
+            ylabel="greedy reconstruction",
+            ylim=(0, 1),
         )
     return Section(
         "Reconstruction",
-        figures=figures,
+        metrics=measure(METRICS, scores),
         notes=[
-            f"At most {job.max_length} tokens are decoded; the longest sentence has {job.split.lengths.max()}. BLEU-1 "
+            f"At most {job.max_length} tokens are decoded; the longest sentence has {lengths.max()}. BLEU-1 "
             f"is NLTK's, with brevity penalty, on the words without `<sos>` and `<eos>`."
         ],
-        tables=[_by_length(job.split.lengths, scores)],
+        tables=[_by_length(lengths, scores)],
         plots={"accuracy_by_length.png": "Greedy reconstruction by sentence length"},
     )
 
@@ -73,22 +91,18 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
 @torch.no_grad()
 def reconstruct(job: Job) -> Scores:
     """Decodes every sentence, at most `job.max_length` tokens."""
-    posteriors, values = job.posterior(), []
+    posteriors, runs = job.posterior(), job.num_runs
     longest_first = np.argsort(-job.split.lengths, kind="stable")
-    share = longest_first[job.share(len(job.split))]
-    groups = np.array_split(share, math.ceil(len(share) / _DECODED_TOGETHER)) if len(share) else []
-    for rows in track(groups, "reconstruction", visible=job.is_main):
-        values.append(_score(job, rows, select(posteriors, rows, job.model.autoencoder.device)))
-    runs = job.num_runs
-    gathered = job.gather_parts([torch.from_numpy(share)], values, width=2 * runs + 3 + 2 * _ORDERS + 2)
-    return Scores(
-        sampled=gathered[:, :runs],
-        greedy=gathered[:, runs : 2 * runs],
-        from_mean=gathered[:, 2 * runs],
-        exact=gathered[:, 2 * runs + 1],
-        accuracy=gathered[:, 2 * runs + 2],
-        bleu4_counts=gathered[:, 2 * runs + 3 :],
-    )
+
+    def score(places: np.ndarray) -> Tensor:
+        rows = longest_first[places]
+        return _score(job, rows, select(posteriors, rows, job.model.autoencoder.device))
+
+    scores = job.compute(len(job.split), score, at_once=_DECODED_TOGETHER, description="reconstruction")
+    gathered = scores[np.argsort(longest_first)]
+    sampled, greedy, others, counts = np.split(gathered, [runs, 2 * runs, 2 * runs + 3], axis=1)
+    from_mean, exact, accuracy = others.T
+    return Scores(sampled, greedy, from_mean, exact, accuracy, counts)
 
 
 def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
@@ -101,17 +115,13 @@ def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
     def bleu1(hypotheses: list[list[str]]) -> list[float]:
         return [sentence_bleu1(*pair) for pair in zip(references, hypotheses, strict=True)]
 
-    sampled, greedy = [], []
-    for run in range(job.num_runs):
-        z = job.draw(posterior, rows, number=run)
-        sampled.append(bleu1(decode(z, noise.uniform(job.seed, rows, run, job.max_length))))
-        hypotheses = decode(z)
-        greedy.append(bleu1(hypotheses))
-        if run == 0:
-            first = hypotheses
+    draws = [job.draw(posterior, rows, number=run) for run in range(job.num_runs)]
+    sampled = [bleu1(decode(z, noise.uniform(job.seed, rows, run, job.max_length))) for run, z in enumerate(draws)]
+    hypotheses = [decode(z) for z in draws]
+    greedy = [bleu1(each) for each in hypotheses]
     # An autoencoder's draw is its mean.
     from_mean = greedy[0] if job.model.deterministic else bleu1(decode(posterior.mean))
-    pairs = list(zip(references, first, strict=True))
+    pairs = list(zip(references, hypotheses[0], strict=True))
     exact = [float(reference == hypothesis) for reference, hypothesis in pairs]
     accuracy = [word_accuracy(*pair) for pair in pairs]
     columns = torch.tensor([*sampled, *greedy, from_mean, exact, accuracy], dtype=torch.float64).T

@@ -1,4 +1,4 @@
-"""The report of one evaluation: `report.json` with every figure, `report.md` and `report.html` to read.
+"""The report of one evaluation: `report.json` with every metric, `report.md` and `report.html` to read.
 
 Both pages are made from the content of `report.json` and the plots alone.
 """
@@ -7,31 +7,34 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from eval.thesis import DEMO, THESIS, thesis_figures
 from smim import storage
 from smim.evaluation import markup
-from smim.evaluation.definitions import definition
+from smim.evaluation.groups import definition
 from smim.evaluation.page import as_markdown
+from smim.evaluation.reference import Row, published
 from smim.evaluation.section import Section
 from smim.text.corpus import CARD
 
-FORMAT = 2
+FORMAT = 3
 
 _PACKAGES = ("smim", "torch", "accelerate", "faiss-cpu", "faiss-gpu", "nltk", "sacrebleu", "scikit-learn", "numpy")
 
 
-def write_report(output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path) -> None:
+def write_report(
+    output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path, *, reference: Sequence[Row] = ()
+) -> None:
     """Writes `report.json`, `report.md`, `report.html` and `plots/` into `output`, in the place of an older report.
 
     `content`: what was evaluated and how (`model`, `corpus`, `settings`, `processes`, `seconds`); `plots`:
-    the directory that holds the PNG files that the sections name.
+    the directory that holds the PNG files that the sections name; `reference`: published rows to stand beside.
     """
-    report = assemble(content, sections)
+    report = assemble(content, sections, reference)
     markdown = as_markdown(report)
     images = {f"plots/{name}": (plots / name).read_bytes() for part in sections.values() for name in part.plots}
     with storage.new_directory(output) as partial:
@@ -43,26 +46,24 @@ def write_report(output: Path, content: dict[str, Any], sections: dict[str, Sect
             (partial / name).write_bytes(png)
 
 
-def assemble(content: dict[str, Any], sections: dict[str, Section]) -> dict[str, Any]:
-    """The content of `report.json`: `content`, the sections, all figures by name, and the published ones beside."""
+def assemble(content: dict[str, Any], sections: dict[str, Section], reference: Sequence[Row] = ()) -> dict[str, Any]:
+    """The content of `report.json`: `content`, the sections, all metrics by name, and the published ones beside."""
     seed = content["settings"]["seed"]
-    figures: dict[str, Any] = {}
-    for key, section in sections.items():
-        for name, figure in section.figures.items():
-            assert name not in figures, f"{name} is a figure of {key} and of {figures[name]['section']}"
-            figures[name] = {**asdict(figure), "unit": definition(name).unit, "section": key, "seed": seed}
-    questions = _questions(content) if "p_at_1" in figures else None
-    rest = {key: {name: value for name, value in section.as_json().items() if name != "figures"}
-            for key, section in sections.items()}  # fmt: skip
+    metrics: dict[str, Any] = {}
+    parts = {key: asdict(section) for key, section in sections.items()}
+    for key, part in parts.items():
+        for name, metric in part.pop("metrics").items():
+            assert name not in metrics, f"{name} is a metric of {key} and of {metrics[name]['section']}"
+            metrics[name] = {**metric, "unit": definition(name).unit, "section": key, "seed": seed}
+    questions = _questions(content) if "p_at_1" in metrics else None
     return {
         "format": FORMAT,
         **content,
         "environment": environment(),
         "questions": questions,
-        "thesis": _published(content, questions, source=THESIS),
-        "authors_demo": _published(content, questions, source=DEMO),
-        "figures": figures,
-        "sections": rest,
+        "published": _published(content, questions, reference),
+        "metrics": metrics,
+        "sections": parts,
     }
 
 
@@ -76,16 +77,15 @@ def _questions(content: dict[str, Any]) -> dict[str, str]:
     return corpus | {"split": given.get("split", corpus["split"])}
 
 
-def _published(content: dict[str, Any], questions: dict[str, str] | None, *, source: str) -> dict[str, float]:
-    model, evaluated = content["model"], content["corpus"]
-    corpora = [evaluated["name"]] if is_whole_test(content) else []
+def _published(
+    content: dict[str, Any], questions: dict[str, str] | None, reference: Sequence[Row]
+) -> dict[str, dict[str, float]]:
+    """By source, the metrics of the evaluated sentences and of the questions, where they are a whole test split."""
+    model, corpora = content["model"], [content["corpus"]["name"]] if is_whole_test(content) else []
     if questions and questions["split"] == "test":
         corpora.append(questions["name"])
-    figures: dict[str, float] = {}
-    for corpus in corpora:
-        of_model = (corpus, model["objective"], model["latent_dim"])
-        figures |= thesis_figures(*of_model, trained_on=model.get("trained_on"), source=source)
-    return figures
+    of_model = (model["objective"], model["latent_dim"], model.get("trained_on"))
+    return published(reference, corpora, *of_model)
 
 
 def is_part(content: dict[str, Any]) -> bool:
@@ -94,17 +94,13 @@ def is_part(content: dict[str, Any]) -> bool:
 
 
 def is_whole_test(content: dict[str, Any]) -> bool:
-    """Whether published figures may stand beside: MELBO grows with the number of sentences, a part has another."""
+    """Whether published metrics may stand beside: MELBO grows with the number of sentences, a part has another."""
     return content["corpus"]["split"] == "test" and not is_part(content)
 
 
 def environment() -> dict[str, Any]:
     """The command, and the versions and machine that made a report."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:  # one of FAISS's two
-            continue
+    versions = {each.name: each.version for each in distributions() if each.name in _PACKAGES}
+    versions = {"python": platform.python_version(), **{name: versions[name] for name in _PACKAGES if name in versions}}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"
     return {"command": shlex.join(sys.argv), "versions": versions, "machine": machine}

@@ -11,23 +11,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smim.errors import UserError, too_low
-from smim.evaluation import plots as pictures
+from smim.errors import refuse, too_low
+from smim.evaluation import plots
 from smim.evaluation.job import Job, select, split_of_rows
-from smim.evaluation.section import Figure, Section, Table, mean
+from smim.evaluation.section import Definition, Metric, Section, Table, measure
 from smim.text.corpus import Split
 
 TITLE = "Labels in the latent space"
 
 _ROWS_PER_BLOCK = 256
-_PLOT = "latent_map.png"
 # Fewer points have no neighbourhoods that a map could show.
 _FEWEST_ON_MAP = 4
 # In place of a class's number: a label that training has not, and no label.
 _UNSEEN, _NO_LABEL = -1, -2
 
 
-@dataclass
+@dataclass(frozen=True)
 class RepresentationArgs:
     """Label columns with 2 to `max_classes` values are classified, by `k` of `train_sentences` random sentences.
 
@@ -40,9 +39,7 @@ class RepresentationArgs:
     max_classes: int = 50
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "eval.representation", k=1, train_sentences=1, map_sentences=0, max_classes=2)
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(too_low(self, "eval.representation", k=1, train_sentences=1, map_sentences=0, max_classes=2))
 
 
 @dataclass(frozen=True)
@@ -53,57 +50,71 @@ class Chosen:
     left_out: dict[str, str]
 
 
-def evaluate(job: Job, args: RepresentationArgs, plots: Path) -> Section:
+# Of whether the label that is voted for is right, and the most frequent one is; bool [N] each.
+OF_LABELS = METRICS = [
+    Definition("knn_accuracy", "", "share of items whose k nearest training codes vote for the right {label}",
+               lambda right: right[0], title="k-NN accuracy, {label}", better="higher"),
+    Definition("majority_accuracy", "", "the same for always answering the most frequent {label}",
+               lambda right: right[1]),
+]  # fmt: skip
+
+
+def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
     """Accuracy for each label column, beside that of the most frequent label; called on all processes."""
     train = job.train_split
     chosen = choose_columns(job.split, train, max_classes=args.max_classes)
-    figures: dict[str, Figure] = {}
-    notes = [_left_out(chosen)] if chosen.left_out else []
+    metrics: dict[str, Metric] = {}
+    rows: list[list[str]] = []
+    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in chosen.left_out.items())
+    notes = [f"Label columns that are left out: {reasons}."] if reasons else []
     if train is not None and chosen.classes:
-        rows = job.sample(len(train), args.train_sentences)
-        sample = split_of_rows(train, rows, name="representation_train")
+        sampled = job.sample(len(train), args.train_sentences)
+        sample = split_of_rows(train, sampled, name="representation_train")
         for column, classes in chosen.classes.items():
-            accuracies, without_label = _classify(job, sample, column, classes, k=args.k)
-            figures |= accuracies
+            right, without_label = _classify(job, sample, column, classes, k=args.k)
+            if right is not None:
+                found = measure(METRICS, right, label=column)
+                metrics |= found
+                rows.append([column, str(len(classes)), *(f"{metric.value:.3f}" for metric in found.values())])
             if without_label:
                 notes.append(f"{without_label:,} evaluated sentences have no `{column}` and are left out of it.")
-        if figures:
-            notes.insert(0, _method(job, args, num_train=len(sample)))
-    if not figures:
-        notes.insert(0, _not_evaluated(job, train))
-    shown, problem = _map(job, args, list(chosen.classes), plots / _PLOT)
-    notes += [problem] if problem else []
-    tables = [_table(figures, chosen)] if figures else []
-    return Section(TITLE, figures=figures, notes=notes, tables=tables, plots={_PLOT: shown} if shown else {})
+    notes.insert(
+        0,
+        f"Each of the {len(job.split):,} evaluated sentences gets the label that most of the {args.k} nearest among "
+        f"{len(sample):,} training sentences have (Euclidean distance between the means of q(z|x))."
+        if metrics
+        else _not_evaluated(job, train),
+    )
+    maps, problems = _map(job, args, list(chosen.classes), plots_dir / "latent_map.png")
+    header = ["label", "classes", "nearest codes", "most frequent label"]
+    tables = [Table("Share of right labels", header, rows)] if rows else []
+    return Section(TITLE, metrics, notes + problems, tables, maps)
 
 
 def choose_columns(split: Split, train: Split | None, *, max_classes: int) -> Chosen:
     """The label columns of `split` that have 2 to `max_classes` values over `train`, or over itself without one."""
-    counted = split if train is None else train
-    classes, left_out = {}, {}
+    chosen = Chosen({}, {})
     for column in split.label_columns:
-        if column not in counted.label_columns:
-            left_out[column] = "the training sentences have none"
-        elif pa.types.is_nested(counted.table.schema.field(column).type):
-            left_out[column] = "not a single value"
-        else:
-            found = _classes(counted.table.column(column), max_classes)
-            if found is None:
-                left_out[column] = f"more than {max_classes} values"
-            elif len(found) < 2:
-                left_out[column] = "fewer than two values"
-            else:
-                classes[column] = found
-    return Chosen(classes, left_out)
+        try:
+            chosen.classes[column] = _classes(split if train is None else train, column, max_classes)
+        except ValueError as reason:
+            chosen.left_out[column] = str(reason)
+    return chosen
 
 
-def _classes(column: pa.ChunkedArray, limit: int) -> list[str] | None:
-    """A column's distinct values as text, or None where they are more than `limit`: no more are ever held."""
+def _classes(split: Split, column: str, limit: int) -> list[str]:
+    """A label column's distinct values as text; raises ValueError that says why they are no classes."""
+    if column not in split.label_columns:
+        raise ValueError("the training sentences have none")
+    if pa.types.is_nested(split.table.schema.field(column).type):
+        raise ValueError("not a single value")
     found: set[str] = set()
-    for chunk in column.chunks:
+    for chunk in split.table.column(column).chunks:
         found |= set(pc.unique(chunk).drop_null().cast(pa.string()).to_pylist())
-        if len(found) > limit:
-            return None
+        if len(found) > limit:  # no more are ever held
+            raise ValueError(f"more than {limit} values")
+    if len(found) < 2:
+        raise ValueError("fewer than two values")
     return sorted(found)
 
 
@@ -114,34 +125,27 @@ def class_numbers(column: pa.ChunkedArray, classes: list[str]) -> np.ndarray:
     return np.where(pc.is_valid(text).to_numpy(), places, _NO_LABEL).astype(np.int64)
 
 
-def _classify(job: Job, sample: Split, column: str, classes: list[str], *, k: int) -> tuple[dict[str, Figure], int]:
-    """The two figures of one column, and how many evaluated sentences have no label in it.
+def _classify(
+    job: Job, sample: Split, column: str, classes: list[str], *, k: int
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
+    """What `METRICS` are of for one column, and how many evaluated sentences have no label in it.
 
-    No figures where no evaluated sentence, or none of the training sample, has a label.
+    None where no evaluated sentence, or none of the training sample, has a label.
     """
     train_classes = class_numbers(sample.table.column(column), classes)
     true_classes = class_numbers(job.split.table.column(column), classes)
     train_rows, rows = np.flatnonzero(train_classes >= 0), np.flatnonzero(true_classes != _NO_LABEL)
     without_label = len(true_classes) - len(rows)
-    train_means = job.posterior(sample).mean.numpy()[train_rows]
-    means = job.posterior().mean.numpy()
+    train_means, means = job.posterior(sample).mean.numpy()[train_rows], job.posterior().mean.numpy()
     if not len(train_rows) or not len(rows):
-        return {}, without_label
+        return None, without_label
     neighbours = Neighbours(train_means, train_classes[train_rows], k=k)
-    blocks = [
-        np.arange(start, min(start + _ROWS_PER_BLOCK, len(rows))) for start in range(0, len(rows), _ROWS_PER_BLOCK)
-    ]
     # Whole blocks, the same on any number of processes: FAISS rounds differently for other numbers of queries.
-    own = [blocks[i] for i in job.share(len(blocks))]
-    hits = [neighbours.classify(means[rows[block]]) == true_classes[rows[block]] for block in own]
-    places = np.concatenate([np.empty(0, np.int64), *own])
-    correct = job.gather(places, np.concatenate([np.empty(0, bool), *hits]), total=len(rows))
+    every = np.split(np.arange(len(rows)), range(_ROWS_PER_BLOCK, len(rows), _ROWS_PER_BLOCK))
+    own = [every[i] for i in job.share(len(every))]
+    found = job.gather(own, [neighbours.classify(means[rows[part]]) for part in own], total=len(rows))
     majority = np.bincount(train_classes[train_rows]).argmax()
-    names = f"knn_accuracy:{column}", f"majority_accuracy:{column}"
-    return {
-        names[0]: mean(names[0], correct),
-        names[1]: mean(names[1], true_classes[rows] == majority),
-    }, without_label
+    return (found == true_classes[rows], majority == true_classes[rows]), without_label
 
 
 class Neighbours:
@@ -168,19 +172,20 @@ def vote(classes: np.ndarray) -> np.ndarray:
     return classes[np.arange(len(classes)), votes.argmax(1)]
 
 
-def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -> tuple[str, str]:
-    """Draws the map on the main process; its caption, or else why there is none."""
+def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -> tuple[dict[str, str], list[str]]:
+    """Draws the map on the main process; it with its caption, or a note why there is none."""
     if not args.map_sentences:
-        return "", ""
+        return {}, []
     rows = job.sample(len(job.split), args.map_sentences, stream=1)
     # Draws, not means: what a collapsed code says of its sentence is drowned in its own variance.
     codes = job.draw(select(job.posterior(), rows, "cpu"), rows, number=0).numpy()
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
-        return "", "There is no map: it takes a few sentences, and codes of two dimensions or more that differ."
+        return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]
     if job.is_main:
-        pictures.latent_map(codes, _colourings(job.split, rows, columns), output, seed=job.seed % 2**32)
+        points, colourings = plots.tsne(codes, seed=job.seed % 2**32), _colourings(job.split, rows, columns)
+        plots.latent_maps({title: (points, values) for title, values in colourings.items()}, output)
     what = "codes" if job.model.deterministic else "draws of z"
-    return f"t-SNE map of the {what} of {len(rows):,} evaluated sentences", ""
+    return {output.name: f"t-SNE map of the {what} of {len(rows):,} evaluated sentences"}, []
 
 
 def _colourings(split: Split, rows: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
@@ -193,13 +198,6 @@ def _colourings(split: Split, rows: np.ndarray, columns: list[str]) -> dict[str,
     return labels or {"tokens of the sentence": split.lengths[rows]}
 
 
-def _method(job: Job, args: RepresentationArgs, *, num_train: int) -> str:
-    return (
-        f"Each of the {len(job.split):,} evaluated sentences gets the label that most of the {args.k} nearest among "
-        f"{num_train:,} training sentences have (Euclidean distance between the means of q(z|x))."
-    )
-
-
 def _not_evaluated(job: Job, train: Split | None) -> str:
     if train is None:
         return f"Not evaluated: `{job.corpus.name}` has no split `train` beside the evaluated one to learn from."
@@ -207,18 +205,3 @@ def _not_evaluated(job: Job, train: Split | None) -> str:
         f"Not evaluated: `{job.corpus.name}` has no label column with few values; name such columns when you "
         f"prepare it (`corpus.label_columns=[...]`)."
     )
-
-
-def _left_out(chosen: Chosen) -> str:
-    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in chosen.left_out.items())
-    return f"Label columns that are left out: {reasons}."
-
-
-def _table(figures: dict[str, Figure], chosen: Chosen) -> Table:
-    rows = []
-    for column, classes in chosen.classes.items():
-        found = [figures.get(f"{kind}_accuracy:{column}") for kind in ("knn", "majority")]
-        if all(found):
-            rows.append([column, str(len(classes)), *(f"{figure.value:.3f}" for figure in found if figure)])
-    header = ["label", "classes", "nearest codes", "most frequent label"]
-    return Table("Share of right labels", header, rows)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from smim import storage
 from smim.text.corpus import Split
@@ -35,6 +35,4 @@ def open_retokenized(name: str, path: Path) -> Split:
 
 def unknown_share(split: Split) -> float:
     """Share of a split's tokens that are `<unk>`."""
-    chunks = split.table.column("ids").chunks
-    unknown = sum(int(np.count_nonzero(chunk.flatten().to_numpy() == UNK_ID)) for chunk in chunks)
-    return unknown / max(1, int(split.lengths.sum()))
+    return pc.mean(pc.equal(pc.list_flatten(split.table.column("ids")), UNK_ID)).as_py() or 0.0

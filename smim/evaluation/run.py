@@ -4,37 +4,26 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from accelerate import Accelerator
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from smim import config, generation, storage, vector_model
-from smim.errors import SmimError, UserError, nearest, too_low
-from smim.evaluation import (
-    answering,
-    examples,
-    information,
-    likelihood,
-    overlap,
-    reconstruction,
-    report,
-    representation,
-    vectors,
-)
-from smim.evaluation.answering import AnsweringArgs
-from smim.evaluation.examples import ExamplesArgs
-from smim.evaluation.information import InformationArgs
-from smim.evaluation.job import Job, split_of_rows
-from smim.evaluation.likelihood import LikelihoodArgs
-from smim.evaluation.representation import RepresentationArgs
+from smim import config, generation, schema, storage, vector_model
+from smim.errors import SmimError, UserError, nearest, refuse, too_low
+from smim.evaluation import answering, likelihood, report, vectors
+from smim.evaluation.groups import GROUPS, OF_SENTENCES
+from smim.evaluation.job import Job, sample, split_of_rows
+from smim.evaluation.reference import Row
 from smim.evaluation.retokenize import unknown_share
 from smim.evaluation.section import Section
-from smim.evaluation.vectors import VectorJob, VectorsArgs
+from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.lock import own_place
 from smim.model.directory import read_config
@@ -44,49 +33,50 @@ from smim.training.processes import make_accelerator
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
 
-FAMILIES = ["likelihood", "reconstruction", "information", "overlap", "answering", "representation", "examples"]
+# Each group's settings under its name.
+_GROUPS = {name: group.settings for name, group in GROUPS.items() if group.settings}
+_OfGroups: Any = make_dataclass(
+    "_OfGroups", [(name, cls, field(default_factory=cls)) for name, cls in _GROUPS.items()], frozen=True
+)
 
 
 @dataclass(frozen=True)
-class EvalArgs:
-    """What is evaluated on which sentences.
+class EvalArgs(_OfGroups):
+    """What is evaluated on which sentences, and the settings of each group of metrics under its name.
 
-    `metrics`: the families, in the order of the report; `num_runs`: repetitions with fresh noise;
+    `metrics`: the groups, in the order of the report; `num_runs`: repetitions with fresh noise;
     `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
     by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
-    once, which does not change any figure. A model of vectors has one family, of which `vectors` is; of the others
+    once, which does not change any metric. A model of vectors has one group, `vectors`; of the other settings
     it takes `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"
-    metrics: list[str] = field(default_factory=lambda: list(FAMILIES))
+    metrics: list[str] = field(default_factory=lambda: list(OF_SENTENCES))
     num_runs: int = 3
     max_sentences: int | None = None
     max_length: int | None = None
     tokens_per_batch: int = 8192
     seed: int = 0
-    likelihood: LikelihoodArgs = field(default_factory=LikelihoodArgs)
-    information: InformationArgs = field(default_factory=InformationArgs)
-    answering: AnsweringArgs = field(default_factory=AnsweringArgs)
-    representation: RepresentationArgs = field(default_factory=RepresentationArgs)
-    examples: ExamplesArgs = field(default_factory=ExamplesArgs)
-    vectors: VectorsArgs = field(default_factory=VectorsArgs)
 
     def __post_init__(self) -> None:
         problems = too_low(self, "eval", num_runs=1, max_sentences=1, max_length=1, tokens_per_batch=1)
         problems += [
-            f"eval.metrics: there is no {name!r}; {nearest(name, FAMILIES)}"
+            f"eval.metrics: there is no {name!r}; {nearest(name, OF_SENTENCES)}"
             for name in self.metrics
-            if name not in FAMILIES
+            if name not in OF_SENTENCES
         ]
         if not self.metrics:
-            problems.append(f"eval.metrics is empty; valid: {', '.join(FAMILIES)}")
-        if problems:
-            raise UserError("; ".join(problems))
+            problems.append(f"eval.metrics is empty; valid: {', '.join(OF_SENTENCES)}")
+        refuse(problems)
 
 
-def main(cfg: DictConfig) -> None:
-    """Loads model and corpus, evaluates, and writes the report."""
+# configs/eval/_base.yaml begins with it.
+ConfigStore.instance().store("_args", asdict(EvalArgs()), group="eval")
+
+
+def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
+    """Loads model and corpus, evaluates, and writes the report, with the published rows of `reference` that fit."""
     if isinstance(cfg.eval.metrics, str):
         cfg.eval.metrics = [cfg.eval.metrics]  # eval.metrics=likelihood is a list of one
     args = config.make(EvalArgs, cfg.eval, "eval")
@@ -99,7 +89,7 @@ def main(cfg: DictConfig) -> None:
         work = output.parent / f".{output.name}.work"
         of_vectors = read_config(model_dir).get("kind") == "vectors"
         evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
-        sections, seconds = evaluate(evaluation.job, evaluation.families)
+        sections, seconds = evaluate(evaluation.job, evaluation.groups)
         if accelerator.is_main_process:
             content = {
                 "model": _describe_model(evaluation.job.model, model_dir),
@@ -109,7 +99,7 @@ def main(cfg: DictConfig) -> None:
                 "device": str(accelerator.device),
                 "seconds": seconds,
             }
-            report.write_report(output, content, sections, work / "plots")
+            report.write_report(output, content, sections, work / "plots", reference=reference)
             shutil.rmtree(work)
             console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
         accelerator.wait_for_everyone()
@@ -118,10 +108,10 @@ def main(cfg: DictConfig) -> None:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A job, the families to run on it, and what the report says of the evaluated corpus and the settings."""
+    """A job, the groups of metrics to run on it, and what the report says of the evaluated corpus and the settings."""
 
     job: Job | VectorJob
-    families: dict[str, Callable[[Path], Section]]
+    groups: dict[str, Callable[[Path], Section]]
     corpus: dict[str, Any]
     settings: dict[str, Any]
 
@@ -139,7 +129,7 @@ def _of_sentences(
     job = make_job(model, corpus, split, args, accelerator, work)
     return Evaluation(
         job,
-        families=_families(job, args),
+        groups=_groups(job, args, args.metrics),
         corpus={**_describe_corpus(corpus, job.split), "retokenized": retokenized},
         settings=asdict(args) | {"max_length": job.max_length},
     )
@@ -155,12 +145,14 @@ def _of_vectors(
             f"{model.autoencoder.dimension}"
         )
     _prepare_work(work, _identity(model, corpus, args), accelerator)
-    split = vectors.sample(corpus.split(args.split), args.max_sentences, seed=args.seed)
+    split = corpus.split(args.split)
+    rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)
+    split = replace(split, table=split.table.take(pa.array(rows)))
     job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
     names = ("split", "max_sentences", "seed", "vectors")
     return Evaluation(
         job,
-        families={"vectors": partial(vectors.evaluate, job, args.vectors)},
+        groups=_groups(job, args, ["vectors"]),
         corpus=vectors.describe_corpus(corpus, split),
         settings={name: value for name, value in asdict(args).items() if name in names},
     )
@@ -169,7 +161,7 @@ def _of_vectors(
 def make_job(
     model: SentenceModel, corpus: Corpus, split: Split, args: EvalArgs, accelerator: Accelerator, work: Path
 ) -> Job:
-    """The job that all families share: its sentences in the model's ids, and limits settled."""
+    """The job that all groups share: its sentences in the model's ids, and limits settled."""
     job = Job(
         model=model,
         corpus=corpus,
@@ -188,41 +180,33 @@ def make_job(
     return job.replace(split=split, max_length=max_length)
 
 
-def _families(job: Job, args: EvalArgs) -> dict[str, Callable[[Path], Section]]:
-    families: dict[str, Callable[[Path], Section]] = {
-        "likelihood": partial(likelihood.evaluate, job, args.likelihood),
-        "reconstruction": partial(reconstruction.evaluate, job),
-        "information": partial(information.evaluate, job, args.information),
-        "overlap": partial(overlap.evaluate, job),
-        "answering": partial(answering.evaluate, job, args.answering),
-        "representation": partial(representation.evaluate, job, args.representation),
-        "examples": partial(examples.evaluate, job, args.examples),
-    }
-    return {name: families[name] for name in args.metrics}
+def _groups(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> dict[str, Callable[[Path], Section]]:
+    settings = {name: [getattr(args, name)] if name in _GROUPS else [] for name in names}
+    return {name: partial(GROUPS[name].evaluate, job, *settings[name]) for name in names}
 
 
 def evaluate(
-    job: Job | VectorJob, families: dict[str, Callable[[Path], Section]]
+    job: Job | VectorJob, groups: dict[str, Callable[[Path], Section]]
 ) -> tuple[dict[str, Section], dict[str, float]]:
-    """The section of each family and the seconds it took; what `job.work` holds already is not done again."""
+    """The section of each group and the seconds it took; what `job.work` holds already is not done again."""
     sections, seconds = {}, {}
-    for name, family in families.items():
+    for name, group in groups.items():
         done = job.work / f"{name}.json"
         if not done.exists():
             started = time.monotonic()
             try:
-                section = family(job.work / "plots")
+                section = group(job.work / "plots")
             except SmimError as error:
                 raise type(error)(f"{name}: {error}") from error
             except ValueError as error:  # of a library or an estimator that was given what it cannot use
                 raise SmimError(f"{name}: {error}") from error
             job.accelerator.wait_for_everyone()
-            if job.is_main:
-                storage.write_json(done, {"section": section.as_json(), "seconds": time.monotonic() - started})
+            if job.accelerator.is_main_process:
+                storage.write_json(done, {"section": asdict(section), "seconds": time.monotonic() - started})
             job.accelerator.wait_for_everyone()
         content = storage.read_json(done)
-        sections[name], seconds[name] = Section.from_json(content["section"]), round(content["seconds"], 1)
-        if job.is_main:
+        sections[name], seconds[name] = schema.make(Section, content["section"], done), round(content["seconds"], 1)
+        if job.accelerator.is_main_process:
             console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
     return sections, seconds
 
@@ -257,7 +241,7 @@ def _prepare_work(work: Path, identity: str, accelerator: Accelerator) -> None:
 
 
 def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: EvalArgs) -> str:
-    """Names everything that the figures depend on, our code included."""
+    """Names everything that the metrics depend on, our code included. Published rows are put beside them at the end."""
     code = [file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
     questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
     others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
@@ -305,7 +289,7 @@ def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
         "sentences": len(split),
         "tokens": tokens,
         "tokens_per_sentence": tokens / len(split),
-        "bytes": int(likelihood.sizes_of(split).bytes.sum()),
+        "bytes": int(likelihood.sizes_of(split)[1].sum()),
         "unknown_share": unknown_share(split),
         "hash": storage.sha256(corpus.directory / CARD),
     }

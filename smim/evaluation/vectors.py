@@ -1,4 +1,4 @@
-"""What a model makes of vectors: the figures of sections 4.2 and 5.3.1 of the thesis, and how its codes lie.
+"""What a model makes of vectors: the metrics of sections 4.2 and 5.3.1 of the thesis, and how its codes lie.
 
 Sets of vectors are small: every process computes all of it, from the same noise.
 
@@ -13,17 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from smim import storage
-from smim.errors import UserError, too_low
-from smim.evaluation import estimators, pictures
-from smim.evaluation.pictures import Plane
-from smim.evaluation.representation import Neighbours
-from smim.evaluation.section import Figure, Section, mean, scalar
+from smim.errors import refuse, too_low
+from smim.evaluation import estimators, plots
+from smim.evaluation.information import OF_POSTERIORS, mmd
+from smim.evaluation.job import sample
+from smim.evaluation.likelihood import RECONSTRUCTION
+from smim.evaluation.plots import Plane
+from smim.evaluation.representation import OF_LABELS, Neighbours
+from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.text.corpus import CARD
@@ -35,7 +37,7 @@ _PLOT = "vectors.png"
 _ROWS_AT_ONCE = 100_000
 
 
-@dataclass
+@dataclass(frozen=True)
 class VectorsArgs:
     """`k`: neighbours of the estimate of mutual information, and of the vote for a label; the thesis has 5 for both.
 
@@ -48,13 +50,12 @@ class VectorsArgs:
     importance_samples: int = 200
 
     def __post_init__(self) -> None:
-        if problems := too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2):
-            raise UserError("; ".join(problems))
+        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2))
 
 
 @dataclass(frozen=True)
 class VectorJob:
-    """What the family of vectors is given, as `eval.job.Job` is what those of sentences are given."""
+    """What the group of vectors is given, as `Job` is what those of sentences are given."""
 
     model: VectorModel
     corpus: VectorCorpus
@@ -63,69 +64,81 @@ class VectorJob:
     work: Path
     seed: int
 
-    @property
-    def is_main(self) -> bool:
-        return self.accelerator.is_main_process
 
-
-@dataclass(frozen=True)
-class Coded:
-    """Vectors fp32 [N, X], q(z|x) of each, and one draw of z for each, fp32 [N, D]; an autoencoder's is its mean."""
-
-    vectors: np.ndarray
-    posterior: DiagonalGaussian
-    codes: Tensor
+# Of `measure_vectors`.
+_OWN = [
+    *OF_POSTERIORS,
+    Definition("mutual_information_ksg", "nats", "I(x; z), z ~ q(z|x), by nearest neighbours", lambda c: c["ksg"],
+               title="mutual information (KSG)", better="higher", equation="Kraskov et al. 2004, eq. 8"),
+    Definition("marginal_nll", "nats", "-log E p(x|z), z from the model's prior, by importance sampling",
+               lambda c: -c["marginal"], title="NLL (marginal)", better="lower"),
+    Definition("data_nll", "nats",
+               "-log P(x) under the density that the vectors were drawn from: the floor of `marginal_nll`",
+               lambda c: -c["density"]),
+    Definition("rmse", "",
+               "root mean square difference, over dimensions too, between x and a draw from p(x|z), z ~ q(z|x)",
+               lambda c: _rmse(c["difference"]), title="RMSE", better="lower"),
+    Definition("rmse_mean", "", "`rmse` with E[x|z] in place of the draw",
+               lambda c: _rmse(c["difference_of_mean"]), better="lower"),
+]  # fmt: skip
+METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """The figures of the job's vectors, how they were made, and a picture where all is of two dimensions."""
-    figures = measure(job.model, job.corpus, job.split, args, seed=job.seed)
-    section = Section("Vectors", figures, _notes(job, args))
+    """The metrics of the job's vectors, how they were made, and a picture where all is of two dimensions."""
+    metrics = measure_vectors(job.model, job.corpus, job.split, args, seed=job.seed)
+    section = Section("Vectors", metrics, _notes(job, args))
     if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
         section.plots[_PLOT] = (
             "Above: level sets of the density of the vectors, and reconstructions of evaluated ones in red. "
             "Below: one standard deviation of N(0, I), dashed, and of some posteriors"
         )
-        if job.is_main:
-            values = {name: figure.value for name, figure in figures.items()}
-            shown = plane(job.model, job.split, title="", figures=values, seed=job.seed)
-            pictures.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
+        if job.accelerator.is_main_process:
+            values = {name: metric.value for name, metric in metrics.items()}
+            shown = plane(job.model, job.split, title="", metrics=values, seed=job.seed)
+            plots.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
     return section
 
 
 @torch.no_grad()
-def measure(
+def measure_vectors(
     model: VectorModel, corpus: VectorCorpus, split: VectorSplit, args: VectorsArgs, *, seed: int
-) -> dict[str, Figure]:
-    """The figures of a split's vectors, which are a function of the seed.
+) -> dict[str, Metric]:
+    """The metrics of a split's vectors, which are a function of the seed.
 
-    Raises `SmimError` naming a figure that came out as NaN, and ValueError where an estimator cannot be used.
+    Raises `SmimError` naming a metric that came out as NaN, and ValueError where an estimator cannot be used.
     """
-    coded = encode(model, split, seed=seed)
-    queries = _queries(len(split), args.max_queries, seed)
-    information = estimators.ksg_mutual_information_terms(coded.vectors, coded.codes.numpy(), args.k, queries=queries)
-    mmd, error = estimators.mmd_squared(coded.codes.numpy()[queries])
-    figures = {
-        "mutual_information_ksg": mean("mutual_information_ksg", information),
-        "mmd": scalar("mmd", mmd, n=len(queries), standard_error=error),
-        **_reconstruction(model, coded, seed),
-        **_accuracy(coded, split, encode(model, corpus.split("train"), seed=seed), corpus.split("train"), k=args.k),
+    vectors, autoencoder = split.vectors, model.autoencoder
+    posterior, z = encode(model, split, seed=seed)
+    codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
+    log_likelihood = autoencoder.log_likelihood(_batch(vectors), z)
+    computed = {
+        "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
+        "mmd": mmd(codes[queries]),
+        "difference": _drawn(model, z, seed) - vectors,
+        "difference_of_mean": autoencoder.mean(z).numpy() - vectors,
     }
     if not model.deterministic:
-        figures |= _posterior_figures(model, coded, queries)
-        chosen, num_samples = coded.vectors[queries], args.importance_samples
-        log_prob = marginal_log_prob(model.autoencoder, chosen, num_samples=num_samples, seed=seed)
-        figures["marginal_nll"] = mean("marginal_nll", -log_prob)
+        computed |= {
+            "information": estimators.posterior_information_terms(codes[queries], queries, posterior)[0],
+            "moments": estimators.aggregate_moments(posterior),
+            "kl": autoencoder.prior.kl(posterior, z).double().numpy(),
+            "clamped": (posterior.log_variance <= autoencoder.args.clamp).double().mean(-1).numpy(),
+            "marginal": marginal_log_prob(
+                autoencoder, vectors[queries], num_samples=args.importance_samples, seed=seed
+            ),
+        }
     if "density" in corpus.card:
-        figures["data_nll"] = mean("data_nll", -log_density(corpus, coded.vectors[queries]))
-    return figures
-
-
-def sample(split: VectorSplit, limit: int | None, *, seed: int) -> VectorSplit:
-    """`limit` vectors of a split at random, or all of them."""
-    if limit is None or len(split) <= limit:
-        return split
-    return VectorSplit(name=split.name, table=split.table.take(pa.array(_queries(len(split), limit, seed))))
+        computed["density"] = log_density(corpus, vectors[queries])
+    train_split = corpus.split("train")
+    train = encode(model, train_split, seed=seed)[1].numpy()
+    metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood.double().numpy())
+    for column in split.label_columns:
+        classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
+        voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
+        most_frequent = classes[np.bincount(numbers).argmax()]
+        metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+    return metrics
 
 
 def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
@@ -143,14 +156,17 @@ def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
     }
 
 
-def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> Coded:
-    """A split's vectors with their posteriors and codes; the draws are a function of the seed and the split's name."""
+def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[DiagonalGaussian, Tensor]:
+    """q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D], or an autoencoder's mean.
+
+    The draws are a function of the seed and the split's name.
+    """
     posterior = model.posterior(split.vectors)
     if model.deterministic:
-        return Coded(split.vectors, posterior, posterior.mean)
+        return posterior, posterior.mean
     random = np.random.default_rng([seed, zlib.crc32(split.name.encode())])
     noise = random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32)
-    return Coded(split.vectors, posterior, posterior.sample(torch.from_numpy(noise)))
+    return posterior, posterior.sample(torch.from_numpy(noise))
 
 
 @torch.no_grad()
@@ -170,12 +186,12 @@ def marginal_log_prob(
 
 
 @torch.no_grad()
-def plane(model: VectorModel, split: VectorSplit, *, title: str, figures: dict[str, float], seed: int) -> Plane:
+def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[str, float], seed: int) -> Plane:
     """What a model of two dimensions makes of a split, with what was measured of it written in."""
-    coded = encode(model, split, seed=seed)
-    information = round(figures["mutual_information_ksg"], 2) + 0.0  # an estimate of nothing is not "-0.00"
-    inset = f"MI {information:.2f}\nRMSE {figures['rmse']:.3f}"
-    return Plane(title, _drawn(model, coded, seed), coded.posterior, inset)
+    posterior, codes = encode(model, split, seed=seed)
+    information = round(metrics["mutual_information_ksg"], 2) + 0.0  # an estimate of nothing is not "-0.00"
+    inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
+    return Plane(title, _drawn(model, codes, seed), posterior, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
@@ -202,65 +218,19 @@ def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_sam
     return (torch.logsumexp(log_weights.view(num, num_samples), 1) - math.log(num_samples)).numpy()
 
 
-def _reconstruction(model: VectorModel, coded: Coded, seed: int) -> dict[str, Figure]:
-    """-log p(x|z), and how far a draw x' ~ p(x'|z), or its mean, is from x."""
-    log_likelihood = model.autoencoder.log_likelihood(_batch(coded.vectors), coded.codes)
-    means = model.autoencoder.mean(coded.codes).numpy()
-    return {
-        "reconstruction": mean("reconstruction", -log_likelihood.double().numpy()),
-        "rmse": _rmse("rmse", _drawn(model, coded, seed) - coded.vectors),
-        "rmse_mean": _rmse("rmse_mean", means - coded.vectors),
-    }
-
-
-def _drawn(model: VectorModel, coded: Coded, seed: int) -> np.ndarray:
+def _drawn(model: VectorModel, codes: Tensor, seed: int) -> np.ndarray:
     """A draw of x' ~ p(x'|z) for each code, fp32 [N, X]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return model.autoencoder.sample(coded.codes).vectors.numpy()
+        return model.autoencoder.sample(codes).vectors.numpy()
 
 
-def _rmse(name: str, difference: np.ndarray) -> Figure:
+def _rmse(difference: np.ndarray) -> Metric:
     """Root of the mean square over vectors and dimensions; its standard error to first order."""
-    squared = mean(name, np.square(difference.astype(np.float64)).mean(1))
+    squared = mean(np.square(difference.astype(np.float64)).mean(1))
     root = math.sqrt(squared.value)
     error = None if squared.standard_error is None or not root else squared.standard_error / (2 * root)
-    return scalar(name, root, n=squared.n, standard_error=error)
-
-
-def _accuracy(coded: Coded, split: VectorSplit, train: Coded, train_split: VectorSplit, *, k: int) -> dict[str, Figure]:
-    """For each label column, how often the codes of the k nearest training vectors vote for the right label."""
-    figures = {}
-    for column in split.label_columns:
-        classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
-        votes = classes[Neighbours(train.codes.numpy(), numbers, k=k).classify(coded.codes.numpy())]
-        name, labels = f"knn_accuracy:{column}", np.array(split.labels(column))
-        figures[name] = mean(name, votes == labels)
-        name = f"majority_accuracy:{column}"
-        figures[name] = mean(name, labels == classes[np.bincount(numbers).argmax()])
-    return figures
-
-
-def _posterior_figures(model: VectorModel, coded: Coded, queries: np.ndarray) -> dict[str, Figure]:
-    posterior, num = coded.posterior, len(coded.vectors)
-    terms, cap = estimators.posterior_information_terms(coded.codes.numpy()[queries], queries, posterior)
-    moments = estimators.aggregate_moments(posterior)
-    clamped = (posterior.log_variance <= model.autoencoder.args.clamp).double().mean(-1)
-    return {
-        "mutual_information": mean("mutual_information", terms),
-        "mutual_information_cap": scalar("mutual_information_cap", cap, n=num),
-        "kl": mean("kl", model.autoencoder.prior.kl(posterior, coded.codes).double().numpy()),
-        "active_units": scalar("active_units", moments.num_active_units(), n=num),
-        "active_units_relative": scalar("active_units_relative", moments.num_active_units_scale_free(), n=num),
-        "clamped": mean("clamped", clamped.numpy()),
-    }
-
-
-def _queries(num: int, limit: int, seed: int) -> np.ndarray:
-    """`limit` of the rows 0 .. num - 1 at random, or all where they are no more; ascending."""
-    if num <= limit:
-        return np.arange(num)
-    return np.sort(np.random.default_rng(seed).choice(num, limit, replace=False))
+    return scalar(root, n=squared.n, standard_error=error)
 
 
 def _batch(vectors: np.ndarray) -> VectorBatch:

@@ -10,8 +10,8 @@ from markdown_it import MarkdownIt
 
 from eval import compare, tables
 from smim.errors import UserError
-from smim.evaluation.section import Figure
-from tests.evaluation.reports import Page, content, figures, write
+from smim.evaluation.section import Metric
+from tests.evaluation.reports import Page, content, metrics, write
 from tests.scripts import ROOT, run_script
 
 LIKELIHOOD = {"nll": 66.93, "ppl_thesis": 19.25, "bleu1_sampled": 0.625, "bleu1_greedy": 0.7, "nll_elbo": 2310.0}
@@ -24,7 +24,7 @@ def make(tmp_path):
 
     def make_report(values: dict, *model, **changes) -> dict:
         directory = tmp_path / f"report{len(list(tmp_path.iterdir()))}"
-        write(directory, figures(**values), content(*model, **changes))
+        write(directory, metrics(**values), content(*model, **changes))
         return compare.read_report(directory)
 
     return make_report
@@ -39,7 +39,7 @@ def names(table: list[list[str]]) -> list[str]:
 
 
 def test_language_models_stand_above_the_rows_of_the_thesis(make):
-    smim = make({**LIKELIHOOD, "kl": 2300.0, "active_units_relative": Figure(512.0, None, n=9)})
+    smim = make({**LIKELIHOOD, "kl": 2300.0, "active_units_relative": Metric(512.0, None, n=9)})
     svae = make({"nll": 113.5, "ppl_thesis": 148.0, "nll_iw": 100.0}, "vae", 16)
     shown = page(compare.as_markdown([smim, svae]))
     [ours] = shown.rows("sMIM (512)")[:1]
@@ -55,7 +55,7 @@ def test_language_models_stand_above_the_rows_of_the_thesis(make):
     assert len([name for name in names(shown.tables[0]) if name.startswith("thesis: ")]) == 7
 
 
-def test_columns_and_tables_without_figures_are_left_out(make):
+def test_columns_and_tables_without_metrics_are_left_out(make):
     markdown = compare.as_markdown([make({"nll": 20.0}, corpus="demo"), make({"bleu1_greedy": 0.5}, corpus="demo")])
     shown = page(markdown)
     assert shown.tables[0][0] == ["model (latent dim)", "NLL", "BLEU-1 greedy", "parameters"]
@@ -111,7 +111,7 @@ def test_other_tokenizers_are_pointed_out(make):
 
 
 def test_entropy_is_table_7_6(make):
-    report = make({"latent_entropy": 53.0, "latent_entropy_normal": Figure(181.62, None, n=9)}, "amim", 128)
+    report = make({"latent_entropy": 53.0, "latent_entropy_normal": Metric(181.62, None, n=9)}, "amim", 128)
     shown = page(compare.as_markdown([report]))
     assert shown.rows("sMIM (128)") == [
         {"model (latent dim)": "sMIM (128)", "entropy": "53.00 ± 0.41", "N(0, I)": "181.62"}
@@ -177,7 +177,7 @@ def test_questions_of_different_corpora_are_in_tables_of_their_own(make):
 
 
 def test_information_stands_beside_its_cap_and_the_verdict(make):
-    smim = make({"mutual_information": 8.1, "mutual_information_cap": Figure(8.232, None, n=9), "collapsed": 0.0})
+    smim = make({"mutual_information": 8.1, "mutual_information_cap": Metric(8.232, None, n=9), "collapsed": 0.0})
     svae = make({"mutual_information": 0.1, "collapsed": 1.0}, "vae")
     shown = page(compare.as_markdown([smim, svae]))
     assert shown.tables[0] == [
@@ -226,14 +226,14 @@ def damage(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 1}, "format 1, and 2 is needed; evaluate the model again"),
+        ({"format": 1}, "format 1, and 3 is needed; evaluate the model again"),
         ({"format": None}, "evaluate the model again"),
-        ({"figures": [1]}, "is not an evaluation report"),
+        ({"metrics": [1]}, "is not an evaluation report"),
         ({"corpus": {}}, "corpus not as a report has it"),
         ({"model": None}, "model not as a report has it"),
-        ({"figures": {"nll": 3.0}}, "nll not as a report has it"),
-        ({"figures": {"nll": {"value": "x"}}}, "nll not as a report has it"),
-        ({"figures": {"p_at_1": {"value": 0.5}}, "questions": None}, "questions not as a report has it"),
+        ({"metrics": {"nll": 3.0}}, "nll not as a report has it"),
+        ({"metrics": {"nll": {"value": "x"}}}, "nll not as a report has it"),
+        ({"metrics": {"p_at_1": {"value": 0.5}}, "questions": None}, "questions not as a report has it"),
     ],
 )
 def test_a_report_of_another_format_or_a_damaged_one_is_refused(make, tmp_path, changes, message):
@@ -243,9 +243,18 @@ def test_a_report_of_another_format_or_a_damaged_one_is_refused(make, tmp_path, 
         compare.read_report(damage(directory, **changes))
 
 
+def test_a_report_of_format_2_has_its_metrics_under_their_older_name(make, tmp_path):
+    report = make(LIKELIHOOD)
+    [directory] = tmp_path.glob("report*")
+    older = {**report, "format": 2, "figures": report["metrics"], "thesis": {}, "authors_demo": {}}
+    del older["metrics"], older["published"]
+    (directory / "report.json").write_text(json.dumps(older))
+    assert compare.as_markdown([compare.read_report(directory)]) == compare.as_markdown([report])
+
+
 def test_a_report_from_before_formats_is_to_be_evaluated_again(tmp_path):
     (tmp_path / "report.json").write_text('{"figures": {"nll": {"value": 1.0}}}')
-    with pytest.raises(UserError, match="format 1, and 2 is needed; evaluate the model again"):
+    with pytest.raises(UserError, match="format 1, and 3 is needed; evaluate the model again"):
         compare.read_report(tmp_path)
 
 

@@ -55,7 +55,7 @@ def test_a_figure_is_made_from_nothing(made):
         assert settings["model"]["hidden_dim"] == training["value"]
         assert settings["objective"]["name"] == training["method"].lower()
         assert storage.read_json(run / "model" / "config.json")["training"]["step"] in (2, 4)
-        assert training["figures"]["mutual_information_ksg"] == pytest.approx(0, abs=0.5)
+        assert training["metrics"]["mutual_information_ksg"] == pytest.approx(0, abs=0.5)
         assert not (run / "checkpoints").exists()
     assert (made / "figure_5_2" / "figure_5_2.png").read_bytes().startswith(b"\x89PNG")
     page = (made / "figure_5_2" / "figure_5_2.md").read_text()
@@ -70,6 +70,14 @@ def test_finished_trainings_are_not_done_again_whatever_figure_needs_them(made, 
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     assert again["trainings"] == pictures["trainings"]
     assert (tmp_path / "figure_5_1" / "figure_5_1.png").stat().st_size > 20_000
+
+
+def test_a_training_that_was_measured_before_has_its_metrics_under_their_older_name(made, tmp_path):
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("runs/*/measured.json"):
+        content = storage.read_json(path)
+        storage.write_json(path, {"figures": content.pop("metrics"), **content})
+    assert make(tmp_path)["trainings"] == storage.read_json(made / "figure_5_2" / "figures.json")["trainings"]
 
 
 def test_other_settings_are_other_trainings(made, tmp_path):
@@ -106,7 +114,7 @@ def test_bars_compare_methods_where_nothing_is_varied(tmp_path):
     content = make(tmp_path, "figure.kind=bars", "figure.vary=null", "figure.values=[]", "figure.seeds=2")
     assert [training["value"] for training in content["trainings"]] == [None] * 4
     [vae] = content["points"]["rmse"]["VAE"]
-    values = [training["figures"]["rmse"] for training in content["trainings"][:2]]
+    values = [training["metrics"]["rmse"] for training in content["trainings"][:2]]
     assert vae["n"] == 2 and vae["mean"] == pytest.approx(sum(values) / 2)
     assert vae["stdev"] == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
     assert "| method |" in (tmp_path / "figure_5_2" / "figure_5_2.md").read_text()
@@ -121,7 +129,7 @@ def test_trainings_that_diverge_are_told_and_not_tried_again(tmp_path):
 
 
 def entry(method: str, value: int, seed: int, rmse: float | None) -> dict:
-    result = {"failed": "the loss became nan"} if rmse is None else {"figures": {"rmse": rmse}}
+    result = {"failed": "the loss became nan"} if rmse is None else {"metrics": {"rmse": rmse}}
     return {"method": method, "value": value, "seed": seed, "run": "r", "seconds": 1.0, **result}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from eval.record import record
 from smim.errors import UserError
-from tests.evaluation.reports import content, figures, write
+from tests.evaluation.reports import content, metrics, write
 
 CONFIG = "model: {latent_dim: 8}\nobjective: {name: amim}\ntrain: {seed: 3}\nrun: {dir: x}\n"
 LINES = [
@@ -25,15 +25,15 @@ def run(long_model, tmp_path):
     return tmp_path / "run"
 
 
-def test_a_record_holds_what_was_run_and_every_figure(run, tmp_path):
+def test_a_record_holds_what_was_run_and_every_metric(run, tmp_path):
     (tmp_path / "plots").mkdir()
-    write(run / "report", figures(nll=8.3), content())
+    write(run / "report", metrics(nll=8.3), content())
     (run / "codes.json").write_text('{"stars": {"value": 0.4, "error": 0.01}}')
     kept = record(run, "train it", "abc123", "ended early")
     assert (kept["command"], kept["commit"], kept["note"], kept["seed"]) == ("train it", "abc123", "ended early", 3)
     assert (kept["epochs"], kept["steps"], kept["seconds_of_training"]) == (2, 9, 3.8)
     assert kept["validations"] == LINES[2:] and "run" not in kept["settings"]
-    assert kept["reports"]["report"]["figures"]["nll"]["value"] == 8.3
+    assert kept["reports"]["report"]["metrics"]["nll"]["value"] == 8.3
     assert kept["codes"]["stars"]["value"] == 0.4
 
 

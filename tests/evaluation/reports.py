@@ -4,9 +4,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from eval import thesis
 from smim import storage
 from smim.evaluation.report import write_report
-from smim.evaluation.section import Figure, Section
+from smim.evaluation.section import Metric, Section
 
 _VOID = {"meta", "img", "br", "hr", "link", "input", "wbr"}
 
@@ -56,18 +57,18 @@ def content(
     }
 
 
-def figures(**values: float) -> dict[str, Section]:
-    """One section with these figures; a value may be a `Figure`."""
+def metrics(**values: float) -> dict[str, Section]:
+    """One section with these metrics; a value may be a `Metric`."""
     made = {
-        name: value if isinstance(value, Figure) else Figure(value, 0.41, n=3761, runs=10, stdev_over_runs=0.0123)
+        name: value if isinstance(value, Metric) else Metric(value, 0.41, n=3761, runs=10, stdev_over_runs=0.0123)
         for name, value in values.items()
     }
-    return {"likelihood": Section("Likelihood", figures=made)}
+    return {"likelihood": Section("Likelihood", metrics=made)}
 
 
 def write(output: Path, sections: dict[str, Section], described: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Writes a report, its plots from `plots` beside `output`, and reads its JSON."""
-    write_report(output, described or content(), sections, output.parent / "plots")
+    """Writes a report with the thesis beside, its plots from `plots` beside `output`, and reads its JSON."""
+    write_report(output, described or content(), sections, output.parent / "plots", reference=thesis.rows())
     return storage.read_json(output / "report.json")
 
 

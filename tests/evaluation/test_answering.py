@@ -134,8 +134,8 @@ def test_the_order_of_the_rows_plays_no_part(tiny_model, pairs, tmp_path, plots)
         evaluate(make_job(tiny_model, pairs(name, part), tmp_path / f"{name}_job", num_runs=20), plots)
         for name, part in (("ordered", content), ("shuffled", shuffled))
     ]
-    assert sections[0].figures == sections[1].figures
-    assert sections[0].figures["p_at_1"].stdev_over_runs > 0
+    assert sections[0].metrics == sections[1].metrics
+    assert sections[0].metrics["p_at_1"].stdev_over_runs > 0
 
 
 def test_a_pairs_draws_are_its_own_whatever_the_other_pairs(tiny_model, pairs, tmp_path):
@@ -160,8 +160,8 @@ def test_an_autoencoders_sigma_is_one(tiny_model, pairs, tmp_path, plots):
     assert list(scores) == [""]
     np.testing.assert_allclose(scores[""][:, 0], expected, rtol=1e-4)
     section = evaluate(job, plots)
-    assert section.figures["mrr"].runs == 1
-    assert not {"p_at_1_log_posterior", "mrr_log_posterior", "mrr_mean"} & set(section.figures)
+    assert section.metrics["mrr"].runs == 1
+    assert not {"p_at_1_log_posterior", "mrr_log_posterior", "mrr_mean"} & set(section.metrics)
 
 
 def test_bm25_ranks_by_shared_words_and_rare_ones_more(tiny_model, pairs, tmp_path, plots):
@@ -169,19 +169,19 @@ def test_bm25_ranks_by_shared_words_and_rare_ones_more(tiny_model, pairs, tmp_pa
         ["shares of the minister"], ["the the the law", "a bank", "Shares it lost", "the house", "the x"], right=(2,)
     )
     section = evaluate(make_job(tiny_model, pairs("pairs", content), tmp_path), plots)
-    assert section.figures["p_at_1_bm25"].value == 1
+    assert section.metrics["p_at_1_bm25"].value == 1
 
 
 def test_bm25_without_a_shared_word_ranks_the_right_answer_last(tiny_model, pairs, tmp_path, plots):
     section = evaluate(make_job(tiny_model, pairs("pairs", rows(["why"])), tmp_path), plots)
-    assert section.figures["mrr_bm25"].value == pytest.approx(1 / 5)
+    assert section.metrics["mrr_bm25"].value == pytest.approx(1 / 5)
 
 
 def test_questions_without_or_with_several_right_answers_are_counted(tiny_model, pairs, tmp_path, plots):
     content = [*rows(QUESTIONS[:2], right=(0, 1)), *({**row, "group": "none"} for row in rows(QUESTIONS[2:], right=()))]
     section = evaluate(make_job(tiny_model, pairs("pairs", content), tmp_path), plots)
-    assert section.figures["mrr"].n == 2
-    assert section.figures["p_at_1_random"].value == pytest.approx(2 / 5)
+    assert section.metrics["mrr"].n == 2
+    assert section.metrics["p_at_1_random"].value == pytest.approx(2 / 5)
     notes = "\n".join(section.notes)
     assert "1 questions without a right answer" in notes and "2 questions have several right answers" in notes
 
@@ -205,12 +205,12 @@ def test_the_section_has_a_table_of_methods_and_a_plot(tiny_model, pairs, tmp_pa
 
 def test_a_corpus_without_questions_is_not_evaluated(tiny_model, tiny_corpus, tmp_path, plots):
     section = evaluate(make_job(tiny_model, tiny_corpus, tmp_path), plots)
-    assert section.figures == {} and section.notes[0].startswith("Not evaluated")
+    assert section.metrics == {} and section.notes[0].startswith("Not evaluated")
 
 
 def test_the_pairs_may_come_from_another_corpus(tiny_model, tiny_corpus, pairs, tmp_path, plots):
     job = make_job(tiny_model, tiny_corpus, tmp_path)
-    assert evaluate(job, plots, corpus=str(pairs("pairs", rows()))).figures["mrr"].n == 3
+    assert evaluate(job, plots, corpus=str(pairs("pairs", rows()))).metrics["mrr"].n == 3
     with pytest.raises(UserError, match="no column group, question, answer, label"):
         evaluate(job, plots, corpus=str(tiny_corpus))
 

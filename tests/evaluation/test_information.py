@@ -48,16 +48,16 @@ def test_collapse_is_told_of_codes_that_do_not_tell_sentences_apart(
 ):
     set_posterior(job, mean)
     section = information.evaluate(job, InformationArgs(), plots)
-    figures = {name: figure.value for name, figure in section.figures.items()}
+    metrics = {name: metric.value for name, metric in section.metrics.items()}
     if mutual_information is None:
-        assert figures["mutual_information"] > 0.5
+        assert metrics["mutual_information"] > 0.5
     else:
-        assert figures["mutual_information"] == pytest.approx(mutual_information, abs=1e-6)
-    assert figures["mutual_information_cap"] == pytest.approx(math.log(NUM))
-    assert figures["kl"] == pytest.approx(mean.square().sum(1).mean().item() / 2, rel=1e-5)
-    assert figures["posterior_entropy"] == pytest.approx(8 * norm.entropy())
-    assert (figures["active_units"], figures["active_units_relative"]) == (active, active_relative)
-    assert figures["collapsed"] == collapsed
+        assert metrics["mutual_information"] == pytest.approx(mutual_information, abs=1e-6)
+    assert metrics["mutual_information_cap"] == pytest.approx(math.log(NUM))
+    assert metrics["kl"] == pytest.approx(mean.square().sum(1).mean().item() / 2, rel=1e-5)
+    assert metrics["posterior_entropy"] == pytest.approx(8 * norm.entropy())
+    assert (metrics["active_units"], metrics["active_units_relative"]) == (active, active_relative)
+    assert metrics["collapsed"] == collapsed
     assert section.notes[0].startswith("**Collapsed**" if collapsed else "**Not collapsed**")
 
 
@@ -65,8 +65,8 @@ def test_information_by_entropies_has_the_errors_of_both(job, plots):
     job.model.autoencoder.posterior = lambda batch: DiagonalGaussian(
         means(9, 5)[batch.rows], torch.linspace(-2, 0, NUM)[batch.rows, None].expand(-1, 8)
     )
-    figures = information.evaluate(job, InformationArgs(), plots).figures
-    knn, total, own = (figures[name] for name in ("mutual_information_knn", "latent_entropy", "posterior_entropy"))
+    metrics = information.evaluate(job, InformationArgs(), plots).metrics
+    knn, total, own = (metrics[name] for name in ("mutual_information_knn", "latent_entropy", "posterior_entropy"))
     assert knn.value == pytest.approx(total.value - own.value)
     assert own.standard_error > 0.1 and total.standard_error > 0.1
     assert knn.standard_error == pytest.approx(math.hypot(total.standard_error, own.standard_error))
@@ -83,9 +83,9 @@ def test_overlap_is_how_often_a_sentences_own_code_is_the_likelier_one(job, plot
         return TokenLogProb(torch.stack([sign * distance, torch.zeros(len(batch))], 1), torch.ones_like(batch.lengths))
 
     job.model.autoencoder.log_prob = log_prob
-    figures = overlap.evaluate(job, plots).figures
-    assert figures["overlap_auc_q"].value == 1
-    assert figures["overlap_auc_p"].value == 0.5
+    metrics = overlap.evaluate(job, plots).metrics
+    assert metrics["overlap_auc_q"].value == 1
+    assert metrics["overlap_auc_p"].value == 0.5
     own = norm.logpdf(job.codes(), mean).sum(1).mean()
-    assert figures["overlap_log_q_own"].value == pytest.approx(own, rel=1e-5)
-    assert figures["overlap_log_q_other"].value < own - 100
+    assert metrics["overlap_log_q_own"].value == pytest.approx(own, rel=1e-5)
+    assert metrics["overlap_log_q_other"].value < own - 100

@@ -17,14 +17,16 @@ def job(tiny_model, tiny_corpus, tmp_path):
 
 
 def test_gathered_values_are_in_the_order_of_the_rows(job):
-    gathered = job.gather(np.array([2, 0, 1]), torch.tensor([[5.0], [6.0], [7.0]]), total=3)
+    gathered = job.gather(
+        [np.array([2, 0]), np.array([1])], [torch.tensor([[5.0], [6.0]]), torch.tensor([[7.0]])], total=3
+    )
     assert gathered.tolist() == [[6], [7], [5]]
 
 
 @pytest.mark.parametrize("rows", [[0, 1], [0, 1, 1], [0, 1, 3]])
 def test_a_row_that_is_missing_or_came_twice_is_an_error(job, rows):
     with pytest.raises(RuntimeError, match="for 3 sentences"):
-        job.gather(np.array(rows), np.zeros(len(rows)), total=3)
+        job.gather([np.array(rows)], [np.zeros(len(rows))], total=3)
 
 
 def test_posteriors_are_those_of_the_model_in_the_order_of_the_rows(job):

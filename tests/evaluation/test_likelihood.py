@@ -12,7 +12,8 @@ from smim.errors import UserError
 from smim.evaluation import likelihood
 from smim.evaluation.information import posterior_terms
 from smim.evaluation.job import Job
-from smim.evaluation.likelihood import Bound, LikelihoodArgs, Sizes
+from smim.evaluation.likelihood import BOUNDS, Bound, LikelihoodArgs
+from smim.evaluation.section import measure
 from smim.generation import SentenceModel
 from smim.model.priors import GaussianMixture
 from smim.text.corpus import Corpus
@@ -148,23 +149,23 @@ def test_the_training_prior_takes_a_sample_where_there_are_too_many(job):
 
 def test_perplexities_and_bits_divide_by_what_they_say():
     words = np.array([[10.0, 12.0], [20.0, 22.0], [30.0, 26.0]])
-    sizes = Sizes(tokens=np.array([4, 5, 6]), bytes=np.array([20, 30, 40]))
-    figures = likelihood.describe(Bound(words, words + 1), sizes, suffix="")
-    nll = figures["nll"].value
-    assert nll == pytest.approx(20) and figures["nll_with_eos"].value == pytest.approx(21)
-    assert figures["ppl"].value == pytest.approx(math.exp(3 * nll / 15))
-    assert figures["ppl_thesis"].value == pytest.approx(math.exp(3 * nll / 18))
-    assert figures["nats_per_token"].value == pytest.approx(3 * nll / 15)
-    assert figures["bits_per_byte"].value == pytest.approx(3 * 21 / math.log(2) / 93)
-    assert figures["nll"].n == 3 and figures["nll"].runs == 2
+    sizes = np.array([4, 5, 6]), np.array([20, 30, 40])
+    metrics = measure(BOUNDS[""], Bound(words, words + 1, *sizes))
+    nll = metrics["nll"].value
+    assert nll == pytest.approx(20) and metrics["nll_with_eos"].value == pytest.approx(21)
+    assert metrics["ppl"].value == pytest.approx(math.exp(3 * nll / 15))
+    assert metrics["ppl_thesis"].value == pytest.approx(math.exp(3 * nll / 18))
+    assert metrics["nats_per_token"].value == pytest.approx(3 * nll / 15)
+    assert metrics["bits_per_byte"].value == pytest.approx(3 * 21 / math.log(2) / 93)
+    assert metrics["nll"].n == 3 and metrics["nll"].runs == 2
 
 
 def test_sizes_are_tokens_without_end_and_bytes_of_utf_8(corpus, tmp_path):
     texts = ["the company sold", "thé bank", "日本"]
     write_corpus(tmp_path / "c", {"test": [{"text": text} for text in texts]}, corpus.tokenizer, name="c")
-    sizes = likelihood.sizes_of(Corpus.open(tmp_path / "c").split("test"))
-    assert sizes.tokens.tolist() == [3, 2, 1]
-    assert sizes.bytes.tolist() == [16, 9, 6]
+    tokens, text_bytes = likelihood.sizes_of(Corpus.open(tmp_path / "c").split("test"))
+    assert tokens.tolist() == [3, 2, 1]
+    assert text_bytes.tolist() == [16, 9, 6]
 
 
 def test_the_importance_weights_are_of_other_draws_than_the_reconstruction(job):
@@ -179,9 +180,9 @@ def test_the_importance_weights_are_of_other_draws_than_the_reconstruction(job):
 
 def test_the_section_holds_every_bound(job, tmp_path):
     section = likelihood.evaluate(job, LikelihoodArgs(importance_samples=50, importance_sentences=4), tmp_path)
-    assert {"nll", "nll_elbo", "nll_iw", "nll_train_prior", "reconstruction"} <= set(section.figures)
-    assert section.figures["nll_iw"].n == 4 and section.figures["nll"].n == 10
-    assert section.figures["nll"].value == pytest.approx(section.figures["reconstruction"].value + math.log(10))
+    assert {"nll", "nll_elbo", "nll_iw", "nll_train_prior", "reconstruction"} <= set(section.metrics)
+    assert section.metrics["nll_iw"].n == 4 and section.metrics["nll"].n == 10
+    assert section.metrics["nll"].value == pytest.approx(section.metrics["reconstruction"].value + math.log(10))
     for name in section.plots:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
@@ -189,8 +190,8 @@ def test_the_section_holds_every_bound(job, tmp_path):
 def test_an_autoencoder_has_melbo_alone(job, tmp_path):
     job.model.config["training"]["objective"] = "autoencoder"
     section = likelihood.evaluate(job, LikelihoodArgs(), tmp_path)
-    assert "nll" in section.figures and "nll_elbo" not in section.figures and "nll_iw" not in section.figures
-    assert section.figures["nll"].stdev_over_runs == 0
+    assert "nll" in section.metrics and "nll_elbo" not in section.metrics and "nll_iw" not in section.metrics
+    assert section.metrics["nll"].stdev_over_runs == 0
 
 
 def test_wrong_settings_are_refused_together():
@@ -200,5 +201,5 @@ def test_wrong_settings_are_refused_together():
 
 def test_a_perplexity_too_large_to_say_is_left_out():
     words = np.full((3, 1), 9000.0)
-    figures = likelihood.describe(Bound(words, words), Sizes(np.full(3, 10), np.full(3, 50)), suffix="_elbo")
-    assert "ppl_elbo" not in figures and figures["nats_per_token_elbo"].value == 900
+    metrics = measure(BOUNDS["_elbo"], Bound(words, words, np.full(3, 10), np.full(3, 50)))
+    assert "ppl_elbo" not in metrics and metrics["nats_per_token_elbo"].value == 900

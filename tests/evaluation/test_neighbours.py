@@ -1,4 +1,4 @@
-"""Neighbours by code and by BM25, and how often they are of a sentence's family."""
+"""Neighbours by code and by BM25, and how often they are of a sentence's label."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def test_nearest_neighbours_leave_out_the_sentence_itself():
     assert neighbours.nearest_by_bm25(texts).tolist() == [1, 0, 3, 2]
 
 
-def test_share_in_family_counts_sentences_with_relatives_only():
-    families = ["a", "a", "b", "b", "alone"]
-    assert neighbours.share_in_family(np.array([1, 0, 0, 2, 0]), families) == 0.75
-    assert neighbours.share_by_chance(families) == pytest.approx(0.25)
+def test_the_share_of_the_same_label_counts_sentences_whose_label_has_others():
+    labels = ["a", "a", "b", "b", "alone"]
+    assert neighbours.share_of_same_label(np.array([1, 0, 0, 2, 0]), labels) == 0.75
+    assert neighbours.share_by_chance(labels) == pytest.approx(0.25)

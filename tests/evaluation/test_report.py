@@ -12,10 +12,11 @@ from PIL import Image
 from eval import thesis
 from smim import storage
 from smim.evaluation import report
-from smim.evaluation.definitions import FIGURES
+from smim.evaluation.groups import definitions
 from smim.evaluation.markup import literal, rounded, table, with_error
-from smim.evaluation.section import Figure, Section, Table
-from tests.evaluation.reports import Page, content, figures, write
+from smim.evaluation.reference import published
+from smim.evaluation.section import Metric, Section, Table
+from tests.evaluation.reports import Page, content, metrics, write
 
 NASTY = [
     "a | b || c",
@@ -51,20 +52,22 @@ def add_plot(output: Path, name: str) -> bytes:
     return file.read_bytes()
 
 
-def test_every_figure_is_in_the_json_and_on_both_pages(output):
-    names = [*FIGURES, "knn_accuracy:topic", "majority_accuracy:to|p`i c"]
-    written = write(output, figures(**{name: 1.5 + i for i, name in enumerate(names)}))
-    assert set(written["figures"]) == set(names)
+def test_every_metric_is_in_the_json_and_on_both_pages(output):
+    of_label = {"knn_accuracy:topic", "majority_accuracy:to|p`i c"}
+    defined = set(definitions())
+    names = sorted(defined - {"knn_accuracy", "majority_accuracy"} | of_label)
+    written = write(output, metrics(**{name: 1.5 + i for i, name in enumerate(names)}))
+    assert set(written["metrics"]) == set(names)
     for page in pages(output):
         for i, name in enumerate(names):
             row = page.rows(name)[-1]
             assert float(row["ours"]) == 1.5 + i and row["meaning"] and row["N"] == "3761", name
 
 
-def test_a_figure_is_written_with_its_errors_number_unit_family_and_seed(output):
-    written = write(output, figures(nll=66.93))
-    assert written["format"] == 2
-    assert written["figures"]["nll"] == {
+def test_a_metric_is_written_with_its_errors_number_unit_group_and_seed(output):
+    written = write(output, metrics(nll=66.93))
+    assert written["format"] == 3
+    assert written["metrics"]["nll"] == {
         **{"value": 66.93, "standard_error": 0.41, "n": 3761, "runs": 10, "stdev_over_runs": 0.0123},
         **{"unit": "nats/sentence", "section": "likelihood", "seed": 3},
     }
@@ -74,8 +77,8 @@ def test_a_figure_is_written_with_its_errors_number_unit_family_and_seed(output)
         assert (full["ours"], full["standard error"], full["stdev over runs"]) == ("66.93", "0.41", "0.012")
 
 
-def test_a_figure_without_a_standard_error_stands_alone(output):
-    write(output, figures(bleu1_greedy=Figure(0.625, None, n=10), active_units_relative=Figure(12.0, None, n=10)))
+def test_a_metric_without_a_standard_error_stands_alone(output):
+    write(output, metrics(bleu1_greedy=Metric(0.625, None, n=10), active_units_relative=Metric(12.0, None, n=10)))
     page = pages(output)[0]
     glance, full = page.rows("bleu1_greedy")
     assert glance["ours"] == "0.625" and full["standard error"] == ""
@@ -83,8 +86,11 @@ def test_a_figure_without_a_standard_error_stands_alone(output):
 
 
 def test_the_thesis_and_the_authors_demo_stand_beside_ours(output):
-    written = write(output, figures(nll=66.93, bleu1_sampled=0.6, kl=2300.0))
-    assert written["thesis"] == {"nll": 67.46, "ppl_thesis": 19.53, "bleu1_sampled": 0.679}
+    written = write(output, metrics(nll=66.93, bleu1_sampled=0.6, kl=2300.0))
+    assert written["published"] == {
+        "thesis": {"nll": 67.46, "ppl_thesis": 19.53, "bleu1_sampled": 0.679},
+        "authors' demo": {"nll": 66.9, "bleu1_sampled": 0.623},
+    }
     for row in pages(output)[0].rows("nll"):
         assert (row["thesis"], row["authors' demo"]) == ("67.46", "66.9")
     for row in pages(output)[0].rows("kl"):
@@ -101,19 +107,19 @@ def test_the_thesis_and_the_authors_demo_stand_beside_ours(output):
     ],
     ids=["another split", "another corpus", "trained elsewhere", "a part of the sentences"],
 )
-def test_other_sentences_or_trainings_have_no_published_figures_beside(output, described):
-    written = write(output, figures(nll=66.93), described)
-    assert written["thesis"] == {} and written["authors_demo"] == {}
+def test_other_sentences_or_trainings_have_no_published_metrics_beside(output, described):
+    written = write(output, metrics(nll=66.93), described)
+    assert not any(written["published"].values())
     assert "thesis" not in pages(output)[0].rows("nll")[0]
 
 
-def test_questions_of_another_corpus_have_its_published_figures(output, tmp_path):
+def test_questions_of_another_corpus_have_its_published_metrics(output, tmp_path):
     storage.write_json(tmp_path / "qa" / "corpus.json", {"name": "yahoocqa"})
     settings = {"answering": {"corpus": str(tmp_path / "qa"), "split": "test"}, "max_sentences": 3761}
-    written = write(output, figures(p_at_1=0.6, mrr=0.8), content(corpus="yahoo", settings=settings))
+    written = write(output, metrics(p_at_1=0.6, mrr=0.8), content(corpus="yahoo", settings=settings))
     assert written["questions"]["name"] == "yahoocqa" and written["questions"]["split"] == "test"
     assert written["questions"]["hash"] == storage.sha256(tmp_path / "qa" / "corpus.json")
-    assert written["thesis"] == {"p_at_1": 0.683, "mrr": 0.818}
+    assert written["published"]["thesis"] == {"p_at_1": 0.683, "mrr": 0.818}
 
 
 @pytest.mark.parametrize(
@@ -139,15 +145,28 @@ def test_questions_of_another_corpus_have_its_published_figures(output, tmp_path
         (("yahoocqa", "vae", 512), "yahoo", {}),
     ],
 )  # fmt: skip
-def test_the_thesis_figures_are_those_of_the_same_corpora_method_and_size(model, trained_on, expected):
-    assert thesis.thesis_figures(*model, trained_on=trained_on) == expected
+def test_the_thesis_metrics_are_those_of_the_same_corpora_method_and_size(model, trained_on, expected):
+    corpus, *model = model
+    assert published(thesis.rows(), [corpus], *model, trained_on)["thesis"] == expected
 
 
 def test_the_authors_demo_has_only_what_it_publishes():
-    demo = thesis.DEMO
-    assert thesis.thesis_figures("ptb", "autoencoder", 512, source=demo) == {"bleu1_sampled": 0.575}
-    assert thesis.thesis_figures("ptb", "vae", 16, source=demo) == {"nll": 107.4, "bleu1_sampled": 0.088}
-    assert thesis.thesis_figures("yahoo", "amim", 512, source=demo) == {}
+    def demo(corpus: str, *model: object) -> dict[str, float]:
+        return published(thesis.rows(), [corpus], *model)["authors' demo"]
+
+    assert demo("ptb", "autoencoder", 512) == {"bleu1_sampled": 0.575}
+    assert demo("ptb", "vae", 16) == {"nll": 107.4, "bleu1_sampled": 0.088}
+    assert demo("yahoo", "amim", 512) == {}
+
+
+def test_without_a_reference_a_report_has_no_column_for_it(output):
+    report.write_report(output, content(), metrics(nll=66.93), output.parent / "plots")
+    assert "thesis" not in pages(output)[0].rows("nll")[0]
+
+
+def test_the_page_says_of_a_metric_where_it_is_defined_and_what_is_better(output):
+    write(output, metrics(nll=66.93))
+    assert pages(output)[0].rows("nll")[-1]["meaning"] == "MELBO bound, <eos> left out (eq. 6.17); lower is better"
 
 
 def test_text_of_users_comes_out_as_it_is_on_both_pages(output):
@@ -195,7 +214,7 @@ def test_the_html_page_needs_nothing_but_itself(output):
     png = add_plot(output, "curve.png")
     add_plot(output, "unused.png")
     notes = ["See [a page](http://example.org), [a file](../x.md) and ![a picture](http://example.org/x.png)."]
-    write(output, {"a": Section("A", notes=notes, plots={"curve.png": "A curve"}), **figures(nll=66.9)})
+    write(output, {"a": Section("A", notes=notes, plots={"curve.png": "A curve"}), **metrics(nll=66.9)})
     page = Page((output / "report.html").read_text())
     links = [value for _, attrs in page.elements for name, value in attrs.items() if name in ("src", "href")]
     anchors = {f"#{attrs['id']}" for _, attrs in page.elements if "id" in attrs}
@@ -211,7 +230,7 @@ def test_the_html_page_needs_nothing_but_itself(output):
 
 
 def test_the_contents_lead_to_every_part(output):
-    write(output, {"a": Section("Alpha", tables=[Table("Beta", ["x"], [["y"]])]), **figures(nll=66.9)})
+    write(output, {"a": Section("Alpha", tables=[Table("Beta", ["x"], [["y"]])]), **metrics(nll=66.9)})
     html = (output / "report.html").read_text()
     contents = Page(html.partition("<nav")[2].partition(">")[2].partition("</nav>")[0]).text.split("\n")
     assert [line for line in contents if line] == [
@@ -220,7 +239,7 @@ def test_the_contents_lead_to_every_part(output):
 
 
 def test_the_page_says_what_melbo_is_and_names_the_bounds_that_are_there(output):
-    write(output, figures(nll=66.93, nll_elbo=2300.0, nll_iw=400.0))
+    write(output, metrics(nll=66.93, nll_elbo=2300.0, nll_iw=400.0))
     text = (output / "report.md").read_text()
     assert "aggregate posterior of the evaluated set itself" in text
     assert "log N = 8.23 nats" in text and "grows with log N" in text and "transductive" in text
@@ -229,13 +248,13 @@ def test_the_page_says_what_melbo_is_and_names_the_bounds_that_are_there(output)
 
 
 def test_a_report_without_the_bound_does_not_speak_of_it(output):
-    write(output, figures(bleu1_greedy=0.6))
+    write(output, metrics(bleu1_greedy=0.6))
     assert "MELBO" not in (output / "report.md").read_text()
 
 
 def test_the_page_says_what_was_evaluated_and_where_it_comes_from(output):
     described = content(retokenized=True, unknown_share=0.0123, settings={"likelihood": {"num_samples": 4}})
-    written = write(output, figures(nll=66.93), described)
+    written = write(output, metrics(nll=66.93), described)
     text = pages(output)[0].text
     assert "3,761 sentences of ptb, test; 81,642 tokens, 21.7 tokens a sentence (<eos> not counted)" in text
     assert "encoded again with the model's tokenizer" in text and "1.23% of the tokens" in text
@@ -249,17 +268,17 @@ def test_the_page_says_what_was_evaluated_and_where_it_comes_from(output):
 def test_a_new_report_takes_the_place_of_the_old_one_whole(output):
     add_plot(output, "x.png")
     write(output, {"a": Section("A", plots={"x.png": "X"})})
-    write(output, figures(nll=66.9))
+    write(output, metrics(nll=66.9))
     assert list((output / "plots").iterdir()) == []
     assert "plots/x.png" not in (output / "report.html").read_text()
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(output):
-    before = write(output, figures(nll=66.9))
+    before = write(output, metrics(nll=66.9))
     with pytest.raises(FileNotFoundError):
         write(output, {"a": Section("A", plots={"missing.png": "X"})})
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(output, figures(nll=float("nan")))
+        write(output, metrics(nll=float("nan")))
     assert json.loads((output / "report.json").read_text()) == before
 
 
@@ -303,7 +322,7 @@ def test_literal_text_stays_text_in_a_heading_and_in_emphasis(text):
     assert Page(render(f"x *{literal(text)}*")).text.strip() == f"x {text}"
 
 
-def test_a_figure_belongs_to_one_family():
-    twice = {"a": Section("A", {"kl": Figure(1.0, None, n=1)}), "b": Section("B", {"kl": Figure(2.0, None, n=1)})}
-    with pytest.raises(AssertionError, match="kl is a figure of b and of a"):
+def test_a_metric_belongs_to_one_group():
+    twice = {"a": Section("A", {"kl": Metric(1.0, None, n=1)}), "b": Section("B", {"kl": Metric(2.0, None, n=1)})}
+    with pytest.raises(AssertionError, match="kl is a metric of b and of a"):
         report.assemble(content(), twice)

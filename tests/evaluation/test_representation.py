@@ -82,8 +82,8 @@ def test_sentences_whose_label_follows_from_the_text_are_classified(labelled, pl
     texts = {"a bank sold shares": "p", "her brother lost the new law": "q", "the company": "q"}
     train, test = [item for item in texts.items() for _ in range(5)], list(texts.items())
     section = representation.evaluate(labelled(train, test), RepresentationArgs(**NO_MAP), plots)
-    assert section.figures["knn_accuracy:kind"].value == 1
-    assert section.figures["majority_accuracy:kind"].value == pytest.approx(2 / 3)
+    assert section.metrics["knn_accuracy:kind"].value == 1
+    assert section.metrics["majority_accuracy:kind"].value == pytest.approx(2 / 3)
     assert section.tables[0].rows == [["kind", "2", "1.000", "0.667"]]
 
 
@@ -91,18 +91,18 @@ def test_a_label_that_training_has_not_is_wrong_and_one_that_is_missing_left_out
     train = [("a bank", "p"), ("the new law", "q"), ("the new law", None)]
     test = [("the new law", None), ("a bank", "p"), ("the new law", "new"), ("the new law", "q")]
     section = representation.evaluate(labelled(train, test), RepresentationArgs(k=1, **NO_MAP), plots)
-    figure = section.figures["knn_accuracy:kind"]
-    assert (figure.value, figure.n) == (pytest.approx(2 / 3), 3)
+    metric = section.metrics["knn_accuracy:kind"]
+    assert (metric.value, metric.n) == (pytest.approx(2 / 3), 3)
     assert any(note.startswith("1 evaluated sentences have no `kind`") for note in section.notes)
 
 
 def test_accuracy_is_that_of_scikit_learn(tiny_model, tiny_corpus, tmp_path, plots):
     job = make_job(tiny_model, tiny_corpus, tmp_path)
-    figures = representation.evaluate(job, RepresentationArgs(k=1, **NO_MAP), plots).figures
+    metrics = representation.evaluate(job, RepresentationArgs(k=1, **NO_MAP), plots).metrics
     train = job.corpus.split("train")
     classifier = KNeighborsClassifier(1).fit(job.model.encode(train.texts()), train.labels("topic"))
     expected = classifier.score(job.model.encode(job.split.texts()), job.split.labels("topic"))
-    assert figures["knn_accuracy:topic"].value == pytest.approx(expected)
+    assert metrics["knn_accuracy:topic"].value == pytest.approx(expected)
 
 
 def test_training_sentences_are_a_sample(tiny_model, tiny_corpus, tmp_path, plots):
@@ -121,22 +121,20 @@ def test_the_map_is_drawn_with_and_without_labels(tiny_model, tiny_corpus, label
         labelled([("a bank", "p")], [(text, "p") for text in texts]), RepresentationArgs(map_sentences=20), plots
     )
     assert "20 evaluated sentences" in unlabelled.plots["latent_map.png"] and (plots / "latent_map.png").exists()
-    assert unlabelled.figures == {} and unlabelled.notes[0].startswith("Not evaluated")
+    assert unlabelled.metrics == {} and unlabelled.notes[0].startswith("Not evaluated")
 
 
 def test_the_map_shows_draws_of_the_labels_rows(tiny_model, tiny_corpus, tmp_path, plots, monkeypatch):
     drawn = {}
-    monkeypatch.setattr(
-        representation.pictures,
-        "latent_map",
-        lambda codes, colourings, *_, **__: drawn.update(codes=codes, **colourings),
-    )
+    monkeypatch.setattr(representation.plots, "tsne", lambda codes, **_: codes)
+    monkeypatch.setattr(representation.plots, "latent_maps", lambda maps, _: drawn.update(maps))
     job = make_job(tiny_model, tiny_corpus, tmp_path)
     representation.evaluate(job, RepresentationArgs(map_sentences=6), plots)
     rows = job.sample(10, 6, stream=1)
-    assert drawn["topic"].tolist() == [job.split.labels("topic")[row] for row in rows]
+    codes, topics = drawn["topic"]
+    assert topics.tolist() == [job.split.labels("topic")[row] for row in rows]
     posterior = job.posterior()
-    away = (drawn["codes"] - posterior.mean[rows].numpy()) / posterior.standard_deviation[rows].numpy()
+    away = (codes - posterior.mean[rows].numpy()) / posterior.standard_deviation[rows].numpy()
     assert 0.5 < away.std() < 2
 
 
@@ -146,7 +144,7 @@ def test_a_corpus_without_training_sentences_is_not_evaluated(tiny_model, tiny_c
     section = representation.evaluate(
         make_job(tiny_model, tmp_path / "test_only", tmp_path), RepresentationArgs(), plots
     )
-    assert section.figures == {} and "no split `train`" in section.notes[0]
+    assert section.metrics == {} and "no split `train`" in section.notes[0]
 
 
 def test_all_wrong_values_are_told_together():

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from smim import config
 from smim.errors import SmimError, UserError
 from smim.evaluation import run
 from smim.evaluation.examples import ExamplesArgs
+from smim.evaluation.groups import GROUPS, OF_SENTENCES
 from smim.evaluation.run import EvalArgs
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
@@ -58,11 +60,11 @@ def report(odd_corpus, long_model, tmp_path_factory) -> dict:
 
 
 def assert_same(one: dict, other: dict) -> None:
-    assert one["corpus"] == other["corpus"] and one["figures"].keys() == other["figures"].keys()
-    for name, entry in one["figures"].items():
+    assert one["corpus"] == other["corpus"] and one["metrics"].keys() == other["metrics"].keys()
+    for name, entry in one["metrics"].items():
         tolerance = 1e-4 if name.startswith(("bleu", "exact", "word", "knn")) else 1e-5
         expected = pytest.approx(entry["value"], rel=tolerance, abs=1e-6)
-        assert other["figures"][name]["value"] == expected, name
+        assert other["metrics"][name]["value"] == expected, name
     for name, section in one["sections"].items():
         assert section["notes"] == other["sections"][name]["notes"]
 
@@ -84,15 +86,15 @@ def test_more_processes_than_sentences_and_fewer_sentences_than_neighbours(odd_c
     finished = evaluate(long_model, odd_corpus, tmp_path / "report", *more, processes=2)
     assert finished.returncode == 0, finished.stderr
     report = compare.read_report(tmp_path / "report")
-    assert report["figures"]["nll_train_prior"]["n"] == 1 and "latent_entropy" not in report["figures"]
+    assert report["metrics"]["nll_train_prior"]["n"] == 1 and "latent_entropy" not in report["metrics"]
     assert any("No entropy" in note for note in report["sections"]["information"]["notes"])
 
 
 def test_training_sentences_are_not_judged_by_themselves(odd_corpus, long_model, tmp_path):
     more = ["eval=thesis", "eval.split=train", "eval.max_sentences=20", "eval.metrics=[likelihood,representation]"]
-    figures = evaluate_here(long_model, odd_corpus, tmp_path / "report", *more)["figures"]
-    assert "nll" in figures and "nll_train_prior" not in figures
-    assert not [name for name in figures if name.startswith("knn_accuracy")]
+    metrics = evaluate_here(long_model, odd_corpus, tmp_path / "report", *more)["metrics"]
+    assert "nll" in metrics and "nll_train_prior" not in metrics
+    assert not [name for name in metrics if name.startswith("knn_accuracy")]
 
 
 def test_what_was_answered_of_other_questions_is_not_used(odd_corpus, long_model, tiny_corpus, tmp_path):
@@ -105,27 +107,27 @@ def test_what_was_answered_of_other_questions_is_not_used(odd_corpus, long_model
     assert run._identity(model, corpus, args) != before
 
 
-def test_the_thesis_evaluation_holds_every_family(report):
-    assert list(report["sections"]) == run.FAMILIES
+def test_the_thesis_evaluation_holds_every_group(report):
+    assert list(report["sections"]) == OF_SENTENCES
     assert report["model"]["architecture"] == "gru"
     expected = {"nll", "ppl", "ppl_thesis", "nll_elbo", "nll_iw", "nll_train_prior", "bleu1_sampled", "bleu1_mean"}
     expected |= {"latent_entropy", "mutual_information", "kl", "mmd", "overlap_auc_p", "overlap_auc_q"}
-    assert expected | {"knn_accuracy:topic"} <= set(report["figures"])
-    assert all(entry["n"] > 0 and entry["seed"] == 0 for entry in report["figures"].values())
+    assert expected | {"knn_accuracy:topic"} <= set(report["metrics"])
+    assert all(entry["n"] > 0 and entry["seed"] == 0 for entry in report["metrics"].values())
     for name in ("bleu1_sampled", "bleu1_greedy", "bleu1_mean", "bleu4_corpus_greedy", "word_accuracy_greedy"):
-        assert report["figures"][name]["value"] > 0, name
+        assert report["metrics"][name]["value"] > 0, name
 
 
-def test_a_killed_job_goes_on_behind_its_last_family(odd_corpus, long_model, tmp_path, monkeypatch, report):
+def test_a_killed_job_goes_on_behind_its_last_group(odd_corpus, long_model, tmp_path, monkeypatch, report):
     def fail(*_: object) -> None:
         raise SmimError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run.information, "evaluate", fail)
+        patch.setitem(GROUPS, "information", replace(GROUPS["information"], evaluate=fail))
         with pytest.raises(SmimError, match="information: killed"):
             evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval=thesis")
     assert not (tmp_path / "report").exists()
-    monkeypatch.setattr(run.likelihood, "evaluate", fail)  # is not called again
+    monkeypatch.setitem(GROUPS, "likelihood", replace(GROUPS["likelihood"], evaluate=fail))  # is not called again
     assert_same(report, evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval=thesis"))
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -137,7 +139,7 @@ def test_what_a_job_with_other_settings_left_is_not_used(odd_corpus, long_model,
     (work / "reconstruction.json").write_text("{}")
     only = ["eval.metrics=[reconstruction]", "eval.seed=1"]
     made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
-    assert made["figures"]["bleu1_greedy"]["seed"] == 1
+    assert made["metrics"]["bleu1_greedy"]["seed"] == 1
 
 
 def test_a_corpus_of_another_tokenizer_is_encoded_anew_where_that_is_asked_for(long_model, odd_corpus, tmp_path):
@@ -156,13 +158,13 @@ def test_a_corpus_of_another_tokenizer_is_encoded_anew_where_that_is_asked_for(l
 def test_fewer_sentences_are_a_sample_of_the_split(long_model, odd_corpus, tmp_path):
     only = ["eval.metrics=likelihood", "eval.max_sentences=50", "eval.likelihood.importance_samples=0"]
     made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
-    assert made["corpus"]["sentences"] == 50 and made["figures"]["nll"]["n"] == 50
+    assert made["corpus"]["sentences"] == 50 and made["metrics"]["nll"]["n"] == 50
 
 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("to_vocabulary.weight", "likelihood: the figure 'reconstruction' came out as nan"),
+        ("to_vocabulary.weight", "likelihood: the metric 'reconstruction' came out as nan"),
         ("to_mean.weight", "likelihood: the posterior"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Figures of vectors: against a linear Gaussian model whose exact values are known, and as reports."""
+"""Metrics of vectors: against a linear Gaussian model whose exact values are known, and as reports."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from eval import compare
 from smim import config
 from smim.errors import UserError
 from smim.evaluation import run
-from smim.evaluation.vectors import VectorsArgs, marginal_log_prob, measure
+from smim.evaluation.vectors import VectorsArgs, marginal_log_prob, measure_vectors
 from smim.model.directory import save_model
 from smim.model.mlp import MLPArgs, VectorAutoencoder
 from smim.preparation.gmm import GMMArgs, build
@@ -98,26 +98,26 @@ def linear() -> Linear:
 
 
 @pytest.fixture(scope="module")
-def figures(linear, gaussian):
-    return measure(linear.model, gaussian, gaussian.split("test"), VectorsArgs(max_queries=4000), seed=1)
+def metrics(linear, gaussian):
+    return measure_vectors(linear.model, gaussian, gaussian.split("test"), VectorsArgs(max_queries=4000), seed=1)
 
 
-def assert_near(figure, exact: float, *, bias: float = 0.0) -> None:
+def assert_near(metric, exact: float, *, bias: float = 0.0) -> None:
     """Within four standard errors, and what bias is allowed."""
-    assert figure.value == pytest.approx(exact, abs=4 * figure.standard_error + bias)
+    assert metric.value == pytest.approx(exact, abs=4 * metric.standard_error + bias)
 
 
-def test_both_estimates_of_mutual_information_are_those_of_the_linear_model(linear, figures):
+def test_both_estimates_of_mutual_information_are_those_of_the_linear_model(linear, metrics):
     assert linear.information > 1
-    assert_near(figures["mutual_information_ksg"], linear.information, bias=0.03)
-    assert_near(figures["mutual_information"], linear.information)
+    assert_near(metrics["mutual_information_ksg"], linear.information, bias=0.03)
+    assert_near(metrics["mutual_information"], linear.information)
 
 
-def test_the_marginal_likelihood_is_that_of_the_linear_model(linear, gaussian, figures):
+def test_the_marginal_likelihood_is_that_of_the_linear_model(linear, gaussian, metrics):
     vectors = torch.tensor(gaussian.split("test").vectors)
     exact = -linear.marginal.log_prob(vectors).mean()
-    assert figures["marginal_nll"].value == pytest.approx(float(exact), abs=0.005)
-    assert_near(figures["data_nll"], 2 * (0.5 + np.log(STDEV * np.sqrt(2 * np.pi))))
+    assert metrics["marginal_nll"].value == pytest.approx(float(exact), abs=0.005)
+    assert_near(metrics["data_nll"], 2 * (0.5 + np.log(STDEV * np.sqrt(2 * np.pi))))
 
 
 def test_the_marginal_likelihood_is_right_where_the_posterior_is_far_too_narrow(gaussian):
@@ -136,22 +136,22 @@ def test_the_marginal_probabilities_of_bits_add_up_to_one():
     assert probabilities.sum() == pytest.approx(1, abs=0.01) and probabilities.std() > 0.005
 
 
-def test_the_errors_of_reconstruction_are_those_of_the_linear_model(linear, figures):
+def test_the_errors_of_reconstruction_are_those_of_the_linear_model(linear, metrics):
     of_mean = float(linear.squared_error.mean())
     of_draw = of_mean + float((linear.decoder_stdev**2).mean())
-    assert_near(figures["rmse"], of_draw**0.5)
-    assert_near(figures["rmse_mean"], of_mean**0.5)
+    assert_near(metrics["rmse"], of_draw**0.5)
+    assert_near(metrics["rmse_mean"], of_mean**0.5)
 
 
-def test_reconstruction_and_kl_are_those_of_the_linear_model(linear, figures):
+def test_reconstruction_and_kl_are_those_of_the_linear_model(linear, metrics):
     variance = linear.decoder_stdev**2
     terms = linear.squared_error / variance + variance.log() + np.log(2 * np.pi)
-    assert_near(figures["reconstruction"], float(0.5 * terms.sum()))
+    assert_near(metrics["reconstruction"], float(0.5 * terms.sum()))
     # KL(q(z|x) || N(0, I)) on average is I(x; z) + KL(q(z) || N(0, I)).
     prior = MultivariateNormal(torch.zeros(2), torch.eye(2))
-    assert_near(figures["kl"], linear.information + float(kl_divergence(linear.aggregate, prior)))
+    assert_near(metrics["kl"], linear.information + float(kl_divergence(linear.aggregate, prior)))
     # Var(mean) is 0.31 and 0.62 against 0.09 and 0.64.
-    assert (figures["active_units"].value, figures["active_units_relative"].value) == (2, 1)
+    assert (metrics["active_units"].value, metrics["active_units_relative"].value) == (2, 1)
 
 
 def test_the_rmse_has_the_standard_error_of_its_spread_over_draws(linear, gaussian):
@@ -159,29 +159,30 @@ def test_the_rmse_has_the_standard_error_of_its_spread_over_draws(linear, gaussi
     args = VectorsArgs(max_queries=10, importance_samples=2)
     parts = [split.table.slice(start, 100) for start in range(0, 4000, 100)]
     found = [
-        measure(linear.model, gaussian, type(split)("test", part), args, seed=i)["rmse"] for i, part in enumerate(parts)
+        measure_vectors(linear.model, gaussian, type(split)("test", part), args, seed=i)["rmse"]
+        for i, part in enumerate(parts)
     ]
-    spread = np.std([figure.value for figure in found], ddof=1)
-    assert np.mean([figure.standard_error for figure in found]) == pytest.approx(spread, rel=4 / np.sqrt(2 * 40))
+    spread = np.std([metric.value for metric in found], ddof=1)
+    assert np.mean([metric.standard_error for metric in found]) == pytest.approx(spread, rel=4 / np.sqrt(2 * 40))
 
 
 def test_neighbours_tell_the_components_where_the_code_does(tmp_path):
     corpus = gmm(tmp_path / "apart", radius=5.0, test=300)
-    figures = measure(Linear().model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
-    assert figures["knn_accuracy:component"].value == 1
-    assert figures["majority_accuracy:component"].value == pytest.approx(0.2, abs=0.1)
+    metrics = measure_vectors(Linear().model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert metrics["knn_accuracy:component"].value == 1
+    assert metrics["majority_accuracy:component"].value == pytest.approx(0.2, abs=0.1)
     blind = Linear(encoder_stdev=torch.tensor([1e3, 1e3]))
-    figures = measure(blind.model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
-    assert_near(figures["knn_accuracy:component"], 0.2)
-    assert figures["mutual_information_ksg"].value == pytest.approx(0, abs=0.2)
+    metrics = measure_vectors(blind.model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert_near(metrics["knn_accuracy:component"], 0.2)
+    assert metrics["mutual_information_ksg"].value == pytest.approx(0, abs=0.2)
 
 
-def test_an_autoencoder_has_no_figures_of_a_posterior(gaussian):
+def test_an_autoencoder_has_no_metrics_of_a_posterior(gaussian):
     linear = Linear()
     linear.model.config["training"] = {**TRAINING, "objective": "autoencoder"}
-    figures = measure(linear.model, gaussian, gaussian.split("test"), VectorsArgs(max_queries=100), seed=0)
-    assert {"kl", "marginal_nll", "mutual_information"}.isdisjoint(figures)
-    assert figures["mutual_information_ksg"].value > 3  # the mean is an invertible map of x
+    metrics = measure_vectors(linear.model, gaussian, gaussian.split("test"), VectorsArgs(max_queries=100), seed=0)
+    assert {"kl", "marginal_nll", "mutual_information"}.isdisjoint(metrics)
+    assert metrics["mutual_information_ksg"].value > 3  # the mean is an invertible map of x
 
 
 @pytest.fixture
@@ -204,7 +205,7 @@ def evaluate(model: Path, corpus: Path, *more: str) -> dict:
 
 def test_a_model_of_vectors_is_reported_with_a_picture(saved, small):
     report = evaluate(saved, small)
-    assert report["corpus"]["sentences"] == 60 and report["figures"]["rmse"]["n"] == 60
+    assert report["corpus"]["sentences"] == 60 and report["metrics"]["rmse"]["n"] == 60
     page = (saved.parent / "report" / "report.md").read_text()
     assert page.startswith("# VAE (2) on gmm, test\n\nEvaluated: 60 vectors of 2 dimensions, gmm, test.")
     assert "tokens" not in page.partition("## Provenance")[0]
@@ -221,7 +222,7 @@ def test_reports_of_vectors_stand_side_by_side(saved, small):
 def test_a_part_of_the_split_is_drawn_by_the_seed(saved, small):
     one, other = (evaluate(saved, small, "eval.max_sentences=20", f"eval.seed={seed}") for seed in (0, 1))
     assert one["corpus"]["sentences"] == other["corpus"]["sentences"] == 20
-    assert one["figures"]["data_nll"]["value"] != other["figures"]["data_nll"]["value"]
+    assert one["metrics"]["data_nll"]["value"] != other["metrics"]["data_nll"]["value"]
 
 
 def test_two_processes_give_the_same_report(saved, small):
@@ -231,8 +232,8 @@ def test_two_processes_give_the_same_report(saved, small):
     assert run_script("eval/run.py", overrides, processes=2).returncode == 0
     both = compare.read_report(output)
     assert both["processes"] == 2
-    assert {name: figure["value"] for name, figure in both["figures"].items()} == pytest.approx(
-        {name: figure["value"] for name, figure in alone["figures"].items()}, rel=1e-5, abs=1e-6
+    assert {name: metric["value"] for name, metric in both["metrics"].items()} == pytest.approx(
+        {name: metric["value"] for name, metric in alone["metrics"].items()}, rel=1e-5, abs=1e-6
     )
 
 

@@ -5,29 +5,17 @@ seeds; of several reports of one seed it is the first.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
+from statistics import fmean, stdev
 from typing import Any
 
-from eval.thesis import name_of
-from smim.evaluation.markup import literal, rounded, table
+from smim.evaluation.groups import headlines
+from smim.evaluation.markup import literal, prose, table, with_error
+from smim.evaluation.reference import name_of
+from smim.evaluation.section import Definition
 
 Report = dict[str, Any]
 
-_FIGURES = {
-    "reconstruction": "-log p(x\\|z)",
-    "nll": "NLL (MELBO)",
-    "nll_elbo": "NLL under the prior (ELBO)",
-    "nll_train_prior": "NLL under train's posteriors",
-    "mutual_information": "mutual information",
-    "kl": "KL",
-    "active_units_relative": "active units",
-    "mmd": "MMD²",
-    "mutual_information_ksg": "mutual information (KSG)",
-    "marginal_nll": "NLL (marginal)",
-    "rmse": "RMSE",
-    "bleu1_greedy": "BLEU-1 greedy",
-}
 _REFERENCE = "vae"
 # The thesis's, which a model's name leaves out.
 _USUAL_ARCHITECTURES = ("gru", "mlp")
@@ -38,13 +26,11 @@ def over_seeds(reports: Sequence[Report]) -> str:
     groups = _groups(reports)
     if all(len(group) < 2 for group in groups.values()):
         return ""
-    names = _names(reports)
     lines = [
-        [name, str(len(group)), *[_mean_and_stdev(_values(group, figure)) for figure in names]]
+        [name, str(len(group)), *(_mean_and_stdev(_values(group, each.name)) for each in _headlines(reports))]
         for name, group in groups.items()
     ]
-    header = ["model (latent dim)", "seeds", *names.values()]
-    return table(header, lines, optional=header)
+    return _table(["model (latent dim)", "seeds"], lines, reports)
 
 
 def differences(reports: Sequence[Report]) -> str:
@@ -61,34 +47,33 @@ def differences(reports: Sequence[Report]) -> str:
 
 def _differences(reports: Sequence[Report]) -> str:
     groups = {name: group for name, group in _groups(reports).items() if len(group) > 1}
-    plain = [name for name, [first, *_] in groups.items() if _is_reference(first)]
+    plain = [
+        name
+        for name, [first, *_] in groups.items()
+        if first["model"]["objective"] == _REFERENCE and not first["model"].get("settings")
+    ]
     if not plain or len(groups) < 2:
         return ""
-    reference, names = groups.pop(plain[0]), _names(reports)
+    reference = groups.pop(plain[0])
     lines = [
-        [name, *[_in_spreads(_values(group, figure), _values(reference, figure)) for figure in names]]
+        [name, *(_in_spreads(_values(group, each.name), _values(reference, each.name)) for each in _headlines(reports))]
         for name, group in groups.items()
     ]
-    header = [f"less {plain[0]}, in spreads", *names.values()]
-    return table(header, lines, optional=header)
+    return _table([f"less {plain[0]}, in spreads"], lines, reports)
 
 
 def settings_of(report: Report) -> str:
     """What is not usual of a model: architecture, settings, prior, another corpus to train on; such as ", beta 4"."""
     settings, trained_on = report["model"].get("settings", {}), report["model"].get("trained_on")
     elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
-    told = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
-    return architecture_of(report) + told + elsewhere
+    unusual = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
+    return architecture_of(report) + unusual + elsewhere
 
 
 def architecture_of(report: Report) -> str:
     """The encoder and decoder, such as ", transformer"; "" of the thesis's."""
     architecture = report["model"].get("architecture")
     return "" if architecture is None or architecture in _USUAL_ARCHITECTURES else f", {architecture}"
-
-
-def _is_reference(report: Report) -> bool:
-    return report["model"]["objective"] == _REFERENCE and not report["model"].get("settings")
 
 
 def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
@@ -103,29 +88,28 @@ def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
     return {name: list(group.values()) for name, group in groups.items()}
 
 
-def _names(reports: Sequence[Report]) -> dict[str, str]:
-    """The figures that any report has, and how their columns are called."""
-    accuracies = sorted({name for report in reports for name in report["figures"] if name.startswith("knn_accuracy:")})
-    named = _FIGURES | {name: f"k-NN accuracy, {literal(name.partition(':')[2])}" for name in accuracies}
-    return {name: title for name, title in named.items() if any(name in report["figures"] for report in reports)}
+def _headlines(reports: Sequence[Report]) -> list[Definition]:
+    return headlines(name for report in reports for name in report["metrics"])
 
 
-def _values(group: Sequence[Report], figure: str) -> list[float]:
-    return [report["figures"][figure]["value"] for report in group if figure in report["figures"]]
+def _table(leading: list[str], lines: list[list[str]], reports: Sequence[Report]) -> str:
+    header = [*leading, *(prose(each.title) for each in _headlines(reports))]
+    return table(header, lines, optional=header)
+
+
+def _values(group: Sequence[Report], metric: str) -> list[float]:
+    return [report["metrics"][metric]["value"] for report in group if metric in report["metrics"]]
 
 
 def _mean_and_stdev(values: Sequence[float]) -> str:
-    if not values:
-        return ""
-    stdev = statistics.stdev(values) if len(values) > 1 else None
-    return " ± ".join(part for part in rounded(statistics.mean(values), stdev) if part)
+    return with_error(fmean(values), stdev(values) if len(values) > 1 else None) if values else ""
 
 
 def _in_spreads(values: Sequence[float], reference: Sequence[float]) -> str:
-    if len(values) < 2 or len(reference) < 2:
+    if min(len(values), len(reference)) < 2:
         return ""
-    difference = statistics.mean(values) - statistics.mean(reference)
-    spread = math.sqrt((statistics.variance(values) + statistics.variance(reference)) / 2)
-    if spread == 0:
-        return "0" if difference == 0 else f"{'+' if difference > 0 else '-'}inf"
-    return f"{difference / spread:+.1f}"
+    difference = fmean(values) - fmean(reference)
+    spread = math.hypot(stdev(values), stdev(reference)) / math.sqrt(2)
+    if spread:
+        return f"{difference / spread:+.1f}"
+    return f"{math.copysign(math.inf, difference):+}" if difference else "0"

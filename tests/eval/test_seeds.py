@@ -2,15 +2,15 @@
 
 import pytest
 
-from eval.family import differences, over_seeds
-from tests.evaluation.reports import content, figures
+from eval.seeds import differences, over_seeds
+from tests.evaluation.reports import content, metrics
 
 
 def report(objective: str, value: float, **settings) -> dict:
     described = content(objective, 16)
     described["model"] |= {"settings": settings, "seed": round(10 * value)}
-    figure = figures(mutual_information=value, kl=2 * value)["likelihood"].figures
-    return {**described, "figures": {name: {"value": each.value} for name, each in figure.items()}}
+    metric = metrics(mutual_information=value, kl=2 * value)["likelihood"].metrics
+    return {**described, "metrics": {name: {"value": each.value} for name, each in metric.items()}}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_models_of_another_size_or_corpus_are_no_seeds_of_each_other(reports):
 
 def test_of_several_reports_of_a_seed_the_first_counts(reports):
     again = report("amim", 8.0)
-    again["figures"]["mutual_information"]["value"] = 1.0
+    again["metrics"]["mutual_information"]["value"] = 1.0
     assert over_seeds([*reports, again]) == over_seeds(reports)
 
 
@@ -82,8 +82,8 @@ def test_without_a_plain_vae_there_are_no_differences(reports):
     assert differences(reports[3:]) == ""
 
 
-def test_a_figure_that_one_objective_lacks_leaves_its_cell_empty(reports):
+def test_a_metric_that_one_objective_lacks_leaves_its_cell_empty(reports):
     for each in reports[:3]:
-        del each["figures"]["kl"]
+        del each["metrics"]["kl"]
     assert cells(over_seeds(reports))[2][-1] == "" and cells(over_seeds(reports))[3][-1] != ""
     assert cells(differences(reports))[0][1:] == ["mutual information"]
