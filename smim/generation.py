@@ -18,7 +18,7 @@ from smim.errors import RowError, UserError
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
-from smim.model.directory import CONFIG, find, load_model
+from smim.model.directory import CONFIG, find, is_deterministic, load_model
 from smim.model.distributions import DiagonalGaussian
 from smim.text.batch import collate
 from smim.text.batches import evaluation_order
@@ -90,7 +90,7 @@ class SentenceModel:
     @property
     def deterministic(self) -> bool:
         """True for an autoencoder, whose variance was never trained: its code is the mean."""
-        return self.config["training"]["objective"] == "autoencoder"
+        return is_deterministic(self.config)
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""

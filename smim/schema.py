@@ -13,13 +13,31 @@ _LARGEST = 2**63 - 1
 _NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a number", bool: "true or false"}
 
 
-def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
+def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool = False) -> T:
     """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
 
     Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
-    itself refuses is told with the file too. `others`: there may be fields that the dataclass has not.
+    itself refuses is told with the file too. `at`: where in the file the content stands. `others`: there may be fields
+    that the dataclass has not. A field may be a dataclass that was made already.
     """
-    return _made(cls, content, path, "", others)
+    return _made(cls, content, path, at, others)
+
+
+def changed(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass that are not its defaults, by name; those of one inside it as `inside.name`.
+
+    Where the one inside is of another class than by default, its `name` is among them, and its own defaults count.
+    """
+    values: dict[str, Any] = {}
+    for each in fields(settings):
+        value: Any = getattr(settings, each.name)
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        if hasattr(value, "__dataclass_fields__"):
+            own = changed(value) if type(value) is type(default) else {"name": value.name, **changed(value)}
+            values |= {f"{each.name}.{name}": setting for name, setting in own.items()}
+        elif value != default:
+            values[each.name] = value
+    return values
 
 
 def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
@@ -29,6 +47,8 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     if origin is UnionType:  # with None, of which there is no other
         [other] = [part for part in parts if part is not NoneType]
         return None if value is None else _made(other, value, path, at, others)
+    if is_dataclass(value) and isinstance(value, kind):
+        return value
     if is_dataclass(kind) and isinstance(value, dict):
         return _object(kind, value, path, at, others)
     if origin in (list, tuple) and isinstance(value, list):

@@ -31,12 +31,10 @@ from smim import config, storage
 from smim.corpora import open_corpus
 from smim.errors import SmimError, UserError, storage_problem
 from smim.lock import own
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.args import ModelArgs
 from smim.model.directory import save_model
 from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.model.mlp import MLPArgs
-from smim.model.priors import VampPrior
-from smim.model.registry import args_class, make_model
+from smim.model.registry import make_args, make_model
 from smim.objectives import Critic, Objective, Terms, objective_class
 from smim.progress import console, progress_bar
 from smim.text.batches import epoch_batches, share_of_rank, training_order
@@ -44,14 +42,14 @@ from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
 from smim.training.args import TrainArgs
 from smim.training.ema import WeightAverage
-from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.graphs import GraphedTrainingStep
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
 from smim.training.processes import close, lost_process, make_accelerator, resolve_precision
 from smim.training.profiling import make_profiler
 from smim.training.schedule import make_schedule
 from smim.training.step import TrainingStep
-from smim.training.throughput import flops_per_token, matrix_rate
+from smim.training.throughput import matrix_rate
 from smim.training.validation import validate
 from smim.vectors.corpus import VectorCorpus
 
@@ -70,7 +68,7 @@ class Trainer:
     def __init__(
         self,
         corpus: Corpus | VectorCorpus,
-        model_args: ModelArgs | MLPArgs,
+        model_args: ModelArgs,
         objective: Objective,
         args: TrainArgs,
         *,
@@ -82,10 +80,8 @@ class Trainer:
         self.accelerator, self.run_dir = accelerator, run_dir
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
-        checks.check_length(self.train_split, model_args, cut=args.max_length)
-        checks.check_length(self.valid_split, model_args, cut=None)
-        for split in (self.train_split, self.valid_split):
-            checks.check_range(split, model_args)
+        model_args.check_split(self.train_split, cut=args.max_length)
+        model_args.check_split(self.valid_split, cut=None)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
         checks.check_draws(objective, accelerator)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
@@ -108,17 +104,17 @@ class Trainer:
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
-        elif isinstance(self.model.prior, VampPrior):
-            self.model.prior.initialize(self.random_training_batch(self.model.prior.num_components))
+        elif num := self.model.num_initial_observations:
+            self.model.initialize(self.random_training_batch(num))
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")
         cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
-        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
+        self.flops_per_token = self.model.flops_per_token(pc.mean(cut).as_py())
         if args.compile:
             checks.check_compile(self.model, accelerator.distributed_type)
-            assert isinstance(self.model, SentenceAutoencoder)
-            self.model.compile_transformers()
+            for part in self.model.compile_parts():
+                part.compile(dynamic=True)
         self.parallel = parallel.prepare(
             self.make_step(critic),
             self.model,
@@ -144,7 +140,8 @@ class Trainer:
         """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
         whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
-        if self.args.cuda_graphs and alone and whole and can_be_graphed(self.model, self.objective):
+        graphable = self.model.graphable and self.objective.can_be_graphed
+        if self.args.cuda_graphs and alone and whole and graphable:
             assert self.args.batch_size is not None
             return GraphedTrainingStep(
                 self.model, self.objective, precision=self.precision, batch_size=self.args.batch_size
@@ -316,13 +313,13 @@ class Trainer:
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         metrics.pop("positions")
-        unit = "a vector" if isinstance(self.corpus, VectorCorpus) else f"a sentence of {tokens / sentences:.1f} tokens"
+        length = f" of {tokens / sentences:.1f} tokens" if self.corpus.tokenizer else ""
         is_best = self.schedule.update(metrics["loss"])
         self.validated_step = self.step
         self.write_metrics("valid", metrics)
         self.say(
             f"validation after step {self.step}: loss {metrics['loss']:.3f}{' (best)' if is_best else ''}  "
-            f"reconstruction {metrics['reconstruction']:.3f} nats {unit}  "
+            f"reconstruction {metrics['reconstruction']:.3f} nats a {self.corpus.unit}{length}  "
             f"KL {metrics['kl']:.1f}  on the clamp {metrics['clamped']:.0%}  active units "
             f"{metrics['active_units']} ({metrics['active_units_relative']} relative) "
             f"of {self.model.args.latent_dim}  learning rate {self.schedule.rate(self.step):.2g}"
@@ -338,8 +335,7 @@ class Trainer:
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
             }
-            tokenizer = self.corpus.tokenizer if isinstance(self.corpus, Corpus) else None
-            save_model(self.run_dir / "model", model, tokenizer, training=training)
+            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
@@ -458,7 +454,7 @@ def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
     model_args, objective, args = config.make_all(
         cfg,
-        model=lambda section: config.make(args_class(section.encoder), section, "model"),
+        model=make_args,
         objective=lambda section: config.make(objective_class(section.name), section, "objective"),
         train=lambda section: config.make(TrainArgs, section, "train"),
     )
@@ -481,7 +477,7 @@ def main(cfg: DictConfig) -> None:
         signal.signal(signal.SIGINT, trainer.on_signal)
         trainer.say(
             f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} "
-            f"{corpus.card.get('kind', 'sentences')}, {accelerator.num_processes} process(es) on "
+            f"{corpus.unit}s, {accelerator.num_processes} process(es) on "
             f"{accelerator.device.type}, {trainer.parallel.name}, {trainer.precision}; writing to {run_dir}"
         )
         trainer.write_status("running")

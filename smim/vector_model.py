@@ -13,7 +13,7 @@ from torch import Tensor
 from smim import storage
 from smim.arrays import as_matrix
 from smim.errors import UserError
-from smim.model.directory import CONFIG, load_vector_model
+from smim.model.directory import CONFIG, is_deterministic, load_vector_model
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
@@ -43,7 +43,7 @@ class VectorModel:
     @property
     def deterministic(self) -> bool:
         """True for an autoencoder, whose variance was never trained: its code is the mean."""
-        return self.config["training"]["objective"] == "autoencoder"
+        return is_deterministic(self.config)
 
     @torch.no_grad()
     def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:

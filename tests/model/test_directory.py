@@ -12,7 +12,8 @@ import smim
 from smim.errors import UserError
 from smim.model import directory
 from smim.model.directory import load_model, load_vector_model, save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
+from tests.models import vector_args
 
 
 @pytest.fixture
@@ -61,7 +62,9 @@ def edit(model_dir, **changes):
     """Changes the configuration: of the model's settings what they have, else what stands beside them."""
     config = json.loads((model_dir / "config.json").read_text())
     for name, value in changes.items():
-        (config["model"] if name in config["model"] else config)[name] = value
+        part, _, setting = name.rpartition(".")
+        place = config["model"][part] if part else config["model"]
+        (place if setting in place else config)[setting] = value
     (model_dir / "config.json").write_text(json.dumps(config))
 
 
@@ -78,9 +81,9 @@ def test_other_weights_of_the_same_shape_are_refused_by_name(copy):
 
 
 def test_vector_model_with_other_weights_is_refused(tmp_path):
-    model = VectorAutoencoder(MLPArgs(), dimension=3)
+    model = VectorAutoencoder(vector_args(), dimension=3)
     save_model(tmp_path / "model", model, None, training={"objective": "amim"})
-    assert load_vector_model(tmp_path / "model")[1]["dimension"] == 3
+    assert load_vector_model(tmp_path / "model")[1]["input_size"] == 3
     other_weights(tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.safetensors is not the file that .* names"):
         load_vector_model(tmp_path / "model")
@@ -90,11 +93,14 @@ def test_vector_model_with_other_weights_is_refused(tmp_path):
     ("changes", "message"),
     [
         ({"latent_dim": 10**9}, "of another shape"),
-        ({"hidden_dim": 2**62}, "of another shape"),
-        ({"num_layers": 10**9, "encoder": "transformer"}, "of another shape"),
+        ({"encoder.hidden_dim": 2**62}, "of another shape"),
+        ({"encoder": {"name": "transformer", "num_layers": 10**9}}, "of another shape"),
         ({"num_prior_components": 10**9, "prior": "vamp"}, "of another shape"),
-        ({"vocabulary_size": 20_000_000}, "is not the one this model was trained with"),
-        ({"encoder": "__class__"}, r"model\.encoder is '__class__'"),
+        ({"input_size": 20_000_000}, "is not the one this model was trained with"),
+        ({"encoder": {"name": "__class__"}}, r"config\.json: model\.encoder is '__class__'"),
+        ({"encoder.hiden_dim": 3}, "hiden_dim is not known"),
+        ({"encoder": {"name": "gru", "hiden_dim": 3}}, r"model\.encoder\.hiden_dim is not known; .*'hidden_dim'"),
+        ({"encoder": {"name": "mlp"}}, r"model\.encoder=mlp is of vectors; model\.decoder=gru is of sentences"),
         ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', a whole number"),
         ({"latent_dim": None}, r"model\.latent_dim is None"),
         ({"weights_sha256": None}, "weights_sha256 is None, text is needed"),

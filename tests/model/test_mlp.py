@@ -12,17 +12,17 @@ from torch.distributions import Bernoulli, Independent
 from smim import vector_model
 from smim.errors import UserError
 from smim.model.directory import load_model, load_vector_model, save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
-from smim.training.checks import check_range
+from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import VectorSplit
+from tests.models import vector_args
 from tests.objectives.checks import check_mean, gaussian
 
 TRAINING = {"objective": "mim", "corpus": "gmm"}
 
 
 def make(dimension: int = 5, **settings) -> VectorAutoencoder:
-    return VectorAutoencoder(MLPArgs(**{"latent_dim": 3, "hidden_dim": 8, **settings}), dimension=dimension)
+    return VectorAutoencoder(vector_args(**{"latent_dim": 3, "hidden_dim": 8, **settings}), dimension=dimension)
 
 
 def batch_of(vectors: torch.Tensor) -> VectorBatch:
@@ -219,12 +219,12 @@ def test_a_model_of_before_there_were_priors_has_the_usual_ones(tmp_path):
 def test_a_bernoulli_likelihood_is_refused_for_numbers_beyond_0_and_1(value):
     column = pa.FixedSizeListArray.from_arrays(pa.array([0.0, 1.0, 0.5, value], pa.float32()), 2)
     split = VectorSplit(name="train", table=pa.table({"vector": column}))
-    check_range(split, MLPArgs())
+    vector_args().check_split(split, cut=None)
     with pytest.raises(UserError, match=r"split 'train' holds numbers from -?\d.*model.likelihood=gaussian"):
-        check_range(split, MLPArgs(likelihood="bernoulli"))
-    check_range(VectorSplit(name="train", table=split.table[:1]), MLPArgs(likelihood="bernoulli"))
+        vector_args(likelihood="bernoulli").check_split(split, cut=None)
+    vector_args(likelihood="bernoulli").check_split(VectorSplit(name="train", table=split.table[:1]), cut=None)
 
 
 def test_several_mistakes_are_listed_together():
-    with pytest.raises(UserError, match=r"likelihood is 'bernouli'; did you mean 'bernoulli'.*hidden_dim is 0"):
-        MLPArgs(likelihood="bernouli", hidden_dim=0)
+    with pytest.raises(UserError, match=r"hidden_dim is 0.*likelihood is 'bernouli'; did you mean 'bernoulli'"):
+        vector_args(likelihood="bernouli", hidden_dim=0)
