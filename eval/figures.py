@@ -158,7 +158,7 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
         objective = config.make(objective_class(section.name), section, f"figure.methods.{method}")
         for value in values:
             changed = {} if args.vary is None else {args.vary: value}
-            model = make_args(OmegaConf.merge(cfg.model, changed))
+            model = make_args(OmegaConf.create({**cfg.model, **changed}))
             for seed in range(args.seeds):
                 own = replace(train, seed=seed, resume="auto", trackers=[])
                 training = Training(corpus, model, objective, own, measure, folder)

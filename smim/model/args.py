@@ -25,6 +25,10 @@ class PartArgs:
         """A message for each wrong setting. `at`: where they stand, such as `model.encoder`; `model`: all settings."""
         return out_of_range(self, at)
 
+    def make(self, model: Any, encoder: Any = None) -> Any:
+        """The encoder, or the decoder that goes with `encoder`, of a model of these settings, with random weights."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class ModelArgs:

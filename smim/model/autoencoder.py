@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.model.args import ModelArgs
+from smim.model.args import ModelArgs, PartArgs
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
 from smim.model.latent_space import make_prior
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.parts import DecoderArgs, EncoderArgs, matrix_weights
+from smim.model.parts import Decoder, Encoder, matrix_weights
 from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
@@ -37,8 +37,8 @@ class SentenceArgs(ModelArgs):
     """
 
     unit: ClassVar[str] = "sentence"
-    encoder: EncoderArgs = field(default_factory=GRUEncoderArgs)
-    decoder: DecoderArgs = field(default_factory=GRUDecoderArgs)
+    encoder: PartArgs = field(default_factory=GRUEncoderArgs)
+    decoder: PartArgs = field(default_factory=GRUDecoderArgs)
     embedding_dim: int = 300
     tied_output: bool = False
     word_dropout: float = 0.0
@@ -93,6 +93,7 @@ class SentenceAutoencoder(LatentVariableModel):
 
     unit = "sentence"
     reparameterized = False
+    undecayed = ("embedding", "prior")
 
     def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
@@ -102,9 +103,10 @@ class SentenceAutoencoder(LatentVariableModel):
         if args.encoder.takes_scale_out and args.decoder.takes_scale_out:
             # Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
-        self.encoder = args.encoder.make(args)
+        self.encoder: Encoder = args.encoder.make(args)
         self.to_mean, self.to_log_variance = self.encoder.make_posterior(args)
-        self.decoder = args.decoder.make(args, self.encoder)
+        self.decoder: Decoder = args.decoder.make(args, self.encoder)
+        self.graphable = self.encoder.graphable and self.decoder.graphable
         self.to_output, self.to_vocabulary = self._make_output()
         self.prior = make_prior(
             args,
@@ -208,16 +210,8 @@ class SentenceAutoencoder(LatentVariableModel):
         output_BH, state = self.decoder.step(self.embedding(token_B), state)
         return self.to_vocabulary.logits(self.to_output(output_BH)).float(), state
 
-    @property
-    def graphable(self) -> bool:
-        return self.encoder.graphable and self.decoder.graphable
-
     def compile_parts(self) -> list[nn.Module]:
         return [part for part in (self.encoder, self.decoder) if part.compilable]
-
-    def undecayed(self) -> list[nn.Module]:
-        """The vectors of rare words would shrink in all the steps between two uses."""
-        return [self.embedding, *super().undecayed()]
 
     def flops_per_token(self, mean_length: float) -> float:
         """As of any model; the sentence has a token more than words, and what it passes once is shared by its words."""

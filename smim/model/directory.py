@@ -114,14 +114,14 @@ def _load(directory: Path, unit: str, other: str) -> tuple[LatentVariableModel, 
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.input_size):
             raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
-    settings = asdict(args)
-    sizes = {name: size for part in (settings["encoder"], settings["decoder"], settings) for name, size in part.items()}
+    parts = (args, args.encoder, args.decoder)
+    sizes = [(name, size) for part in parts for name, size in vars(part).items() if isinstance(size, int)]
     model = load_weights(
         storage.own_file(directory, WEIGHTS),
         lambda: make_model(args, input_size=checked.input_size),
         sha256=checked.weights_sha256,
-        layers=sizes.get("num_layers", 1),
-        widths=(checked.input_size, *(size for name, size in sizes.items() if name.endswith("_dim") and size)),
+        layers=max([1, *(size for name, size in sizes if name == "num_layers")]),
+        widths=(checked.input_size, *(size for name, size in sizes if name.endswith("_dim"))),
     )
     return model, tokenizer, config
 

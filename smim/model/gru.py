@@ -14,20 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smim.model import gru_recurrence
+from smim.model.args import PartArgs
 from smim.model.gru_recurrence import GRUWeights
-from smim.model.parts import Decoder, DecoderArgs, Encoder, EncoderArgs, matrix_weights
+from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
 
 _FLAGS = threading.Lock()
 
 
 @dataclass(frozen=True)
-class GRUEncoderArgs(EncoderArgs):
+class GRUEncoderArgs(PartArgs):
     """The settings of a GRU that reads; its state has `hidden_dim` numbers."""
 
     name: str = "gru"
     hidden_dim: int = 512
 
-    def make(self, model: Any) -> Encoder:
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
         return GRUEncoder(embedding_dim=model.embedding_dim, hidden_dim=self.hidden_dim)
 
 
@@ -38,7 +39,7 @@ class GRUDecoderArgs(DecoderArgs):
     name: str = "gru"
     hidden_dim: int = 512
 
-    def make(self, model: Any, encoder: Encoder) -> Decoder:
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
         return GRUDecoder(
             embedding_dim=model.embedding_dim,
             hidden_dim=self.hidden_dim,
@@ -155,7 +156,6 @@ class GRUDecoder(Decoder):
         self.gru = GRU(embedding_dim, hidden_dim, constant_dim=latent_dim)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token."""
         embedded_BTE = self.embedding_dropout(embedded_BTE)
         states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.initial_state(z_BD), constant_BD=z_BD)
         return states_BTH
@@ -174,10 +174,7 @@ class GRUDecoder(Decoder):
         return self.initial_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it.
-
-        The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
-        """
+        # The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
         hidden_BH, latent_gates = state
         weights = self.gru.weights
         embedded_gates = F.linear(embedded_BE, weights.input[:, : embedded_BE.shape[1]])

@@ -38,13 +38,17 @@ class LatentVariableModel(nn.Module, ABC):
     """An encoder q(z|x), a decoder p(x|z) and a prior p(z).
 
     `unit`: "sentence" or "vector", as of a corpus. `reparameterized`: whether `sample` carries a gradient, as draws of
-    vectors do and words do not.
+    vectors do and words do not. `graphable`: whether a training step is many small kernels, the same ones for each
+    batch of one shape. `undecayed`: the parts that weight decay leaves alone. The vectors of rare words would shrink in
+    all the steps between two uses, and what a prior learns is places and log variances.
     """
 
     unit: ClassVar[str]
     args: Any
     prior: Prior
     reparameterized: bool
+    graphable: bool = False
+    undecayed: ClassVar[tuple[str, ...]] = ("prior",)
 
     @property
     @abstractmethod
@@ -68,18 +72,9 @@ class LatentVariableModel(nn.Module, ABC):
         """Makes what begins as training observations those of `batch`."""
         self.prior.initialize(batch)
 
-    @property
-    def graphable(self) -> bool:
-        """Whether a training step is many small kernels, and the same ones for each batch of one shape."""
-        return False
-
     def compile_parts(self) -> list[nn.Module]:
         """What gains by `torch.compile`."""
         return []
-
-    def undecayed(self) -> list[nn.Module]:
-        """What weight decay leaves alone: what a prior learns is places and log variances."""
-        return [self.prior]
 
     def flops_per_token(self, mean_length: float) -> float:
         """FLOPs of one training step, forward and backward, for each word of sentences of `mean_length` words.

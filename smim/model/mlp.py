@@ -4,7 +4,7 @@ Shapes: B vectors, X their dimensions, H hidden, D latent, K pseudo-inputs of a 
 """
 
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -37,12 +37,11 @@ class MLPArgs(PartArgs):
     def problems(self, at: str, model: Any) -> list[str]:
         return super().problems(at, model) + not_among(self, at, activation=list(ACTIVATIONS))
 
-    def make(self, input_dim: int) -> nn.Sequential:
+    def layers(self, input_dim: int) -> nn.Sequential:
         """The layers, from `input_dim` numbers to `hidden_dim`, with random weights."""
-        layers: list[nn.Module] = []
-        for before, after in pairwise([input_dim, *[self.hidden_dim] * self.num_layers]):
-            layers += [nn.Linear(before, after), ACTIVATIONS[self.activation]()]
-        return nn.Sequential(*layers)
+        widths = pairwise([input_dim, *[self.hidden_dim] * self.num_layers])
+        pairs = ([nn.Linear(before, after), ACTIVATIONS[self.activation]()] for before, after in widths)
+        return nn.Sequential(*chain.from_iterable(pairs))
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,10 @@ class VectorAutoencoder(LatentVariableModel):
         self.args: VectorArgs = args
         self.dimension = dimension
         self.reparameterized = args.decoder.likelihood == "gaussian"
-        self.encoder = args.encoder.make(dimension)
+        self.encoder = args.encoder.layers(dimension)
         self.to_mean = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
         self.to_log_variance = make_log_variance(args, args.encoder.hidden_dim)
-        self.decoder = args.decoder.make(args.latent_dim)
+        self.decoder = args.decoder.layers(args.latent_dim)
         self.to_vector = nn.Linear(args.decoder.hidden_dim, dimension)
         self.to_vector_log_variance = nn.Linear(args.decoder.hidden_dim, dimension) if self.reparameterized else None
         self.prior = make_prior(

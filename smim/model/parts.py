@@ -5,7 +5,7 @@ Shapes: B sentences, T tokens, E embedding, H = `output_dim`, D latent, V vocabu
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -58,31 +58,21 @@ class Decoder(Part):
 
     @abstractmethod
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What `step` goes on from, tensors with a row a sentence."""
+        """What `step` goes on from: tensors with a row a sentence."""
 
     @abstractmethod
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it."""
+        """One token: the output [B, H] that predicts the next one, and the state after it.
 
-
-@dataclass(frozen=True)
-class EncoderArgs(PartArgs):
-    """The settings of an encoder of sentences."""
-
-    def make(self, model: Any) -> Encoder:
-        """The encoder of a model with such settings (`SentenceArgs`), with random weights."""
-        raise NotImplementedError
+        Caches of `state` are written in place: go on from what is returned.
+        """
 
 
 @dataclass(frozen=True)
 class DecoderArgs(PartArgs):
-    """The settings of a decoder of sentences. `embedding_dropout` acts on its input."""
+    """What settings all decoders of sentences have. `embedding_dropout` acts on the input."""
 
     embedding_dropout: float = 0.5
-
-    def make(self, model: Any, encoder: Encoder) -> Decoder:
-        """The decoder that goes with `encoder` in a model with such settings, with random weights."""
-        raise NotImplementedError
 
 
 def matrix_weights(module: nn.Module) -> int:

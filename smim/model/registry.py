@@ -54,8 +54,9 @@ def make_args(settings: Mapping[str, Any]) -> ModelArgs:
     from smim import config
 
     given = OmegaConf.create(settings) if isinstance(settings, dict) else settings
-    args, parts, rest = _told_apart(OmegaConf.to_container(given, resolve=True), short=True)
-    made = {part: config.make(kind, OmegaConf.create(own), f"model.{part}") for part, (kind, own) in parts.items()}
+    args, kinds, own, rest = _told_apart(OmegaConf.to_container(given, resolve=True))
+    own, rest = _dealt_out(args, kinds, own, rest)
+    made = {part: config.make(kind, OmegaConf.create(own[part]), f"model.{part}") for part, kind in kinds.items()}
     return config.make(args, OmegaConf.create(rest), "model", **made)
 
 
@@ -66,47 +67,55 @@ def read_args(stored: Any, path: Path) -> ModelArgs:
     """
     stored = schema.make(dict[str, Any], stored, path, at="model")
     try:
-        args, parts, rest = _told_apart(stored, short=isinstance(stored.get("encoder"), str))
+        args, kinds, own, rest = _told_apart(stored)
+        if isinstance(stored.get("encoder"), str):
+            own, rest = _dealt_out(args, kinds, own, rest)
     except UserError as error:
         raise UserError(f"{path}: {error}; it was edited or damaged") from None
-    made = {part: schema.make(kind, own, path, at=f"model.{part}") for part, (kind, own) in parts.items()}
+    made = {part: schema.make(kind, own[part], path, at=f"model.{part}") for part, kind in kinds.items()}
     return schema.make(args, {**rest, **made}, path, at="model")
 
 
-def _told_apart(
-    settings: Any, *, short: bool
-) -> tuple[type[ModelArgs], dict[str, tuple[type[PartArgs], dict[str, Any]]], dict[str, Any]]:
-    """The class of a model's settings, that of each part with its own, and what is left for the model.
+Own = dict[str, dict[str, Any]]
 
-    `short`: what stands beside a part is said of it too, where the part has such a setting and does not say it itself.
-    """
-    parts, problems = {}, []
-    for part, kinds in PARTS.items():
-        own = settings.get(part, "gru")
-        own = {"name": own} if not isinstance(own, dict) else own
-        name = own.get("name")
-        if isinstance(name, str) and name in kinds:
-            parts[part] = (kinds[name], own)
-        else:
-            problems.append(f"model.{part} is {name!r}; {nearest(str(name), list(kinds))}")
-    if not problems and len({kind.unit for kind, _ in parts.values()}) > 1:
-        problems = [f"model.{part}={own['name']} is of {kind.unit}s" for part, (kind, own) in parts.items()]
+
+def _told_apart(settings: Any) -> tuple[type[ModelArgs], dict[str, type[PartArgs]], Own, dict[str, Any]]:
+    """The classes of a model's settings and of its parts', the parts' settings, and what is left for the model."""
+    rest = dict(settings)
+    given = {part: rest.pop(part, "gru") for part in PARTS}
+    own = {part: each if isinstance(each, dict) else {"name": each} for part, each in given.items()}
+    names = {part: str(each.get("name")) for part, each in own.items()}
+    problems = [
+        f"model.{part} is {names[part]!r}; {nearest(names[part], list(kinds))}"
+        for part, kinds in PARTS.items()
+        if names[part] not in kinds
+    ]
     if problems:
         raise UserError("; ".join(problems))
-    args, _ = MODELS[parts["encoder"][0].unit]
-    of_model = _names(args)
-    rest = {name: value for name, value in settings.items() if name not in PARTS}
-    if short:
-        beside = {name: rest.pop(name) for name in list(rest) if name not in of_model}
-        known = set().union(*(_names(kind) for kinds in PARTS.values() for kind in kinds.values()))
-        if unknown := [name for name in beside if name not in known]:
-            hints = (f"unknown key model.{name}; {nearest(str(name), sorted(of_model | known))}" for name in unknown)
-            raise UserError("; ".join(hints))
-        parts = {
-            part: (kind, {name: value for name, value in beside.items() if name in _names(kind)} | own)
-            for part, (kind, own) in parts.items()
-        }
-    return args, parts, rest
+    kinds = {part: PARTS[part][name] for part, name in names.items()}
+    if kinds["encoder"].unit != kinds["decoder"].unit:
+        mixed = (f"model.{part}={names[part]} is of {kind.unit}s" for part, kind in kinds.items())
+        raise UserError("; ".join(mixed))
+    args, _ = MODELS[kinds["encoder"].unit]
+    return args, kinds, own, rest
+
+
+def _dealt_out(
+    args: type[ModelArgs], kinds: dict[str, type[PartArgs]], own: Own, rest: dict[str, Any]
+) -> tuple[Own, dict[str, Any]]:
+    """The parts' and the model's settings, each part having those beside it that it knows and says none of its own."""
+    of_model, of_parts = _names(args), set().union(*map(_names, [*ENCODERS.values(), *DECODERS.values()]))
+    problems = [
+        f"unknown key model.{name}; {nearest(str(name), sorted(of_model | of_parts))}"
+        for name in rest
+        if name not in of_model | of_parts
+    ]
+    if problems:
+        raise UserError("; ".join(problems))
+    for part, kind in kinds.items():
+        beside = {name: value for name, value in rest.items() if name in _names(kind) - of_model}
+        own[part] = beside | {name: value for name, value in own[part].items() if value is not None}
+    return own, {name: value for name, value in rest.items() if name in of_model}
 
 
 def _names(kind: type[Any]) -> set[str]:

@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.model.args import ModelArgs
+from smim.model.args import ModelArgs, PartArgs
 from smim.model.latent_space import make_log_variance
-from smim.model.parts import Decoder, DecoderArgs, Encoder, EncoderArgs
+from smim.model.parts import Decoder, DecoderArgs, Encoder
 from smim.model.transformer import CausalBlocks, TransformerArgs, attention_products, linear, to_hidden
 
 COPIES = 3
@@ -37,7 +37,7 @@ _WORD_LOGIT = 2.0
 
 
 @dataclass(frozen=True)
-class SuperpositionEncoderArgs(EncoderArgs):
+class SuperpositionEncoderArgs(PartArgs):
     """The settings of a sum of words' codes. `order_weight`: rho, how much the order of words counts in distances."""
 
     takes_scale_out: ClassVar[bool] = True
@@ -52,7 +52,7 @@ class SuperpositionEncoderArgs(EncoderArgs):
             problems.append(f"model.latent_dim is {model.latent_dim}; a superposition needs a multiple of 8")
         return problems
 
-    def make(self, model: Any) -> Encoder:
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
         return SuperpositionEncoder(
             embedding_dim=model.embedding_dim, latent_dim=model.latent_dim, order_weight=self.order_weight
         )
@@ -73,7 +73,7 @@ class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
             )
         return problems
 
-    def make(self, model: Any, encoder: Any) -> Decoder:
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
         return SuperpositionDecoder(self, embedding_dim=model.embedding_dim, words=encoder.words)
 
 
@@ -200,7 +200,6 @@ class SuperpositionDecoder(CausalBlocks):
         return words
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the embeddings [B, T, E] that predict each next token."""
         remaining_BTD = self.words.remaining(z_BD, embedded_BTE)
         return self._to_embedding(self.read(self._input(embedded_BTE, remaining_BTD)), remaining_BTD)
 
@@ -215,10 +214,6 @@ class SuperpositionDecoder(CausalBlocks):
         return position_B, z_BD, *self.new_caches(z_BD, 0)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, E] that predicts the next one, and the state after it.
-
-        The caches of `state` are written in place: go on from what is returned.
-        """
         position_B, remaining_BD, *caches = state
         remaining_BD = self.words.take_out(remaining_BD, embedded_BE, position_B)
         state_BH, caches = self.read_next(self._input(embedded_BE, remaining_BD), position_B, caches)

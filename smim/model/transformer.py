@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from smim.errors import not_among
 from smim.model.args import PartArgs
-from smim.model.parts import Decoder, DecoderArgs, Encoder, EncoderArgs, matrix_weights
+from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
 
 _NORMS = ["rms", "layer"]
 # Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
@@ -50,7 +50,7 @@ class TransformerArgs(PartArgs):
 
 
 @dataclass(frozen=True)
-class TransformerEncoderArgs(TransformerArgs, EncoderArgs):
+class TransformerEncoderArgs(TransformerArgs):
     """The settings of a transformer that reads.
 
     `num_pooling_queries`: how many vectors of `hidden_dim` it sums a sentence up in, beside the one at `<sos>`.
@@ -59,7 +59,7 @@ class TransformerEncoderArgs(TransformerArgs, EncoderArgs):
     name: str = "transformer"
     num_pooling_queries: int = 7
 
-    def make(self, model: Any) -> Encoder:
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
         return TransformerEncoder(self, embedding_dim=model.embedding_dim)
 
 
@@ -70,7 +70,7 @@ class TransformerDecoderArgs(TransformerArgs, DecoderArgs):
     name: str = "transformer"
     num_memory_tokens: int = 8
 
-    def make(self, model: Any, encoder: Encoder) -> Decoder:
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
         return TransformerDecoder(self, embedding_dim=model.embedding_dim, latent_dim=model.latent_dim)
 
 
@@ -181,7 +181,6 @@ class TransformerDecoder(CausalBlocks):
         self.add_layers(args)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token."""
         embedded_BTE = self.embedding_dropout(embedded_BTE)
         z_BD = self.latent_norm(z_BD).to(embedded_BTE.dtype)
         input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]
@@ -200,10 +199,6 @@ class TransformerDecoder(CausalBlocks):
         return position_B + self.num_memory_tokens, self.latent_to_input(z_BD), *caches
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it.
-
-        The caches of `state` are written in place: go on from what is returned.
-        """
         position_B, latent_BH, *caches = state
         output_BH, caches = self.read_next(self.to_hidden(embedded_BE) + latent_BH, position_B, caches)
         return output_BH, (position_B + 1, latent_BH, *caches)

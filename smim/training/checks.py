@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 from smim.errors import UserError
 from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.registry import ENCODERS
+from smim.model.registry import ENCODERS, read_args
 from smim.objectives import Critic, Objective
 from smim.text.corpus import Corpus, Split
 from smim.training import checkpoint
@@ -95,6 +95,7 @@ def check_identity(path: Path, identity: dict[str, Any], *, training_may_change:
     Model, objective and data may never differ; settings of the training where `training_may_change`.
     """
     saved = checkpoint.read_state(path)["identity"]
+    saved["model"] = asdict(read_args(saved.get("model"), path))
     different = [key for key in identity if identity[key] != saved.get(key)]
     changes = "; ".join(f"{key}: {saved.get(key)} there, {identity[key]} here" for key in different)
     if training_may_change and all(key.startswith("train.") for key in different):

@@ -29,7 +29,7 @@ def _parameter_groups(model: LatentVariableModel, weight_decay: float) -> list[d
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if weight_decay == 0:
         return [{"params": trained}]
-    spared = {parameter for module in model.undecayed() for parameter in module.parameters()}
+    spared = {parameter for name in model.undecayed for parameter in model.get_submodule(name).parameters()}
     decayed = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in spared]
     others = [parameter for parameter in trained if parameter.ndim < 2 or parameter in spared]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]
