@@ -28,7 +28,7 @@ from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
 from smim.text.batch import Batch, collate
 from smim.text.corpus import Corpus
-from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.graphs import GraphedTrainingStep
 from smim.training.step import TrainingStep
 from smim.vectors.batch import VectorBatch
 from tests.evaluation.test_run import overrides
@@ -151,7 +151,7 @@ def test_a_graphed_step_has_the_losses_and_gradients_of_one_that_is_not(name: st
     args = sentence_args(**SMALL, prior=prior, num_prior_components=4, embedding_dropout=0.0)
     model = SentenceAutoencoder(args, vocabulary_size=VOCABULARY).cuda()
     objective.prepare(model)
-    assert can_be_graphed(model, objective)
+    assert model.graphable and objective.can_be_graphed
     plain = TrainingStep(model, objective, precision="fp32")
     graphed = GraphedTrainingStep(model, objective, precision="fp32", batch_size=4)
     short = collate([[7, 8], [9], [10, 11, 12], [13]], range(4))

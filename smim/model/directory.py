@@ -12,9 +12,7 @@ from safetensors.torch import save_file
 from smim import __version__, schema, storage
 from smim.errors import UserError
 from smim.model.args import ModelArgs
-from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.mlp import VectorAutoencoder
 from smim.model.registry import make_model, read_args
 from smim.model.weights import load_weights
 from smim.text.tokenizer import Tokenizer
@@ -22,6 +20,7 @@ from smim.text.tokenizer import Tokenizer
 FORMAT = 3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+_LOADERS = {"sentence": "smim.load", "vector": "smim.vector_model.load"}
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
@@ -87,28 +86,19 @@ def save_model(
         storage.write_text(partial / "README.md", _card(model, config))
 
 
-def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, dict[str, Any]]:
-    """Loads a model of sentences on the CPU in evaluation mode, with its tokenizer and `config.json`.
+def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any, dict[str, Any]]:
+    """Loads a model on the CPU in evaluation mode, with its tokenizer (None of vectors) and `config.json`.
 
-    `directory` may be the name of a packaged model, as in `find`. Raises `UserError` where something is missing,
-    damaged, or does not belong together.
+    `directory` may be the name of a packaged model, as in `find`. `unit`: what it is to be a model of, "sentence" (a
+    `SentenceAutoencoder`) or "vector" (a `VectorAutoencoder`). Raises `UserError` where it is one of others, and where
+    something is missing, damaged, or does not belong together.
     """
-    return _load(find(directory), "sentence", "smim.vector_model.load")  # type: ignore[return-value]
-
-
-def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[str, Any]]:
-    """Loads a model of vectors on the CPU in evaluation mode, and its `config.json`; raises as `load_model`."""
-    model, _, config = _load(Path(directory), "vector", "smim.load")
-    return model, config  # type: ignore[return-value]
-
-
-def _load(directory: Path, unit: str, other: str) -> tuple[LatentVariableModel, Tokenizer | None, dict[str, Any]]:
-    """The model, which is of `unit`s; `other` loads those that are not."""
+    directory = find(directory)
     config = read_config(directory)
     checked = schema.make(_Config, _of_this_format(config), directory / CONFIG)
     args = read_args(checked.model, directory / CONFIG)
     if args.unit != unit:
-        raise UserError(f"{directory} is a model of {args.unit}s; {other} loads it")
+        raise UserError(f"{directory} is a model of {args.unit}s; {_LOADERS[args.unit]} loads it")
     tokenizer = None
     if unit == "sentence":
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import smim
 from smim.errors import UserError
 from smim.model import directory
-from smim.model.directory import load_model, load_vector_model, save_model
+from smim.model.directory import load_model, save_model
 from smim.model.mlp import VectorAutoencoder
 from tests.models import vector_args
 
@@ -83,10 +83,10 @@ def test_other_weights_of_the_same_shape_are_refused_by_name(copy):
 def test_vector_model_with_other_weights_is_refused(tmp_path):
     model = VectorAutoencoder(vector_args(), dimension=3)
     save_model(tmp_path / "model", model, None, training={"objective": "amim"})
-    assert load_vector_model(tmp_path / "model")[1]["input_size"] == 3
+    assert load_model(tmp_path / "model", "vector")[2]["input_size"] == 3
     other_weights(tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.safetensors is not the file that .* names"):
-        load_vector_model(tmp_path / "model")
+        load_model(tmp_path / "model", "vector")
 
 
 @pytest.mark.parametrize(

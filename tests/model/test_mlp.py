@@ -11,7 +11,7 @@ from torch.distributions import Bernoulli, Independent
 
 from smim import vector_model
 from smim.errors import UserError
-from smim.model.directory import load_model, load_vector_model, save_model
+from smim.model.directory import load_model, save_model
 from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import VectorSplit
@@ -109,7 +109,7 @@ def test_a_frozen_variance_is_that_of_the_posterior_alone():
 def test_a_saved_model_is_loaded_as_it_was(settings, tmp_path):
     model = make(**settings, activation="leaky_relu", posterior="sampled_variance").eval()
     save_model(tmp_path / "model", model, None, training=TRAINING)
-    loaded, config = load_vector_model(tmp_path / "model")
+    loaded, _, config = load_model(tmp_path / "model", "vector")
     assert loaded.args == model.args and loaded.dimension == 5 and not loaded.training
     assert config["num_parameters"] == model.num_parameters and config["training"] == TRAINING
     z = torch.randn(6, 3)
@@ -212,7 +212,7 @@ def test_a_model_of_before_there_were_priors_has_the_usual_ones(tmp_path):
     for name in ("prior", "num_prior_components", "posterior", "max_log_variance"):
         del config["model"][name]
     file.write_text(json.dumps(config))
-    assert load_vector_model(tmp_path / "model")[0].args == make().args
+    assert load_model(tmp_path / "model", "vector")[0].args == make().args
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01])

@@ -115,9 +115,9 @@ def test_a_wrong_setting_is_named_with_its_place(overrides, message):
 
 
 def test_a_setting_that_no_part_has_is_named_without_the_command_line_too():
-    with pytest.raises(UserError, match="unknown key model.hiden_dim; did you mean 'hidden_dim'"):
+    with pytest.raises(UserError, match=r"unknown key model\.hiden_dim; did you mean 'hidden_dim'"):
         make_args({"hiden_dim": 3})
-    with pytest.raises(UserError, match="unknown key model.encoder.num_heads; valid: hidden_dim, name"):
+    with pytest.raises(UserError, match=r"unknown key model\.encoder\.num_heads; valid: hidden_dim, name"):
         make_args({"encoder": {"name": "gru", "num_heads": 4}})
 
 
