@@ -155,7 +155,7 @@ def _of_this_format(config: dict[str, Any]) -> dict[str, Any]:
 
 def _card(model: LatentVariableModel, config: dict[str, Any]) -> str:
     training = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
-    settings = "".join(f", {name} {value}" for name, value in schema.changed(model.args).items() if name[-4:] != "name")
+    settings = "".join(f", {name} {value}" for name, value in schema.changed(model.args).items() if "name" not in name)
     vectors = model.unit == "vector"
     size = f"dimensions of a vector: {model.input_size}" if vectors else f"vocabulary: {model.input_size:,}"
     return f"""# {"A latent variable model of vectors" if vectors else "A sentenceMIM model"}

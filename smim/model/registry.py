@@ -54,8 +54,7 @@ def make_args(settings: Mapping[str, Any]) -> ModelArgs:
     from smim import config
 
     given = OmegaConf.create(settings) if isinstance(settings, dict) else settings
-    args, kinds, own, rest = _told_apart(OmegaConf.to_container(given, resolve=True))
-    own, rest = _dealt_out(args, kinds, own, rest)
+    args, kinds, own, rest = _apart(OmegaConf.to_container(given, resolve=True), short=True)
     made = {part: config.make(kind, OmegaConf.create(own[part]), f"model.{part}") for part, kind in kinds.items()}
     return config.make(args, OmegaConf.create(rest), "model", **made)
 
@@ -67,20 +66,20 @@ def read_args(stored: Any, path: Path) -> ModelArgs:
     """
     stored = schema.make(dict[str, Any], stored, path, at="model")
     try:
-        args, kinds, own, rest = _told_apart(stored)
-        if isinstance(stored.get("encoder"), str):
-            own, rest = _dealt_out(args, kinds, own, rest)
+        args, kinds, own, rest = _apart(stored, short=isinstance(stored.get("encoder"), str))
     except UserError as error:
         raise UserError(f"{path}: {error}; it was edited or damaged") from None
     made = {part: schema.make(kind, own[part], path, at=f"model.{part}") for part, kind in kinds.items()}
     return schema.make(args, {**rest, **made}, path, at="model")
 
 
-Own = dict[str, dict[str, Any]]
+def _apart(
+    settings: Any, *, short: bool
+) -> tuple[type[ModelArgs], dict[str, type[PartArgs]], dict[str, dict[str, Any]], dict[str, Any]]:
+    """The classes of a model's settings and of its parts', the parts' settings, and what is left for the model.
 
-
-def _told_apart(settings: Any) -> tuple[type[ModelArgs], dict[str, type[PartArgs]], Own, dict[str, Any]]:
-    """The classes of a model's settings and of its parts', the parts' settings, and what is left for the model."""
+    `short`: a part has those beside it too that it knows and says none of its own.
+    """
     rest = dict(settings)
     given = {part: rest.pop(part, "gru") for part in PARTS}
     own = {part: each if isinstance(each, dict) else {"name": each} for part, each in given.items()}
@@ -94,28 +93,18 @@ def _told_apart(settings: Any) -> tuple[type[ModelArgs], dict[str, type[PartArgs
         raise UserError("; ".join(problems))
     kinds = {part: PARTS[part][name] for part, name in names.items()}
     if kinds["encoder"].unit != kinds["decoder"].unit:
-        mixed = (f"model.{part}={names[part]} is of {kind.unit}s" for part, kind in kinds.items())
-        raise UserError("; ".join(mixed))
+        raise UserError("; ".join(f"model.{part}={names[part]} is of {kinds[part].unit}s" for part in kinds))
     args, _ = MODELS[kinds["encoder"].unit]
-    return args, kinds, own, rest
-
-
-def _dealt_out(
-    args: type[ModelArgs], kinds: dict[str, type[PartArgs]], own: Own, rest: dict[str, Any]
-) -> tuple[Own, dict[str, Any]]:
-    """The parts' and the model's settings, each part having those beside it that it knows and says none of its own."""
+    if not short:
+        return args, kinds, own, rest
     of_model, of_parts = _names(args), set().union(*map(_names, [*ENCODERS.values(), *DECODERS.values()]))
-    problems = [
-        f"unknown key model.{name}; {nearest(str(name), sorted(of_model | of_parts))}"
-        for name in rest
-        if name not in of_model | of_parts
-    ]
-    if problems:
-        raise UserError("; ".join(problems))
+    hints = {name: nearest(str(name), sorted(of_model | of_parts)) for name in rest if name not in of_model | of_parts}
+    if hints:
+        raise UserError("; ".join(f"unknown key model.{name}; {hint}" for name, hint in hints.items()))
     for part, kind in kinds.items():
         beside = {name: value for name, value in rest.items() if name in _names(kind) - of_model}
         own[part] = beside | {name: value for name, value in own[part].items() if value is not None}
-    return own, {name: value for name, value in rest.items() if name in of_model}
+    return args, kinds, own, {name: value for name, value in rest.items() if name in of_model}
 
 
 def _names(kind: type[Any]) -> set[str]:
