@@ -42,7 +42,8 @@ from smim.evaluation.job import Job
 from smim.evaluation.likelihood import LikelihoodArgs
 from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.registry import make_args
 from smim.text.batch import Batch
 from smim.text.corpus import Corpus, Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
@@ -113,7 +114,7 @@ def evaluate_random(num: int, latent_dim: int, queue: Any) -> None:
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = WordTokenizer.train([" ".join(f"w{i}" for i in range(200))], splitter="whitespace")
-        args = ModelArgs(latent_dim=latent_dim, hidden_dim=16, embedding_dim=16)
+        args = make_args({"latent_dim": latent_dim, "hidden_dim": 16, "embedding_dim": 16})
         autoencoder = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
         model = SentenceModel(autoencoder, tokenizer, {"training": {"objective": "amim"}}, hash="random")
         random = np.random.default_rng(0)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from smim.model.autoencoder import ModelArgs
+from smim.model.autoencoder import SentenceArgs
 from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 from smim.text.corpus import Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
@@ -22,20 +22,20 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 class PlainNetwork(nn.Module):
     """The same model by torch's own layers, with the same names."""
 
-    def __init__(self, args: ModelArgs, vocabulary_size: int) -> None:
+    def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
         self.args = args
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, args.hidden_dim, batch_first=True)})
-        self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
-        self.to_log_variance = nn.Linear(args.hidden_dim, args.latent_dim)
+        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, args.encoder.hidden_dim, batch_first=True)})
+        self.to_mean = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
+        self.to_log_variance = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
         self.decoder = nn.ModuleDict(
             {
-                "latent_to_state": nn.Linear(args.latent_dim, args.hidden_dim),
-                "gru": nn.GRU(args.embedding_dim + args.latent_dim, args.hidden_dim, batch_first=True),
+                "latent_to_state": nn.Linear(args.latent_dim, args.encoder.hidden_dim),
+                "gru": nn.GRU(args.embedding_dim + args.latent_dim, args.encoder.hidden_dim, batch_first=True),
             }
         )
-        self.to_vocabulary = nn.Linear(args.hidden_dim, vocabulary_size)
+        self.to_vocabulary = nn.Linear(args.encoder.hidden_dim, vocabulary_size)
 
     def posterior(self, tokens_BT: Tensor, lengths_B: Tensor) -> DiagonalGaussian:
         reversed_BT = torch.full((len(tokens_BT), tokens_BT.shape[1] + 1), PAD_ID, device=tokens_BT.device)
@@ -56,7 +56,7 @@ class PlainNetwork(nn.Module):
         input_BT = F.pad(tokens_BT, (1, 0), value=SOS_ID)
         target_BT = F.pad(tokens_BT, (0, 1), value=PAD_ID)
         target_BT[torch.arange(len(target_BT)), lengths_B] = EOS_ID
-        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.embedding_dropout)
+        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.decoder.embedding_dropout)
         z_BTD = z_BD[:, None].expand(-1, input_BT.shape[1], -1)
         packed = pack_padded_sequence(
             torch.cat([embedded_BTE, z_BTD], -1), lengths_B + 1, batch_first=True, enforce_sorted=False

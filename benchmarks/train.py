@@ -38,12 +38,12 @@ from torch import Tensor, nn
 
 from benchmarks.plain import PlainNetwork, plain_batch, random_order
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
 from smim.model.vocabulary_loss import VocabularyLayer
 from smim.objectives import objective_class
 from smim.text.batches import training_order
 from smim.text.corpus import Corpus, Split
-from smim.training.throughput import flops_per_token, matrix_rate
+from smim.training.throughput import matrix_rate
 
 ROOT = Path(__file__).resolve().parents[1]
 _PLAIN_FLOOR = 70  # sentences/s at batch 20: a slower plain way proves nothing, on a machine with AVX-512
@@ -96,7 +96,7 @@ def speed(args: argparse.Namespace) -> None:
     split, vocabulary_size = corpus.split("train"), corpus.tokenizer.vocabulary_size
     peak = matrix_rate(torch.device(args.device), "fp32")
     print(f"the machine's matrix rate, fp32: {peak / 1e9:.0f} GFLOP/s")
-    network = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size)
+    network = SentenceAutoencoder(SentenceArgs(), vocabulary_size=vocabulary_size)
     for batch_size in args.batch_sizes:
         print(f"batch {batch_size}:     sentences/s  tokens/s   steps/s   GFLOP/s that the model needs, of real tokens")
         ways: dict[str, Way] = {
@@ -115,7 +115,7 @@ def speed(args: argparse.Namespace) -> None:
                 run = way.train(num_steps)
                 # A batch's length is chance, so that rounds are compared by the tokens that they trained on.
                 rates[name].append(run.tokens / run.seconds)
-                flops = flops_per_token(network, run.words / run.sentences) * run.words / run.seconds
+                flops = network.flops_per_token(run.words / run.sentences) * run.words / run.seconds
                 print(
                     f"  {name:10} {run.sentences / run.seconds:10.1f} {run.tokens / run.seconds:9,.0f} "
                     f"{num_steps / run.seconds:9.2f}   {flops / 1e9:.0f}, {flops / peak:.0%} of the matrix rate",
@@ -135,9 +135,9 @@ def encode(args: argparse.Namespace) -> None:
     rows = np.random.default_rng(0).permutation(len(split))[: args.sentences]
     ids = split.ids(rows)
     torch.manual_seed(0)
-    autoencoder = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size).to(args.device).eval()
+    autoencoder = SentenceAutoencoder(SentenceArgs(), vocabulary_size=vocabulary_size).to(args.device).eval()
     model = SentenceModel(autoencoder, corpus.tokenizer, {"training": {"objective": "amim"}}, hash="random")
-    network = PlainNetwork(ModelArgs(), vocabulary_size).to(args.device)
+    network = PlainNetwork(SentenceArgs(), vocabulary_size).to(args.device)
     network.load_state_dict(autoencoder.state_dict())
 
     def plain(batch_size: int) -> Tensor:
@@ -298,7 +298,7 @@ class Ours(Way):
         super().__init__(itertools.chain.from_iterable(orders), device)
         torch.manual_seed(0)
         self.split, self.bf16 = split, bf16
-        self.model = SentenceAutoencoder(ModelArgs(), vocabulary_size=vocabulary_size).to(device)
+        self.model = SentenceAutoencoder(SentenceArgs(), vocabulary_size=vocabulary_size).to(device)
         self.objective = objective_class("amim")()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3, fused=True)
 
@@ -321,7 +321,7 @@ class Plain(Way):
         super().__init__(random_order(len(split), batch_size), device)
         torch.manual_seed(0)
         self.split = split
-        self.model = PlainNetwork(ModelArgs(), vocabulary_size).to(device)
+        self.model = PlainNetwork(SentenceArgs(), vocabulary_size).to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
 
     def step(self, rows: np.ndarray) -> int:

@@ -31,7 +31,7 @@ from smim.evaluation.plots import Panel, Plane, Spread
 from smim.evaluation.report import environment
 from smim.evaluation.vectors import VectorsArgs, log_density, plane
 from smim.lock import own
-from smim.model.mlp import MLPArgs
+from smim.model.registry import make_args
 from smim.objectives import objective_class
 from smim.preparation.build import build_vectors
 from smim.progress import console, track
@@ -75,8 +75,6 @@ class FigureArgs:
         problems = not_among(self, "figure", kind=KINDS) + too_low(self, "figure", seeds=1)
         if bool(self.vary) != bool(self.values):
             problems.append("figure.vary and figure.values go together: give both, or neither")
-        if self.vary not in (None, *MLPArgs.__dataclass_fields__):
-            problems.append(f"figure.vary={self.vary} is no setting of model.; try hidden_dim or latent_dim")
         problems += [
             f"figure.above.{metric} has {method!r}; {nearest(method, list(self.methods))}"
             for metric, methods in self.above.items()
@@ -106,6 +104,8 @@ def make_figure(cfg: DictConfig) -> None:
         figure=lambda section: config.make(FigureArgs, section, "figure"),
         figures=lambda section: config.make(FigureEngineArgs, section, "figures"),
     )
+    if args.vary not in (None, *cfg.model):
+        raise UserError(f"figure.vary={args.vary} is no setting of model.; try hidden_dim or latent_dim")
     output, started = Path(cfg.output), time.monotonic()
     corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
@@ -155,7 +155,7 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
         objective = config.make(objective_class(section.name), section, f"figure.methods.{method}")
         for value in values:
             changed = {} if args.vary is None else {args.vary: value}
-            model = config.make(MLPArgs, OmegaConf.create({**cfg.model, **changed}), "model")
+            model = make_args(OmegaConf.create({**cfg.model, **changed}))
             for seed in range(args.seeds):
                 own = replace(train, seed=seed, resume="auto", trackers=[])
                 training = Training(corpus, model, objective, own, measure, folder)

@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from smim import storage, vector_model
 from smim.errors import SmimError, UserError
 from smim.evaluation.vectors import VectorsArgs, measure_vectors
-from smim.model.mlp import MLPArgs
+from smim.model.args import ModelArgs
 from smim.objectives import Objective
 from smim.progress import console
 from smim.text.corpus import CARD
@@ -40,7 +40,7 @@ class Training:
     """
 
     corpus: Path
-    model: MLPArgs
+    model: ModelArgs
     objective: Objective
     train: TrainArgs
     measure: VectorsArgs

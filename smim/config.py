@@ -6,6 +6,7 @@ The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`) share th
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,17 +64,21 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         return config
 
 
-def make(cls: type[T], section: DictConfig, prefix: str) -> T:
-    """A section of the configuration as the dataclass that owns it; types and values are checked."""
+def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
+    """A section of the configuration as the dataclass that owns it; types and values are checked.
+
+    `made`: fields that are dataclasses, and made already.
+    """
     values = OmegaConf.to_container(section)
     assert isinstance(values, dict)
     try:
         schema = OmegaConf.structured(cls)
         _make_writable(schema)
+        schema.update(made)
         return OmegaConf.to_object(OmegaConf.merge(schema, values))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key or error.key)
-        known = list(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         raise UserError(f"unknown key {prefix}.{key}; {nearest(key, known)}") from None
     except MissingMandatoryValue as error:
         raise UserError(f"{prefix}.{error.full_key} is missing; give {prefix}.{error.full_key}=...") from None

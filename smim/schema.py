@@ -16,13 +16,14 @@ _NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a numb
 _BOUNDS = {"least": (operator.ge, "at least"), "above": (operator.gt, "above"), "below": (operator.lt, "below")}
 
 
-def make(cls: type[T], content: Any, path: Path, *, others: bool = False) -> T:
+def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool = False) -> T:
     """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
 
     Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
-    itself refuses is told with the file too. `others`: there may be fields that the dataclass has not.
+    itself refuses is told with the file too. `at`: where in the file the content stands. `others`: there may be fields
+    that the dataclass has not. A field may be a dataclass that was made already.
     """
-    return _made(cls, content, path, "", others)
+    return _made(cls, content, path, at, others)
 
 
 def changed(settings: Any) -> dict[str, Any]:
@@ -67,6 +68,8 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     if origin is UnionType:  # with None, of which there is no other
         [other] = [part for part in parts if part is not NoneType]
         return None if value is None else _made(other, value, path, at, others)
+    if is_dataclass(value) and isinstance(value, kind):
+        return value
     if is_dataclass(kind) and isinstance(value, dict):
         return _object(kind, value, path, at, others)
     if origin in (list, tuple) and isinstance(value, list):

@@ -20,7 +20,7 @@ from smim import config, storage
 from smim.corpora import open_corpus
 from smim.errors import UserError
 from smim.lock import own
-from smim.model.registry import args_class
+from smim.model.registry import make_args
 from smim.objectives import objective_class
 from smim.training.args import TrainArgs
 from smim.training.processes import close, make_accelerator
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
     model_args, objective, args = config.make_all(
         cfg,
-        model=lambda section: config.make(args_class(section.encoder), section, "model"),
+        model=make_args,
         objective=lambda section: config.make(objective_class(section.name), section, "objective"),
         train=lambda section: config.make(TrainArgs, section, "train"),
     )
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> None:
             signal.signal(number, trainer.on_signal)
         trainer.console.say(
             f"{trainer.num_parameters:,} parameters, {len(trainer.train_split):,} "
-            f"{corpus.card.get('kind', 'sentences')}, {accelerator.num_processes} process(es) on "
+            f"{corpus.unit}s, {accelerator.num_processes} process(es) on "
             f"{accelerator.device.type}, {trainer.parallel.name}, {trainer.precision}; writing to {run_dir}"
         )
         with trainer.recorded():

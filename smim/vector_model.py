@@ -13,7 +13,7 @@ from torch import Tensor
 from smim import storage
 from smim.arrays import as_matrix
 from smim.errors import UserError
-from smim.model.directory import CONFIG, is_deterministic, load_vector_model
+from smim.model.directory import CONFIG, is_deterministic, load_model
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
@@ -26,7 +26,7 @@ def load(directory: Path | str) -> "VectorModel":
 
     Raises `UserError` where the directory is not such a model or is damaged.
     """
-    autoencoder, config = load_vector_model(directory)
+    autoencoder, _, config = load_model(directory, "vector")
     return VectorModel(autoencoder, config, hash=storage.sha256(Path(directory) / CONFIG))
 
 

@@ -1,6 +1,7 @@
 """A small prepared corpus and a small model with random weights, made once for all tests."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import smim
 from data_prep import build
 from smim import config
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index
 from smim.text.corpus import Corpus
 from smim.text.tokenizer import EOS_ID
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
+from tests.models import sentence_args
 
 # A busy machine may be slow, which is no failure.
 settings.register_profile("smim", deadline=None)
@@ -59,7 +61,7 @@ def _the_same_random_numbers() -> None:
 def _talkative(vocabulary_size: int, seed: int) -> SentenceAutoencoder:
     """A model with random weights so large that most codes have a decoding of their own: else all decode to nothing."""
     torch.manual_seed(seed)
-    args = ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20)
+    args = sentence_args(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20)
     model = SentenceAutoencoder(args, vocabulary_size=vocabulary_size)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -132,8 +134,8 @@ def odd_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with room for longer sentences, as if it had been trained as sMIM."""
-    small, tokenizer, config = load_model(tiny_model)
-    args = ModelArgs(**{**config["model"], "max_length": 100})
+    small, tokenizer, _ = load_model(tiny_model)
+    args = replace(small.args, max_length=100)
     model = SentenceAutoencoder(args, vocabulary_size=small.vocabulary_size)
     model.load_state_dict(small.state_dict())
     directory = tmp_path_factory.mktemp("runs") / "long" / "model"

@@ -9,11 +9,12 @@ from smim import vector_model
 from smim.arrays import as_matrix
 from smim.errors import UserError
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.search import index_texts, open_index
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk, open_tzk
+from tests.models import sentence_args, vector_args
 
 CODES = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
 READ_ONLY = CODES.copy()
@@ -113,7 +114,7 @@ ARCHITECTURES = {
 
 @pytest.mark.parametrize("settings", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_a_model_is_the_same_where_float64_is_torchs_default(settings, corpus, tmp_path, request):
-    args = ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20, **settings)
+    args = sentence_args(latent_dim=8, hidden_dim=16, embedding_dim=12, max_length=20, **settings)
     made = SentenceAutoencoder(args, vocabulary_size=corpus.tokenizer.vocabulary_size)
     save_model(tmp_path / "model", made, corpus.tokenizer, training={"objective": "amim"})
     before = smim.load(tmp_path / "model", device="cpu")
@@ -125,7 +126,7 @@ def test_a_model_is_the_same_where_float64_is_torchs_default(settings, corpus, t
 
 
 def test_a_model_of_vectors_is_the_same_where_float64_is_torchs_default(tmp_path, request):
-    made = VectorAutoencoder(MLPArgs(latent_dim=2, hidden_dim=8), dimension=3)
+    made = VectorAutoencoder(vector_args(latent_dim=2, hidden_dim=8), dimension=3)
     save_model(tmp_path / "model", made, None, training={"objective": "mim"})
     vectors = np.random.default_rng(0).standard_normal((4, 3))
 

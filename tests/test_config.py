@@ -8,8 +8,7 @@ from data_prep import build
 from smim import config, train
 from smim.errors import UserError
 from smim.evaluation import run
-from smim.model.autoencoder import ModelArgs
-from smim.model.registry import args_class
+from smim.model.registry import make_args
 from smim.training.args import TrainArgs
 from tests.scripts import ROOT, run_script
 
@@ -51,7 +50,7 @@ def test_a_wrong_value_is_named(override, message):
     with pytest.raises(UserError, match=message):
         config.make_all(
             cfg,
-            model=lambda section: config.make(ModelArgs, section, "model"),
+            model=make_args,
             train=lambda section: config.make(TrainArgs, section, "train"),
         )
 
@@ -61,7 +60,7 @@ def test_mistakes_of_several_sections_are_listed_together():
     with pytest.raises(UserError, match=r"latent_dim is 0.*batch_size is 0"):
         config.make_all(
             cfg,
-            model=lambda section: config.make(ModelArgs, section, "model"),
+            model=make_args,
             train=lambda section: config.make(TrainArgs, section, "train"),
         )
 
@@ -69,7 +68,7 @@ def test_mistakes_of_several_sections_are_listed_together():
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "experiment").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_composes_to_valid_settings(path):
     cfg = config.compose("train", [f"experiment={path.stem}"])
-    config.make(args_class(cfg.model.encoder), cfg.model, "model")
+    make_args(cfg.model)
     config.make(TrainArgs, cfg.train, "train")
 
 

@@ -5,10 +5,11 @@ import torch
 import smim
 from smim.errors import UserError
 from smim.model import noise
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.model.priors import GaussianMixture
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
+from tests.models import sentence_args
 
 TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
 
@@ -76,7 +77,7 @@ def test_sentences_that_take_the_place_of_finished_ones_are_decoded_as_they_woul
 def test_a_transformer_decodes_a_sentence_alike_in_any_company(monkeypatch):
     torch.manual_seed(0)
     sizes = {"latent_dim": 6, "hidden_dim": 16, "embedding_dim": 8, "num_layers": 2, "num_heads": 2}
-    transformer = SentenceAutoencoder(ModelArgs(decoder="transformer", **sizes), vocabulary_size=30).eval()
+    transformer = SentenceAutoencoder(sentence_args(decoder="transformer", **sizes), vocabulary_size=30).eval()
     z, uniform = torch.randn(60, 6), noise.uniform(0, range(60), 0, 90)
     alone = [decode_ids(transformer, z[[i]], 90, uniform=uniform[[i]])[0] for i in range(60)]
     lengths = sorted(map(len, alone))

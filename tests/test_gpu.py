@@ -17,10 +17,10 @@ import smim
 from eval import compare
 from smim.arrays import as_matrix
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.objectives import Objective, Terms, objective_class
 from smim.objectives.registry import OBJECTIVES
 from smim.search import Index, build_index
@@ -28,10 +28,11 @@ from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
 from smim.text.batch import Batch, collate
 from smim.text.corpus import Corpus
-from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.graphs import GraphedTrainingStep
 from smim.training.step import TrainingStep
 from smim.vectors.batch import VectorBatch
 from tests.evaluation.test_run import overrides
+from tests.models import sentence_args, vector_args
 from tests.scripts import ROOT, run_script
 from tests.training.conftest import BIN, Train, command, read_metrics, start, train  # noqa: F401
 
@@ -52,7 +53,7 @@ STEPS = ["train.max_steps=12", "train.max_epochs=100"]
 
 
 def make_model(architecture: str) -> SentenceAutoencoder:
-    args = ModelArgs(**(SMALL | MODELS[architecture]))
+    args = sentence_args(**(SMALL | MODELS[architecture]))
     return SentenceAutoencoder(args, vocabulary_size=VOCABULARY).eval()
 
 
@@ -125,7 +126,7 @@ def test_every_objective_trains_sentences(name: str, batch: Batch) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_trains_vectors(name: str, prior: str) -> None:
     objective = objective_class(name)()
-    args = MLPArgs(latent_dim=2, hidden_dim=6, prior=prior, num_prior_components=4)
+    args = vector_args(latent_dim=2, hidden_dim=6, prior=prior, num_prior_components=4)
     model = VectorAutoencoder(args, dimension=3).cuda().train()
     objective.prepare(model)
     check_descends(objective, model, VectorBatch(torch.arange(16), torch.randn(16, 3)).to(torch.device("cuda")))
@@ -147,10 +148,10 @@ GRAPHED = [name for name, kind in OBJECTIVES.items() if kind.can_be_graphed]
 @pytest.mark.parametrize("prior", ["standard_normal", "vamp"])
 def test_a_graphed_step_has_the_losses_and_gradients_of_one_that_is_not(name: str, prior: str, batch: Batch) -> None:
     objective = objective_class(name)()
-    args = ModelArgs(**SMALL, prior=prior, num_prior_components=4, embedding_dropout=0.0)
+    args = sentence_args(**SMALL, prior=prior, num_prior_components=4, embedding_dropout=0.0)
     model = SentenceAutoencoder(args, vocabulary_size=VOCABULARY).cuda()
     objective.prepare(model)
-    assert can_be_graphed(model, objective)
+    assert model.graphable and objective.can_be_graphed
     plain = TrainingStep(model, objective, precision="fp32")
     graphed = GraphedTrainingStep(model, objective, precision="fp32", batch_size=4)
     short = collate([[7, 8], [9], [10, 11, 12], [13]], range(4))

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 
 from smim.generation import SentenceModel, load
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.search.build import build_index, index_texts
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.text.corpus import Corpus
 from smim.text.pieces import SentencePieceTokenizer
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk
 from tests.corpora import write_corpus
+from tests.models import sentence_args, vector_args
 from tests.scripts import ROOT, run_script
 
 KINDS = ["index", "model", "corpus", "latents", "tzk"]
@@ -73,10 +74,10 @@ def _add_models(directory: Path, corpus: Corpus) -> None:
     write_corpus(directory / "corpus_pieces", rows, pieces, name="pieces")
     small = {"hidden_dim": 16, "embedding_dim": 16, "latent_dim": 16, "num_layers": 1, "num_heads": 2}
     for kind in ("transformer", "superposition"):
-        args = ModelArgs(encoder=kind, decoder=kind, tied_output=True, **small)  # type: ignore[arg-type]
+        args = sentence_args(encoder=kind, decoder=kind, tied_output=True, **small)  # type: ignore[arg-type]
         model = SentenceAutoencoder(args, vocabulary_size=pieces.vocabulary_size)
         save_model(directory / f"model_{kind}", model, pieces, training={"objective": "amim"})
-    vectors = VectorAutoencoder(MLPArgs(prior="gaussian_mixture", num_prior_components=3), dimension=2)
+    vectors = VectorAutoencoder(vector_args(prior="gaussian_mixture", num_prior_components=3), dimension=2)
     save_model(directory / "model_vectors", vectors, None, training={"objective": "amim"})
 
 

@@ -66,3 +66,38 @@ def test_what_does_not_fit_is_told_with_its_place(changes: dict[str, Any], messa
 
 def test_other_fields_are_passed_over_where_they_may_be_there() -> None:
     assert schema.make(Card, {**GOOD, "note": 1}, PATH, others=True) == schema.make(Card, GOOD, PATH)
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+
+
+@dataclass(frozen=True)
+class Usual(Kind):
+    name: str = "usual"
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Other(Kind):
+    name: str = "other"
+    share: float = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    seed: int
+    kind: Kind = field(default_factory=Usual)
+    words: list[str] = field(default_factory=list)
+
+
+def test_what_is_changed_is_named_by_its_place() -> None:
+    assert schema.changed(Settings(0)) == {"seed": 0}
+    assert schema.changed(Settings(0, Usual(size=2), ["a"])) == {"seed": 0, "kind.size": 2, "words": ["a"]}
+    assert schema.changed(Settings(0, Other())) == {"seed": 0, "kind.name": "other"}
+    assert schema.changed(Settings(0, Other(share=0.1))) == {"seed": 0, "kind.name": "other", "kind.share": 0.1}
+
+
+def test_a_dataclass_that_was_made_already_may_be_a_field() -> None:
+    assert schema.make(Settings, {"seed": 1, "kind": Other()}, PATH) == Settings(1, Other())

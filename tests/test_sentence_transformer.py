@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.text.corpus import Corpus
 from smim.text.pieces import SentencePieceTokenizer
+from tests.models import sentence_args
 
 exported_by = pytest.importorskip(
     "smim.sentence_transformer", reason="sentence-transformers is not installed", exc_type=UserError
@@ -59,7 +60,7 @@ def test_the_codes_are_those_of_smim(there, model: SentenceModel, texts: list[st
 
 def test_a_transformer_with_sentence_pieces_is_exported_too(tmp_path: Path, texts: list[str]) -> None:
     tokenizer = SentencePieceTokenizer.train(texts * 5, algorithm="bpe", vocabulary_size=300)
-    args = ModelArgs(
+    args = sentence_args(
         encoder="transformer", decoder="transformer", latent_dim=8, hidden_dim=16, embedding_dim=16, num_heads=2
     )
     autoencoder = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)

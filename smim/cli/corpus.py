@@ -32,10 +32,9 @@ def corpusshow(
     Example: smim corpus show data/ptb
     """
     from smim.corpora import open_corpus
-    from smim.text.corpus import Corpus
 
-    corpus = open_corpus(directory)
-    if isinstance(corpus, Corpus):
+    corpus: Any = open_corpus(directory)
+    if corpus.unit == "sentence":
         _show_sentences(corpus)
     else:
         _show_vectors(corpus)

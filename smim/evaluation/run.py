@@ -26,7 +26,8 @@ from smim.evaluation.section import Section
 from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.lock import own_place
-from smim.model.directory import read_config
+from smim.model.args import ModelArgs
+from smim.model.directory import read_settings
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, PreparedCorpus, Split
 from smim.training.processes import make_accelerator
@@ -38,6 +39,8 @@ _GROUPS = {name: group.settings for name, group in GROUPS.items() if group.setti
 _OfGroups: Any = make_dataclass(
     "_OfGroups", [(name, cls, field(default_factory=cls)) for name, cls in _GROUPS.items()], frozen=True
 )
+# Settings of noise and order that the report tells beside encoder and decoder, where they are not the default.
+_NOISE = ["min_log_variance", "max_log_variance", "word_dropout", "encoder_word_dropout", "encoder.order_weight"]
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     accelerator = make_accelerator()
     with own_place(output, accelerator):
         work = output.parent / f".{output.name}.work"
-        of_vectors = read_config(model_dir).get("kind") == "vectors"
-        evaluation = (_of_vectors if of_vectors else _of_sentences)(model_dir, cfg.corpus, args, accelerator, work)
+        of_unit = {"sentence": _of_sentences, "vector": _of_vectors}[read_settings(model_dir).unit]
+        evaluation = of_unit(model_dir, cfg.corpus, args, accelerator, work)
         sections, seconds = evaluate(evaluation.job, evaluation.groups)
         if accelerator.is_main_process:
             content = {
@@ -251,33 +254,25 @@ def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: 
 
 
 def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
-    training = model.config["training"]
+    training, changed = model.config["training"], schema.changed(model.autoencoder.args)
     return {
         "directory": str(directory),
         "hash": model.hash,
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
-        "architecture": _architecture(model.config["model"]),
+        "architecture": _architecture(model.autoencoder.args),
         "trained_on": training.get("corpus"),
-        "settings": training.get("settings", {}) | _unusual_parts(model.config["model"]),
+        "settings": training.get("settings", {})
+        | {name: value for name, value in changed.items() if name in ("prior", "posterior")},
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
     }
 
 
-def _unusual_parts(args: dict[str, Any]) -> dict[str, Any]:
-    return _unusual(args, prior="standard_normal", posterior="gaussian")
-
-
-def _architecture(args: dict[str, Any]) -> str:
+def _architecture(args: ModelArgs) -> str:
     """Encoder and decoder, and what tells models of them apart, such as "gru, word_dropout 0.1"."""
-    parts = " and ".join(dict.fromkeys(args[part] for part in ("encoder", "decoder")))
-    noise = {"min_log_variance": -10.0, "max_log_variance": 0.0, "word_dropout": 0.0, "encoder_word_dropout": 0.0}
-    unusual = _unusual(args, **noise, order_weight=0.5)
-    return ", ".join([parts, *(f"{name} {value:g}" for name, value in unusual.items())])
-
-
-def _unusual(args: dict[str, Any], **usual: Any) -> dict[str, Any]:
-    return {name: args[name] for name, value in usual.items() if args.get(name, value) != value}
+    changed = schema.changed(args)
+    noise = [f"{name.removeprefix('encoder.')} {changed[name]:g}" for name in _NOISE if name in changed]
+    return ", ".join([args.kind, *noise])
 
 
 def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:

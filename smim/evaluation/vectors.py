@@ -249,6 +249,6 @@ def _notes(job: VectorJob, args: VectorsArgs) -> list[str]:
             f"`marginal_nll` is by {args.importance_samples} importance samples a vector, half of them from q(z|x) and "
             f"half from the prior; in expectation it is too high, by less the more samples there are."
         )
-    if job.model.config["model"]["likelihood"] == "bernoulli":
+    if job.model.autoencoder.args.decoder.likelihood == "bernoulli":
         notes.append("The numbers are taken for probabilities: the likelihood of a grey value is its cross entropy.")
     return notes

@@ -4,118 +4,59 @@ Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, 
 of a prior, L their length.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import math
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
+import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError
+from smim.model.args import ModelArgs, PartArgs
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
-from smim.model.gru import GRUDecoder, GRUEncoder
-from smim.model.latent_space import LatentArgs, make_log_variance, make_prior
+from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
+from smim.model.latent_space import make_prior
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.superposition import SuperpositionDecoder, SuperpositionEncoder
-from smim.model.transformer import TransformerArgs, TransformerDecoder, TransformerEncoder
+from smim.model.parts import Decoder, Encoder, matrix_weights
 from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 
 @dataclass(frozen=True)
-class ModelArgs(LatentArgs):
-    """What decides the shape of a model. Defaults are the thesis's for PTB (section 7.2).
+class SentenceArgs(ModelArgs):
+    """What decides the shape of a model of sentences. Defaults are the thesis's for PTB (section 7.2).
 
-    `encoder` and `decoder` are any of `ENCODERS` and `DECODERS`; what stands after `max_length` is described in
-    `TransformerArgs`, and a pure GRU takes no notice of it. `embedding_dropout` acts on the decoder's input only.
-    `tied_output`: the output layer's matrix is the embedding's. `order_weight`: rho of a superposition.
-    `word_dropout` and `encoder_word_dropout`: the share of the decoder's input words (Bowman et al. 2016) and of
-    the encoder's that are `<unk>` in training; 20 % of the encoder's made much better answers (appendix E.4).
-    `max_length`: the longest sentence, in tokens, that is encoded or decoded. The latent space is described in
-    `LatentArgs`; the pseudo-inputs of a VampPrior are sequences of `pseudo_input_length` embeddings.
+    `tied_output`: the output layer's matrix is the embedding's. `word_dropout` and `encoder_word_dropout`: the share of
+    the decoder's input words (Bowman et al. 2016) and of the encoder's that are `<unk>` in training; 20 % of the
+    encoder's made much better answers (appendix E.4). `max_length`: the longest sentence, in tokens, that is encoded or
+    decoded. The pseudo-inputs of a VampPrior are sequences of `pseudo_input_length` embeddings.
     """
 
-    encoder: str = "gru"
-    decoder: str = "gru"
-    hidden_dim: int = 512
+    unit: ClassVar[str] = "sentence"
+    encoder: PartArgs = field(default_factory=GRUEncoderArgs)
+    decoder: PartArgs = field(default_factory=GRUDecoderArgs)
     embedding_dim: int = 300
-    embedding_dropout: float = 0.5
     tied_output: bool = False
     word_dropout: float = 0.0
     encoder_word_dropout: float = 0.0
     pseudo_input_length: int = 10
     max_length: int = 1000
-    num_layers: int = 4
-    num_heads: int = 8
-    feedforward_dim: int | None = None
-    norm: str = "rms"
-    dropout: float = 0.1
-    num_pooling_queries: int = 7
-    num_memory_tokens: int = 8
-    order_weight: float = 0.5
 
-    def __post_init__(self) -> None:
-        problems = not_among(self, "model", encoder=ENCODERS, decoder=DECODERS)
-        problems += too_low(self, "model", hidden_dim=1, embedding_dim=1, pseudo_input_length=1, max_length=1)
-        problems += self.latent_problems()
-        problems += [
-            f"model.{name} is {getattr(self, name)}, it must be in [0, 1)"
-            for name in ("embedding_dropout", "word_dropout", "encoder_word_dropout")
-            if not 0 <= getattr(self, name) < 1
-        ]
-        if {"transformer", "superposition"} & {self.encoder, self.decoder}:
-            problems += self.transformer.problems()
-        if self.encoder == "superposition" and self.latent_dim % 8:
-            problems.append(f"model.latent_dim is {self.latent_dim}; a superposition needs a multiple of 8")
-        if self.order_weight <= 0:
-            problems.append(f"model.order_weight is {self.order_weight}, it must be above 0")
-        if self.decoder == "superposition" and (self.encoder != "superposition" or not self.tied_output):
-            problems.append(
-                "model.decoder=superposition takes words out of a sum of them: "
-                "it needs model.encoder=superposition and model.tied_output=true"
+    def check_split(self, split: Any, *, cut: int | None) -> None:
+        """Refuses a sentence without a word, and one that is longer than `max_length`."""
+        extremes = pc.min_max(split.table.column("length")).as_py()
+        longest = min(extremes["max"], cut or math.inf)
+        if extremes["min"] < 1:
+            raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
+        if longest > self.max_length:
+            raise UserError(
+                f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is {self.max_length}; "
+                f"raise it" + (", or cut training sentences with train.max_length" if split.name == "train" else "")
             )
-        if problems:
-            raise UserError("; ".join(problems))
-
-    @property
-    def transformer(self) -> TransformerArgs:
-        """The settings that are a transformer's."""
-        return TransformerArgs(**{field.name: getattr(self, field.name) for field in fields(TransformerArgs)})
-
-
-Encoder = GRUEncoder | TransformerEncoder | SuperpositionEncoder
-Decoder = GRUDecoder | TransformerDecoder | SuperpositionDecoder
-
-ENCODERS: dict[str, Callable[[ModelArgs], Encoder]] = {
-    "gru": lambda args: GRUEncoder(embedding_dim=args.embedding_dim, hidden_dim=args.hidden_dim),
-    "transformer": lambda args: TransformerEncoder(args.transformer, embedding_dim=args.embedding_dim),
-    "superposition": lambda args: SuperpositionEncoder(
-        embedding_dim=args.embedding_dim, latent_dim=args.latent_dim, order_weight=args.order_weight
-    ),
-}
-DECODERS: dict[str, Callable[[ModelArgs, Any], Decoder]] = {
-    "gru": lambda args, _: GRUDecoder(
-        embedding_dim=args.embedding_dim,
-        hidden_dim=args.hidden_dim,
-        latent_dim=args.latent_dim,
-        embedding_dropout=args.embedding_dropout,
-    ),
-    "transformer": lambda args, _: TransformerDecoder(
-        args.transformer,
-        embedding_dim=args.embedding_dim,
-        latent_dim=args.latent_dim,
-        embedding_dropout=args.embedding_dropout,
-    ),
-    "superposition": lambda args, encoder: SuperpositionDecoder(
-        args.transformer,
-        embedding_dim=args.embedding_dim,
-        words=encoder.words,
-        embedding_dropout=args.embedding_dropout,
-    ),
-}
 
 
 _SMALL_EMBEDDING = 0.1
@@ -150,19 +91,22 @@ class TokenLogProb:
 class SentenceAutoencoder(LatentVariableModel):
     """One embedding for encoder and decoder, and perhaps for the output layer; a diagonal Gaussian posterior."""
 
+    unit = "sentence"
     reparameterized = False
+    undecayed = ("embedding", "prior")
 
-    def __init__(self, args: ModelArgs, *, vocabulary_size: int) -> None:
+    def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
-        self.args: ModelArgs = args
+        self.args: SentenceArgs = args
         self.vocabulary_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        if "gru" not in (args.encoder, args.decoder):
-            # They take the scale out. Adam moves each weight by about the learning rate: a small table learns faster.
+        if args.encoder.takes_scale_out and args.decoder.takes_scale_out:
+            # Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
-        self.encoder = ENCODERS[args.encoder](args)
-        self.to_mean, self.to_log_variance = self._make_posterior()
-        self.decoder = DECODERS[args.decoder](args, self.encoder)
+        self.encoder: Encoder = args.encoder.make(args)
+        self.to_mean, self.to_log_variance = self.encoder.make_posterior(args)
+        self.decoder: Decoder = args.decoder.make(args, self.encoder)
+        self.graphable = self.encoder.graphable and self.decoder.graphable
         self.to_output, self.to_vocabulary = self._make_output()
         self.prior = make_prior(
             args,
@@ -190,7 +134,7 @@ class SentenceAutoencoder(LatentVariableModel):
     def _encode(self, batch: Batch, word_gates: Tensor | None = None) -> Tensor:
         """The encoder's last state [B, H]."""
         input_BT = self._with_unknown_words(_reversed_input(batch), self.args.encoder_word_dropout)
-        if word_gates is not None and isinstance(self.encoder, GRUEncoder):
+        if word_gates is not None:
             return self.encoder.read(input_BT, batch.lengths + 1, word_gates)
         return self.encoder(self.embedding(input_BT), batch.lengths + 1)
 
@@ -208,9 +152,7 @@ class SentenceAutoencoder(LatentVariableModel):
 
     def word_gates(self) -> Tensor | None:
         """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
-        if isinstance(self.encoder, GRUEncoder) and self.device.type == "cpu":
-            return self.encoder.word_gates(self.embedding.weight)
-        return None
+        return self.encoder.word_gates(self.embedding.weight)
 
     def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
         """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
@@ -268,22 +210,16 @@ class SentenceAutoencoder(LatentVariableModel):
         output_BH, state = self.decoder.step(self.embedding(token_B), state)
         return self.to_vocabulary.logits(self.to_output(output_BH)).float(), state
 
-    def compile_transformers(self) -> None:
-        """Compiles what gains by it; a GRU is a loop over words that `torch.compile` can only unroll."""
-        for part in (self.encoder, self.decoder):
-            if isinstance(part, TransformerEncoder | TransformerDecoder | SuperpositionDecoder):
-                part.compile(dynamic=True)
+    def compile_parts(self) -> list[nn.Module]:
+        return [part for part in (self.encoder, self.decoder) if part.compilable]
 
-    def _make_posterior(self) -> tuple[nn.Module, nn.Module]:
-        """What leads from the encoder's state to q(z|x)'s mean, and to its log variance before the clamp."""
-        width = self.encoder.output_dim
-        summed = isinstance(self.encoder, SuperpositionEncoder)
-        to_mean = nn.Identity() if summed else nn.Linear(width, self.args.latent_dim)
-        to_log_variance = make_log_variance(self.args, width)
-        if summed and isinstance(to_log_variance, nn.Linear):
-            # Noise of variance 1 would drown the words.
-            nn.init.constant_(to_log_variance.bias, self.args.min_log_variance + 1)
-        return to_mean, to_log_variance
+    def flops_per_token(self, mean_length: float) -> float:
+        """As of any model; the sentence has a token more than words, and what it passes once is shared by its words."""
+        num_tokens = mean_length + 1
+        output = matrix_weights(self.to_output) + self.to_vocabulary.matrix.numel()
+        once = matrix_weights(self.to_mean) + matrix_weights(self.to_log_variance)
+        parts = self.encoder.products(num_tokens) + self.decoder.products(num_tokens)
+        return 6 * (parts + once + num_tokens * output) / mean_length
 
     def _make_output(self) -> tuple[nn.Module, VocabularyLayer]:
         """What leads from the decoder's states to the output layer, and that layer."""

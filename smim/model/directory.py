@@ -11,24 +11,28 @@ from safetensors.torch import save_file
 
 from smim import __version__, schema, storage
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.registry import make_model, read_args
 from smim.model.weights import load_weights
 from smim.text.tokenizer import Tokenizer
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+_LOADERS = {"sentence": "smim.load", "vector": "smim.vector_model.load"}
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 
 @dataclass(frozen=True)
 class _Config:
-    """What `config.json` says; the model's settings and what is its input are those of `_SentenceConfig` and so on."""
+    """What `config.json` says. `input_size`: words of the vocabulary, or dimensions of a vector."""
 
     format: int
     smim_version: str
+    model: dict[str, Any]
+    input_size: int
+    tokenizer_hash: str | None
     num_parameters: int
     weights_sha256: str
     training: dict[str, Any]
@@ -38,20 +42,6 @@ class _Config:
             raise UserError("training.objective is not there")
         if not isinstance(self.training.get("deterministic", False), bool):
             raise UserError("training.deterministic is neither true nor false")
-
-
-@dataclass(frozen=True)
-class _SentenceConfig(_Config):
-    model: ModelArgs
-    vocabulary_size: int
-    tokenizer_hash: str
-
-
-@dataclass(frozen=True)
-class _VectorConfig(_Config):
-    model: MLPArgs
-    kind: str
-    dimension: int
 
 
 def find(model: Path | str) -> Path:
@@ -82,65 +72,56 @@ def save_model(
         weights = {name: tensor.half() for name, tensor in weights.items()}
     with storage.new_directory(directory) as partial:
         save_file(weights, partial / WEIGHTS)
-        if tokenizer is None:
-            described: dict[str, Any] = {"kind": "vectors", "dimension": model.input_size}
-        else:
+        if tokenizer:
             tokenizer.save(partial / "tokenizer")
-            described = {"vocabulary_size": model.input_size, "tokenizer_hash": tokenizer.hash}
         config = {
             "format": FORMAT,
             "smim_version": __version__,
             "model": asdict(model.args),
-            **described,
+            "input_size": model.input_size,
+            "tokenizer_hash": tokenizer.hash if tokenizer else None,
             "num_parameters": model.num_parameters,
             "weights_sha256": storage.sha256(partial / WEIGHTS),
             "training": training,
         }
         storage.write_json(partial / CONFIG, config)
-        storage.write_text(partial / "README.md", _card(config))
+        storage.write_text(partial / "README.md", _card(model, config))
 
 
-def load_model(directory: Path | str) -> tuple[SentenceAutoencoder, Tokenizer, dict[str, Any]]:
-    """Loads a model of sentences on the CPU in evaluation mode, with its tokenizer and `config.json`.
+def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any, dict[str, Any]]:
+    """Loads a model on the CPU in evaluation mode, with its tokenizer (None of vectors) and `config.json`.
 
-    `directory` may be the name of a packaged model, as in `find`. Raises `UserError` where something is missing,
-    damaged, or does not belong together.
+    `directory` may be the name of a packaged model, as in `find`. `unit`: what it is to be a model of, "sentence" (a
+    `SentenceAutoencoder`) or "vector" (a `VectorAutoencoder`). Raises `UserError` where it is one of others, and where
+    something is missing, damaged, or does not belong together.
     """
     directory = find(directory)
     config = read_config(directory)
-    if config.get("kind") == "vectors":
-        raise UserError(f"{directory} is a model of vectors; smim.vector_model.load loads it")
-    checked = schema.make(_SentenceConfig, config, directory / CONFIG)
-    tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
-    if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.vocabulary_size):
-        raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
-    args = checked.model
+    checked = schema.make(_Config, _of_this_format(config), directory / CONFIG)
+    args = read_args(checked.model, directory / CONFIG)
+    if args.unit != unit:
+        raise UserError(f"{directory} is a model of {args.unit}s; {_LOADERS[args.unit]} loads it")
+    tokenizer = None
+    if unit == "sentence":
+        tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
+        if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.input_size):
+            raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
+    parts = (args, args.encoder, args.decoder)
+    sizes = [(name, size) for part in parts for name, size in vars(part).items() if isinstance(size, int)]
     model = load_weights(
         storage.own_file(directory, WEIGHTS),
-        lambda: SentenceAutoencoder(args, vocabulary_size=checked.vocabulary_size),
+        lambda: make_model(args, input_size=checked.input_size),
         sha256=checked.weights_sha256,
-        layers=args.num_layers,
-        widths=(args.latent_dim, args.hidden_dim, args.embedding_dim, checked.vocabulary_size),
+        layers=max([1, *(size for name, size in sizes if name == "num_layers")]),
+        widths=(checked.input_size, *(size for name, size in sizes if name.endswith("_dim"))),
     )
     return model, tokenizer, config
 
 
-def load_vector_model(directory: Path | str) -> tuple[VectorAutoencoder, dict[str, Any]]:
-    """Loads a model of vectors on the CPU in evaluation mode, and its `config.json`; raises as `load_model`."""
-    directory = Path(directory)
-    config = read_config(directory)
-    if config.get("kind") != "vectors":
-        raise UserError(f"{directory} is a model of sentences; smim.load loads it")
-    checked = schema.make(_VectorConfig, config, directory / CONFIG)
-    args = checked.model
-    model = load_weights(
-        storage.own_file(directory, WEIGHTS),
-        lambda: VectorAutoencoder(args, dimension=checked.dimension),
-        sha256=checked.weights_sha256,
-        layers=args.num_layers,
-        widths=(args.latent_dim, args.hidden_dim, checked.dimension),
-    )
-    return model, config
+def read_settings(directory: Path | str) -> ModelArgs:
+    """The settings of the model in a directory; raises `UserError` as `read_config`, and where they do not fit."""
+    directory = find(directory)
+    return read_args(read_config(directory).get("model"), directory / CONFIG)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
@@ -152,9 +133,9 @@ def read_config(directory: Path) -> dict[str, Any]:
         hint = hint or (f"; of models that come with the package there is {names}" if names else "")
         raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
     config = storage.read_json(storage.own_file(directory, CONFIG))
-    if config.get("format") != FORMAT:
+    if config.get("format") not in (2, FORMAT):
         raise UserError(
-            f"{directory} has model format {config.get('format')}, this version reads {FORMAT}; train it again"
+            f"{directory} has model format {config.get('format')}, this version reads 2 and {FORMAT}; train it again"
         )
     return config
 
@@ -165,17 +146,25 @@ def is_deterministic(config: dict[str, Any]) -> bool:
     return training.get("deterministic", training["objective"] == "autoencoder")
 
 
-def _card(config: dict[str, Any]) -> str:
+def _of_this_format(config: dict[str, Any]) -> dict[str, Any]:
+    """What a `config.json` of format 2 says, as one of this: `read_args` reads the model's settings of both."""
+    if config["format"] == FORMAT:
+        return config
+    rest = {"tokenizer_hash": None, **config}
+    of_vectors = rest.pop("kind", "sentences") == "vectors"
+    return {"input_size": rest.pop("dimension" if of_vectors else "vocabulary_size", None), **rest}
+
+
+def _card(model: LatentVariableModel, config: dict[str, Any]) -> str:
     training = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
-    model = ", ".join(f"{name} {value}" for name, value in config["model"].items())
-    vectors = config.get("kind") == "vectors"
-    latent_dim = config["model"]["latent_dim"]
-    size = f"dimensions of a vector: {config['dimension']}" if vectors else f"vocabulary: {config['vocabulary_size']:,}"
+    settings = "".join(f", {name} {value}" for name, value in schema.changed(model.args).items() if "name" not in name)
+    vectors = model.unit == "vector"
+    size = f"dimensions of a vector: {model.input_size}" if vectors else f"vocabulary: {model.input_size:,}"
     return f"""# {"A latent variable model of vectors" if vectors else "A sentenceMIM model"}
 
-Encodes a {"vector" if vectors else "sentence"} to one code of {latent_dim} dimensions, and decodes it.
+Encodes a {model.unit} to one code of {model.args.latent_dim} dimensions, and decodes it.
 
-- architecture: {model}
+- architecture: {model.args.kind}{settings}
 - parameters: {config["num_parameters"]:,}
 - {size}
 {training}

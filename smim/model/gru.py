@@ -6,15 +6,46 @@ Shapes: B sentences, T tokens, E embedding, H hidden, D latent, V vocabulary.
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smim.model import gru_recurrence
+from smim.model.args import PartArgs
 from smim.model.gru_recurrence import GRUWeights
+from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
 
 _FLAGS = threading.Lock()
+
+
+@dataclass(frozen=True)
+class GRUEncoderArgs(PartArgs):
+    """The settings of a GRU that reads; its state has `hidden_dim` numbers."""
+
+    name: str = "gru"
+    hidden_dim: int = 512
+
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
+        return GRUEncoder(embedding_dim=model.embedding_dim, hidden_dim=self.hidden_dim)
+
+
+@dataclass(frozen=True)
+class GRUDecoderArgs(DecoderArgs):
+    """The settings of a GRU that says; its state has `hidden_dim` numbers."""
+
+    name: str = "gru"
+    hidden_dim: int = 512
+
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
+        return GRUDecoder(
+            embedding_dim=model.embedding_dim,
+            hidden_dim=self.hidden_dim,
+            latent_dim=model.latent_dim,
+            embedding_dropout=self.embedding_dropout,
+        )
 
 
 class GRU(nn.GRU):
@@ -84,8 +115,10 @@ def _without_tf32() -> Iterator[None]:
         yield
 
 
-class GRUEncoder(nn.Module):
+class GRUEncoder(Encoder):
     """Reads the reversed sentence, `<sos>` last, and returns the last state."""
+
+    graphable = True
 
     def __init__(self, *, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -97,17 +130,23 @@ class GRUEncoder(nn.Module):
         states_BTH = self.gru(embedded_BTE)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
-    def word_gates(self, embedding_VE: Tensor) -> Tensor:
-        """Each word's part of the gates [V, 3H]: a table that spares `read` the product with the embedding."""
+    def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
+        """Each word's part of the gates [V, 3H]: a table that spares `read` the product with the embedding.
+
+        On the CPU only.
+        """
+        if embedding_VE.device.type != "cpu":
+            return None
         return gru_recurrence.word_gates(embedding_VE, self.gru.weights)
 
     def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
-        """What `forward` gives for these tokens, without a gradient, from `word_gates` of their embedding."""
         return gru_recurrence.last_state(tokens_BT.t().contiguous(), lengths_B, word_gates, self.gru.weights)
 
 
-class GRUDecoder(nn.Module):
+class GRUDecoder(Decoder):
     """Autoregressive decoder; z makes the first state and joins the input at every step."""
+
+    graphable = True
 
     def __init__(self, *, embedding_dim: int, hidden_dim: int, latent_dim: int, embedding_dropout: float = 0.0) -> None:
         super().__init__()
@@ -117,10 +156,13 @@ class GRUDecoder(nn.Module):
         self.gru = GRU(embedding_dim, hidden_dim, constant_dim=latent_dim)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token."""
         embedded_BTE = self.embedding_dropout(embedded_BTE)
         states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.initial_state(z_BD), constant_BD=z_BD)
         return states_BTH
+
+    def products(self, num_tokens: float) -> float:
+        once = matrix_weights(self.latent_to_state) * 4  # z's part of the three gates is the same at every step
+        return num_tokens * (matrix_weights(self) - once) + once
 
     def initial_state(self, z_BD: Tensor) -> Tensor:
         """The state [B, H] before the first token."""
@@ -132,10 +174,7 @@ class GRUDecoder(nn.Module):
         return self.initial_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it.
-
-        The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
-        """
+        # The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
         hidden_BH, latent_gates = state
         weights = self.gru.weights
         embedded_gates = F.linear(embedded_BE, weights.input[:, : embedded_BE.shape[1]])

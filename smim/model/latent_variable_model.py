@@ -4,12 +4,13 @@ Shapes: B observations, D latent dimensions, F features.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from smim.model.distributions import DiagonalGaussian
+from smim.model.parts import matrix_weights
 from smim.model.priors import Prior
 
 
@@ -36,12 +37,18 @@ class Observations(Protocol):
 class LatentVariableModel(nn.Module, ABC):
     """An encoder q(z|x), a decoder p(x|z) and a prior p(z).
 
-    `reparameterized`: whether `sample` carries a gradient, as draws of vectors do and words do not.
+    `unit`: "sentence" or "vector", as of a corpus. `reparameterized`: whether `sample` carries a gradient, as draws of
+    vectors do and words do not. `graphable`: whether a training step is many small kernels, the same ones for each
+    batch of one shape. `undecayed`: the parts that weight decay leaves alone. The vectors of rare words would shrink in
+    all the steps between two uses, and what a prior learns is places and log variances.
     """
 
+    unit: ClassVar[str]
     args: Any
     prior: Prior
     reparameterized: bool
+    graphable: bool = False
+    undecayed: ClassVar[tuple[str, ...]] = ("prior",)
 
     @property
     @abstractmethod
@@ -55,6 +62,29 @@ class LatentVariableModel(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    @property
+    def num_initial_observations(self) -> int:
+        """Training observations that `initialize` asks for; 0 where weights begin at random alone."""
+        return self.prior.num_initial_observations
+
+    def initialize(self, batch: Any) -> None:
+        """Makes what begins as training observations those of `batch`."""
+        self.prior.initialize(batch)
+
+    def compile_parts(self) -> list[nn.Module]:
+        """What gains by `torch.compile`."""
+        return []
+
+    def flops_per_token(self, mean_length: float) -> float:
+        """FLOPs of one training step, forward and backward, for each word of sentences of `mean_length` words.
+
+        Each weight of a matrix that a token passes takes 2 FLOPs forward and 4 backward. So does each pair of tokens
+        and each channel in attention, twice: the scores, and the sum of the values (12 x layers x hidden x length for a
+        token; a causal mask saves nothing). A vector counts as one word, and passes each matrix once. What a learned
+        prior takes is left out: it is a step's.
+        """
+        return 6.0 * (matrix_weights(self) - matrix_weights(self.prior))
 
     @abstractmethod
     def posterior(self, batch: Any) -> DiagonalGaussian:

@@ -3,16 +3,18 @@
 Shapes: B vectors, X their dimensions, H hidden, D latent, K pseudo-inputs of a prior.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among
+from smim.model.args import ModelArgs, PartArgs
 from smim.model.distributions import DiagonalGaussian
-from smim.model.latent_space import LatentArgs, make_log_variance, make_prior
+from smim.model.latent_space import make_log_variance, make_prior
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.vectors.batch import VectorBatch
 
@@ -23,46 +25,75 @@ _MARGIN = 0.05
 
 
 @dataclass(frozen=True)
-class MLPArgs(LatentArgs):
-    """What decides the shape of a model of vectors. Defaults are the thesis's (section 5.3.1).
+class MLPArgs(PartArgs):
+    """The settings of fully connected layers: `num_layers` hidden ones of `hidden_dim` units each."""
 
-    `hidden_dim` units in each of `num_layers` hidden layers of encoder and decoder. `likelihood`: p(x|z), a diagonal
-    Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1]. `min_decoder_log_variance` clamps the log
-    variance of a Gaussian p(x|z) from below. The latent space is described in `LatentArgs`.
-    """
-
-    encoder: str = "mlp"
-    decoder: str = "mlp"
-    latent_dim: int = 2
+    unit: ClassVar[str] = "vector"
+    name: str = "mlp"
     hidden_dim: int = 20
     num_layers: int = 2
     activation: str = "tanh"
+
+    def problems(self, at: str, model: Any) -> list[str]:
+        return super().problems(at, model) + not_among(self, at, activation=list(ACTIVATIONS))
+
+    def layers(self, input_dim: int) -> nn.Sequential:
+        """The layers, from `input_dim` numbers to `hidden_dim`, with random weights."""
+        widths = pairwise([input_dim, *[self.hidden_dim] * self.num_layers])
+        pairs = ([nn.Linear(before, after), ACTIVATIONS[self.activation]()] for before, after in widths)
+        return nn.Sequential(*chain.from_iterable(pairs))
+
+
+@dataclass(frozen=True)
+class MLPDecoderArgs(MLPArgs):
+    """The settings of fully connected layers that give p(x|z).
+
+    `likelihood`: a diagonal Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1].
+    `min_decoder_log_variance` clamps the log variance of the Gaussian from below.
+    """
+
     likelihood: str = "gaussian"
     min_decoder_log_variance: float = -10.0
 
-    def __post_init__(self) -> None:
-        problems = not_among(
-            self, "model", encoder=["mlp"], decoder=["mlp"], likelihood=LIKELIHOODS, activation=list(ACTIVATIONS)
-        )
-        problems += too_low(self, "model", hidden_dim=1, num_layers=1) + self.latent_problems()
-        if problems:
-            raise UserError("; ".join(problems))
+    def problems(self, at: str, model: Any) -> list[str]:
+        return super().problems(at, model) + not_among(self, at, likelihood=LIKELIHOODS)
+
+
+@dataclass(frozen=True)
+class VectorArgs(ModelArgs):
+    """What decides the shape of a model of vectors. Defaults are the thesis's (section 5.3.1)."""
+
+    unit: ClassVar[str] = "vector"
+    encoder: MLPArgs = field(default_factory=MLPArgs)
+    decoder: MLPDecoderArgs = field(default_factory=MLPDecoderArgs)
+    latent_dim: int = 2
+
+    def check_split(self, split: Any, *, cut: int | None) -> None:
+        """Refuses numbers that a Bernoulli p(x|z) has no probability for."""
+        lowest, highest = split.vectors.min(), split.vectors.max()
+        if self.decoder.likelihood == "bernoulli" and (lowest < 0 or highest > 1):
+            raise UserError(
+                f"split {split.name!r} holds numbers from {lowest:.3g} to {highest:.3g}, model.likelihood=bernoulli is "
+                f"of numbers in [0, 1]; use model.likelihood=gaussian"
+            )
 
 
 class VectorAutoencoder(LatentVariableModel):
     """q(z|x) and p(x|z) regressed by fully connected layers, for x of `dimension` numbers."""
 
-    def __init__(self, args: MLPArgs, *, dimension: int) -> None:
+    unit = "vector"
+
+    def __init__(self, args: VectorArgs, dimension: int) -> None:
         super().__init__()
-        self.args: MLPArgs = args
+        self.args: VectorArgs = args
         self.dimension = dimension
-        self.reparameterized = args.likelihood == "gaussian"
-        self.encoder = _layers(dimension, args)
-        self.to_mean = nn.Linear(args.hidden_dim, args.latent_dim)
-        self.to_log_variance = make_log_variance(args, args.hidden_dim)
-        self.decoder = _layers(args.latent_dim, args)
-        self.to_vector = nn.Linear(args.hidden_dim, dimension)
-        self.to_vector_log_variance = nn.Linear(args.hidden_dim, dimension) if self.reparameterized else None
+        self.reparameterized = args.decoder.likelihood == "gaussian"
+        self.encoder = args.encoder.layers(dimension)
+        self.to_mean = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
+        self.to_log_variance = make_log_variance(args, args.encoder.hidden_dim)
+        self.decoder = args.decoder.layers(args.latent_dim)
+        self.to_vector = nn.Linear(args.decoder.hidden_dim, dimension)
+        self.to_vector_log_variance = nn.Linear(args.decoder.hidden_dim, dimension) if self.reparameterized else None
         self.prior = make_prior(
             args,
             pseudo_input_shape=(dimension,),
@@ -101,7 +132,9 @@ class VectorAutoencoder(LatentVariableModel):
         center_BX = self.to_vector(hidden_BH).float()
         if self.to_vector_log_variance is None:
             return center_BX
-        log_variance = self.to_vector_log_variance(hidden_BH).float().clamp(min=self.args.min_decoder_log_variance)
+        log_variance = (
+            self.to_vector_log_variance(hidden_BH).float().clamp(min=self.args.decoder.min_decoder_log_variance)
+        )
         return DiagonalGaussian(mean=center_BX, log_variance=log_variance)
 
     def mean(self, z_BD: Tensor) -> Tensor:
@@ -129,11 +162,3 @@ class VectorAutoencoder(LatentVariableModel):
 
     def freeze_variance(self) -> None:
         self.to_log_variance.requires_grad_(False)
-
-
-def _layers(input_dim: int, args: MLPArgs) -> nn.Sequential:
-    widths = [input_dim, *[args.hidden_dim] * args.num_layers]
-    layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [nn.Linear(before, after), ACTIVATIONS[args.activation]()]
-    return nn.Sequential(*layers)

@@ -17,10 +17,14 @@ from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 class Prior(nn.Module, ABC):
     """A density over codes of D dimensions; what it learns belongs to the model that holds it.
 
-    `description` says in a few words which one it is.
+    `description` says in a few words which one it is. `num_initial_observations`: how many `initialize` asks for.
     """
 
     description: str
+    num_initial_observations = 0
+
+    def initialize(self, batch: Any) -> None:
+        """Begins with a batch of training observations."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
@@ -112,7 +116,7 @@ class VampPrior(Mixture):
         as_pseudo_inputs: Callable[[Any], Tensor],
     ) -> None:
         super().__init__()
-        self.num_components = len(pseudo_inputs)
+        self.num_components = self.num_initial_observations = len(pseudo_inputs)
         self.description = f"VampPrior of {self.num_components} pseudo-inputs"
         self.pseudo_inputs = nn.Parameter(pseudo_inputs)
         self.posterior, self.as_pseudo_inputs = posterior, as_pseudo_inputs

@@ -16,12 +16,17 @@ Shapes: B sentences, T tokens, E embedding, H hidden, D latent, C = D / 4 code o
 """
 
 import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.model.transformer import CausalBlocks, TransformerArgs, linear, to_hidden
+from smim.model.args import ModelArgs, PartArgs
+from smim.model.latent_space import make_log_variance
+from smim.model.parts import Decoder, DecoderArgs, Encoder
+from smim.model.transformer import CausalBlocks, TransformerArgs, attention_products, linear, to_hidden
 
 COPIES = 3
 _DECAY = 0.03
@@ -29,6 +34,47 @@ _DECAY = 0.03
 _LAST_DECAY = 100
 # Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
 _WORD_LOGIT = 2.0
+
+
+@dataclass(frozen=True)
+class SuperpositionEncoderArgs(PartArgs):
+    """The settings of a sum of words' codes. `order_weight`: rho, how much the order of words counts in distances."""
+
+    takes_scale_out: ClassVar[bool] = True
+    name: str = "superposition"
+    order_weight: float = 0.5
+
+    def problems(self, at: str, model: Any) -> list[str]:
+        problems = super().problems(at, model)
+        if self.order_weight <= 0:
+            problems.append(f"{at}.order_weight is {self.order_weight}, it must be above 0")
+        if model.latent_dim % 8:
+            problems.append(f"model.latent_dim is {model.latent_dim}; a superposition needs a multiple of 8")
+        return problems
+
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
+        return SuperpositionEncoder(
+            embedding_dim=model.embedding_dim, latent_dim=model.latent_dim, order_weight=self.order_weight
+        )
+
+
+@dataclass(frozen=True)
+class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
+    """The settings of a transformer that takes words out of a sum of them."""
+
+    name: str = "superposition"
+
+    def problems(self, at: str, model: Any) -> list[str]:
+        problems = super().problems(at, model)
+        if model.encoder.name != "superposition" or not model.tied_output:
+            problems.append(
+                f"{at}=superposition takes words out of a sum of them: "
+                "it needs model.encoder=superposition and model.tied_output=true"
+            )
+        return problems
+
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
+        return SuperpositionDecoder(self, embedding_dim=model.embedding_dim, words=encoder.words)
 
 
 class WordCodes(nn.Module):
@@ -104,7 +150,7 @@ class WordCodes(nn.Module):
         return torch.stack([one * cosine - other * sine, one * sine + other * cosine], dim=-1).flatten(-2)
 
 
-class SuperpositionEncoder(nn.Module):
+class SuperpositionEncoder(Encoder):
     """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
 
     def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
@@ -117,6 +163,12 @@ class SuperpositionEncoder(nn.Module):
         position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
         return self.words.encode(embedded_BTE, lengths_B[:, None] - 2 - position_T)
 
+    def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
+        to_log_variance = make_log_variance(args, self.output_dim)
+        if isinstance(to_log_variance, nn.Linear):  # noise of variance 1 would drown the words
+            nn.init.constant_(to_log_variance.bias, args.min_log_variance + 1)
+        return nn.Identity(), to_log_variance
+
 
 class SuperpositionDecoder(CausalBlocks):
     """Reads words off what is left of z; causal attention over both adds what language expects.
@@ -124,14 +176,13 @@ class SuperpositionDecoder(CausalBlocks):
     `words` are the encoder's. Its states are embeddings, for an output layer that shares them.
     """
 
-    def __init__(
-        self, args: TransformerArgs, *, embedding_dim: int, words: WordCodes, embedding_dropout: float = 0.0
-    ) -> None:
+    def __init__(self, args: SuperpositionDecoderArgs, *, embedding_dim: int, words: WordCodes) -> None:
         super().__init__()
+        self.args = args
         latent_dim = (1 + COPIES) * words.code_dim
         self.output_dim = embedding_dim
         self.shared = (words,)  # in a tuple it is not registered a second time
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout = nn.Dropout(args.embedding_dropout)
         self.to_hidden = to_hidden(embedding_dim, args)
         self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
@@ -149,9 +200,13 @@ class SuperpositionDecoder(CausalBlocks):
         return words
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the embeddings [B, T, E] that predict each next token."""
         remaining_BTD = self.words.remaining(z_BD, embedded_BTE)
         return self._to_embedding(self.read(self._input(embedded_BTE, remaining_BTD)), remaining_BTD)
+
+    def products(self, num_tokens: float) -> float:
+        # Words are taken out by the encoder's matrix, and it is the filter of both matches.
+        shared = (3 * num_tokens - 1) * self.words.to_code.weight.numel()
+        return super().products(num_tokens) + attention_products(self.args, num_tokens) + shared
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
         """What `step` goes on from: the next position [B], what is left of z [B, D], and a cache per layer."""
@@ -159,10 +214,6 @@ class SuperpositionDecoder(CausalBlocks):
         return position_B, z_BD, *self.new_caches(z_BD, 0)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, E] that predicts the next one, and the state after it.
-
-        The caches of `state` are written in place: go on from what is returned.
-        """
         position_B, remaining_BD, *caches = state
         remaining_BD = self.words.take_out(remaining_BD, embedded_BE, position_B)
         state_BH, caches = self.read_next(self._input(embedded_BE, remaining_BD), position_B, caches)

@@ -5,12 +5,15 @@ A attention heads, C channels of a head (H = A x C), S tokens that a cache has r
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import not_among, too_low
+from smim.errors import not_among
+from smim.model.args import PartArgs
+from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
 
 _NORMS = ["rms", "layer"]
 # Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
@@ -20,47 +23,69 @@ Rotation = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class TransformerArgs:
-    """The sizes of a transformer encoder or decoder.
+class TransformerArgs(PartArgs):
+    """The sizes of a transformer's layers.
 
     `feedforward_dim`: 4 x `hidden_dim` where it is None. `norm`: `rms` or `layer`. `dropout` acts on what each
-    layer adds. `num_pooling_queries`: how many vectors of `hidden_dim` the encoder sums a sentence up in, beside the
-    one at `<sos>`. `num_memory_tokens`: how many tokens z becomes for the decoder.
+    layer adds.
     """
 
-    hidden_dim: int
-    num_layers: int
-    num_heads: int
-    feedforward_dim: int | None
-    norm: str
-    dropout: float
-    num_pooling_queries: int
-    num_memory_tokens: int
+    takes_scale_out: ClassVar[bool] = True
+    hidden_dim: int = 512
+    num_layers: int = 4
+    num_heads: int = 8
+    feedforward_dim: int | None = None
+    norm: str = "rms"
+    dropout: float = 0.1
 
-    def problems(self) -> list[str]:
-        """A message for each wrong setting; they are the model's, so they are named `model.`..."""
-        sizes = ("num_layers", "num_heads", "feedforward_dim", "num_pooling_queries", "num_memory_tokens")
-        problems = too_low(self, "model", **dict.fromkeys(sizes, 1)) + not_among(self, "model", norm=_NORMS)
+    def problems(self, at: str, model: Any) -> list[str]:
+        problems = super().problems(at, model) + not_among(self, at, norm=_NORMS)
         # Rotary positions turn pairs of a head's channels.
         if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
             problems.append(
-                f"model.hidden_dim is {self.hidden_dim} and model.num_heads {self.num_heads}; "
+                f"{at}.hidden_dim is {self.hidden_dim} and {at}.num_heads {self.num_heads}; "
                 f"each head needs an even number of channels: make hidden_dim a multiple of {2 * self.num_heads}"
             )
-        if not 0 <= self.dropout < 1:
-            problems.append(f"model.dropout is {self.dropout}, it must be in [0, 1)")
         return problems
 
 
-class TransformerEncoder(nn.Module):
+@dataclass(frozen=True)
+class TransformerEncoderArgs(TransformerArgs):
+    """The settings of a transformer that reads.
+
+    `num_pooling_queries`: how many vectors of `hidden_dim` it sums a sentence up in, beside the one at `<sos>`.
+    """
+
+    name: str = "transformer"
+    num_pooling_queries: int = 7
+
+    def make(self, model: Any, encoder: Any = None) -> Encoder:
+        return TransformerEncoder(self, embedding_dim=model.embedding_dim)
+
+
+@dataclass(frozen=True)
+class TransformerDecoderArgs(TransformerArgs, DecoderArgs):
+    """The settings of a transformer that says. `num_memory_tokens`: how many tokens z becomes for it."""
+
+    name: str = "transformer"
+    num_memory_tokens: int = 8
+
+    def make(self, model: Any, encoder: Any = None) -> Decoder:
+        return TransformerDecoder(self, embedding_dim=model.embedding_dim, latent_dim=model.latent_dim)
+
+
+class TransformerEncoder(Encoder):
     """Bidirectional attention over the sentence, then the state at `<sos>` beside attention pooling by learned queries.
 
     The words come reversed, with `<sos>` last, as the GRU needs them; attention reads either order alike. `<sos>` sees
     by relative position which words are the first ones, what the queries, which know no positions, learn only slowly.
     """
 
-    def __init__(self, args: TransformerArgs, *, embedding_dim: int) -> None:
+    compilable = True
+
+    def __init__(self, args: TransformerEncoderArgs, *, embedding_dim: int) -> None:
         super().__init__()
+        self.args = args
         self.head_dim = args.hidden_dim // args.num_heads
         self.to_hidden = to_hidden(embedding_dim, args)
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
@@ -84,9 +109,15 @@ class TransformerEncoder(nn.Module):
         start_BH = states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
         return torch.cat([start_BH, self.pooling(states_BTH, mask)], dim=-1)
 
+    def products(self, num_tokens: float) -> float:
+        pooled = 2 * self.args.hidden_dim * num_tokens * self.args.num_pooling_queries
+        return super().products(num_tokens) + attention_products(self.args, num_tokens) + pooled
 
-class CausalBlocks(nn.Module):
+
+class CausalBlocks(Decoder):
     """Layers of causal attention that read a sequence at once or, with caches, a few tokens at a time."""
+
+    compilable = True
 
     def add_layers(self, args: TransformerArgs) -> None:
         """Makes the layers; the decoder's constructor calls it."""
@@ -137,12 +168,11 @@ class TransformerDecoder(CausalBlocks):
     has, and positions attend to the memory tokens in every layer. That z is there cannot be overlooked.
     """
 
-    def __init__(
-        self, args: TransformerArgs, *, embedding_dim: int, latent_dim: int, embedding_dropout: float = 0.0
-    ) -> None:
+    def __init__(self, args: TransformerDecoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
+        self.args = args
         self.output_dim = args.hidden_dim
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.embedding_dropout = nn.Dropout(args.embedding_dropout)
         self.num_memory_tokens = args.num_memory_tokens
         self.to_hidden = to_hidden(embedding_dim, args)
         self.latent_norm = nn.RMSNorm(latent_dim, eps=1e-6)
@@ -151,7 +181,6 @@ class TransformerDecoder(CausalBlocks):
         self.add_layers(args)
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token."""
         embedded_BTE = self.embedding_dropout(embedded_BTE)
         z_BD = self.latent_norm(z_BD).to(embedded_BTE.dtype)
         input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]
@@ -170,13 +199,15 @@ class TransformerDecoder(CausalBlocks):
         return position_B + self.num_memory_tokens, self.latent_to_input(z_BD), *caches
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it.
-
-        The caches of `state` are written in place: go on from what is returned.
-        """
         position_B, latent_BH, *caches = state
         output_BH, caches = self.read_next(self.to_hidden(embedded_BE) + latent_BH, position_B, caches)
         return output_BH, (position_B + 1, latent_BH, *caches)
+
+    def products(self, num_tokens: float) -> float:
+        once = matrix_weights(self.latent_to_memory) + matrix_weights(self.latent_to_input)
+        read = self.num_memory_tokens * matrix_weights(self.blocks)
+        attended = attention_products(self.args, num_tokens + self.num_memory_tokens)
+        return num_tokens * (matrix_weights(self) - once) + once + read + attended
 
     def _memory(self, z_BD: Tensor) -> Tensor:
         return self.latent_to_memory(z_BD).unflatten(-1, (self.num_memory_tokens, self.output_dim))
@@ -259,7 +290,7 @@ class AttentionPooling(nn.Module):
     The parts stay side by side: a narrower layer here would be a bottleneck before z's own.
     """
 
-    def __init__(self, args: TransformerArgs) -> None:
+    def __init__(self, args: TransformerEncoderArgs) -> None:
         super().__init__()
         self.heads = (args.num_heads, args.hidden_dim // args.num_heads)
         self.output_dim = args.num_pooling_queries * args.hidden_dim
@@ -273,6 +304,11 @@ class AttentionPooling(nn.Module):
         query_BAQC = self.queries.to(key_BATC.dtype).expand(len(states_BTH), -1, -1, -1)
         pooled_BAQC = F.scaled_dot_product_attention(query_BAQC, key_BATC, value_BATC, attn_mask=mask)
         return self.norm(pooled_BAQC.transpose(1, 2).flatten(1).to(states_BTH.dtype))
+
+
+def attention_products(args: TransformerArgs, num_tokens: float) -> float:
+    """Multiplications of each pair of tokens in each layer: the scores, and the sum of values. No mask saves any."""
+    return 2 * args.hidden_dim * args.num_layers * num_tokens**2
 
 
 def to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:

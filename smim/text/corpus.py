@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -169,8 +169,12 @@ class _Card:
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """What a prepared corpus is, whatever it holds: a directory, its card, and the shards of its splits."""
+    """What a prepared corpus is, whatever it holds: a directory, its card, and the shards of its splits.
 
+    `unit`: what a row is, "sentence" or "vector". `tokenizer`: None of vectors.
+    """
+
+    unit: ClassVar[str]
     directory: Path
     card: dict[str, Any]
 
@@ -239,6 +243,7 @@ class PreparedCorpus:
 class Corpus(PreparedCorpus):
     """A prepared corpus of sentences that was opened with `Corpus.open`."""
 
+    unit: ClassVar[str] = "sentence"
     tokenizer: Tokenizer
 
     @property

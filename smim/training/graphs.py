@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.latent_variable_model import LatentVariableModel, Observations
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives import Objective, Terms
 from smim.text.batch import Batch
 from smim.training.step import TrainingStep
@@ -20,18 +19,12 @@ from smim.training.step import TrainingStep
 _LENGTHS_APART = 8
 
 
-def can_be_graphed(model: LatentVariableModel, objective: Objective) -> bool:
-    """Whether a step is many small kernels, and the same ones for each batch of one shape."""
-    if not isinstance(model, SentenceAutoencoder) or not objective.can_be_graphed:
-        return False
-    return model.args.encoder == model.args.decoder == "gru"
-
-
 class GraphedTrainingStep(TrainingStep):
     """A training step that captures its forward and backward pass for each padded length, and then replays them.
 
-    Batches that are not of `batch_size` sentences, and steps at which the objective still changes, run as they would
-    without. What a step returns, gradients too, lies where the next one writes: it is to be used before.
+    The model is a `graphable` one of sentences. Batches that are not of `batch_size` of them, and steps at which the
+    objective still changes, run as they would without. What a step returns, gradients too, lies where the next one
+    writes: it is to be used before.
     """
 
     def __init__(self, model: LatentVariableModel, objective: Objective, *, precision: str, batch_size: int) -> None:
@@ -40,8 +33,8 @@ class GraphedTrainingStep(TrainingStep):
         self.graphs: dict[int, _OfTensors] = {}
         self.memory: Any = None
 
-    def forward(self, batch: Observations, step: int) -> Terms:
-        if not isinstance(batch, Batch) or len(batch) != self.batch_size or not self.objective.settled(step):
+    def forward(self, batch: Any, step: int) -> Terms:
+        if len(batch) != self.batch_size or not self.objective.settled(step):
             return super().forward(batch, step)
         padded = batch.padded_to(-(-batch.tokens.shape[1] // _LENGTHS_APART) * _LENGTHS_APART)
         length, inputs = padded.tokens.shape[1], (padded.rows, padded.tokens, padded.lengths)

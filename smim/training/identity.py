@@ -12,7 +12,7 @@ from typing import Any
 
 from smim import schema
 from smim.errors import UserError
-from smim.model.registry import args_class
+from smim.model.registry import read_args
 from smim.objectives import objective_class
 from smim.training import checkpoint
 from smim.training.args import Decides, TrainArgs
@@ -68,7 +68,7 @@ def _read_identity(path: Path) -> dict[str, Any]:
     with checkpoint.fitting(path):
         train = {key.removeprefix("train."): value for key, value in stored.items() if key.startswith("train.")}
         settings = {
-            "model": schema.make(args_class(stored["model"]["encoder"]), stored["model"], where),
+            "model": read_args(stored["model"], where),
             "objective": schema.make(objective_class(stored["objective"]["name"]), stored["objective"], where),
             "train": schema.make(TrainArgs, train, where),
         }

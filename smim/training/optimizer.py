@@ -3,18 +3,16 @@
 from typing import Any
 
 import torch
-from torch import nn
 
-from smim.model.priors import Prior
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.training.args import TrainArgs
 
 
-def make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
+def make_optimizer(model: LatentVariableModel, args: TrainArgs) -> torch.optim.Optimizer:
     """The optimizer of the parameters that require gradients.
 
-    Weight decay acts on matrices only. Biases and the scales of norms are left alone, as is common, and so are
-    embeddings, for the vectors of rare words would shrink in all the steps between two uses, and what a prior learns,
-    which is places and log variances.
+    Weight decay acts on matrices only. Biases and the scales of norms are left alone, as is common, and so is what the
+    model names in `undecayed`.
     """
     parameters = _parameter_groups(model, args.weight_decay)
     if args.optimizer == "sgd":
@@ -27,11 +25,11 @@ def make_optimizer(model: nn.Module, args: TrainArgs) -> torch.optim.Optimizer:
     return kind(parameters, lr=args.learning_rate, betas=(beta1, beta2), weight_decay=0.0, fused=True)
 
 
-def _parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(model: LatentVariableModel, weight_decay: float) -> list[dict[str, Any]]:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if weight_decay == 0:
         return [{"params": trained}]
-    spared = {p for module in model.modules() if isinstance(module, nn.Embedding | Prior) for p in module.parameters()}
+    spared = {parameter for name in model.undecayed for parameter in model.get_submodule(name).parameters()}
     decayed = [parameter for parameter in trained if parameter.ndim >= 2 and parameter not in spared]
     others = [parameter for parameter in trained if parameter.ndim < 2 or parameter in spared]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others}]

@@ -17,10 +17,8 @@ from accelerate.utils import DistributedType, set_seed
 
 from smim import storage
 from smim.errors import SmimError, UserError, storage_problem
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel, Observations
-from smim.model.mlp import MLPArgs
-from smim.model.priors import VampPrior
 from smim.model.registry import make_model
 from smim.objectives import Critic, Objective
 from smim.text.batches import epoch_batches
@@ -29,14 +27,14 @@ from smim.training import checkpoint, checks, parallel
 from smim.training.args import Decides, TrainArgs
 from smim.training.console import Console
 from smim.training.ema import WeightAverage
-from smim.training.graphs import GraphedTrainingStep, can_be_graphed
+from smim.training.graphs import GraphedTrainingStep
 from smim.training.identity import check_identity, make_identity
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
 from smim.training.processes import lost_process, resolve_precision
 from smim.training.schedule import make_schedule
 from smim.training.step import TrainingStep
-from smim.training.throughput import flops_per_token, matrix_rate
+from smim.training.throughput import matrix_rate
 from smim.vectors.corpus import VectorCorpus
 
 
@@ -58,7 +56,7 @@ class Run:
     def __init__(
         self,
         corpus: Corpus | VectorCorpus,
-        model_args: ModelArgs | MLPArgs,
+        model_args: ModelArgs,
         objective: Objective,
         args: TrainArgs,
         *,
@@ -71,10 +69,8 @@ class Run:
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
-        checks.check_length(self.train_split, model_args, cut=args.max_length)
-        checks.check_length(self.valid_split, model_args, cut=None)
-        for split in (self.train_split, self.valid_split):
-            checks.check_range(split, model_args)
+        model_args.check_split(self.train_split, cut=args.max_length)
+        model_args.check_split(self.valid_split, cut=None)
         checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
         checks.check_draws(objective, accelerator)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
@@ -97,17 +93,17 @@ class Run:
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
-        elif isinstance(self.model.prior, VampPrior):
-            self.model.prior.initialize(self.random_training_batch(self.model.prior.num_components))
+        elif num := self.model.num_initial_observations:
+            self.model.initialize(self.random_training_batch(num))
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")
         cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
-        self.flops_per_token = flops_per_token(self.model, pc.mean(cut).as_py())
+        self.flops_per_token = self.model.flops_per_token(pc.mean(cut).as_py())
         if args.compile:
             checks.check_compile(self.model, accelerator.distributed_type)
-            assert isinstance(self.model, SentenceAutoencoder)
-            self.model.compile_transformers()
+            for part in self.model.compile_parts():
+                part.compile(dynamic=True)
         self.parallel = parallel.prepare(
             self.make_step(critic),
             self.model,
@@ -132,7 +128,8 @@ class Run:
         """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
         whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
-        if self.args.cuda_graphs and alone and whole and can_be_graphed(self.model, self.objective):
+        graphable = self.model.graphable and self.objective.can_be_graphed
+        if self.args.cuda_graphs and alone and whole and graphable:
             assert self.args.batch_size is not None
             return GraphedTrainingStep(
                 self.model, self.objective, precision=self.precision, batch_size=self.args.batch_size

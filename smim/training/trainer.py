@@ -18,13 +18,11 @@ from smim.model.latent_variable_model import Observations
 from smim.objectives import Terms
 from smim.schema import changed
 from smim.text.batches import share_of_rank, training_order
-from smim.text.corpus import Corpus
 from smim.training import checkpoint
 from smim.training.console import step_line, validation_line
 from smim.training.profiling import make_profiler
 from smim.training.run import Interrupted, Run
 from smim.training.validation import validate
-from smim.vectors.corpus import VectorCorpus
 
 
 class Trainer(Run):
@@ -185,7 +183,7 @@ class Trainer(Run):
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         metrics.pop("positions")
-        unit = "a vector" if isinstance(self.corpus, VectorCorpus) else f"a sentence of {tokens / sentences:.1f} tokens"
+        length = f" of {tokens / sentences:.1f} tokens" if self.corpus.tokenizer else ""
         is_best = self.schedule.update(metrics["loss"])
         self.validated_step = self.step
         self.write_metrics("valid", metrics)
@@ -194,7 +192,7 @@ class Trainer(Run):
                 metrics,
                 step=self.step,
                 is_best=is_best,
-                unit=unit,
+                unit=f"a {self.corpus.unit}{length}",
                 latent_dim=self.model.args.latent_dim,
                 learning_rate=self.schedule.rate(self.step),
             )
@@ -211,8 +209,7 @@ class Trainer(Run):
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
             }
-            tokenizer = self.corpus.tokenizer if isinstance(self.corpus, Corpus) else None
-            save_model(self.run_dir / "model", model, tokenizer, training=training)
+            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -40,6 +41,9 @@ class VectorSplit(Split):
 @dataclass(frozen=True)
 class VectorCorpus(PreparedCorpus):
     """A prepared corpus of vectors that was opened with `VectorCorpus.open`."""
+
+    unit: ClassVar[str] = "vector"
+    tokenizer: ClassVar[None] = None
 
     @classmethod
     def open(cls, directory: Path | str) -> "VectorCorpus":

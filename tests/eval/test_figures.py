@@ -52,7 +52,7 @@ def test_a_figure_is_made_from_nothing(made):
     for training in content["trainings"]:
         run = made / "runs" / training["run"]
         settings = storage.read_json(run / "config.json")
-        assert settings["model"]["hidden_dim"] == training["value"]
+        assert settings["model"]["encoder"]["hidden_dim"] == training["value"]
         assert settings["objective"]["name"] == training["method"].lower()
         assert storage.read_json(run / "model" / "config.json")["training"]["step"] in (2, 4)
         assert training["metrics"]["mutual_information_ksg"] == pytest.approx(0, abs=0.5)

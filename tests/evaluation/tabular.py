@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from smim.model.autoencoder import ModelArgs, TokenLogProb
+from smim.model.autoencoder import TokenLogProb
 from smim.model.distributions import DiagonalGaussian
 from smim.model.priors import Prior, StandardNormal
 from smim.text.batch import Batch
 from smim.text.tokenizer import EOS_ID, PAD_ID
+from tests.models import sentence_args
 
 GRID = np.linspace(-9, 9, 20001)
 STEP = GRID[1] - GRID[0]
@@ -59,7 +60,7 @@ class TabularModel(nn.Module):
     def __init__(self, vocabulary_size: int, *, seed: int = 0) -> None:
         super().__init__()
         random = torch.Generator().manual_seed(seed)
-        self.args = ModelArgs(latent_dim=1)
+        self.args = sentence_args(latent_dim=1)
         self.prior: Prior = StandardNormal(1)
         self.slope, self.offset, self.mean = (torch.randn(vocabulary_size, generator=random) for _ in range(3))
         # Wider than the exact posteriors: importance weights are bounded, and their means settle.

@@ -8,12 +8,13 @@ import torch
 from smim.errors import UserError
 from smim.evaluation import examples
 from smim.evaluation.examples import ExamplesArgs
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 from tests.evaluation.conftest import make_job
+from tests.models import sentence_args
 
 ASKING = ["who sold the house ? a bank", "the house is new", "where is the bank ? here", "why ? why ? it is"]
 
@@ -31,7 +32,7 @@ def asking(tmp_path):
 
     def make(*, says: bool):
         torch.manual_seed(0)
-        args = ModelArgs(latent_dim=4, hidden_dim=8, embedding_dim=6, max_length=100)
+        args = sentence_args(latent_dim=4, hidden_dim=8, embedding_dim=6, max_length=100)
         model = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
         model.to_vocabulary.bias.data[tokenizer.encode("?")] = 100.0 if says else -100.0
         save_model(tmp_path / "model", model, tokenizer, training={"objective": "amim"})

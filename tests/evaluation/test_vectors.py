@@ -13,10 +13,11 @@ from smim.errors import UserError
 from smim.evaluation import run
 from smim.evaluation.vectors import VectorsArgs, marginal_log_prob, measure_vectors
 from smim.model.directory import save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.preparation.gmm import GMMArgs, build
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
+from tests.models import vector_args
 from tests.scripts import run_script
 
 TRAINING = {"objective": "vae", "corpus": "gmm", "seed": 0, "step": 5, "epoch": 1, "valid_loss": 2.0}
@@ -51,7 +52,7 @@ class Linear:
     def __init__(self, encoder_stdev: torch.Tensor | None = None) -> None:
         if encoder_stdev is not None:
             self.encoder_stdev = encoder_stdev
-        args = MLPArgs(latent_dim=2, hidden_dim=4, num_layers=1, activation="relu", min_log_variance=-20.0)
+        args = vector_args(latent_dim=2, hidden_dim=4, num_layers=1, activation="relu", min_log_variance=-20.0)
         model = VectorAutoencoder(args, dimension=2).eval()
         with torch.no_grad():
             for parameter in model.parameters():
@@ -130,7 +131,7 @@ def test_the_marginal_likelihood_is_right_where_the_posterior_is_far_too_narrow(
 
 def test_the_marginal_probabilities_of_bits_add_up_to_one():
     torch.manual_seed(3)
-    model = VectorAutoencoder(MLPArgs(latent_dim=2, hidden_dim=6, likelihood="bernoulli"), dimension=3).eval()
+    model = VectorAutoencoder(vector_args(latent_dim=2, hidden_dim=6, likelihood="bernoulli"), dimension=3).eval()
     every = np.array([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], np.float32)
     probabilities = np.exp(marginal_log_prob(model, every, num_samples=20_000, seed=0))
     assert probabilities.sum() == pytest.approx(1, abs=0.01) and probabilities.std() > 0.005

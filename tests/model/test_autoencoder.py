@@ -6,11 +6,13 @@ import torch
 
 from smim import config
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
+from smim.model.registry import make_args
 from smim.text.batch import collate
 from smim.text.tokenizer import EOS_ID, SOS_ID
 from smim.text.words import WordTokenizer
+from tests.models import sentence_args
 
 VOCABULARY = 30
 
@@ -18,7 +20,7 @@ VOCABULARY = 30
 @pytest.fixture(scope="module")
 def model() -> SentenceAutoencoder:
     torch.manual_seed(0)
-    args = ModelArgs(latent_dim=6, hidden_dim=16, embedding_dim=8)
+    args = sentence_args(latent_dim=6, hidden_dim=16, embedding_dim=8)
     return SentenceAutoencoder(args, vocabulary_size=VOCABULARY).eval()
 
 
@@ -34,7 +36,7 @@ def model() -> SentenceAutoencoder:
     ],
 )
 def test_parameter_counts_are_the_published_ones(latent_dim, hidden_dim, embedding_dim, vocabulary, millions):
-    args = ModelArgs(latent_dim=latent_dim, hidden_dim=hidden_dim, embedding_dim=embedding_dim)
+    args = sentence_args(latent_dim=latent_dim, hidden_dim=hidden_dim, embedding_dim=embedding_dim)
     with torch.device("meta"):
         count = SentenceAutoencoder(args, vocabulary_size=vocabulary).num_parameters
     # The published figures are rounded in some rows and cut in others: 39.97 stands as 39.9.
@@ -51,7 +53,7 @@ def test_parameter_counts_are_the_published_ones(latent_dim, hidden_dim, embeddi
     ],
 )
 def test_parameter_counts_are_those_that_the_configurations_state(group, vocabulary, without_embedding, millions):
-    args = config.make(ModelArgs, config.compose("train", [f"model={group}"]).model, "model")
+    args = make_args(config.compose("train", [f"model={group}"]).model)
     with torch.device("meta"):
         model = SentenceAutoencoder(args, vocabulary_size=vocabulary)
     assert model.num_parameters / 1e6 == pytest.approx(millions, abs=0.005)
@@ -100,14 +102,14 @@ def test_encoder_reads_the_sentence_reversed_with_sos_last(model):
 
 def test_log_variance_never_falls_below_the_clamp():
     torch.manual_seed(0)
-    model = SentenceAutoencoder(ModelArgs(latent_dim=6, min_log_variance=0.05), vocabulary_size=VOCABULARY)
+    model = SentenceAutoencoder(sentence_args(latent_dim=6, min_log_variance=0.05), vocabulary_size=VOCABULARY)
     log_variance = model.posterior(collate([[5, 6], [7, 8]], [0, 1])).log_variance.detach()
     assert log_variance.min() == pytest.approx(0.05) and log_variance.max() > 0.05
 
 
 def test_several_mistakes_are_listed_together():
     with pytest.raises(UserError, match=r"latent_dim is 0.*embedding_dropout is 1"):
-        ModelArgs(latent_dim=0, embedding_dropout=1)
+        sentence_args(latent_dim=0, embedding_dropout=1)
 
 
 def _saved(model, directory):
@@ -135,7 +137,7 @@ def test_a_model_of_an_older_format_is_refused(model, tmp_path):
     file = tmp_path / "model" / "config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "format": 1, "model": {"name": "gru", "latent_dim": 6}}))
-    with pytest.raises(UserError, match="has model format 1, this version reads 2; train it again"):
+    with pytest.raises(UserError, match="has model format 1, this version reads 2 and 3; train it again"):
         load_model(tmp_path / "model")
 
 

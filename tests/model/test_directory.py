@@ -12,8 +12,9 @@ import smim
 from smim import vector_model
 from smim.errors import UserError
 from smim.model import directory
-from smim.model.directory import load_model, load_vector_model, save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.directory import load_model, save_model
+from smim.model.mlp import VectorAutoencoder
+from tests.models import vector_args
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_packaged_model_is_loaded_by_its_name(packaged, tiny_model):
 )
 def test_whether_codes_are_means_is_what_the_directory_says(model, tmp_path, training, deterministic):
     save_model(tmp_path / "words", model.autoencoder, model.tokenizer, training=training)
-    save_model(tmp_path / "vectors", VectorAutoencoder(MLPArgs(), dimension=3), None, training=training)
+    save_model(tmp_path / "vectors", VectorAutoencoder(vector_args(), 3), None, training=training)
     assert smim.load(tmp_path / "words", device="cpu").deterministic is deterministic
     assert vector_model.load(tmp_path / "vectors").deterministic is deterministic
 
@@ -86,7 +87,9 @@ def edit(model_dir, **changes):
     """Changes the configuration: of the model's settings what they have, else what stands beside them."""
     config = json.loads((model_dir / "config.json").read_text())
     for name, value in changes.items():
-        (config["model"] if name in config["model"] else config)[name] = value
+        part, _, setting = name.rpartition(".")
+        place = config["model"][part] if part else config["model"]
+        (place if setting in place else config)[setting] = value
     (model_dir / "config.json").write_text(json.dumps(config))
 
 
@@ -103,23 +106,26 @@ def test_other_weights_of_the_same_shape_are_refused_by_name(copy):
 
 
 def test_vector_model_with_other_weights_is_refused(tmp_path):
-    model = VectorAutoencoder(MLPArgs(), dimension=3)
+    model = VectorAutoencoder(vector_args(), dimension=3)
     save_model(tmp_path / "model", model, None, training={"objective": "amim"})
-    assert load_vector_model(tmp_path / "model")[1]["dimension"] == 3
+    assert load_model(tmp_path / "model", "vector")[2]["input_size"] == 3
     other_weights(tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.safetensors is not the file that .* names"):
-        load_vector_model(tmp_path / "model")
+        load_model(tmp_path / "model", "vector")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"latent_dim": 10**9}, "of another shape"),
-        ({"hidden_dim": 2**62}, "of another shape"),
-        ({"num_layers": 10**9, "encoder": "transformer"}, "of another shape"),
+        ({"encoder.hidden_dim": 2**62}, "of another shape"),
+        ({"encoder": {"name": "transformer", "num_layers": 10**9}}, "of another shape"),
         ({"num_prior_components": 10**9, "prior": "vamp"}, "of another shape"),
-        ({"vocabulary_size": 20_000_000}, "is not the one this model was trained with"),
-        ({"encoder": "__class__"}, r"model\.encoder is '__class__'"),
+        ({"input_size": 20_000_000}, "is not the one this model was trained with"),
+        ({"encoder": {"name": "__class__"}}, r"config\.json: model\.encoder is '__class__'"),
+        ({"encoder.hiden_dim": 3}, "hiden_dim is not known"),
+        ({"encoder": {"name": "gru", "hiden_dim": 3}}, r"model\.encoder\.hiden_dim is not known; .*'hidden_dim'"),
+        ({"encoder": {"name": "mlp"}}, r"model\.encoder=mlp is of vectors; model\.decoder=gru is of sentences"),
         ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', a whole number"),
         ({"latent_dim": None}, r"model\.latent_dim is None"),
         ({"weights_sha256": None}, "weights_sha256 is None, text is needed"),

@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.gru import GRU, GRUDecoder, GRUEncoder, _without_tf32
 from smim.text.batch import collate
+from tests.models import sentence_args
 
 SENTENCES, STEPS, EMBEDDING, HIDDEN, CONSTANT = 3, 5, 4, 6, 2
 
@@ -109,7 +110,7 @@ def test_reading_from_a_table_of_words_gives_the_same_state():
 @torch.no_grad()
 def test_posterior_from_a_table_of_words_is_the_same(dtype, tolerance):
     torch.manual_seed(0)
-    model = SentenceAutoencoder(ModelArgs(latent_dim=6, hidden_dim=16, embedding_dim=8), vocabulary_size=30).eval()
+    model = SentenceAutoencoder(sentence_args(latent_dim=6, hidden_dim=16, embedding_dim=8), vocabulary_size=30).eval()
     batch = collate([[5, 6, 7, 8], [9]], [0, 1])
     expected = model.posterior(batch)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):

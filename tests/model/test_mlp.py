@@ -11,18 +11,18 @@ from torch.distributions import Bernoulli, Independent
 
 from smim import vector_model
 from smim.errors import UserError
-from smim.model.directory import load_model, load_vector_model, save_model
-from smim.model.mlp import MLPArgs, VectorAutoencoder
-from smim.training.checks import check_range
+from smim.model.directory import load_model, save_model
+from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import VectorSplit
+from tests.models import vector_args
 from tests.objectives.checks import check_mean, gaussian
 
 TRAINING = {"objective": "mim", "corpus": "gmm"}
 
 
 def make(dimension: int = 5, **settings) -> VectorAutoencoder:
-    return VectorAutoencoder(MLPArgs(**{"latent_dim": 3, "hidden_dim": 8, **settings}), dimension=dimension)
+    return VectorAutoencoder(vector_args(**{"latent_dim": 3, "hidden_dim": 8, **settings}), dimension=dimension)
 
 
 def batch_of(vectors: torch.Tensor) -> VectorBatch:
@@ -109,7 +109,7 @@ def test_a_frozen_variance_is_that_of_the_posterior_alone():
 def test_a_saved_model_is_loaded_as_it_was(settings, tmp_path):
     model = make(**settings, activation="leaky_relu", posterior="sampled_variance").eval()
     save_model(tmp_path / "model", model, None, training=TRAINING)
-    loaded, config = load_vector_model(tmp_path / "model")
+    loaded, _, config = load_model(tmp_path / "model", "vector")
     assert loaded.args == model.args and loaded.dimension == 5 and not loaded.training
     assert config["num_parameters"] == model.num_parameters and config["training"] == TRAINING
     z = torch.randn(6, 3)
@@ -212,19 +212,19 @@ def test_a_model_of_before_there_were_priors_has_the_usual_ones(tmp_path):
     for name in ("prior", "num_prior_components", "posterior", "max_log_variance"):
         del config["model"][name]
     file.write_text(json.dumps(config))
-    assert load_vector_model(tmp_path / "model")[0].args == make().args
+    assert load_model(tmp_path / "model", "vector")[0].args == make().args
 
 
 @pytest.mark.parametrize("value", [-0.01, 1.01])
 def test_a_bernoulli_likelihood_is_refused_for_numbers_beyond_0_and_1(value):
     column = pa.FixedSizeListArray.from_arrays(pa.array([0.0, 1.0, 0.5, value], pa.float32()), 2)
     split = VectorSplit(name="train", table=pa.table({"vector": column}))
-    check_range(split, MLPArgs())
+    vector_args().check_split(split, cut=None)
     with pytest.raises(UserError, match=r"split 'train' holds numbers from -?\d.*model.likelihood=gaussian"):
-        check_range(split, MLPArgs(likelihood="bernoulli"))
-    check_range(VectorSplit(name="train", table=split.table[:1]), MLPArgs(likelihood="bernoulli"))
+        vector_args(likelihood="bernoulli").check_split(split, cut=None)
+    vector_args(likelihood="bernoulli").check_split(VectorSplit(name="train", table=split.table[:1]), cut=None)
 
 
 def test_several_mistakes_are_listed_together():
-    with pytest.raises(UserError, match=r"likelihood is 'bernouli'; did you mean 'bernoulli'.*hidden_dim is 0"):
-        MLPArgs(likelihood="bernouli", hidden_dim=0)
+    with pytest.raises(UserError, match=r"hidden_dim is 0.*likelihood is 'bernouli'; did you mean 'bernoulli'"):
+        vector_args(likelihood="bernouli", hidden_dim=0)

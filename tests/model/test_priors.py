@@ -9,16 +9,17 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.model.priors import GaussianMixture, Mixture, StandardNormal, VampPrior
 from smim.model.registry import make_model
 from smim.objectives import objective_class
 from smim.text.batch import collate
 from smim.text.tokenizer import SOS_ID
 from smim.vectors.batch import VectorBatch
+from tests.models import sentence_args, vector_args
 from tests.objectives.checks import check_mean, gaussian
 
 NUM = 4
@@ -28,7 +29,7 @@ LEARNED = ["gaussian_mixture", "vamp"]
 
 def vector_model(prior: str, *, latent_dim: int = 2, **settings) -> VectorAutoencoder:
     """One whose posteriors differ well: the weights are larger than they begin."""
-    args = MLPArgs(latent_dim=latent_dim, hidden_dim=6, prior=prior, num_prior_components=NUM, **settings)
+    args = vector_args(latent_dim=latent_dim, hidden_dim=6, prior=prior, num_prior_components=NUM, **settings)
     model = VectorAutoencoder(args, dimension=3)
     with torch.no_grad():
         for layer in (model.encoder[0], model.to_mean, model.to_log_variance):
@@ -41,7 +42,7 @@ def vector_model(prior: str, *, latent_dim: int = 2, **settings) -> VectorAutoen
 
 
 def sentence_model(**settings) -> SentenceAutoencoder:
-    return SentenceAutoencoder(ModelArgs(**{"latent_dim": 3, **SMALL, **settings}), vocabulary_size=20)
+    return SentenceAutoencoder(sentence_args(**{"latent_dim": 3, **SMALL, **settings}), vocabulary_size=20)
 
 
 def sentences():
@@ -270,7 +271,7 @@ def test_samples_of_mim_are_encoded_with_a_sampled_variance_too(make):
 
 
 def test_the_default_prior_is_the_standard_normal_and_learns_nothing():
-    for model in (sentence_model(), VectorAutoencoder(MLPArgs(), dimension=3)):
+    for model in (sentence_model(), VectorAutoencoder(vector_args(), dimension=3)):
         assert isinstance(model.prior, StandardNormal) and not list(model.prior.parameters())
 
 
@@ -279,7 +280,7 @@ def test_priors_say_what_they_are():
     assert descriptions == ["N(0, I)", "mixture of 4 Gaussians", "VampPrior of 4 pseudo-inputs"]
 
 
-@pytest.mark.parametrize("args", [ModelArgs, MLPArgs])
+@pytest.mark.parametrize("args", [sentence_args, vector_args])
 def test_wrong_settings_are_refused_together(args):
     with pytest.raises(UserError, match=r"model.posterior is 'normal'; .*model.prior is 'vampp'; did you mean 'vamp'"):
         args(posterior="normal", prior="vampp")

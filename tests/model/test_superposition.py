@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID
+from tests.models import sentence_args
 
 VOCABULARY = 300
 SIZES = {"latent_dim": 256, "hidden_dim": 32, "embedding_dim": 64, "num_layers": 1, "num_heads": 2}
@@ -18,7 +19,7 @@ SIZES = {"latent_dim": 256, "hidden_dim": 32, "embedding_dim": 64, "num_layers":
 def make(**settings) -> SentenceAutoencoder:
     torch.manual_seed(0)
     kinds = {"encoder": "superposition", "decoder": "superposition", "tied_output": True}
-    return SentenceAutoencoder(ModelArgs(**{**SIZES, **kinds, **settings}), vocabulary_size=VOCABULARY).eval()
+    return SentenceAutoencoder(sentence_args(**{**SIZES, **kinds, **settings}), vocabulary_size=VOCABULARY).eval()
 
 
 def random_sentences(*lengths: int) -> Batch:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids, join_states
 from smim.model.directory import load_model, save_model
 from smim.objectives import OBJECTIVES, objective_class
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, SOS_ID, UNK_ID
 from smim.text.words import WordTokenizer
+from tests.models import sentence_args
 
 VOCABULARY = 30
 SUPERPOSITION = {"encoder": "superposition", "decoder": "superposition", "tied_output": True}
@@ -28,7 +29,7 @@ SENTENCES = [[5, 6], [7, 8, 9, 10, 11], [12], [13, 14, 15]]
 def make(encoder: str = "transformer", decoder: str = "transformer", **settings) -> SentenceAutoencoder:
     torch.manual_seed(0)
     tied = decoder == "superposition"
-    args = ModelArgs(**{**SMALL, "encoder": encoder, "decoder": decoder, "tied_output": tied, **settings})
+    args = sentence_args(**{**SMALL, "encoder": encoder, "decoder": decoder, "tied_output": tied, **settings})
     return SentenceAutoencoder(args, vocabulary_size=VOCABULARY)
 
 
@@ -220,15 +221,15 @@ def test_under_autocast_products_are_bf16_and_statistics_fp32(model):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_dim": 18, "num_heads": 4}, r"hidden_dim is 18 and model\.num_heads 4.*multiple of 8"),
+        ({"hidden_dim": 18, "num_heads": 4}, r"hidden_dim is 18 and model\.encoder\.num_heads 4.*multiple of 8"),
         ({"hidden_dim": 12, "num_heads": 4}, "even number of channels"),
         ({"num_heads": 0, "num_layers": 0}, r"num_layers is 0.*num_heads is 0"),
         ({"feedforward_dim": 0, "num_pooling_queries": 0}, r"feedforward_dim is 0.*num_pooling_queries is 0"),
         ({"num_memory_tokens": 0, "norm": "rsm"}, r"num_memory_tokens is 0.*norm is 'rsm'; did you mean 'rms'"),
         ({"dropout": 1.0, "word_dropout": -0.1}, r"word_dropout is -0\.1.*dropout is 1\.0"),
         (
-            {"encoder": "tranformer", "decoder": "lstm", "latent_dim": 0},
-            r"did you mean 'transformer'.*'lstm'.*latent_dim",
+            {"encoder": "tranformer", "decoder": "lstm"},
+            "did you mean 'transformer'.*'lstm'; valid: gru",
         ),
     ],
 )
@@ -243,7 +244,7 @@ def test_the_norm_is_the_one_asked_for():
 
 
 def test_a_pure_gru_takes_no_notice_of_a_transformers_settings():
-    ModelArgs(hidden_dim=15, num_heads=4, num_layers=0, norm="none", dropout=7)
+    sentence_args(hidden_dim=15, num_heads=4, num_layers=0, norm="none", dropout=7)
 
 
 def inputs(model: SentenceAutoencoder, batch: Batch) -> tuple[Tensor, Tensor]:

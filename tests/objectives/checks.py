@@ -7,8 +7,9 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 from smim.model.distributions import DiagonalGaussian
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
+from tests.models import vector_args
 
 
 def check_mean(values: Tensor, expected: Tensor | float) -> None:
@@ -26,7 +27,7 @@ def flat_gradient(value: Tensor, module: nn.Module) -> Tensor:
 
 def vector_model(likelihood: str = "gaussian") -> VectorAutoencoder:
     """Three dimensions, two latent ones, random weights."""
-    return VectorAutoencoder(MLPArgs(latent_dim=2, hidden_dim=6, likelihood=likelihood), dimension=3)
+    return VectorAutoencoder(vector_args(latent_dim=2, hidden_dim=6, likelihood=likelihood), dimension=3)
 
 
 def vectors(num: int) -> VectorBatch:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.mlp import MLPArgs
 from smim.model.priors import Prior, StandardNormal
+from tests.models import vector_args
 
 GRID = torch.linspace(-14, 14, 8001, dtype=torch.float64)
 STEP = float(GRID[1] - GRID[0])
@@ -55,7 +55,7 @@ class TabularModel(LatentVariableModel):
 
     def __init__(self, mean: Tensor, log_variance: Tensor, slope: Tensor, offset: Tensor, prior: Prior) -> None:
         super().__init__()
-        self.args = MLPArgs(latent_dim=1)
+        self.args = vector_args(latent_dim=1)
         self.mean, self.log_variance, self.slope, self.offset = (
             nn.Parameter(table.double()) for table in (mean, log_variance, slope, offset)
         )

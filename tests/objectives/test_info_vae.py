@@ -8,10 +8,11 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
 from smim.errors import UserError
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.objectives import objective_class
 from smim.objectives.info_vae import MMDVAE, Adversarial, SteinVAE
 from smim.objectives.kernels import mmd_squared, stein_direction
+from tests.models import vector_args
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, vector_model, vectors
 from tests.objectives.tabular import DATA, Exact, draw, random_model
 
@@ -126,7 +127,7 @@ class BestDiscriminator(nn.Module):
 
 
 def test_the_best_discriminator_says_the_jensen_shannon_divergence():
-    model = VectorAutoencoder(MLPArgs(latent_dim=1, hidden_dim=4), dimension=3)
+    model = VectorAutoencoder(vector_args(latent_dim=1, hidden_dim=4), dimension=3)
     z = torch.randn(100_000, 1) + 1.5
     _, terms = Adversarial().divergence(model, z, BestDiscriminator(1.5))
     grid = torch.linspace(-9, 11, 20_001, dtype=torch.float64)
@@ -152,7 +153,7 @@ def test_codes_that_descend_the_divergence_come_to_the_prior(objective):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_learned_prior_is_not_trained(name):
-    args = MLPArgs(latent_dim=2, hidden_dim=6, prior="gaussian_mixture", num_prior_components=3)
+    args = vector_args(latent_dim=2, hidden_dim=6, prior="gaussian_mixture", num_prior_components=3)
     model, objective = VectorAutoencoder(args, dimension=3), objective_class(name)(alpha=0.5)
     objective.prepare(model)
     critic = objective.make_critic(model)

@@ -7,11 +7,12 @@ import torch
 from torch.distributions import Categorical, Independent, Normal
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.objectives import objective_class
 from smim.objectives.mim import MIM
 from smim.text.corpus import Corpus
 from smim.vectors.batch import VectorBatch
+from tests.models import sentence_args
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, vector_model, vectors
 from tests.objectives.tabular import DATA, STEP, Exact, consistent_model, draw, random_model
 
@@ -177,7 +178,7 @@ def test_the_mixture_comes_to_fit_the_vectors():
 def test_what_has_a_gradient_stays_in_training_mode(corpus: Corpus):
     """cuDNN refuses the backward pass of a GRU in evaluation mode."""
     model = SentenceAutoencoder(
-        ModelArgs(latent_dim=2, hidden_dim=4, embedding_dim=3), vocabulary_size=corpus.input_size
+        sentence_args(latent_dim=2, hidden_dim=4, embedding_dim=3), vocabulary_size=corpus.input_size
     )
     modes = []
     for part in (model.encoder.gru, model.decoder.gru):
@@ -188,7 +189,7 @@ def test_what_has_a_gradient_stays_in_training_mode(corpus: Corpus):
 
 def test_the_loss_of_sentences_falls(corpus: Corpus):
     batch = corpus.split("train").batch(range(40))
-    args = ModelArgs(latent_dim=4, hidden_dim=32, embedding_dim=12)
+    args = sentence_args(latent_dim=4, hidden_dim=32, embedding_dim=12)
     model = SentenceAutoencoder(args, vocabulary_size=corpus.input_size).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     losses = []
@@ -201,7 +202,7 @@ def test_the_loss_of_sentences_falls(corpus: Corpus):
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
 
 
-@pytest.mark.parametrize("model", [vector_model("bernoulli"), SentenceAutoencoder(ModelArgs(), vocabulary_size=6)])
+@pytest.mark.parametrize("model", [vector_model("bernoulli"), SentenceAutoencoder(sentence_args(), vocabulary_size=6)])
 def test_a_learned_data_prior_is_refused_for_words_and_bits(model):
     with pytest.raises(UserError, match="data_prior=marginal"):
         MIM(data_prior="gaussian_mixture").prepare(model)

@@ -7,11 +7,12 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
-from smim.model.mlp import MLPArgs, VectorAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.mlp import VectorAutoencoder
 from smim.objectives import objective_class
 from smim.objectives.registry import OBJECTIVES
 from smim.text.batch import collate
+from tests.models import sentence_args, vector_args
 from tests.objectives.checks import vectors
 
 BATCH = collate([[5, 6, 7, 8]], [0])
@@ -21,7 +22,7 @@ NOISE = torch.tensor([[0.3, -1.2, 0.7]])
 @pytest.fixture(scope="module")
 def model() -> SentenceAutoencoder:
     torch.manual_seed(0)
-    return SentenceAutoencoder(ModelArgs(latent_dim=3, hidden_dim=16, embedding_dim=8), vocabulary_size=20).eval()
+    return SentenceAutoencoder(sentence_args(latent_dim=3, hidden_dim=16, embedding_dim=8), vocabulary_size=20).eval()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_annealed_loss_weighs_the_kl(model, parts):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_what_is_trained_has_a_gradient_and_the_loss_depends_on_nothing_else(name, prior):
     """DDP refuses a step that leaves a weight without a gradient."""
-    args = MLPArgs(latent_dim=2, hidden_dim=6, prior=prior, num_prior_components=3)
+    args = vector_args(latent_dim=2, hidden_dim=6, prior=prior, num_prior_components=3)
     model, objective = VectorAutoencoder(args, dimension=3), objective_class(name)()
     objective.prepare(model)
     critic = objective.make_critic(model)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Categorical, Independent, Normal
 
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import VectorAutoencoder
 from smim.objectives.mim import MIM, reinforce
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 from smim.vectors.batch import VectorBatch
+from tests.models import sentence_args
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, repeated, vector_model, vectors
 from tests.objectives.tabular import DATA, Exact, draw, random_model
 
@@ -85,7 +86,7 @@ def decoding_of_bits(model: VectorAutoencoder) -> torch.Tensor:
 @pytest.fixture
 def three_words() -> SentenceAutoencoder:
     """A GRU of three words, with dropout, that gives `<pad>` and `<sos>` no probability."""
-    args = ModelArgs(latent_dim=1, hidden_dim=4, embedding_dim=3, embedding_dropout=0.5)
+    args = sentence_args(latent_dim=1, hidden_dim=4, embedding_dim=3, embedding_dropout=0.5)
     model = SentenceAutoencoder(args, vocabulary_size=6)
     with torch.no_grad():
         model.to_vocabulary.bias[[PAD_ID, SOS_ID]] = -1e4

@@ -14,7 +14,7 @@ import torch
 import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, IndexWriter, build_index, index_texts, open_index
 from smim.search import build as build_module
@@ -22,6 +22,7 @@ from smim.search import segment as segment_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
+from tests.models import sentence_args
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,7 @@ def test_search_leaves_the_query_codes_as_they_were(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_distance_does_not_depend_on_how_many_queries_come_with_it(corpus: Corpus, tmp_path: Path, seed: int) -> None:
-    args = ModelArgs(latent_dim=512, hidden_dim=16, embedding_dim=12)
+    args = sentence_args(latent_dim=512, hidden_dim=16, embedding_dim=12)
     torch.manual_seed(seed)
     autoencoder = SentenceAutoencoder(args, vocabulary_size=corpus.tokenizer.vocabulary_size)
     torch.nn.init.constant_(autoencoder.to_mean.bias, 10)  # far from the origin, |q - v|^2 cancels worst

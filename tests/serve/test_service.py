@@ -12,7 +12,7 @@ import smim
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.lock import BeingChanged
-from smim.model.autoencoder import ModelArgs, SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import save_model
 from smim.search import Index, IndexWriter, build_index, index_texts
 from smim.search.errors import NoSuchSentence
@@ -22,6 +22,7 @@ from smim.serve.batching import Busy, Unavailable
 from smim.serve.limits import Limits
 from smim.serve.service import Service
 from smim.text.words import WordTokenizer
+from tests.models import sentence_args
 
 ONE, OTHER = "the company sold shares", "her brother lost a small house"
 Make = Callable[..., Service]
@@ -147,7 +148,7 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
 
 def test_a_model_that_knows_no_english_is_served(tmp_path: Path) -> None:
     tokenizer = WordTokenizer.train(["der Hund schläft", "die Katze schläft"], splitter="whitespace")
-    autoencoder = SentenceAutoencoder(ModelArgs(latent_dim=8), vocabulary_size=tokenizer.vocabulary_size)
+    autoencoder = SentenceAutoencoder(sentence_args(latent_dim=8), vocabulary_size=tokenizer.vocabulary_size)
     save_model(tmp_path / "model", autoencoder, tokenizer, training={"objective": "amim"})
     german = smim.load(tmp_path / "model", device="cpu")
     index = index_texts(german, ["der Hund schläft", "die Katze"], tmp_path / "index", model_dir=tmp_path / "model")

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 
 from smim import storage
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs
 from smim.objectives import Critic, objective_class
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
 from smim.training.parallel import Replicated
 from smim.training.trainer import Trainer
+from tests.models import sentence_args
 from tests.objectives.checks import vector_model
 from tests.training.conftest import read_metrics
 from tests.training.test_resume import STEPS, kill_at_touch, outcome
@@ -37,7 +37,7 @@ def fit(corpus: Corpus, run_dir: Path, name: str, *, accelerator: Accelerator | 
     set_up = {"batch_size": 8, "precision": "fp32", "log_every": 1, "trackers": []}
     Trainer(
         corpus,
-        ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12),
+        sentence_args(latent_dim=8, hidden_dim=16, embedding_dim=12),
         objective_class(name)(),
         TrainArgs(**{**set_up, **settings}),
         accelerator=accelerator or Accelerator(cpu=True),

@@ -5,11 +5,11 @@ from accelerate import Accelerator
 
 from data_prep import build
 from smim import config
-from smim.model.mlp import MLPArgs
 from smim.objectives import OBJECTIVES, objective_class
 from smim.training.args import TrainArgs
 from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
+from tests.models import vector_args
 from tests.training.test_golden import check_golden
 
 # Beside each objective as it is by default: settings that change what is computed for vectors.
@@ -42,7 +42,7 @@ def test_training_on_vectors_has_the_stored_losses(corpora, tmp_path, name, like
     settings, steps = dict(SETTINGS[name]), STEPS.get(name, 50)
     trainer = Trainer(
         corpora[likelihood],
-        MLPArgs(latent_dim=3, hidden_dim=8, likelihood=likelihood),
+        vector_args(latent_dim=3, hidden_dim=8, likelihood=likelihood),
         objective_class(settings["name"])(**settings),
         TrainArgs(
             max_steps=steps, batch_size=32, learning_rate=0.01, log_every=steps // 5, precision="fp32", trackers=[]

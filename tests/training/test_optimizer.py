@@ -12,6 +12,7 @@ def small_model() -> nn.Module:
     prior = GaussianMixture(4, num_components=3)
     model = nn.Sequential(nn.Embedding(7, 4), nn.GRU(4, 4), nn.LayerNorm(4), nn.Linear(4, 3), prior, nn.Linear(4, 3))
     model[-1].requires_grad_(False)
+    model.undecayed = ("0", "4")
     return model
 
 

@@ -8,10 +8,10 @@ import psutil
 import pytest
 
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
+from tests.models import sentence_args
 from tests.scripts import free_port, run_script
 from tests.training.conftest import (
     BIN,
@@ -150,11 +150,11 @@ def test_more_processes_than_a_batch_has_sentences_are_refused(train):
 
 
 def test_a_sentence_that_is_too_long_is_refused_with_what_helps_its_split(tiny_corpus):
-    corpus, args = Corpus.open(tiny_corpus), ModelArgs(max_length=3)
-    checks.check_length(corpus.split("train"), args, cut=3)
+    corpus, args = Corpus.open(tiny_corpus), sentence_args(max_length=3)
+    args.check_split(corpus.split("train"), cut=3)
     for name, cut in (("train", True), ("valid", False)):
         with pytest.raises(UserError, match=f"split '{name}' has a sentence of .* raise it") as refused:
-            checks.check_length(corpus.split(name), args, cut=None)
+            args.check_split(corpus.split(name), cut=None)
         assert ("train.max_length" in str(refused.value)) == cut
 
 

@@ -1,0 +1,94 @@
+"""The settings of a model: its latent space, and an encoder and a decoder that own theirs."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+from smim.errors import UserError, not_among, too_low
+
+POSTERIORS = ["gaussian", "sampled_variance"]
+PRIORS = ["standard_normal", "gaussian_mixture", "vamp"]
+
+
+@dataclass(frozen=True)
+class PartArgs:
+    """The settings of an encoder or a decoder; `name` says of which kind.
+
+    `unit`: what it reads or makes. `takes_scale_out`: whether it normalises the embeddings that it reads.
+    """
+
+    unit: ClassVar[str] = "sentence"
+    takes_scale_out: ClassVar[bool] = False
+    name: str
+
+    def problems(self, at: str, model: Any) -> list[str]:
+        """A message for each wrong setting. `at`: where they stand, such as `model.encoder`; `model`: all settings."""
+        return out_of_range(self, at)
+
+    def make(self, model: Any, encoder: Any = None) -> Any:
+        """The encoder, or the decoder that goes with `encoder`, of a model of these settings, with random weights."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ModelArgs:
+    """What decides the shape of a model, whatever it reads: `encoder` and `decoder`, and what q(z|x) and p(z) are.
+
+    `posterior`: a diagonal `gaussian`, whose log variance is predicted and clamped from below by `min_log_variance`; or
+    `sampled_variance`, which predicts none: see `SampledVariance`, `max_log_variance` is the upper end of its range.
+    sMIM drives nearly every dimension onto the clamp, so `min_log_variance` sets the code's noise.
+
+    `prior`: `standard_normal`, or learned, of `num_prior_components`: `gaussian_mixture` or `vamp`.
+
+    Raises `UserError` that names each wrong setting.
+    """
+
+    unit: ClassVar[str]
+    encoder: PartArgs
+    decoder: PartArgs
+    latent_dim: int = 512
+    posterior: str = "gaussian"
+    min_log_variance: float = -10.0
+    max_log_variance: float = 0.0
+    prior: str = "standard_normal"
+    num_prior_components: int = 100
+
+    def __post_init__(self) -> None:
+        if problems := self.problems():
+            raise UserError("; ".join(problems))
+
+    def problems(self) -> list[str]:
+        """A message for each wrong setting."""
+        problems = not_among(self, "model", posterior=POSTERIORS, prior=PRIORS) + out_of_range(self, "model")
+        if self.posterior == "sampled_variance" and self.max_log_variance < self.min_log_variance:
+            problems.append(
+                f"model.max_log_variance is {self.max_log_variance}, below model.min_log_variance "
+                f"({self.min_log_variance}); log variances are drawn between them"
+            )
+        for at, part in (("model.encoder", self.encoder), ("model.decoder", self.decoder)):
+            problems += part.problems(at, self)
+        return problems
+
+    @property
+    def clamp(self) -> float:
+        """The log variance at which a predicted one is clamped; minus infinity where none is predicted."""
+        return self.min_log_variance if self.posterior == "gaussian" else -math.inf
+
+    @property
+    def kind(self) -> str:
+        """The encoder and the decoder by name, such as "gru" or "superposition and gru"."""
+        return " and ".join(dict.fromkeys([self.encoder.name, self.decoder.name]))
+
+    def check_split(self, split: Any, *, cut: int | None) -> None:
+        """Raises `UserError` for a split that such a model cannot hold; `cut`: tokens that sentences are cut to."""
+
+
+def out_of_range(settings: Any, at: str) -> list[str]:
+    """A message for each size (`num_...`, `..._dim`, `..._length`) below 1, and each dropout that is not in [0, 1)."""
+    names = [field.name for field in fields(settings)]
+    sizes = [name for name in names if name.startswith("num_") or name.endswith(("_dim", "_length"))]
+    return too_low(settings, at, **dict.fromkeys(sizes, 1)) + [
+        f"{at}.{name} is {getattr(settings, name)}, it must be in [0, 1)"
+        for name in names
+        if name.endswith("dropout") and not 0 <= getattr(settings, name) < 1
+    ]
