@@ -11,8 +11,8 @@ import smim
 from smim.model.autoencoder import ModelArgs
 from smim.objectives import OBJECTIVES, Draw, Objective, Terms, objective_class
 from smim.text.corpus import Corpus
-from smim.train import Trainer
 from smim.training.args import TrainArgs
+from smim.training.trainer import Trainer
 from tests.training.conftest import read_metrics
 from tests.training.test_resume import outcome
 
