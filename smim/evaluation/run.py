@@ -1,4 +1,4 @@
-"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py`."""
+"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py` and `smim evaluate`."""
 
 import hashlib
 import time
@@ -283,3 +283,7 @@ def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
         "unknown_share": unknown_share(split),
         "hash": storage.sha256(corpus.directory / CARD),
     }
+
+
+if __name__ == "__main__":
+    config.run("evaluate", main)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig
 
 from smim import config
-from smim.errors import UserError, nearest
+from smim.errors import UserError
 from smim.preparation import digits, gmm, text
 from smim.preparation.args import CorpusArgs
 from smim.preparation.pipeline import BuildArgs, PrepArgs, build
@@ -30,17 +31,20 @@ _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[st
 _MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
-def prepare(cfg: DictConfig, published: Recipes | None = None) -> None:
+def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
     """Builds the corpus and prints what its card says; `published`: recipes beside that of any text."""
-    recipes = {**_TEXT, **(published or {})}
+    recipes = {**_TEXT, **published}
     name = cfg.corpus.get("builder")
     if name in _VECTOR_CORPORA:
         output = Path(cfg.output or cfg.corpus.dir)
         _print_vectors(build_vectors(cfg.corpus, output), output)
         return
     if name not in recipes:
-        known = [*recipes, *_VECTOR_CORPORA]
-        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), known)}")
+        known = ", ".join([*recipes, *_VECTOR_CORPORA])
+        raise UserError(
+            f"corpus.builder={name} is not known here, but {known}; `python data_prep/build.py` in a clone of the "
+            f"project builds the published corpora"
+        )
     args_class, make_recipe = recipes[name]
     args, prep = config.make_all(
         cfg,
