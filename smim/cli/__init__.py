@@ -15,8 +15,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(index.app, name="index")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(tzk.app, name="tzk")
-for command in (pipeline.prepare, pipeline.train, pipeline.evaluate):
-    app.command(context_settings={"ignore_unknown_options": True})(command)  # which are Hydra's
+for job in (pipeline.prepare, pipeline.train, pipeline.evaluate):
+    app.command(context_settings={"ignore_unknown_options": True})(job)  # which are Hydra's
 for command in (
     search.search,
     serve.serve,

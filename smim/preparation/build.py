@@ -12,7 +12,7 @@ from smim import config
 from smim.errors import UserError
 from smim.preparation import digits, gmm, text
 from smim.preparation.args import CorpusArgs
-from smim.preparation.pipeline import BuildArgs, PrepArgs, build
+from smim.preparation.pipeline import PrepArgs, build
 from smim.preparation.readers import files_not_read, shortened
 from smim.preparation.recipe import Recipe
 from smim.preparation.vectors import VectorArgs
@@ -52,21 +52,12 @@ def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
         prep=lambda section: config.make(PrepArgs, section, "prep"),
     )
     output = Path(cfg.output or args.dir)
-    build_args = BuildArgs(
-        name=args.name,
-        tokenizer=args.tokenizer,
-        seed=args.seed,
-        part_bytes=args.shard_bytes,
-        skip_bad=args.on_error == "skip",
-        deduplicate=args.deduplicate,
-    )
     recipe = make_recipe(args)
     if unread := files_not_read(args.sources, [each.path for each in recipe.inputs]):
         console.print(f"not read: {shortened(unread, _MOST_SHOWN)}")
         named = {"files": len(unread), "names": unread[:_MOST_IN_CARD]}
         recipe = replace(recipe, facts={**recipe.facts, "not_read": named})
-    card = build(recipe, build_args, output, prep)
-    _print(card, output)
+    _print(build(recipe, args, output, prep), output)
 
 
 def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:

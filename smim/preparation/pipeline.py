@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 
 from smim import storage
-from smim.engine import Engine, EngineArgs, open_engine
+from smim.engine import Engine, EngineArgs, open_engine, run_all
 from smim.errors import UserError
 from smim.preparation import selection
+from smim.preparation.args import CorpusArgs
 from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from smim.preparation.plots import length_histograms
 from smim.preparation.readers import Piece, shortened
 from smim.preparation.reading import Part, ReadTask, parts_of, read_piece
 from smim.preparation.recipe import Input, Recipe
-from smim.preparation.vocabulary import TokenizerArgs, make_tokenizer
-from smim.progress import bytes_bar
+from smim.preparation.vocabulary import make_tokenizer
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
 from smim.work import WorkDirectory
@@ -45,22 +45,7 @@ class PrepArgs(EngineArgs):
     task_size = "corpus.shard_bytes"
 
 
-@dataclass(frozen=True)
-class BuildArgs:
-    """What all corpora are built with, beside their recipe.
-
-    `part_bytes`: text of a part, and so of a shard; None goes by the size of the input.
-    """
-
-    name: str
-    tokenizer: TokenizerArgs
-    seed: int
-    part_bytes: int | None
-    skip_bad: bool
-    deduplicate: bool
-
-
-def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
+def build(recipe: Recipe, args: CorpusArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
     """Builds a corpus at `output` and returns its card.
 
     Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it but what
@@ -69,7 +54,7 @@ def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict
     # Workers on another machine have a working directory of their own.
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
     recipe, output = replace(recipe, inputs=inputs), output.absolute()
-    part_bytes = args.part_bytes or _part_bytes(recipe)
+    part_bytes = args.shard_bytes or _part_bytes(recipe)
     # Before an engine starts, which may take long: a file that cannot be opened is told here.
     pieces = [
         (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
@@ -80,7 +65,7 @@ def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict
 
 
 class _Build:
-    def __init__(self, recipe: Recipe, args: BuildArgs, work: WorkDirectory, engine: Engine) -> None:
+    def __init__(self, recipe: Recipe, args: CorpusArgs, work: WorkDirectory, engine: Engine) -> None:
         self.recipe, self.args, self.engine = recipe, args, engine
         self.work, self.corpus = work.path, work.result
         self.left_out: Counter[str] = Counter()
@@ -114,11 +99,7 @@ class _Build:
         paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
         folder = self.work / "checksums"
         tasks = [_ChecksumTask(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
-        described: list[dict[str, Any]] = [{}] * len(tasks)
-        with bytes_bar("checksums", total=sum(path.stat().st_size for path in paths)) as bar:
-            for number, found in self.engine.map(_checksum, tasks):
-                described[number] = found
-                bar(found["bytes"])
+        described = run_all(self.engine, _checksum, tasks, "checksums", [path.stat().st_size for path in paths])
         self._check_apart(paths, described)
         return described
 
@@ -148,19 +129,15 @@ class _Build:
                 label_columns=recipe.label_columns,
                 draw_by=recipe.draw_by,
                 part_bytes=part_bytes,
-                skip_bad=args.skip_bad,
+                skip_bad=args.on_error == "skip",
                 folder=folder,
             )
             for number, (each, piece) in enumerate(pieces)
         ]
-        described: list[dict[str, Any]] = [{}] * len(tasks)
         # Pieces of a file are of about the same size; of a compressed one they count as they are on disk.
         per_file = Counter(task.piece.path for task in tasks)
         sizes = [0 if t.input.generated else t.piece.path.stat().st_size // per_file[t.piece.path] for t in tasks]
-        with bytes_bar("reading", total=sum(sizes)) as bar:
-            for number, found in self.engine.map(read_piece, tasks):
-                described[number] = found
-                bar(sizes[number])
+        described = run_all(self.engine, read_piece, tasks, "reading", sizes)
         for each in described:
             self.left_out.update(each["left_out"])
         parts = [part for each in described for part in parts_of(each, folder)]
@@ -218,11 +195,7 @@ class _Build:
         """Writes all shards; returns what the card says of each split, and its statistics."""
         (self.work / "encoded").mkdir(exist_ok=True)
         tasks = self._encode_tasks(parts, splits, tokenizer)
-        described: list[dict[str, Any]] = [{}] * len(tasks)
-        with bytes_bar("encoding", total=sum(task.part.text_bytes for task in tasks)) as bar:
-            for number, found in self.engine.map(encode_part, tasks):
-                described[number] = found
-                bar(tasks[number].part.text_bytes)
+        described = run_all(self.engine, encode_part, tasks, "encoding", [task.part.text_bytes for task in tasks])
         card, statistics = {}, {}
         for number, split in enumerate(self.recipe.splits):
             entries = [each[str(number)] for each in described if str(number) in each]
@@ -328,7 +301,7 @@ def _checksum(task: _ChecksumTask) -> dict[str, Any]:
     return described
 
 
-def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
+def _plan(recipe: Recipe, args: CorpusArgs) -> dict[str, Any]:
     """All that decides the bytes. A changed file shows in its size or its time."""
     files = {}
     for each in recipe.inputs:
