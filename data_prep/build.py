@@ -13,8 +13,9 @@ from omegaconf import DictConfig
 
 from data_prep.corpora import demo, everything, ptb, reviews, wikitext, wt103, yahoocqa
 from smim import config
+from smim.preparation import build
 from smim.preparation.args import CorpusArgs
-from smim.preparation.build import Recipes, prepare
+from smim.preparation.build import Recipes
 
 # By `corpus.builder`: the settings, and what makes a recipe of them.
 PUBLISHED: Recipes = {
@@ -31,7 +32,7 @@ PUBLISHED: Recipes = {
 
 def main(cfg: DictConfig) -> None:
     """Builds the corpus and prints what its card says."""
-    prepare(cfg, PUBLISHED)
+    build.main(cfg, PUBLISHED)
 
 
 if __name__ == "__main__":

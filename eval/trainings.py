@@ -2,7 +2,8 @@
 
     runs/NAME/    config.json  metrics.jsonl  model/  measured.json
 
-A finished training with the same settings is not done again; one that was interrupted goes on from its checkpoint.
+A finished training with the same settings is not done again; one that was interrupted goes on from its checkpoint in
+`runs/.NAME.work/` (`smim/work.py`).
 """
 
 import hashlib
@@ -28,8 +29,9 @@ from smim.text.corpus import CARD
 from smim.training.args import TrainArgs
 from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
+from smim.work import WorkDirectory
 
-_MEASURED = "measured.json"
+_SETTINGS, _MEASURED = "config.json", "measured.json"
 
 
 @dataclass(frozen=True)
@@ -76,19 +78,20 @@ def perform(training: Training) -> dict[str, Any]:
     A training that diverges, or whose codes cannot be measured, is a result: it has failed. Raises `UserError` for
     settings that cannot be.
     """
-    started, directory = time.monotonic(), training.directory
-    storage.write_json(directory / "config.json", training.settings())
+    started, settings = time.monotonic(), training.settings()
+    work = WorkDirectory(training.directory, settings, card=_SETTINGS, kind="a training")
     content: dict[str, Any]
-    try:
-        with _quietly_on_one_thread():
-            content = {"metrics": _train_and_measure(training, directory)}
-    except UserError:
-        raise
-    except (SmimError, ValueError) as error:  # the latter of an estimator
-        content = {"failed": str(error)}
-    content["seconds"] = round(time.monotonic() - started, 2)
-    storage.write_json(directory / _MEASURED, content)
-    shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+    with _quietly_on_one_thread(), work.owned():
+        storage.write_json(work.result / _SETTINGS, settings)
+        try:
+            content = {"metrics": _train_and_measure(training, work.result)}
+        except UserError:
+            raise
+        except (SmimError, ValueError) as error:  # the latter of an estimator
+            content = {"failed": str(error)}
+        content["seconds"] = round(time.monotonic() - started, 2)
+        storage.write_json(work.result / _MEASURED, content)
+        shutil.rmtree(work.result / "checkpoints", ignore_errors=True)
     return content
 
 

@@ -1,6 +1,6 @@
 """Hydra configurations: composed, checked, and turned into dataclasses, with errors that help.
 
-The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`) share this.
+The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`, `smim prepare|train|evaluate`) share this.
 """
 
 import os
@@ -18,7 +18,9 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 
 from smim.errors import SmimError, UserError, nearest, told_to_user
 
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+_PACKAGE = Path(__file__).resolve().parent
+# In a wheel they are part of the package.
+CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if each.is_dir())
 
 T = TypeVar("T")
 
@@ -49,8 +51,6 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
     """The configuration as `run` would pass it; raises `UserError` naming each wrong override."""
-    if not CONFIGS.is_dir():
-        raise UserError(f"{CONFIGS} does not exist: preparing, training and evaluating run from a clone")
     with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         try:
             config = hydra.compose(config_name, overrides)

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -20,9 +20,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from smim.errors import SmimError, UserError, not_among, too_low
+from smim.progress import bytes_bar
 
 T = TypeVar("T")
 R = TypeVar("R")
+H = TypeVar("H")
 
 _ENGINES = ["local", "ray"]
 _ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +79,34 @@ def open_engine(args: EngineArgs, *, gpu: bool = False) -> Iterator[Engine]:
         engine.close()
 
 
+def run_all(engine: Engine, function: Callable[[T], R], tasks: Sequence[T], name: str, sizes: Sequence[int]) -> list[R]:
+    """What a step gives of each task, in their order, under a progress bar; `sizes`: the bytes of each task."""
+    results: dict[int, R] = {}
+    with bytes_bar(name, total=sum(sizes)) as advance:
+        for number, result in engine.map(function, tasks):
+            results[number] = result
+            advance(sizes[number])
+    return [results[number] for number in range(len(tasks))]
+
+
+def _few_ahead(
+    tasks: Sequence[T],
+    running: dict[H, int],
+    *,
+    most: int,
+    submit: Callable[[T], H],
+    finished: Callable[[list[H]], Iterable[H]],
+) -> Iterator[H]:
+    """The handle of each task, as it finishes, with at most so many submitted; the caller takes it out of `running`."""
+    waiting = iter(enumerate(tasks))
+    while True:
+        for number, task in islice(waiting, most - len(running)):
+            running[submit(task)] = number
+        if not running:
+            return
+        yield from finished(list(running))
+
+
 def _own_cores() -> int:
     # macOS does not tell which cores are a process's own.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -101,17 +131,16 @@ class _Local:
                 self.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
             )
         pool = self.pool
-        waiting = iter(enumerate(tasks))
         running: dict[Future[R], int] = {}
         try:
-            while True:
-                for number, task in islice(waiting, self.workers * _TASKS_AHEAD - len(running)):
-                    running[pool.submit(function, task)] = number
-                if not running:
-                    return
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield running.pop(future), future.result()
+            for done in _few_ahead(
+                tasks,
+                running,
+                most=self.workers * _TASKS_AHEAD,
+                submit=lambda task: pool.submit(function, task),
+                finished=lambda futures: wait(futures, return_when=FIRST_COMPLETED)[0],
+            ):
+                yield running.pop(done), done.result()
         except BrokenProcessPool:
             raise SmimError(
                 f"a worker process was killed, perhaps for want of memory: fewer {self.args.section}.workers or a "
@@ -160,26 +189,25 @@ class _Ray:
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
         remote = self.ray.remote(function).options(num_gpus=self.gpus_per_task)
-        waiting = iter(enumerate(tasks))
         running: dict[Any, int] = {}
-        while True:
-            for number, task in islice(waiting, self.workers * _TASKS_AHEAD - len(running)):
-                running[remote.remote(task)] = number
-            if not running:
-                return
-            done, _ = self.ray.wait(list(running), num_returns=1)
-            for reference in done:
-                try:
-                    yield running.pop(reference), self.ray.get(reference)
-                except self.ray.exceptions.RayTaskError as error:
-                    self._stop(list(running))
-                    raise error.cause from None
-                except self.ray.exceptions.RayError as error:
-                    self._stop(list(running))
-                    raise SmimError(
-                        f"a worker of Ray was killed or did not start: {str(error).splitlines()[0]} "
-                        "The same command goes on from here"
-                    ) from None
+        try:
+            for done in _few_ahead(
+                tasks,
+                running,
+                most=self.workers * _TASKS_AHEAD,
+                submit=remote.remote,
+                finished=lambda references: self.ray.wait(references, num_returns=1)[0],
+            ):
+                yield running.pop(done), self.ray.get(done)
+        except self.ray.exceptions.RayTaskError as error:
+            self._stop(list(running))
+            raise error.cause from None
+        except self.ray.exceptions.RayError as error:
+            self._stop(list(running))
+            raise SmimError(
+                f"a worker of Ray was killed or did not start: {str(error).splitlines()[0]} "
+                "The same command goes on from here"
+            ) from None
 
     def _stop(self, references: list[Any]) -> None:
         for reference in references:

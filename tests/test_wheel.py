@@ -1,8 +1,10 @@
 """A built wheel works outside of the clone."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
@@ -64,27 +66,80 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
+def environment(site: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(site)}
+
+
+def of_extras(site: Path) -> list[str]:
+    """The modules that are installed here, but not with the wheel where no extra is asked for."""
+    [info] = site.glob("*.dist-info")
+    there = required(Distribution.at(info)) | {"smim"}
+    modules = packages_distributions().items()
+    return [module for module, owners in modules if not there & {canonicalize_name(owner) for owner in owners}]
+
+
+def run_alone(
+    site: Path, folder: Path, commands: Sequence[str], absent: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
+    """Commands of the wheel, in another folder and in one process, where the modules `absent` are not installed."""
+    command = [sys.executable, "-c", ALONE, " ".join(absent)]
+    options = {"cwd": folder, "env": environment(site), "input": "\n".join(commands)}
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
 def test_smim_and_smim_load_work_from_a_built_wheel(tiny_model, site, tmp_path):
     assert sorted(path.name for path in site.iterdir() if not path.name.endswith(".dist-info")) == ["bin", "smim"]
     assert (site / "smim" / "py.typed").is_file()  # type checkers read our annotations
     page = site / "smim" / "serve" / "page"
     assert (page / "page.css").is_file() and (page / "map.js").is_file()
     code = f"import smim; m = smim.load({str(tiny_model)!r}); print(smim.__file__, m.encode(['a bank lost']).shape)"
-    environment = {**os.environ, "PYTHONPATH": str(site)}
     used = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment(site), capture_output=True, text=True, check=True
     )
     assert used.stdout.startswith(str(site)) and used.stdout.endswith("(1, 8)\n")
     command = [sys.executable, str(site / "bin" / "smim"), "reconstruct", str(tiny_model), "a bank lost shares"]
-    shown = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    shown = subprocess.run(command, cwd=tmp_path, env=environment(site), capture_output=True, text=True)
     assert shown.returncode == 0 and shown.stderr == "" and shown.stdout.endswith("\n")
 
 
+def test_a_users_text_becomes_a_corpus_a_model_and_a_report_without_a_clone(site, tmp_path):
+    (tmp_path / "mine.txt").write_text("".join(f"line {i} of a {i % 7} text\n" for i in range(200)))
+    (tmp_path / "configs").mkdir()  # of somebody else
+    commands = (
+        "prepare | corpus.path=mine.txt | corpus.test=0.2 | output=corpus | prep.workers=1",
+        "train | corpus.dir=corpus | model.latent_dim=4 | model.hidden_dim=8 | train.max_steps=3 | run.dir=run",
+        "evaluate | model.dir=run/model | corpus.dir=corpus | eval.metrics=likelihood | output=report",
+    )
+    used = run_alone(site, tmp_path, commands)
+    assert used.returncode == 0, used.stderr
+    assert "finished after 3 steps" in used.stderr and (tmp_path / "report" / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_many_processes_train_and_evaluate_from_a_wheel(site, tiny_corpus, tmp_path):
+    config = ["--config_file", str(ROOT / "launch" / "accelerate" / "cpu.yaml"), "--main_process_port", "0"]
+    small = ["model.latent_dim=4", "model.hidden_dim=8", "train.max_steps=3", "train.batch_size=4", "run.dir=run"]
+    for module, settings in (
+        ("smim.train", small),
+        ("smim.evaluation.run", ["model.dir=run/model", "eval.metrics=likelihood", "output=report"]),
+    ):
+        command = [
+            sys.executable,
+            "-m",
+            "accelerate.commands.accelerate_cli",
+            "launch",
+            *config,
+            "--num_processes",
+            "2",
+        ]
+        command += ["-m", module, f"corpus.dir={tiny_corpus}", *settings]
+        used = subprocess.run(command, cwd=tmp_path, env=environment(site), capture_output=True, text=True)
+        assert used.returncode == 0, used.stderr
+    assert json.loads((tmp_path / "report" / "report.json").read_text())["processes"] == 2
+
+
 def test_the_packaged_model_needs_none_of_the_extras(site, tmp_path):
-    [info] = site.glob("*.dist-info")
-    there = required(Distribution.at(info)) | {"smim"}
-    modules = packages_distributions().items()
-    absent = [module for module, owners in modules if not there & {canonicalize_name(owner) for owner in owners}]
+    absent = of_extras(site)
     assert "hydra" in absent
     (tmp_path / "mine.txt").write_text("The old bridge was destroyed.\nHe was born in London.\n")
     commands = (
@@ -92,8 +147,13 @@ def test_the_packaged_model_needs_none_of_the_extras(site, tmp_path):
         "search | first | The old bridge was destroyed by a flood. | -k | 1 | --decode",
         "interpolate | wikitext-small | The old bridge was destroyed. | He was born in London in 1910.",
     )
-    command = [sys.executable, "-c", ALONE, " ".join(absent)]
-    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(site)}, "input": "\n".join(commands)}
-    used = subprocess.run(command, capture_output=True, text=True, **options)
+    used = run_alone(site, tmp_path, commands, absent)
     assert used.returncode == 0, used.stderr
     assert "The old bridge was destroyed." in used.stdout
+
+
+@pytest.mark.parametrize("command", ["prepare", "train", "evaluate"])
+def test_the_extra_that_a_command_needs_is_named(site, tmp_path, command):
+    refused = run_alone(site, tmp_path, [f"{command} | corpus.path=mine.txt"], of_extras(site))
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert f"smim {command} needs hydra: pip install 'smim[pipeline]'" in refused.stderr

@@ -1,5 +1,6 @@
 """The demo corpus: sentences of a seeded grammar, with nothing to download."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import pyarrow as pa
 from data_prep.corpora import grammar
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import Piece, Problems, Reader
+from smim.preparation.readers import Piece, Reader
 from smim.preparation.recipe import Input, Recipe
 
 _SPLITS = ("train", "valid", "test")
@@ -25,7 +26,7 @@ class Generated(Reader):
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         return [Piece(path)]
 
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+    def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(grammar.generate(seed=self.seed)[piece.path.name])
 
 

@@ -4,7 +4,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
+
 from data_prep.corpora import ptb, reviews, wt103
+from smim import config
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
 from smim.preparation.cleaning import Cleaning
@@ -13,11 +16,11 @@ from smim.preparation.recipe import Amount, Input, Recipe
 _RECIPES = {"ptb": ptb.recipe, "yahoo": reviews.recipe, "yelp15": reviews.recipe, "wt103": wt103.recipe}
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class EverythingArgs(CorpusArgs):
     """`parts.NAME` are the settings of each corpus; without a path of its own it is in the folder `path/NAME`."""
 
-    parts: dict[str, CorpusArgs] = field(default_factory=dict)
+    parts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def sources(self) -> list[str]:
@@ -55,9 +58,8 @@ def recipe(args: EverythingArgs) -> Recipe:
 
 
 def _with_path(args: EverythingArgs, name: str) -> CorpusArgs:
-    part = args.parts[name]
-    if part.path is None:
-        [folder] = args.given_paths("FOLDER with the folders ptb, yahoo, yelp15 and wt103")
-        part = replace(part, path=str(Path(folder) / name))
-    own: dict[str, Any] = {"seed": args.seed}
-    return replace(part, **own)
+    part = replace(config.make(CorpusArgs, DictConfig(args.parts[name]), f"corpus.parts.{name}"), seed=args.seed)
+    if part.path is not None:
+        return part
+    [folder] = args.given_paths("FOLDER with the folders ptb, yahoo, yelp15 and wt103")
+    return replace(part, path=str(Path(folder) / name))

@@ -5,7 +5,7 @@ compressed. Files with train, valid and test in their names keep their splits; f
 """
 
 import json
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import Delimited, JsonLines, Lines, Piece, Problems, Reader, find_files, first_line
+from smim.preparation.readers import ChangedReader, Delimited, JsonLines, Lines, Reader, find_files, first_line
 from smim.preparation.recipe import Amount, Input, Recipe
 from smim.preparation.sources import by_split
 
@@ -23,34 +23,24 @@ _LABELS = ("label", "stars", "topic")
 
 
 @dataclass(frozen=True)
-class Labelled(Reader):
+class Labelled(ChangedReader):
     """Another reader's texts, its label under the name `label`, and Yang et al.'s `_UNK` as `<unk>`."""
 
-    reader: Reader
-
-    @property
-    def label_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("label",) if self.reader.label_columns else ()
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return self.reader.pieces(path, piece_bytes=piece_bytes)
-
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
-        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
-            texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
-            # A block may lack the label.
-            yield pa.table([texts, *block.columns[1:]], names=["text", "label"][: block.num_columns])
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
+        # A block may lack the label.
+        return pa.table([texts, *block.columns[1:]], names=["text", "label"][: block.num_columns])
 
 
 def recipe(args: CorpusArgs) -> Recipe:
     files = by_split(find_files(args.given_paths("FOLDER or FILE")))
-    inputs = tuple(Input(pool, path, _reader(path)) for pool, paths in files.items() for path in paths)
+    readers = [(pool, path, _reader(path)) for pool, paths in files.items() for path in paths]
     draws, notes = _draws(list(files))
     return Recipe(
-        inputs=inputs,
+        inputs=tuple(Input(pool, path, Labelled(reader)) for pool, path, reader in readers),
         draws=draws,
         cleaning=dict.fromkeys(files, args.cleaning),
-        label_columns=("label",) if any(each.reader.label_columns for each in inputs) else (),
+        label_columns=("label",) if any(reader.label_columns for _, _, reader in readers) else (),
         expected=SIZES,
         notes=notes,
     )
@@ -65,10 +55,10 @@ def _reader(path: Path) -> Reader:
         except json.JSONDecodeError as error:
             raise UserError(f"{path}, line 1: not a JSON object ({error})") from None
         label = next((name for name in _LABELS if name in columns), None)
-        return Labelled(JsonLines(text_column="text", label_columns=(label,) if label else ()))
+        return JsonLines(text_column="text", label_columns=(label,) if label else ())
     if "\t" in line:
-        return Labelled(Delimited(delimiter="\t", text_column="1", label_columns=("0",), header=False))
-    return Labelled(Lines())
+        return Delimited(delimiter="\t", text_column="1", label_columns=("0",), header=False)
+    return Lines()
 
 
 def _draws(pools: list[str]) -> tuple[dict[str, dict[str, Amount]], tuple[str, ...]]:

@@ -4,6 +4,7 @@ For models that meet text as people write it. The thesis's WikiText-103, paragra
 """
 
 import re
+from collections import Counter
 
 import pyarrow as pa
 from nltk.tokenize.treebank import TreebankWordDetokenizer
@@ -23,7 +24,8 @@ _DETOKENIZER = TreebankWordDetokenizer()
 class OrdinaryWriting(Paragraphs):
     """Paragraphs with their tokens put together again."""
 
-    def written(self, block: pa.Table) -> pa.Table:
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        block = super().change(block, left_out)
         texts = [ordinary_writing(text) for text in block.column("text").to_pylist()]
         return block.set_column(block.schema.get_field_index("text"), "text", pa.array(texts, pa.string()))
 

@@ -3,7 +3,7 @@
 As in the thesis, train and valid are drawn from the original train file, and the original test file is kept.
 """
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import Piece, Problems, Reader, find_files, hub_files, reader_for
+from smim.preparation.readers import ChangedReader, find_files, hub_files, reader_for
 from smim.preparation.recipe import Input, Recipe
 from smim.preparation.sources import by_split
 
@@ -22,24 +22,13 @@ _HUB = ("Salesforce/wikitext", "wikitext-103-v1")
 
 
 @dataclass(frozen=True)
-class Paragraphs(Reader):
+class Paragraphs(ChangedReader):
     """Another reader's lines that are not headings, which look like `= = Title = =`."""
 
-    reader: Reader
-    label_columns: tuple[str, ...] = ()
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return self.reader.pieces(path, piece_bytes=piece_bytes)
-
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
-        for block in self.reader.blocks(piece, skip_bad=skip_bad, problems=problems):
-            heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
-            problems.bad["heading"] += pc.sum(heading).as_py() or 0
-            yield self.written(block.filter(pc.invert(heading)))
-
-    def written(self, block: pa.Table) -> pa.Table:
-        """The paragraphs as they are to stand in the corpus: here as they are."""
-        return block
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
+        left_out["heading"] += pc.sum(heading).as_py() or 0
+        return block.filter(pc.invert(heading))
 
 
 def recipe(args: CorpusArgs) -> Recipe:

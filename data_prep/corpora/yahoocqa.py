@@ -5,6 +5,7 @@ A sentence is "question ? answer", with the columns `group` (the question's numb
 """
 
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import Delimited, Piece, Problems, Reader, find_files
+from smim.preparation.readers import ChangedReader, Delimited, Piece, Reader, find_files
 from smim.preparation.recipe import Amount, Input, Recipe
 from smim.preparation.sources import by_split
 
@@ -25,22 +26,15 @@ _SPLITS_OF_PICKLE = {"train": "train", "valid": "dev", "test": "test"}
 # Where there is no file for valid, this share of the training questions.
 _VALID_SHARE = 0.1
 _ROWS_PER_BLOCK = 10_000
+_TABLE = Delimited(delimiter="\t", text_column="3", label_columns=("0", "1", "2"), header=False)
 
 
-@dataclass(frozen=True)
-class PairsTable(Reader):
+class PairsTable(ChangedReader):
     """Tab-separated: group, label, question, answer."""
 
-    label_columns: tuple[str, ...] = _COLUMNS
-    _table = Delimited(delimiter="\t", text_column="3", label_columns=("0", "1", "2"), header=False)
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return self._table.pieces(path, piece_bytes=piece_bytes)
-
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
-        for block in self._table.blocks(piece, skip_bad=skip_bad, problems=problems):
-            group, label, question = (pc.fill_null(block.column(name), "") for name in ("0", "1", "2"))
-            yield _pairs(group, label, question, block.column("text"))
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        group, label, question = (pc.fill_null(block.column(name), "") for name in ("0", "1", "2"))
+        return _pairs(group, label, question, block.column("text"))
 
 
 @dataclass(frozen=True)
@@ -48,12 +42,11 @@ class PairsPickle(Reader):
     """The published pickle: a dictionary of splits, of questions, of lists of [answer, 0 or 1]."""
 
     split: str
-    label_columns: tuple[str, ...] = _COLUMNS
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         return [Piece(path)]
 
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+    def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         questions = _load(piece.path).get(self.split)
         rows: list[tuple[str, str, str, str]] = []
         try:
@@ -83,7 +76,7 @@ def recipe(args: CorpusArgs) -> Recipe:
     if pickles:
         inputs = [Input(split, pickles[0], PairsPickle(name)) for split, name in _SPLITS_OF_PICKLE.items()]
     else:
-        inputs = [Input(pool, path, PairsTable()) for pool, paths in by_split(files).items() for path in paths]
+        inputs = [Input(pool, path, PairsTable(_TABLE)) for pool, paths in by_split(files).items() for path in paths]
     pools = dict.fromkeys(each.pool for each in inputs)
     if not {"train", "test"} <= pools.keys():
         raise UserError(f"YahooCQA needs files for train and test; there are {', '.join(map(str, files))}")

@@ -1,8 +1,6 @@
-"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py`."""
+"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py` and `smim evaluate`."""
 
 import hashlib
-import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
@@ -25,14 +23,14 @@ from smim.evaluation.retokenize import unknown_share
 from smim.evaluation.section import Section
 from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
-from smim.lock import own_place
 from smim.model.args import ModelArgs
 from smim.model.directory import read_settings
 from smim.progress import console
-from smim.text.corpus import CARD, Corpus, PreparedCorpus, Split
+from smim.text.corpus import CARD, Corpus, Split
 from smim.training.processes import make_accelerator
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
+from smim.work import WorkDirectory
 
 # Each group's settings under its name.
 _GROUPS = {name: group.settings for name, group in GROUPS.items() if group.settings}
@@ -85,28 +83,36 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     args = config.make(EvalArgs, cfg.eval, "eval")
     if cfg.model.dir is None or cfg.corpus.dir is None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
-    model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report")
-    _check_output(output)
+    model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report").absolute()
     accelerator = make_accelerator()
-    with own_place(output, accelerator):
-        work = output.parent / f".{output.name}.work"
-        of_unit = {"sentence": _of_sentences, "vector": _of_vectors}[read_settings(model_dir).unit]
-        evaluation = of_unit(model_dir, cfg.corpus, args, accelerator, work)
+    model: SentenceModel | VectorModel
+    corpus: Corpus | VectorCorpus
+    if read_settings(model_dir).unit == "vector":
+        model, corpus = vector_model.load(model_dir), VectorCorpus.open(cfg.corpus.dir)
+        prepare = partial(_of_vectors, model, corpus)
+    else:
+        model, corpus = generation.load(model_dir, device=str(accelerator.device)), Corpus.open(cfg.corpus.dir)
+        prepare = partial(_of_sentences, model, corpus, retokenize=cfg.corpus.retokenize)
+    work = WorkDirectory(output, _identity(model, corpus, args), card="report.json", kind="a report")
+    with work.owned(accelerator):
+        if accelerator.is_main_process:
+            (work.path / "plots").mkdir(exist_ok=True)
+        evaluation = prepare(args, accelerator, work.path)
         sections, seconds = evaluate(evaluation.job, evaluation.groups)
         if accelerator.is_main_process:
             content = {
-                "model": _describe_model(evaluation.job.model, model_dir),
+                "model": _describe_model(model, model_dir),
                 "corpus": evaluation.corpus,
                 "settings": evaluation.settings,
                 "processes": accelerator.num_processes,
                 "device": str(accelerator.device),
                 "seconds": seconds,
             }
-            report.write_report(output, content, sections, work / "plots", reference=reference)
-            shutil.rmtree(work)
-            console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
-        accelerator.wait_for_everyone()
-        accelerator.end_training()
+            report.write_report(work.result, content, sections, work.path / "plots", reference=reference)
+    if accelerator.is_main_process:
+        console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
 
 
 @dataclass(frozen=True)
@@ -120,15 +126,12 @@ class Evaluation:
 
 
 def _of_sentences(
-    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+    model: SentenceModel, corpus: Corpus, args: EvalArgs, accelerator: Accelerator, work: Path, *, retokenize: bool
 ) -> Evaluation:
-    model = generation.load(model_dir, device=str(accelerator.device))
-    corpus = Corpus.open(corpus_cfg.dir)
     split = corpus.split(args.split)
     if "answering" in args.metrics:
         answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
-    retokenized = _must_retokenize(model, corpus, wanted=corpus_cfg.retokenize)
-    _prepare_work(work, _identity(model, corpus, args), accelerator)
+    retokenized = _must_retokenize(model, corpus, wanted=retokenize)
     job = make_job(model, corpus, split, args, accelerator, work)
     return Evaluation(
         job,
@@ -139,15 +142,13 @@ def _of_sentences(
 
 
 def _of_vectors(
-    model_dir: Path, corpus_cfg: DictConfig, args: EvalArgs, accelerator: Accelerator, work: Path
+    model: VectorModel, corpus: VectorCorpus, args: EvalArgs, accelerator: Accelerator, work: Path
 ) -> Evaluation:
-    model, corpus = vector_model.load(model_dir), VectorCorpus.open(corpus_cfg.dir)
     if model.autoencoder.dimension != corpus.input_size:
         raise UserError(
             f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
             f"{model.autoencoder.dimension}"
         )
-    _prepare_work(work, _identity(model, corpus, args), accelerator)
     split = corpus.split(args.split)
     rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)
     split = replace(split, table=split.table.take(pa.array(rows)))
@@ -214,11 +215,6 @@ def evaluate(
     return sections, seconds
 
 
-def _check_output(output: Path) -> None:
-    if output.exists() and not (output / "report.json").is_file() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output} is there and is no report: nothing is put in its place; give another output=DIR")
-
-
 def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> bool:
     if model.tokenizer.hash == corpus.tokenizer.hash:
         return False
@@ -232,25 +228,19 @@ def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> b
     return True
 
 
-def _prepare_work(work: Path, identity: str, accelerator: Accelerator) -> None:
-    """Leaves what an interrupted job of the same identity did, and clears away what another one left."""
-    if accelerator.is_main_process:
-        mark = work / "identity"
-        if work.exists() and not (mark.exists() and mark.read_text() == identity):
-            shutil.rmtree(work)
-        (work / "plots").mkdir(parents=True, exist_ok=True)
-        storage.write_text(mark, identity)
-    accelerator.wait_for_everyone()
-
-
-def _identity(model: SentenceModel | VectorModel, corpus: PreparedCorpus, args: EvalArgs) -> str:
-    """Names everything that the metrics depend on, our code included. Published rows are put beside them at the end."""
-    code = [file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py"))]
+def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus, args: EvalArgs) -> dict[str, Any]:
+    """Everything that the metrics depend on, our code included. Published rows are put beside them at the end."""
+    corpus.split(args.split)  # raises for an unknown one
+    code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
     others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
-    cards = [storage.sha256(each.directory / CARD) for each in (corpus, *others)]
-    described = [model.hash, corpus.hash_of(args.split), cards, asdict(args)]
-    return hashlib.sha256(json.dumps(described).encode() + b"".join(code)).hexdigest()
+    return {
+        "model": model.hash,
+        "corpus": corpus.hash_of(args.split),
+        "cards": [storage.sha256(each.directory / CARD) for each in (corpus, *others)],
+        "settings": asdict(args),
+        "code": hashlib.sha256(code).hexdigest(),
+    }
 
 
 def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
@@ -288,3 +278,7 @@ def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:
         "unknown_share": unknown_share(split),
         "hash": storage.sha256(corpus.directory / CARD),
     }
+
+
+if __name__ == "__main__":
+    config.run("evaluate", main)

@@ -1,6 +1,6 @@
 """Settings that all corpora have: `corpus.` on the command line."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from smim.errors import UserError, not_among, too_low
@@ -11,13 +11,12 @@ _ON_ERROR = ["fail", "skip"]
 _LEAST_SHARD_BYTES = 1000
 
 
-@dataclass
-class CorpusArgs:
+@dataclass(frozen=True, kw_only=True)
+class CorpusArgs(Cleaning):
     """`path`: the source, a file, a folder, a pattern or a list of them. `seed` decides every draw.
 
     `on_error`: fail at the first bad line, or skip and count them. `deduplicate`: keep the first of equal sentences.
-    `shard_bytes`: text of a shard; null goes by the size of the input. The fields from `normalize` to `too_long` are
-    those of `Cleaning`.
+    `shard_bytes`: text of a shard; null goes by the size of the input.
     """
 
     builder: str
@@ -27,34 +26,19 @@ class CorpusArgs:
     seed: int = 0
     on_error: str = "fail"
     deduplicate: bool = False
-    normalize: str = "none"
-    lowercase: bool = False
-    split_sentences: bool = False
-    language: str = "en"
-    min_words: int = 1
-    max_words: int | None = None
-    too_long: str = "drop"
     shard_bytes: int | None = None
     tokenizer: TokenizerArgs = field(default_factory=TokenizerArgs)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         problems = not_among(self, "corpus", on_error=_ON_ERROR)
         problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
         if problems:
             raise UserError("; ".join(problems))
-        _ = self.cleaning  # checks its own fields
 
     @property
     def cleaning(self) -> Cleaning:
-        return Cleaning(
-            normalize=self.normalize,
-            lowercase=self.lowercase,
-            split_sentences=self.split_sentences,
-            language=self.language,
-            min_words=self.min_words,
-            max_words=self.max_words,
-            too_long=self.too_long,
-        )
+        return Cleaning(**{each.name: getattr(self, each.name) for each in fields(Cleaning)})
 
     @property
     def sources(self) -> list[str]:

@@ -3,15 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from omegaconf import DictConfig
 
 from smim import config
-from smim.errors import UserError, nearest
+from smim.errors import UserError
 from smim.preparation import digits, gmm, text
 from smim.preparation.args import CorpusArgs
-from smim.preparation.pipeline import BuildArgs, PrepArgs, build
+from smim.preparation.pipeline import PrepArgs, build
 from smim.preparation.readers import files_not_read, shortened
 from smim.preparation.recipe import Recipe
 from smim.preparation.vectors import VectorArgs
@@ -30,17 +31,20 @@ _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[st
 _MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
-def prepare(cfg: DictConfig, published: Recipes | None = None) -> None:
+def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
     """Builds the corpus and prints what its card says; `published`: recipes beside that of any text."""
-    recipes = {**_TEXT, **(published or {})}
+    recipes = {**_TEXT, **published}
     name = cfg.corpus.get("builder")
     if name in _VECTOR_CORPORA:
         output = Path(cfg.output or cfg.corpus.dir)
         _print_vectors(build_vectors(cfg.corpus, output), output)
         return
     if name not in recipes:
-        known = [*recipes, *_VECTOR_CORPORA]
-        raise UserError(f"corpus.builder={name} is unknown; {nearest(str(name), known)}")
+        known = ", ".join([*recipes, *_VECTOR_CORPORA])
+        raise UserError(
+            f"corpus.builder={name} is not known here, but {known}; `python data_prep/build.py` in a clone of the "
+            f"project builds the published corpora"
+        )
     args_class, make_recipe = recipes[name]
     args, prep = config.make_all(
         cfg,
@@ -48,21 +52,12 @@ def prepare(cfg: DictConfig, published: Recipes | None = None) -> None:
         prep=lambda section: config.make(PrepArgs, section, "prep"),
     )
     output = Path(cfg.output or args.dir)
-    build_args = BuildArgs(
-        name=args.name,
-        tokenizer=args.tokenizer,
-        seed=args.seed,
-        part_bytes=args.shard_bytes,
-        skip_bad=args.on_error == "skip",
-        deduplicate=args.deduplicate,
-    )
     recipe = make_recipe(args)
     if unread := files_not_read(args.sources, [each.path for each in recipe.inputs]):
         console.print(f"not read: {shortened(unread, _MOST_SHOWN)}")
         named = {"files": len(unread), "names": unread[:_MOST_IN_CARD]}
         recipe = replace(recipe, facts={**recipe.facts, "not_read": named})
-    card = build(recipe, build_args, output, prep)
-    _print(card, output)
+    _print(build(recipe, args, output, prep), output)
 
 
 def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:

@@ -1,18 +1,14 @@
 """Preparation from recipe to corpus: read, select, make the tokenizer, encode, put in place.
 
-    .NAME.work/             beside the output; a build that was killed goes on from it
-        plan.json           what decides the bytes: a build with another plan starts anew, and so does one without
-        checksums/ rows/ words/ encoded/    what each step finished: see reading, splitting and encoding
-        corpus/             the output, which is renamed to its place at the end
+In the working directory (`smim/work.py`), `checksums/`, `rows/`, `words/` and `encoded/` hold what each step has
+finished: see reading, splitting and encoding. `result/` becomes the corpus.
 
 Steps run on pieces and parts whose borders are a function of the inputs, not of the number of workers; what they write
 is a function of the plan. Files of finished tasks are not written again.
 """
 
-import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,19 +16,19 @@ from typing import Any
 import numpy as np
 
 from smim import storage
-from smim.engine import Engine, EngineArgs, open_engine
+from smim.engine import Engine, EngineArgs, open_engine, run_all
 from smim.errors import UserError
-from smim.lock import own_place
 from smim.preparation import selection
+from smim.preparation.args import CorpusArgs
 from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from smim.preparation.plots import length_histograms
 from smim.preparation.readers import Piece, shortened
 from smim.preparation.reading import Part, ReadTask, parts_of, read_piece
 from smim.preparation.recipe import Input, Recipe
-from smim.preparation.vocabulary import TokenizerArgs, make_tokenizer
-from smim.progress import bytes_bar, console
+from smim.preparation.vocabulary import make_tokenizer
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
+from smim.work import WorkDirectory
 
 # Raise it when a change of the code changes the bytes that come out.
 _VERSION = 3
@@ -49,22 +45,7 @@ class PrepArgs(EngineArgs):
     task_size = "corpus.shard_bytes"
 
 
-@dataclass(frozen=True)
-class BuildArgs:
-    """What all corpora are built with, beside their recipe.
-
-    `part_bytes`: text of a part, and so of a shard; None goes by the size of the input.
-    """
-
-    name: str
-    tokenizer: TokenizerArgs
-    seed: int
-    part_bytes: int | None
-    skip_bad: bool
-    deduplicate: bool
-
-
-def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
+def build(recipe: Recipe, args: CorpusArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
     """Builds a corpus at `output` and returns its card.
 
     Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it but what
@@ -73,19 +54,20 @@ def build(recipe: Recipe, args: BuildArgs, output: Path, prep: PrepArgs) -> dict
     # Workers on another machine have a working directory of their own.
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
     recipe, output = replace(recipe, inputs=inputs), output.absolute()
-    part_bytes = args.part_bytes or _part_bytes(recipe)
+    part_bytes = args.shard_bytes or _part_bytes(recipe)
     # Before an engine starts, which may take long: a file that cannot be opened is told here.
     pieces = [
         (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
     ]
-    with _work_directory(output, _plan(recipe, args)) as work, open_engine(prep) as engine:
+    work = WorkDirectory(output, _plan(recipe, args), card=CARD, kind="a prepared corpus")
+    with work.owned(), open_engine(prep) as engine:
         return _Build(recipe, args, work, engine).run(pieces, part_bytes)
 
 
 class _Build:
-    def __init__(self, recipe: Recipe, args: BuildArgs, work: Path, engine: Engine) -> None:
-        self.recipe, self.args, self.work, self.engine = recipe, args, work, engine
-        self.corpus = work / "corpus"
+    def __init__(self, recipe: Recipe, args: CorpusArgs, work: WorkDirectory, engine: Engine) -> None:
+        self.recipe, self.args, self.engine = recipe, args, engine
+        self.work, self.corpus = work.path, work.result
         self.left_out: Counter[str] = Counter()
 
     def run(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> dict[str, Any]:
@@ -117,11 +99,7 @@ class _Build:
         paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
         folder = self.work / "checksums"
         tasks = [_ChecksumTask(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
-        described: list[dict[str, Any]] = [{}] * len(tasks)
-        with bytes_bar("checksums", total=sum(path.stat().st_size for path in paths)) as bar:
-            for number, found in self.engine.map(_checksum, tasks):
-                described[number] = found
-                bar(found["bytes"])
+        described = run_all(self.engine, _checksum, tasks, "checksums", [path.stat().st_size for path in paths])
         self._check_apart(paths, described)
         return described
 
@@ -151,19 +129,15 @@ class _Build:
                 label_columns=recipe.label_columns,
                 draw_by=recipe.draw_by,
                 part_bytes=part_bytes,
-                skip_bad=args.skip_bad,
+                skip_bad=args.on_error == "skip",
                 folder=folder,
             )
             for number, (each, piece) in enumerate(pieces)
         ]
-        described: list[dict[str, Any]] = [{}] * len(tasks)
         # Pieces of a file are of about the same size; of a compressed one they count as they are on disk.
         per_file = Counter(task.piece.path for task in tasks)
         sizes = [0 if t.input.generated else t.piece.path.stat().st_size // per_file[t.piece.path] for t in tasks]
-        with bytes_bar("reading", total=sum(sizes)) as bar:
-            for number, found in self.engine.map(read_piece, tasks):
-                described[number] = found
-                bar(sizes[number])
+        described = run_all(self.engine, read_piece, tasks, "reading", sizes)
         for each in described:
             self.left_out.update(each["left_out"])
         parts = [part for each in described for part in parts_of(each, folder)]
@@ -221,11 +195,7 @@ class _Build:
         """Writes all shards; returns what the card says of each split, and its statistics."""
         (self.work / "encoded").mkdir(exist_ok=True)
         tasks = self._encode_tasks(parts, splits, tokenizer)
-        described: list[dict[str, Any]] = [{}] * len(tasks)
-        with bytes_bar("encoding", total=sum(task.part.text_bytes for task in tasks)) as bar:
-            for number, found in self.engine.map(encode_part, tasks):
-                described[number] = found
-                bar(tasks[number].part.text_bytes)
+        described = run_all(self.engine, encode_part, tasks, "encoding", [task.part.text_bytes for task in tasks])
         card, statistics = {}, {}
         for number, split in enumerate(self.recipe.splits):
             entries = [each[str(number)] for each in described if str(number) in each]
@@ -331,7 +301,7 @@ def _checksum(task: _ChecksumTask) -> dict[str, Any]:
     return described
 
 
-def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
+def _plan(recipe: Recipe, args: CorpusArgs) -> dict[str, Any]:
     """All that decides the bytes. A changed file shows in its size or its time."""
     files = {}
     for each in recipe.inputs:
@@ -341,54 +311,3 @@ def _plan(recipe: Recipe, args: BuildArgs) -> dict[str, Any]:
     plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
     given = args.tokenizer.dir
     return plan if given is None else {**plan, "tokenizer_hash": Tokenizer.load(given).hash}
-
-
-@contextmanager
-def _work_directory(output: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """The work directory of `output`: one build at a time, emptied where it is of another plan.
-
-    At the end its `corpus` is put at `output`, and it is removed. After a mistake of the user's it is removed if it is
-    new; what an earlier build left, and all after any other failure, stays, to go on from.
-    """
-    work = output.parent / f".{output.name}.work"
-    if output.exists() and not (output / CARD).is_file() and any(output.iterdir()):
-        raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
-    with own_place(output):
-        work.mkdir(exist_ok=True)
-        is_new = not _is_of_plan(work, plan)
-        if is_new:
-            _remove(work)
-            work.mkdir()
-            storage.write_json(work / "plan.json", plan)
-        elif any((work / "rows").glob("*.json")):
-            console.print(f"going on with what an earlier build left in {work}")
-        for stale in [*work.rglob(".*.partial")]:  # of a build or a worker that was killed
-            shutil.rmtree(stale) if stale.is_dir() else stale.unlink(missing_ok=True)
-        (work / "corpus").mkdir(exist_ok=True)
-        try:
-            yield work
-            storage.sync_directory(work / "corpus")  # takes long, and a full disk is told here
-        except BaseException as error:
-            if is_new and isinstance(error, UserError):
-                _remove(work)
-            else:
-                console.print(f"what is finished stays in {work}: the same command goes on from there")
-            raise
-        else:
-            # Without its corpus, the rest of it is nothing to go on from.
-            (work / "plan.json").unlink()
-            storage.put_in_place(work / "corpus", output)
-            _remove(work)
-
-
-def _remove(work: Path) -> None:
-    """Removes a work directory, its plan first: nothing goes on from what a kill leaves of it."""
-    (work / "plan.json").unlink(missing_ok=True)
-    shutil.rmtree(work)
-
-
-def _is_of_plan(work: Path, plan: dict[str, Any]) -> bool:
-    try:
-        return storage.read_json(work / "plan.json") == plan
-    except UserError:
-        return False

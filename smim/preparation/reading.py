@@ -18,7 +18,7 @@ import xxhash
 
 from smim import storage
 from smim.preparation.cleaning import Cleaning
-from smim.preparation.readers import Piece, Problems
+from smim.preparation.readers import Piece
 from smim.preparation.recipe import Input
 
 # Columns of a part that no label can have.
@@ -88,10 +88,10 @@ def read_piece(task: ReadTask) -> dict[str, Any]:
     marker = task.folder / f"{task.number:05d}.json"
     if marker.exists():
         return storage.read_json(marker)
-    problems, counts = Problems(), Counter[str]()
+    left_out = Counter[str]()
     parts: list[dict[str, Any]] = []
     columns = set(task.input.labels)
-    blocks = _clean_blocks(task, problems, counts, columns)
+    blocks = _clean_blocks(task, left_out, columns)
     for first in blocks:
         path = task.folder / f"{task.number:05d}-{len(parts):03d}.arrow"
         parts.append(_write_part(path, first, blocks, task))
@@ -99,7 +99,7 @@ def read_piece(task: ReadTask) -> dict[str, Any]:
         "pool": task.input.pool,
         "parts": parts,
         "columns": sorted(columns),
-        "left_out": {**problems.as_dict(), **counts},
+        "left_out": left_out,
     }
     storage.write_json(marker, described)
     return described
@@ -113,11 +113,11 @@ def parts_of(described: dict[str, Any], folder: Path) -> list[Part]:
     ]
 
 
-def _clean_blocks(task: ReadTask, problems: Problems, counts: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
+def _clean_blocks(task: ReadTask, left_out: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
     """Adds to `columns` those that there are."""
-    for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, problems=problems):
+    for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, left_out=left_out):
         columns.update(block.column_names)
-        clean = task.cleaning.apply(block, counts)
+        clean = task.cleaning.apply(block, left_out)
         if len(clean):
             yield clean
 

@@ -17,7 +17,7 @@ from smim.text.corpus import OWN_COLUMNS
 _SPLITS = ("train", "valid", "test")
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class TextArgs(CorpusArgs):
     """`text_column`, `label_columns`: of formats that have columns; `header`: whether a CSV or TSV names them.
 

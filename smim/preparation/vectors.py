@@ -11,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 
 from smim import storage
-from smim.errors import UserError
-from smim.lock import own_place
 from smim.preparation.reading import new_stream
 from smim.text.corpus import CARD, FORMAT
 from smim.vectors.corpus import KIND
+from smim.work import WorkDirectory
 
 _SHARD = "00000.arrow"
 
@@ -52,9 +51,8 @@ def write_corpus(
     `label`: the name of the label column. `source`: what decides the vectors; its hash names what they mean.
     `described` goes into the card.
     """
-    if output.exists() and not (output / CARD).is_file() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output} is there and is not a prepared corpus; give another output=DIR")
-    with own_place(output), storage.new_directory(output) as partial:
+    work = WorkDirectory(output.absolute(), {"source": source}, card=CARD, kind="a prepared corpus")
+    with work.owned():
         card = {
             "format": FORMAT,
             "kind": KIND,
@@ -63,15 +61,15 @@ def write_corpus(
             "source": source,
             "input_hash": hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest(),
             **described,
-            "splits": {split: _write_split(partial / split, rows, label) for split, rows in splits.items()},
+            "splits": {split: _write_split(work.result / split, rows, label) for split, rows in splits.items()},
         }
-        storage.write_json(partial / CARD, card)
+        storage.write_json(work.result / CARD, card)
     return card
 
 
 def _write_split(folder: Path, rows: LabelledVectors, label: str) -> dict[str, Any]:
     """The one shard of a split, and what the card says of it: a vector counts as a sentence of one token."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     path, num = folder / _SHARD, len(rows.vectors)
     numbers = pa.array(rows.vectors.astype(np.float32).ravel())
     vectors = pa.FixedSizeListArray.from_arrays(numbers, rows.vectors.shape[1])

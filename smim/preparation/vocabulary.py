@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smim.engine import Engine
+from smim.engine import Engine, run_all
 from smim.errors import UserError, not_among, too_low
 from smim.preparation.reading import Part, read_batches
 from smim.preparation.selection import UNUSED
 from smim.preparation.splitting import SplitTask, split_part
-from smim.progress import bytes_bar
 from smim.text.pieces import SentencePieceTokenizer
 from smim.text.tokenizer import Tokenizer
 from smim.text.words import SPLITTERS, WordTokenizer, nearest_min_count
@@ -24,7 +23,7 @@ _KINDS = ["word", "unigram", "bpe"]
 _PARTS_PER_MERGE = 16
 
 
-@dataclass
+@dataclass(frozen=True)
 class TokenizerArgs:
     """`corpus.tokenizer.` on the command line.
 
@@ -86,14 +85,10 @@ def make_tokenizer(
         for part, each in zip(parts, splits, strict=True)
         if (each != UNUSED).any()
     ]
-    counts_of_parts = _Counts()
-    with bytes_bar("splitting into words", total=sum(task.part.text_bytes for task in tasks)) as bar:
-        for number, path in engine.map(split_part, tasks):
-            counts_of_parts.add(path.with_suffix(".counts"))
-            bar(tasks[number].part.text_bytes)
+    paths = run_all(engine, split_part, tasks, "splitting into words", [task.part.text_bytes for task in tasks])
     if given is not None:
         return given, args.describe()
-    words, counts = counts_of_parts.read()
+    words, counts = _counts_of(paths)
     min_count = args.min_count
     if args.near is not None:
         min_count = nearest_min_count(words, counts, near=args.near, min_count=min_count)
@@ -103,26 +98,17 @@ def make_tokenizer(
     return word_tokenizer, {**args.describe(), "min_count": min_count}
 
 
-class _Counts:
-    """Word counts that merge: memory grows with the number of distinct words, not of parts."""
-
-    def __init__(self) -> None:
-        self.tables: list[pa.Table] = []
-
-    def add(self, path: Path) -> None:
-        counts = pa.Table.from_batches(read_batches(path))
-        self.tables.append(counts.filter(pc.greater(counts.column("count"), 0)))
-        if len(self.tables) > _PARTS_PER_MERGE:
-            self.tables = [self._merge()]
-
-    def read(self) -> tuple[pa.Array, pa.Array]:
-        table = self._merge()
-        return table.column("word").combine_chunks(), table.column("count").combine_chunks()
-
-    def _merge(self) -> pa.Table:
-        table = pa.concat_tables(self.tables).combine_chunks()
-        merged = table.group_by("word").aggregate([("count", "sum")])
-        return merged.rename_columns(["word", "count"])
+def _counts_of(paths: Sequence[Path]) -> tuple[pa.Array, pa.Array]:
+    """All words of train and how often each occurs; memory grows with the number of distinct words, not of parts."""
+    tables: list[pa.Table] = []
+    for number, path in enumerate(paths, start=1):
+        counts = pa.Table.from_batches(read_batches(path.with_suffix(".counts")))
+        tables.append(counts.filter(pc.greater(counts.column("count"), 0)))
+        if len(tables) > _PARTS_PER_MERGE or number == len(paths):
+            merged = pa.concat_tables(tables).combine_chunks().group_by("word").aggregate([("count", "sum")])
+            tables = [merged.rename_columns(["word", "count"])]
+    [table] = tables
+    return table.column("word").combine_chunks(), table.column("count").combine_chunks()
 
 
 def _sample(parts: Sequence[Part], in_train: Sequence[np.ndarray], max_bytes: int) -> Iterator[str]:

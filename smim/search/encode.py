@@ -3,24 +3,19 @@
     accelerate launch smim/search/encode.py model.dir=RUN/model corpus.dir=data/ptb output=latents/ptb encode.split=test
     python smim/search/encode.py model.dir=... corpus.dir=... output=... encode.engine=ray encode.address=HOST:PORT
 
-    .NAME.work/    beside the output; a job that was killed goes on from it
-        identity   what decides the codes: a job of another identity starts anew
-        latents/   the output, which is renamed to its place at the end
-        done/      00000.json: a shard that is written, with its files' checksums
+In the working directory (`smim/work.py`), `done/00000.json` says that a shard is written, with its files' checksums.
 
 A shard is a function of the model and its rows alone, so that it does not matter which process encodes it, nor whether
 another has done so before. Every option: `python smim/search/encode.py --cfg job`.
 """
 
-import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,12 +23,12 @@ from smim import __version__, generation, schema, storage
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, not_among, too_low
 from smim.generation import SentenceModel
-from smim.lock import own_place
 from smim.model.directory import find
 from smim.progress import console, sentences_bar
 from smim.search.files import DTYPES
 from smim.search.latents import CARD, Latents, LatentsCard, ShardInfo, write_card, write_shard
 from smim.text.corpus import Corpus, Split
+from smim.work import WorkDirectory
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -112,45 +107,42 @@ def encode_corpus(
     Raises `UserError` for a corpus of another tokenizer, an unknown split, and an `output` that holds something else.
     """
     output = Path(output).resolve()
-    if output.exists() and not (output / CARD).is_file() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output} is there and holds no latents: nothing is put in its place; give another output")
     is_main = accelerator is None or accelerator.is_main_process
     if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
         raise UserError("encode.engine=ray spreads the work itself: start it with `python smim/search/encode.py ...`")
-    with own_place(output, accelerator):
-        device = str(accelerator.device) if accelerator else None
-        model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
-        corpus = Corpus.open(corpus_dir)
-        split = corpus.split(args.split)
-        card = _card(model, Path(model_dir), corpus, split, args)
-        work = output.parent / f".{output.name}.work"
+    device = str(accelerator.device) if accelerator else None
+    model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
+    corpus = Corpus.open(corpus_dir)
+    split = corpus.split(args.split)
+    card = _card(model, Path(model_dir), corpus, split, args)
+    work = WorkDirectory(output, _identity(card), card=CARD, kind="a directory of latents")
+    with work.owned(accelerator):
         if _is_there(output, card):
             if is_main:
                 console.print(f"{output} is there already, of this model, corpus and settings", highlight=False)
-                if _identity_of(work) == _identity(card):  # the job was killed when it cleared up
-                    shutil.rmtree(work)
             return
-        if is_main:
-            _prepare_work(work, card)
-        if accelerator:
-            accelerator.wait_for_everyone()
+        folder = work.path
+        (folder / "done").mkdir(exist_ok=True)
         rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(work, number) is None]
+        waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(folder, number) is None]
         total = sum(len(card.rows_of(number)) for number in waiting)
         name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
         with sentences_bar(name, total=total, visible=is_main) as advance:
             if args.engine == "ray":
-                tasks = [ShardTask(number, card, work) for number in waiting]
+                tasks = [ShardTask(number, card, folder) for number in waiting]
                 with open_engine(args, gpu=True) as engine:
                     for number, _ in engine.map(encode_task, tasks):
                         advance(len(card.rows_of(tasks[number].number)))
             else:
                 for number in waiting:
-                    encode_shard(model, split, card, number, work, advance)
+                    encode_shard(model, split, card, number, folder, advance)
         if accelerator:
             accelerator.wait_for_everyone()
         if is_main:
-            _put_in_place(work, output, card)
+            _finish(folder, card)
+    if is_main:
+        told = f"{card.count:,} codes of {card.dimension} dimensions in {output}"
+        console.print(told, highlight=False, soft_wrap=True)
 
 
 def encode_shard(
@@ -177,7 +169,7 @@ def encode_shard(
                     f"came out as NaN or beyond {card.dtype}; try encode.dtype=fp32, or look at the model's training"
                 )
         advance(len(rows[part]))
-    shard = write_shard(work / "latents", number, arrays)
+    shard = write_shard(work / "result", number, arrays)
     with storage.new_file(_mark(work, number)) as partial:
         partial.write_text(json.dumps(asdict(shard)))
 
@@ -203,7 +195,7 @@ def finished(work: Path, number: int) -> ShardInfo | None:
         shard = schema.make(ShardInfo, storage.read_json(_mark(work, number)), _mark(work, number))
     except UserError:
         return None
-    return shard if shard.is_whole(work / "latents") else None
+    return shard if shard.is_whole(work / "result") else None
 
 
 def _mark(work: Path, number: int) -> Path:
@@ -232,14 +224,9 @@ def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, a
     )
 
 
-def _identity(card: LatentsCard) -> str:
-    """Names everything that the files depend on, wherever the model and the corpus lie."""
-    described = {**asdict(card), "model": None, "corpus": None, "version": __version__}
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
-
-
-def _identity_of(work: Path) -> str | None:
-    return (work / "identity").read_text() if (work / "identity").is_file() else None
+def _identity(card: LatentsCard) -> dict[str, Any]:
+    """Everything that the files depend on, wherever the model and the corpus lie."""
+    return {**asdict(card), "model": None, "corpus": None, "version": __version__}
 
 
 def _is_there(output: Path, card: LatentsCard) -> bool:
@@ -250,25 +237,12 @@ def _is_there(output: Path, card: LatentsCard) -> bool:
     return all(getattr(latents, name) == value for name, value in asdict(card).items())
 
 
-def _prepare_work(work: Path, card: LatentsCard) -> None:
-    """Leaves what an interrupted job of the same identity did, and clears away what another one left."""
-    if work.exists() and _identity_of(work) != _identity(card):
-        shutil.rmtree(work)
-    for folder in ("latents", "done"):
-        (work / folder).mkdir(parents=True, exist_ok=True)
-    storage.write_text(work / "identity", _identity(card))
-    for partial in work.rglob(".*.partial"):  # of a process that was killed
-        partial.unlink()
-
-
-def _put_in_place(work: Path, output: Path, card: LatentsCard) -> None:
+def _finish(work: Path, card: LatentsCard) -> None:
+    """Writes the card, once all shards are there."""
     shards = [finished(work, number) for number in range(card.num_shards)]
     if missing := [number for number, shard in enumerate(shards) if shard is None]:
         raise SmimError(f"shard {missing[0]} is missing or damaged in {work}; start the same command again")
-    write_card(work / "latents", card, [shard for shard in shards if shard is not None])
-    storage.put_in_place(work / "latents", output)
-    shutil.rmtree(work)
-    console.print(f"{card.count:,} codes of {card.dimension} dimensions in {output}", highlight=False, soft_wrap=True)
+    write_card(work / "result", card, [shard for shard in shards if shard is not None])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What can be refused before hours are spent: sentences, processes and checkpoints that do not fit the run."""
 
-
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 

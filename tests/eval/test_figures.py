@@ -99,12 +99,12 @@ def test_a_figure_that_was_killed_goes_on_to_the_same_numbers(tmp_path):
     command = [sys.executable, "eval/figures.py", *overrides(tmp_path / "cut", *settings, "train.log_every=1")]
     killed = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "cut").glob("runs/*/checkpoints/step-*")) and time.monotonic() < deadline:
+    while not list((tmp_path / "cut").glob("runs/.*.work/result/checkpoints/step-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     killed.kill()
     killed.wait()
-    [first] = (tmp_path / "cut" / "runs").iterdir()
-    assert (first / "checkpoints").exists() and not (first / "measured.json").exists()
+    [first] = (tmp_path / "cut" / "runs").glob("*.work")
+    assert (first / "result" / "checkpoints").exists() and not (first / "result" / "measured.json").exists()
     resumed = make(tmp_path / "cut", *settings, "train.log_every=1")
     whole = make(tmp_path / "whole", *settings, "train.log_every=1")
     assert measured(resumed) == measured(whole)

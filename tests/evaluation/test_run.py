@@ -135,7 +135,7 @@ def test_a_killed_job_goes_on_behind_its_last_group(odd_corpus, long_model, tmp_
 def test_what_a_job_with_other_settings_left_is_not_used(odd_corpus, long_model, tmp_path):
     work = tmp_path / ".report.work"
     work.mkdir()
-    (work / "identity").write_text("another")
+    (work / "identity.json").write_text('{"makes": "a report"}')
     (work / "reconstruction.json").write_text("{}")
     only = ["eval.metrics=[reconstruction]", "eval.seed=1"]
     made = evaluate_here(long_model, odd_corpus, tmp_path / "report", *only)
@@ -197,7 +197,7 @@ def test_the_report_replaces_an_older_one_whole(odd_corpus, long_model, tmp_path
 def test_a_directory_that_is_no_report_is_left_alone(odd_corpus, long_model, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "precious.txt").write_text("kept")
-    with pytest.raises(UserError, match="is no report"):
+    with pytest.raises(UserError, match="is there and is not a report"):
         evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval.metrics=[reconstruction]")
     assert (tmp_path / "report" / "precious.txt").read_text() == "kept"
 

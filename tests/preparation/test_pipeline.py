@@ -109,8 +109,8 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(source, expected, t
     begun = {
         "reading": "/rows/00007",
         "tokenizer": "/.tokenizer.partial/",
-        "encoding": "/corpus/train/00003.arrow",
-        "last": "/.out.work/corpus",
+        "encoding": "/result/train/00003.arrow",
+        "last": "/.out.work/result",
     }[moment]
     number = 1 + next(i for i in reversed(range(len(touches))) if begun in touches[i].replace("/.0", "/0"))
     killed = kill_at(number, output, source)
@@ -123,9 +123,9 @@ def test_a_build_killed_after_the_corpus_is_in_its_place_is_made_anew(source, ex
     """What a kill right after the renaming leaves, or one when some of the work directory is removed."""
     output = tmp_path / "folder" / "out"
     work = output.parent / ".out.work"
-    before = max(i for i, touch in enumerate(touches) if touch.startswith("os.rename ") and touch.endswith("/corpus"))
+    before = max(i for i, touch in enumerate(touches) if touch.startswith("os.rename ") and touch.endswith("/result"))
     assert kill_at(1 + before, output, source).returncode == -signal.SIGKILL
-    (work / "corpus").rename(output)
+    (work / "result").rename(output)
     assert hashes(output) == expected
     for path in sorted((work / "rows").glob("*.arrow"))[:removed]:
         path.unlink()
@@ -138,7 +138,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(source, expected, tmp_path
     sync = storage.sync_directory
 
     def fail(path: Path) -> None:
-        if path.name == "corpus":
+        if path.name == "result":
             raise OSError(errno.ENOSPC, "no space left on device")
         sync(path)
 
@@ -146,7 +146,7 @@ def test_a_disk_that_is_full_at_the_end_loses_nothing(source, expected, tmp_path
         patch.setattr(storage, "sync_directory", fail)
         with pytest.raises(OSError, match="no space left"):
             build(output, *SMALL, f"corpus.path={source}", "prep.workers=1")
-    shards = {path: path.stat().st_ino for path in (output.parent / ".out.work" / "corpus").rglob("*.arrow")}
+    shards = {path: path.stat().st_ino for path in (output.parent / ".out.work" / "result").rglob("*.arrow")}
     check_going_on(output, source, expected)
     assert shards and {path.stat().st_ino for path in output.rglob("*.arrow")} == set(shards.values())
 

@@ -10,6 +10,7 @@ import os
 import pickle
 import tempfile
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,6 @@ from smim.preparation.readers import (
     Lines,
     Parquet,
     Piece,
-    Problems,
     Reader,
     files_not_read,
     find_files,
@@ -100,20 +100,18 @@ def expected_rows(name: str) -> list[dict[str, str | None]]:
 def read(path: Path, by: Reader, *, piece_bytes: int = 1 << 30, skip_bad: bool = False):
     """All rows of a file, piece by piece, and what was left out."""
     rows: list[dict[str, str]] = []
-    problems = Problems()
+    left_out = Counter[str]()
     for piece in by.pieces(path, piece_bytes=piece_bytes):
-        own = Problems()
-        for block in by.blocks(pickle.loads(pickle.dumps(piece)), skip_bad=skip_bad, problems=own):
+        for block in by.blocks(pickle.loads(pickle.dumps(piece)), skip_bad=skip_bad, left_out=left_out):
             assert block.column_names == ["text", *by.label_columns] and len(block) > 0
             assert all(column.type == pa.string() for column in block.columns)
             block.validate(full=True)
             rows += block.to_pylist()
-        problems += own
-    return rows, problems.as_dict()
+    return rows, left_out
 
 
 def blocks_of(by: Reader, piece: Piece) -> list[pa.Table]:
-    return list(by.blocks(piece, skip_bad=False, problems=Problems()))
+    return list(by.blocks(piece, skip_bad=False, left_out=Counter()))
 
 
 def texts(path: Path, by: Reader, **options) -> list[str]:
@@ -199,7 +197,7 @@ def test_lines_over_all_pieces_are_the_lines_stripped_and_not_empty(text, piece_
 
 def test_blocks_hold_about_a_megabyte_of_lines(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"some words in a line\n" * 800_000)
-    sizes = [block.nbytes for block in Lines().blocks(Piece(tmp_path / "a.txt"), skip_bad=False, problems=Problems())]
+    sizes = [block.nbytes for block in Lines().blocks(Piece(tmp_path / "a.txt"), skip_bad=False, left_out=Counter())]
     assert 14 <= len(sizes) <= 18 and max(sizes) < 2_000_000
 
 
@@ -329,7 +327,7 @@ def test_the_longest_line_may_begin_on_the_last_byte_of_a_piece(tmp_path):
     lengths = [
         [
             len(text)
-            for block in Lines().blocks(piece, skip_bad=False, problems=Problems())
+            for block in Lines().blocks(piece, skip_bad=False, left_out=Counter())
             for text in block["text"].to_pylist()
         ]
         for piece in (Piece(path, 0, 8), Piece(path, 8, 9), Piece(path, 9))
@@ -431,13 +429,13 @@ def test_labels_of_any_type_keep_their_nulls(tmp_path, labels, written):
 
 def test_csv_knows_quotes_and_line_ends_within_them(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbflabel,text\r\n1,"two\r\nlines, ""quoted"""\r\n\r\n2,plain "x"\r\n')
-    rows = read(tmp_path / "a.csv", Delimited(",", "text", ("label",)))[0]
+    rows = read(tmp_path / "a.csv", Delimited("text", ("label",), delimiter=","))[0]
     assert rows == [{"text": 'two\r\nlines, "quoted"', "label": "1"}, {"text": 'plain "x"', "label": "2"}]
 
 
 def test_tsv_takes_quotes_as_they_are(tmp_path):
     (tmp_path / "a.tsv").write_bytes(b'1\tan "open quote\r\n\r\n2\t"b"\r\n')
-    rows, problems = read(tmp_path / "a.tsv", Delimited("\t", "1", ("0",), header=False), piece_bytes=4)
+    rows, problems = read(tmp_path / "a.tsv", Delimited("1", ("0",), delimiter="\t", header=False), piece_bytes=4)
     assert rows == [{"text": 'an "open quote', "0": "1"}, {"text": '"b"', "0": "2"}] and problems == {}
 
 
@@ -483,13 +481,13 @@ def test_an_open_quote_is_named_with_the_line_it_begins_on(tmp_path):
 def test_an_open_quote_loses_its_own_line_only(tmp_path, closing, malformed):
     path = tmp_path / "a.csv"
     path.write_bytes(b'text,n\n"abc,1\n' + b"good one,1\n" * 1000 + closing + b"good two,1\n" * 10)
-    rows, problems = read(path, Delimited(",", "text", ("n",)), skip_bad=True)
+    rows, problems = read(path, Delimited("text", ("n",), delimiter=","), skip_bad=True)
     others = [{"text": "two\nlines", "n": "1"}] if b"two" in closing else []
     assert rows == [{"text": "good one", "n": "1"}] * 1000 + others + [{"text": "good two", "n": "1"}] * 10
     bad_bytes = {"invalid UTF-8": 1} if closing == b"\xff\n" else {}
     assert problems == {"malformed": malformed} | bad_bytes
     path.write_bytes(b"text,n\n" + b'"abc,1\n' * 20_000)
-    assert read(path, Delimited(",", "text", ("n",)), skip_bad=True) == ([], {"malformed": 20_000})
+    assert read(path, Delimited("text", ("n",), delimiter=","), skip_bad=True) == ([], {"malformed": 20_000})
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet", "a.arrow"])
@@ -506,7 +504,7 @@ def test_the_text_has_to_be_there_and_the_columns_are_listed_where_it_is_not(tmp
 
 def test_a_column_name_that_stands_twice_is_refused(tmp_path):
     (tmp_path / "a.tsv").write_text("text\ttext\na\tb\n")
-    assert "more than one column 'text'" in refused(tmp_path / "a.tsv", Delimited("\t", "text"))
+    assert "more than one column 'text'" in refused(tmp_path / "a.tsv", Delimited("text", delimiter="\t"))
 
 
 def test_columns_that_cannot_stand_together_are_refused_together():
@@ -660,7 +658,7 @@ def test_a_missing_file_and_a_folder_are_errors(tmp_path, name):
     message = refused(tmp_path / name, by)
     assert "is a folder" in message
     with pytest.raises(UserError):
-        list(by.blocks(Piece(tmp_path / name), skip_bad=True, problems=Problems()))
+        list(by.blocks(Piece(tmp_path / name), skip_bad=True, left_out=Counter()))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -675,13 +673,6 @@ def test_the_first_line_is_decoded_and_without_its_end(tmp_path):
     assert first_line(tmp_path / "a.txt") == "naïve\tx"
     (tmp_path / "a.txt").write_bytes(b"")
     assert first_line(tmp_path / "a.txt") == ""
-
-
-def test_problems_add_up():
-    one, two = Problems(empty=1), Problems(empty=2)
-    one.bad["NUL byte"] += 1
-    two.bad["NUL byte"] += 2
-    assert (one + two).as_dict() == {"empty": 3, "NUL byte": 3} and Problems().as_dict() == {}
 
 
 # --- the hub, by way of a local folder ---

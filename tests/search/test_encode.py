@@ -112,7 +112,7 @@ def test_a_killed_job_goes_on_without_encoding_finished_shards_again(
     done = {path.name for path in (left / "done").glob("*.json")}
     assert 3 < len(done) < 17
     # One that is finished is damaged meanwhile, one of which the mark is missing is there.
-    (left / "latents" / "mean-00001.npy").write_bytes(b"")
+    (left / "result" / "mean-00001.npy").write_bytes(b"")
     (left / "done" / "00002.json").unlink()
     again = []
     encode_shard = encode_module.encode_shard
@@ -130,7 +130,7 @@ def test_what_a_job_of_other_settings_left_is_not_used(
         raise SmimError("killed")
 
     with monkeypatch.context() as patch, pytest.raises(SmimError, match="killed"):
-        patch.setattr(encode_module, "_put_in_place", fail)
+        patch.setattr(encode_module, "_finish", fail)
         encode_corpus(tiny_model, tiny_corpus, tmp_path / "out", args=EncodeArgs(rows_per_shard=2, dtype="fp16"))
     assert len(os.listdir(tmp_path / ".out.work" / "done")) == 20
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "out", args=SMALL)
@@ -151,7 +151,7 @@ def test_latents_that_are_there_are_kept_and_others_replaced(
 def test_a_directory_of_something_else_is_left_alone(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(UserError, match="holds no latents"):
+    with pytest.raises(UserError, match="is not a directory of latents; give another output"):
         encode_corpus(tiny_model, tiny_corpus, tmp_path / "thesis", args=EncodeArgs())
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
 

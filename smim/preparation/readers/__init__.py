@@ -1,7 +1,7 @@
 """Readers of text files: see `base.Reader` for what they share, `files.reader_for` for which one reads what."""
 
 from smim.preparation.readers.arrow import ArrowStream, Parquet
-from smim.preparation.readers.base import Piece, Problems, Reader, find_columns, listed
+from smim.preparation.readers.base import ChangedReader, Piece, Reader, find_columns, listed
 from smim.preparation.readers.chunks import COMPRESSIONS, first_line
 from smim.preparation.readers.delimited import Delimited
 from smim.preparation.readers.files import files_not_read, find_files, reader_for, shortened
@@ -12,12 +12,12 @@ from smim.preparation.readers.lines import Lines
 __all__ = [
     "COMPRESSIONS",
     "ArrowStream",
+    "ChangedReader",
     "Delimited",
     "JsonLines",
     "Lines",
     "Parquet",
     "Piece",
-    "Problems",
     "Reader",
     "files_not_read",
     "find_columns",

@@ -18,11 +18,9 @@ from smim.preparation.readers.base import (
     MISSING_TEXT,
     TEXT,
     TOO_LONG,
-    FileReader,
+    ColumnReader,
     Intake,
     Piece,
-    check_columns,
-    find_columns,
     told,
 )
 from smim.preparation.readers.chunks import line_fault
@@ -30,29 +28,24 @@ from smim.preparation.readers.chunks import line_fault
 _MOST_ROWS = 1 << 15
 _BUFFER_BYTES = 1 << 20
 _MAGIC = b"ARROW1"
+_OF_TEXT = (
+    *(pa.string(), pa.large_string(), pa.string_view()),
+    *(pa.binary(), pa.large_binary(), pa.binary_view()),
+)
 
 
 @dataclass(frozen=True)
-class _Table(FileReader):
+class _Table(ColumnReader):
     """Columns of any type that can be written as a string."""
-
-    text_column: str
-    label_columns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_columns(self.text_column, self.label_columns)
-
-    def _present(self, names: list[str], path: Path) -> list[str]:
-        return list(find_columns(self.text_column, self.label_columns, names, path))
 
     def _block(self, batch: pa.RecordBatch, first_row: int, intake: Intake) -> pa.Table:
         """The good rows of a batch; `first_row` is the number of its first row in the file, from 1."""
-        batch = batch.select(self._present(batch.schema.names, intake.path))
+        batch = batch.select(list(self.find_columns(batch.schema.names, intake.path)))
         names = batch.schema.names
         columns = [_as_bytes(column, name, intake.path) for name, column in zip(names, batch.columns, strict=True)]
         infinite = reduce(np.logical_or, map(_infinite, batch.columns[1:]), np.zeros(len(batch), bool))
         if columns[0].null_count or infinite.any() or not all(map(_all_text, columns)):
-            rows = zip(_rows(columns), infinite, strict=True)
+            rows = zip(zip(*(column.to_pylist() for column in columns), strict=True), infinite, strict=True)
             good = pa.array([self._is_good(*row, first_row + i, intake) for i, row in enumerate(rows)])
             columns = [column.filter(good) for column in columns]
         return pa.table([column.cast(pa.string()) for column in columns], [TEXT, *names[1:]])
@@ -91,7 +84,7 @@ class Parquet(_Table):
         """See `FileReader.read`."""
         # With its own buffer for each column, a row group is never held as a whole.
         with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
-            names = self._present(file.schema_arrow.names, piece.path)
+            names = list(self.find_columns(file.schema_arrow.names, piece.path))
             groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
             row = 1 + sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
             for group in groups:
@@ -119,7 +112,7 @@ class ArrowStream(_Table):
         """See `FileReader.read`."""
         with pa.OSFile(str(piece.path)) as file:
             schema, batches = _open_ipc(file)
-            names = self._present(schema.names, piece.path)
+            names = list(self.find_columns(schema.names, piece.path))
             row = 1
             for batch in _joined(each.select(names) for each in batches):
                 rows = max(1, min(_MOST_ROWS, len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
@@ -162,7 +155,7 @@ def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
     try:
         if pa.types.is_floating(column.type):
             column = _written(column.to_numpy(zero_copy_only=False))
-        elif not (_is_string(column.type) or _is_binary(column.type)):
+        elif column.type not in _OF_TEXT:
             column = column.cast(pa.string())
         return column.cast(pa.binary())
     except pa.ArrowNotImplementedError:
@@ -181,14 +174,6 @@ def _infinite(column: pa.Array) -> np.ndarray:
     return np.isinf(column.to_numpy(zero_copy_only=False)) if floating else np.zeros(len(column), bool)
 
 
-def _is_string(type: pa.DataType) -> bool:
-    return pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)
-
-
-def _is_binary(type: pa.DataType) -> bool:
-    return pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type)
-
-
 def _all_text(column: pa.Array) -> bool:
     """Whether all values are UTF-8, without NUL, and not too long; quickly."""
     if pc.any(pc.greater(pc.binary_length(column), MAX_LINE_BYTES)).as_py():
@@ -197,7 +182,3 @@ def _all_text(column: pa.Array) -> bool:
         return not pc.any(pc.match_substring(column.cast(pa.string()), "\0")).as_py()
     except pa.ArrowInvalid:
         return False
-
-
-def _rows(columns: list[pa.Array]) -> Iterator[tuple[bytes | None, ...]]:
-    return zip(*(column.to_pylist() for column in columns), strict=True)

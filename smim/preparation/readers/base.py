@@ -34,21 +34,6 @@ class Piece:
     stop: int | None = None
 
 
-@dataclass
-class Problems:
-    """How many lines or rows were left out: bad ones by kind, and empty texts, which are nobody's mistake."""
-
-    bad: Counter[str] = field(default_factory=Counter)
-    empty: int = 0
-
-    def __add__(self, other: "Problems") -> "Problems":
-        return Problems(self.bad + other.bad, self.empty + other.empty)
-
-    def as_dict(self) -> dict[str, int]:
-        """Counts by kind, for JSON: `{"empty": 2, "invalid UTF-8": 3}`; what did not occur is absent."""
-        return {**({"empty": self.empty} if self.empty else {}), **dict(sorted(self.bad.items()))}
-
-
 @dataclass(frozen=True)
 class Fault:
     """Why a line or row is bad: the kind under which it is counted, and what the user is told."""
@@ -65,17 +50,17 @@ TOO_LONG = Fault("line too long", f"longer than {MAX_LINE_BYTES // 1_000_000} MB
 
 @dataclass(frozen=True)
 class Intake:
-    """What is done with the bad lines or rows of one file: the first one raises, or all are counted."""
+    """What is done with the bad lines or rows of one file: the first one raises, or all are counted by kind."""
 
     path: Path
-    skip_bad: bool
-    problems: Problems
+    skip_bad: bool = False
+    left_out: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, fault: Fault, where: Callable[[], str]) -> None:
         """Counts a bad line or row, or raises `UserError`; only then `where` is asked, as it may be slow."""
         if not self.skip_bad:
             raise UserError(f"{self.path}, {where()}: {fault.message}. corpus.on_error=skip leaves such ones out")
-        self.problems.bad[fault.kind] += 1
+        self.left_out[fault.kind] += 1
 
 
 class Reader(ABC):
@@ -85,34 +70,53 @@ class Reader(ABC):
     frozen dataclasses, so that they can be sent to workers.
     """
 
-    label_columns: tuple[str, ...]
+    label_columns: tuple[str, ...] = ()
 
     @abstractmethod
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """Cuts a file into pieces of about `piece_bytes`; raises `UserError` where it cannot be opened."""
 
     @abstractmethod
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+    def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         """The blocks of one piece, of about `BLOCK_BYTES` of text each.
 
-        A bad line or row raises `UserError` with its place in the file; with `skip_bad` it is left out and
-        counted in `problems`.
+        A bad line or row raises `UserError` with its place in the file; with `skip_bad` it is left out and counted in
+        `left_out` under its kind, as texts are that are "empty".
         """
+
+
+@dataclass(frozen=True)
+class ChangedReader(Reader):
+    """What another reader reads, with something done to each block."""
+
+    reader: Reader
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`."""
+        return self.reader.pieces(path, piece_bytes=piece_bytes)
+
+    def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
+        """See `Reader.blocks`."""
+        for block in self.reader.blocks(piece, skip_bad=skip_bad, left_out=left_out):
+            yield self.change(block, left_out)
+
+    @abstractmethod
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        """The block as it is to stand in the corpus; adds to `left_out` what is not."""
 
 
 class FileReader(Reader):
     """What the formats share: texts are trimmed, the empty ones left out and counted, errors told to the user."""
 
-    def blocks(self, piece: Piece, *, skip_bad: bool, problems: Problems) -> Iterator[pa.Table]:
+    def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         """See `Reader.blocks`. No block is without rows."""
         with told(piece.path):
-            for block in self.read(piece, Intake(piece.path, skip_bad, problems)):
-                texts = pc.utf8_trim_whitespace(block.column(0))
-                filled = pc.not_equal(pc.binary_length(texts), 0)
-                kept = block.set_column(0, TEXT, texts)
-                if not pc.all(filled).as_py():
+            for block in self.read(piece, Intake(piece.path, skip_bad, left_out)):
+                kept = block.set_column(0, TEXT, pc.utf8_trim_whitespace(block.column(0)))
+                filled = pc.not_equal(pc.binary_length(kept.column(0)), 0)
+                if num_empty := len(kept) - pc.sum(filled, min_count=0).as_py():
                     kept = kept.filter(filled)
-                problems.empty += len(block) - len(kept)
+                    left_out["empty"] += num_empty
                 if len(kept):
                     yield kept
 
@@ -125,22 +129,33 @@ class FileReader(Reader):
         """What `blocks` gives, before the texts are trimmed; they are the first column."""
 
 
+@dataclass(frozen=True)
+class ColumnReader(FileReader):
+    """A format with columns, of which one is the text and some are labels."""
+
+    text_column: str
+    label_columns: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `UserError` where the columns that are asked for cannot stand side by side in a block."""
+        wrong = [f"{name!r} is given twice" for name, count in Counter(self.label_columns).items() if count > 1]
+        if self.text_column in self.label_columns:
+            wrong.append(f"{self.text_column!r} is the text, it cannot be a label too")
+        elif TEXT in self.label_columns:
+            wrong.append(f"no label can be called {TEXT!r}, as the text itself is stored under this name")
+        if wrong:
+            raise UserError(f"corpus.label_columns: {'; '.join(wrong)}")
+
+    def find_columns(self, present: Sequence[str], path: Path) -> dict[str, int]:
+        """Where the text and those of the labels are that are present: see `find_columns`."""
+        return find_columns(self.text_column, self.label_columns, present, path)
+
+
 def block_of(rows: Sequence[tuple[str | None, ...]], label_columns: Sequence[str]) -> pa.Table:
     """Rows of a text and its labels as a block."""
     names = [TEXT, *label_columns]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     return pa.table([pa.array(column, pa.string()) for column in columns], names)
-
-
-def check_columns(text_column: str, label_columns: Sequence[str]) -> None:
-    """Raises `UserError` where the columns that are asked for cannot stand side by side in a block."""
-    wrong = [f"{name!r} is given twice" for name, count in Counter(label_columns).items() if count > 1]
-    if text_column in label_columns:
-        wrong.append(f"{text_column!r} is the text, it cannot be a label too")
-    elif TEXT in label_columns:
-        wrong.append(f"no label can be called {TEXT!r}, as the text itself is stored under this name")
-    if wrong:
-        raise UserError(f"corpus.label_columns: {'; '.join(wrong)}")
 
 
 def find_columns(text: str, labels: Sequence[str], present: Sequence[str], path: Path) -> dict[str, int]:

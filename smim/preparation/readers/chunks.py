@@ -21,7 +21,6 @@ from smim.preparation.readers.base import (
     Fault,
     Intake,
     Piece,
-    Problems,
     told,
 )
 
@@ -176,7 +175,7 @@ def line_fault(line: bytes) -> Fault | None:
 
 def first_line(path: Path) -> str:
     """A file's first line without its end, "" where there is none; raises `UserError` where it cannot be read."""
-    intake = Intake(path, skip_bad=False, problems=Problems())
+    intake = Intake(path)
     with told(path):
         for chunk in read_chunks(Piece(path, 0, 1), intake):
             return next(text_lines(chunk, intake))[1]

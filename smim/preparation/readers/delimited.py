@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -13,39 +13,31 @@ import pyarrow as pa
 from smim.preparation.readers.base import (
     BLOCK_BYTES,
     MAX_LINE_BYTES,
+    ColumnReader,
     Fault,
-    FileReader,
     Intake,
     Piece,
-    Problems,
     block_of,
-    check_columns,
-    find_columns,
     told,
 )
 from smim.preparation.readers.chunks import byte_pieces, first_line, line_fault, read_chunks, text_lines
 
 
 @dataclass(frozen=True)
-class Delimited(FileReader):
+class Delimited(ColumnReader):
     """A row a line. With the delimiter "," values may be quoted, and hold line ends then; such a file is one piece.
 
     `header`: whether the first row names the columns; without it they are called "0", "1", ... An empty label is null.
     """
 
-    delimiter: str
-    text_column: str
-    label_columns: tuple[str, ...] = ()
+    delimiter: str = field(kw_only=True)
     header: bool = True
-
-    def __post_init__(self) -> None:
-        check_columns(self.text_column, self.label_columns)
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""
         if not self._quoted:
             return self._names(first_line(path).split(self.delimiter))
-        intake = Intake(path, skip_bad=True, problems=Problems())
+        intake = Intake(path, skip_bad=True)
         with told(path):
             return self._names(next(iter(self._records(Piece(path), intake)), []))
 
@@ -67,7 +59,7 @@ class Delimited(FileReader):
 
     def _columns(self, first: list[str], path: Path) -> "_Columns":
         names = self._names(first)
-        return _Columns(len(names), find_columns(self.text_column, self.label_columns, names, path))
+        return _Columns(len(names), self.find_columns(names, path))
 
     def _records(self, piece: Piece, intake: Intake) -> "_Records":
         # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.

@@ -36,7 +36,7 @@ def reader_for(path: Path, *, text_column: str, label_columns: Sequence[str], he
     if suffix in _JSON:
         return JsonLines(text_column, labels)
     if suffix in _DELIMITERS:
-        return Delimited(_DELIMITERS[suffix], text_column, labels, header)
+        return Delimited(text_column, labels, header, delimiter=_DELIMITERS[suffix])
     if suffix == ".parquet":
         return Parquet(text_column, labels)
     if suffix == ".arrow":

@@ -13,12 +13,11 @@ import pyarrow as pa
 from smim.preparation.readers.base import (
     INFINITE,
     MISSING_TEXT,
+    ColumnReader,
     Fault,
-    FileReader,
     Intake,
     Piece,
     block_of,
-    check_columns,
     listed,
     text_fault,
 )
@@ -26,14 +25,8 @@ from smim.preparation.readers.chunks import byte_pieces, read_chunks, text_lines
 
 
 @dataclass(frozen=True)
-class JsonLines(FileReader):
+class JsonLines(ColumnReader):
     """The text is a string; labels are strings, or finite numbers and booleans as JSON writes them."""
-
-    text_column: str
-    label_columns: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_columns(self.text_column, self.label_columns)
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""

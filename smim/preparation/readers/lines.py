@@ -17,11 +17,6 @@ _LINE_END = ord("\n")
 class Lines(FileReader):
     """Each line is a text; there are no labels."""
 
-    @property
-    def label_columns(self) -> tuple[str, ...]:  # type: ignore[override]
-        """None."""
-        return ()
-
     def columns(self, path: Path) -> list[str] | None:
         """None."""
         return []

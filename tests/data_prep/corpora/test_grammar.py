@@ -126,8 +126,8 @@ def test_articles_agree_with_the_following_sound(splits: Splits) -> None:
 
 def test_no_phrase_stands_for_two_meanings_in_a_slot() -> None:
     for topic in demo.TOPICS:
-        verbs = " | ".join(topic.actions)
-        slots = [topic.agents, topic.places, topic.manners, verbs, *topic.actions.values()]
+        verbs = " | ".join(topic["actions"])
+        slots = [topic["agents"], topic["places"], topic["manners"], verbs, *topic["actions"].values()]
         for slot in [*slots, *demo.TIMES.values()]:
             phrases = slot.replace(" | ", "/").split("/")
             assert len(set(phrases)) == len(phrases), slot

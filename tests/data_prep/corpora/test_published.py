@@ -175,7 +175,9 @@ def test_the_recipe_of_yahoocqa_is_in_the_order_of_its_files(tmp_path):
     write_tables(tmp_path / "tables", ["train", "dev", "test"])
     (tmp_path / "yahoo.pkl").write_bytes(pickle.dumps(PAIRS))
     for name, splits in (("tables", ["valid", "test", "train"]), ("yahoo.pkl", ["train", "valid", "test"])):
-        recipe = yahoocqa.recipe(CorpusArgs("yahoocqa", "yahoocqa", "data/yahoocqa", str(tmp_path / name)))
+        recipe = yahoocqa.recipe(
+            CorpusArgs(builder="yahoocqa", name="yahoocqa", dir="data/yahoocqa", path=str(tmp_path / name))
+        )
         assert list(recipe.draws) == list(recipe.cleaning) == splits
 
 

@@ -1,0 +1,70 @@
+"""`smim prepare`, `train` and `evaluate`: from one's own text to a model and its report, by Hydra's KEY=VALUE."""
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+
+from smim.errors import UserError
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY=VALUE", help="Settings. `--cfg job` prints all of them, with their values."),
+]
+
+
+def prepare(settings: Settings = None) -> None:
+    """Prepare a corpus of your own text: files of any usual format, or a dataset of the Hugging Face hub.
+
+    Killed at any moment, the same command goes on from there.
+
+    \b
+    Examples:
+      smim prepare corpus.name=reviews corpus.path=reviews.csv corpus.text_column=review
+      smim prepare corpus.path=texts/ corpus.tokenizer.kind=unigram output=data/texts
+      smim prepare corpus=gmm output=data/gmm
+    """
+    _run("prepare", "build", "smim.preparation.build", settings)
+
+
+def train(settings: Settings = None) -> None:
+    """Train a model of a prepared corpus, in one process.
+
+    Ctrl-C saves a checkpoint; the same command with train.resume=auto goes on from there.
+
+    \b
+    Examples:
+      smim train corpus.dir=data/reviews model.latent_dim=128 run.dir=runs/reviews
+      smim train corpus.dir=data/reviews model=transformer objective=mim train.max_steps=20000
+    In many processes, on GPUs:
+      accelerate launch --num_processes 8 -m smim.train corpus.dir=data/reviews run.dir=runs/reviews
+    """
+    _run("train", "train", "smim.train", settings)
+
+
+def evaluate(settings: Settings = None) -> None:
+    """Evaluate a trained model on a prepared corpus, and write a report.
+
+    A job that was killed goes on behind the last family of metrics that it finished.
+
+    \b
+    Examples:
+      smim evaluate model.dir=runs/reviews/model corpus.dir=data/reviews
+      smim evaluate model.dir=runs/reviews/model corpus.dir=data/reviews eval.metrics=[likelihood] output=report
+    In many processes, on GPUs:
+      accelerate launch --num_processes 8 -m smim.evaluation.run model.dir=runs/reviews/model corpus.dir=data/reviews
+    """
+    _run("evaluate", "evaluate", "smim.evaluation.run", settings)
+
+
+def _run(command: str, config_name: str, module: str, settings: list[str] | None) -> None:
+    """Runs the `main` of a module as its script does."""
+    try:
+        from smim import config
+
+        main = import_module(module).main
+    except ModuleNotFoundError as error:
+        raise UserError(f"smim {command} needs {error.name}: pip install 'smim[pipeline]'") from None
+    sys.argv = [f"smim {command}", *(settings or [])]
+    config.run(config_name, main)
