@@ -9,12 +9,14 @@ from accelerate import Accelerator
 
 from smim import storage
 from smim.errors import UserError
-from smim.model.autoencoder import ModelArgs
+from smim.model.args import ModelArgs
+from smim.model.autoencoder import SentenceArgs
 from smim.objectives import OBJECTIVES, objective_class
 from smim.training import checkpoint
 from smim.training.args import TrainArgs
 from smim.training.identity import check_identity, make_identity
 from smim.training.run import Run
+from tests.models import sentence_args
 
 # What the version before stored of a model, of all settings.
 MODEL = {
@@ -29,7 +31,7 @@ MODEL = {
 
 def model_args(**settings: Any) -> ModelArgs:
     small = {"latent_dim": 8, "hidden_dim": 16, "embedding_dim": 12}
-    return ModelArgs(**{**small, "decoder": "transformer", "num_layers": 1, "num_heads": 2, **settings})
+    return sentence_args(**{**small, "decoder": "transformer", "num_layers": 1, "num_heads": 2, **settings})
 
 
 def settings_of(model=None, objective=None, **train) -> dict[str, Any]:
@@ -82,14 +84,14 @@ def test_each_setting_that_differs_is_named_with_both_values(tmp_path: Path) -> 
 
 
 @dataclass(frozen=True)
-class _NewerArgs(ModelArgs):
+class _NewerArgs(SentenceArgs):
     """Settings of a later version."""
 
     invented: int = 3
 
 
 def newer(**settings: Any) -> _NewerArgs:
-    return _NewerArgs(**{**asdict(model_args()), **settings})
+    return _NewerArgs(**vars(model_args()), **settings)
 
 
 def test_a_new_setting_with_a_default_leaves_the_checkpoints_of_before(tmp_path: Path) -> None:

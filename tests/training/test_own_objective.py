@@ -8,11 +8,11 @@ import pytest
 from accelerate import Accelerator
 
 import smim
-from smim.model.autoencoder import ModelArgs
 from smim.objectives import OBJECTIVES, Draw, Objective, Terms, objective_class
 from smim.text.corpus import Corpus
 from smim.training.args import TrainArgs
 from smim.training.trainer import Trainer
+from tests.models import sentence_args
 from tests.training.conftest import read_metrics
 from tests.training.test_resume import outcome
 
@@ -45,7 +45,7 @@ def name(request, monkeypatch) -> str:
 def fit(corpus: Corpus, run_dir: Path, name: str, **settings) -> None:
     Trainer(
         corpus,
-        ModelArgs(latent_dim=8, hidden_dim=16, embedding_dim=12),
+        sentence_args(latent_dim=8, hidden_dim=16, embedding_dim=12),
         objective_class(name)(),
         TrainArgs(batch_size=8, precision="fp32", log_every=1, checkpoint_every=3, trackers=[], **settings),
         accelerator=Accelerator(cpu=True),
