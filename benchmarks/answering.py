@@ -13,18 +13,19 @@ question and answer have a code each:
   other answers; those keep the codes that they had. Valid chooses the epoch.
 """
 
-import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+import typer
 from torch import Tensor
 
 import smim
-from smim import storage
+from benchmarks.common import Estimate, estimate, main, save
 from smim.evaluation import answering
 from smim.generation import SentenceModel
 from smim.text.batch import collate
@@ -32,38 +33,38 @@ from smim.text.corpus import Corpus
 from smim.text.tokenizer import SPECIAL
 
 _BATCH, _EPOCHS, _LEARNING_RATE, _TEMPERATURE = 32, 8, 5e-4, 0.07
-# What the codes may count beside word overlap, where both are standardised.
-_SHARES = (0.25, 0.5, 1.0)
-
-Figures = dict[str, dict[str, float]]
+# Weights of the codes beside word overlap, where both are standardised.
+_WEIGHTS = (0.25, 0.5, 1.0)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    parser.add_argument("--pairs", type=Path, required=True, help="a prepared corpus=yahoocqa")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of the questions' encoder")
-    parser.add_argument("-o", "--output", type=Path)
-    args = parser.parse_args()
-    corpus = Corpus.open(args.pairs)
-    found: dict[str, Figures] = {}
-    for directory in args.models:
+def compare(
+    models: list[Path],
+    pairs: Annotated[Path, typer.Option(help="A prepared corpus=yahoocqa.")],
+    seeds: Annotated[int, typer.Option(help="Trainings of the questions' encoder.")] = 3,
+    output: Annotated[Path | None, typer.Option("--output", "-o")] = None,
+) -> None:
+    corpus = Corpus.open(pairs)
+    found: dict[str, dict[str, Estimate]] = {}
+    for directory in models:
         model = smim.load(directory)
         splits = {name: encode(model, corpus, name) for name in ("train", "valid", "test")}
-        plain = scores(splits["test"].questions, splits["test"], splits["train"].center)
+        test = splits["test"]
         by_words, both = weighted(model, splits)
-        found[str(directory)] = {
-            **baselines(splits["test"].candidates),
-            **figures("cosine", plain, splits["test"]),
-            **figures("weighted", by_words, splits["test"]),
-            **figures("weighted_bm25", both, splits["test"]),
+        methods = {
+            "bm25": _overlap(test.candidates),
+            "cosine": scores(test.questions, test, splits["train"].center),
+            "weighted": by_words,
+            "weighted_bm25": both,
+            **{f"tuned_{seed}": tuned(model, splits, seed) for seed in range(seeds)},
         }
-        for seed in range(args.seeds):
-            found[str(directory)] |= figures(f"tuned_{seed}", tuned(model, splits, seed), splits["test"])
-        for name, figure in found[str(directory)].items():
-            print(f"{directory}  {name}  {figure['value']:.3f} ± {figure['error']:.3f}")
-    if args.output:
-        storage.write_json(args.output, found)
+        ranks = {name: _ranks(values, test) for name, values in methods.items()}
+        chance = answering.random_order(test.candidates)
+        found[str(directory)] = {
+            **{f"{name}_p_at_1": estimate(answering.p_at_1(each)) for name, each in ranks.items()},
+            **{f"{name}_mrr": estimate(answering.mrr(each)) for name, each in ranks.items()},
+            **{f"random_{name}": estimate(each) for name, each in zip(("p_at_1", "mrr"), chance, strict=True)},
+        }
+    save(found, output)
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ def weighted(model: SentenceModel, splits: dict[str, Pairs]) -> tuple[np.ndarray
     codes = _weighted_word_codes(model, splits["train"].candidates)
     by_words = {name: _word_scores(model, codes, splits[name].candidates) for name in ("train", "test")}
 
-    def with_overlap(name: str, share: float) -> np.ndarray:
+    def with_overlap(name: str, weight: float) -> np.ndarray:
         candidates = splits[name].candidates
-        return _standardised(_overlap(candidates), candidates) + share * _standardised(by_words[name], candidates)
+        return _standardised(_overlap(candidates), candidates) + weight * _standardised(by_words[name], candidates)
 
-    share = max(_SHARES, key=lambda share: _mrr(with_overlap("train", share), splits["train"]))
-    return by_words["test"], with_overlap("test", share)
+    weight = max(_WEIGHTS, key=lambda weight: _mrr(with_overlap("train", weight), splits["train"]))
+    return by_words["test"], with_overlap("test", weight)
 
 
 def _weighted_word_codes(model: SentenceModel, candidates: answering.Candidates) -> np.ndarray:
@@ -181,15 +182,6 @@ def _rows_of_questions(candidates: answering.Candidates) -> list[np.ndarray]:
     return np.split(np.arange(len(candidates)), np.cumsum(candidates.num_answers)[:-1])
 
 
-def baselines(candidates: answering.Candidates) -> Figures:
-    chance = answering.random_order(candidates)
-    overlap = _overlap(candidates)
-    return {
-        **_figures_of("bm25", answering.ranks(overlap[:, None], candidates.right, candidates.groups)),
-        **{f"random_{name}": _mean(value) for name, value in zip(("p_at_1", "mrr"), chance, strict=True)},
-    }
-
-
 def _overlap(candidates: answering.Candidates) -> np.ndarray:
     rows, bm25 = answering.bm25_scores(candidates, np.arange(candidates.num_questions))
     values = np.empty(len(candidates))
@@ -197,23 +189,13 @@ def _overlap(candidates: answering.Candidates) -> np.ndarray:
     return values
 
 
-def figures(name: str, values: np.ndarray, pairs: Pairs) -> Figures:
-    """P@1 and MRR with their standard errors over questions."""
-    return _figures_of(name, answering.ranks(values[:, None], pairs.candidates.right, pairs.candidates.groups))
-
-
-def _figures_of(name: str, ranks: np.ndarray) -> Figures:
-    return {f"{name}_p_at_1": _mean(answering.p_at_1(ranks)), f"{name}_mrr": _mean(answering.mrr(ranks))}
+def _ranks(values: np.ndarray, pairs: Pairs) -> np.ndarray:
+    return answering.ranks(values[:, None], pairs.candidates.right, pairs.candidates.groups)
 
 
 def _mrr(values: np.ndarray, pairs: Pairs) -> float:
-    return figures("valid", values, pairs)["valid_mrr"]["value"]
-
-
-def _mean(values: np.ndarray) -> dict[str, float]:
-    values = np.asarray(values, dtype=np.float64).ravel()
-    return {"value": float(values.mean()), "error": float(values.std(ddof=1) / len(values) ** 0.5)}
+    return float(answering.mrr(_ranks(values, pairs)).mean())
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, compare)

@@ -9,14 +9,16 @@ also compared with it sentence by sentence: the mean of its -log p(x|z) less the
 its standard error.
 """
 
-import argparse
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import matplotlib
 import numpy as np
 import torch
+import typer
 
+from benchmarks.common import estimate, main
 from smim import generation
 from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import SentenceModel
@@ -30,45 +32,40 @@ from smim.training import checkpoint
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-Curve = dict[str, list[float]]
 
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--borders", type=int, nargs="+", default=[0, 40, 80, 120, 160, 200])
-    parser.add_argument(
-        "--last", action="store_true", help="the run's newest weights, not those of the best validation"
-    )
-    parser.add_argument("--plot", type=Path)
-    args = parser.parse_args()
-    split = Corpus.open(args.corpus).split("test")
-    rows = np.flatnonzero((split.lengths > args.borders[0]) & (split.lengths <= args.borders[-1]))
+def compare(
+    corpus: Path,
+    models: list[Path],
+    borders: Annotated[list[int], typer.Option(help="May be repeated.")] = (0, 40, 80, 120, 160, 200),
+    last: Annotated[bool, typer.Option("--last", help="The run's newest weights, not the best on valid.")] = False,
+    plot: Path | None = None,
+) -> None:
+    split = Corpus.open(corpus).split("test")
+    rows = np.flatnonzero((split.lengths > borders[0]) & (split.lengths <= borders[-1]))
     curves, first = {}, None
-    for path in args.models:
-        name = path.parent.name
+    for path in models:
         model = generation.load(path)
-        if args.last:
+        if last:
             newest = checkpoint.list_checkpoints(path.parent / "checkpoints")[-1]
             model.autoencoder.load_state_dict(checkpoint.load_tensors(newest, "model"))
-        curves[name], own = by_length(model, split, rows, args.borders)
-        print(name)
-        for i, (low, high) in enumerate(pairwise(args.borders)):
-            figures = "  ".join(f"{figure} {values[i]:.3f}" for figure, values in curves[name].items())
+        curves[path.parent.name], own = by_length(model, split, rows, borders)
+        print(path.parent.name)
+        for i, (low, high) in enumerate(pairwise(borders)):
+            metrics = "  ".join(f"{name} {values[i]:.3f}" for name, values in curves[path.parent.name].items())
             if first is not None:
                 inside = (split.lengths[rows] > low) & (split.lengths[rows] <= high)
-                less = (own - first)[inside]
-                figures += f"  to the first {less.mean():+.2f} ± {less.std(ddof=1) / len(less) ** 0.5:.2f}"
-            print(f"  {low + 1:4} to {high:4} tokens  {figures}", flush=True)
+                metrics += "  to the first {value:+.2f} ± {error:.2f}".format(**estimate((own - first)[inside]))
+            print(f"  {low + 1:4} to {high:4} tokens  {metrics}", flush=True)
         first = own if first is None else first
-    if args.plot:
-        plot(curves, args.borders, args.plot)
+    if plot:
+        draw(curves, borders, plot)
 
 
 @torch.no_grad()
-def by_length(model: SentenceModel, split: Split, rows: np.ndarray, borders: list[int]) -> tuple[Curve, np.ndarray]:
-    """The figures of each range of lengths, and each row's -log p(x|z) from its own z."""
+def by_length(
+    model: SentenceModel, split: Split, rows: np.ndarray, borders: list[int]
+) -> tuple[dict[str, list[float]], np.ndarray]:
+    """The metrics of each range of lengths, and each row's -log p(x|z) from its own z."""
     ids, lengths = split.ids(rows), split.lengths[rows]
     posterior = model.posterior_of_ids(ids)
     z = model.draw(posterior, noise.normal(0, rows, 0, model.latent_dim))
@@ -82,20 +79,18 @@ def by_length(model: SentenceModel, split: Split, rows: np.ndarray, borders: lis
     decoded = decode_ids(model.autoencoder, z, borders[-1])
     pairs = zip(ids, decoded, strict=True)
     bleu = np.array([sentence_bleu1(decode(x.tolist()).split(), decode(y).split()) for x, y in pairs])
-    curve: Curve = {"sentences": [], "own": [], "other": [], "bleu1": [], "bleu1_stderr": []}
+    curve: dict[str, list[float]] = {"sentences": [], "own": [], "other": [], "bleu1": [], "bleu1_stderr": []}
     for low, high in pairwise(borders):
         inside = (lengths > low) & (lengths <= high)
-        tokens = lengths[inside].sum()
-        curve["sentences"].append(int(inside.sum()))
-        curve["own"].append(own[inside].sum() / tokens)
-        curve["other"].append(other[inside].sum() / tokens)
-        curve["bleu1"].append(bleu[inside].mean())
-        curve["bleu1_stderr"].append(bleu[inside].std(ddof=1) / inside.sum() ** 0.5)
+        tokens, score = lengths[inside].sum(), estimate(bleu[inside])
+        values = (int(inside.sum()), own[inside].sum() / tokens, other[inside].sum() / tokens, *score.values())
+        for column, value in zip(curve.values(), values, strict=True):
+            column.append(value)
     return curve, own
 
 
-def plot(curves: dict[str, Curve], borders: list[int], path: Path) -> None:
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+def draw(curves: dict[str, dict[str, list[float]]], borders: list[int], path: Path) -> None:
+    picture, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     middles = [(low + high) / 2 for low, high in pairwise(borders)]
     for name, curve in curves.items():
         [line] = left.plot(middles, curve["own"], "o-", label=name)
@@ -104,9 +99,9 @@ def plot(curves: dict[str, Curve], borders: list[int], path: Path) -> None:
     left.set(xlabel="tokens", ylabel="nats a token (dotted: with another sentence's z)")
     right.set(xlabel="tokens", ylabel="BLEU-1, greedy")
     right.legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    picture.tight_layout()
+    picture.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, compare)

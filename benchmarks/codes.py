@@ -1,4 +1,4 @@
-"""What codes are worth beside their likelihood: neighbours, answers, and what is decoded away from a sentence's code.
+"""Metrics of codes beside their likelihood: neighbours, answers, and what is decoded away from a sentence's code.
 
     python benchmarks/codes.py runs/*/model --stars data/stars --demo data/demo --yahoocqa data/yahoocqa \
         --sentences data/ptb -o results/codes.json
@@ -11,22 +11,22 @@ Of each model, with its own words (`<unk>` for others):
   of 0.1 to 1 times the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of the words that
   are one's or the other's. Of most of this, and from N(0, 0.1^2): nats a word under a trigram model.
 
-A trigram model is no judge of meaning; it tells sentences from salad. Each figure has its standard error.
+A trigram model does not judge meaning; it separates sentences from random words. Each metric has its standard error.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+import typer
 from nltk.lm import Vocabulary, WittenBellInterpolated
 from nltk.lm.preprocessing import padded_everygram_pipeline
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
 import smim
-from smim import storage
+from benchmarks.common import Estimate, estimate, main, save
 from smim.evaluation import answering
 from smim.generation import SentenceModel
 from smim.model import noise
@@ -38,33 +38,33 @@ _SIGMAS = 10.0
 _SHARES = (0.1, 0.3, 1.0)
 _SAMPLE_DEVIATION = 0.1
 
-Figures = dict[str, dict[str, float]]
+Metrics = dict[str, Estimate]
+Prepared = Annotated[Path, typer.Option(help="A prepared corpus.")]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path)
-    for corpus in ("stars", "demo", "yahoocqa", "sentences"):
-        parser.add_argument(f"--{corpus}", type=Path, required=True, help="a prepared corpus")
-    parser.add_argument("--star-column", default="0")
-    parser.add_argument("--split", default="test", help="test, or valid to choose by")
-    parser.add_argument("-o", "--output", type=Path)
-    args = parser.parse_args()
-    language = Trigrams(Corpus.open(args.sentences))
+def compare(
+    models: list[Path],
+    stars: Prepared,
+    demo: Prepared,
+    yahoocqa: Prepared,
+    sentences: Prepared,
+    star_column: str = "0",
+    split: Annotated[str, typer.Option(help="test, or valid to choose by.")] = "test",
+    output: Annotated[Path | None, typer.Option("--output", "-o")] = None,
+) -> None:
+    language = Trigrams(Corpus.open(sentences))
     found = {}
-    for directory in args.models:
+    for directory in models:
         model = smim.load(directory)
         found[str(directory)] = {
-            **neighbours(model, Corpus.open(args.stars), Corpus.open(args.demo), args.star_column, args.split),
-            **answers(model, Corpus.open(args.yahoocqa)),
-            **decoded(model, Corpus.open(args.sentences).split(args.split), language),
+            **neighbours(model, Corpus.open(stars), Corpus.open(demo), star_column, split),
+            **answers(model, Corpus.open(yahoocqa)),
+            **decoded(model, Corpus.open(sentences).split(split), language),
         }
-        print(directory, *(f"{name} {f['value']:.4g}±{f['error']:.2g}" for name, f in found[str(directory)].items()))
-    if args.output:
-        storage.write_json(args.output, found)
+    save(found, output)
 
 
-def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, split: str) -> Figures:
+def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, split: str) -> Metrics:
     """`stars` and `paraphrases` by Euclidean distance of mean codes."""
     train, test = stars.split("train"), stars.split(split)
     nearest = _nearest(model.encode(test.texts()), model.encode(train.texts()), _NEIGHBOURS)
@@ -79,10 +79,10 @@ def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, s
     relatives = np.array([(families == family).sum() - 1 for family in families])
     # One with fewer relatives than neighbours is asked for as many as it has.
     share = same[relatives > 0] / np.minimum(relatives, _NEIGHBOURS)[relatives > 0]
-    return {"stars": _mean(right), "paraphrases": _mean(np.minimum(share, 1))}
+    return {"stars": estimate(right), "paraphrases": estimate(np.minimum(share, 1))}
 
 
-def answers(model: SentenceModel, corpus: Corpus) -> Figures:
+def answers(model: SentenceModel, corpus: Corpus) -> Metrics:
     """`mrr` and `p_at_1` of the test questions (section 7.6), by the distance of means."""
     candidates = answering.read_candidates(corpus.split("test"))
     encoded = answering.encode(model.tokenizer, candidates, limit=model.autoencoder.args.max_length)
@@ -90,10 +90,10 @@ def answers(model: SentenceModel, corpus: Corpus) -> Figures:
     sigma = torch.ones_like(unknown.mean) if model.deterministic else unknown.standard_deviation
     distance = answering.distance(unknown.mean, answered.mean, sigma)[:, None].numpy()
     ranks = answering.ranks(distance, candidates.right, candidates.groups)
-    return {"mrr": _mean(answering.mrr(ranks)), "p_at_1": _mean(answering.p_at_1(ranks))}
+    return {"mrr": estimate(answering.mrr(ranks)), "p_at_1": estimate(answering.p_at_1(ranks))}
 
 
-def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
+def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Metrics:
     """What greedy decoding makes of codes beside those of sentences."""
     rows = np.random.default_rng(0).permutation(len(split))[:_DECODED]
     ids = split.ids(rows)
@@ -113,7 +113,7 @@ def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Figures:
     return {
         "bleu_own": _bleu(texts, model.decode(posterior.mean)),
         **{f"bleu_{name}": _bleu(texts, sentences) for name, sentences in beside.items()},
-        "midway_words_of_ends": _mean(shares),
+        "midway_words_of_ends": estimate(shares),
         "code_deviation": {"value": deviation, "error": 0.0},
         **{
             f"trigram_nats_{name}": language.nats_a_word(sentences)
@@ -132,9 +132,9 @@ class Trigrams:
         self.model = WittenBellInterpolated(3, vocabulary=Vocabulary(unk_cutoff=1))
         self.model.fit(ngrams, words)
 
-    def nats_a_word(self, texts: Sequence[str]) -> dict[str, float]:
+    def nats_a_word(self, texts: Sequence[str]) -> Estimate:
         """-log p a word of each text, `</s>` included; the mean over texts. An empty text counts as `</s>` alone."""
-        return _mean([self._nats(self._words(text)) for text in texts])
+        return estimate([self._nats(self._words(text)) for text in texts])
 
     def _words(self, text: str) -> list[str]:
         return self.tokenizer.decode(self.tokenizer.encode(text)).split()
@@ -155,9 +155,9 @@ def _share_of_words(text: str, ends: tuple[str, str]) -> float:
     return float(np.mean([word in known for word in words])) if words else 0.0
 
 
-def _bleu(references: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
+def _bleu(references: Sequence[str], texts: Sequence[str]) -> Estimate:
     smoothing = SmoothingFunction().method1
-    return _mean(
+    return estimate(
         [
             sentence_bleu([one.split()], other.split(), weights=(1, 0, 0, 0), smoothing_function=smoothing)
             for one, other in zip(references, texts, strict=True)
@@ -165,10 +165,5 @@ def _bleu(references: Sequence[str], texts: Sequence[str]) -> dict[str, float]:
     )
 
 
-def _mean(values: Any) -> dict[str, float]:
-    array = np.asarray(values, dtype=np.float64)
-    return {"value": float(array.mean()), "error": float(array.std(ddof=1) / len(array) ** 0.5)}
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, compare)

@@ -7,11 +7,12 @@ of the test split scores, then each model's: a draw of z and of the words for ea
 its standard error.
 """
 
-import argparse
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
+import typer
 
+from benchmarks.common import estimate, main
 from smim import generation
 from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import DECODED_LENGTH
@@ -19,22 +20,17 @@ from smim.model import noise
 from smim.text.corpus import Corpus
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("models", type=Path, nargs="*")
-    args = parser.parse_args()
-    corpus = Corpus.open(args.corpus)
-    split = corpus.split("test")
+def compare(corpus: Path, models: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
+    opened = Corpus.open(corpus)
+    ids = (split := opened.split("test")).ids(range(len(split)))
     # Unknown words are `<unk>`, as they are in what is decoded.
-    references = [corpus.tokenizer.decode(ids).split() for ids in split.ids(range(len(split)))]
+    references = [opened.tokenizer.decode(each).split() for each in ids]
     show("a perfect reconstruction", references, references)
-    for path in args.models:
+    for path in models or []:
         model = generation.load(path)
-        if model.tokenizer.hash != corpus.tokenizer.hash:
-            raise SystemExit(f"{path} was trained for other words than {args.corpus}")
-        posterior = model.posterior_of_ids(split.ids(range(len(split))))
-        z = model.draw(posterior, noise.normal(0, range(len(split)), 0, model.latent_dim))
+        if model.tokenizer.hash != opened.tokenizer.hash:
+            raise SystemExit(f"{path} was trained for other words than {corpus}")
+        z = model.draw(model.posterior_of_ids(ids), noise.normal(0, range(len(ids)), 0, model.latent_dim))
         decoded = model.decode(z, sample=True, max_length=DECODED_LENGTH)
         show(str(path), references, [text.split() for text in decoded])
 
@@ -47,8 +43,8 @@ def show(name: str, references: list[list[str]], hypotheses: list[list[str]]) ->
         for reference, hypothesis in pairs
     ]
     for way, scores in (("ours", ours), ("the demo's way", demo)):
-        print(f"{name}: {way} {np.mean(scores):.4f} ± {np.std(scores, ddof=1) / len(scores) ** 0.5:.4f}")
+        print("{}: {} {value:.4f} ± {error:.4f}".format(name, way, **estimate(scores)))
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, compare)

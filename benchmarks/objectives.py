@@ -1,21 +1,26 @@
 """Every objective on Penn Treebank at equal size and steps, over seeds, side by side.
 
     python benchmarks/objectives.py data/ptb --labelled data/yelp_short -o family
-    python benchmarks/objectives.py data/ptb --labelled data/yelp_short -o family --only vae mim --seeds 5
+    python benchmarks/objectives.py data/ptb --labelled data/yelp_short -o family --only vae --only mim --seeds 5
 
 Trains `experiment=ptb_family` once for each method and seed, two at once with a thread each; evaluates each on the test
 split, and its codes on a corpus with labels, with the model's own words; and compares all reports that are there. What
 is finished is not done again, and what was interrupted goes on.
 """
 
-import argparse
 import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
-ROOT = Path(__file__).resolve().parents[1]
+import typer
+
+from benchmarks.common import ROOT, main
+
 METHODS = {
     "vae": ["objective=vae"],
     "annealed": ["objective=vae", "objective.kl_annealing=linear", "objective.annealing_steps=500"],
@@ -37,37 +42,39 @@ METHODS = {
     "autoencoder": ["objective=autoencoder"],
     "probabilistic_autoencoder": ["objective=probabilistic_autoencoder"],
 }
+Method = StrEnum("Method", list(METHODS))
 EVALUATION = [
     *("eval.metrics=[likelihood,reconstruction,information]", "eval.num_runs=1", "eval.max_sentences=2000"),
     *("eval.likelihood.importance_samples=0", "eval.likelihood.train_sentences=10_000"),
 ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("--labelled", type=Path, required=True, help="a prepared corpus with a label column")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS), metavar="METHOD")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("overrides", nargs="*", help="more settings of the trainings")
-    args = parser.parse_intermixed_args()
+def compare(
+    corpus: Path,
+    labelled: Annotated[Path, typer.Option(help="A prepared corpus with a label column.")],
+    output: Annotated[Path, typer.Option("--output", "-o")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="More settings of the trainings.")] = None,
+    only: Annotated[list[Method], typer.Option(metavar="METHOD", help="May be repeated.")] = tuple(Method),
+    seeds: int = 2,
+    workers: int = 2,
+) -> None:
     # All methods of one seed before the next: a comparison is there early.
-    jobs = [(method, seed) for seed in range(args.seeds) for method in args.only]
-    with ThreadPoolExecutor(args.workers) as pool:
-        done = list(pool.map(lambda job: _train_and_evaluate(args, *job), jobs))
-    print(f"{sum(done)} of {len(done)} trainings done; the logs of the others are in {args.output}")
-    reports = sorted(map(str, args.output.glob("*/report*")))
-    subprocess.run([sys.executable, "eval/compare.py", *reports, "--output", str(args.output)], cwd=ROOT, check=True)
+    jobs = [(method, seed) for seed in range(seeds) for method in only]
+    work = partial(_train_and_evaluate, corpus.resolve(), labelled.resolve(), output.resolve(), overrides or [])
+    with ThreadPoolExecutor(workers) as pool:
+        done = list(pool.map(lambda job: work(*job), jobs))
+    print(f"{sum(done)} of {len(done)} trainings done; the logs of the others are in {output}")
+    reports = sorted(map(str, output.glob("*/report*")))
+    subprocess.run([sys.executable, "eval/compare.py", *reports, "--output", str(output)], cwd=ROOT, check=True)
 
 
-def _train_and_evaluate(args: argparse.Namespace, method: str, seed: int) -> bool:
-    run_dir = (args.output / f"{method}-{seed}").resolve()
+def _train_and_evaluate(
+    corpus: Path, labelled: Path, output: Path, overrides: list[str], method: str, seed: int
+) -> bool:
+    run_dir = output / f"{method}-{seed}"
     run_dir.mkdir(parents=True, exist_ok=True)
-    model, corpus, labelled = run_dir / "model", args.corpus.resolve(), args.labelled.resolve()
-    settings = ["experiment=ptb_family", *METHODS[method], f"train.seed={seed}", *args.overrides]
-    evaluate = ["eval/run.py", f"model.dir={model}"]
+    settings = ["experiment=ptb_family", *METHODS[method], f"train.seed={seed}", *overrides]
+    evaluate = ["eval/run.py", f"model.dir={run_dir / 'model'}"]
     commands = {
         "model": ["smim/train.py", *settings, f"corpus.dir={corpus}", f"run.dir={run_dir}", "train.resume=auto"],
         "report": [*evaluate, f"corpus.dir={corpus}", f"output={run_dir / 'report'}", *EVALUATION],
@@ -76,16 +83,15 @@ def _train_and_evaluate(args: argparse.Namespace, method: str, seed: int) -> boo
             *("eval.metrics=[representation]", "eval.representation.map_sentences=0"),
         ],
     }
-    for output, command in commands.items():
-        if output != "model" and (run_dir / output).exists():
-            continue
-        with (run_dir / "log.txt").open("a") as log:
-            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, *command]
-            if subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=log).returncode:
-                return False
-    return True
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (run_dir / "log.txt").open("a") as log:
+        run = partial(subprocess.run, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        return all(
+            run([sys.executable, *command]).returncode == 0
+            for name, command in commands.items()
+            if name == "model" or not (run_dir / name).exists()
+        )
 
 
 if __name__ == "__main__":
-    main()
+    main(__doc__, compare)

@@ -4,9 +4,6 @@ Sentences in random order, padded to the batch's longest, packed `nn.GRU`s with 
 log_softmax over [B, T, V].
 """
 
-import itertools
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -75,9 +72,3 @@ def plain_batch(split: Split, rows: np.ndarray, device: str) -> tuple[Tensor, Te
     """Token ids on the device and, as packing wants them, lengths on the CPU."""
     batch = split.batch(rows)
     return batch.tokens.to(device), batch.lengths
-
-
-def random_order(num_rows: int, batch_size: int) -> Iterator[np.ndarray]:
-    for epoch in itertools.count():
-        order = np.random.default_rng(epoch).permutation(num_rows)
-        yield from (order[start : start + batch_size] for start in range(0, num_rows, batch_size))

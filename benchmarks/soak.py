@@ -5,35 +5,34 @@
 
 Each starts `smim serve` over a copy of the index, on loopback, and prints one JSON object. `requests` counts statuses;
 it fails where one is 5xx (but 503) or where the log holds a traceback, a line that is no JSON, or a client's text.
-`soak` tells how many seconds a light client and health probes wait beside heavy clients that come again at once, and
+`soak` reports how many seconds a light client and health probes wait beside heavy clients that come again at once, and
 the memory of the service in MB at the start and at the end.
 """
 
-import argparse
 import collections
 import contextlib
 import http.client
 import json
-import multiprocessing
 import re
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
 from urllib.parse import urlencode
 
+import numpy as np
+
+from benchmarks import common
+
 SECRET = "zanzibar"  # in every text that is sent, so that the log can be searched for it
 TEXT = f"the food was good {SECRET}"
 KEYS = {right: f"a-key-of-the-soak-{right}" for right in ("read", "write")}
-OPTIONS = {"requests": {"--count": 10_000, "--seed": 1}, "soak": {"--heavy": 40, "--items": 256}}
 KEYS_FILE = "".join(
     f'[[keys]]\nname="{right}"\nkey="{key}"\nrights=["read", "{right}"]\n' for right, key in KEYS.items()
 )
@@ -75,22 +74,15 @@ VALUES = ["", SECRET, "a.example", f"http://{SECRET}.example", "null", "cross-si
 
 
 @contextlib.contextmanager
-def served(index: Path) -> Iterator[tuple[int, int, Path]]:
+def guarded(index: Path) -> Iterator[tuple[int, int, Path]]:
     """A service with keys over a copy of the index: its port, its process, and where its log goes."""
     with tempfile.TemporaryDirectory() as folder:
-        directory, log, keys = Path(folder) / "index", Path(folder) / "log", Path(folder) / "keys.toml"
+        directory, log, keys = (Path(folder) / name for name in ("index", "log", "keys.toml"))
         shutil.copytree(index, directory)
         keys.touch(0o600)
         keys.write_text(KEYS_FILE)
-        command = [Path(sys.executable).with_name("smim"), "serve", "--index", directory, "--port", "0", "--keys", keys]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
-            try:
-                told = re.search(r":(\d+), process (\d+)", run.stdout.readline() if run.stdout else "")
-                if told is None:
-                    sys.exit(log.read_text())
-                yield int(told[1]), int(told[2]), log
-            finally:
-                run.terminate()
+        with common.served(directory, log, "--keys", keys) as (port, process):
+            yield port, process, log
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> int:
@@ -150,18 +142,19 @@ def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, 
     return kind, method, path, body, headers
 
 
-def requests(args: argparse.Namespace) -> dict[str, Any]:
+def requests(index: Path, count: int = 10_000, seconds: float = 600, seed: int = 1) -> None:
+    """Random requests, for so long at most."""
     counts: collections.Counter[str] = collections.Counter()
-    deadline, numbers = time.monotonic() + args.seconds, iter(range(args.count))
+    deadline, numbers = time.monotonic() + seconds, iter(range(count))
     wrong: list[str] = []
-    with served(args.index) as (port, process, log):
+    with guarded(index) as (port, process, log):
         cookie = cookie_of(port)
 
         def send() -> None:
             for number in numbers:
                 if time.monotonic() > deadline:
                     return
-                kind, method, path, body, headers = one_request(Random(f"{args.seed} {number}"))
+                kind, method, path, body, headers = one_request(Random(f"{seed} {number}"))
                 if path.startswith("/gradio_api") and number % 10:
                     headers = {"Cookie": cookie} | headers
                 status = ask(port, method, path, body, headers)
@@ -170,12 +163,14 @@ def requests(args: argparse.Namespace) -> dict[str, Any]:
                     wrong.append(f"{number}: {status} {kind} {method} {path[:80]} {(body or b'')[:200]!r} {headers}")
 
         run_all([send] * 8)
-        ready, memory = ask(port, "GET", "/health/ready"), resident(process)
+        ready, megabytes = ask(port, "GET", "/health/ready"), common.memory(process) // 1_000_000
         lines = log.read_text().splitlines()
     wrong += [line[:500] for line in lines if not line.startswith("{") or SECRET in line.lower() or "Traceback" in line]
     faults = collections.Counter(re.sub(r".*(\"fault\": .*)", r"\1", line)[:300] for line in lines if '"fault"' in line)
-    return {"sent": sum(counts.values()), "statuses": dict(sorted(counts.items())), "ready_at_the_end": ready,
-            "memory_mb": memory, "faults_logged": dict(faults.most_common(10)), "wrong": wrong[:20]}  # fmt: skip
+    found = {"sent": sum(counts.values()), "statuses": dict(sorted(counts.items())), "ready_at_the_end": ready}
+    found |= {"memory_mb": megabytes, "faults_logged": dict(faults.most_common(10)), "wrong": wrong[:20]}
+    print(json.dumps(found, indent=1))
+    sys.exit(bool(wrong))
 
 
 def cookie_of(port: int) -> str:
@@ -187,7 +182,7 @@ def cookie_of(port: int) -> str:
     return "; ".join(value.partition(";")[0] for value in values)
 
 
-def heavy(port: int, clients: int, items: int, seconds: float, statuses: Any) -> None:
+def send_heavy(port: int, clients: int, items: int, seconds: float) -> dict[int, int]:
     """Clients that come again at once, in a process of their own; each request is of a few items or of all."""
     deadline = time.monotonic() + seconds
     counts: collections.Counter[int] = collections.Counter()
@@ -201,19 +196,18 @@ def heavy(port: int, clients: int, items: int, seconds: float, statuses: Any) ->
             counts[ask(port, "POST", f"/v1/{path}", json.dumps(body).encode())] += 1
 
     run_all([partial(send, number) for number in range(clients)])
-    statuses.put(dict(counts))
+    return dict(counts)
 
 
-def soak(args: argparse.Namespace) -> dict[str, Any]:
+def soak(index: Path, seconds: float = 600, heavy: int = 40, items: int = 256) -> None:
+    """Waits of a light client and of probes beside heavy clients."""
     waits: dict[str, list[tuple[int, float]]] = {"light": [], "ready": [], "live": []}
-    with served(args.index) as (port, process, _):
+    with guarded(index) as (port, process, _), ProcessPoolExecutor(1) as pool:
         asked = {name: partial(ask, port, "GET", f"/health/{name}") for name in ("ready", "live")}
         asked["light"] = partial(ask, port, "POST", "/v1/search", json.dumps({"text": TEXT, "k": 5}).encode())
         asked["light"]()
-        before, deadline = resident(process), time.monotonic() + args.seconds
-        statuses: Any = multiprocessing.Queue()
-        others = multiprocessing.Process(target=heavy, args=(port, args.heavy, args.items, args.seconds, statuses))
-        others.start()
+        before, deadline = common.memory(process), time.monotonic() + seconds
+        others = pool.submit(send_heavy, port, heavy, items, seconds)
 
         def watch(name: str) -> None:
             while time.monotonic() < deadline:
@@ -222,18 +216,16 @@ def soak(args: argparse.Namespace) -> dict[str, Any]:
                 time.sleep(0.1)
 
         run_all([partial(watch, name) for name in waits])
-        counts = statuses.get()
-        others.join()
-        after = resident(process)
-    return {"heavy": counts, "memory_mb": [before, after]} | {name: figures(waits[name]) for name in waits}
+        heavies, megabytes = others.result(), [each // 1_000_000 for each in (before, common.memory(process))]
+    found = {"heavy": heavies, "memory_mb": megabytes} | {name: described(each) for name, each in waits.items()}
+    print(json.dumps(found, indent=1))
 
 
-def figures(waits: list[tuple[int, float]]) -> dict[str, Any]:
-    seconds = [each for _, each in waits]
-    statuses = dict(collections.Counter(status for status, _ in waits))
-    percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
-    parts = {"median": percentiles[49], "p95": percentiles[94], "p99": percentiles[98], "worst": max(seconds)}
-    return {"statuses": statuses} | {name: round(part, 3) for name, part in parts.items()}
+def described(waits: list[tuple[int, float]]) -> dict[str, Any]:
+    """Statuses, and quantiles of the seconds."""
+    quantiles = np.quantile([seconds for _, seconds in waits], [0.5, 0.95, 0.99, 1]).round(3).tolist()
+    statuses = collections.Counter(status for status, _ in waits)
+    return {"statuses": statuses, **dict(zip(("median", "p95", "p99", "worst"), quantiles, strict=True))}
 
 
 def run_all(work: Sequence[Callable[[], None]]) -> None:
@@ -241,26 +233,5 @@ def run_all(work: Sequence[Callable[[], None]]) -> None:
         list(threads.map(lambda each: each(), work))
 
 
-def resident(process: int) -> int:
-    """MB of memory."""
-    return int(re.findall(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[0]) // 1024
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    for function in (requests, soak):
-        command = commands.add_parser(function.__name__)
-        command.set_defaults(function=function)
-        command.add_argument("index", type=Path)
-        command.add_argument("--seconds", type=float, default=600, help="how long at most")
-        for name, number in OPTIONS[function.__name__].items():
-            command.add_argument(name, type=int, default=number)
-    args = parser.parse_args()
-    result = args.function(args)
-    print(json.dumps(result, indent=1))
-    sys.exit(bool(result.get("wrong")))
-
-
 if __name__ == "__main__":
-    main()
+    common.main(__doc__, requests, soak)

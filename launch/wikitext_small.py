@@ -68,20 +68,22 @@ codes = model.encode(["The old bridge was destroyed by a flood in 1910."])
 print(model.decode(codes))
 ```
 
-- **What it is.** A superposition (`smim/model/superposition.py`) learned by A-MIM: {parameters} parameters, in fp16; a
-  vocabulary of {vocabulary} SentencePiece pieces, so that any text can be encoded; letters are as they were.
+- **What it is.** A superposition (`smim/model/superposition.py`): a holographic bag of words with positions, a code
+  that is the sum of its words' codes, once as they are and once rotated by their places. It was learned by A-MIM:
+  {parameters} parameters, in fp16; a vocabulary of {vocabulary} SentencePiece pieces, so that any text can be encoded.
+  Letters are as they were.
 - **What it learned from.** Sentences of 3 to 60 words of WikiText-2 and of the first 2.7 MB of WikiText-103 (Merity
   et al. 2016): articles of the English Wikipedia, by its authors, under CC BY-SA 3.0. So are these weights. Rare words
   are `<unk>` in that text, and may be in what is decoded.
-- **What it is for.** A first search, a first reconstruction, a start for your own. It says little of what a sentence
-  means beyond its words and their company: for that, train on text of your own, and more of it.
-- **Around sentences, not around zero.** Zero is the code of no words: `smim sample` says little but `<unk>`. Ask for
+- **What it is for.** A first search, a first reconstruction, a start for your own. It encodes little of what a sentence
+  means beyond its words and their contexts: for that, train on text of your own, and more of it.
+- **Around sentences, not around zero.** Zero is the code of no words: `smim sample` writes little but `<unk>`. Ask for
   what is near a sentence, `smim perturb wikitext-small "..." --scale 20` to 30, or between two, `smim interpolate`.
 - **How it was made.** `python launch/wikitext_small.py --path ...`
 
 Of {sentences} sentences that training never saw:
 
-| figure | value |
+| metric | value |
 |---|---|
 {rows}
 

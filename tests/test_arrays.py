@@ -141,9 +141,16 @@ def test_a_model_of_vectors_is_the_same_where_float64_is_torchs_default(tmp_path
 
 
 def test_an_index_and_labels_are_the_same_where_float64_is_torchs_default(model, corpus, tiny_model, tmp_path, request):
-    fit = FitArgs(num_updates=10)
-    fit_tzk(model, corpus, tmp_path / "tzk", model_dir=tiny_model, args=PriorArgs(num_steps=2, hidden_dim=8), fit=fit)
-    few = KnowledgeArgs(code_dim=2, num_steps=2, hidden_dim=8)
+    fit = FitArgs(num_optimizer_steps=10)
+    fit_tzk(
+        model,
+        corpus,
+        tmp_path / "tzk",
+        model_dir=tiny_model,
+        args=PriorArgs(num_coupling_layers=2, hidden_dim=8),
+        fit=fit,
+    )
+    few = KnowledgeArgs(code_dim=2, num_coupling_layers=2, hidden_dim=8)
     open_tzk(tmp_path / "tzk", model=model).add(corpus, "topic=money", args=few, fit=fit)
     index_texts(model, ["a bank lost", "the company sold"], tmp_path / "index", model_dir=tiny_model)
     label = "topic=money"
@@ -166,8 +173,8 @@ def test_an_index_and_labels_are_the_same_where_float64_is_torchs_default(model,
 
 
 def test_labels_take_tensors_of_a_training(model, corpus, tiny_model, tmp_path):
-    fit = FitArgs(num_updates=10)
-    args = PriorArgs(num_steps=2, hidden_dim=8)
+    fit = FitArgs(num_optimizer_steps=10)
+    args = PriorArgs(num_coupling_layers=2, hidden_dim=8)
     tzk = fit_tzk(model, corpus, tmp_path / "tzk", model_dir=tiny_model, args=args, fit=fit)
     codes = torch.tensor(model.encode(["a bank lost"]), requires_grad=True)
     assert torch.equal(tzk.log_prob(codes.double()), tzk.log_prob(codes.tolist()))

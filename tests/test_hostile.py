@@ -45,10 +45,10 @@ def material(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
         _add_index(directory, model, corpus, name, factory)
     encode_corpus(directory / "model", directory / "corpus", directory / "latents", args=EncodeArgs(
         rows_per_shard=16, log_variance=True))  # fmt: skip
-    fit = FitArgs(num_updates=10)
+    fit = FitArgs(num_optimizer_steps=10)
     tzk = fit_tzk(model, corpus, directory / "tzk", model_dir=directory / "model",
-                  args=PriorArgs(num_steps=2, hidden_dim=8), fit=fit)  # fmt: skip
-    tzk.add(corpus, "topic=home", args=KnowledgeArgs(code_dim=2, num_steps=2, hidden_dim=8), fit=fit)
+                  args=PriorArgs(num_coupling_layers=2, hidden_dim=8), fit=fit)  # fmt: skip
+    tzk.add(corpus, "topic=home", args=KnowledgeArgs(code_dim=2, num_coupling_layers=2, hidden_dim=8), fit=fit)
     return directory
 
 

@@ -27,9 +27,12 @@ LatentsDir = Annotated[
     Path | None, typer.Option(help="The split's codes with --log-variance, if `smim encode` has written them.")
 ]
 Moved = Annotated[Path | None, typer.Option("--model", help="Where the model is now, if it was moved.")]
-Updates = Annotated[int, typer.Option(help="Steps of Adam.")]
+LearnedSplit = Annotated[str, typer.Option("--split", help="The split to learn from.")]
+CouplingLayers = Annotated[int, typer.Option(help="Coupling layers of each flow.")]
+HiddenDim = Annotated[int, typer.Option(help="Units of a hidden layer.")]
+OptimizerSteps = Annotated[int, typer.Option(help="Steps of the optimizer, Adam.")]
 Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
-Most = Annotated[int, typer.Option(help="So many sentences, drawn at random, are learned from.")]
+MaxSentences = Annotated[int, typer.Option(help="Learn from at most so many sentences, drawn at random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -38,13 +41,13 @@ def tzk_fit(
     model: Model,
     corpus: CorpusDir,
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to make, such as tzk/yelp.")],
-    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    split: LearnedSplit = "train",
     latents: LatentsDir = None,
-    num_steps: Annotated[int, typer.Option(help="Couplings of the flow.")] = 8,
-    hidden_dim: Annotated[int, typer.Option(help="Units of a hidden layer.")] = 256,
-    num_updates: Updates = 2000,
+    num_coupling_layers: CouplingLayers = 8,
+    hidden_dim: HiddenDim = 256,
+    num_optimizer_steps: OptimizerSteps = 2000,
     learning_rate: Rate = 1e-3,
-    max_sentences: Most = 200_000,
+    max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a directory that is there, with its labels.")] = False,
 ) -> None:
@@ -56,8 +59,8 @@ def tzk_fit(
         raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
     from smim.tzk import FitArgs, PriorArgs, fit_tzk
 
-    args = PriorArgs(num_steps=num_steps, hidden_dim=hidden_dim)
-    fit = FitArgs(num_updates=num_updates, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    args = PriorArgs(num_coupling_layers, hidden_dim)
+    fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
     tzk = fit_tzk(
         smim.load(model), _corpus(corpus), output, model_dir=model, split=split, latents=_latents(latents),
         args=args, fit=fit,
@@ -74,14 +77,14 @@ def tzk_add(
     directory: Directory,
     corpus: CorpusDir,
     label: Annotated[list[str], typer.Option("--label", help="column=value, such as stars=5; may be repeated.")],
-    split: Annotated[str, typer.Option(help="The split to learn from.")] = "train",
+    split: LearnedSplit = "train",
     latents: LatentsDir = None,
     code_dim: Annotated[int, typer.Option(help="Dimensions of the label's own code.")] = 4,
-    num_steps: Annotated[int, typer.Option(help="Couplings of the label's flows.")] = 4,
-    hidden_dim: Annotated[int, typer.Option(help="Units of a hidden layer.")] = 128,
-    num_updates: Updates = 2000,
+    num_coupling_layers: CouplingLayers = 4,
+    hidden_dim: HiddenDim = 128,
+    num_optimizer_steps: OptimizerSteps = 2000,
     learning_rate: Rate = 1e-3,
-    max_sentences: Most = 200_000,
+    max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace labels that are there.")] = False,
     model: Moved = None,
@@ -92,8 +95,8 @@ def tzk_add(
     """
     from smim.tzk import FitArgs, KnowledgeArgs
 
-    args = KnowledgeArgs(code_dim=code_dim, num_steps=num_steps, hidden_dim=hidden_dim)
-    fit = FitArgs(num_updates=num_updates, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    args = KnowledgeArgs(code_dim, num_coupling_layers, hidden_dim)
+    fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
     tzk = _open(directory, model)
     if there := [each for each in label if each in tzk.labels and not force]:
         raise UserError(f"{directory} has the label {there[0]}; replace it with --force")
@@ -165,12 +168,12 @@ def tzk_rank(
         raise UserError("rank by what? give --label column=value")
     opened = _corpus(corpus)
     ranked = _open(directory, model).rank(opened, label, k, split=split, latents=_latents(latents))
-    rows = opened.split(split).table.select(["text", *opened.split(split).label_columns])
-    found = [{"row": each.row, "probability": each.probability, **_row(rows, each.row)} for each in ranked]
+    columns = ["text", *opened.split(split).label_columns]
+    rows = opened.split(split).table.select(columns).take([each.row for each in ranked]).to_pylist()
+    found = [{**asdict(each), **row} for each, row in zip(ranked, rows, strict=True)]
     if as_json:
         print(json.dumps({"ranked": found}))
         return
-    columns = rows.column_names
     lines = [
         [str(rank), f"{each['probability']:.3f}", *["" if each[name] is None else str(each[name]) for name in columns]]
         for rank, each in enumerate(found, start=1)
@@ -196,7 +199,10 @@ def tzk_report(
 
     Example: smim tzk report tzk/yelp data/yelp --label stars=5 --label topic=food
     """
-    from smim.tzk import measure
+    try:
+        from smim.tzk import measure
+    except ImportError as error:
+        raise UserError(f"the report needs {error.name}: pip install 'smim[pipeline]'") from None
 
     reports = measure(_open(directory, model), _corpus(corpus), label, split=split, num=num, seed=seed)
     if as_json:
@@ -217,18 +223,17 @@ _COLUMNS = [*_NLL, "AUC", "distinct samples", "unconditioned", "held out"]
 
 
 def _line(report: "LabelReport") -> list[str]:
-    nll = [_cell((report.nll or {}).get(name)) for name in _NLL]
-    auc = "" if report.auc is None else f"{report.auc:.3f}"
-    distinct = [f"{report.distinct:.3f}", f"{report.distinct_unconditioned:.3f}"]
-    return [" ".join(report.labels), *nll, auc, *distinct, f"{report.num_sentences:,}"]
+    return [
+        " ".join(report.labels),
+        *(_cell((report.nll or {}).get(name)) for name in _NLL),
+        "" if report.auc is None else f"{report.auc:.3f}",
+        *(f"{share:.3f}" for share in (report.distinct, report.distinct_unconditioned)),
+        f"{report.num_sentences:,}",
+    ]
 
 
 def _cell(estimate: Any) -> str:
     return "" if estimate is None else f"{estimate.value:.3f} ± {estimate.standard_error:.3f}"
-
-
-def _row(rows: Any, number: int) -> dict[str, Any]:
-    return rows.slice(number, 1).to_pylist()[0]
 
 
 def _open(directory: Path, model: Path | None) -> "TzK":

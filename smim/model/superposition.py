@@ -1,4 +1,6 @@
-"""A code that is a sum of its words' codes, with and without their places, and a decoder that takes them out again.
+"""Superposition: a holographic bag of words with positions, and a decoder that takes the words out again.
+
+A code is the sum of its words' codes, once as they are and once rotated by their places:
 
     z = [ c(w1) + c(w2) + ... ,  rho (P(0) Q c(w1) + P(1) Q c(w2) + ...) ]
 

@@ -10,6 +10,7 @@ tzk.add(corpus, "stars=5")
 tzk.sample(10, ["stars=5"])
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["FitArgs", "KnowledgeArgs", "LabelReport", "PriorArgs", "TzK", "fit_tzk", "measure", "open_tzk"]
@@ -24,8 +25,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     # Importing torch takes seconds; whoever only imports the package should not wait for it.
-    if name in __all__:
-        from smim.tzk import model, report
-
-        return getattr(model if hasattr(model, name) else report, name)
-    raise AttributeError(f"module 'smim.tzk' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'smim.tzk' has no attribute {name!r}")
+    module = "report" if name in ("LabelReport", "measure") else "model"
+    return getattr(import_module(f"smim.tzk.{module}"), name)

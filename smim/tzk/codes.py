@@ -3,8 +3,6 @@
 Shapes: N sentences, T dimensions of a code.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,6 +33,12 @@ class Codes:
             check_latents(latents, model, corpus, split)
         self.corpus, self.model, self.latents = corpus, model, latents
 
+    @property
+    def described(self) -> dict[str, str]:
+        """What a card says of them."""
+        name = self.split.name
+        return {"corpus": self.corpus.name, "split": name, "corpus_hash": self.corpus.hash_of(name)}
+
     def mean(self, rows: np.ndarray) -> Tensor:
         """The means of q(z|x) of the given rows in their order, fp32 [N, T]."""
         if self.latents is None:
@@ -43,9 +47,8 @@ class Codes:
 
     def posterior(self, rows: np.ndarray) -> DiagonalGaussian:
         """q(z|x) of the given rows in their order, fields fp32 [N, T]; a point where the model is deterministic."""
-        doing = "encoding" if self.latents is None else "reading"
-        name = f"{doing} {self.corpus.name} {self.split.name}"
-        parts = [self._posterior(part) for part in track(list(chunks(rows)), name)]
+        name = f"{'encoding' if self.latents is None else 'reading'} {self.corpus.name} {self.split.name}"
+        parts = [self._posterior(part) for part in track(chunks(rows), name)]
         return DiagonalGaussian(
             mean=torch.cat([part.mean for part in parts]), log_variance=torch.cat([part.log_variance for part in parts])
         )
@@ -59,10 +62,9 @@ class Codes:
         return DiagonalGaussian(self.mean(rows), torch.from_numpy(self.latents.log_variance(rows)))
 
 
-def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
     """Row numbers in parts that are encoded or read at once."""
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows[start : start + _ROWS_AT_ONCE]
+    return np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
 
 
 def some_rows(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

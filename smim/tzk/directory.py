@@ -7,11 +7,12 @@ was learned over, and nothing names the labels: so they are added without touchi
 at a time too, and `rm -r` takes one away.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import torch
@@ -26,9 +27,13 @@ from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.labels import Label
 from smim.tzk.prior import CodePrior, PriorArgs
 
-FORMAT = 1
+# Format 1 called the coupling layers steps.
+FORMAT = 2
 CARD, PRIOR = "tzk.json", "prior.safetensors"
 _LABELS, _KNOWLEDGE_CARD, _KNOWLEDGE = "labels", "knowledge.json", "knowledge.safetensors"
+
+C = TypeVar("C")
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -65,35 +70,31 @@ class KnowledgeCard:
 
 def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:
     """Fills an empty directory, which is then to be renamed in."""
-    save_file(prior.state_dict(), directory / PRIOR)
-    card = PriorCard(
+    _save(
+        *(directory, CARD, PRIOR, prior),
         model=str(model.resolve()),
         model_hash=model_hash,
         dimension=prior.dim,
-        prior=prior.args,
+        prior=asdict(prior.args),
         training=training,
-        weights_sha256=storage.sha256(directory / PRIOR),
     )
-    storage.write_json(directory / CARD, {"format": FORMAT, **asdict(card)})
 
 
 def load_prior(directory: Path) -> tuple[PriorCard, CodePrior]:
     """Raises `UserError` where it is missing, incomplete, damaged or of another format."""
-    path = directory / CARD
-    if not path.is_file():
+    if not (directory / CARD).is_file():
         raise UserError(
             f"{directory} holds no TzK (no {CARD} in it); make one with `smim tzk fit MODEL CORPUS -o {directory}`"
         )
-    card = schema.make(PriorCard, _read(directory, CARD), path)
-    with _told_repair("fit it again"):
-        prior = load_weights(
+    card = _read(PriorCard, directory, CARD)
+    with _repaired_by("fit it again"):
+        prior = _load(
             storage.own_file(directory, PRIOR),
-            lambda: CodePrior(card.dimension, card.prior),
+            partial(CodePrior, card.dimension, card.prior),
             sha256=card.weights_sha256,
-            layers=card.prior.num_steps,
+            layers=card.prior.num_coupling_layers,
             widths=(card.dimension, card.prior.hidden_dim),
         )
-        _check_shuffles(prior, directory / PRIOR)
     return card, prior
 
 
@@ -101,37 +102,31 @@ def save_knowledge(
     directory: Path, label: Label, knowledge: Knowledge, *, prior_sha256: str, training: dict[str, Any]
 ) -> None:
     """Fills an empty directory, which is then to be renamed to `label_directory`."""
-    save_file(knowledge.state_dict(), directory / _KNOWLEDGE)
-    card = KnowledgeCard(
-        label=label,
-        knowledge=knowledge.args,
+    _save(
+        *(directory, _KNOWLEDGE_CARD, _KNOWLEDGE, knowledge),
+        label=asdict(label),
+        knowledge=asdict(knowledge.args),
         frequency=knowledge.frequency,
         training=training,
         prior_sha256=prior_sha256,
-        weights_sha256=storage.sha256(directory / _KNOWLEDGE),
     )
-    storage.write_json(directory / _KNOWLEDGE_CARD, {"format": FORMAT, **asdict(card)})
 
 
 def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge:
     """A label that is there; raises `UserError` as `load_prior`, and where it was learned over another prior."""
     folder = label_directory(directory, label)
     inside = folder.relative_to(directory).as_posix()
-    repair = f"add {label} again with --force"
-    with _told_repair(repair):
-        content = _read(directory, f"{inside}/{_KNOWLEDGE_CARD}")
-        card = schema.make(KnowledgeCard, content, folder / _KNOWLEDGE_CARD)
+    with _repaired_by(f"add {label} again with --force"):
+        card = _read(KnowledgeCard, directory, f"{inside}/{_KNOWLEDGE_CARD}")
         if (card.label, card.prior_sha256) != (label, prior.weights_sha256):
             raise UserError(f"{folder} is {card.label} over the prior of another directory than {directory}")
-        knowledge = load_weights(
+        return _load(
             storage.own_file(directory, f"{inside}/{_KNOWLEDGE}"),
-            lambda: Knowledge(prior.dimension, card.knowledge, frequency=card.frequency),
+            partial(Knowledge, prior.dimension, card.knowledge, frequency=card.frequency),
             sha256=card.weights_sha256,
-            layers=card.knowledge.num_steps,
+            layers=card.knowledge.num_coupling_layers,
             widths=(prior.dimension, card.knowledge.hidden_dim, card.knowledge.code_dim),
         )
-        _check_shuffles(knowledge, folder / _KNOWLEDGE)
-    return knowledge
 
 
 def label_directory(directory: Path, label: Label) -> Path:
@@ -146,22 +141,33 @@ def labels_in(directory: Path) -> list[Label]:
     return sorted(Label.parse(unquote(name)) for name in names)
 
 
-def _read(directory: Path, name: str) -> dict[str, Any]:
+def _save(directory: Path, card: str, weights: str, module: nn.Module, **facts: Any) -> None:
+    save_file(module.state_dict(), directory / weights)
+    content = {"format": FORMAT, **facts, "weights_sha256": storage.sha256(directory / weights)}
+    storage.write_json(directory / card, content)
+
+
+def _read(kind: type[C], directory: Path, name: str) -> C:
     content = storage.read_json(path := storage.own_file(directory, name))
-    if (found := content.pop("format", None)) != FORMAT:
-        raise UserError(f"{path} has TzK format {found}, this version reads {FORMAT}; make it again")
-    return content
+    if (found := content.pop("format", None)) not in (1, FORMAT):
+        raise UserError(f"{path} has TzK format {found}, this version reads 1 and {FORMAT}; make it again")
+    for args in (content.get("prior"), content.get("knowledge")):
+        if found == 1 and isinstance(args, dict) and "num_steps" in args:
+            args["num_coupling_layers"] = args.pop("num_steps")
+    return schema.make(kind, content, directory / name)
+
+
+def _load(path: Path, make: Callable[[], M], *, sha256: str, layers: int, widths: tuple[int, ...]) -> M:
+    module = load_weights(path, make, sha256=sha256, layers=layers, widths=widths)
+    for step in module.modules():
+        if isinstance(step, Step) and not torch.equal(step.order.sort().values, torch.arange(len(step.order))):
+            raise UserError(f"{path} holds a shuffle that leaves dimensions out; it is damaged")
+    return module
 
 
 @contextmanager
-def _told_repair(repair: str) -> Iterator[None]:
+def _repaired_by(repair: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
         raise UserError(f"{error}; {repair}") from None
-
-
-def _check_shuffles(module: nn.Module, path: Path) -> None:
-    for step in module.modules():
-        if isinstance(step, Step) and not torch.equal(step.order.sort().values, torch.arange(len(step.order))):
-            raise UserError(f"{path} holds a shuffle that leaves dimensions out; it is damaged")

@@ -65,9 +65,9 @@ class Step(nn.Module):
 class Flow(nn.Module):
     """An invertible map f from a base variable z to t, of as many dimensions; a shuffle until it is trained."""
 
-    def __init__(self, dim: int, *, num_steps: int, hidden_dim: int) -> None:
+    def __init__(self, dim: int, *, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(Step(dim, hidden_dim) for _ in range(num_steps))
+        self.steps = nn.ModuleList(Step(dim, hidden_dim) for _ in range(num_layers))
 
     def to_base(self, t_BT: Tensor) -> tuple[Tensor, Tensor]:
         """z = f^-1(t) [B, T], and log |det dz/dt| in nats [B]."""

@@ -7,17 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from smim.errors import UserError
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model.distributions import DiagonalGaussian
 from smim.text.tokenizer import UNK_ID
-from smim.tzk.classifier import fit_logistic_regression, words_of
 from smim.tzk.codes import Codes, some_rows
 from smim.tzk.labels import Label, values
 
 _FEWEST = 10
+_PENALTY = 1e-4  # of half the squared weights, beside the mean loss of a sentence
 UNKNOWN = -1
 
 
@@ -28,13 +32,16 @@ class Sentences:
     ids: list[np.ndarray]
     codes: Tensor
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
     @property
     def distinct(self) -> float:
         """The share of them that is left when each is counted once."""
-        return len({tuple(ids) for ids in self.ids}) / len(self)
+        return len({tuple(ids) for ids in self.ids}) / len(self.ids)
+
+    def words(self, vocabulary_size: int) -> csr_array:
+        """Which words of the vocabulary each sentence has: ones, [N, vocabulary_size]."""
+        distinct = [np.unique(ids) for ids in self.ids]
+        columns, ends = np.concatenate(distinct), np.cumsum([0, *map(len, distinct)])
+        return csr_array((np.ones(len(columns)), columns, ends), shape=(len(distinct), vocabulary_size))
 
 
 class Sample:
@@ -57,7 +64,7 @@ class Sample:
 
 
 class Judge:
-    """Tells whether sentences have a label, by their mean codes and by their words.
+    """Classifies whether sentences have a label, by their mean codes and by their words.
 
     Sentences with it and without it weigh the same in what it learns, however frequent the label is.
     """
@@ -74,19 +81,21 @@ class Judge:
                 f"to judge it, {_FEWEST} of each are needed"
             )
         self.vocabulary_size = vocabulary_size
-        self.center, self.scale = known.codes.mean(0), known.codes.std(0).clamp(min=1e-8)
-        self.by_code = fit_logistic_regression(self._standardized(known), classes, 2)
-        self.by_words = fit_logistic_regression(words_of(known.ids, vocabulary_size), classes, 2)
+        self.by_code = make_pipeline(StandardScaler(), classifier(len(classes))).fit(known.codes, classes)
+        self.by_words = classifier(len(classes)).fit(known.words(vocabulary_size), classes)
 
     def have(self, sentences: Sentences) -> dict[str, Tensor]:
-        """Which sentences are taken to have the label, by their `codes` and by their `words`: bool [N] each."""
-        return {
-            "codes": self.by_code.predict(self._standardized(sentences)) == 1,
-            "words": self.by_words.predict(words_of(sentences.ids, self.vocabulary_size)) == 1,
+        """Which sentences are classified as having the label, by their `codes` and by their `words`: bool [N] each."""
+        predicted = {
+            "codes": self.by_code.predict(sentences.codes),
+            "words": self.by_words.predict(sentences.words(self.vocabulary_size)),
         }
+        return {by: torch.from_numpy(classes == 1) for by, classes in predicted.items()}
 
-    def _standardized(self, sentences: Sentences) -> Tensor:
-        return (sentences.codes - self.center) / self.scale
+
+def classifier(num: int) -> LogisticRegression:
+    """Logistic regression for `num` sentences, in which each class weighs as much as any other, however frequent."""
+    return LogisticRegression(C=1 / (_PENALTY * num), class_weight="balanced", max_iter=1000)
 
 
 def decoded(model: SentenceModel, codes: Tensor) -> Sentences:

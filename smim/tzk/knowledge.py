@@ -23,16 +23,15 @@ _NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
 class KnowledgeArgs:
     """What decides the shape of a knowledge type.
 
-    `code_dim`: C. `num_steps` couplings in each z-flow, as many as in section 8.4.4; `hidden_dim` units in all
-    regressors.
+    `code_dim`: C. `num_coupling_layers` of each z-flow, 4 as in section 8.4.4; `hidden_dim` units in all regressors.
     """
 
     code_dim: int = 4
-    num_steps: int = 4
+    num_coupling_layers: int = 4
     hidden_dim: int = 128
 
     def __post_init__(self) -> None:
-        if problems := too_low(self, "knowledge", code_dim=1, num_steps=1, hidden_dim=1):
+        if problems := too_low(self, "knowledge", code_dim=1, num_coupling_layers=1, hidden_dim=1):
             raise UserError("; ".join(problems))
 
 
@@ -44,7 +43,7 @@ class Conditional(nn.Module):
 
     def __init__(self, dim: int, args: KnowledgeArgs) -> None:
         super().__init__()
-        self.flow = Flow(dim, num_steps=args.num_steps, hidden_dim=args.hidden_dim)
+        self.flow = Flow(dim, num_layers=args.num_coupling_layers, hidden_dim=args.hidden_dim)
         self.decoder = regressor(args.code_dim, args.hidden_dim, 2 * dim)
         self.encoder = regressor(dim, args.hidden_dim, 2 * args.code_dim)
 
@@ -115,32 +114,27 @@ class Knowledge(nn.Module):
         log_proposal_KB = torch.logaddexp(log_prior_KB, posterior.log_prob(c_KBC)) - math.log(2)
         log_joint_KB = conditional.base(c_KBC).log_prob(u_BT) + self._log_exists(c_KBC) + log_prior_KB
         log_mean_B = torch.logsumexp(log_joint_KB - log_proposal_KB, 0) - math.log(_NUM_DRAWS)
-        return log_mean_B + log_det_B + point.log_det - self._log_share()
+        # p(e = 1), the mean of p(e = 1|c) over p(c), is estimated from always the same draws.
+        prior_draws = torch.Generator().manual_seed(0)
+        c_NC = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=prior_draws)
+        log_share = torch.logsumexp(self._log_exists(c_NC), 0) - math.log(_DRAWS_OF_PRIOR)
+        return log_mean_B + log_det_B + point.log_det - log_share
 
     @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by rejection from p(c), exactly, then the z-flow."""
         conditional = self.conditional(True)
-        base = conditional.base(self._draw_code(num, generator))
-        noise_BT = torch.randn(base.mean.shape, dtype=torch.float32, generator=generator)
-        return conditional.flow.from_base(base.sample(noise_BT))
-
-    def _draw_code(self, num: int, generator: torch.Generator) -> Tensor:
         accepted: list[Tensor] = []
         while sum(map(len, accepted)) < num:
             c_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, dtype=torch.float32, generator=generator)
             uniform_B = torch.rand(_DRAWN_AT_ONCE, dtype=torch.float32, generator=generator)
             accepted.append(c_BC[uniform_B.log() < self._log_exists(c_BC)])
-        return torch.cat(accepted)[:num]
+        base = conditional.base(torch.cat(accepted)[:num])
+        noise_BT = torch.randn(base.mean.shape, dtype=torch.float32, generator=generator)
+        return conditional.flow.from_base(base.sample(noise_BT))
 
     def _log_exists(self, c: Tensor) -> Tensor:
         return _log_existence(self.of_c(c), True)
-
-    def _log_share(self) -> Tensor:
-        """log p(e = 1), the mean of p(e = 1|c) over p(c): of always the same draws."""
-        draws = torch.Generator().manual_seed(0)
-        c = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=draws)
-        return torch.logsumexp(self._log_exists(c), 0) - math.log(_DRAWS_OF_PRIOR)
 
 
 def _gaussian(regressed: Tensor) -> DiagonalGaussian:

@@ -67,5 +67,5 @@ def labelled_rows(split: Split, label: Label) -> LabelledRows:
         hint = nearest(label.value, there) if there else "its column is empty"
         raise UserError(f"no sentence of the split {split.name!r} has {label}; {hint}")
     if not len(absent):
-        raise UserError(f"all sentences of the split {split.name!r} have {label}: there is nothing to tell it from")
+        raise UserError(f"all sentences of the split {split.name!r} have {label}: none is without it")
     return LabelledRows(absent, present)

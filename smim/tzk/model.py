@@ -3,11 +3,9 @@
 Shapes: N sentences or codes, T dimensions of a code, L labels.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,6 @@ from smim.errors import UserError, nearest
 from smim.generation import SentenceModel
 from smim.lock import own_place
 from smim.model.directory import find
-from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
 from smim.search.latents import Latents
 from smim.text.corpus import Corpus
@@ -30,7 +27,7 @@ from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.labels import Label, labelled_rows
 from smim.tzk.prior import CodePrior, PriorArgs, nll_per_dimension
 from smim.tzk.product import sample_product
-from smim.tzk.training import FitArgs, Labelled, draw, fit_knowledge, fit_prior, hold_out
+from smim.tzk.training import FitArgs, draw, fit_knowledge, fit_prior, hold_out
 
 _CODES_AT_ONCE = 512
 _FEWEST = 10
@@ -102,15 +99,13 @@ class TzK:
         # The place is made before the long work, which an unwritable one would waste.
         place = files.label_directory(self.directory, wanted)
         with own_place(place), storage.new_directory(place) as partial:
-            absent, present = (
-                hold_out(codes.posterior(some_rows(side, fit.max_sentences // 2, fit.seed)), seed=fit.seed)
-                for side in (rows.absent, rows.present)
-            )
-            train, valid = (Labelled(absent=absent[part], present=present[part]) for part in (0, 1))
+            some = [some_rows(side, fit.max_sentences // 2, fit.seed) for side in (rows.absent, rows.present)]
+            absent, present = (hold_out(codes.posterior(side), seed=fit.seed) for side in some)
+            train, valid = zip(absent, present, strict=True)
             knowledge = fit_knowledge(
                 self.prior, train, valid, frequency=rows.frequency, args=args, fit=fit, name=label
             )
-            training = {**_described(codes), "sentences": len(rows.present), "fit": asdict(fit)}
+            training = {**codes.described, "sentences": len(rows.present), "fit": asdict(fit)}
             files.save_knowledge(partial, wanted, knowledge, prior_sha256=self.card.weights_sha256, training=training)
         self._knowledge[wanted] = knowledge
         return knowledge
@@ -120,7 +115,8 @@ class TzK:
         """log density of codes [N, T] in nats [N]: log p(t), or log p(t|e = 1) of a label, estimated from 32 draws."""
         generator = torch.Generator().manual_seed(seed)
         knowledge = None if label is None else self.knowledge(label)
-        points = (self.prior.point(part) for part in self._checked(codes).split(_CODES_AT_ONCE))
+        checked = torch.from_numpy(as_matrix(codes, self.prior.dim, "codes"))
+        points = (self.prior.point(part) for part in checked.split(_CODES_AT_ONCE))
         return torch.cat(
             [
                 point.log_prior if knowledge is None else knowledge.log_prob(point, generator=generator)
@@ -131,11 +127,8 @@ class TzK:
     @torch.no_grad()
     def log_odds(self, codes: np.ndarray | Tensor, labels: Sequence[str]) -> Tensor:
         """log p(e = 1|t) / p(e = 0|t) of each label for codes [N, T], in nats [N, L]."""
-        t = self.prior.standardization.standardize(self._checked(codes))
+        t = self.prior.standardization.standardize(torch.from_numpy(as_matrix(codes, self.prior.dim, "codes")))
         return torch.stack([self.knowledge(label).log_odds(t) for label in labels], -1)
-
-    def _checked(self, codes: np.ndarray | Tensor) -> Tensor:
-        return torch.from_numpy(as_matrix(codes, self.prior.dim, "codes"))
 
     def sample_codes(self, num: int, labels: Sequence[str] = (), *, seed: int = 0) -> Tensor:
         """`num` codes of which all `labels` hold, fp32 [num, T]; without labels, of p(t).
@@ -159,8 +152,10 @@ class TzK:
 
         Labels are judged one by one: the probabilities of values that exclude each other need not add up to one.
         """
+        if not (labels := labels or self.labels):
+            raise UserError(f"{self.directory} has no labels; add one with `smim tzk add {self.directory} CORPUS`")
         codes = self.model.encode(texts, allow_unknown=False)
-        return torch.sigmoid(self.log_odds(codes, labels or self._all_labels())).numpy()
+        return torch.sigmoid(self.log_odds(codes, labels)).numpy()
 
     def rank(
         self, corpus: Corpus, labels: Sequence[str], k: int = 10, *, split: str = "test", latents: Latents | None = None
@@ -172,7 +167,7 @@ class TzK:
         if k < 1 or not labels:
             raise UserError(f"k is {k}, labels {list(labels)}; k must be at least 1, and a label is needed")
         codes = Codes(self.model, corpus, split, latents)
-        parts = list(chunks(np.arange(len(codes.split))))
+        parts = chunks(np.arange(len(codes.split)))
         log_probability = torch.cat(
             [
                 F.logsigmoid(self.log_odds(codes.mean(part), labels)).sum(-1)
@@ -181,13 +176,8 @@ class TzK:
         )
         best = log_probability.topk(min(k, len(log_probability)))
         return [
-            Ranked(row, math.exp(value)) for row, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            Ranked(row, value) for row, value in zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
         ]
-
-    def _all_labels(self) -> list[str]:
-        if not self.labels:
-            raise UserError(f"{self.directory} has no labels; add one with `smim tzk add {self.directory} CORPUS`")
-        return self.labels
 
 
 def fit_tzk(
@@ -217,12 +207,15 @@ def fit_tzk(
     with own_place(output), storage.new_directory(output) as partial:
         train, valid = hold_out(codes.posterior(rows), seed=fit.seed)
         prior = fit_prior(train, valid, args=args, fit=fit)
-        training = {
-            **_described(codes),
-            "sentences": len(rows),
-            "fit": asdict(fit),
-            **_held_out(prior, valid, fit.seed),
-        }
+        held_out = draw(valid, torch.Generator().manual_seed(fit.seed))
+        with torch.no_grad():
+            log_probs = {
+                "valid_nll": prior.log_prob(held_out),
+                "valid_nll_gaussian": prior.standardization.log_prob(held_out),
+            }
+        # In nats a dimension: of the prior, and of a Gaussian of the same mean and covariance as train.
+        nll = {name: nll_per_dimension(log_prob, prior.dim)[0] for name, log_prob in log_probs.items()}
+        training = {**codes.described, "sentences": len(rows), "fit": asdict(fit), **nll}
         files.save_prior(partial, prior, model=find(model_dir), model_hash=model.hash, training=training)
     return open_tzk(output, model=model)
 
@@ -249,16 +242,3 @@ def open_tzk(directory: Path | str, *, model: SentenceModel | None = None) -> Tz
             "give that model, or fit it again with this one"
         )
     return TzK(directory, model, card, prior)
-
-
-def _described(codes: Codes) -> dict[str, Any]:
-    name = codes.split.name
-    return {"corpus": codes.corpus.name, "split": name, "corpus_hash": codes.corpus.hash_of(name)}
-
-
-def _held_out(prior: CodePrior, valid: DiagonalGaussian, seed: int) -> dict[str, float]:
-    """Nats a dimension of held-out codes: of the prior, and of a Gaussian of the same mean and covariance as train."""
-    codes = draw(valid, torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        log_probs = {"valid_nll": prior.log_prob(codes), "valid_nll_gaussian": prior.standardization.log_prob(codes)}
-    return {name: nll_per_dimension(log_prob, prior.dim)[0] for name, log_prob in log_probs.items()}

@@ -17,13 +17,13 @@ from smim.tzk.standardization import Standardization
 
 @dataclass(frozen=True)
 class PriorArgs:
-    """What decides the shape of the t-flow: `num_steps` couplings, their regressors of `hidden_dim` units."""
+    """What decides the shape of the t-flow: `num_coupling_layers`, whose regressors have `hidden_dim` units."""
 
-    num_steps: int = 8
+    num_coupling_layers: int = 8
     hidden_dim: int = 256
 
     def __post_init__(self) -> None:
-        if problems := too_low(self, "prior", num_steps=1, hidden_dim=1):
+        if problems := too_low(self, "prior", num_coupling_layers=1, hidden_dim=1):
             raise UserError("; ".join(problems))
 
 
@@ -55,7 +55,7 @@ class CodePrior(nn.Module):
         super().__init__()
         self.dim, self.args = dim, args
         self.standardization = Standardization(dim)
-        self.flow = Flow(dim, num_steps=args.num_steps, hidden_dim=args.hidden_dim)
+        self.flow = Flow(dim, num_layers=args.num_coupling_layers, hidden_dim=args.hidden_dim)
 
     def point(self, codes_BT: Tensor) -> Point:
         """Standardised codes and their place in the base of the flow."""

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from smim.errors import UserError
 from smim.text.corpus import Corpus
 from smim.tzk.codes import Codes
-from smim.tzk.judge import Judge, Sample, Sentences, decoded
+from smim.tzk.judge import UNKNOWN, Judge, Sample, Sentences, decoded
 from smim.tzk.labels import Label
 from smim.tzk.model import TzK
 from smim.tzk.prior import nll_per_dimension
@@ -127,13 +128,10 @@ class _Bench:
         return {by: _share(torch.stack([verdict[by] for verdict in verdicts]).all(0)) for by in ("codes", "words")}
 
     def _auc(self, label: str) -> float:
-        """Of the label's log odds at mean codes: the Mann-Whitney statistic of those with it and those without."""
-        log_odds = self.tzk.log_odds(self.held_out.posterior.mean, [label]).squeeze(-1)
+        """Of the label's log odds at mean codes."""
         has = self.held_out.has(Label.parse(label))
-        absent, present = log_odds[has == 0], log_odds[has == 1]
-        rank = torch.cat([absent, present]).argsort().argsort()[len(absent) :]
-        num = len(present)
-        return float(rank.sum() - num * (num - 1) / 2) / (num * len(absent))
+        known = has != UNKNOWN
+        return float(roc_auc_score(has[known], self.tzk.log_odds(self.held_out.posterior.mean[known], [label])))
 
     def _nll(self, label: str) -> dict[str, Estimate]:
         tzk, parsed = self.tzk, Label.parse(label)

@@ -39,7 +39,7 @@ class Standardization(nn.Module):
         covariance = (mean - center).T @ (mean - center) / len(mean) + torch.diag(variance.mean(0))
         eigenvalues, directions = torch.linalg.eigh(covariance)
         if eigenvalues[-1] <= 0:
-            raise UserError("the codes of all sentences are the same; the sentence model tells no sentences apart")
+            raise UserError("all codes are the same; the sentence model does not distinguish sentences")
         scale = eigenvalues.clamp(min=_LEAST_VARIANCE * float(eigenvalues[-1])).sqrt()
         self.center.copy_(center)
         self.whitening.copy_(directions / scale)

@@ -21,6 +21,9 @@ from smim.tzk.prior import CodePrior, PriorArgs
 
 M = TypeVar("M", bound=nn.Module)
 
+# Posteriors of sentences of which a label does not hold, and of which it does; fields [N, T] each.
+Labelled = tuple[DiagonalGaussian, DiagonalGaussian]
+
 _VALIDATE_EVERY = 100
 _MAX_GRADIENT = 10.0
 _HELD_OUT = 0.1
@@ -28,36 +31,25 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class FitArgs:
-    """How anything here is trained: Adam, whose rate rises to `learning_rate` and falls to zero in `num_updates`.
+    """How anything here is trained: with Adam, whose rate rises to `learning_rate` and falls to zero.
 
     A batch is `batch_size` codes, drawn anew from their posteriors. A tenth of the sentences is held out, and the
     weights are kept that were best on it. `max_sentences`: so many of the corpus, drawn at random, are used; of a label
     at most half of them with it, and half without.
     """
 
-    num_updates: int = 2000
+    num_optimizer_steps: int = 2000
     batch_size: int = 256
     learning_rate: float = 1e-3
     max_sentences: int = 200_000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "fit", num_updates=10, batch_size=2, max_sentences=20, seed=0)
+        problems = too_low(self, "fit", num_optimizer_steps=10, batch_size=2, max_sentences=20, seed=0)
         if not self.learning_rate > 0:
             problems.append(f"fit.learning_rate is {self.learning_rate}, it must be above 0")
         if problems:
             raise UserError("; ".join(problems))
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Posteriors of sentences of which a label does not hold, and of which it does; fields [N, T] each."""
-
-    absent: DiagonalGaussian
-    present: DiagonalGaussian
-
-    def where(self, exists: bool) -> DiagonalGaussian:
-        return self.present if exists else self.absent
 
 
 def rows_of(codes: DiagonalGaussian, rows: Tensor) -> DiagonalGaussian:
@@ -118,12 +110,12 @@ def fit_knowledge(
 
     def loss(generator: torch.Generator) -> Tensor:
         encoding = bool(torch.rand((), generator=generator) < 0.5)
-        halves = [(e, draw(train.where(e), generator, num=fit.batch_size // 2)) for e in (False, True)]
+        halves = [(e, draw(train[e], generator, num=fit.batch_size // 2)) for e in (False, True)]
         return torch.stack([loss_of(codes, e, encoding, generator) for e, codes in halves]).mean()
 
     def validation() -> Tensor:
         generator = torch.Generator().manual_seed(fit.seed)
-        halves = [(e, draw(valid.where(e), generator)) for e in (False, True)]
+        halves = [(e, draw(valid[e], generator)) for e in (False, True)]
         losses = [loss_of(codes, e, encoding, generator) for e, codes in halves for encoding in (False, True)]
         return torch.stack(losses).mean()
 
@@ -140,17 +132,17 @@ def _fit(
 ) -> M:
     generator = torch.Generator().manual_seed(fit.seed)
     optimizer = torch.optim.Adam(module.parameters(), lr=fit.learning_rate)
-    schedule = OneCycleLR(optimizer, fit.learning_rate, total_steps=fit.num_updates)
+    schedule = OneCycleLR(optimizer, fit.learning_rate, total_steps=fit.num_optimizer_steps)
     best, best_state = math.inf, deepcopy(module.state_dict())
-    for update in track(range(1, fit.num_updates + 1), f"training {name}"):
+    for step in track(range(1, fit.num_optimizer_steps + 1), f"training {name}"):
         optimizer.zero_grad()
         loss(generator).backward()
         norm = nn.utils.clip_grad_norm_(module.parameters(), _MAX_GRADIENT)
         if not torch.isfinite(norm):
-            raise SmimError(f"the training of {name} diverged after {update - 1} updates; lower the learning rate")
+            raise SmimError(f"the training of {name} diverged after {step - 1} steps; lower the learning rate")
         optimizer.step()
         schedule.step()
-        if update % _VALIDATE_EVERY == 0 or update == fit.num_updates:
+        if step % _VALIDATE_EVERY == 0 or step == fit.num_optimizer_steps:
             with torch.no_grad():
                 value = float(validation())
             if value < best:

@@ -13,7 +13,7 @@ from tests.tzk.densities import Integral, randomize
 @pytest.fixture
 def prior() -> CodePrior:
     """Of codes in two dimensions around (3, -1), with a covariance and a bend."""
-    prior = CodePrior(2, PriorArgs(num_steps=3, hidden_dim=8))
+    prior = CodePrior(2, PriorArgs(num_coupling_layers=3, hidden_dim=8))
     mean = torch.randn(500, 2) @ torch.tensor([[0.5, 0.2], [0.0, 0.3]]) + torch.tensor([3.0, -1.0])
     prior.standardization.fit(DiagonalGaussian(mean, torch.full_like(mean, -3.0)))
     randomize(prior.flow, 0.2)
@@ -23,7 +23,7 @@ def prior() -> CodePrior:
 @pytest.fixture
 def knowledge() -> Knowledge:
     """A label over `prior` with a code of one dimension."""
-    knowledge = Knowledge(2, KnowledgeArgs(code_dim=1, num_steps=2, hidden_dim=8), frequency=0.3)
+    knowledge = Knowledge(2, KnowledgeArgs(code_dim=1, num_coupling_layers=2, hidden_dim=8), frequency=0.3)
     randomize(knowledge, 0.3, seed=1)
     return knowledge
 

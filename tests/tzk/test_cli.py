@@ -13,7 +13,7 @@ from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk, open_tzk
 from tests.commands import Command, make_command
 from tests.corpora import write_corpus
 
-FAST = ["--num-updates", 10, "--num-steps", 2, "--hidden-dim", 8]
+FAST = ["--num-optimizer-steps", 10, "--num-coupling-layers", 2, "--hidden-dim", 8]
 
 
 @pytest.fixture
@@ -24,11 +24,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture(scope="module")
 def tzk(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With topic=home and topic=money, of as many updates as `FAST`."""
-    directory, corpus, fit = tmp_path_factory.mktemp("tzk") / "tiny", Corpus.open(tiny_corpus), FitArgs(num_updates=10)
-    args = PriorArgs(num_steps=2, hidden_dim=8)
+    directory, corpus, fit = (
+        tmp_path_factory.mktemp("tzk") / "tiny",
+        Corpus.open(tiny_corpus),
+        FitArgs(num_optimizer_steps=10),
+    )
+    args = PriorArgs(num_coupling_layers=2, hidden_dim=8)
     made = fit_tzk(smim.load(tiny_model), corpus, directory, model_dir=tiny_model, args=args, fit=fit)
     for label in ("topic=home", "topic=money"):
-        made.add(corpus, label, args=KnowledgeArgs(num_steps=2, hidden_dim=8), fit=fit)
+        made.add(corpus, label, args=KnowledgeArgs(num_coupling_layers=2, hidden_dim=8), fit=fit)
     return directory
 
 
@@ -131,7 +135,10 @@ def test_what_is_there_is_replaced_only_with_force(
         (["add", "TZK", "CORPUS", "--label", "topik=home"], "has no label column 'topik'; did you mean 'topic'"),
         (["add", "TZK", "CORPUS", "--label", "topic=law"], "no sentence of the split 'train' has topic=law"),
         (["add", "TZK", "nowhere", "--label", "topic=law"], "nowhere is not a prepared corpus"),
-        (["add", "TZK", "CORPUS", "--label", "topic=politics", "--num-updates", "1"], "fit.num_updates is 1"),
+        (
+            ["add", "TZK", "CORPUS", "--label", "topic=politics", "--num-optimizer-steps", "1"],
+            "fit.num_optimizer_steps is 1",
+        ),
         (["fit", "MODEL", "CORPUS", "-o", "NEW", "--latents", "TZK"], "holds no latents"),
         (["report", "TZK", "CORPUS", "--num", "1"], "at least one label and two samples are needed"),
         (["sample", "TZK", "--model", "LONG_MODEL"], "was learned from the codes of another model"),

@@ -20,15 +20,15 @@ from smim.tzk.training import draw
 from tests.corpora import write_corpus
 from tests.scripts import Script
 
-FIT = FitArgs(num_updates=10)
-ARGS = KnowledgeArgs(code_dim=2, num_steps=2, hidden_dim=8)
+FIT = FitArgs(num_optimizer_steps=10)
+ARGS = KnowledgeArgs(code_dim=2, num_coupling_layers=2, hidden_dim=8)
 
 
 @pytest.fixture(scope="module")
 def made(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of the tiny corpus, with the label topic=home."""
     directory = tmp_path_factory.mktemp("tzk") / "tiny"
-    corpus, args = Corpus.open(tiny_corpus), PriorArgs(num_steps=2, hidden_dim=8)
+    corpus, args = Corpus.open(tiny_corpus), PriorArgs(num_coupling_layers=2, hidden_dim=8)
     model = load(tiny_model, device="cpu")
     fit_tzk(model, corpus, directory, model_dir=tiny_model, args=args, fit=FIT).add(
         corpus, "topic=home", args=ARGS, fit=FIT
@@ -59,7 +59,7 @@ def test_adding_and_replacing_labels_leaves_all_other_bytes_as_they_are(tzk: TzK
     tzk.add(corpus, "topic=politics", args=ARGS, fit=FIT)
     after = contents(tzk.directory)
     assert before.items() <= after.items() and len(after) == len(before) + 4
-    tzk.add(corpus, "topic=money", args=ARGS, fit=FitArgs(num_updates=12))
+    tzk.add(corpus, "topic=money", args=ARGS, fit=FitArgs(num_optimizer_steps=12))
     replaced = {name for name, content in contents(tzk.directory).items() if after[name] != content}
     assert replaced == {f"labels/topic=money/knowledge.{kind}" for kind in ("json", "safetensors")}
 
@@ -126,7 +126,7 @@ def test_codes_of_a_deterministic_model_are_points(tzk: TzK, corpus: Corpus, mon
     [
         ("tzk.json missing", r"holds no TzK \(no tzk.json in it\)"),
         ("tzk.json truncated", "is not valid JSON"),
-        ("tzk.json another format", "has TzK format 7, this version reads 1"),
+        ("tzk.json another format", "has TzK format 7, this version reads 1 and 2"),
         ("tzk.json without a field", "tzk.json: training is missing; it was edited or damaged"),
         ("prior.safetensors missing", "prior.safetensors cannot be loaded, it is missing or damaged.*; fit it again"),
         ("prior.safetensors truncated", "prior.safetensors cannot be loaded, it is missing or damaged.*; fit it again"),
@@ -157,6 +157,18 @@ def test_what_is_not_whole_is_refused(copy: Path, model: SentenceModel, damage: 
         open_tzk(copy, model=model).knowledge("topic=home")
 
 
+def test_format_1_which_called_coupling_layers_steps_is_read(copy: Path, tzk: TzK, model: SentenceModel) -> None:
+    for path, args in ((copy / "tzk.json", "prior"), (copy / "labels/topic=home/knowledge.json", "knowledge")):
+        card = json.loads(path.read_text())
+        settings = {"num_steps" if name == "num_coupling_layers" else name: value for name, value in card[args].items()}
+        assert card["format"] == 2 and "num_steps" in settings
+        path.write_text(json.dumps({**card, "format": 1, args: settings}))
+    old = open_tzk(copy, model=model)
+    codes = tzk.sample_codes(3, ["topic=home"])
+    assert torch.equal(old.sample_codes(3, ["topic=home"]), codes)
+    assert torch.equal(old.log_prob(codes, "topic=home"), tzk.log_prob(codes, "topic=home"))
+
+
 def _without(card: dict, name: str) -> dict:
     return {key: value for key, value in card.items() if key != name}
 
@@ -167,7 +179,7 @@ def test_another_model_is_refused(copy: Path, long_model: Path) -> None:
 
 
 def test_label_of_another_prior_is_refused(tzk: TzK, corpus: Corpus, tiny_model: Path, tmp_path: Path) -> None:
-    fit = FitArgs(num_updates=10, seed=1)
+    fit = FitArgs(num_optimizer_steps=10, seed=1)
     other = fit_tzk(tzk.model, corpus, tmp_path / "other", model_dir=tiny_model, args=tzk.prior.args, fit=fit)
     shutil.copytree(tzk.directory / "labels", other.directory / "labels")
     with pytest.raises(UserError, match="over the prior of another directory"):

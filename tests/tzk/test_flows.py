@@ -14,7 +14,7 @@ from tests.tzk.densities import Integral, randomize
 
 @pytest.fixture(params=[2, 5, 32])
 def flow(request: pytest.FixtureRequest) -> Flow:
-    flow = Flow(request.param, num_steps=6, hidden_dim=16)
+    flow = Flow(request.param, num_layers=6, hidden_dim=16)
     randomize(flow, 0.1)
     return flow
 
@@ -37,7 +37,7 @@ def test_log_determinant_is_that_of_autograds_jacobian(flow: Flow) -> None:
 
 def test_untrained_flow_only_shuffles() -> None:
     t = torch.randn(3, 6)
-    z, log_det = Flow(6, num_steps=4, hidden_dim=8).to_base(t)
+    z, log_det = Flow(6, num_layers=4, hidden_dim=8).to_base(t)
     assert torch.equal(z.sort(-1).values, t.sort(-1).values) and not log_det.any()
 
 
@@ -53,7 +53,7 @@ def test_standardised_codes_have_mean_zero_and_unit_covariance() -> None:
 
 
 def test_codes_that_are_all_the_same_are_refused() -> None:
-    with pytest.raises(UserError, match="tells no sentences apart"):
+    with pytest.raises(UserError, match="does not distinguish sentences"):
         Standardization(2).fit(DiagonalGaussian(torch.ones(9, 2), torch.full((9, 2), -torch.inf)))
 
 
@@ -83,5 +83,7 @@ def test_samples_of_the_prior_follow_its_density(prior: CodePrior, grid: tuple[T
 
 
 def test_settings_that_are_too_low_are_refused() -> None:
-    with pytest.raises(UserError, match=r"prior\.num_steps is 0, it must be at least 1; prior\.hidden_dim is 0"):
-        PriorArgs(num_steps=0, hidden_dim=0)
+    with pytest.raises(
+        UserError, match=r"prior\.num_coupling_layers is 0, it must be at least 1; prior\.hidden_dim is 0"
+    ):
+        PriorArgs(num_coupling_layers=0, hidden_dim=0)

@@ -24,7 +24,7 @@ def sigmoid(value: float) -> float:
 @pytest.mark.parametrize("encoding", [False, True])
 def test_loss_is_half_of_encoder_and_decoder_as_computed_by_hand(exists: bool, encoding: bool) -> None:
     """Regressors that are constants: p(c|e, t) = N(0.5, s^2), the z-flow's base N((1, 2), r^2 I)."""
-    knowledge = Knowledge(2, KnowledgeArgs(code_dim=1, num_steps=1, hidden_dim=4), frequency=0.5)
+    knowledge = Knowledge(2, KnowledgeArgs(code_dim=1, num_coupling_layers=1, hidden_dim=4), frequency=0.5)
     conditional = knowledge.conditional(exists)
     [step] = conditional.flow._ordered()
     constants = {

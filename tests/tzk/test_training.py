@@ -13,7 +13,7 @@ from smim.tzk.prior import CodePrior, PriorArgs, nll_per_dimension
 from smim.tzk.product import sample_product
 from smim.tzk.training import FitArgs, Labelled, draw, fit_knowledge, fit_prior, hold_out, rows_of
 
-FIT = FitArgs(num_updates=150, learning_rate=1e-2)
+FIT = FitArgs(num_optimizer_steps=150, learning_rate=1e-2)
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ def clusters(num: int) -> DiagonalGaussian:
 
 def labelled(codes: DiagonalGaussian, dimension: int) -> Labelled:
     present = codes.mean[:, dimension] > 0
-    return Labelled(absent=rows_of(codes, ~present), present=rows_of(codes, present))
+    return rows_of(codes, ~present), rows_of(codes, present)
 
 
 @pytest.fixture(scope="module")
 def learned() -> Learned:
     train, valid = hold_out(clusters(2000), seed=0)
-    prior = fit_prior(train, valid, args=PriorArgs(num_steps=6, hidden_dim=32), fit=FIT)
-    args = KnowledgeArgs(code_dim=2, num_steps=4, hidden_dim=32)
+    prior = fit_prior(train, valid, args=PriorArgs(num_coupling_layers=6, hidden_dim=32), fit=FIT)
+    args = KnowledgeArgs(code_dim=2, num_coupling_layers=4, hidden_dim=32)
     right, upper = (
         fit_knowledge(
             prior, labelled(train, i), labelled(valid, i), frequency=0.5, args=args, fit=FIT, name=f"label {i}"
@@ -77,7 +77,7 @@ def test_draws_of_a_product_land_in_the_intersection(learned: Learned) -> None:
     assert (codes > 0).all(-1).double().mean() > 0.95
 
 
-def test_labels_that_never_hold_together_are_told(learned: Learned) -> None:
+def test_labels_that_never_hold_together_are_refused(learned: Learned) -> None:
     never = [Knowledge(2, learned.right.args, frequency=0.5) for _ in range(2)]
     for knowledge in never:
         torch.nn.init.constant_(knowledge.of_t[-1].bias, -30)
@@ -92,7 +92,7 @@ def test_discriminator_tells_the_clusters_apart(learned: Learned) -> None:
 
 
 def test_codes_of_a_label_are_denser_under_it_and_under_the_prior_than_under_a_gaussian(learned: Learned) -> None:
-    codes = draw(labelled(learned.valid, 0).present, torch.Generator().manual_seed(0))
+    codes = draw(labelled(learned.valid, 0)[True], torch.Generator().manual_seed(0))
     with torch.no_grad():
         point = learned.prior.point(codes)
         densities = [
@@ -110,8 +110,8 @@ def test_training_a_label_leaves_the_prior_as_it_is_and_is_a_function_of_the_see
     train, valid = (labelled(part, 0) for part in hold_out(clusters(200), seed=0))
 
     def fitted(seed: int) -> dict[str, Tensor]:
-        fit = FitArgs(num_updates=10, batch_size=8, seed=seed)
-        args = KnowledgeArgs(num_steps=1, hidden_dim=4)
+        fit = FitArgs(num_optimizer_steps=10, batch_size=8, seed=seed)
+        args = KnowledgeArgs(num_coupling_layers=1, hidden_dim=4)
         found = fit_knowledge(learned.prior, train, valid, frequency=0.5, args=args, fit=fit, name="right")
         return found.state_dict()
 
@@ -129,14 +129,19 @@ def test_held_out_sentences_are_a_tenth_and_none_is_in_both_parts() -> None:
     assert torch.equal(together.sort(0).values, codes.mean.sort(0).values)
 
 
-def test_training_that_diverges_is_told() -> None:
+def test_training_that_diverges_ends_in_an_error() -> None:
     codes = DiagonalGaussian(torch.randn(20, 2), torch.zeros(20, 2))
-    with pytest.raises(SmimError, match=r"the t-flow diverged after \d+ updates; lower the learning rate"):
+    with pytest.raises(SmimError, match=r"the t-flow diverged after \d+ steps; lower the learning rate"):
         fit_prior(
-            codes, codes, args=PriorArgs(num_steps=2, hidden_dim=4), fit=FitArgs(num_updates=40, learning_rate=1e30)
+            codes,
+            codes,
+            args=PriorArgs(num_coupling_layers=2, hidden_dim=4),
+            fit=FitArgs(num_optimizer_steps=40, learning_rate=1e30),
         )
 
 
 def test_wrong_settings_are_refused_together() -> None:
-    with pytest.raises(UserError, match=r"fit\.num_updates is 1, .*; fit\.learning_rate is nan, it must be above 0"):
-        FitArgs(num_updates=1, learning_rate=float("nan"))
+    with pytest.raises(
+        UserError, match=r"fit\.num_optimizer_steps is 1, .*; fit\.learning_rate is nan, it must be above 0"
+    ):
+        FitArgs(num_optimizer_steps=1, learning_rate=float("nan"))

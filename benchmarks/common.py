@@ -1,0 +1,127 @@
+"""What the benchmarks share: the command line, runs that alternate, processes of their own, memory, a service.
+
+A command is a function; its parameters are its arguments and options. Nothing else should run meanwhile.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import typer
+
+from smim import storage
+
+ROOT = Path(__file__).resolve().parents[1]
+
+Estimate = dict[str, float]
+
+
+def main(doc: str | None, *commands: Callable[..., None]) -> None:
+    """Runs the command that was asked for; says on stderr what runs where, as notes have to."""
+    # A paragraph that begins with \b is printed as it was written.
+    text = "\b\n" + (doc or "").replace("\n\n", "\n\n\b\n")
+    app = typer.Typer(help=text, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+    for command in commands:
+        app.command(help=text if len(commands) == 1 else None)(command)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout
+    print(
+        f"$ python {shlex.join(sys.argv)}\n{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', '')}, torch {importlib.metadata.version('torch')}, "
+        f"commit {commit.strip()}",
+        file=sys.stderr,
+    )
+    app()
+
+
+def rates(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> dict[str, list[float]]:
+    """Work per second of each way in each round; each returns how much work it did. The ways alternate."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways) if number % 2 == 0 else reversed(list(ways)):
+            started = time.perf_counter()
+            work = ways[name]()
+            seconds = time.perf_counter() - started
+            found[name].append(work / seconds)
+            print(f"  {name:24} {seconds:10.3f} s  {work / seconds:12,.4g} {unit}/s", flush=True)
+    return found
+
+
+def ratio(found: Mapping[str, list[float]], name: str, baseline: str) -> None:
+    """Prints how many times as fast one way is as another, round by round: median and spread."""
+    ratios = [rate / base for rate, base in zip(found[name], found[baseline], strict=True)]
+    print(
+        f"  {name} / {baseline}: {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} rounds)"
+    )
+
+
+def estimate(values: Any) -> Estimate:
+    """The mean of values and its standard error."""
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return {"value": float(array.mean()), "error": float(array.std(ddof=1) / len(array) ** 0.5)}
+
+
+def save(found: Mapping[str, Mapping[str, Estimate]], output: Path | None) -> None:
+    """Prints the metrics of each model, and writes them as JSON where `output` is given."""
+    for model, metrics in found.items():
+        for name, metric in metrics.items():
+            print(f"{model}  {name}  {metric['value']:.4g} ± {metric['error']:.2g}")
+    if output:
+        storage.write_json(output, found)
+
+
+def in_process(function: Callable[..., Any], *args: Any) -> tuple[Any, int]:
+    """What a function returns in a process of its own, and the peak of that process's `memory`."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pid = pool.submit(os.getpid).result()
+        future = pool.submit(function, *args)
+        peak = peak_memory(pid, lambda: not future.done())
+        return future.result(), peak
+
+
+def peak_memory(pid: int, running: Callable[[], bool]) -> int:
+    """The largest `memory` of a process while it runs, in bytes."""
+    peak = 0
+    while running():
+        peak = max(peak, memory(pid))
+        time.sleep(0.1)
+    return peak
+
+
+def memory(pid: int | None = None) -> int:
+    """Bytes that a process (this one) and its children have to themselves: mapped files are the system's cache."""
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        for each in [process, *process.children(recursive=True)]:
+            info = each.memory_info()
+            total += info.rss - info.shared
+    return total
+
+
+@contextlib.contextmanager
+def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, int]]:
+    """A service over an index: its port on loopback and its process; its stderr goes to `log`."""
+    command = [Path(sys.executable).with_name("smim"), "serve", "--index", index, "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
+        try:
+            started = re.search(r":(\d+), process (\d+)", run.stdout.readline() if run.stdout else "")
+            if started is None:
+                sys.exit(log.read_text())
+            yield int(started[1]), int(started[2])
+        finally:
+            run.terminate()

@@ -1,0 +1,73 @@
+"""The documentation: its links lead somewhere, its terms are explained, and the commands that it names are there."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")])
+TERMS = re.findall(r"^- \*\*(.+?)\*\*: (.+)$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+SUPERPOSITION = "holographic bag of words with positions"
+
+
+def plain(path: str) -> str:
+    """The text on one line, without comment signs."""
+    return " ".join(re.sub(r"^#", "", (ROOT / path).read_text(), flags=re.MULTILINE).split())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_terms_of_the_glossary_are_in_alphabetical_order_and_one_sentence_each() -> None:
+    names = [name.lower() for name, _ in TERMS]
+    assert len(names) > 40 and names == sorted(set(names))
+    assert [name for name, text in TERMS if not text.endswith(".") or re.search(r"[.!?] [A-Z]", text)] == []
+
+
+@pytest.mark.parametrize("term", [name for name, _ in TERMS])
+def test_terms_of_the_glossary_occur_in_the_documentation(term: str) -> None:
+    pages = [
+        plain(str(page.relative_to(ROOT))).lower() for page in PAGES if page.name not in ("glossary.md", "CHANGELOG.md")
+    ]
+    assert any(re.search(rf"\b{re.escape(term.lower())}", page) for page in pages)
+
+
+def test_the_glossary_is_linked_from_the_first_pages() -> None:
+    assert "(docs/glossary.md)" in (ROOT / "README.md").read_text()
+    assert "(glossary.md)" in (ROOT / "docs/architecture.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("README.md", "docs/superposition.md", "docs/training.md", "docs/results.md", "docs/glossary.md"),
+        *("smim/pretrained/wikitext-small/README.md", "launch/wikitext_small.py"),
+        *("configs/model/superposition.yaml", "smim/model/superposition.py"),
+    ],
+)
+def test_superposition_is_explained_where_it_is_first_met(path: str) -> None:
+    text = plain(path)
+    explained, named = text.index(SUPERPOSITION), re.search(r"[Ss]uperposition(?![\w.]|_\d|\.md)", text)
+    assert named is not None and abs(explained - named.start()) < 2000
+
+
+def test_benchmarks_that_the_documentation_names_have_those_commands() -> None:
+    named = {
+        match for page in PAGES for match in re.findall(r"benchmarks/(\w+)\.py(?: ([a-z|]+)\b(?!/))?", page.read_text())
+    }
+    assert ("search", "paraphrases") in named
+    for script, commands in named:
+        tree = ast.parse((ROOT / f"benchmarks/{script}.py").read_text())
+        [call] = [
+            node
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("main", "common.main")
+        ]
+        offered = [ast.unparse(each) for each in call.args[1:]]
+        if len(offered) > 1 and commands:
+            assert set(commands.split("|")) <= set(offered), script
