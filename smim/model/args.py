@@ -1,13 +1,11 @@
 """The settings of a model: its latent space, and an encoder and a decoder that own theirs."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from smim.errors import UserError, not_among, too_low
-
-POSTERIORS = ["gaussian", "sampled_variance"]
-PRIORS = ["standard_normal", "gaussian_mixture", "vamp"]
+from smim.errors import UserError
+from smim.schema import bounded, out_of_bounds
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class PartArgs:
 
     def problems(self, at: str, model: Any) -> list[str]:
         """A message for each wrong setting. `at`: where they stand, such as `model.encoder`; `model`: all settings."""
-        return out_of_range(self, at)
+        return out_of_bounds(self, at)
 
     def make(self, model: Any, encoder: Any = None) -> Any:
         """The encoder, or the decoder that goes with `encoder`, of a model of these settings, with random weights."""
@@ -46,12 +44,12 @@ class ModelArgs:
     unit: ClassVar[str]
     encoder: PartArgs
     decoder: PartArgs
-    latent_dim: int = 512
-    posterior: str = "gaussian"
+    latent_dim: int = bounded(512, least=1)
+    posterior: str = bounded("gaussian", among=["gaussian", "sampled_variance"])
     min_log_variance: float = -10.0
     max_log_variance: float = 0.0
-    prior: str = "standard_normal"
-    num_prior_components: int = 100
+    prior: str = bounded("standard_normal", among=["standard_normal", "gaussian_mixture", "vamp"])
+    num_prior_components: int = bounded(100, least=1)
 
     def __post_init__(self) -> None:
         if problems := self.problems():
@@ -59,7 +57,7 @@ class ModelArgs:
 
     def problems(self) -> list[str]:
         """A message for each wrong setting."""
-        problems = not_among(self, "model", posterior=POSTERIORS, prior=PRIORS) + out_of_range(self, "model")
+        problems = out_of_bounds(self, "model")
         if self.posterior == "sampled_variance" and self.max_log_variance < self.min_log_variance:
             problems.append(
                 f"model.max_log_variance is {self.max_log_variance}, below model.min_log_variance "
@@ -81,14 +79,3 @@ class ModelArgs:
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Raises `UserError` for a split that such a model cannot hold; `cut`: tokens that sentences are cut to."""
-
-
-def out_of_range(settings: Any, at: str) -> list[str]:
-    """A message for each size (`num_...`, `..._dim`, `..._length`) below 1, and each dropout that is not in [0, 1)."""
-    names = [field.name for field in fields(settings)]
-    sizes = [name for name in names if name.startswith("num_") or name.endswith(("_dim", "_length"))]
-    return too_low(settings, at, **dict.fromkeys(sizes, 1)) + [
-        f"{at}.{name} is {getattr(settings, name)}, it must be in [0, 1)"
-        for name in names
-        if name.endswith("dropout") and not 0 <= getattr(settings, name) < 1
-    ]

@@ -22,6 +22,7 @@ from smim.model.latent_space import make_prior
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.parts import Decoder, Encoder, matrix_weights
 from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
+from smim.schema import bounded
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
@@ -39,12 +40,12 @@ class SentenceArgs(ModelArgs):
     unit: ClassVar[str] = "sentence"
     encoder: PartArgs = field(default_factory=GRUEncoderArgs)
     decoder: PartArgs = field(default_factory=GRUDecoderArgs)
-    embedding_dim: int = 300
+    embedding_dim: int = bounded(300, least=1)
     tied_output: bool = False
-    word_dropout: float = 0.0
-    encoder_word_dropout: float = 0.0
-    pseudo_input_length: int = 10
-    max_length: int = 1000
+    word_dropout: float = bounded(0.0, least=0, below=1)
+    encoder_word_dropout: float = bounded(0.0, least=0, below=1)
+    pseudo_input_length: int = bounded(10, least=1)
+    max_length: int = bounded(1000, least=1)
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Refuses a sentence without a word, and one that is longer than `max_length`."""

@@ -17,6 +17,7 @@ from smim.model import gru_recurrence
 from smim.model.args import PartArgs
 from smim.model.gru_recurrence import GRUWeights
 from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
+from smim.schema import bounded
 
 _FLAGS = threading.Lock()
 
@@ -26,7 +27,7 @@ class GRUEncoderArgs(PartArgs):
     """The settings of a GRU that reads; its state has `hidden_dim` numbers."""
 
     name: str = "gru"
-    hidden_dim: int = 512
+    hidden_dim: int = bounded(512, least=1)
 
     def make(self, model: Any, encoder: Any = None) -> Encoder:
         return GRUEncoder(embedding_dim=model.embedding_dim, hidden_dim=self.hidden_dim)
@@ -37,7 +38,7 @@ class GRUDecoderArgs(DecoderArgs):
     """The settings of a GRU that says; its state has `hidden_dim` numbers."""
 
     name: str = "gru"
-    hidden_dim: int = 512
+    hidden_dim: int = bounded(512, least=1)
 
     def make(self, model: Any, encoder: Any = None) -> Decoder:
         return GRUDecoder(

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError, not_among
+from smim.errors import UserError
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_space import make_log_variance, make_prior
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.schema import bounded
 from smim.vectors.batch import VectorBatch
 
-LIKELIHOODS = ["gaussian", "bernoulli"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
 # How near to 0 or 1 a pseudo-input that stays between them may begin: at the ends it would have no gradient.
 _MARGIN = 0.05
@@ -30,12 +30,9 @@ class MLPArgs(PartArgs):
 
     unit: ClassVar[str] = "vector"
     name: str = "mlp"
-    hidden_dim: int = 20
-    num_layers: int = 2
-    activation: str = "tanh"
-
-    def problems(self, at: str, model: Any) -> list[str]:
-        return super().problems(at, model) + not_among(self, at, activation=list(ACTIVATIONS))
+    hidden_dim: int = bounded(20, least=1)
+    num_layers: int = bounded(2, least=1)
+    activation: str = bounded("tanh", among=list(ACTIVATIONS))
 
     def layers(self, input_dim: int) -> nn.Sequential:
         """The layers, from `input_dim` numbers to `hidden_dim`, with random weights."""
@@ -52,11 +49,8 @@ class MLPDecoderArgs(MLPArgs):
     `min_decoder_log_variance` clamps the log variance of the Gaussian from below.
     """
 
-    likelihood: str = "gaussian"
+    likelihood: str = bounded("gaussian", among=["gaussian", "bernoulli"])
     min_decoder_log_variance: float = -10.0
-
-    def problems(self, at: str, model: Any) -> list[str]:
-        return super().problems(at, model) + not_among(self, at, likelihood=LIKELIHOODS)
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class VectorArgs(ModelArgs):
     unit: ClassVar[str] = "vector"
     encoder: MLPArgs = field(default_factory=MLPArgs)
     decoder: MLPDecoderArgs = field(default_factory=MLPDecoderArgs)
-    latent_dim: int = 2
+    latent_dim: int = bounded(2, least=1)
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Refuses numbers that a Bernoulli p(x|z) has no probability for."""

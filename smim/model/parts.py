@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.latent_space import make_log_variance
+from smim.schema import bounded
 
 
 class Part(nn.Module, ABC):
@@ -72,7 +73,7 @@ class Decoder(Part):
 class DecoderArgs(PartArgs):
     """What settings all decoders of sentences have. `embedding_dropout` acts on the input."""
 
-    embedding_dropout: float = 0.5
+    embedding_dropout: float = bounded(0.5, least=0, below=1)
 
 
 def matrix_weights(module: nn.Module) -> int:

@@ -29,6 +29,7 @@ from smim.model.args import ModelArgs, PartArgs
 from smim.model.latent_space import make_log_variance
 from smim.model.parts import Decoder, DecoderArgs, Encoder
 from smim.model.transformer import CausalBlocks, TransformerArgs, attention_products, linear, to_hidden
+from smim.schema import bounded
 
 COPIES = 3
 _DECAY = 0.03
@@ -44,12 +45,10 @@ class SuperpositionEncoderArgs(PartArgs):
 
     takes_scale_out: ClassVar[bool] = True
     name: str = "superposition"
-    order_weight: float = 0.5
+    order_weight: float = bounded(0.5, above=0)
 
     def problems(self, at: str, model: Any) -> list[str]:
         problems = super().problems(at, model)
-        if self.order_weight <= 0:
-            problems.append(f"{at}.order_weight is {self.order_weight}, it must be above 0")
         if model.latent_dim % 8:
             problems.append(f"model.latent_dim is {model.latent_dim}; a superposition needs a multiple of 8")
         return problems

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import not_among
 from smim.model.args import PartArgs
 from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
+from smim.schema import bounded
 
-_NORMS = ["rms", "layer"]
 # Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
 _CACHE_BLOCK = 64
 
@@ -31,15 +30,15 @@ class TransformerArgs(PartArgs):
     """
 
     takes_scale_out: ClassVar[bool] = True
-    hidden_dim: int = 512
-    num_layers: int = 4
-    num_heads: int = 8
-    feedforward_dim: int | None = None
-    norm: str = "rms"
-    dropout: float = 0.1
+    hidden_dim: int = bounded(512, least=1)
+    num_layers: int = bounded(4, least=1)
+    num_heads: int = bounded(8, least=1)
+    feedforward_dim: int | None = bounded(None, least=1)
+    norm: str = bounded("rms", among=["rms", "layer"])
+    dropout: float = bounded(0.1, least=0, below=1)
 
     def problems(self, at: str, model: Any) -> list[str]:
-        problems = super().problems(at, model) + not_among(self, at, norm=_NORMS)
+        problems = super().problems(at, model)
         # Rotary positions turn pairs of a head's channels.
         if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
             problems.append(
@@ -57,7 +56,7 @@ class TransformerEncoderArgs(TransformerArgs):
     """
 
     name: str = "transformer"
-    num_pooling_queries: int = 7
+    num_pooling_queries: int = bounded(7, least=1)
 
     def make(self, model: Any, encoder: Any = None) -> Encoder:
         return TransformerEncoder(self, embedding_dim=model.embedding_dim)
@@ -68,7 +67,7 @@ class TransformerDecoderArgs(TransformerArgs, DecoderArgs):
     """The settings of a transformer that says. `num_memory_tokens`: how many tokens z becomes for it."""
 
     name: str = "transformer"
-    num_memory_tokens: int = 8
+    num_memory_tokens: int = bounded(8, least=1)
 
     def make(self, model: Any, encoder: Any = None) -> Decoder:
         return TransformerDecoder(self, embedding_dim=model.embedding_dim, latent_dim=model.latent_dim)
