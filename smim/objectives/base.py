@@ -22,10 +22,14 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Draw:
-    """Observations, their q(z|x), and a code z [B, D] for each: what a loss is a function of.
+    """Observations x, their q(z|x), and a code z [B, D] for each: what a loss is a function of.
 
     `step` counts optimizer steps for annealed weights; None, as in validation, means their final value. `critic`: the
-    network of `make_critic`. Densities and divergences are in nats [B], and computed once, when a loss asks for them.
+    network of `make_critic`.
+
+    In nats [B], computed once, when a loss asks for it: `reconstruction` = -log p(x|z), `log_posterior` = log q(z|x),
+    `log_prior` = log p(z), `kl` = KL(q(z|x) || p(z)), estimated at z where it has no closed form, and `elbo` =
+    log p(x|z) p(z) / q(z|x), where z ~ q(z|x) a lower bound of log p(x).
     """
 
     model: LatentVariableModel
@@ -37,28 +41,23 @@ class Draw:
 
     @cached_property
     def reconstruction(self) -> Tensor:
-        """-log p(x|z)."""
         return -self.model.log_likelihood(self.batch, self.z)
 
     @cached_property
     def log_posterior(self) -> Tensor:
-        """log q(z|x)."""
         return self.posterior.log_prob(self.z)
 
     @cached_property
     def log_prior(self) -> Tensor:
-        """log p(z)."""
         return self.model.prior.log_prob(self.z)
 
     @cached_property
     def kl(self) -> Tensor:
-        """KL(q(z|x) || p(z)), estimated at z where it has no closed form."""
         # A closed form needs no log p(z), and a loss may have asked for it already.
         return self.model.prior.kl(self.posterior, self.z, log_prior=vars(self).get("log_prior"))
 
     @property
     def elbo(self) -> Tensor:
-        """log p(x|z) p(z) / q(z|x): where z ~ q(z|x), a lower bound of log p(x)."""
         return -self.reconstruction + self.log_prior - self.log_posterior
 
 

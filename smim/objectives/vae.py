@@ -37,7 +37,6 @@ class VAE(Objective):
     entropy_weight: float = 0.0
 
     def weight(self, step: int | None) -> float:
-        """w."""
         if step is None or self.kl_annealing == "none":
             return 1.0
         if self.kl_annealing == "linear":
