@@ -61,8 +61,9 @@ def different(stored: dict[str, Any], folder: Path, settings: dict[str, Any]) ->
 def test_it_holds_what_is_not_the_default() -> None:
     assert make_identity("input", "rows", settings_of(seed=3)) == {
         **{"corpus.input": "input", "corpus.train": "rows", "objective.name": "amim"},
-        **{"model.latent_dim": 8, "model.hidden_dim": 16, "model.embedding_dim": 12},
-        **{"model.decoder": "transformer", "model.num_layers": 1, "model.num_heads": 2},
+        **{"model.latent_dim": 8, "model.encoder.hidden_dim": 16, "model.embedding_dim": 12},
+        **{"model.decoder.name": "transformer", "model.decoder.hidden_dim": 16},
+        **{"model.decoder.num_layers": 1, "model.decoder.num_heads": 2},
         **{"train.batch_size": 8, "train.precision": "fp32", "train.trackers": [], "train.seed": 3},
     }
 
