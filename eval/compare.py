@@ -136,17 +136,18 @@ def compare(
     print(markdown)
 
 
-def main() -> None:
+def run_command(command: Callable[..., None]) -> None:
+    """Runs a script's command by its arguments; a mistake of the user's ends it with one line and exit status 2."""
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.command()(compare)
+    app.command()(command)
     with told_to_user():
         app()
 
 
 if __name__ == "__main__":
-    main()
+    run_command(compare)

@@ -27,7 +27,7 @@ from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_low
 from smim.evaluation import plots
-from smim.evaluation.plots import Panel, Plane, Spread
+from smim.evaluation.plots import Panel, Plane
 from smim.evaluation.report import environment
 from smim.evaluation.vectors import VectorsArgs, log_density, plane
 from smim.lock import own
@@ -112,8 +112,8 @@ def make_figure(cfg: DictConfig) -> None:
         raise UserError("figure.kind=planes draws two dimensions; it takes corpus.dimension=2 and model.latent_dim=2")
     runs = plan(cfg, args, corpus.directory, output / "runs")
     trainings: list[Entry] = [
-        {"method": run.method, "value": run.value, "seed": run.seed, "run": run.training.directory.name, **result}
-        for run, result in zip(runs, _perform_all(args, runs, engine), strict=True)
+        {**place, "run": training.directory.name, **result}
+        for (place, training), result in zip(runs, _perform_all(args.name, runs, engine), strict=True)
     ]
     points = figure_page.points_of(trainings)
     content = {
@@ -134,18 +134,11 @@ def make_figure(cfg: DictConfig) -> None:
     console.print(f"{args.name}: written to {folder} in {time.monotonic() - started:.0f} s", highlight=False)
 
 
-@dataclass(frozen=True)
-class Run:
-    """A training and its place in the figure; `value`: of what is varied, None where nothing is."""
+def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[tuple[Entry, Training]]:
+    """Every training of the figure, beside its `method`, `value` of what is varied (None where nothing is), and `seed`.
 
-    method: str
-    value: int | None
-    seed: int
-    training: Training
-
-
-def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[Run]:
-    """Every training of the figure; raises `UserError` for settings that cannot be."""
+    Raises `UserError` for settings that cannot be.
+    """
     measure = config.make(VectorsArgs, cfg.eval.vectors, "eval.vectors")
     train = config.make(TrainArgs, cfg.train, "train")
     values: list[int | None] = [*args.values] if args.vary else [None]
@@ -159,7 +152,7 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
             for seed in range(args.seeds):
                 own = replace(train, seed=seed, resume="auto", trackers=[])
                 training = Training(corpus, model, objective, own, measure, folder)
-                runs.append(Run(method, value, seed, training))
+                runs.append(({"method": method, "value": value, "seed": seed}, training))
     return runs
 
 
@@ -173,23 +166,25 @@ def _prepared(section: DictConfig, folder: Path) -> Path:
     return directory
 
 
-def _perform_all(args: FigureArgs, runs: list[Run], engine_args: FigureEngineArgs) -> list[dict[str, Any]]:
+def _perform_all(name: str, runs: list[tuple[Entry, Training]], engine_args: FigureEngineArgs) -> list[dict[str, Any]]:
     """What was measured of each run, those that are finished already included."""
-    results = {place: result for place, run in enumerate(runs) if (result := run.training.measured())}
+    results = {place: result for place, (_, training) in enumerate(runs) if (result := training.measured())}
     left = [place for place in range(len(runs)) if place not in results]
-    console.print(f"{args.name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
+    console.print(f"{name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
     with open_engine(engine_args) as engine:
-        found = engine.map(perform, [runs[place].training for place in left])
+        found = engine.map(perform, [runs[place][1] for place in left])
         try:
-            results |= {left[number]: result for number, result in track(found, args.name, total=len(left))}
+            results |= {left[number]: result for number, result in track(found, name, total=len(left))}
         except KeyboardInterrupt:
             console.print("stopping after the trainings in progress; the same command goes on from there")
             raise
     return [results[place] for place in range(len(runs))]
 
 
-def _draw(args: FigureArgs, runs: list[Run], corpus: VectorCorpus, points: Points, output: Path) -> None:
-    panels = [_panel(args, points, metric) for metric in args.metrics if metric in points]
+def _draw(
+    args: FigureArgs, runs: list[tuple[Entry, Training]], corpus: VectorCorpus, points: Points, output: Path
+) -> None:
+    panels = [_panel(points, metric) for metric in args.metrics if metric in points]
     if args.kind == "planes":
         planes = list(_planes(args, runs, corpus))
         plots.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
@@ -199,28 +194,20 @@ def _draw(args: FigureArgs, runs: list[Run], corpus: VectorCorpus, points: Point
         plots.curves(panels, output, xlabel=_AXES.get(str(args.vary), str(args.vary)))
 
 
-def _panel(args: FigureArgs, points: Points, metric: str) -> Panel:
-    methods = {
-        method: {point["value"]: Spread(point["mean"], point["stdev"]) for point in points[metric][method]}
-        for method in args.methods
-        if method in points[metric]
-    }
+def _panel(points: Points, metric: str) -> Panel:
     reference, name = REFERENCES.get(metric, ("", ""))
-    line = None
-    if reference in points:
-        [first, *_] = points[reference].values()
-        line = (name, first[0]["mean"])
-    return Panel(title_of(metric), methods, line)
+    line = (name, next(iter(points[reference].values()))[0]["mean"]) if reference in points else None
+    return Panel(title_of(metric), points[metric], line)
 
 
-def _planes(args: FigureArgs, runs: list[Run], corpus: VectorCorpus) -> Iterator[Plane]:
+def _planes(args: FigureArgs, runs: list[tuple[Entry, Training]], corpus: VectorCorpus) -> Iterator[Plane]:
     """The models of the first seed, by value and then by method."""
-    first = [run for run in runs if run.seed == 0]
-    for run in sorted(first, key=lambda run: args.values.index(run.value) if run.value is not None else 0):
-        if metrics := (run.training.measured() or {}).get("metrics"):
-            model = vector_model.load(run.training.directory / "model")
-            title = f"{run.method}, {run.value}" if args.vary else run.method
-            yield plane(model, corpus.split("test"), title=title, metrics=metrics, seed=run.seed)
+    first = [(place, training) for place, training in runs if place["seed"] == 0]
+    for place, training in sorted(first, key=lambda run: args.values.index(run[0]["value"]) if args.vary else 0):
+        if metrics := (training.measured() or {}).get("metrics"):
+            model = vector_model.load(training.directory / "model")
+            title = f"{place['method']}, {place['value']}" if args.vary else place["method"]
+            yield plane(model, corpus.split("test"), title=title, metrics=metrics, seed=0)
 
 
 if __name__ == "__main__":

@@ -7,34 +7,33 @@ Takes every `report*/report.json` beside the model, and what `benchmarks/codes.p
 training: its command and commit as given, machine, seed, settings, epochs, steps, seconds, and each validation.
 """
 
-import argparse
 import json
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from omegaconf import OmegaConf
 
-from eval.compare import read_report
+from eval.compare import read_report, run_command
 from smim import storage
-from smim.errors import UserError, told_to_user
+from smim.errors import UserError
 from smim.model.directory import read_config
 
 _KEPT = ("model", "objective", "train")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a training's run.dir")
-    parser.add_argument("--command", required=True, help="what began the training")
-    parser.add_argument("--commit", help="of the code that trained; by default that of this clone")
-    parser.add_argument("--note", help="what a reader has to know: where it was ended, what stands in for what")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    args = parser.parse_args()
-    with told_to_user():
-        storage.write_json(args.output, record(args.run, args.command, args.commit or _commit(), args.note))
+def main(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A training's run.dir.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    command: Annotated[str, typer.Option(help="What began the training.")],
+    commit: Annotated[str | None, typer.Option(help="Of the code that trained; by default that of this clone.")] = None,
+    note: Annotated[str | None, typer.Option(help="What a reader has to know, such as where it was ended.")] = None,
+) -> None:
+    """Keep what a training came to, as one small file for results/."""
+    storage.write_json(output, record(run, command, commit or _commit(), note))
 
 
 def record(run: Path, command: str, commit: str, note: str | None = None) -> dict[str, Any]:
@@ -92,4 +91,4 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

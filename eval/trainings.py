@@ -97,15 +97,14 @@ def perform(training: Training) -> dict[str, Any]:
 
 def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
     corpus = VectorCorpus.open(training.corpus)
-    trainer = Trainer(
+    Trainer(
         corpus,
         training.model,
         training.objective,
         training.train,
         accelerator=Accelerator(cpu=True),
         run_dir=directory,
-    )
-    trainer.fit()
+    ).fit()
     model = vector_model.load(directory / "model")
     metrics = measure_vectors(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
     return {name: metric.value for name, metric in metrics.items()}

@@ -17,7 +17,7 @@ import smim
 from eval import compare, tables
 from smim.evaluation import neighbours, plots
 from smim.model.noise import normal
-from smim.search import build_index, open_index
+from smim.search import open_index
 from smim.storage import write_text
 from smim.text.corpus import Corpus
 
@@ -48,7 +48,7 @@ def main() -> None:
     console.print(
         "\nThe two differ in the objective alone. sVAE's code has collapsed: it tells next to nothing of the "
         "sentence,\nand a reconstruction is just some sentence. sMIM's code holds it."
-        if collapsed(RUNS["sVAE"]) and not collapsed(RUNS["sMIM"])
+        if [report["metrics"]["collapsed"]["value"] for report in reports] == [0, 1]
         else "\nIn this run the collapse of sVAE did not show as it usually does."
     )
     search_and_decode()
@@ -64,14 +64,11 @@ def main() -> None:
 
 def search_and_decode() -> None:
     """Indexes the test sentences by code, searches them, and decodes codes between two of them."""
-    corpus = Corpus.open(CORPUS)
-    test = corpus.split("test")
+    test = Corpus.open(CORPUS).split("test")
     models = {name: smim.load(run_dir / "model") for name, run_dir in RUNS.items()}
     model = models["sMIM"]
     heading("5. Index the codes of the test sentences, and search")
-    model_dir = RUNS["sMIM"] / "model"
-    console.print(f"$ smim index build {model_dir} {CORPUS} --split test -o {DEMO}/index", style="bold")
-    build_index(model, corpus, DEMO / "index", split="test", model_dir=model_dir)
+    run(f"smim index build {RUNS['sMIM']}/model {CORPUS} --split test -o {DEMO}/index --force")
     index = open_index(DEMO / "index", model=model)
     families = test.labels("family")
     statements = [i for i, kind in enumerate(test.labels("kind")) if kind == "statement"]
@@ -109,12 +106,6 @@ def search_and_decode() -> None:
     topics = np.array(test.labels("topic"))
     maps = {name: (plots.tsne(vectors, seed=0), topics) for name, vectors in codes.items()}
     plots.latent_maps(maps, DEMO / "latent_maps.png")
-
-
-def collapsed(run_dir: Path) -> bool:
-    """True where the code carries less than a nat about the sentence, or no dimension is in use."""
-    metrics = compare.read_report(run_dir / "report")["metrics"]
-    return metrics["kl"]["value"] < 1 or metrics["active_units_relative"]["value"] == 0
 
 
 def heading(text: str) -> None:

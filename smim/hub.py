@@ -103,18 +103,17 @@ def card(path: Path, *, library: str, task: str, tags: Sequence[str]) -> str:
 def _told_to_user(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Says what the hub's errors mean for the user."""
     hub = constants.ENDPOINT
+    said: dict[type[Exception], str] = {
+        HFValidationError: f"{repo_id!r} is not the name of a model of the hub; it looks like ORGANISATION/NAME",
+        GatedRepoError: f"access to {repo_id} must be asked for, at {hub}/{repo_id}",  # it is a RepositoryNotFoundError
+        RepositoryNotFoundError: f"{hub} has no model {repo_id}, or you may not see it: check the name, log in with "
+        f"`hf auth login`",
+        RevisionNotFoundError: f"{repo_id} has no revision {revision!r}; it is a branch, a tag or a commit",
+    }
     try:
         yield
-    except HFValidationError:
-        raise UserError(f"{repo_id!r} is not the name of a model of the hub; it looks like ORGANISATION/NAME") from None
-    except GatedRepoError:
-        raise UserError(f"access to {repo_id} must be asked for, at {hub}/{repo_id}") from None
-    except RepositoryNotFoundError:
-        raise UserError(
-            f"{hub} has no model {repo_id}, or you may not see it: check the name, log in with `hf auth login`"
-        ) from None
-    except RevisionNotFoundError:
-        raise UserError(f"{repo_id} has no revision {revision!r}; it is a branch, a tag or a commit") from None
+    except tuple(said) as error:
+        raise UserError(next(text for kind, text in said.items() if isinstance(error, kind))) from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403):

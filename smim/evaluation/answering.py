@@ -16,11 +16,11 @@ from torch import Tensor
 
 from smim.errors import UserError
 from smim.evaluation import plots
-from smim.evaluation.job import Job, select, split_of_ids
+from smim.evaluation.job import Job, log_prob_64, select, split_of_ids
 from smim.evaluation.markup import with_error
-from smim.evaluation.plots import Panel, Spread
+from smim.evaluation.plots import Panel
+from smim.evaluation.retokenize import unknown_share
 from smim.evaluation.section import Definition, Metric, Section, Table, measure
-from smim.model.distributions import DiagonalGaussian
 from smim.text.corpus import Corpus, Split
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
@@ -80,17 +80,6 @@ class Candidates:
         return np.bincount(self.groups[self.right], minlength=self.num_questions)
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of N pairs: `answered` "question ? answer", `unknown` with `<unk>` for each of the answer's tokens."""
-
-    answered: list[np.ndarray]
-    unknown: list[np.ndarray]
-    num_cut: int
-    unknown_in_questions: float
-    unknown_in_answers: float
-
-
 # Of the ranks of right answers by method, int64 [Q, R]; and, by a random order, of the candidates.
 METRICS = [
     Definition("p_at_1", "", "share of questions whose right answer ranks first, by the distance of codes",
@@ -132,9 +121,9 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     candidates = read_candidates(split)
     if not candidates.num_questions:
         return Section(TITLE, notes=[f"Not evaluated: no question of `{corpus.name}` has a right answer (label 1)."])
-    encoded = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
+    *pairs, notes = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
     rows, by_words = bm25_scores(candidates, job.share(candidates.num_questions))
-    scores = model_scores(job, candidates, encoded)
+    scores = model_scores(job, candidates, *pairs)
     scores["_bm25"] = job.gather([rows], [by_words], total=len(candidates))[:, None]
     found = {name: ranks(values, candidates.right, candidates.groups) for name, values in scores.items()}
     metrics = measure(METRICS, {**found, "_random": candidates})
@@ -149,7 +138,7 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     return Section(
         TITLE,
         metrics,
-        notes=_notes(job, corpus, split, candidates, encoded),
+        notes=_notes(job, corpus, split, candidates) + notes,
         tables=[Table(title, ["method", *_MEASURES.values()], shown)],
         plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order"},
     )
@@ -202,10 +191,12 @@ def read_candidates(split: Split) -> Candidates:
     )
 
 
-def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encoded:
-    """Both texts of each pair in a tokenizer's ids, the answer cut where they exceed `limit` tokens.
+def encode(
+    tokenizer: Tokenizer, candidates: Candidates, *, limit: int
+) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
+    """Token ids of N pairs: "question ? answer", and with `<unk>` for each of the answer's tokens; and notes on them.
 
-    An answer without a token counts as one unknown word.
+    An answer is cut where the pair exceeds `limit` tokens; one without a token counts as one unknown word.
     """
     # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
     asked = _ids(tokenizer, [each if each.endswith("?") else f"{each} ?" for each in candidates.questions])
@@ -215,56 +206,52 @@ def encode(tokenizer: Tokenizer, candidates: Candidates, *, limit: int) -> Encod
     asked = [ids[: limit - 1] for ids in asked]
     answers = [ids[: limit - len(question)] for question, ids in zip(asked, answers, strict=True)]
     hidden = [np.full(max(1, len(ids)), UNK_ID, np.int32) for ids in answers]
-    return Encoded(
-        answered=[np.concatenate(pair) for pair in zip(asked, answers, strict=True)],
-        unknown=[np.concatenate(pair) for pair in zip(asked, hidden, strict=True)],
-        num_cut=num_cut,
-        unknown_in_questions=_unknown_share(asked),
-        unknown_in_answers=_unknown_share(answers),
-    )
+    shares = [unknown_share(split_of_ids("", ids)) for ids in (asked, answers)]
+    notes = [
+        "Unknown to the model's vocabulary: {:.1%} of the questions' tokens, {:.1%} of the answers'.".format(*shares)
+    ]
+    if num_cut:
+        notes.append(
+            f"{num_cut:,} of {len(candidates):,} pairs are longer than the model's limit of {limit} tokens; "
+            f"their answers are cut."
+        )
+    answered, unknown = ([np.concatenate(pair) for pair in zip(asked, each, strict=True)] for each in (answers, hidden))
+    return answered, unknown, notes
 
 
 def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
     return [value.values.to_numpy() for value in tokenizer.encode_batch(texts)]
 
 
-def _unknown_share(ids: list[np.ndarray]) -> float:
-    tokens = np.concatenate(ids)
-    return float(np.count_nonzero(tokens == UNK_ID) / max(1, len(tokens)))
+def model_scores(
+    job: Job, candidates: Candidates, answered: list[np.ndarray], unknown: list[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The model's scores of all pairs by method, fp64 [N, R] each: the smallest ranks first.
 
-
-def model_scores(job: Job, candidates: Candidates, encoded: Encoded) -> dict[str, np.ndarray]:
-    """The model's scores of all pairs by method, fp64 [N, R] each: the smallest ranks first."""
-    answered = job.posterior(split_of_ids("qa_answered", encoded.answered))
-    unknown = job.posterior(split_of_ids("qa_unknown", encoded.unknown))
+    Distances of draws and of means, and -log q; of a deterministic model, whose draw is the mean, only the distance.
+    """
+    of_answered = job.posterior(split_of_ids("qa_answered", answered))
+    of_unknown = job.posterior(split_of_ids("qa_unknown", unknown))
     numbers = np.array([_number(*pair) for pair in zip(candidates.questions, candidates.answers, strict=True)])
     num_runs = 1 if job.model.deterministic else job.num_runs
     widths = {"": num_runs} if job.model.deterministic else {"": num_runs, "_mean": 1, "_log_posterior": num_runs}
 
     def scores(rows: np.ndarray) -> Tensor:
-        pair = [select(posterior, rows, "cpu") for posterior in (answered, unknown)]
-        return _block_scores(job, *pair, numbers=numbers[rows], num_runs=num_runs)
+        q_answered, q_unknown = (select(posterior, rows, "cpu") for posterior in (of_answered, of_unknown))
+        if job.model.deterministic:
+            return distance(q_unknown.mean, q_answered.mean, torch.ones_like(q_unknown.mean))[:, None]
+        sigma = q_unknown.standard_deviation
+        draws = [
+            [job.draw(q, numbers[rows], number=2 * run + i) for i, q in enumerate((q_answered, q_unknown))]
+            for run in range(num_runs)
+        ]
+        distances = [distance(z_unknown, z_answered, sigma) for z_answered, z_unknown in draws]
+        log_posteriors = [-log_prob_64(q_unknown, z_answered) for z_answered, _ in draws]
+        return torch.stack([*distances, distance(q_unknown.mean, q_answered.mean, sigma), *log_posteriors], dim=1)
 
     values = job.compute(len(candidates), scores, at_once=_ROWS_PER_BLOCK)
     parts = np.split(values, np.cumsum(list(widths.values()))[:-1], axis=1)
     return dict(zip(widths, parts, strict=True))
-
-
-def _block_scores(
-    job: Job, answered: DiagonalGaussian, unknown: DiagonalGaussian, *, numbers: np.ndarray, num_runs: int
-) -> Tensor:
-    """[B, R]: the distances of a deterministic model; else [B, 2 R + 1]: of draws, of means, and -log q."""
-    if job.model.deterministic:
-        return distance(unknown.mean, answered.mean, torch.ones_like(unknown.mean))[:, None]
-    sigma = unknown.standard_deviation
-    exact = DiagonalGaussian(unknown.mean.double(), unknown.log_variance.double())
-    draws = [
-        (job.draw(answered, numbers, number=2 * run), job.draw(unknown, numbers, number=2 * run + 1))
-        for run in range(num_runs)
-    ]
-    distances = [distance(z_unknown, z_answered, sigma) for z_answered, z_unknown in draws]
-    log_posteriors = [-exact.log_prob(z_answered.double()) for z_answered, _ in draws]
-    return torch.stack([*distances, distance(unknown.mean, answered.mean, sigma), *log_posteriors], dim=1)
 
 
 def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
@@ -343,8 +330,9 @@ def _draw_plot(metrics: dict[str, Metric], output: Path) -> None:
         Panel(
             title,
             {
-                name: {None: Spread(metrics[kind + method].value, metrics[kind + method].standard_error)}
+                name: [{"value": None, "mean": found.value, "stdev": found.standard_error}]
                 for method, name in shown.items()
+                if (found := metrics[kind + method])
             },
             ("random order", metrics[f"{kind}_random"].value),
         )
@@ -353,15 +341,13 @@ def _draw_plot(metrics: dict[str, Metric], output: Path) -> None:
     plots.bars(panels, output)
 
 
-def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates, encoded: Encoded) -> list[str]:
+def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates) -> list[str]:
     smallest, largest = candidates.num_answers.min(), candidates.num_answers.max()
     per_question = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     notes = [
         f"{candidates.num_questions:,} questions of split `{split.name}` of `{corpus.name}` with {per_question} "
         f"candidate answers each. Equal scores count against the right answer; the order of the rows, in which the "
-        f"published data has the right answer last, plays no part.",
-        f"Unknown to the model's vocabulary: {encoded.unknown_in_questions:.1%} of the questions' tokens, "
-        f"{encoded.unknown_in_answers:.1%} of the answers'.",
+        f"published data has the right answer last, plays no part."
     ]
     if job.model.deterministic:
         notes.append("The model is deterministic: its code is the mean, sigma is 1, and log q is not defined.")
@@ -369,9 +355,4 @@ def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates, encod
         notes.append(f"{candidates.num_left_out:,} questions without a right answer are left out.")
     if several := int((candidates.num_right > 1).sum()):
         notes.append(f"{several:,} questions have several right answers; the rank is that of the best of them.")
-    if encoded.num_cut:
-        notes.append(
-            f"{encoded.num_cut:,} of {len(candidates):,} pairs are longer than the model's limit of "
-            f"{job.model.autoencoder.args.max_length} tokens; their answers are cut."
-        )
     return notes

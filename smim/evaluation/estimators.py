@@ -7,9 +7,8 @@ Shapes: N points, Q queries, D dimensions, M posteriors.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -19,9 +18,7 @@ from torch import Tensor
 
 from smim.model.distributions import DiagonalGaussian
 
-Distance = Literal["chebyshev", "euclidean"]
-_LOG_2PI = math.log(2 * math.pi)
-_NORM = {"chebyshev": math.inf, "euclidean": 2.0}
+NORMS = {"chebyshev": math.inf, "euclidean": 2.0}
 # Up to here a tree finds neighbours several times faster. Beyond, blocks of torch's distances do; by Chebyshev's metric
 # FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
 _TREE_DIMENSIONS = 16
@@ -43,12 +40,10 @@ def distinct(points: np.ndarray) -> tuple[np.ndarray, int]:
 
 def standard_normal_entropy(latent_dim: int) -> float:
     """Differential entropy of N(0, I) in `latent_dim` dimensions, in nats."""
-    return 0.5 * latent_dim * (_LOG_2PI + 1)
+    return 0.5 * latent_dim * (math.log(2 * math.pi) + 1)
 
 
-def knn_entropy_terms(
-    points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: Distance = "chebyshev"
-) -> np.ndarray:
+def knn_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: str = "chebyshev") -> np.ndarray:
     """Differential entropy of the distribution of `points` [N, D], in nats: a term for each query, float64 [Q].
 
     The mean of the terms is the estimate of Kozachenko and Leonenko (Kraskov et al. 2004, eq. 20). `queries` are rows
@@ -102,7 +97,7 @@ def ksg_mutual_information_terms(
     with k copies.
     """
     _check_pairs(x, z, k)
-    return _redundancy_terms([_as_float64(x), _as_float64(z)], queries, k)
+    return _redundancy_terms([np.asarray(x, np.float64), np.asarray(z, np.float64)], queries, k)
 
 
 def canonical_mutual_information_terms(
@@ -126,9 +121,8 @@ def canonical_mutual_information_terms(
     white_x, white_z = _whiten(x)[0], _whiten(z)[0]
     left, _, right = np.linalg.svd(white_x.T @ white_z)
     xs, zs = _columns(white_x @ left), _columns(white_z @ right.T)
-    num_pairs = min(len(xs), len(zs))
     pairs = [np.hstack(pair) for pair in zip(xs, zs, strict=False)]
-    terms = _redundancy_terms([*pairs, *xs[num_pairs:], *zs[num_pairs:]], queries, k)
+    terms = _redundancy_terms([*pairs, *xs[len(pairs) :], *zs[len(pairs) :]], queries, k)
     terms -= _redundancy_terms(xs, queries, k) + _redundancy_terms(zs, queries, k)
     for pair in zip(xs, zs, strict=False):
         terms += _redundancy_terms(pair, queries, k)
@@ -152,7 +146,11 @@ def log_mixture_density(
     log_density = np.empty(len(z))
     for rows in _blocks(len(z), block):
         query_QD = torch.as_tensor(z[rows]).to(device, torch.float64) - centre
-        parts = [_log_prob_matrix(query_QD, mixture, columns, centre).logsumexp(1) for columns in _blocks(num, block)]
+        parts = []
+        for columns in _blocks(num, block):
+            mean_MD = mixture.mean[columns].to(device, torch.float64) - centre
+            each = DiagonalGaussian(mean_MD, mixture.log_variance[columns].to(device))
+            parts.append(each.log_prob_under_each(query_QD).logsumexp(1))
         log_density[rows] = torch.stack(parts).logsumexp(0).cpu().numpy() - math.log(num)
     if not np.isfinite(log_density).all():
         raise ValueError("a density is not finite: z or the Gaussians hold NaN, infinity, or a variance of zero")
@@ -194,7 +192,9 @@ def mmd_squared(points: np.ndarray, *, block: int = 1024, device: torch.device |
     _check(points, 2)
     num_points, dim = points.shape
     # E k(x, y) over y ~ N(0, I), and over both, for a kernel of variance D.
-    norms = np.concatenate([np.square(_as_float64(points[rows])).sum(1) for rows in _blocks(num_points, block)])
+    norms = np.concatenate(
+        [np.square(np.asarray(points[rows], np.float64)).sum(1) for rows in _blocks(num_points, block)]
+    )
     to_prior = np.exp(dim / 2 * math.log(dim / (dim + 1)) - norms / (2 * (dim + 1)))
     of_prior = math.exp(dim / 2 * math.log(dim / (dim + 2)))
     among_others = (_kernel_sums(points, block, device) - 1) / (num_points - 1)
@@ -261,7 +261,7 @@ def aggregate_moments(posterior: DiagonalGaussian, *, block: int = 1024) -> Aggr
     return AggregateMoments(count, mean.numpy(), (product / count).numpy(), (variance / count).numpy())
 
 
-def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: Distance) -> np.ndarray:
+def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: str) -> np.ndarray:
     """Kraskov et al. (2004), eq. 20, from the distance to the k-th neighbour among N points in D dimensions."""
     num_points, dim = shape
     log_unit_volume = dim * math.log(2) if metric == "chebyshev" else dim / 2 * math.log(math.pi) - gammaln(dim / 2 + 1)
@@ -281,23 +281,23 @@ def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray | sli
     return terms
 
 
-def _neighbour_distances(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: Distance) -> np.ndarray:
+def _neighbour_distances(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: str) -> np.ndarray:
     """Distances in fp64 from each query row to its k nearest other points, ascending: [Q, k]."""
     if points.shape[1] > _TREE_DIMENSIONS:
         return _distances_in_blocks(points, queries, k, metric)
-    points = _as_float64(points)
+    points = np.asarray(points, np.float64)
     # The nearest is the query itself, or a copy of it at the same distance.
-    return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=_NORM[metric])[0]
+    return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=NORMS[metric])[0]
 
 
-def _distances_in_blocks(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: Distance) -> np.ndarray:
+def _distances_in_blocks(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: str) -> np.ndarray:
     centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 would round the distances away
     numbers = np.arange(len(points))[queries]
     distances = np.empty((len(numbers), k))
     for block in _blocks(len(numbers), _ROWS_OF_QUERIES):
-        query = _as_float64(points[numbers[block]])
-        found = _nearest(points, query, centre, k + 1 + _SPARE_NEIGHBOURS, _NORM[metric])
-        exact = np.linalg.norm(points[found] - query[:, None], ord=_NORM[metric], axis=2)
+        query = np.asarray(points[numbers[block]], np.float64)
+        found = _nearest(points, query, centre, k + 1 + _SPARE_NEIGHBOURS, NORMS[metric])
+        exact = np.linalg.norm(points[found] - query[:, None], ord=NORMS[metric], axis=2)
         exact[found == numbers[block, None]] = np.inf
         distances[block] = np.sort(exact, axis=1)[:, :k]
     return distances
@@ -321,7 +321,7 @@ def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
 
     W = C^(-1/2) diag(1/deviation) with C the correlations (Kessy et al. 2018, ZCA-cor).
     """
-    points = _as_float64(points)
+    points = np.asarray(points, np.float64)
     deviation = points.std(axis=0)
     if not deviation.all():
         raise ValueError(f"coordinate {int(np.argmin(deviation))} is constant: leave it out")
@@ -332,13 +332,6 @@ def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
     eigenvalues, vectors = np.linalg.eigh(correlation)
     white = scaled @ (vectors / np.sqrt(eigenvalues)) @ vectors.T
     return white, float(-0.5 * np.log(eigenvalues).sum() - np.log(deviation).sum())
-
-
-def _log_prob_matrix(query_QD: Tensor, mixture: DiagonalGaussian, columns: slice, centre: Tensor) -> Tensor:
-    """log N(query_i; mean_j, diag(variance_j)) of each query and Gaussian, both less `centre`."""
-    mean_MD = mixture.mean[columns].to(centre.device, torch.float64) - centre
-    log_variance_MD = mixture.log_variance[columns].to(centre.device)
-    return DiagonalGaussian(mean_MD, log_variance_MD).log_prob_under_each(query_QD)
 
 
 def _kernel_sums(points: np.ndarray, block: int, device: torch.device | str) -> np.ndarray:
@@ -383,10 +376,5 @@ def _columns(points: np.ndarray) -> list[np.ndarray]:
     return [np.ascontiguousarray(column)[:, None] for column in points.T]
 
 
-def _as_float64(points: np.ndarray) -> np.ndarray:
-    return np.asarray(points, dtype=np.float64)
-
-
-def _blocks(length: int, size: int) -> Iterator[slice]:
-    for start in range(0, length, size):
-        yield slice(start, min(start + size, length))
+def _blocks(length: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, length, size)]

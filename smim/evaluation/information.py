@@ -6,19 +6,20 @@ Shapes: N sentences, Q queries, D latent dimensions.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smim.errors import refuse, too_low
+from smim.errors import refuse
 from smim.evaluation import estimators, plots
 from smim.evaluation.estimators import AggregateMoments
 from smim.evaluation.job import Job, select
 from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
+from smim.schema import bounded, out_of_bounds
 
 _ROWS_AT_ONCE = 2048
 _LEAST_FOR_MMD = 3
@@ -33,16 +34,13 @@ class InformationArgs:
     against all others; `mmd_samples`: codes that are compared with as many draws from N(0, I).
     """
 
-    k: int = 3
-    metric: str = "chebyshev"
-    max_queries: int = 10_000
-    mmd_samples: int = 5_000
+    k: int = bounded(3, least=1)
+    metric: str = bounded("chebyshev", among=estimators.NORMS)
+    max_queries: int = bounded(10_000, least=2)
+    mmd_samples: int = bounded(5_000, least=_LEAST_FOR_MMD)
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "eval.information", k=1, max_queries=2, mmd_samples=_LEAST_FOR_MMD)
-        if self.metric not in ("chebyshev", "euclidean"):
-            problems.append(f"eval.information.metric is {self.metric!r}; valid: chebyshev, euclidean")
-        refuse(problems)
+        refuse(out_of_bounds(self, "eval.information"))
 
 
 def _cap(kl: np.ndarray) -> float:
@@ -147,10 +145,9 @@ def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
 
     def terms(points: np.ndarray) -> np.ndarray:
         queries = job.sample(len(points), args.max_queries)
-        metric = cast(estimators.Distance, args.metric)
         return job.compute(
             len(queries),
-            lambda rows: estimators.knn_entropy_terms(points, queries[rows], args.k, metric=metric),
+            lambda rows: estimators.knn_entropy_terms(points, queries[rows], args.k, metric=args.metric),
             at_once=len(queries),
         )
 

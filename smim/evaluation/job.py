@@ -3,11 +3,9 @@
 Shapes: N sentences, B of a batch, D latent dimensions.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -49,10 +47,6 @@ class Job:
     max_length: int
     tokens_per_batch: int
 
-    def replace(self, **changes: Any) -> "Job":
-        """The same job but for some fields."""
-        return dataclasses.replace(self, **changes)
-
     @property
     def is_main(self) -> bool:
         """True for the one process that draws, writes and prints."""
@@ -85,10 +79,8 @@ class Job:
         Raises `SmimError` where the encoder gave NaN.
         """
         split = split or self.split
-        files = [self._folder(split) / "mean.npy", self._folder(split) / "log_variance.npy"]
-        self._fill(files, len(split), lambda *arrays: self._encode(split, *arrays))
-        # Copy-on-write: pages are read as they are needed, and torch wants arrays that it may write to.
-        return DiagonalGaussian(*(torch.from_numpy(np.load(file, mmap_mode="c")) for file in files))
+        arrays = self._filled(split, ["mean", "log_variance"], lambda *arrays: self._encode(split, *arrays))
+        return DiagonalGaussian(*map(torch.from_numpy, arrays))
 
     def _encode(self, split: Split, mean: np.ndarray, log_variance: np.ndarray) -> None:
         failed = torch.zeros(1, dtype=torch.int64, device=self.accelerator.device)
@@ -115,32 +107,30 @@ class Job:
             for rows in blocks(self.share(len(codes)), _ROWS_AT_ONCE):
                 codes[rows] = self.draw(select(posterior, rows, "cpu"), rows, number=0).numpy()
 
-        file = self._folder(self.split) / "codes.npy"
-        self._fill([file], len(self.split), draw)
-        return np.load(file, mmap_mode="r")
+        [codes] = self._filled(self.split, ["codes"], draw)
+        return codes
 
-    def _folder(self, split: Split) -> Path:
-        return self.work / "posteriors" / split.name
-
-    def _fill(self, files: list[Path], num: int, fill: Callable[..., None]) -> None:
-        """Makes arrays fp32 [num, D] in files, of which `fill` writes this process's share; once in a job."""
+    def _filled(self, split: Split, names: list[str], fill: Callable[..., None]) -> list[np.ndarray]:
+        """Arrays fp32 [N, D] of a split in files, of which `fill` writes this process's share; once in a job."""
+        files = [self.work / "posteriors" / split.name / f"{name}.npy" for name in names]
         mark = files[0].with_suffix(".done")
-        if mark.exists():
-            return
-        if self.is_main:
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                shape = (num, self.model.latent_dim)
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).flush()
-        self.accelerator.wait_for_everyone()
-        arrays = [np.lib.format.open_memmap(file, mode="r+") for file in files]
-        fill(*arrays)
-        for array in arrays:
-            array.flush()
-        self.accelerator.wait_for_everyone()
-        if self.is_main:
-            mark.touch()
-        self.accelerator.wait_for_everyone()
+        if not mark.exists():
+            if self.is_main:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                shape = (len(split), self.model.latent_dim)
+                for file in files:
+                    np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape).flush()
+            self.accelerator.wait_for_everyone()
+            arrays = [np.lib.format.open_memmap(file, mode="r+") for file in files]
+            fill(*arrays)
+            for array in arrays:
+                array.flush()
+            self.accelerator.wait_for_everyone()
+            if self.is_main:
+                mark.touch()
+            self.accelerator.wait_for_everyone()
+        # Copy-on-write: pages are read as they are needed, and torch wants arrays that it may write to.
+        return [np.load(file, mmap_mode="c") for file in files]
 
     def batches(self, description: str) -> Iterator[tuple[Batch, DiagonalGaussian]]:
         """This process's share of the evaluated sentences with their posteriors, on the model's device."""
@@ -188,9 +178,7 @@ class Job:
 
         A function of (seed, row, number), whatever the process or batch.
         """
-        if self.model.deterministic:
-            return posterior.mean
-        return posterior.sample(noise.normal(self.seed, rows, number, self.model.latent_dim).to(posterior.mean.device))
+        return self.model.draw(posterior, noise.normal(self.seed, rows, number, self.model.latent_dim))
 
     def sample(self, num: int, limit: int, *, stream: int = 0) -> np.ndarray:
         """`limit` of the rows 0 .. num - 1 at random by the job's seed, or all where they are no more; ascending."""

@@ -20,11 +20,12 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from smim.errors import refuse, too_low
+from smim.errors import refuse
 from smim.evaluation import plots
 from smim.evaluation.estimators import log_mixture_density
 from smim.evaluation.job import Job, blocks, log_prob_64, select, split_of_rows
 from smim.evaluation.section import Definition, Metric, Section, Table, exponential, mean, measure, ratio
+from smim.schema import bounded, out_of_bounds
 from smim.text.batch import Batch
 from smim.text.corpus import Split
 
@@ -42,14 +43,13 @@ class LikelihoodArgs:
     bound. `train_sentences`: at most so many training posteriors make p_train, 0: no such bound.
     """
 
-    num_samples: int = 1
-    importance_samples: int = 500
-    importance_sentences: int = 100
-    train_sentences: int = 100_000
+    num_samples: int = bounded(1, least=1)
+    importance_samples: int = bounded(500, least=0)
+    importance_sentences: int = bounded(100, least=1)
+    train_sentences: int = bounded(100_000, least=0)
 
     def __post_init__(self) -> None:
-        least = {"num_samples": 1, "importance_samples": 0, "importance_sentences": 1, "train_sentences": 0}
-        refuse(too_low(self, "eval.likelihood", **least))
+        refuse(out_of_bounds(self, "eval.likelihood"))
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,6 @@ class Bound:
 
     def __add__(self, cost: np.ndarray | float) -> "Bound":
         return replace(self, words=self.words + cost, with_eos=self.with_eos + cost)
-
-    def of_first_run(self) -> "Bound":
-        return replace(self, words=self.words[:, 0], with_eos=self.with_eos[:, 0])
 
 
 def _perplexity(per_token: Metric) -> Metric:
@@ -140,7 +137,8 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
         elif args.train_sentences and job.train_split is not None:
             cost, size = train_prior_cost(job, train_sentences=args.train_sentences)
             name = f"aggregate posterior of {size:,} training sentences"
-            bounds["_train_prior"] = (name, reconstruction.of_first_run() + cost)
+            words, with_eos = reconstruction.words[:, 0] + cost, reconstruction.with_eos[:, 0] + cost
+            bounds["_train_prior"] = (name, replace(reconstruction, words=words, with_eos=with_eos))
     for suffix, (_, bound) in bounds.items():
         metrics |= measure(BOUNDS[suffix], bound)
     if job.is_main:

@@ -46,7 +46,8 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Col
     columns = [column for column in columns if column[0] not in optional or any(column[1:])]
     for column in columns:
         column.insert(1, _rule(column[1:]))
-    return "\n".join(f"| {' | '.join(map(_within_cell, line))} |" for line in zip(*columns, strict=True))
+    lines = ((re.sub(r"(?<!\\)\|", r"\\|", cell) for cell in line) for line in zip(*columns, strict=True))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def rounded(value: float, error: float | None) -> tuple[str, str]:
@@ -118,10 +119,6 @@ def _rule(cells: Sequence[str]) -> str:
     if filled and all(_NUMBER.fullmatch(cell) for cell in filled):
         return "---:"
     return ":---" if all(len(cell) <= _SHORT for cell in filled) else "---"
-
-
-def _within_cell(cell: str) -> str:
-    return re.sub(r"(?<!\\)\|", r"\\|", cell)
 
 
 def _significant(value: float, digits: int) -> str:

@@ -1,7 +1,6 @@
 """The page of a report, as Markdown, from the content of its `report.json`."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from smim.evaluation.groups import definition, headlines
@@ -147,10 +146,10 @@ def _provenance(report: dict[str, Any]) -> str:
     return table(["what", "value"], [[name, literal(value)] for name, value in facts.items()])
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:
     """Nested settings as "group.name=value"."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}={value}"
+    parts = [
+        _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}={value}"]
+        for name, value in settings.items()
+    ]
+    return [each for part in parts for each in part]

@@ -27,22 +27,15 @@ _LEVELS, _GRID = 6, 120
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A mean, and its standard deviation over seeds or standard error; the latter None where there is none."""
-
-    mean: float
-    stdev: float | None
-
-
-@dataclass(frozen=True)
 class Panel:
-    """One quantity: its spread by method and by the value of what is varied, None where nothing is.
+    """One quantity: of each method its points, one a `value` of what is varied (None where nothing is).
 
+    A point has the `mean`, and `stdev`, its standard deviation over seeds or standard error, None where there is none.
     `reference`: the name and height of a line.
     """
 
     title: str
-    methods: Mapping[str, Mapping[float | None, Spread]]
+    methods: Mapping[str, Sequence[dict[str, Any]]]
     reference: tuple[str, float] | None = None
 
 
@@ -93,14 +86,15 @@ def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path)
             if np.issubdtype(values.dtype, np.number):
                 axis.figure.colorbar(axis.scatter(*points.T, s=4, c=values, cmap="viridis"), ax=axis)
                 continue
-            names = np.unique(values)
-            colours = plt.get_cmap("tab10" if len(names) <= 10 else "tab20" if len(names) <= 20 else "nipy_spectral")
-            for i, name in enumerate(names):
-                colour = colours(i if len(names) <= 20 else i / len(names))
-                axis.scatter(*points[values == name].T, s=4, color=colour, label=name)
-            columns_of_legend = -(-len(names) // 25)
-            place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": columns_of_legend}
-            axis.legend(markerscale=3, fontsize="small", **place)
+            names, numbers = np.unique(values, return_inverse=True)
+            colours, last = next(
+                each
+                for each in (("tab10", 9), ("tab20", 19), ("nipy_spectral", len(names)))
+                if len(names) <= each[1] + 1
+            )
+            shown = axis.scatter(*points.T, s=4, c=numbers, cmap=colours, vmin=0, vmax=last)
+            place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "ncols": -(-len(names) // 25)}
+            axis.legend(shown.legend_elements(num=None, size=6)[0], names, fontsize="small", **place)
 
 
 def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
@@ -225,6 +219,6 @@ def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.
             axis.axhline(height, color="gray", linestyle="--", label=name)
         found = {}
         for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
-            means, stdevs = np.array([[each.mean, each.stdev or 0.0] for each in points.values()]).T
-            found[method] = (colour, np.array([*points]), means, stdevs)
+            means, stdevs = np.array([[each["mean"], each["stdev"] or 0.0] for each in points]).T
+            found[method] = (colour, np.array([each["value"] for each in points]), means, stdevs)
         yield axis, found

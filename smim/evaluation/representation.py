@@ -42,14 +42,6 @@ class RepresentationArgs:
         refuse(too_low(self, "eval.representation", k=1, train_sentences=1, map_sentences=0, max_classes=2))
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The label columns to classify with their classes, ascending; and why others are not classified."""
-
-    classes: dict[str, list[str]]
-    left_out: dict[str, str]
-
-
 # Of whether the label that is voted for is right, and the most frequent one is; bool [N] each.
 OF_LABELS = METRICS = [
     Definition("knn_accuracy", "", "share of items whose k nearest training codes vote for the right {label}",
@@ -62,15 +54,15 @@ OF_LABELS = METRICS = [
 def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
     """Accuracy for each label column, beside that of the most frequent label; called on all processes."""
     train = job.train_split
-    chosen = choose_columns(job.split, train, max_classes=args.max_classes)
+    chosen, left_out = choose_columns(job.split, train, max_classes=args.max_classes)
     metrics: dict[str, Metric] = {}
     rows: list[list[str]] = []
-    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in chosen.left_out.items())
+    reasons = ", ".join(f"`{column}` ({reason})" for column, reason in left_out.items())
     notes = [f"Label columns that are left out: {reasons}."] if reasons else []
-    if train is not None and chosen.classes:
+    if train is not None and chosen:
         sampled = job.sample(len(train), args.train_sentences)
         sample = split_of_rows(train, sampled, name="representation_train")
-        for column, classes in chosen.classes.items():
+        for column, classes in chosen.items():
             right, without_label = _classify(job, sample, column, classes, k=args.k)
             if right is not None:
                 found = measure(METRICS, right, label=column)
@@ -85,21 +77,26 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
         if metrics
         else _not_evaluated(job, train),
     )
-    maps, problems = _map(job, args, list(chosen.classes), plots_dir / "latent_map.png")
+    maps, problems = _map(job, args, list(chosen), plots_dir / "latent_map.png")
     header = ["label", "classes", "nearest codes", "most frequent label"]
     tables = [Table("Share of right labels", header, rows)] if rows else []
     return Section(TITLE, metrics, notes + problems, tables, maps)
 
 
-def choose_columns(split: Split, train: Split | None, *, max_classes: int) -> Chosen:
-    """The label columns of `split` that have 2 to `max_classes` values over `train`, or over itself without one."""
-    chosen = Chosen({}, {})
+def choose_columns(
+    split: Split, train: Split | None, *, max_classes: int
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """The classes, ascending, of each label column to classify, and why the others are left out.
+
+    Those of `split` that have 2 to `max_classes` values over `train`, or over itself without one, are classified.
+    """
+    classes, left_out = {}, {}
     for column in split.label_columns:
         try:
-            chosen.classes[column] = _classes(split if train is None else train, column, max_classes)
+            classes[column] = _classes(split if train is None else train, column, max_classes)
         except ValueError as reason:
-            chosen.left_out[column] = str(reason)
-    return chosen
+            left_out[column] = str(reason)
+    return classes, left_out
 
 
 def _classes(split: Split, column: str, limit: int) -> list[str]:
@@ -182,20 +179,14 @@ def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
         return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]
     if job.is_main:
-        points, colourings = plots.tsne(codes, seed=job.seed % 2**32), _colourings(job.split, rows, columns)
-        plots.latent_maps({title: (points, values) for title, values in colourings.items()}, output)
+        points, labels = plots.tsne(codes, seed=job.seed % 2**32), job.split.table.select(columns).take(pa.array(rows))
+        colours = {
+            column: np.array(pc.fill_null(labels.column(column).cast(pa.string()), "(no label)").to_pylist())
+            for column in columns
+        } or {"tokens of the sentence": job.split.lengths[rows]}
+        plots.latent_maps({title: (points, values) for title, values in colours.items()}, output)
     what = "codes" if job.model.deterministic else "draws of z"
     return {output.name: f"t-SNE map of the {what} of {len(rows):,} evaluated sentences"}, []
-
-
-def _colourings(split: Split, rows: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
-    """What the map's points are coloured by: the labels, or the length where there are none."""
-    chosen = split.table.select(columns).take(pa.array(rows))
-    labels = {
-        column: np.array(pc.fill_null(chosen.column(column).cast(pa.string()), "(no label)").to_pylist())
-        for column in columns
-    }
-    return labels or {"tokens of the sentence": split.lengths[rows]}
 
 
 def _not_evaluated(job: Job, train: Split | None) -> str:

@@ -12,8 +12,8 @@ from smim.text.tokenizer import UNK_ID, Tokenizer
 _ROWS_AT_ONCE = 10_000
 
 
-def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> Split:
-    """Writes `split` with `ids` and `length` by `tokenizer` to `path` (an Arrow stream), and memory-maps it.
+def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> None:
+    """Writes `split` with `ids` and `length` by `tokenizer` to `path`, an Arrow stream.
 
     Text and labels stay as they are.
     """
@@ -25,7 +25,6 @@ def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> Split:
             columns = [own.get(name, batch.column(name)) for name in schema.names]
             columns = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(columns, schema=schema))
-    return open_retokenized(split.name, path)
 
 
 def open_retokenized(name: str, path: Path) -> Split:

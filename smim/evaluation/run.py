@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from smim import config, generation, schema, storage, vector_model
-from smim.errors import SmimError, UserError, nearest, refuse, too_low
+from smim.errors import SmimError, UserError, nearest, refuse
 from smim.evaluation import answering, likelihood, report, vectors
 from smim.evaluation.groups import GROUPS, OF_SENTENCES
 from smim.evaluation.job import Job, sample, split_of_rows
@@ -23,7 +23,6 @@ from smim.evaluation.retokenize import unknown_share
 from smim.evaluation.section import Section
 from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
-from smim.model.args import ModelArgs
 from smim.model.directory import read_settings
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
@@ -54,22 +53,20 @@ class EvalArgs(_OfGroups):
 
     split: str = "test"
     metrics: list[str] = field(default_factory=lambda: list(OF_SENTENCES))
-    num_runs: int = 3
-    max_sentences: int | None = None
-    max_length: int | None = None
-    tokens_per_batch: int = 8192
+    num_runs: int = schema.bounded(3, least=1)
+    max_sentences: int | None = schema.bounded(None, least=1)
+    max_length: int | None = schema.bounded(None, least=1)
+    tokens_per_batch: int = schema.bounded(8192, least=1)
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "eval", num_runs=1, max_sentences=1, max_length=1, tokens_per_batch=1)
-        problems += [
+        unknown = [
             f"eval.metrics: there is no {name!r}; {nearest(name, OF_SENTENCES)}"
             for name in self.metrics
             if name not in OF_SENTENCES
         ]
-        if not self.metrics:
-            problems.append(f"eval.metrics is empty; valid: {', '.join(OF_SENTENCES)}")
-        refuse(problems)
+        empty = [] if self.metrics else [f"eval.metrics is empty; valid: {', '.join(OF_SENTENCES)}"]
+        refuse([*schema.out_of_bounds(self, "eval"), *unknown, *empty])
 
 
 # configs/eval/_base.yaml begins with it.
@@ -97,13 +94,12 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     with work.owned(accelerator):
         if accelerator.is_main_process:
             (work.path / "plots").mkdir(exist_ok=True)
-        evaluation = prepare(args, accelerator, work.path)
-        sections, seconds = evaluate(evaluation.job, evaluation.groups)
+        job, names, described = prepare(args, accelerator, work.path)
+        sections, seconds = evaluate(job, args, names)
         if accelerator.is_main_process:
             content = {
                 "model": _describe_model(model, model_dir),
-                "corpus": evaluation.corpus,
-                "settings": evaluation.settings,
+                **described,
                 "processes": accelerator.num_processes,
                 "device": str(accelerator.device),
                 "seconds": seconds,
@@ -115,35 +111,30 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     accelerator.end_training()
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A job, the groups of metrics to run on it, and what the report says of the evaluated corpus and the settings."""
-
-    job: Job | VectorJob
-    groups: dict[str, Callable[[Path], Section]]
-    corpus: dict[str, Any]
-    settings: dict[str, Any]
-
-
 def _of_sentences(
     model: SentenceModel, corpus: Corpus, args: EvalArgs, accelerator: Accelerator, work: Path, *, retokenize: bool
-) -> Evaluation:
+) -> tuple[Job | VectorJob, list[str], dict[str, Any]]:
+    """The job, the groups of metrics to run on it, and what the report says of `corpus` and `settings`."""
     split = corpus.split(args.split)
     if "answering" in args.metrics:
         answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
-    retokenized = _must_retokenize(model, corpus, wanted=retokenize)
+    retokenized = model.tokenizer.hash != corpus.tokenizer.hash
+    if retokenized and not retokenize:
+        raise UserError(
+            f"{corpus.directory} was prepared for another tokenizer than the model's "
+            f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
+            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts anew with "
+            f"corpus.retokenize=true"
+        )
     job = make_job(model, corpus, split, args, accelerator, work)
-    return Evaluation(
-        job,
-        groups=_groups(job, args, args.metrics),
-        corpus={**_describe_corpus(corpus, job.split), "retokenized": retokenized},
-        settings=asdict(args) | {"max_length": job.max_length},
-    )
+    described = {**_describe_corpus(corpus, job.split), "retokenized": retokenized}
+    return job, args.metrics, {"corpus": described, "settings": asdict(args) | {"max_length": job.max_length}}
 
 
 def _of_vectors(
     model: VectorModel, corpus: VectorCorpus, args: EvalArgs, accelerator: Accelerator, work: Path
-) -> Evaluation:
+) -> tuple[Job | VectorJob, list[str], dict[str, Any]]:
+    """As `_of_sentences`, of vectors."""
     if model.autoencoder.dimension != corpus.input_size:
         raise UserError(
             f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
@@ -153,13 +144,8 @@ def _of_vectors(
     rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)
     split = replace(split, table=split.table.take(pa.array(rows)))
     job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
-    names = ("split", "max_sentences", "seed", "vectors")
-    return Evaluation(
-        job,
-        groups=_groups(job, args, ["vectors"]),
-        corpus=vectors.describe_corpus(corpus, split),
-        settings={name: value for name, value in asdict(args).items() if name in names},
-    )
+    settings = {name: asdict(args)[name] for name in ("split", "max_sentences", "seed", "vectors")}
+    return job, ["vectors"], {"corpus": vectors.describe_corpus(corpus, split), "settings": settings}
 
 
 def make_job(
@@ -181,25 +167,19 @@ def make_job(
     if args.max_sentences is not None and args.max_sentences < len(split):
         split = split_of_rows(split, job.sample(len(split), args.max_sentences), name=split.name)
     max_length = args.max_length or max(DECODED_LENGTH, int(split.lengths.max()))
-    return job.replace(split=split, max_length=max_length)
+    return replace(job, split=split, max_length=max_length)
 
 
-def _groups(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> dict[str, Callable[[Path], Section]]:
-    settings = {name: [getattr(args, name)] if name in _GROUPS else [] for name in names}
-    return {name: partial(GROUPS[name].evaluate, job, *settings[name]) for name in names}
-
-
-def evaluate(
-    job: Job | VectorJob, groups: dict[str, Callable[[Path], Section]]
-) -> tuple[dict[str, Section], dict[str, float]]:
+def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tuple[dict[str, Section], dict[str, float]]:
     """The section of each group and the seconds it took; what `job.work` holds already is not done again."""
     sections, seconds = {}, {}
-    for name, group in groups.items():
+    for name in names:
+        settings = [getattr(args, name)] if name in _GROUPS else []
         done = job.work / f"{name}.json"
         if not done.exists():
             started = time.monotonic()
             try:
-                section = group(job.work / "plots")
+                section = GROUPS[name].evaluate(job, *settings, job.work / "plots")
             except SmimError as error:
                 raise type(error)(f"{name}: {error}") from error
             except ValueError as error:  # of a library or an estimator that was given what it cannot use
@@ -213,19 +193,6 @@ def evaluate(
         if job.accelerator.is_main_process:
             console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
     return sections, seconds
-
-
-def _must_retokenize(model: SentenceModel, corpus: Corpus, *, wanted: bool) -> bool:
-    if model.tokenizer.hash == corpus.tokenizer.hash:
-        return False
-    if not wanted:
-        raise UserError(
-            f"{corpus.directory} was prepared for another tokenizer than the model's "
-            f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
-            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts anew with "
-            f"corpus.retokenize=true"
-        )
-    return True
 
 
 def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus, args: EvalArgs) -> dict[str, Any]:
@@ -244,25 +211,20 @@ def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus,
 
 
 def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
+    """What the report says of the model; `architecture` such as "gru, word_dropout 0.1", which tells models apart."""
     training, changed = model.config["training"], schema.changed(model.autoencoder.args)
+    noise = [f"{name.removeprefix('encoder.')} {changed[name]:g}" for name in _NOISE if name in changed]
     return {
         "directory": str(directory),
         "hash": model.hash,
         "latent_dim": model.latent_dim,
         "parameters": model.config["num_parameters"],
-        "architecture": _architecture(model.autoencoder.args),
+        "architecture": ", ".join([model.autoencoder.args.kind, *noise]),
         "trained_on": training.get("corpus"),
         "settings": training.get("settings", {})
         | {name: value for name, value in changed.items() if name in ("prior", "posterior")},
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},
     }
-
-
-def _architecture(args: ModelArgs) -> str:
-    """Encoder and decoder, and what tells models of them apart, such as "gru, word_dropout 0.1"."""
-    changed = schema.changed(args)
-    noise = [f"{name.removeprefix('encoder.')} {changed[name]:g}" for name in _NOISE if name in changed]
-    return ", ".join([args.kind, *noise])
 
 
 def _describe_corpus(corpus: Corpus, split: Split) -> dict[str, Any]:

@@ -66,8 +66,8 @@ def evaluate(job, plots, **args):
 
 def model_scores(job) -> tuple[dict[str, np.ndarray], answering.Candidates]:
     found = answering.read_candidates(job.split)
-    encoded = answering.encode(job.model.tokenizer, found, limit=job.model.autoencoder.args.max_length)
-    return answering.model_scores(job, found, encoded), found
+    *pairs, _ = answering.encode(job.model.tokenizer, found, limit=job.model.autoencoder.args.max_length)
+    return answering.model_scores(job, found, *pairs), found
 
 
 def test_the_smallest_score_ranks_first():
@@ -191,8 +191,8 @@ def test_answers_beyond_the_models_limit_are_cut_and_counted(tiny_model, pairs, 
     section = evaluate(make_job(tiny_model, pairs("pairs", content), tmp_path), plots)
     assert any(note.startswith("3 of 4 pairs are longer") for note in section.notes)
     candidates = answering.read_candidates(Corpus.open(tmp_path / "pairs").split("test"))
-    encoded = answering.encode(Corpus.open(tmp_path / "pairs").tokenizer, candidates, limit=20)
-    for answered, unknown in zip(encoded.answered, encoded.unknown, strict=True):
+    *pairs, _ = answering.encode(Corpus.open(tmp_path / "pairs").tokenizer, candidates, limit=20)
+    for answered, unknown in zip(*pairs, strict=True):
         assert 3 < len(answered) == len(unknown) <= 20
 
 

@@ -19,7 +19,7 @@ NUM_POINTS = 20_000
 ALL = np.arange(NUM_POINTS)
 SOME = np.arange(4000)
 FEW = np.arange(2000)
-METRICS: tuple[estimators.Distance, ...] = ("chebyshev", "euclidean")
+METRICS = ("chebyshev", "euclidean")
 
 
 def normal(dim: int, num: int = NUM_POINTS, seed: int = 0) -> np.ndarray:

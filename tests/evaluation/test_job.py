@@ -1,6 +1,6 @@
 """What families are given: shares, gathered values, posteriors, and draws that are a function of the sentence."""
 
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +54,7 @@ def test_a_split_of_some_rows_is_numbered_from_zero(job):
 
 def test_rows_are_taken_from_each_batch_of_a_split(job):
     batches = [batch for start in (0, 4, 7) for batch in job.split.table.slice(start, 3 if start else 4).to_batches()]
-    split = dataclasses.replace(job.split, table=pa.Table.from_batches(batches))
+    split = replace(job.split, table=pa.Table.from_batches(batches))
     assert split_of_rows(split, np.array([0, 3, 4, 9]), name="part").texts() == job.split.texts([0, 3, 4, 9])
     assert split_of_rows(split, np.array([5]), name="part").texts() == job.split.texts([5])
 
@@ -67,4 +67,4 @@ def test_a_split_of_ids_is_encoded_like_any_other(job):
 def test_a_sample_is_a_function_of_the_seed_and_all_where_there_are_no_more(job):
     assert job.sample(5, 9).tolist() == [0, 1, 2, 3, 4]
     assert job.sample(1000, 9).tolist() == job.sample(1000, 9).tolist() == sorted(set(job.sample(1000, 9)))
-    assert job.sample(1000, 9).tolist() != job.replace(seed=1).sample(1000, 9).tolist()
+    assert job.sample(1000, 9).tolist() != replace(job, seed=1).sample(1000, 9).tolist()

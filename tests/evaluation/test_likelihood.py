@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_melbo_bounds_the_nll_under_the_aggregate_posterior_of_the_set(job, exac
 
 @pytest.mark.parametrize("tokens_per_batch", [7, 4096])
 def test_the_importance_weighted_bound_falls_to_the_exact_nll_from_above(job, exact, sentences, tokens_per_batch):
-    job = job.replace(tokens_per_batch=tokens_per_batch)
+    job = replace(job, tokens_per_batch=tokens_per_batch)
     log_weights = likelihood.importance_log_weights(job, np.arange(len(sentences)), num_samples=500)
     bounds = [likelihood.importance_bound(log_weights, k).mean(0) for k in (1, 5, 10, 50, 100, 500)]
     for column, eos in enumerate((False, True)):
@@ -110,7 +111,7 @@ def test_the_bounds_are_under_the_models_own_prior(job, exact, sentences, learne
 
 
 def test_the_kl_of_the_information_is_to_the_models_own_prior(job, exact, sentences, learned_prior):
-    draws = [posterior_terms(job.replace(seed=seed, work=job.work / str(seed)))[:, 0] for seed in range(60)]
+    draws = [posterior_terms(replace(job, seed=seed, work=job.work / str(seed)))[:, 0] for seed in range(60)]
     error = np.std(draws, axis=0) / math.sqrt(len(draws))
     expected = [exact.kl(ids, learned_prior) for ids in sentences]
     assert (np.abs(np.mean(draws, axis=0) - expected) < 5 * error).all()
@@ -134,7 +135,7 @@ def test_the_training_prior_bounds_the_nll_under_the_training_sentences_posterio
     log_prior = np.logaddexp.reduce(mixture, axis=0) - math.log(len(train))
     costs = []
     for seed in range(200):
-        own = job.replace(seed=seed, work=job.work)
+        own = replace(job, seed=seed, work=job.work)
         costs.append(likelihood.train_prior_cost(own, train_sentences=1000)[0])
     expected = [exact.kl(ids, log_prior) for ids in sentences]
     np.testing.assert_allclose(np.mean(costs, axis=0), expected, atol=0.25)

@@ -1,5 +1,7 @@
 """Scores of reconstructions against NLTK and sacrebleu called directly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import sacrebleu
@@ -71,7 +73,7 @@ def test_a_sentence_that_comes_back_whole_is_an_exact_match(tmp_path):
     write_corpus(tmp_path / "known", {"test": [{"text": text} for text in texts]}, tokenizer, name="known")
     job = make_job("wikitext-small", tmp_path / "known", tmp_path, num_runs=1)
     scores = reconstruction.reconstruct(job)
-    beginnings = reconstruction.reconstruct(job.replace(max_length=3))
+    beginnings = reconstruction.reconstruct(replace(job, max_length=3))
     assert beginnings.greedy.min() > 0 and beginnings.exact.tolist() == [0, 0, 0]
     assert scores.exact.tolist() == [1, 1, 0] and scores.accuracy[:2].tolist() == [1, 1]
     assert scores.greedy[:2, 0].tolist() == scores.from_mean[:2].tolist() == [1, 1] and scores.from_mean[2] < 1

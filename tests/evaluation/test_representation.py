@@ -68,9 +68,9 @@ def test_columns_with_too_many_or_too_few_values_are_left_out():
         group=["a", "b", "c"], same=["x"] * 3, topic=["p", "q", None], number=[1, 2, 2], tags=[[1], [2], [3]]
     )
     test = Split(name="test", table=train.table.append_column("new", pa.array(["a", "b", "a"])))
-    chosen = representation.choose_columns(test, train, max_classes=2)
-    assert chosen.classes == {"topic": ["p", "q"], "number": ["1", "2"]}
-    assert chosen.left_out == {
+    classes, left_out = representation.choose_columns(test, train, max_classes=2)
+    assert classes == {"topic": ["p", "q"], "number": ["1", "2"]}
+    assert left_out == {
         "group": "more than 2 values",
         "same": "fewer than two values",
         "tags": "not a single value",
