@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
@@ -158,12 +158,13 @@ def _build(
     num_segments: int,
 ) -> Index:
     """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers."""
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
-    if store not in DTYPES:
-        raise UserError(f"store is {store!r}; {nearest(store, list(DTYPES))}")
-    if not 1 <= num_segments <= len(rows):
-        raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {rows.name}")
+    can_be = f"it can be 1 to the {len(rows):,} sentences of {rows.name}"
+    refuse_if({
+        f"{output} exists and is not an index; give another place, so that it is not lost":
+            output.exists() and not (output / MANIFEST).is_file(),
+        f"store is {store!r}; {nearest(store, list(DTYPES))}": store not in DTYPES,
+        f"num_segments is {num_segments}; {can_be}": not 1 <= num_segments <= len(rows),
+    })  # fmt: skip
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)

@@ -94,7 +94,7 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
             raise RowError(what, row)
         if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
             raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
-    column = type or _type_of([value for _, value in given])
+    column = type or pa.infer_type([value for _, value in given])
     for row, value in given:
         if not fits(value, column):
             what = f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is"
@@ -136,11 +136,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return math.isfinite(number) and text in (repr(number), str(int(number)))
-
-
-def _type_of(values: list[Any]) -> pa.DataType:
-    if isinstance(values[0], str):
-        return pa.string()
-    if isinstance(values[0], bool):
-        return pa.bool_()
-    return pa.float64() if any(isinstance(value, float) for value in values) else pa.int64()

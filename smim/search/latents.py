@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from smim import schema, storage
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among, refuse, too_low
 from smim.search.files import DTYPES, open_array
 from smim.search.manifest import FileInfo
 
@@ -58,8 +58,7 @@ class LatentsCard:
 
     def __post_init__(self) -> None:
         problems = too_low(self, "the card", count=1, dimension=1, rows_per_shard=1)
-        if problems := problems + not_among(self, "the card", dtype=DTYPES):
-            raise UserError("; ".join(problems))
+        refuse(problems + not_among(self, "the card", dtype=DTYPES))
 
     def rows_of(self, shard: int) -> range:
         """The split's rows that a shard holds."""

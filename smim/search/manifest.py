@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smim import schema, storage
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among, refuse, too_low
 from smim.search.errors import Unreadable
 from smim.search.factory import METRICS
 from smim.search.files import DTYPES
@@ -122,10 +122,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
-        if len({segment.name for segment in self.segments}) < len(self.segments):
-            problems.append("two segments have one name")
-        if problems:
-            raise UserError("; ".join(problems))
+        twice = len({segment.name for segment in self.segments}) < len(self.segments)
+        refuse(problems + ["two segments have one name"] * twice)
         check_settings(self.search)
 
     @property

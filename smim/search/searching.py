@@ -34,17 +34,14 @@ class Asked(Protocol):
 
     async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
         """q(z|x) of texts that the caller gave, or that the index holds (`stored`)."""
-        ...
 
     async def decode(self, codes: np.ndarray) -> list[str]: ...
 
     async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
         """The hits of codes [N, D], of the options' `k`, `where` and `settings`."""
-        ...
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         """fp32 [N, D], of length one where the metric is cosine."""
-        ...
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
@@ -52,7 +49,6 @@ class Asked(Protocol):
 
     def checked(self, codes: Sequence[Any]) -> np.ndarray:
         """Codes that queries gave or came to, fp32 [N, D]; raises `UserError` for what are none of this model's."""
-        ...
 
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:

@@ -54,11 +54,6 @@ Answering = Callable[[], list[str]]
 Encoding = Callable[[], list[list[int]]]
 
 
-def as_codes(codes: Any, dimension: int) -> np.ndarray:
-    """Codes fp32 [N, dimension]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
-    return as_matrix(codes, dimension, "codes", largest=LARGEST_NUMBER)
-
-
 def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGaussian | Exception]:
     """The posterior of each request's texts, fp32 [N, D], from one call for all of them."""
     ids = [_or_error(each) for each in requests]
@@ -183,7 +178,8 @@ class Computing:
         return (await self.backend.describe()).metric
 
     def checked(self, codes: Any) -> np.ndarray:
-        return as_codes(codes, self.model.latent_dim)
+        """Codes fp32 [N, D]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
+        return as_matrix(codes, self.model.latent_dim, "codes", largest=LARGEST_NUMBER)
 
     async def read(self, request: Reading, size: int = 1) -> Any:
         return await self._searching.submit(request, size)
