@@ -34,10 +34,7 @@ def corpusshow(
     from smim.corpora import open_corpus
 
     corpus: Any = open_corpus(directory)
-    if corpus.unit == "sentence":
-        _show_sentences(corpus)
-    else:
-        _show_vectors(corpus)
+    (_show_sentences if corpus.unit == "sentence" else _show_vectors)(corpus)
 
 
 @app.command("table")

@@ -62,14 +62,14 @@ def build_index(
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
     there that another process is changing. An index at `output` is replaced; until then no other can change it.
     """
-    if corpus.tokenizer.hash != model.tokenizer.hash:
-        raise UserError(
-            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
-            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
-        )
     rows = corpus.split(split)
-    if "id" in rows.label_columns:
-        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
+    refuse_if({
+        f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+        "index the corpus that the model was trained on, or prepare this one with the model's tokenizer":
+            corpus.tokenizer.hash != model.tokenizer.hash,
+        f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it":
+            "id" in rows.label_columns,
+    })  # fmt: skip
     if latents is not None:
         check_latents(latents, model, corpus, split)
     return _build(
@@ -111,11 +111,11 @@ def index_texts(
     memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels
     that `IndexWriter.add` refuses.
     """
-    if not len(texts):
-        raise UserError("there is no sentence to index")
     labels = {} if labels is None else labels
-    if not isinstance(labels, Mapping):
-        raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
+    refuse_if({
+        "there is no sentence to index": not len(texts),
+        f"labels are lists of values by column, not {str(labels)[:60]}": not isinstance(labels, Mapping),
+    })  # fmt: skip
     numbers = new_ids(ids, len(texts), first=0)
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")

@@ -133,9 +133,6 @@ class _Alone:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [row["text"] for row in self.index.get(ids)]
 
-    async def metric(self) -> str:
-        return self.index.manifest.metric
-
     def checked(self, codes: Sequence[Any]) -> np.ndarray:
         return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are")
 

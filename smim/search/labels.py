@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smim.errors import RowError, UserError
+from smim.errors import RowError, UserError, refuse_if
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
@@ -79,10 +79,12 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one, which
     holds them exactly.
     """
-    if not isinstance(name, str) or not fits(name, pa.string()):
-        raise UserError(f"a column of labels has text as its name, not {shown(name)}")
-    if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
-        raise UserError(f"the labels {name!r} are not one for each of {count} sentences")
+    refuse_if({
+        f"a column of labels has text as its name, not {shown(name)}":
+            not isinstance(name, str) or not fits(name, pa.string()),
+        f"the labels {shown(name)} are not one for each of {count} sentences":
+            isinstance(values, str) or not isinstance(values, Collection) or len(values) != count,
+    })  # fmt: skip
     labels = [plain(value) for value in values]
     given = [(row, value) for row, value in enumerate(labels) if value is not None]
     if type is None and not given:

@@ -271,8 +271,7 @@ class Segment:
             if self.metric == "l2":
                 distances[of] = np.linalg.norm(codes_CD - queries_CD, axis=-1)
             else:
-                products = (codes_CD * queries_CD).sum(-1)
-                distances[of] = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
+                distances[of] = self._distances((codes_CD * queries_CD).sum(-1))
         return distances
 
     def _distances(self, scores: np.ndarray) -> np.ndarray:

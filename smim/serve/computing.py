@@ -174,9 +174,6 @@ class Computing:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [hit.text for hit in await self.read(lambda: self.backend.get(ids), len(ids))]
 
-    async def metric(self) -> str:
-        return (await self.backend.describe()).metric
-
     def checked(self, codes: Any) -> np.ndarray:
         """Codes fp32 [N, D]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
         return as_matrix(codes, self.model.latent_dim, "codes", largest=LARGEST_NUMBER)

@@ -34,10 +34,10 @@ def interpolate_tab(service: Service) -> list[Any]:
 
     @shown(place)
     async def line(first: str, second: str, at: float) -> dict[Any, Any]:
-        body = await _nearest(service, Query(line=Line(first, second, at)), f"The sentence at {at:g}")
         texts = await service.interpolate(first, second, _STEPS)
         steps = [f"{step:.3g}" for step in np.linspace(0, 1, _STEPS)]
-        return {place: body, way: fragments.sentences(texts, caption="The whole way", captions=steps)}
+        found = await at_place(first, second, at)
+        return found | {way: fragments.sentences(texts, caption="The whole way", captions=steps)}
 
     boxes = [first, second]
     gr.on([first.submit, second.submit, button.click], line, [*boxes, at], [place, way], **QUIET)

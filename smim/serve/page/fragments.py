@@ -60,12 +60,10 @@ def sentences(texts: Sequence[str], *, caption: str, captions: Sequence[str] = (
 
 def hits(result: SearchResult, *, caption: str, offset: int = 0, buttons: bool = True) -> str:
     """The sentences that were found, each with a button for more like it unless `buttons` is False."""
-    parts = []
-    if result.missing:
-        parts.append(problem(f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"))
-    parts.append(f'<p class="smim-caption" role="status">{escape(caption)}</p>')
+    told = f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"
     items = "".join(_hit(hit, rank, buttons) for rank, hit in enumerate(result.hits, offset + 1))
-    return "".join([*parts, f'<ol class="smim-hits">{items}</ol>' if items else ""])
+    status = f'<p class="smim-caption" role="status">{escape(caption)}</p>'
+    return (problem(told) if result.missing else "") + status + (f'<ol class="smim-hits">{items}</ol>' if items else "")
 
 
 def pages(*, previous: int | None, following: int | None) -> str:
@@ -88,17 +86,13 @@ def _hit(hit: Hit, rank: int, button: bool) -> str:
     told = [f"{name}: {value}" for name, value in hit.labels.items() if value is not None]
     facts += [f'<span class="smim-label">{escape(label)}</span>' for label in told]
     facts.append(f"<span>#{hit.id}</span>")
-    written = ""
-    if hit.reconstruction is not None:
-        written = f'<p class="smim-written"><span>decodes as</span> {_sentence(hit.reconstruction)}</p>'
-    like = ""
-    if button:
-        name = escape(f"More like this: {hit.text[:120]}")
-        like = f'<button type="button" data-like="{hit.id}" aria-label="{name}">More like this</button>'
+    written = f'<p class="smim-written"><span>decodes as</span> {_sentence(hit.reconstruction or "")}</p>'
+    name = escape(f"More like this: {hit.text[:120]}")
+    like = f'<button type="button" data-like="{hit.id}" aria-label="{name}">More like this</button>'
     return (
         f'<li><span class="smim-rank">{rank}</span>'
-        f'<div><p class="smim-sentence">{_sentence(hit.text)}</p>{written}'
-        f'<p class="smim-about">{"".join(facts)}</p></div>{like}</li>'
+        f'<div><p class="smim-sentence">{_sentence(hit.text)}</p>{written if hit.reconstruction is not None else ""}'
+        f'<p class="smim-about">{"".join(facts)}</p></div>{like if button else ""}</li>'
     )
 
 
