@@ -168,8 +168,7 @@ def _build(
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
-    num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
-    num_segments = min(num_segments, len(rows))
+    num_segments = min(max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit)), len(rows))
     exact = factories.is_exact(vectors)
     answers = rows.table.select(["text", *rows.label_columns])
     schema = answers.schema if typed else with_types(answers)
@@ -202,16 +201,17 @@ def _build(
             which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
             texts = answers["text"].slice(stretch.start, len(stretch)).chunks
             vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
-            segment = write_segment(
-                folder,
-                name=folder.name,
-                factory=chosen,
-                vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
-                vector_of=vector_of,
-                chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
-                store=store,
+            segments.append(
+                write_segment(
+                    folder,
+                    name=folder.name,
+                    factory=chosen,
+                    vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
+                    vector_of=vector_of,
+                    chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
+                    store=store,
+                )
             )
-            segments.append(segment)
         manifest = Manifest(
             version=1,
             model=str(find(model_dir).resolve()),

@@ -161,8 +161,8 @@ def encode_shard(
 ) -> None:
     """Writes one shard's files into `work`, and that they are there; `advance` is told how many rows are done."""
     rows = card.rows_of(number)
-    kinds = ["mean", "log_variance"] if card.has_log_variance else ["mean"]
-    arrays = {kind: np.empty((len(rows), card.dimension), DTYPES[card.dtype]) for kind in kinds}
+    shape, dtype = (len(rows), card.dimension), DTYPES[card.dtype]
+    arrays = {kind: np.empty(shape, dtype) for kind in card.kinds}
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         posterior = model.posterior_of_ids(split.ids(rows[part]))

@@ -92,15 +92,15 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     others = "one another" if type is None else "the index's"
     for row, value in given:
         if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and math.isinf(value)):
-            what = f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}"
-            raise RowError(what, row)
+            raise RowError(f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}", row)
         if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
             raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
     column = type or pa.infer_type([value for _, value in given])
     for row, value in given:
         if not fits(value, column):
-            what = f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is"
-            raise RowError(what, row)
+            raise RowError(
+                f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is", row
+            )
     return pa.array(labels, column)
 
 
@@ -115,10 +115,9 @@ def with_types(rows: pa.Table) -> pa.Schema:
         column = rows.column(i)
         if field.name == "text" or kind_of(field.type) != "text" or column.null_count == len(column):
             continue
-        for type in (pa.int64(), pa.float64(), pa.bool_()):
-            if all(_reads_as(type, chunk) for chunk in column.chunks):
-                schema = schema.set(i, pa.field(field.name, type))
-                break
+        types = (pa.int64(), pa.float64(), pa.bool_())
+        fitting = (type for type in types if all(_reads_as(type, chunk) for chunk in column.chunks))
+        schema = schema.set(i, pa.field(field.name, next(fitting, field.type)))
     return schema
 
 

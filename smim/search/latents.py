@@ -64,9 +64,10 @@ class LatentsCard:
         """The split's rows that a shard holds."""
         return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
 
-    def files_of(self, shard: int) -> list[str]:
-        """The names of a shard's files."""
-        return [file_name(kind, shard) for kind in ("mean", "log_variance")[: 1 + self.has_log_variance]]
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What there is a file of in each shard."""
+        return ("mean", "log_variance")[: 1 + self.has_log_variance]
 
     @property
     def num_shards(self) -> int:
@@ -100,7 +101,8 @@ class Latents(_Card):
         described = [(shard.rows, set(shard.files)) for shard in card.shards]
         # The number first: a card may count more rows than fit into memory as ranges.
         if len(described) != card.num_shards or described != [
-            (len(card.rows_of(number)), set(card.files_of(number))) for number in range(card.num_shards)
+            (len(card.rows_of(number)), {file_name(kind, number) for kind in card.kinds})
+            for number in range(card.num_shards)
         ]:
             raise UserError(f"{path}: its shards do not have the {card.count:,} rows that it counts; it was edited")
         latents = cls(**vars(card), directory=directory)

@@ -4,7 +4,7 @@ Imports neither torch nor FAISS: a client and `--help` do not wait for them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -90,13 +90,6 @@ class Options:
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
         })  # fmt: skip
-
-    @classmethod
-    def of(cls, k: int, named: Mapping[str, Any]) -> "Options":
-        """Of options by name, and search settings beside them."""
-        known = {each.name for each in fields(cls)}
-        settings = {name: value for name, value in named.items() if name not in known}
-        return cls(k, **{"settings": settings, **{name: named[name] for name in named if name in known}})
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""

@@ -89,6 +89,10 @@ class Segment:
         self._live = None if self.live is None else self._of_rows(self.live)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
+        # Arrow makes a batch's columns anew each time that it is asked for them.
+        self._columns = lru_cache(maxsize=1024)(
+            lambda number: list(zip(self.rows.schema.names, self._batch(number).columns, strict=True))
+        )
 
     def search(
         self, queries_ND: np.ndarray, k: int, settings: dict[str, int] | None, allowed: Allowed | None
@@ -140,9 +144,7 @@ class Segment:
 
     def row(self, position: int) -> dict[str, Any]:
         """The text and the labels of one row, by column."""
-        batch = self._batch(position // ROWS_PER_BATCH)
-        at = position % ROWS_PER_BATCH
-        columns = zip(batch.schema.names, batch.columns, strict=True)
+        columns, at = self._columns(position // ROWS_PER_BATCH), position % ROWS_PER_BATCH
         try:
             # Indexes of older versions hold NaN, which is no value.
             return {name: plain(column[at].as_py()) for name, column in columns}

@@ -58,8 +58,7 @@ class Snapshot:
             if not self.segments:  # what is no filter is told
                 types = {"text": "string", **dict.fromkeys(self.manifest.columns, "null"), **self.manifest.column_types}
                 condition(part, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
-            found = [segment.allowed(part) for segment in self.segments]
-            self.filters[key] = found
+            found = self.filters[key] = [segment.allowed(part) for segment in self.segments]
             while len(self.filters) > _FILTERS_KEPT:
                 self.filters.popitem(last=False)
         return found

@@ -9,6 +9,7 @@ Shapes: R rows, D latent dimensions.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -173,8 +174,11 @@ class IndexWriter:
             raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
         for name in labels:
             if name not in self.manifest.columns:
-                known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
-                raise OfIndex(self.directory, f"has no column {name!r}; {known}")
+                raise OfIndex(
+                    self.directory,
+                    f"has no column {name!r}; "
+                    + (nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"),
+                )
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
         arrays = {"text": pa.array(list(texts), pa.string())}
@@ -247,13 +251,17 @@ class IndexWriter:
 
     def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterator[Chunk]) -> SegmentInfo:
         """A new segment; arguments as of `write_segment`."""
-        number = self.manifest.version + 1
-        while (self.directory / segment_name(number)).exists():
-            number += 1
-        name, store = segment_name(number), self.manifest.store
+        names = map(segment_name, count(self.manifest.version + 1))
+        name = next(name for name in names if not (self.directory / name).exists())
         with storage.new_directory(self.directory / name) as partial:
             return write_segment(
-                partial, name=name, factory=factory, vectors=vectors, vector_of=vector_of, chunks=chunks, store=store
+                partial,
+                name=name,
+                factory=factory,
+                vectors=vectors,
+                vector_of=vector_of,
+                chunks=chunks,
+                store=self.manifest.store,
             )
 
     def _is_new(self, info: SegmentInfo) -> bool:

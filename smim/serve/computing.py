@@ -54,6 +54,11 @@ Answering = Callable[[], list[str]]
 Encoding = Callable[[], list[list[int]]]
 
 
+def as_codes(codes: Any, dimension: int) -> np.ndarray:
+    """Codes fp32 [N, dimension]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
+    return as_matrix(codes, dimension, "codes", largest=LARGEST_NUMBER)
+
+
 def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGaussian | Exception]:
     """The posterior of each request's texts, fp32 [N, D], from one call for all of them."""
     ids = [_or_error(each) for each in requests]
@@ -175,8 +180,7 @@ class Computing:
         return [hit.text for hit in await self.read(lambda: self.backend.get(ids), len(ids))]
 
     def checked(self, codes: Any) -> np.ndarray:
-        """Codes fp32 [N, D]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
-        return as_matrix(codes, self.model.latent_dim, "codes", largest=LARGEST_NUMBER)
+        return as_codes(codes, self.model.latent_dim)
 
     async def read(self, request: Reading, size: int = 1) -> Any:
         return await self._searching.submit(request, size)

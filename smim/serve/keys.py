@@ -72,7 +72,8 @@ class Keys:
 def _key(place: str, entry: Any) -> Key:
     if not isinstance(entry, dict) or not set(entry) <= {"name", "key", "sha256", "rights"}:
         raise UserError(f"{place}: it has name, rights, and either key or sha256, and nothing else")
-    name, rights, key, digest = map(entry.get, ("name", "rights", "key", "sha256"))
+    given: dict[str, Any] = {"name": None, "rights": None, "key": None, "sha256": None} | entry
+    name, rights, key, digest = given.values()
     refuse_if({
         f"{place}: it needs a name": not isinstance(name, str) or not name,
         f'{place}: rights must be ["read"], ["write"] or ["read", "write"]':

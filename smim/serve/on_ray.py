@@ -149,7 +149,6 @@ def _application(
     bound = [
         serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names
     ]
-    ingress = serve.ingress(front)()
     deployment = serve.deployment(
         name="front",
         num_replicas=fronts,
@@ -157,8 +156,8 @@ def _application(
         max_queued_requests=_WAITING_FOR_A_FRONT,
         graceful_shutdown_timeout_s=grace_seconds,
         **_HEALTH,
-    )(ingress)
-    return deployment.bind(*bound)
+    )
+    return deployment(serve.ingress(front)()).bind(*bound)
 
 
 def _model(directory: Path, model_dir: Path | None) -> SentenceModel:

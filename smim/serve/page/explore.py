@@ -76,14 +76,16 @@ def variants_tab(service: Service) -> list[Any]:
     @shown(variants)
     async def varied(text: str, scale: float, num: float, seed: float) -> dict[Any, Any]:
         texts = await service.perturb(text, int(num), scale, int(seed))
-        caption = f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"
-        return {variants: fragments.sentences(texts, caption=caption), seeds[0]: seed + 1}
+        return {
+            variants: fragments.sentences(texts, caption=f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"),
+            seeds[0]: seed + 1,
+        }
 
     @shown(samples)
     async def drawn(deviation: float, num: float, seed: float) -> dict[Any, Any]:
         texts = await service.sample(int(num), deviation, int(seed))
-        caption = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
-        return {samples: fragments.sentences(texts, caption=caption), seeds[1]: seed + 1}
+        drawn = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
+        return {samples: fragments.sentences(texts, caption=drawn), seeds[1]: seed + 1}
 
     gr.on([text.submit, vary.click], varied, [text, scale, num, seeds[0]], [variants, seeds[0]], **QUIET)
     draw.click(drawn, [deviation, num_samples, seeds[1]], [samples, seeds[1]], **QUIET)
