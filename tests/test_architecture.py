@@ -55,7 +55,9 @@ def test_imports_point_one_way(file):
 
 
 def test_each_part_of_the_package_has_a_layer():
-    parts = {path.stem for path in (ROOT / "smim").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    parts = {
+        path.stem for path in (ROOT / "smim").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()
+    }
     assert parts - {"__init__"} == set(LEVEL)
 
 
