@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from smim.errors import SmimError, UserError, not_among, too_low
+from smim.errors import SmimError, UserError, not_among, refuse, too_low
 from smim.progress import bytes_bar
 
 T = TypeVar("T")
@@ -49,8 +49,7 @@ class EngineArgs:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if problems := self.problems():
-            raise UserError("; ".join(problems))
+        refuse(self.problems())
 
     def problems(self) -> list[str]:
         """A message for each setting that cannot be."""

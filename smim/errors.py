@@ -3,7 +3,7 @@
 import errno
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from io import TextIOWrapper
@@ -87,6 +87,11 @@ def refuse(problems: Iterable[str]) -> None:
     """Raises one `UserError` that says all of the problems, where there are any."""
     if message := "; ".join(problems):
         raise UserError(message)
+
+
+def refuse_if(wrong: Mapping[str, object]) -> None:
+    """As `refuse`, of the problems whose condition holds."""
+    refuse(problem for problem, holds in wrong.items() if holds)
 
 
 @contextmanager

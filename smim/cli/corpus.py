@@ -34,10 +34,7 @@ def corpusshow(
     from smim.corpora import open_corpus
 
     corpus: Any = open_corpus(directory)
-    if corpus.unit == "sentence":
-        _show_sentences(corpus)
-    else:
-        _show_vectors(corpus)
+    (_show_sentences if corpus.unit == "sentence" else _show_vectors)(corpus)
 
 
 @app.command("table")
@@ -67,16 +64,29 @@ def _show_sentences(corpus: "Corpus") -> None:
     from smim.text.corpus import HISTOGRAM
 
     card = corpus.card
-    facts: dict[str, Any] = {"name": corpus.name, **card["source"], "vocabulary": f"{card['vocabulary_size']:,}"}
-    facts |= {"tokenizer": _brief(card.get("tokenizer", "")), "lengths": corpus.directory / HISTOGRAM}
-    facts |= {f"left out: {name}": f"{count:,}" for name, count in card.get("left_out", {}).items()}
+    facts: dict[str, Any] = {
+        "name": corpus.name,
+        **card["source"],
+        "vocabulary": f"{card['vocabulary_size']:,}",
+        "tokenizer": _brief(card.get("tokenizer", "")),
+        "lengths": corpus.directory / HISTOGRAM,
+        **{f"left out: {name}": f"{count:,}" for name, count in card.get("left_out", {}).items()},
+    }
     splits = [corpus.split(name) for name in card["splits"]]
     for label in dict.fromkeys(label for split in splits for label in split.label_columns):
         missing = sum(split.table.column(label).null_count for split in splits if label in split.label_columns)
         facts[f"label {label}"] = f"{missing:,} sentences have no value"
     show([[name, _brief(fact)] for name, fact in facts.items()] + [["note", note] for note in card.get("notes", [])])
-    columns = ["sentences", "tokens", "length_mean", "length_std", "length_min", "length_max", "unknown_tokens"]
-    columns.append("also_in_train")
+    columns = [
+        "sentences",
+        "tokens",
+        "length_mean",
+        "length_std",
+        "length_min",
+        "length_max",
+        "unknown_tokens",
+        "also_in_train",
+    ]
     described = [[name, *[str(split.get(column, "")) for column in columns]] for name, split in card["splits"].items()]
     show([["split", *columns], *described])
     samples = []

@@ -11,7 +11,7 @@ import typer
 
 import smim
 from smim.cli.shared import Filter, IndexDir, Json, Model, MovedModel, parse_filter, show
-from smim.errors import UserError
+from smim.errors import UserError, refuse_if
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
 
@@ -51,12 +51,11 @@ def index_build(
     Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
     smim index build wikitext-small mine.txt -o indexes/mine
     """
-    if output.exists() and not force:
-        raise UserError(f"{output} exists; replace it with --force, or give another --output")
-    if not corpus.exists():
-        raise UserError(f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb")
-    if memory is not None and not 0 < memory < math.inf:
-        raise UserError(f"--memory is {memory}; gigabytes are needed, above 0")
+    refuse_if({
+        f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,
+        f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb": not corpus.exists(),
+        f"--memory is {memory}; gigabytes are needed, above 0": memory is not None and not 0 < memory < math.inf,
+    })  # fmt: skip
     from smim.search import build_index, index_texts
     from smim.search.latents import Latents
     from smim.search.sentences import read_sentences
@@ -181,8 +180,8 @@ def index_report(
         show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
     if report.suggested is None:
         settings, best, _ = _measured(report.best)
-        nothing = "; nothing was applied" if apply else ""
-        print(f"no settings reach a recall of {recall:g}, the best is {best} ({settings}){nothing}", file=sys.stderr)
+        told = f"no settings reach a recall of {recall:g}, the best is {best} ({settings})"
+        print(told + "; nothing was applied" * apply, file=sys.stderr)
         if apply:
             raise typer.Exit(1)
     elif apply:

@@ -7,7 +7,7 @@ import typer
 
 import smim
 from smim.cli.shared import Filter, IndexDir, Json, MovedModel, parse_filter, show
-from smim.errors import UserError
+from smim.errors import refuse_if
 from smim.search.query import Line, Options, Query, Sum
 
 _TOLD = {name: field.metadata["description"] for name, field in Options.__dataclass_fields__.items()}
@@ -38,12 +38,12 @@ def search(
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     """
-    if (text is None) == (like is None) or (like is not None and (toward or plus or minus)):
-        raise UserError("what is to be found? give a sentence (with --toward, or --plus and --minus), or --like ID")
-    if toward is not None and (plus or minus):
-        raise UserError("--toward and --plus or --minus exclude each other")
-    if at is not None and toward is None:
-        raise UserError("--at is a place on the line to another sentence: give that with --toward")
+    refuse_if({
+        "what is to be found? give a sentence (with --toward, or --plus and --minus), or --like ID":
+            (text is None) == (like is None) or (like is not None and (toward or plus or minus)),
+        "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
+        "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
+    })  # fmt: skip
     from smim.search import open_index
     from smim.search.labels import jsonable
 

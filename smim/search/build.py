@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
@@ -62,14 +62,14 @@ def build_index(
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
     there that another process is changing. An index at `output` is replaced; until then no other can change it.
     """
-    if corpus.tokenizer.hash != model.tokenizer.hash:
-        raise UserError(
-            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
-            "index the corpus that the model was trained on, or prepare this one with the model's tokenizer"
-        )
     rows = corpus.split(split)
-    if "id" in rows.label_columns:
-        raise UserError(f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it")
+    refuse_if({
+        f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+        "index the corpus that the model was trained on, or prepare this one with the model's tokenizer":
+            corpus.tokenizer.hash != model.tokenizer.hash,
+        f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it":
+            "id" in rows.label_columns,
+    })  # fmt: skip
     if latents is not None:
         check_latents(latents, model, corpus, split)
     return _build(
@@ -111,11 +111,11 @@ def index_texts(
     memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels
     that `IndexWriter.add` refuses.
     """
-    if not len(texts):
-        raise UserError("there is no sentence to index")
     labels = {} if labels is None else labels
-    if not isinstance(labels, Mapping):
-        raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
+    refuse_if({
+        "there is no sentence to index": not len(texts),
+        f"labels are lists of values by column, not {str(labels)[:60]}": not isinstance(labels, Mapping),
+    })  # fmt: skip
     numbers = new_ids(ids, len(texts), first=0)
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
@@ -158,17 +158,17 @@ def _build(
     num_segments: int,
 ) -> Index:
     """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers."""
-    if output.exists() and not (output / MANIFEST).is_file():
-        raise UserError(f"{output} exists and is not an index; give another place, so that it is not lost")
-    if store not in DTYPES:
-        raise UserError(f"store is {store!r}; {nearest(store, list(DTYPES))}")
-    if not 1 <= num_segments <= len(rows):
-        raise UserError(f"num_segments is {num_segments}; it can be 1 to the {len(rows):,} sentences of {rows.name}")
+    can_be = f"it can be 1 to the {len(rows):,} sentences of {rows.name}"
+    refuse_if({
+        f"{output} exists and is not an index; give another place, so that it is not lost":
+            output.exists() and not (output / MANIFEST).is_file(),
+        f"store is {store!r}; {nearest(store, list(DTYPES))}": store not in DTYPES,
+        f"num_segments is {num_segments}; {can_be}": not 1 <= num_segments <= len(rows),
+    })  # fmt: skip
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
     vectors = factories.make_vectors(chosen, metric, model.latent_dim)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
-    num_segments = max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit))
-    num_segments = min(num_segments, len(rows))
+    num_segments = min(max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit)), len(rows))
     exact = factories.is_exact(vectors)
     answers = rows.table.select(["text", *rows.label_columns])
     schema = answers.schema if typed else with_types(answers)
@@ -201,16 +201,17 @@ def _build(
             which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
             texts = answers["text"].slice(stretch.start, len(stretch)).chunks
             vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
-            segment = write_segment(
-                folder,
-                name=folder.name,
-                factory=chosen,
-                vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
-                vector_of=vector_of,
-                chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
-                store=store,
+            segments.append(
+                write_segment(
+                    folder,
+                    name=folder.name,
+                    factory=chosen,
+                    vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
+                    vector_of=vector_of,
+                    chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
+                    store=store,
+                )
             )
-            segments.append(segment)
         manifest = Manifest(
             version=1,
             model=str(find(model_dir).resolve()),

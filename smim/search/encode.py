@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -115,7 +115,9 @@ def encode_corpus(
     corpus = Corpus.open(corpus_dir)
     split = corpus.split(args.split)
     card = _card(model, Path(model_dir), corpus, split, args)
-    work = WorkDirectory(output, _identity(card), card=CARD, kind="a directory of latents")
+    # Everything that the files depend on, wherever the model and the corpus lie.
+    identity = {**asdict(card), "model": None, "corpus": None, "version": __version__}
+    work = WorkDirectory(output, identity, card=CARD, kind="a directory of latents")
     with work.owned(accelerator):
         if _is_there(output, card):
             if is_main:
@@ -139,10 +141,14 @@ def encode_corpus(
         if accelerator:
             accelerator.wait_for_everyone()
         if is_main:
-            _finish(folder, card)
+            shards = [finished(folder, number) for number in range(card.num_shards)]
+            if missing := [number for number, shard in enumerate(shards) if shard is None]:
+                raise SmimError(f"shard {missing[0]} is missing or damaged in {folder}; start the same command again")
+            write_card(folder / "result", card, [shard for shard in shards if shard is not None])
     if is_main:
-        told = f"{card.count:,} codes of {card.dimension} dimensions in {output}"
-        console.print(told, highlight=False, soft_wrap=True)
+        console.print(
+            f"{card.count:,} codes of {card.dimension} dimensions in {output}", highlight=False, soft_wrap=True
+        )
 
 
 def encode_shard(
@@ -155,8 +161,8 @@ def encode_shard(
 ) -> None:
     """Writes one shard's files into `work`, and that they are there; `advance` is told how many rows are done."""
     rows = card.rows_of(number)
-    kinds = ["mean", "log_variance"] if card.has_log_variance else ["mean"]
-    arrays = {kind: np.empty((len(rows), card.dimension), DTYPES[card.dtype]) for kind in kinds}
+    shape, dtype = (len(rows), card.dimension), DTYPES[card.dtype]
+    arrays = {kind: np.empty(shape, dtype) for kind in card.kinds}
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
         posterior = model.posterior_of_ids(split.ids(rows[part]))
@@ -224,25 +230,12 @@ def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, a
     )
 
 
-def _identity(card: LatentsCard) -> dict[str, Any]:
-    """Everything that the files depend on, wherever the model and the corpus lie."""
-    return {**asdict(card), "model": None, "corpus": None, "version": __version__}
-
-
 def _is_there(output: Path, card: LatentsCard) -> bool:
     try:
         latents = Latents.open(output)
     except UserError:
         return False
     return all(getattr(latents, name) == value for name, value in asdict(card).items())
-
-
-def _finish(work: Path, card: LatentsCard) -> None:
-    """Writes the card, once all shards are there."""
-    shards = [finished(work, number) for number in range(card.num_shards)]
-    if missing := [number for number, shard in enumerate(shards) if shard is None]:
-        raise SmimError(f"shard {missing[0]} is missing or damaged in {work}; start the same command again")
-    write_card(work / "result", card, [shard for shard in shards if shard is not None])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, refuse_if
 from smim.progress import track
 
 METRICS = {
@@ -36,26 +36,11 @@ _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
 
-def choose_factory(count: int, dimension: int, *, memory: int) -> str:
-    """FAISS's factory string for `count` rows, where the index may take `memory` bytes.
-
-    Exact up to 100,000 rows; then a graph over fp16 codes (HNSW), if it fits; then inverted lists of product codes
-    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions.
-    """
-    if count <= _EXACT_UP_TO:
-        return EXACT
-    graph_bytes = count * (2 * dimension + 4 * 2 * _HNSW_NEIGHBOURS + 24)
-    if graph_bytes <= memory:
-        return f"HNSW{_HNSW_NEIGHBOURS},SQfp16"
-    num_lists = 2 ** round(math.log2(4 * math.sqrt(count)))
-    num_codes = next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)
-    return f"IVF{num_lists},PQ{num_codes}x{_PQ_CODE_BITS}"
-
-
 def resolve(factory: str, count: int, dimension: int, memory: int | None = None) -> str:
     """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's).
 
-    Raises `UserError` for no memory at all.
+    Exact up to 100,000 rows; then a graph over fp16 codes (HNSW), if it fits; then inverted lists of product codes
+    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions. Raises `UserError` for no memory at all.
     """
     if memory is not None and memory < 1:
         raise UserError(
@@ -63,7 +48,14 @@ def resolve(factory: str, count: int, dimension: int, memory: int | None = None)
         )
     if factory != AUTO:
         return factory
-    return choose_factory(count, dimension, memory=half_of_memory() if memory is None else memory)
+    if count <= _EXACT_UP_TO:
+        return EXACT
+    graph_bytes = count * (2 * dimension + 4 * 2 * _HNSW_NEIGHBOURS + 24)
+    if graph_bytes <= (half_of_memory() if memory is None else memory):
+        return f"HNSW{_HNSW_NEIGHBOURS},SQfp16"
+    num_lists = 2 ** round(math.log2(4 * math.sqrt(count)))
+    num_codes = next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)
+    return f"IVF{num_lists},PQ{num_codes}x{_PQ_CODE_BITS}"
 
 
 def half_of_memory() -> int:
@@ -73,14 +65,13 @@ def half_of_memory() -> int:
 
 def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     """An empty FAISS index; raises `UserError` for a factory or metric that there is not, or that takes no filters."""
-    if metric not in METRICS:
-        raise UserError(f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}")
-    if _TOO_LOW.search(factory):
-        raise UserError(
-            f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto"
-        )
-    if _TOO_HIGH.search(factory):
-        raise UserError(f"an index {factory[:60]!r} has too many parts; write for example IVF65536,PQ64, or auto")
+    refuse_if({
+        f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}": metric not in METRICS,
+        f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto":
+            _TOO_LOW.search(factory),
+        f"an index {factory[:60]!r} has too many parts; write for example IVF65536,PQ64, or auto":
+            _TOO_HIGH.search(factory),
+    })  # fmt: skip
     try:
         vectors = faiss.index_factory(dimension, factory, METRICS[metric])
     except RuntimeError as error:
@@ -133,25 +124,21 @@ def train_on_sample(
         for part in codes_of(sample):
             codes_ND[start : start + len(part)] = part
             start += len(part)
-        _train(vectors, codes_ND, factory)
-
-
-def _train(vectors: Any, codes_ND: np.ndarray, factory: str) -> None:
-    inverted = inverted_lists(vectors) if faiss.get_num_gpus() > 0 else None
-    if inverted is not None:
-        # The k-means of the lists' centroids is nearly all of the work.
-        clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlat(inverted.d, inverted.metric_type))
-        inverted.clustering_index = clustering  # which does not keep it: the variable does
-    try:
-        vectors.train(codes_ND)
-    except RuntimeError as error:
-        raise UserError(
-            f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({_reason(error)}); "
-            "choose a smaller one, or Flat"
-        ) from None
-    finally:
+        inverted = inverted_lists(vectors) if faiss.get_num_gpus() > 0 else None
         if inverted is not None:
-            inverted.clustering_index = None
+            # The k-means of the lists' centroids is nearly all of the work.
+            clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlat(inverted.d, inverted.metric_type))
+            inverted.clustering_index = clustering  # which does not keep it: the variable does
+        try:
+            vectors.train(codes_ND)
+        except RuntimeError as error:
+            raise UserError(
+                f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({_reason(error)}); "
+                "choose a smaller one, or Flat"
+            ) from None
+        finally:
+            if inverted is not None:
+                inverted.clustering_index = None
 
 
 def is_exact(vectors: Any) -> bool:
@@ -167,10 +154,8 @@ def measures_exactly(vectors: Any) -> bool:
 
 def inverted_lists(vectors: Any) -> Any | None:
     """The part of an index that has inverted lists, or None."""
-    try:
-        return faiss.downcast_index(faiss.extract_index_ivf(vectors))
-    except RuntimeError:
-        return None
+    inner = _behind(vectors)
+    return inner if isinstance(inner, faiss.IndexIVF) else None
 
 
 def graph(vectors: Any) -> Any | None:

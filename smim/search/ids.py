@@ -41,8 +41,7 @@ def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
     _, firsts = np.unique(numbers, return_index=True)
     if len(firsts) < count:
         row = int(np.setdiff1d(np.arange(count), firsts)[0])
-        what = f"an id is given twice, {numbers[row]}; each sentence needs its own"
-        raise RowError(what, row, numbered=False)
+        raise RowError(f"an id is given twice, {numbers[row]}; each sentence needs its own", row, numbered=False)
     return numbers
 
 

@@ -65,7 +65,8 @@ class Index:
         Raises `UserError` for a `k` below 1, for sentences that the model cannot encode, and for codes of another
         dimension or that are not finite.
         """
-        return [result.hits for result in self.results(queries, Options.of(k, options))]
+        settings = {name: options.pop(name) for name in [*options] if name not in Options.__dataclass_fields__}
+        return [result.hits for result in self.results(queries, Options(k, **{"settings": settings, **options}))]
 
     def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> list[list[Hit]]:
         """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
@@ -97,7 +98,7 @@ class Index:
         """The id, text and labels of each of the given ids; raises `UserError` naming those that there are not."""
         snapshot = self.snapshot
         places = zip(*map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
-        hits = [snapshot.hit(number, position) for number, position in places]
+        hits = (snapshot.hit(number, position) for number, position in places)
         return [{"id": hit.id, "text": hit.text, "labels": hit.labels} for hit in hits]
 
     def count(self, where: Where | None = None) -> int:
@@ -132,9 +133,6 @@ class _Alone:
 
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [row["text"] for row in self.index.get(ids)]
-
-    async def metric(self) -> str:
-        return self.index.manifest.metric
 
     def checked(self, codes: Sequence[Any]) -> np.ndarray:
         return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are")
@@ -178,8 +176,7 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
 
 def query_codes(queries: np.ndarray | Tensor, manifest: Manifest) -> np.ndarray:
     """Codes [N, D] as this index compares them; raises `UserError` for another shape, and what is not finite."""
-    codes = as_matrix(queries, manifest.dimension, "the query codes", of="this index's are")
-    return comparable(codes, manifest.metric)
+    return comparable(as_matrix(queries, manifest.dimension, "the query codes", of="this index's are"), manifest.metric)
 
 
 def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:

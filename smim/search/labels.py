@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from smim.errors import RowError, UserError
+from smim.errors import RowError, UserError, refuse_if
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 60
@@ -79,10 +79,12 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one, which
     holds them exactly.
     """
-    if not isinstance(name, str) or not fits(name, pa.string()):
-        raise UserError(f"a column of labels has text as its name, not {shown(name)}")
-    if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
-        raise UserError(f"the labels {name!r} are not one for each of {count} sentences")
+    refuse_if({
+        f"a column of labels has text as its name, not {shown(name)}":
+            not isinstance(name, str) or not fits(name, pa.string()),
+        f"the labels {shown(name)} are not one for each of {count} sentences":
+            isinstance(values, str) or not isinstance(values, Collection) or len(values) != count,
+    })  # fmt: skip
     labels = [plain(value) for value in values]
     given = [(row, value) for row, value in enumerate(labels) if value is not None]
     if type is None and not given:
@@ -90,15 +92,15 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     others = "one another" if type is None else "the index's"
     for row, value in given:
         if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and math.isinf(value)):
-            what = f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}"
-            raise RowError(what, row)
+            raise RowError(f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}", row)
         if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
             raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
-    column = type or _type_of([value for _, value in given])
+    column = type or pa.infer_type([value for _, value in given])
     for row, value in given:
         if not fits(value, column):
-            what = f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is"
-            raise RowError(what, row)
+            raise RowError(
+                f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is", row
+            )
     return pa.array(labels, column)
 
 
@@ -113,10 +115,9 @@ def with_types(rows: pa.Table) -> pa.Schema:
         column = rows.column(i)
         if field.name == "text" or kind_of(field.type) != "text" or column.null_count == len(column):
             continue
-        for type in (pa.int64(), pa.float64(), pa.bool_()):
-            if all(_reads_as(type, chunk) for chunk in column.chunks):
-                schema = schema.set(i, pa.field(field.name, type))
-                break
+        types = (pa.int64(), pa.float64(), pa.bool_())
+        fitting = (type for type in types if all(_reads_as(type, chunk) for chunk in column.chunks))
+        schema = schema.set(i, pa.field(field.name, next(fitting, field.type)))
     return schema
 
 
@@ -136,11 +137,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return math.isfinite(number) and text in (repr(number), str(int(number)))
-
-
-def _type_of(values: list[Any]) -> pa.DataType:
-    if isinstance(values[0], str):
-        return pa.string()
-    if isinstance(values[0], bool):
-        return pa.bool_()
-    return pa.float64() if any(isinstance(value, float) for value in values) else pa.int64()

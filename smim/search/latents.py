@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from smim import schema, storage
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among, refuse, too_low
 from smim.search.files import DTYPES, open_array
 from smim.search.manifest import FileInfo
 
@@ -58,16 +58,16 @@ class LatentsCard:
 
     def __post_init__(self) -> None:
         problems = too_low(self, "the card", count=1, dimension=1, rows_per_shard=1)
-        if problems := problems + not_among(self, "the card", dtype=DTYPES):
-            raise UserError("; ".join(problems))
+        refuse(problems + not_among(self, "the card", dtype=DTYPES))
 
     def rows_of(self, shard: int) -> range:
         """The split's rows that a shard holds."""
         return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
 
-    def files_of(self, shard: int) -> list[str]:
-        """The names of a shard's files."""
-        return [file_name(kind, shard) for kind in ("mean", "log_variance")[: 1 + self.has_log_variance]]
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """What there is a file of in each shard."""
+        return ("mean", "log_variance")[: 1 + self.has_log_variance]
 
     @property
     def num_shards(self) -> int:
@@ -101,7 +101,8 @@ class Latents(_Card):
         described = [(shard.rows, set(shard.files)) for shard in card.shards]
         # The number first: a card may count more rows than fit into memory as ranges.
         if len(described) != card.num_shards or described != [
-            (len(card.rows_of(number)), set(card.files_of(number))) for number in range(card.num_shards)
+            (len(card.rows_of(number)), {file_name(kind, number) for kind in card.kinds})
+            for number in range(card.num_shards)
         ]:
             raise UserError(f"{path}: its shards do not have the {card.count:,} rows that it counts; it was edited")
         latents = cls(**vars(card), directory=directory)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from smim import schema, storage
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among, refuse, refuse_if, too_low
 from smim.search.errors import Unreadable
 from smim.search.factory import METRICS
 from smim.search.files import DTYPES
@@ -79,10 +79,12 @@ class SegmentInfo:
 
     def __post_init__(self) -> None:
         mask = re.compile(rf"{self.name}\.deleted-\d{{8}}\.npy")
-        if not _SEGMENT.fullmatch(self.name) or (self.deleted is not None and not mask.fullmatch(self.deleted)):
-            raise UserError(f"a segment is called {self.name[:60]!r}, its mask {str(self.deleted)[:60]!r}")
-        if self.num_deleted > self.count or self.count < 1 or (self.num_deleted > 0) != (self.deleted is not None):
-            raise UserError(f"segment {self.name} has {self.count} rows, of which {self.num_deleted} are deleted")
+        refuse_if({
+            f"a segment is called {self.name[:60]!r}, its mask {str(self.deleted)[:60]!r}":
+                not _SEGMENT.fullmatch(self.name) or (self.deleted is not None and not mask.fullmatch(self.deleted)),
+            f"segment {self.name[:60]} has {self.count} rows, of which {self.num_deleted} are deleted":
+                self.num_deleted > self.count or self.count < 1 or (self.num_deleted > 0) != (self.deleted is not None),
+        })  # fmt: skip
 
     def path(self, directory: Path, file: str) -> Path:
         """Where one of `files` lies; raises `UserError` for a name or a link that leads out of the index."""
@@ -122,10 +124,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
-        if len({segment.name for segment in self.segments}) < len(self.segments):
-            problems.append("two segments have one name")
-        if problems:
-            raise UserError("; ".join(problems))
+        twice = len({segment.name for segment in self.segments}) < len(self.segments)
+        refuse(problems + ["two segments have one name"] * twice)
         check_settings(self.search)
 
     @property
@@ -138,10 +138,9 @@ class Manifest:
         return replace(self, version=self.version + 1, **fields)
 
     def write(self, directory: Path) -> None:
-        content = {**asdict(self), "count": self.count}
-        for name in ("memory", "column_types", "measured"):  # which older versions do not know
-            if not content[name]:
-                del content[name]
+        optional = ("memory", "column_types", "measured")  # which older versions do not know
+        content = {name: value for name, value in asdict(self).items() if value or name not in optional}
+        content["count"] = self.count
         storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})
 
     @classmethod

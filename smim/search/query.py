@@ -4,11 +4,11 @@ Imports neither torch nor FAISS: a client and `--help` do not wait for them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, refuse_if
 
 # Search settings and the least value of each.
 SETTINGS = {"nprobe": 1, "ef_search": 1, "refine": 0}
@@ -82,19 +82,14 @@ class Options:
 
     def __post_init__(self) -> None:
         check_whole({"k": self.k, "offset": self.offset})
-        if self.k < 1 or self.offset < 0:
-            raise UserError(f"k is {self.k} and offset {self.offset}; k must be at least 1, offset not negative")
         check_settings(self.settings or {})
-        farthest = self.max_distance
-        if farthest is not None and not (isinstance(farthest, Real) and farthest == farthest):
-            raise UserError(f"max_distance is {farthest!r}, a number is needed")
-
-    @classmethod
-    def of(cls, k: int, named: Mapping[str, Any]) -> "Options":
-        """Of options by name, and search settings beside them."""
-        known = {each.name for each in fields(cls)}
-        settings = {name: value for name, value in named.items() if name not in known}
-        return cls(k, **{"settings": settings, **{name: named[name] for name in named if name in known}})
+        farthest = 0 if self.max_distance is None else self.max_distance
+        refuse_if({
+            f"k is {self.k} and offset {self.offset}; k must be at least 1, offset not negative":
+                self.k < 1 or self.offset < 0,
+            f"max_distance is {farthest!r}, a number is needed":
+                not isinstance(farthest, Real) or farthest != farthest,
+        })  # fmt: skip
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
@@ -175,7 +170,3 @@ class Description:
     version: int
     model_hash: str
     search: dict[str, int]
-
-    @classmethod
-    def of(cls, manifest: Any) -> "Description":
-        return cls(**{each.name: getattr(manifest, each.name) for each in fields(cls)})

@@ -5,6 +5,7 @@ Shapes: N queries, K results, D latent dimensions.
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from smim.errors import UserError
+from smim.errors import refuse_if
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.index import Index
@@ -101,20 +102,21 @@ def measure(
     holds too few sentences.
     """
     snapshot = index.snapshot
-    if k < 1 or queries < 1 or not 0 < recall <= 1:
-        raise UserError(f"k is {k}, queries {queries}, recall {recall}: k and queries are at least 1, recall in (0, 1]")
-    if snapshot.manifest.count <= k:
-        raise UserError(f"{index.directory} holds {snapshot.manifest.count:,} sentences, too few for recall@{k}")
+    refuse_if({
+        f"k is {k}, queries {queries}, recall {recall}: k and queries are at least 1, recall in (0, 1]":
+            k < 1 or queries < 1 or not 0 < recall <= 1,
+        f"{index.directory} holds {snapshot.manifest.count:,} sentences, too few for recall@{k}":
+            snapshot.manifest.count <= k,
+    })  # fmt: skip
     sample = _Sample(snapshot, k=k, queries=queries, seed=seed)
     current = sample.measured(snapshot.manifest.search)
     grid = [each for row in _grid(snapshot.segments, snapshot.manifest.search) for each in row] if tune else []
     tried = [sample.measured(settings) for settings in track(grid, "trying settings")]
     good = [each for each in [current, *tried] if each.recall >= recall]
-    sizes: dict[str, int] = {}
+    sizes = Counter[str]()
     for info in snapshot.manifest.segments:
         for name, file in info.files.items():
-            kind = "deleted" if name == info.deleted else name
-            sizes[kind] = sizes.get(kind, 0) + file.bytes
+            sizes["deleted" if name == info.deleted else name] += file.bytes
     return Report(
         count=snapshot.manifest.count,
         k=k,

@@ -34,25 +34,19 @@ class Asked(Protocol):
 
     async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
         """q(z|x) of texts that the caller gave, or that the index holds (`stored`)."""
-        ...
 
     async def decode(self, codes: np.ndarray) -> list[str]: ...
 
     async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
         """The hits of codes [N, D], of the options' `k`, `where` and `settings`."""
-        ...
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         """fp32 [N, D], of length one where the metric is cosine."""
-        ...
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
-    async def metric(self) -> str: ...
-
     def checked(self, codes: Sequence[Any]) -> np.ndarray:
         """Codes that queries gave or came to, fp32 [N, D]; raises `UserError` for what are none of this model's."""
-        ...
 
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
@@ -72,8 +66,8 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         [_code(query, weights, means, stored) for query, weights in zip(queries, parts, strict=True)]
     )
     of_ids, decoded_ND = None, codes_ND.copy()
-    # Where the metric is cosine, the index holds codes of length one, which decode to something else.
-    if ids and (options.score or (options.decode and await asked.metric() == "cosine")):
+    # The index may hold codes of length one, which decode to something else.
+    if ids and (options.score or options.decode):
         of_ids = await asked.posterior(await asked.texts(ids), stored=True)
         decoded_ND[by_id] = of_ids.mean.numpy()
     # A sentence of the index finds itself: one more is searched for, and that one left out.

@@ -89,6 +89,10 @@ class Segment:
         self._live = None if self.live is None else self._of_rows(self.live)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
+        # Arrow makes a batch's columns anew each time that it is asked for them.
+        self._columns = lru_cache(maxsize=1024)(
+            lambda number: list(zip(self.rows.schema.names, self._batch(number).columns, strict=True))
+        )
 
     def search(
         self, queries_ND: np.ndarray, k: int, settings: dict[str, int] | None, allowed: Allowed | None
@@ -140,9 +144,7 @@ class Segment:
 
     def row(self, position: int) -> dict[str, Any]:
         """The text and the labels of one row, by column."""
-        batch = self._batch(position // ROWS_PER_BATCH)
-        at = position % ROWS_PER_BATCH
-        columns = zip(batch.schema.names, batch.columns, strict=True)
+        columns, at = self._columns(position // ROWS_PER_BATCH), position % ROWS_PER_BATCH
         try:
             # Indexes of older versions hold NaN, which is no value.
             return {name: plain(column[at].as_py()) for name, column in columns}
@@ -191,24 +193,31 @@ class Segment:
         info, vectors = self.info, self.vectors
         metric = factories.METRICS[manifest.metric]
         num_vectors = info.count if self.map is None else vectors.ntotal  # as the map's files have it
-        if (vectors.ntotal, vectors.d, vectors.metric_type) != (num_vectors, manifest.dimension, metric):
-            raise self._unreadable(
-                f"{VECTORS} holds {vectors.ntotal:,} codes of {vectors.d} dimensions, or of another metric"
-            )
-        if not factories.takes_filters(vectors) or (self.stored is None) != factories.is_exact(vectors):
-            raise self._unreadable(f"{VECTORS} is no index of those that are built")
         names, types = self.rows.schema.names, self.rows.schema.types
         plain = (pa.types.is_primitive, pa.types.is_string, pa.types.is_null)
-        if names != [TEXT, *manifest.columns] or not pa.types.is_string(types[0]):
-            raise self._unreadable(f"{ROWS} has the columns {', '.join(names)[:200]}")
-        if not all(any(is_type(kind) for is_type in plain) for kind in types):
-            raise self._unreadable(f"{ROWS} has labels that are neither text nor numbers")
-        if self.rows.num_record_batches != -(-info.count // ROWS_PER_BATCH):
-            raise self._unreadable(f"{ROWS} holds {self.rows.num_record_batches} batches of rows")
-        if not 0 <= self.ids[0] <= self.ids[-1]:
-            raise self._unreadable(f"{IDS} holds ids from {self.ids[0]} to {self.ids[-1]}")
-        if self.live is not None and np.count_nonzero(self.live) != info.num_live:
-            raise self._unreadable(f"{info.deleted} marks another number of rows than {info.num_deleted:,}")
+        wrong = {
+            f"{VECTORS} holds {vectors.ntotal:,} codes of {vectors.d} dimensions, or of another metric": (
+                (vectors.ntotal, vectors.d, vectors.metric_type) != (num_vectors, manifest.dimension, metric)
+            ),
+            f"{VECTORS} is no index of those that are built": (
+                not factories.takes_filters(vectors) or (self.stored is None) != factories.is_exact(vectors)
+            ),
+            f"{ROWS} has the columns {', '.join(names)[:200]}": (
+                names != [TEXT, *manifest.columns] or not pa.types.is_string(types[0])
+            ),
+            f"{ROWS} has labels that are neither text nor numbers": (
+                not all(any(is_type(kind) for is_type in plain) for kind in types)
+            ),
+            f"{ROWS} holds {self.rows.num_record_batches} batches of rows": (
+                self.rows.num_record_batches != -(-info.count // ROWS_PER_BATCH)
+            ),
+            f"{IDS} holds ids from {self.ids[0]} to {self.ids[-1]}": not 0 <= self.ids[0] <= self.ids[-1],
+            f"{info.deleted} marks another number of rows than {info.num_deleted:,}": (
+                self.live is not None and np.count_nonzero(self.live) != info.num_live
+            ),
+        }
+        if problems := "; ".join(problem for problem, holds in wrong.items() if holds):
+            raise self._unreadable(problems)
 
     def _read_batch(self, number: int) -> pa.RecordBatch:
         try:
@@ -264,8 +273,7 @@ class Segment:
             if self.metric == "l2":
                 distances[of] = np.linalg.norm(codes_CD - queries_CD, axis=-1)
             else:
-                products = (codes_CD * queries_CD).sum(-1)
-                distances[of] = np.maximum(1 - products, 0) if self.metric == "cosine" else -products
+                distances[of] = self._distances((codes_CD * queries_CD).sum(-1))
         return distances
 
     def _distances(self, scores: np.ndarray) -> np.ndarray:

@@ -58,15 +58,12 @@ class Snapshot:
             if not self.segments:  # what is no filter is told
                 types = {"text": "string", **dict.fromkeys(self.manifest.columns, "null"), **self.manifest.column_types}
                 condition(part, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
-            found = [segment.allowed(part) for segment in self.segments]
-            self.filters[key] = found
+            found = self.filters[key] = [segment.allowed(part) for segment in self.segments]
             while len(self.filters) > _FILTERS_KEPT:
                 self.filters.popitem(last=False)
         return found
 
-    def nearest(
-        self, codes_ND: np.ndarray, options: Options, *, exact: bool = False
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def nearest(self, codes_ND: np.ndarray, options: Options, *, exact: bool = False) -> tuple[np.ndarray, ...]:
         """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
 
         Of the options `k`, `where` and `settings` count, which are all that there are: the index's own are not read.
@@ -87,8 +84,7 @@ class Snapshot:
             (distances, segment.ids[positions], np.full(positions.shape, i), positions)
             for i, (segment, (distances, positions)) in enumerate(zip(self.segments, found, strict=True))
         ]
-        distances, ids, numbers, positions = merge(parts, k)
-        return distances, ids, numbers, positions
+        return merge(parts, k)
 
     def hits(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
         """The hits of each query, as `nearest` finds them."""

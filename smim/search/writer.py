@@ -8,6 +8,8 @@ Shapes: R rows, D latent dimensions.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -146,7 +148,11 @@ class IndexWriter:
         added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
-            added, kept = self._merge_small(kept, added)
+            # All but the largest, as many as the index was built of, become one.
+            largest = sorted(kept, key=lambda info: -info.num_live)[: manifest.num_segments]
+            small = [info for info in (*kept, added) if info not in largest]
+            added = self._merged([Segment(self.directory, info, manifest) for info in small], exact_below=_EXACT_BELOW)
+            kept = [info for info in kept if info in largest]
             if added.factory != factories.EXACT:
                 least = factories.default_search(added.factory) if self._is_new(added) else {}
                 fields = self._tuned(added, least | manifest.search)
@@ -168,8 +174,11 @@ class IndexWriter:
             raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
         for name in labels:
             if name not in self.manifest.columns:
-                known = nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"
-                raise OfIndex(self.directory, f"has no column {name!r}; {known}")
+                raise OfIndex(
+                    self.directory,
+                    f"has no column {name!r}; "
+                    + (nearest(str(name), self.manifest.columns) if self.manifest.columns else "it has none"),
+                )
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
         arrays = {"text": pa.array(list(texts), pa.string())}
@@ -193,24 +202,14 @@ class IndexWriter:
                 live[positions] = False
                 if not live.any():
                     continue
-                info = self._marked(info, live)
+                name = f"{info.name}.deleted-{self.manifest.version + 1:08d}.npy"
+                with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
+                    np.save(file, np.packbits(~live, bitorder="little"))
+                files = {file: described for file, described in info.files.items() if file != info.deleted}
+                files[name] = FileInfo.of(self.directory / name)
+                info = replace(info, files=files, num_deleted=int(np.count_nonzero(~live)), deleted=name)
             kept.append(info)
         return kept
-
-    def _marked(self, info: SegmentInfo, live_R: np.ndarray) -> SegmentInfo:
-        name = f"{info.name}.deleted-{self.manifest.version + 1:08d}.npy"
-        with storage.new_file(self.directory / name) as path, open(path, "wb") as file:
-            np.save(file, np.packbits(~live_R, bitorder="little"))
-        files = {file: described for file, described in info.files.items() if file != info.deleted}
-        files[name] = FileInfo.of(self.directory / name)
-        return SegmentInfo(info.name, info.factory, info.count, files, int(np.count_nonzero(~live_R)), name)
-
-    def _merge_small(self, kept: list[SegmentInfo], added: SegmentInfo) -> tuple[SegmentInfo, list[SegmentInfo]]:
-        """All but the largest segments, as many as the index was built of, as one, and those."""
-        largest = sorted(kept, key=lambda info: -info.num_live)[: self.manifest.num_segments]
-        small = [info for info in kept if info not in largest]
-        segments = [Segment(self.directory, info, self.manifest) for info in (*small, added)]
-        return self._merged(segments, exact_below=_EXACT_BELOW), [info for info in kept if info in largest]
 
     def _merged(self, segments: list[Segment], *, exact_below: int = 0) -> SegmentInfo:
         live = [segment.live_positions() for segment in segments]
@@ -252,13 +251,17 @@ class IndexWriter:
 
     def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterator[Chunk]) -> SegmentInfo:
         """A new segment; arguments as of `write_segment`."""
-        number = self.manifest.version + 1
-        while (self.directory / segment_name(number)).exists():
-            number += 1
-        name, store = segment_name(number), self.manifest.store
+        names = map(segment_name, count(self.manifest.version + 1))
+        name = next(name for name in names if not (self.directory / name).exists())
         with storage.new_directory(self.directory / name) as partial:
             return write_segment(
-                partial, name=name, factory=factory, vectors=vectors, vector_of=vector_of, chunks=chunks, store=store
+                partial,
+                name=name,
+                factory=factory,
+                vectors=vectors,
+                vector_of=vector_of,
+                chunks=chunks,
+                store=self.manifest.store,
             )
 
     def _is_new(self, info: SegmentInfo) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from smim.errors import UserError
+from smim.errors import refuse_if
 from smim.serve.errors import error_response
 
 
@@ -34,14 +34,15 @@ class Access:
     proxies: str = ""
 
     def __post_init__(self) -> None:
-        for origin in self.origins:
-            if not re.fullmatch(r"\*|[a-z]+://[^/\s]+", origin):
-                raise UserError(f"{origin!r} is no origin; write its scheme and host, such as https://their.example")
-        for host in self.hosts:
-            if not re.fullmatch(r"[^/\s]+", host):
-                raise UserError(f"{host!r} is no host; write a name, such as search.example")
-        if not re.fullmatch(r"(/[\w.~-]+)*", self.root_path):
-            raise UserError(f"the root path is {self.root_path!r}; write it with a / before and none after, as /smim")
+        origin, host = r"\*|[a-z]+://[^/\s]+", r"[^/\s]+"
+        refuse_if({
+            **{f"{each!r} is no origin; write its scheme and host, such as https://their.example":
+                not re.fullmatch(origin, each) for each in self.origins},
+            **{f"{each!r} is no host; write a name, such as search.example":
+                not re.fullmatch(host, each) for each in self.hosts},
+            f"the root path is {self.root_path!r}; write it with a / before and none after, as /smim":
+                not re.fullmatch(r"(/[\w.~-]+)*", self.root_path),
+        })  # fmt: skip
 
     def takes_host(self, host: str) -> bool:
         """Whether a request for this name is for us; requests without a name come from no browser."""

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +51,8 @@ class Backend(ABC):
     async def count(self, where: Where | None) -> int: ...
 
     async def describe(self) -> Description:
-        return Description.of(await self.manifest())
+        manifest = await self.manifest()
+        return Description(**{each.name: getattr(manifest, each.name) for each in fields(Description)})
 
     async def manifest(self) -> Manifest:
         """The newest; waits for no search. Raises `Unreadable` where the index is, or is of another model."""

@@ -162,7 +162,8 @@ class Client:
                 ) from None
             if response.status_code != 429 or not left:
                 break
-            time.sleep(_wait(response.headers.get("retry-after", "")))
+            seconds = response.headers.get("retry-after", "")
+            time.sleep(min(float(seconds), _LONGEST_WAIT) if seconds.isdecimal() else 1.0)
         try:
             if response.is_success:
                 return TypeAdapter(answer).validate_json(response.content)
@@ -171,7 +172,3 @@ class Client:
             message = f"{self._http.base_url} answers otherwise than this client's version of the service"
             raise ServiceError(response.status_code, message) from None
         raise _RAISED.get(told.code, ServiceError)(response.status_code, told.message, told.code)
-
-
-def _wait(retry_after: str) -> float:
-    return min(float(retry_after), _LONGEST_WAIT) if retry_after.isdecimal() else 1.0

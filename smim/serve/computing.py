@@ -179,9 +179,6 @@ class Computing:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [hit.text for hit in await self.read(lambda: self.backend.get(ids), len(ids))]
 
-    async def metric(self) -> str:
-        return (await self.backend.describe()).metric
-
     def checked(self, codes: Any) -> np.ndarray:
         return as_codes(codes, self.model.latent_dim)
 

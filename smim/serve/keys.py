@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from smim.errors import UserError
+from smim.errors import UserError, refuse_if
 
 RIGHTS = ("read", "write")
 _SHORTEST = 16
@@ -72,18 +72,18 @@ class Keys:
 def _key(place: str, entry: Any) -> Key:
     if not isinstance(entry, dict) or not set(entry) <= {"name", "key", "sha256", "rights"}:
         raise UserError(f"{place}: it has name, rights, and either key or sha256, and nothing else")
-    name, rights = entry.get("name"), entry.get("rights")
-    if not isinstance(name, str) or not name:
-        raise UserError(f"{place}: it needs a name")
-    if not isinstance(rights, list) or not rights or not all(right in RIGHTS for right in rights):
-        raise UserError(f'{place}: rights must be ["read"], ["write"] or ["read", "write"]')
-    key, digest = entry.get("key"), entry.get("sha256")
-    if (key is None) == (digest is None):
-        raise UserError(f"{place}: it needs either key or sha256")
+    given: dict[str, Any] = {"name": None, "rights": None, "key": None, "sha256": None} | entry
+    name, rights, key, digest = given.values()
+    refuse_if({
+        f"{place}: it needs a name": not isinstance(name, str) or not name,
+        f'{place}: rights must be ["read"], ["write"] or ["read", "write"]':
+            not isinstance(rights, list) or not rights or not all(right in RIGHTS for right in rights),
+        f"{place}: it needs either key or sha256": (key is None) == (digest is None),
+        f"{place}: a key has at least {_SHORTEST} characters, so that it cannot be guessed":
+            key is not None and (not isinstance(key, str) or len(key) < _SHORTEST),
+        f"{place}: sha256 must be 64 hexadecimal digits":
+            digest is not None and (not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest)),
+    })  # fmt: skip
     if key is not None:
-        if not isinstance(key, str) or len(key) < _SHORTEST:
-            raise UserError(f"{place}: a key has at least {_SHORTEST} characters, so that it cannot be guessed")
         digest = hashlib.sha256(key.encode()).hexdigest()
-    if not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
-        raise UserError(f"{place}: sha256 must be 64 hexadecimal digits")
     return Key(name, digest.lower(), frozenset(rights))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from smim.errors import UserError
+from smim.errors import UserError, refuse_if
 from smim.search.filters import parse
 from smim.search.ids import as_ids
 from smim.search.query import Options, Query
@@ -43,14 +43,11 @@ class Limits:
     queue_size: int = 1_024
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
-                raise UserError(f"the limit {name} is {value}, it must be at least 1")
-        if self.queue_size < max(self.max_batch, self.max_num):
-            raise UserError(
-                f"the limit queue_size is {self.queue_size}, it must hold a request of max_batch {self.max_batch} "
-                f"and one of max_num {self.max_num}"
-            )
+        refuse_if({
+            **{f"the limit {name} is {value}, it must be at least 1": value < 1 for name, value in vars(self).items()},
+            f"the limit queue_size is {self.queue_size}, it must hold a request of max_batch {self.max_batch} "
+            f"and one of max_num {self.max_num}": self.queue_size < max(self.max_batch, self.max_num),
+        })  # fmt: skip
 
     @property
     def most_requests(self) -> int:
@@ -60,27 +57,24 @@ class Limits:
     def check_search(self, queries: Sequence[Query], options: Options) -> None:
         """Raises `UserError` for a search beyond the limits."""
         self.check_count("queries", queries)
-        k, wanted = options.k, options.k + options.offset
-        if wanted > self.max_k:
-            raise UserError(f"k + offset is {wanted}, at most {self.max_k} are allowed")
-        if len(queries) * wanted > self.max_hits:
-            raise UserError(f"{len(queries)} queries for {wanted} hits each; at most {self.max_hits} in all")
-        if (options.reconstruct or options.score) and len(queries) * k > self.max_batch:
-            raise UserError(
-                f"{len(queries)} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored"
-            )
-        for name, value in (options.settings or {}).items():
-            if value > LARGEST_SETTING[name]:
-                raise UserError(f"the search setting {name} is {value}, at most {LARGEST_SETTING[name]} is allowed")
+        num, k, wanted = len(queries), options.k, options.k + options.offset
+        refuse_if({
+            f"k + offset is {wanted}, at most {self.max_k} are allowed": wanted > self.max_k,
+            f"{num} queries for {wanted} hits each; at most {self.max_hits} in all": num * wanted > self.max_hits,
+            f"{num} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored":
+                (options.reconstruct or options.score) and num * k > self.max_batch,
+            **{f"the search setting {name} is {value}, at most {LARGEST_SETTING[name]} is allowed":
+                value > LARGEST_SETTING[name] for name, value in (options.settings or {}).items()},
+        })  # fmt: skip
         for line in (query.line for query in queries if query.line):
             check_within("at", line.at, -LARGEST_NUMBER, LARGEST_NUMBER)
         parse(options.where or {})
 
     def check_texts(self, texts: Sequence[str]) -> None:
         self.check_count("texts", texts)
-        for text in texts:
-            if len(text) > self.max_text:
-                raise UserError(f"a text has {len(text)} characters, at most {self.max_text} are allowed")
+        longest = max(map(len, texts))
+        if longest > self.max_text:
+            raise UserError(f"a text has {longest} characters, at most {self.max_text} are allowed")
 
     def check_ids(self, ids: Sequence[int]) -> None:
         self.check_count("ids", ids)

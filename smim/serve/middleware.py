@@ -34,11 +34,6 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        of_api = scope["path"].startswith(self.prefix)
-        await self._with_body(self._while_there if of_api else self.app, scope, receive, send)
-
-    async def _with_body(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """The answer of `app`, which finds the body as one message, or that it is too slow or too large."""
         refused: tuple[Any, ...] | None = None
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -54,12 +49,14 @@ class Guard:
         if refused:
             await error_response(*refused)(scope, receive, send)
             return
+        # The application finds the body as one message.
         messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             return messages.pop() if messages else await receive()
 
-        await app(scope, replay, send)
+        of_api = scope["path"].startswith(self.prefix)
+        await (self._while_there if of_api else self.app)(scope, replay, send)
 
     async def _while_there(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The application's answer, which ends when the client leaves."""

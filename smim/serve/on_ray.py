@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import smim
-from smim.errors import SmimError, UserError
+from smim.errors import SmimError, UserError, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.search import open_index
@@ -63,10 +63,11 @@ def serve_cluster(
         from ray import serve
     except ModuleNotFoundError:
         raise UserError("serving from a cluster needs Ray; install it with `pip install 'smim[ray,serve]'`") from None
-    if min(shards, replicas, fronts) < 1:
-        raise UserError(f"{shards} shards, {replicas} replicas and {fronts} fronts; at least one of each is needed")
-    if port == 0:
-        raise UserError("a cluster listens on the same port of each machine: give a --port")
+    refuse_if({
+        f"{shards} shards, {replicas} replicas and {fronts} fronts; at least one of each is needed":
+            min(shards, replicas, fronts) < 1,
+        "a cluster listens on the same port of each machine: give a --port": port == 0,
+    })  # fmt: skip
     if page and fronts > 1:
         print("no page at /: its sessions need a single front", file=sys.stderr)
     app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page and fronts == 1}
@@ -148,7 +149,6 @@ def _application(
     bound = [
         serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names
     ]
-    ingress = serve.ingress(front)()
     deployment = serve.deployment(
         name="front",
         num_replicas=fronts,
@@ -156,8 +156,8 @@ def _application(
         max_queued_requests=_WAITING_FOR_A_FRONT,
         graceful_shutdown_timeout_s=grace_seconds,
         **_HEALTH,
-    )(ingress)
-    return deployment.bind(*bound)
+    )
+    return deployment(serve.ingress(front)()).bind(*bound)
 
 
 def _model(directory: Path, model_dir: Path | None) -> SentenceModel:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 from starlette.routing import Match, Mount
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from smim.serve.errors import add_handlers, error_response
 from smim.serve.middleware import of_fault
@@ -38,20 +38,14 @@ class Page(Mount):
     def __init__(self, mounted: Mount) -> None:
         """`mounted`: as `gr.mount_gradio_app` left it."""
         add_handlers(mounted.app)  # type: ignore[arg-type]
-        super().__init__(mounted.path, _Closed(mounted.app))
+        super().__init__(mounted.path, mounted.app)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         path = scope["path"].removeprefix(scope.get("root_path", "")).lstrip("/")
         return (Match.NONE, {}) if path.partition("/")[0] in _API else super().matches(scope)
 
-
-class _Closed:
-    """What the page does not ask for is not there; a call that Gradio fails at is a wrong call."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the page does not ask for is not there; a call that Gradio fails at is a wrong call."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         calls, reads = path in _CALLS, path in _PATHS or path.startswith(_FOLDERS)
         if not (calls if scope["method"] == "POST" else reads and scope["method"] in ("GET", "HEAD")):

@@ -1,6 +1,5 @@
 """The page's tabs beyond search: lines between sentences, variants and samples, arithmetic, answers."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -17,15 +16,10 @@ _NUM_NEAREST = 5
 _NUM_QUESTIONS = 4
 
 
-@dataclass(frozen=True)
-class ExploreTab:
-    """The boxes that examples of the index are written into, and those examples' HTML, if the tab has any."""
-
-    boxes: list[gr.Textbox]
-    examples: list[gr.HTML]
+# Each tab gives the boxes and blocks that examples of the index are written into.
 
 
-def interpolate_tab(service: Service) -> ExploreTab:
+def interpolate_tab(service: Service) -> list[Any]:
     gr.Markdown("The codes of two sentences are two points: here is what lies on the line between them.")
     with gr.Row():
         first = gr.Textbox("", label="From", elem_id="first", min_width=240)
@@ -40,18 +34,18 @@ def interpolate_tab(service: Service) -> ExploreTab:
 
     @shown(place)
     async def line(first: str, second: str, at: float) -> dict[Any, Any]:
-        body = await _nearest(service, Query(line=Line(first, second, at)), f"The sentence at {at:g}")
         texts = await service.interpolate(first, second, _STEPS)
         steps = [f"{step:.3g}" for step in np.linspace(0, 1, _STEPS)]
-        return {place: body, way: fragments.sentences(texts, caption="The whole way", captions=steps)}
+        found = await at_place(first, second, at)
+        return found | {way: fragments.sentences(texts, caption="The whole way", captions=steps)}
 
     boxes = [first, second]
     gr.on([first.submit, second.submit, button.click], line, [*boxes, at], [place, way], **QUIET)
     at.change(at_place, [*boxes, at], place, **QUIET)
-    return ExploreTab(boxes, [])
+    return boxes
 
 
-def variants_tab(service: Service) -> ExploreTab:
+def variants_tab(service: Service) -> list[Any]:
     with gr.Row():
         with gr.Column(min_width=280):
             gr.Markdown("### Variants of a sentence\nDecoded at places drawn around its code.")
@@ -82,21 +76,23 @@ def variants_tab(service: Service) -> ExploreTab:
     @shown(variants)
     async def varied(text: str, scale: float, num: float, seed: float) -> dict[Any, Any]:
         texts = await service.perturb(text, int(num), scale, int(seed))
-        caption = f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"
-        return {variants: fragments.sentences(texts, caption=caption), seeds[0]: seed + 1}
+        return {
+            variants: fragments.sentences(texts, caption=f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"),
+            seeds[0]: seed + 1,
+        }
 
     @shown(samples)
     async def drawn(deviation: float, num: float, seed: float) -> dict[Any, Any]:
         texts = await service.sample(int(num), deviation, int(seed))
-        caption = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
-        return {samples: fragments.sentences(texts, caption=caption), seeds[1]: seed + 1}
+        drawn = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
+        return {samples: fragments.sentences(texts, caption=drawn), seeds[1]: seed + 1}
 
     gr.on([text.submit, vary.click], varied, [text, scale, num, seeds[0]], [variants, seeds[0]], **QUIET)
     draw.click(drawn, [deviation, num_samples, seeds[1]], [samples, seeds[1]], **QUIET)
-    return ExploreTab([text], [])
+    return [text]
 
 
-def arithmetic_tab(service: Service) -> ExploreTab:
+def arithmetic_tab(service: Service) -> list[Any]:
     gr.Markdown("Codes can be added: the first sentence, less the second, plus the third.")
     with gr.Row():
         first = gr.Textbox("", label="This sentence", elem_id="a", min_width=220)
@@ -111,10 +107,10 @@ def arithmetic_tab(service: Service) -> ExploreTab:
 
     boxes = [first, less, plus]
     gr.on([*(box.submit for box in boxes), button.click], calculate, boxes, result, **QUIET)
-    return ExploreTab(boxes, [])
+    return boxes
 
 
-def answer_tab(service: Service) -> ExploreTab:
+def answer_tab(service: Service) -> list[Any]:
     hint = html(elem_id="answer-hint")
     question = gr.Textbox("", label="Question", submit_btn="Answer", elem_id="question")
     examples = html(elem_id="questions")
@@ -134,7 +130,7 @@ def answer_tab(service: Service) -> ExploreTab:
 
     question.submit(answered, [question, num_words], answer, **QUIET)
     examples.act(act, num_words, [answer, question], **QUIET)
-    return ExploreTab([question], [examples, hint])
+    return [question, examples, hint]
 
 
 def questions_of(sample: Sample, corpus: str | None) -> tuple[str, str, str]:

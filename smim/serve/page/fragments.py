@@ -5,9 +5,9 @@ A button's `data-` attributes reach the page's handlers as the fields of its eve
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from pathlib import Path
 
-from smim.search.query import Hit, SearchResult
+from smim.search.query import Description, Hit, SearchResult
 from smim.serve.errors import shortened
 
 # Gradio's HTML block calls the handlers of `act` with what the clicked button's data attributes say.
@@ -19,11 +19,12 @@ element.addEventListener('click', event => {
 """
 
 
-def header(name: str, count: int, dimension: int, metric: str, model: str) -> str:
-    """The index's name and size; `metric` as of `smim.search`."""
-    facts = [f"{count:,} sentences", f"{dimension} dimensions", f"{metric} distance", model]
-    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts if fact)
-    return f'<h1 class="smim-title">{escape(name)}</h1><ul class="smim-facts">{items}</ul>'
+def header(index: Path, about: Description, corpus: str | None) -> str:
+    """The index's name and size, and what its model was trained on, if that is known."""
+    facts = [f"{about.count:,} sentences", f"{about.dimension} dimensions", f"{about.metric} distance"]
+    facts += [f"model of the corpus {corpus}"] if corpus else []
+    items = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
+    return f'<h1 class="smim-title">{escape(index.resolve().name)}</h1><ul class="smim-facts">{items}</ul>'
 
 
 def problem(message: object) -> str:
@@ -59,12 +60,10 @@ def sentences(texts: Sequence[str], *, caption: str, captions: Sequence[str] = (
 
 def hits(result: SearchResult, *, caption: str, offset: int = 0, buttons: bool = True) -> str:
     """The sentences that were found, each with a button for more like it unless `buttons` is False."""
-    parts = []
-    if result.missing:
-        parts.append(problem(f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"))
-    parts.append(f'<p class="smim-caption" role="status">{escape(caption)}</p>')
+    told = f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"
     items = "".join(_hit(hit, rank, buttons) for rank, hit in enumerate(result.hits, offset + 1))
-    return "".join([*parts, f'<ol class="smim-hits">{items}</ol>' if items else ""])
+    status = f'<p class="smim-caption" role="status">{escape(caption)}</p>'
+    return (problem(told) if result.missing else "") + status + (f'<ol class="smim-hits">{items}</ol>' if items else "")
 
 
 def pages(*, previous: int | None, following: int | None) -> str:
@@ -84,24 +83,17 @@ def _hit(hit: Hit, rank: int, button: bool) -> str:
     facts = [f'<span class="smim-distance">distance {hit.distance:.3f}</span>']
     if hit.score is not None:
         facts.append(f"<span>log q {hit.score:,.1f} nats</span>")
-    facts += [_label(name, value) for name, value in hit.labels.items() if value is not None]
+    told = [f"{name}: {value}" for name, value in hit.labels.items() if value is not None]
+    facts += [f'<span class="smim-label">{escape(label)}</span>' for label in told]
     facts.append(f"<span>#{hit.id}</span>")
-    written = ""
-    if hit.reconstruction is not None:
-        written = f'<p class="smim-written"><span>decodes as</span> {_sentence(hit.reconstruction)}</p>'
-    like = ""
-    if button:
-        name = escape(f"More like this: {hit.text[:120]}")
-        like = f'<button type="button" data-like="{hit.id}" aria-label="{name}">More like this</button>'
+    written = f'<p class="smim-written"><span>decodes as</span> {_sentence(hit.reconstruction or "")}</p>'
+    name = escape(f"More like this: {hit.text[:120]}")
+    like = f'<button type="button" data-like="{hit.id}" aria-label="{name}">More like this</button>'
     return (
         f'<li><span class="smim-rank">{rank}</span>'
-        f'<div><p class="smim-sentence">{_sentence(hit.text)}</p>{written}'
-        f'<p class="smim-about">{"".join(facts)}</p></div>{like}</li>'
+        f'<div><p class="smim-sentence">{_sentence(hit.text)}</p>{written if hit.reconstruction is not None else ""}'
+        f'<p class="smim-about">{"".join(facts)}</p></div>{like if button else ""}</li>'
     )
-
-
-def _label(name: str, value: Any) -> str:
-    return f'<span class="smim-label">{escape(name)}: {escape(str(value))}</span>'
 
 
 def _sentence(text: str) -> str:

@@ -16,7 +16,7 @@ from smim.serve.page.closed import Blocks, Page
 from smim.serve.page.explore import answer_tab, arithmetic_tab, interpolate_tab, questions_of, variants_tab
 from smim.serve.page.handlers import QUIET, shown
 from smim.serve.page.map import map_tab
-from smim.serve.page.sample import Sample, Sampler
+from smim.serve.page.sample import Sampler
 from smim.serve.page.search import choices_of, search_tab
 from smim.serve.service import Service
 
@@ -76,7 +76,7 @@ def mount_page(app: FastAPI, service: Service, *, keys: Keys | None = None) -> F
 
 
 def _blocks(service: Service) -> gr.Blocks:
-    sampler = Sampler(service)
+    sampler, corpus = Sampler(service), service.model.config["training"].get("corpus")
     with Blocks(title="Sentence search", analytics_enabled=False) as blocks:
         blocks.state_session_capacity = _MOST_VISITORS
         header = gr.HTML(js_on_load=_TITLE, elem_id="header")
@@ -91,41 +91,28 @@ def _blocks(service: Service) -> gr.Blocks:
             with gr.Tab("Map") as tab:
                 map_tab(service, sampler, search, tab)
 
-        sentences = [*line.boxes, *variants.boxes]
+        sentences = [*line, *variants]
         searched = shown(search.results)(search.search)
-        of_answer: list[Any] = [*answer.boxes, *answer.examples]
 
         @shown(search.results)
         async def filled_in(*inputs: Any) -> dict[Any, Any]:
             sample = await sampler.sample()
             examples = sample.examples(_NUM_EXAMPLES)
-            found: dict[Any, Any] = {header: _header(service, sample)}
+            found: dict[Any, Any] = {header: fragments.header(service.backend.directory, sample.description, corpus)}
             found |= dict(zip(search.choices, choices_of(sample), strict=True))
-            found |= dict(zip(of_answer, questions_of(sample, _corpus(service)), strict=True))
+            found |= dict(zip(answer, questions_of(sample, corpus), strict=True))
             if not examples:
                 return found
             found[search.examples] = fragments.examples(examples[1:])
             found |= {box: examples[i % len(examples)] for i, box in enumerate(sentences)}
-            found |= dict(zip(arithmetic.boxes, sample.sum(), strict=True))
+            found |= dict(zip(arithmetic, sample.sum(), strict=True))
             return found | await searched(examples[0], *inputs[1:])
 
         @shown(search.results)
         async def picked(event: gr.EventData, *inputs: Any) -> dict[Any, Any]:
             return await search.search(event._data["text"], *inputs[1:])
 
-        filled = [header, search.examples, *search.choices, *sentences, *arithmetic.boxes, *of_answer]
+        filled = [header, search.examples, *search.choices, *sentences, *arithmetic, *answer]
         blocks.load(filled_in, search.inputs, [*filled, *search.outputs], **QUIET)
         search.examples.act(picked, search.inputs, search.outputs, **QUIET)
     return blocks
-
-
-def _header(service: Service, sample: Sample) -> str:
-    about, corpus = sample.description, _corpus(service)
-    trained = f"model of the corpus {corpus}" if corpus else ""
-    name = service.backend.directory.resolve().name
-    return fragments.header(name, about.count, about.dimension, about.metric, trained)
-
-
-def _corpus(service: Service) -> str | None:
-    """What the model was trained on, if it says so."""
-    return service.model.config["training"].get("corpus")

@@ -75,31 +75,27 @@ class Sampler:
         if self._index is None:
             # The shards of a cluster are not asked: the index's files are here too, and so few rows are soon read.
             self._index = open_index(self._service.backend.directory, model=self._service.model)
-        return _from_index(self._index, description)
-
-
-def _from_index(index: Index, description: Description) -> Sample:
-    snapshot = index.snapshot
-    num_live = snapshot.manifest.count
-    found: list[Sentence] = []
-    codes = [np.empty((0, description.dimension), np.float32)]
-    for segment in snapshot.segments:
-        live = segment.live_positions()
-        share = min(len(live), -(-SIZE * len(live) // max(num_live, 1)))
-        positions = live[np.linspace(0, len(live) - 1, share).astype(int)]
-        if len(positions):
-            ids = segment.ids[positions].tolist()
-            rows = segment.table(positions).to_pylist()
-            found += [Sentence(id, row.pop("text"), row) for id, row in zip(ids, rows, strict=True)]
-            codes.append(segment.codes(positions))
-    choices: dict[str, list[Any]] = {}
-    for column in description.columns:
-        values: set[Any] = set()
-        for batch in (batch for segment in snapshot.segments for batch in segment.batches()):
-            values.update(pc.unique(batch.column(column)).to_pylist())
-            if len(values) > _FEW + 1:
-                break
-        offered = [value for value in values if isinstance(value, str | int | float)]
-        if 2 <= len(offered) <= _FEW:
-            choices[column] = sorted(offered, key=lambda value: (str(type(value)), value))
-    return Sample(description, found, np.concatenate(codes), choices)
+        snapshot = self._index.snapshot
+        num_live = snapshot.manifest.count
+        found: list[Sentence] = []
+        codes = [np.empty((0, description.dimension), np.float32)]
+        for segment in snapshot.segments:
+            live = segment.live_positions()
+            share = min(len(live), -(-SIZE * len(live) // max(num_live, 1)))
+            positions = live[np.linspace(0, len(live) - 1, share).astype(int)]
+            if len(positions):
+                ids = segment.ids[positions].tolist()
+                rows = segment.table(positions).to_pylist()
+                found += [Sentence(id, row.pop("text"), row) for id, row in zip(ids, rows, strict=True)]
+                codes.append(segment.codes(positions))
+        choices: dict[str, list[Any]] = {}
+        for column in description.columns:
+            values: set[Any] = set()
+            for batch in (batch for segment in snapshot.segments for batch in segment.batches()):
+                values.update(pc.unique(batch.column(column)).to_pylist())
+                if len(values) > _FEW + 1:
+                    break
+            offered = [value for value in values if isinstance(value, str | int | float)]
+            if 2 <= len(offered) <= _FEW:
+                choices[column] = sorted(offered, key=lambda value: (str(type(value)), value))
+        return Sample(description, found, np.concatenate(codes), choices)

@@ -102,12 +102,11 @@ def search_tab(service: Service) -> SearchTab:
 
 def choices_of(sample: Sample) -> list[Any]:
     """What each of the page's choices of a label offers, as updates."""
-    columns = list(sample.choices.items())[:NUM_CHOICES]
     offered = [
         gr.CheckboxGroup(
             label=column, choices=[(str(value), json.dumps([column, value])) for value in values], visible=True
         )
-        for column, values in columns
+        for column, values in list(sample.choices.items())[:NUM_CHOICES]
     ]
     return [*offered, *[gr.CheckboxGroup(visible=False)] * (NUM_CHOICES - len(offered))]
 
