@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from smim.errors import SmimError, UserError, nearest, told_to_user
+from smim.errors import SmimError, UserError, nearest, refuse, told_to_user
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel they are part of the package.
@@ -59,8 +59,8 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
         except (HydraException, OmegaConfBaseException) as error:
             problems = [problem for o in overrides if (problem := _problem(config_name, o))]
             raise UserError("; ".join(problems) or str(error).splitlines()[0]) from None
-        if added and (problems := [problem for o in overrides if (problem := _problem(config_name, o))]):
-            raise UserError("; ".join(problems))
+        if added:
+            refuse(problem for o in overrides if (problem := _problem(config_name, o)))
         return config
 
 
@@ -105,8 +105,7 @@ def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> lis
             built.append(builder(config[name]))
         except SmimError as error:
             problems.append(str(error))
-    if problems:
-        raise UserError("; ".join(problems))
+    refuse(problems)
     return built
 
 
@@ -126,22 +125,16 @@ def _problem(config_name: str, override: str) -> str | None:
     try:
         hydra.compose(config_name, [override])
     except HydraException:
-        known = _keys(hydra.compose(config_name, [])) | _keys_of_groups(groups)
+        # With those that some option of a group defines, whichever one is chosen.
+        files = [
+            (group, file) for group in groups if group != "experiment" for file in (CONFIGS / group).glob("*.yaml")
+        ]
+        of_groups = (_keys(OmegaConf.load(file), f"{group}.") for group, file in files)  # type: ignore[arg-type]
+        known = _keys(hydra.compose(config_name, [])).union(*of_groups)
         return None if key in known else f"unknown key {key}; {nearest(key, sorted(known))}"
     except OmegaConfBaseException as error:
         return f"{override}: {str(error).splitlines()[0]}"
     return None
-
-
-def _keys_of_groups(groups: list[str]) -> set[str]:
-    """Keys that some option of a group defines, whichever one is chosen."""
-    return {
-        f"{group}.{key}"
-        for group in groups
-        if group != "experiment"
-        for file in (CONFIGS / group).glob("*.yaml")
-        for key in _keys(OmegaConf.load(file))  # type: ignore[arg-type]
-    }
 
 
 def _keys(config: DictConfig, prefix: str = "") -> set[str]:

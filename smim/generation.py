@@ -60,7 +60,8 @@ def combined(weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarr
     return np.asarray(weights, np.float32) @ np.asarray(codes_ND, np.float32)
 
 
-def _check_whole(name: str, value: int, *, least: int = 1) -> None:
+def check_whole(name: str, value: int, *, least: int = 1) -> None:
+    """Raises `UserError` for what is no whole number of at least `least`."""
     if not isinstance(value, Integral) or value < least:
         raise UserError(f"{name} is {value!r}, a whole number of at least {least} is needed")
 
@@ -74,19 +75,15 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-class SentenceModel:
-    """Encodes sentences into codes and decodes codes into sentences, in fp32.
+class TrainedModel:
+    """A trained model of whatever kind of data: its latent space.
 
     `hash` names the model: the SHA-256 of its `config.json`, which holds those of weights and tokenizer.
     """
 
-    def __init__(
-        self, autoencoder: SentenceAutoencoder, tokenizer: Tokenizer, config: dict[str, Any], *, hash: str
-    ) -> None:
-        self.autoencoder = autoencoder
-        self.tokenizer = tokenizer
-        self.config = config
-        self.hash = hash
+    autoencoder: Any
+    config: dict[str, Any]
+    hash: str
 
     @property
     def latent_dim(self) -> int:
@@ -96,6 +93,19 @@ class SentenceModel:
     def deterministic(self) -> bool:
         """True for an autoencoder, whose variance was never trained: its code is the mean."""
         return is_deterministic(self.config)
+
+    def checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
+        """Codes [N, D] of any type of numbers in fp32; raises `UserError` for a wrong shape or NaN."""
+        return torch.from_numpy(as_matrix(codes, self.latent_dim, "codes"))
+
+
+class SentenceModel(TrainedModel):
+    """Encodes sentences into codes and decodes codes into sentences, in fp32."""
+
+    def __init__(
+        self, autoencoder: SentenceAutoencoder, tokenizer: Tokenizer, config: dict[str, Any], *, hash: str
+    ) -> None:
+        self.autoencoder, self.tokenizer, self.config, self.hash = autoencoder, tokenizer, config, hash
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
@@ -138,13 +148,10 @@ class SentenceModel:
         Codes are an array or a tensor of any type of numbers. At most `max_length` tokens are decoded. Raises
         `UserError` for codes of a wrong shape or NaN.
         """
-        z = self._checked_codes(codes)
-        _check_whole("max_length", max_length)
+        z = self.checked_codes(codes)
+        check_whole("max_length", max_length)
         uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
         return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
-
-    def _checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
-        return torch.from_numpy(as_matrix(codes, self.latent_dim, "codes"))
 
     def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
         """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words."""
@@ -156,7 +163,7 @@ class SentenceModel:
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
-        _check_whole("steps", steps, least=2)
+        check_whole("steps", steps, least=2)
         start, end = self.encode([first, second], allow_unknown=False)
         return np.stack([combined([1 - t, t], [start, end]) for t in np.linspace(0, 1, steps)])
 
@@ -178,7 +185,7 @@ class SentenceModel:
 
         Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10.
         """
-        _check_whole("num", num)
+        check_whole("num", num)
         _check_size("scale", scale)
         posterior = self.posterior([text], allow_unknown=False)
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
@@ -192,7 +199,7 @@ class SentenceModel:
         With a `standard_deviation` of None, from the model's own prior p(z). With `chain_steps`, the last sentences of
         Markov chains of so many that begin at such codes: see `markov_chain`.
         """
-        _check_whole("num", num)
+        check_whole("num", num)
         if standard_deviation is not None:
             _check_size("standard_deviation", standard_deviation)
         codes = self.draw_codes(num, standard_deviation, seed=seed)
@@ -219,8 +226,8 @@ class SentenceModel:
 
         Sentences are cut at 100 tokens, or at the model's own limit. Raises `UserError` as `decode` does.
         """
-        _check_whole("steps", steps)
-        z = self._checked_codes(codes)
+        check_whole("steps", steps)
+        z = self.checked_codes(codes)
         max_length = min(DECODED_LENGTH, self.autoencoder.args.max_length)
         chains: list[list[str]] = [[] for _ in z]
         for step in range(steps):
@@ -236,7 +243,7 @@ class SentenceModel:
 
         Greedy, never `<unk>`; what follows the first "?" is the answer.
         """
-        _check_whole("num_words", num_words)
+        check_whole("num_words", num_words)
         check_sentences([question])
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]

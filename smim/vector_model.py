@@ -12,8 +12,8 @@ from torch import Tensor
 
 from smim import storage
 from smim.arrays import as_matrix
-from smim.errors import UserError
-from smim.model.directory import CONFIG, is_deterministic, load_model
+from smim.generation import TrainedModel, check_whole
+from smim.model.directory import CONFIG, load_model
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
@@ -30,25 +30,16 @@ def load(directory: Path | str) -> "VectorModel":
     return VectorModel(autoencoder, config, hash=storage.sha256(Path(directory) / CONFIG))
 
 
-class VectorModel:
+class VectorModel(TrainedModel):
     """Encodes vectors into codes and decodes codes into vectors, in fp32. `hash` names the model."""
 
     def __init__(self, autoencoder: VectorAutoencoder, config: dict[str, Any], *, hash: str) -> None:
         self.autoencoder, self.config, self.hash = autoencoder, config, hash
 
-    @property
-    def latent_dim(self) -> int:
-        return self.autoencoder.args.latent_dim
-
-    @property
-    def deterministic(self) -> bool:
-        """True for an autoencoder, whose variance was never trained: its code is the mean."""
-        return is_deterministic(self.config)
-
     @torch.no_grad()
     def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:
         """q(z|x) of each vector [N, X]: mean and log variance, fp32 [N, D] each."""
-        given = _checked(vectors, self.autoencoder.dimension, "vectors")
+        given = torch.from_numpy(as_matrix(vectors, self.autoencoder.dimension, "vectors"))
         return self.autoencoder.posterior(VectorBatch(torch.arange(len(given)), given))
 
     def encode(self, vectors: np.ndarray | Tensor) -> np.ndarray:
@@ -58,13 +49,12 @@ class VectorModel:
     @torch.no_grad()
     def decode(self, codes: np.ndarray | Tensor) -> np.ndarray:
         """E[x|z] for each code [N, D], fp32 [N, X]."""
-        return self.autoencoder.mean(_checked(codes, self.latent_dim, "codes")).numpy()
+        return self.autoencoder.mean(self.checked_codes(codes)).numpy()
 
     @torch.no_grad()
     def sample(self, num: int = 5, *, seed: int = 0) -> np.ndarray:
         """Draws x ~ p(x|z), z ~ p(z), fp32 [num, X]."""
-        if num < 1:
-            raise UserError(f"num is {num}, it must be at least 1")
+        check_whole("num", num)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.autoencoder.sample(self.autoencoder.prior.sample(num)).vectors.numpy()
@@ -75,9 +65,8 @@ class VectorModel:
 
         Samples of a probabilistic autoencoder: eq. 3 of InfoVAE (Zhao et al. 2017); see `SentenceModel.markov_chain`.
         """
-        if steps < 1:
-            raise UserError(f"steps is {steps}, a chain needs at least 1")
-        z, chain = _checked(codes, self.latent_dim, "codes"), []
+        check_whole("steps", steps)
+        z, chain = self.checked_codes(codes), []
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             for _ in range(steps):
@@ -86,7 +75,3 @@ class VectorModel:
                 z = posterior.mean if self.deterministic else posterior.sample()
                 chain.append(drawn.vectors)
         return torch.stack(chain, 1).numpy()
-
-
-def _checked(numbers: np.ndarray | Tensor, width: int, what: str) -> Tensor:
-    return torch.from_numpy(as_matrix(numbers, width, what))

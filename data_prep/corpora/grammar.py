@@ -103,7 +103,7 @@ def fact_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
     facts = [
         (relation, x, y)
         for relation in _TABLES["relations"]
-        for y, xs in (group.split(": ") for group in meanings(relation["facts"]))
+        for y, xs in (group.split(": ") for group in relation["facts"].split(" | "))
         for x in xs.split(", ")
     ]
     for number, (relation, x, y) in enumerate(facts):
@@ -122,7 +122,7 @@ def fact_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
 
 def draw_proposition(topic: dict[str, Any], rng: random.Random) -> Proposition:
     def draw(table: str) -> tuple[str, ...]:
-        return tuple(rng.choice(meanings(table)).split("/"))
+        return tuple(rng.choice(table.split(" | ")).split("/"))
 
     tense = rng.choice(("past", "past", "past", "future"))
     verbs, objects = rng.choice(list(topic["actions"].items()))
@@ -178,12 +178,8 @@ def is_plural(phrase: str) -> bool:
     return article not in ("a", "an") and (noun.endswith("s") or noun in IRREGULAR_PLURALS)
 
 
-def meanings(table: str) -> list[str]:
-    return table.split(" | ")
-
-
 def shuffled(table: str, rng: random.Random) -> list[str]:
-    parts = meanings(table)
+    parts = table.split(" | ")
     return rng.sample(parts, len(parts))
 
 

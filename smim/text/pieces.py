@@ -41,8 +41,8 @@ _SPACE_MARK = "\u2581"
 # NUL is always the byte piece <0x00>, never a part of another: it stands in for <unk>, which a model cannot be fed.
 _NUL = "\0"
 _APART = re.compile(f"([{_NUL}{_SPACE_MARK}])")
-# SentencePiece drops a training text that holds this character, its own stand-in for rare ones.
-_RARE_MARK = "\u2585"
+# SentencePiece drops a training text that holds U+2585, its own stand-in for rare ones.
+_NEVER_LEARNED = re.compile(f"[{_NUL}{_SPACE_MARK}\u2585]")
 
 _OPTIONS: dict[str, Any] = {
     "pad_id": PAD_ID, "bos_id": SOS_ID, "eos_id": EOS_ID, "unk_id": UNK_ID,
@@ -86,8 +86,10 @@ class SentencePieceTokenizer(Tokenizer):
         """
         if algorithm not in ALGORITHMS:
             raise UserError(f"unknown algorithm {algorithm!r}; {nearest(algorithm, list(ALGORITHMS))}")
+        # The trainer lets no piece reach over the name of a special token. What is never encoded as a
+        # part of a piece must not be learned as one, so that such a name takes its place.
         # A list, because the library would turn an error in reading the texts into one of its own.
-        trainable = [_trainable(text) for text in texts]
+        trainable = [_NEVER_LEARNED.sub(UNK, text) for text in texts]
         model = io.BytesIO()
         import sentencepiece  # word tokenizers do without
 
@@ -121,7 +123,7 @@ class SentencePieceTokenizer(Tokenizer):
         array = string_array(texts)
         replaced = pc.replace_substring(array, pattern=UNK, replacement=_NUL)
         ids = self._processor.encode(replaced.to_pylist(), out_type="numpy", num_threads=1)
-        apart = _contains(array, _NUL) | _contains(array, _SPACE_MARK)
+        apart = pc.match_substring_regex(array, f"[\\x00{_SPACE_MARK}]").to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(apart):
             ids[row] = np.array(self.encode(array[int(row)].as_py()), np.int32)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
@@ -181,16 +183,6 @@ class SentencePieceTokenizer(Tokenizer):
     @cached_property
     def _nul_id(self) -> int:
         return self._apart_ids[_NUL][0]
-
-
-def _trainable(text: str) -> str:
-    # The trainer lets no piece reach over the name of a special token. What is never encoded as a
-    # part of a piece must not be learned as one, so it takes the place of such a name.
-    return text.replace(_SPACE_MARK, UNK).replace(_RARE_MARK, UNK).replace(_NUL, UNK)
-
-
-def _contains(texts: pa.StringArray, character: str) -> np.ndarray:
-    return pc.match_substring(texts, pattern=character).to_numpy(zero_copy_only=False)
 
 
 def _explained(error: RuntimeError, vocabulary_size: int) -> Exception:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -119,12 +118,7 @@ class WordTokenizer(Tokenizer):
     @classmethod
     def train(cls, texts: Iterable[str], *, splitter: str, min_count: int = 1) -> "WordTokenizer":
         """`from_counts` of the words of `texts`; raises `UserError` for an unknown splitter."""
-        _check_splitter(splitter)
-        split = _SPLITTERS[splitter]()
-        seen: Counter[str] = Counter()
-        for text in texts:
-            seen.update(split(text))
-        words, counts = pa.array(seen.keys(), pa.string()), pa.array(seen.values(), pa.int64())
+        words, counts = split_words(string_array(list(texts)), splitter).flatten().value_counts().flatten()
         return cls.from_counts(words, counts, splitter=splitter, min_count=min_count)
 
     @property

@@ -88,7 +88,8 @@ class Parquet(_Table):
             groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
             row = 1 + sum(file.metadata.row_group(group).num_rows for group in range(piece.start))
             for group in groups:
-                rows = _rows_per_block(file.metadata.row_group(group))
+                held = file.metadata.row_group(group)
+                rows = _rows_per_block(held.num_rows, held.total_byte_size)
                 for batch in file.iter_batches(rows, row_groups=[group], columns=names, use_threads=False):
                     yield self._block(batch, row, intake)
                     row += len(batch)
@@ -115,7 +116,7 @@ class ArrowStream(_Table):
             names = list(self.find_columns(schema.names, piece.path))
             row = 1
             for batch in _joined(each.select(names) for each in batches):
-                rows = max(1, min(_MOST_ROWS, len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
+                rows = _rows_per_block(len(batch), batch.nbytes)
                 for start in range(0, len(batch), rows):
                     yield self._block(batch.slice(start, rows), row + start, intake)
                 row += len(batch)
@@ -144,8 +145,8 @@ def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield from pa.Table.from_batches(held).combine_chunks().to_batches()
 
 
-def _rows_per_block(group: pq.RowGroupMetaData) -> int:
-    return max(1, min(_MOST_ROWS, group.num_rows * BLOCK_BYTES // max(1, group.total_byte_size)))
+def _rows_per_block(num_rows: int, num_bytes: int) -> int:
+    return max(1, min(_MOST_ROWS, num_rows * BLOCK_BYTES // max(1, num_bytes)))
 
 
 def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
@@ -154,18 +155,15 @@ def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
         column = column.dictionary_decode()
     try:
         if pa.types.is_floating(column.type):
-            column = _written(column.to_numpy(zero_copy_only=False))
+            numbers = column.to_numpy(zero_copy_only=False)
+            # The shortest text that says each: `1`, `0.1`, `1e-05`.
+            texts = pc.replace_substring_regex(pa.array(numbers.astype(str)), r"\.0$", "")
+            column = pc.if_else(pa.array(np.isnan(numbers)), None, texts)
         elif column.type not in _OF_TEXT:
             column = column.cast(pa.string())
         return column.cast(pa.binary())
     except pa.ArrowNotImplementedError:
         raise UserError(f"{path}: column {name!r} is of type {column.type}, not text") from None
-
-
-def _written(numbers: np.ndarray) -> pa.Array:
-    """Numbers as the shortest text that says them: `1`, `0.1`, `1e-05`."""
-    texts = pc.replace_substring_regex(pa.array(numbers.astype(str)), r"\.0$", "")
-    return pc.if_else(pa.array(np.isnan(numbers)), None, texts)
 
 
 def _infinite(column: pa.Array) -> np.ndarray:
