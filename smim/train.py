@@ -22,8 +22,8 @@ from smim.errors import UserError
 from smim.lock import own
 from smim.model.registry import make_args
 from smim.objectives import objective_class
+from smim.processes import close, make_accelerator
 from smim.training.args import TrainArgs
-from smim.training.processes import close, make_accelerator
 from smim.training.trainer import Trainer
 
 

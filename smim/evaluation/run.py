@@ -25,9 +25,9 @@ from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model.args import ModelArgs
 from smim.model.directory import read_settings
+from smim.processes import make_accelerator
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
-from smim.training.processes import make_accelerator
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
 from smim.work import WorkDirectory

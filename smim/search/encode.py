@@ -81,7 +81,7 @@ class ShardTask:
 def main(cfg: "DictConfig") -> None:
     """Encodes on the processes of this launch, or on Ray."""
     from smim import config
-    from smim.training.processes import close, make_accelerator
+    from smim.processes import close, make_accelerator
 
     args = config.make(EncodeArgs, cfg.encode, "encode")
     if None in (cfg.model.dir, cfg.corpus.dir, cfg.output):

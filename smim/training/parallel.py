@@ -20,9 +20,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from smim.deepspeed_internals import base_optimizer, make_optimizer_state
 from smim.errors import UserError
 from smim.objectives import Critic
-from smim.training.deepspeed_internals import base_optimizer, make_optimizer_state
 
 _WHOLE = StateDictOptions(full_state_dict=True)
 

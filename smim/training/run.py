@@ -21,6 +21,7 @@ from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.model.registry import make_model
 from smim.objectives import Critic, Objective
+from smim.processes import lost_process, resolve_precision
 from smim.text.batches import epoch_batches
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
@@ -31,7 +32,6 @@ from smim.training.graphs import GraphedTrainingStep
 from smim.training.identity import check_identity, make_identity
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
-from smim.training.processes import lost_process, resolve_precision
 from smim.training.schedule import make_schedule
 from smim.training.step import TrainingStep
 from smim.training.throughput import matrix_rate

@@ -8,7 +8,7 @@ import time
 
 import torch
 
-from smim.training.processes import resolve_precision
+from smim.processes import resolve_precision
 
 _SMALLEST = 256
 _LARGEST = {"cpu": 1024}

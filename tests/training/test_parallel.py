@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 
 from smim.errors import UserError
 from smim.objectives import objective_class
+from smim.processes import make_accelerator
 from smim.training import checks
 from smim.training.parallel import Replicated
-from smim.training.processes import make_accelerator
 from tests.preparation.builds import DATA, build, needs_data
 from tests.training.conftest import BIN, ROOT, environment, read_metrics
 

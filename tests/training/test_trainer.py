@@ -13,13 +13,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from smim import config
 from smim.model.directory import load_model
 from smim.objectives import objective_class
+from smim.processes import resolve_precision
 from smim.text.batches import training_order
 from smim.text.corpus import Corpus
 from smim.training import checkpoint
 from smim.training.args import TrainArgs
-from smim.training.processes import resolve_precision
+from tests.test_processes import NO_NOISE
 from tests.training.conftest import read_metrics, read_status
-from tests.training.test_processes import NO_NOISE
 
 STEPS = "train.max_steps=12"
 

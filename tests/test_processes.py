@@ -1,4 +1,5 @@
 """Several processes train as one would, and a launch that would silently be something else is refused."""
+# ruff: noqa: F811, a fixture has the name of an argument
 
 import textwrap
 import time
@@ -13,11 +14,14 @@ from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
 from tests.models import sentence_args
 from tests.scripts import free_port, run_script
-from tests.training.conftest import (
+from tests.training.conftest import (  # noqa: F401, the fixtures of trainings
     BIN,
+    command,
     launched,
     read_metrics,
     read_status,
+    start,
+    train,
     wait_for_steps,
 )
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from smim.training.deepspeed_internals import VERSIONS
+from smim.deepspeed_internals import VERSIONS
 from tests.training.conftest import BIN, ROOT, environment
 
 
@@ -25,11 +25,11 @@ def test_in_the_installed_version_every_stage_takes_the_state_of_one_process_and
     script.write_text(
         textwrap.dedent("""
         import copy, torch
-        from smim.training.deepspeed_internals import use_deepspeed_on_cpu
+        from smim.deepspeed_internals import use_deepspeed_on_cpu
         use_deepspeed_on_cpu()
         import deepspeed
         from accelerate import Accelerator
-        from smim.training.deepspeed_internals import base_optimizer
+        from smim.deepspeed_internals import base_optimizer
         from smim.training.parallel import Replicated, ZeRO
 
         accelerator = Accelerator(cpu=True)

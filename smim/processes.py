@@ -19,8 +19,8 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from accelerate.utils.dataclasses import ProjectConfiguration
 
+from smim.deepspeed_internals import use_deepspeed_on_cpu
 from smim.errors import SmimError, UserError
-from smim.training.deepspeed_internals import use_deepspeed_on_cpu
 
 _CPU_HINT = "on CPU use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
 _ONE_PROCESS = [DistributedType.NO]
