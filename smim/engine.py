@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from smim.errors import SmimError, UserError, not_among, too_low
+from smim.errors import SmimError, UserError, not_among, refuse, too_low
 from smim.progress import bytes_bar
 
 T = TypeVar("T")
@@ -49,8 +49,7 @@ class EngineArgs:
     address: str | None = None
 
     def __post_init__(self) -> None:
-        if problems := self.problems():
-            raise UserError("; ".join(problems))
+        refuse(self.problems())
 
     def problems(self) -> list[str]:
         """A message for each setting that cannot be."""
@@ -107,17 +106,14 @@ def _few_ahead(
         yield from finished(list(running))
 
 
-def _own_cores() -> int:
-    # macOS does not tell which cores are a process's own.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Local:
     """Worker processes, started at the first step of more than one task."""
 
     def __init__(self, args: EngineArgs) -> None:
         self.args = args
-        self.workers = args.workers or _own_cores()
+        # macOS does not tell which cores are a process's own.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.workers = args.workers or cores or 1
         self.pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:
