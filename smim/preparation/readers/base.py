@@ -78,7 +78,7 @@ class Reader(ABC):
     label_columns: tuple[str, ...] = ()
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """Cuts a file into pieces of about `piece_bytes`, here into one; raises `UserError` where it cannot be opened."""
+        """Cuts a file into pieces of about `piece_bytes` (here: one); raises `UserError` where it cannot be opened."""
         return [Piece(path)]
 
     @abstractmethod
