@@ -106,17 +106,14 @@ def _few_ahead(
         yield from finished(list(running))
 
 
-def _own_cores() -> int:
-    # macOS does not tell which cores are a process's own.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Local:
     """Worker processes, started at the first step of more than one task."""
 
     def __init__(self, args: EngineArgs) -> None:
         self.args = args
-        self.workers = args.workers or _own_cores()
+        # macOS does not tell which cores are a process's own.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        self.workers = args.workers or cores or 1
         self.pool: ProcessPoolExecutor | None = None
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]:

@@ -23,9 +23,6 @@ class Generated(Reader):
     seed: int
     label_columns: tuple[str, ...] = ("topic", "family", "kind")
 
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return [Piece(path)]
-
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(grammar.generate(seed=self.seed)[piece.path.name])
 

@@ -14,9 +14,17 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import ChangedReader, Delimited, JsonLines, Lines, Reader, find_files, first_line
+from smim.preparation.readers import (
+    ChangedReader,
+    Delimited,
+    JsonLines,
+    Lines,
+    Reader,
+    by_split,
+    find_files,
+    first_line,
+)
 from smim.preparation.recipe import Amount, Input, Recipe
-from smim.preparation.sources import by_split
 
 SIZES = {"train": 100_000, "valid": 10_000, "test": 10_000}
 _LABELS = ("label", "stars", "topic")

@@ -12,9 +12,8 @@ from nltk.tokenize.treebank import TreebankWordDetokenizer
 from data_prep.corpora.wt103 import Paragraphs
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import find_files, hub_files, reader_for
+from smim.preparation.readers import by_split, find_files, hub_files, reader_for
 from smim.preparation.recipe import Input, Recipe
-from smim.preparation.sources import by_split
 
 _HUB = ("Salesforce/wikitext", "wikitext-2-v1")
 _SPLITS = ("train", "valid", "test")
@@ -41,13 +40,10 @@ def recipe(args: CorpusArgs) -> Recipe:
     files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if missing := [split for split in _SPLITS if split not in files]:
         raise UserError(f"WikiText needs files with train, valid and test in their names; none has {missing[0]}")
-    reader = {
-        path: reader_for(path, text_column="text", label_columns=(), header=True)
-        for split in files.values()
-        for path in split
-    }
     return Recipe(
-        inputs=tuple(Input(split, path, OrdinaryWriting(reader[path])) for split in _SPLITS for path in files[split]),
+        inputs=tuple(
+            Input(split, path, OrdinaryWriting(reader_for(path))) for split in _SPLITS for path in files[split]
+        ),
         draws={split: {split: None} for split in _SPLITS},
         cleaning=dict.fromkeys(_SPLITS, args.cleaning),
     )

@@ -12,9 +12,8 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import ChangedReader, find_files, hub_files, reader_for
+from smim.preparation.readers import ChangedReader, by_split, find_files, hub_files, reader_for
 from smim.preparation.recipe import Input, Recipe
-from smim.preparation.sources import by_split
 
 SIZES = {"train": 200_000, "valid": 10_000}
 TEST_SIZE = 2185
@@ -37,9 +36,7 @@ def recipe(args: CorpusArgs) -> Recipe:
     if not {"train", "test"} <= set(files):
         raise UserError(f"WikiText-103 needs files with train and test in their names; {args.path} has {_names(files)}")
     inputs = tuple(
-        Input(split, path, Paragraphs(reader_for(path, text_column="text", label_columns=(), header=True)))
-        for split in ("train", "test")
-        for path in files[split]
+        Input(split, path, Paragraphs(reader_for(path))) for split in ("train", "test") for path in files[split]
     )
     return Recipe(
         inputs=inputs,

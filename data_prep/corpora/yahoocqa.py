@@ -16,9 +16,8 @@ import pyarrow.compute as pc
 
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
-from smim.preparation.readers import ChangedReader, Delimited, Piece, Reader, find_files
+from smim.preparation.readers import ChangedReader, Delimited, Piece, Reader, by_split, find_files
 from smim.preparation.recipe import Amount, Input, Recipe
-from smim.preparation.sources import by_split
 
 _COLUMNS = ("group", "label", "question", "answer")
 _PICKLES = (".p", ".pkl", ".pickle")
@@ -42,9 +41,6 @@ class PairsPickle(Reader):
     """The published pickle: a dictionary of splits, of questions, of lists of [answer, 0 or 1]."""
 
     split: str
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        return [Piece(path)]
 
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         questions = _load(piece.path).get(self.split)

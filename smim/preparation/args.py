@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from smim.errors import UserError, not_among, too_low
+from smim.errors import UserError, not_among, refuse, too_low
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.vocabulary import TokenizerArgs
 
@@ -33,8 +33,7 @@ class CorpusArgs(Cleaning):
         super().__post_init__()
         problems = not_among(self, "corpus", on_error=_ON_ERROR)
         problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
     @property
     def cleaning(self) -> Cleaning:

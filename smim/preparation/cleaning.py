@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sentencex
 
-from smim.errors import UserError, not_among
+from smim.errors import not_among, refuse
 
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
 # Under which name they are counted.
@@ -54,8 +54,7 @@ class Cleaning:
         if self.max_words is not None and self.max_words < max(1, self.min_words):
             least = "corpus.min_words" if self.min_words > 1 else "1"
             problems.append(f"corpus.max_words is {self.max_words}, it must be at least {least}")
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
     def apply(self, block: pa.Table, counts: Counter[str]) -> pa.Table:
         """The block's rows, cleaned, in their order; labels go along.

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from smim import storage
 from smim.preparation.reading import Part, new_stream, read_batches
 from smim.preparation.selection import UNUSED
-from smim.preparation.splitting import list_array, words_path
+from smim.preparation.splitting import list_array
 from smim.text.tokenizer import UNK_ID, Tokenizer
 from smim.text.words import WordTokenizer
 
@@ -58,9 +58,6 @@ class Statistics:
     def __add__(self, other: "Statistics") -> "Statistics":
         return Statistics(self.unknown + other.unknown, self.no_tokens + other.no_tokens, self.lengths + other.lengths)
 
-    def state(self) -> dict[str, Any]:
-        return {"unknown": self.unknown, "no_tokens": self.no_tokens, "lengths": self.lengths}
-
     @property
     def sentences(self) -> int:
         return sum(self.lengths.values())
@@ -92,7 +89,7 @@ def encode_part(task: EncodeTask) -> dict[str, Any]:
             "sentences": statistics[number].sentences,
             "bytes": path.stat().st_size,
             "sha256": storage.sha256(path),
-            "statistics": statistics[number].state(),
+            "statistics": vars(statistics[number]),
         }
         for number, path in task.shards.items()
     }
@@ -146,7 +143,7 @@ def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, n
 
 def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.ListArray]:
     """The drawn sentences of each batch of the part, from the words that `splitting` left."""
-    path = words_path(task.part, task.words)
+    path = task.words / task.part.path.name
     [vocabulary] = read_batches(path.with_suffix(".counts"))
     by_number = tokenizer.lookup(vocabulary.column("word")).to_numpy()
     for batch in read_batches(path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from smim.errors import UserError, too_low
+from smim.errors import refuse, too_low
 from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
 
 
@@ -37,8 +37,7 @@ class GMMArgs(VectorArgs):
             for name in ("standard_deviation", "radius")
             if not getattr(self, name) > 0
         ]
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
 
 def build(args: GMMArgs, output: Path) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from smim.preparation.args import CorpusArgs
 from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from smim.preparation.plots import length_histograms
 from smim.preparation.readers import Piece, shortened
-from smim.preparation.reading import Part, ReadTask, parts_of, read_piece
+from smim.preparation.reading import Part, ReadTask, read_piece
 from smim.preparation.recipe import Input, Recipe
 from smim.preparation.vocabulary import make_tokenizer
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
@@ -75,13 +75,24 @@ class _Build:
         files = self.describe_files()
         parts = self.read(pieces, part_bytes)
         splits = self.select(parts)
-        tokenizer, tokenizer_card = self.make_tokenizer(parts, splits)
+        train, words = self.recipe.splits.index("train"), self.work / "words"
+        tokenizer, tokenizer_card = make_tokenizer(
+            self.args.tokenizer, parts, splits, train=train, engine=self.engine, folder=words
+        )
+        tokenizer.save(self.corpus / "tokenizer")
         described, statistics = self.encode(parts, splits, tokenizer)
         card = {
             "format": FORMAT,
             "name": self.args.name,
             "source": {"files": files, **self._options(), **self.recipe.facts},
-            "notes": [*self.recipe.notes, *self._fewer_than_expected(described)],
+            "notes": [
+                *self.recipe.notes,
+                *(
+                    f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original {size:,}"
+                    for split, size in self.recipe.expected.items()
+                    if described[split]["sentences"] < size
+                ),
+            ],
             "left_out": {name: count for name, count in sorted(self.left_out.items()) if count},
             "tokenizer": tokenizer_card,
             "vocabulary_size": tokenizer.vocabulary_size,
@@ -98,7 +109,7 @@ class _Build:
         """Name, size and SHA-256 of the input files."""
         paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
         folder = self.work / "checksums"
-        tasks = [_ChecksumTask(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
+        tasks = [(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
         described = run_all(self.engine, _checksum, tasks, "checksums", [path.stat().st_size for path in paths])
         self._check_apart(paths, described)
         return described
@@ -140,7 +151,11 @@ class _Build:
         described = run_all(self.engine, read_piece, tasks, "reading", sizes)
         for each in described:
             self.left_out.update(each["left_out"])
-        parts = [part for each in described for part in parts_of(each, folder)]
+        parts = [
+            Part(folder / part["file"], each["pool"], part["sentences"], part["text_bytes"])
+            for each in described
+            for part in each["parts"]
+        ]
         columns = {column for each in described for column in each["columns"]}
         if parts and (missing := sorted(set(recipe.label_columns) - columns)):
             raise UserError(
@@ -156,7 +171,10 @@ class _Build:
         for pool, draws in self.recipe.draws.items():
             places = [place for place, part in enumerate(parts) if part.pool == pool]
             if not places:
-                raise UserError(f"no sentence in {self._files_of(pool)}{self._why_none()}; nothing was written")
+                files = shortened([str(each.path) for each in self.recipe.inputs if each.pool == pool], 3)
+                counts = ", ".join(f"{count} {name}" for name, count in self.left_out.items())
+                why = f" (left out: {counts})" if counts else ": the input is empty"
+                raise UserError(f"no sentence in {files}{why}; nothing was written")
             keys = [parts[place].keys() for place in places]
             kept = [np.ones(len(part), bool) for part in keys]
             if self.args.deduplicate:
@@ -175,19 +193,6 @@ class _Build:
                     f"nothing was written"
                 )
         return splits
-
-    def make_tokenizer(self, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> tuple[Tokenizer, dict[str, Any]]:
-        train = self.recipe.splits.index("train")
-        tokenizer, card = make_tokenizer(
-            self.args.tokenizer,
-            parts,
-            splits,
-            train=train,
-            engine=self.engine,
-            folder=self.work / "words",
-        )
-        tokenizer.save(self.corpus / "tokenizer")
-        return tokenizer, card
 
     def encode(
         self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
@@ -261,21 +266,6 @@ class _Build:
             "cleaning": next(iter(cleaning.values())) if same else cleaning,
         }
 
-    def _fewer_than_expected(self, described: dict[str, Any]) -> list[str]:
-        return [
-            f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original {size:,}"
-            for split, size in self.recipe.expected.items()
-            if described[split]["sentences"] < size
-        ]
-
-    def _files_of(self, pool: str) -> str:
-        return shortened([str(each.path) for each in self.recipe.inputs if each.pool == pool], 3)
-
-    def _why_none(self) -> str:
-        if not self.left_out:
-            return ": the input is empty"
-        return " (left out: " + ", ".join(f"{count} {name}" for name, count in self.left_out.items()) + ")"
-
 
 def _part_bytes(recipe: Recipe) -> int:
     """So that there is work for many cores, and not too many files."""
@@ -283,21 +273,13 @@ def _part_bytes(recipe: Recipe) -> int:
     return min(max(total // _PARTS_WANTED, _LEAST_PART_BYTES), _MOST_PART_BYTES)
 
 
-@dataclass(frozen=True)
-class _ChecksumTask:
-    path: Path
-    marker: Path
-
-
-def _checksum(task: _ChecksumTask) -> dict[str, Any]:
-    if task.marker.exists():
-        return storage.read_json(task.marker)
-    described = {
-        "file": task.path.name,
-        "bytes": task.path.stat().st_size,
-        "sha256": storage.sha256(task.path),
-    }
-    storage.write_json(task.marker, described)
+def _checksum(task: tuple[Path, Path]) -> dict[str, Any]:
+    """Of a file; a marker keeps what was found."""
+    path, marker = task
+    if marker.exists():
+        return storage.read_json(marker)
+    described = {"file": path.name, "bytes": path.stat().st_size, "sha256": storage.sha256(path)}
+    storage.write_json(marker, described)
     return described
 
 

@@ -105,14 +105,6 @@ def read_piece(task: ReadTask) -> dict[str, Any]:
     return described
 
 
-def parts_of(described: dict[str, Any], folder: Path) -> list[Part]:
-    """The parts that `read_piece` described."""
-    return [
-        Part(folder / part["file"], described["pool"], part["sentences"], part["text_bytes"])
-        for part in described["parts"]
-    ]
-
-
 def _clean_blocks(task: ReadTask, left_out: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
     """Adds to `columns` those that there are."""
     for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, left_out=left_out):

@@ -32,7 +32,7 @@ class SplitTask:
 
 def split_part(task: SplitTask) -> Path:
     """Splits a part, unless it did before; returns the path of its words."""
-    path = words_path(task.part, task.folder)
+    path = task.folder / task.part.path.name
     counts_path = path.with_suffix(".counts")
     if counts_path.exists():
         return path
@@ -54,11 +54,6 @@ def split_part(task: SplitTask) -> Path:
     with new_stream(counts_path, _COUNTS) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays([words, pa.array(counts)], schema=_COUNTS))
     return path
-
-
-def words_path(part: Part, folder: Path) -> Path:
-    """Where the words of a part are."""
-    return folder / part.path.name
 
 
 def _number_words(batches: list[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:

@@ -6,12 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from smim.errors import UserError
+from smim.errors import UserError, refuse
 from smim.preparation.args import CorpusArgs, as_paths
-from smim.preparation.readers import find_columns, find_files, hub_files, is_saved_dataset, listed, reader_for
+from smim.preparation.readers import by_split, find_columns, find_files, hub_files, is_saved_dataset, listed, reader_for
 from smim.preparation.reading import PART_COLUMNS
 from smim.preparation.recipe import Amount, Input, Recipe
-from smim.preparation.sources import by_split
 from smim.text.corpus import OWN_COLUMNS
 
 _SPLITS = ("train", "valid", "test")
@@ -53,8 +52,7 @@ class TextArgs(CorpusArgs):
                 f"corpus.label_columns has {', '.join(taken)}, which preparation itself calls a column; rename that in "
                 "the file"
             )
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
     @property
     def given_splits(self) -> dict[str, Any]:
@@ -93,20 +91,17 @@ def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
     if dataset is None:
         files = find_files(args.given_paths("FILE_OR_FOLDER"))
         named = by_split(files)
-        return {"all": files}, (_drawn_together(named),) if len(named) > 1 else ()
+        together = (
+            f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
+            "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
+        )
+        return {"all": files}, (together,) if len(named) > 1 else ()
     found = hub_files(dataset, args.hub_config)
     if not {"train", "all"} & set(found):
         raise UserError(f"the dataset {dataset} has no split 'train'; it has {', '.join(found)}")
     others = [split for split in found if split not in (*_SPLITS, "all")]
     notes = (f"not read: the dataset's splits {', '.join(others)}",) if others else ()
     return {split: found[split] for split in ("all", *_SPLITS) if split in found}, notes
-
-
-def _drawn_together(named: dict[str, list[Path]]) -> str:
-    return (
-        f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
-        "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
-    )
 
 
 def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> None:

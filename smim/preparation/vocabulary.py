@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smim.engine import Engine, run_all
-from smim.errors import UserError, not_among, too_low
+from smim.errors import not_among, refuse, too_low
 from smim.preparation.reading import Part, read_batches
 from smim.preparation.selection import UNUSED
 from smim.preparation.splitting import SplitTask, split_part
@@ -47,8 +47,7 @@ class TokenizerArgs:
         prefix = "corpus.tokenizer"
         problems = too_low(self, prefix, min_count=1, max_size=5, near=5, size=5, sample_bytes=1)
         problems += not_among(self, prefix, kind=_KINDS, splitter=SPLITTERS)
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
     def describe(self) -> dict[str, Any]:
         """The settings that this kind of tokenizer uses, for the corpus's card."""

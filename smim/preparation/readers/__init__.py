@@ -1,10 +1,10 @@
 """Readers of text files: see `base.Reader` for what they share, `files.reader_for` for which one reads what."""
 
 from smim.preparation.readers.arrow import ArrowStream, Parquet
-from smim.preparation.readers.base import ChangedReader, Piece, Reader, find_columns, listed
-from smim.preparation.readers.chunks import COMPRESSIONS, first_line
+from smim.preparation.readers.base import COMPRESSIONS, ChangedReader, Piece, Reader, find_columns, listed
+from smim.preparation.readers.chunks import first_line
 from smim.preparation.readers.delimited import Delimited
-from smim.preparation.readers.files import files_not_read, find_files, reader_for, shortened
+from smim.preparation.readers.files import by_split, files_not_read, find_files, reader_for, shortened
 from smim.preparation.readers.hub import hub_files, is_saved_dataset
 from smim.preparation.readers.json_lines import JsonLines
 from smim.preparation.readers.lines import Lines
@@ -19,6 +19,7 @@ __all__ = [
     "Parquet",
     "Piece",
     "Reader",
+    "by_split",
     "files_not_read",
     "find_columns",
     "find_files",

@@ -1,5 +1,6 @@
 """What all readers share: pieces of work, what is left out, and blocks of texts with their labels."""
 
+import io
 import lzma
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -20,6 +21,10 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_BYTES = 10_000_000
 
 TEXT = "text"
+
+# Compressed files by their suffix; those that Arrow unpacks with its name for it.
+ARROWS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSIONS = (*ARROWS, ".xz", ".lzma")
 
 
 @dataclass(frozen=True)
@@ -72,9 +77,9 @@ class Reader(ABC):
 
     label_columns: tuple[str, ...] = ()
 
-    @abstractmethod
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """Cuts a file into pieces of about `piece_bytes`; raises `UserError` where it cannot be opened."""
+        """Cuts a file into pieces of about `piece_bytes` (here: one); raises `UserError` where it cannot be opened."""
+        return [Piece(path)]
 
     @abstractmethod
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
@@ -120,9 +125,17 @@ class FileReader(Reader):
                 if len(kept):
                     yield kept
 
-    @abstractmethod
     def columns(self, path: Path) -> list[str] | None:
         """The columns of a file; None where they are each row's own. Raises `UserError` where it cannot be opened."""
+        return None
+
+    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
+        """See `Reader.pieces`. Cut is at every `piece_bytes`; what is compressed stays whole."""
+        with told(path), open(path, "rb") as file:
+            size = file.seek(0, io.SEEK_END)
+        if is_compressed(path):
+            return [Piece(path)]
+        return [Piece(path, start, min(start + piece_bytes, size)) for start in range(0, size, piece_bytes)]
 
     @abstractmethod
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
@@ -173,6 +186,11 @@ def find_columns(text: str, labels: Sequence[str], present: Sequence[str], path:
 def listed(columns: Sequence[str]) -> str:
     """The columns of a file, for a message."""
     return ", ".join(map(repr, columns[:30])) + (", ..." if len(columns) > 30 else "")
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file's name says that it is compressed."""
+    return path.suffix.lower() in COMPRESSIONS
 
 
 def text_fault(text: str) -> Fault | None:

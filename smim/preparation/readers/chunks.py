@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from smim.errors import UserError
 from smim.preparation.readers.base import (
+    ARROWS,
     BLOCK_BYTES,
     MAX_LINE_BYTES,
     NUL,
@@ -21,11 +22,9 @@ from smim.preparation.readers.base import (
     Fault,
     Intake,
     Piece,
+    is_compressed,
     told,
 )
-
-_ARROWS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-COMPRESSIONS = (*_ARROWS, ".xz", ".lzma")
 
 _BUFFER_BYTES = 1 << 20
 _LONE_CR = re.compile(rb"\r(?!\n)")
@@ -84,31 +83,17 @@ class _UniversalLineEnds(io.RawIOBase):
         super().close()
 
 
-def is_compressed(path: Path) -> bool:
-    """Whether a file's name says that it is compressed."""
-    return path.suffix.lower() in COMPRESSIONS
-
-
 def open_lines(path: Path) -> io.BufferedReader:
     """The bytes of a text file, unpacked where its name says that it is compressed; lines end in LF or CR LF."""
     suffix = path.suffix.lower()
     packed: Any
     if path.is_dir() or not is_compressed(path):
         packed = open(path, "rb", buffering=0)  # noqa: SIM115, closed with what is returned
-    elif suffix in _ARROWS:
-        packed = pa.input_stream(str(path), compression=_ARROWS[suffix])
+    elif suffix in ARROWS:
+        packed = pa.input_stream(str(path), compression=ARROWS[suffix])
     else:
         packed = lzma.open(path)  # noqa: SIM115
     return io.BufferedReader(_UniversalLineEnds(io.BufferedReader(packed, _BUFFER_BYTES)), _BUFFER_BYTES)
-
-
-def byte_pieces(path: Path, *, piece_bytes: int) -> list[Piece]:
-    """Cuts a file at every `piece_bytes`; a compressed one stays whole. Raises `UserError`, see `told`."""
-    with told(path), open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-    if is_compressed(path):
-        return [Piece(path)]
-    return [Piece(path, start, min(start + piece_bytes, size)) for start in range(0, size, piece_bytes)]
 
 
 def read_chunks(piece: Piece, intake: Intake) -> Iterator[Chunk]:

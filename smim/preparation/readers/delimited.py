@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -20,7 +20,7 @@ from smim.preparation.readers.base import (
     block_of,
     told,
 )
-from smim.preparation.readers.chunks import byte_pieces, first_line, line_fault, read_chunks, text_lines
+from smim.preparation.readers.chunks import first_line, line_fault, read_chunks, text_lines
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,22 @@ class Delimited(ColumnReader):
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
-        pieces = byte_pieces(path, piece_bytes=piece_bytes)
+        pieces = super().pieces(path, piece_bytes=piece_bytes)
         return [Piece(path)] if self._quoted and pieces else pieces
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`. Lines without anything are passed over."""
-        return self._read_quoted(piece, intake) if self._quoted else self._read_plain(piece, intake)
+        names = self.columns(piece.path) or []
+        wanted = self.find_columns(names, piece.path) if names else {}
+        for records in self._quoted_blocks(piece, intake) if self._quoted else self._plain_blocks(piece, intake):
+            rows: list[tuple[str | None, ...]] = []
+            for fields, refuse in records:
+                if len(fields) == len(names):
+                    text, *labels = [fields[number] for number in wanted.values()]
+                    rows.append((text, *[label or None for label in labels]))
+                else:
+                    refuse(Fault("malformed", f"{len(fields)} fields, where the first row has {len(names)}"))
+            yield block_of(rows, list(wanted)[1:])
 
     @property
     def _quoted(self) -> bool:
@@ -57,68 +67,37 @@ class Delimited(ColumnReader):
     def _names(self, first: list[str]) -> list[str]:
         return [name.strip() for name in first] if self.header else [str(number) for number in range(len(first))]
 
-    def _columns(self, first: list[str], path: Path) -> "_Columns":
-        names = self._names(first)
-        return _Columns(len(names), self.find_columns(names, path))
-
     def _records(self, piece: Piece, intake: Intake) -> "_Records":
         # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
         csv.field_size_limit(MAX_LINE_BYTES)
         lines = (line for chunk in read_chunks(piece, intake) for line in io.BytesIO(chunk.data))
         return _Records(lines, intake, self.delimiter)
 
-    def _read_plain(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
-        columns = None
+    def _plain_blocks(self, piece: Piece, intake: Intake) -> Iterator["_Block"]:
         for chunk in read_chunks(piece, intake):
-            columns = columns or self._columns(first_line(piece.path).split(self.delimiter), piece.path)
-            rows = []
-            for number, line in text_lines(chunk, intake):
-                if not line or (self.header and chunk.offset == number == 0):
-                    continue
-                row = columns.of(line.split(self.delimiter))
-                if isinstance(row, Fault):
-                    intake.refuse(row, partial(chunk.where, number))
-                else:
-                    rows.append(row)
-            yield columns.block(rows)
+            yield (
+                (line.split(self.delimiter), partial(intake.refuse, where=partial(chunk.where, number)))
+                for number, line in text_lines(chunk, intake)
+                if line and not (self.header and chunk.offset == number == 0)
+            )
 
-    def _read_quoted(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
+    def _quoted_blocks(self, piece: Piece, intake: Intake) -> Iterator["_Block"]:
         records = self._records(piece, intake)
-        columns = None
-        rows: list[tuple[str | None, ...]] = []
-        for fields in records:
-            if columns is None:
-                columns = self._columns(fields, piece.path)
-                if self.header:
-                    continue
-            row = columns.of(fields)
-            if isinstance(row, Fault):
-                records.refuse(row)
-            else:
-                rows.append(row)
-            if records.bytes_read > BLOCK_BYTES:
-                yield columns.block(rows)
-                rows, records.bytes_read = [], 0
-        if columns:
-            yield columns.block(rows)
+        rows = iter(records)
+        if self.header:
+            next(rows, None)
+        for first in rows:
+            yield chain([(first, records.refuse)], _until_full(records, rows))
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """How many columns a table has, and which ones are wanted."""
+# The fields of each row, and what to call where they are none of the table's.
+_Block = Iterable[tuple[list[str], Callable[[Fault], None]]]
 
-    count: int
-    wanted: dict[str, int]
 
-    def of(self, fields: list[str]) -> tuple[str | None, ...] | Fault:
-        """A text and its labels."""
-        if len(fields) != self.count:
-            return Fault("malformed", f"{len(fields)} fields, where the first row has {self.count}")
-        text, *labels = [fields[number] for number in self.wanted.values()]
-        return (text, *[label or None for label in labels])
-
-    def block(self, rows: list[tuple[str | None, ...]]) -> pa.Table:
-        return block_of(rows, list(self.wanted)[1:])
+def _until_full(records: "_Records", rows: Iterator[list[str]]) -> _Block:
+    while records.bytes_read <= BLOCK_BYTES and (fields := next(rows, None)):
+        yield fields, records.refuse
+    records.bytes_read = 0
 
 
 class _Records:

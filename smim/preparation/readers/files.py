@@ -2,49 +2,50 @@
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from smim.errors import UserError
 from smim.preparation.readers.arrow import ArrowStream, Parquet
-from smim.preparation.readers.base import FileReader
-from smim.preparation.readers.chunks import COMPRESSIONS, is_compressed
+from smim.preparation.readers.base import COMPRESSIONS, FileReader, is_compressed
 from smim.preparation.readers.delimited import Delimited
 from smim.preparation.readers.hub import hub_files, is_saved_dataset
 from smim.preparation.readers.json_lines import JsonLines
 from smim.preparation.readers.lines import Lines
 
-_LINES = (".txt", ".tokens")
-_JSON = (".jsonl", ".ndjson", ".json")
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+# By suffix: what makes a reader of the text's column, the labels and whether there is a header.
+_READERS: dict[str, Callable[[str, tuple[str, ...], bool], FileReader]] = {
+    **dict.fromkeys([".txt", ".tokens"], lambda *_: Lines()),
+    **dict.fromkeys([".jsonl", ".ndjson", ".json"], lambda text, labels, _: JsonLines(text, labels)),
+    ".csv": partial(Delimited, delimiter=","),
+    ".tsv": partial(Delimited, delimiter="\t"),
+    ".parquet": lambda text, labels, _: Parquet(text, labels),
+    ".arrow": lambda text, labels, _: ArrowStream(text, labels),
+}
 # Arrow's formats compress their own columns, and cannot be unpacked as they are read.
 _ARROW = (".parquet", ".arrow")
-_PACKABLE = (*_LINES, *_JSON, *_DELIMITERS)
 # What Spark and Hadoop call the files of a folder, without a suffix.
 _PART = "part-"
 _SHOWN = 8
+_NAMES_OF_SPLITS = {"train": {"train"}, "valid": {"valid", "validation", "dev"}, "test": {"test"}}
 
 
-def reader_for(path: Path, *, text_column: str, label_columns: Sequence[str], header: bool) -> FileReader:
+def reader_for(
+    path: Path, *, text_column: str = "text", label_columns: Sequence[str] = (), header: bool = True
+) -> FileReader:
     """The reader for a file, by its suffix in any case; without one it is lines of text. `header` is for CSV and TSV.
 
     Raises `UserError` with the suffixes that are known.
     """
-    suffix, labels = _suffix(path), tuple(label_columns)
-    if suffix in _LINES or not suffix:
-        return Lines()
-    if suffix in _JSON:
-        return JsonLines(text_column, labels)
-    if suffix in _DELIMITERS:
-        return Delimited(text_column, labels, header, delimiter=_DELIMITERS[suffix])
-    if suffix == ".parquet":
-        return Parquet(text_column, labels)
-    if suffix == ".arrow":
-        return ArrowStream(text_column, labels)
-    raise UserError(
-        f"{path}: no reader for files of this name; known are {', '.join(_PACKABLE)}, each also with "
-        f"{', '.join(COMPRESSIONS)}, and {', '.join(_ARROW)}"
-    )
+    if (suffix := _suffix(path) or ".txt") not in _READERS:
+        packable = [known for known in _READERS if known not in _ARROW]
+        raise UserError(
+            f"{path}: no reader for files of this name; known are {', '.join(packable)}, each also with "
+            f"{', '.join(COMPRESSIONS)}, and {', '.join(_ARROW)}"
+        )
+    return _READERS[suffix](text_column, tuple(label_columns), header)
 
 
 def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
@@ -64,6 +65,16 @@ def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
         for file in sorted(files):
             found.setdefault(file.resolve(), file)
     return list(found.values())
+
+
+def by_split(paths: list[Path]) -> dict[str, list[Path]]:
+    """Files by the split that their names tell (`yahoo.train.txt`, `dev.tsv.gz`); under "all" where none tells one."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        for split, names in _NAMES_OF_SPLITS.items():
+            if set(re.split(r"[^a-z]+", path.name.lower())) & names:
+                found.setdefault(split, []).append(path)
+    return found or {"all": paths}
 
 
 def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
@@ -106,7 +117,7 @@ def _files_of(path: Path, also: Sequence[str]) -> list[Path]:
     files = _below(path)
     if saved := next((file.parent for file in files if is_saved_dataset(file.parent)), None):
         raise UserError(f"{saved} is a dataset that `save_to_disk` wrote: give it by itself, as corpus.path={saved}")
-    known = (*_PACKABLE, *_ARROW, *also)
+    known = (*_READERS, *also)
     return [file for file in files if _suffix(file) in known or (not _suffix(file) and file.name.startswith(_PART))]
 
 

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,20 +20,12 @@ from smim.preparation.readers.base import (
     listed,
     text_fault,
 )
-from smim.preparation.readers.chunks import byte_pieces, read_chunks, text_lines
+from smim.preparation.readers.chunks import read_chunks, text_lines
 
 
 @dataclass(frozen=True)
 class JsonLines(ColumnReader):
     """The text is a string; labels are strings, or finite numbers and booleans as JSON writes them."""
-
-    def columns(self, path: Path) -> list[str] | None:
-        """See `FileReader.columns`."""
-        return None
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """See `Reader.pieces`."""
-        return byte_pieces(path, piece_bytes=piece_bytes)
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`. Lines of white space are passed over."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim.preparation.readers.base import TEXT, FileReader, Intake, Piece
-from smim.preparation.readers.chunks import byte_pieces, good_lines, line_fault, read_chunks
+from smim.preparation.readers.chunks import good_lines, line_fault, read_chunks
 
 _LINE_END = ord("\n")
 
@@ -20,10 +20,6 @@ class Lines(FileReader):
     def columns(self, path: Path) -> list[str] | None:
         """None."""
         return []
-
-    def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """See `Reader.pieces`."""
-        return byte_pieces(path, piece_bytes=piece_bytes)
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`."""
