@@ -84,6 +84,15 @@ def test_each_setting_that_differs_is_named_with_both_values(tmp_path: Path) -> 
     }
 
 
+def test_another_kind_of_part_is_named_with_the_settings_that_only_it_has(tmp_path: Path) -> None:
+    stored = make_identity("input", "rows", settings_of())
+    with pytest.raises(UserError) as refused:
+        different(stored, tmp_path, settings_of(model_args(encoder="transformer"), resume="auto"))
+    assert "model.encoder.name: gru there, transformer here" in str(refused.value)
+    assert "model.encoder.num_layers: unset there, 1 here" in str(refused.value)
+    assert "hidden_dim" not in str(refused.value)
+
+
 @dataclass(frozen=True)
 class _NewerArgs(SentenceArgs):
     """Settings of a later version."""
