@@ -110,7 +110,7 @@ def test_a_saved_model_is_loaded_as_it_was(settings, tmp_path):
     model = make(**settings, activation="leaky_relu", posterior="sampled_variance").eval()
     save_model(tmp_path / "model", model, None, training=TRAINING)
     loaded, _, config = load_model(tmp_path / "model", "vector")
-    assert loaded.args == model.args and loaded.dimension == 5 and not loaded.training
+    assert loaded.args == model.args and loaded.input_size == 5 and not loaded.training
     assert config["num_parameters"] == model.num_parameters and config["training"] == TRAINING
     z = torch.randn(6, 3)
     assert torch.equal(loaded.prior.log_prob(z), model.prior.log_prob(z))
