@@ -34,13 +34,10 @@ class GRUEncoderArgs(PartArgs):
 
 
 @dataclass(frozen=True)
-class GRUDecoderArgs(DecoderArgs):
+class GRUDecoderArgs(GRUEncoderArgs, DecoderArgs):
     """The settings of a GRU that says; its state has `hidden_dim` numbers."""
 
-    name: str = "gru"
-    hidden_dim: int = bounded(512, least=1)
-
-    def make(self, model: Any, encoder: Any = None) -> Decoder:
+    def make(self, model: Any, encoder: Any = None) -> Decoder:  # type: ignore[override]
         return GRUDecoder(
             embedding_dim=model.embedding_dim,
             hidden_dim=self.hidden_dim,
