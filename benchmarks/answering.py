@@ -110,7 +110,7 @@ def weighted(model: SentenceModel, splits: dict[str, Pairs]) -> tuple[np.ndarray
 def _weighted_word_codes(model: SentenceModel, candidates: answering.Candidates) -> np.ndarray:
     """Code of each word of the vocabulary, in unit length times log((1 + n) / (1 + texts that have it)), [V, D]."""
     texts = [_distinct(model, text) for text in [*dict.fromkeys(candidates.questions), *candidates.answers]]
-    vocabulary_size = model.autoencoder.vocabulary_size
+    vocabulary_size = model.autoencoder.input_size
     frequency = np.bincount(np.concatenate(texts), minlength=vocabulary_size)
     codes = model.posterior_of_ids([[word] for word in range(vocabulary_size)]).mean
     idf = np.log((1 + len(texts)) / (1 + frequency))

@@ -159,7 +159,7 @@ def _plain_nll(model: SentenceModel, batch: Batch) -> torch.Tensor:
 
 def _plain_bleu(model: SentenceModel, batch: Batch, max_length: int, *, draw: bool, sample: bool) -> list[float]:
     autoencoder, z = model.autoencoder, _code(model, batch, draw=draw)
-    hidden = autoencoder.decoder.initial_state(z)[None]
+    hidden = autoencoder.decoder.latent_to_state(z)[None]
     token, ended = torch.full((len(batch),), SOS_ID), torch.zeros(len(batch), dtype=torch.bool)
     steps = []
     while len(steps) < max_length and not ended.all():

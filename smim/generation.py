@@ -131,7 +131,7 @@ class SentenceModel(TrainedModel):
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         lengths = np.array([len(sentence) for sentence in ids])
-        worth_a_table = lengths.sum() > self.autoencoder.vocabulary_size
+        worth_a_table = lengths.sum() > self.autoencoder.input_size
         word_gates = self.autoencoder.word_gates() if worth_a_table else None
         for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
             batch = collate([ids[i] for i in rows], rows).to(self.autoencoder.device)

@@ -39,7 +39,7 @@ class VectorModel(TrainedModel):
     @torch.no_grad()
     def posterior(self, vectors: np.ndarray | Tensor) -> DiagonalGaussian:
         """q(z|x) of each vector [N, X]: mean and log variance, fp32 [N, D] each."""
-        given = torch.from_numpy(as_matrix(vectors, self.autoencoder.dimension, "vectors"))
+        given = torch.from_numpy(as_matrix(vectors, self.autoencoder.input_size, "vectors"))
         return self.autoencoder.posterior(VectorBatch(torch.arange(len(given)), given))
 
     def encode(self, vectors: np.ndarray | Tensor) -> np.ndarray:

@@ -205,7 +205,7 @@ def use_model(directory: Path, material: Path) -> None:
         if "is a model of vectors" not in str(error):
             raise
         vectors = vector_model.load(directory)
-        vectors.decode(vectors.encode([[0.5] * vectors.autoencoder.dimension]))
+        vectors.decode(vectors.encode([[0.5] * vectors.autoencoder.input_size]))
         return
     model.decode(model.encode(["a bank sold shares"]))
     model.sample(2)

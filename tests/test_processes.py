@@ -4,15 +4,19 @@
 import textwrap
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import psutil
 import pytest
+from accelerate.utils import DistributedType
 
 from smim.errors import UserError
+from smim.objectives import objective_class
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks
 from smim.training.args import TrainArgs
 from tests.models import sentence_args
+from tests.objectives.checks import vector_model
 from tests.scripts import free_port, run_script
 from tests.training.conftest import (  # noqa: F401, the fixtures of trainings
     BIN,
@@ -164,6 +168,11 @@ def test_a_sentence_that_is_too_long_is_refused_with_what_helps_its_split(tiny_c
 
 def test_more_processes_than_sentences_are_refused(tiny_corpus):
     split, args = Corpus.open(tiny_corpus).split("train"), TrainArgs(tokens_per_batch=100)
-    checks.check_processes(split, args, world_size=len(split))
-    with pytest.raises(UserError, match="41 processes for 40 sentences of split 'train'"):
-        checks.check_processes(split, args, world_size=len(split) + 1)
+    objective = objective_class("amim")()
+    launch = SimpleNamespace(
+        distributed_type=DistributedType.MULTI_CPU, num_processes=40, state=SimpleNamespace(deepspeed_plugin=None)
+    )
+    checks.check_launch(split, args, vector_model(), objective, None, launch)
+    launch.num_processes = 41
+    with pytest.raises(UserError, match=r"^41 processes for 40 sentences of split 'train'; start fewer$"):
+        checks.check_launch(split, args, vector_model(), objective, None, launch)

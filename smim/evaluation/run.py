@@ -135,10 +135,10 @@ def _of_vectors(
     model: VectorModel, corpus: VectorCorpus, args: EvalArgs, accelerator: Accelerator, work: Path
 ) -> tuple[Job | VectorJob, list[str], dict[str, Any]]:
     """As `_of_sentences`, of vectors."""
-    if model.autoencoder.dimension != corpus.input_size:
+    if model.autoencoder.input_size != corpus.input_size:
         raise UserError(
             f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
-            f"{model.autoencoder.dimension}"
+            f"{model.autoencoder.input_size}"
         )
     split = corpus.split(args.split)
     rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from smim.errors import UserError
+from smim.errors import refuse
 from smim.schema import bounded, out_of_bounds
 
 
@@ -52,11 +52,6 @@ class ModelArgs:
     num_prior_components: int = bounded(100, least=1)
 
     def __post_init__(self) -> None:
-        if problems := self.problems():
-            raise UserError("; ".join(problems))
-
-    def problems(self) -> list[str]:
-        """A message for each wrong setting."""
         problems = out_of_bounds(self, "model")
         if self.posterior == "sampled_variance" and self.max_log_variance < self.min_log_variance:
             problems.append(
@@ -65,7 +60,7 @@ class ModelArgs:
             )
         for at, part in (("model.encoder", self.encoder), ("model.decoder", self.decoder)):
             problems += part.problems(at, self)
-        return problems
+        refuse(problems)
 
     @property
     def clamp(self) -> float:

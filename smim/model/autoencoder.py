@@ -99,12 +99,13 @@ class SentenceAutoencoder(LatentVariableModel):
     def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
         self.args: SentenceArgs = args
-        self.vocabulary_size = vocabulary_size
+        self.input_size = vocabulary_size
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
         if args.encoder.takes_scale_out and args.decoder.takes_scale_out:
             # Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder: Encoder = args.encoder.make(args)
+        self.summary_dim = self.encoder.output_dim
         self.to_mean, self.to_log_variance = self.encoder.make_posterior(args)
         self.decoder: Decoder = args.decoder.make(args, self.encoder)
         self.graphable = self.encoder.graphable and self.decoder.graphable
@@ -116,21 +117,9 @@ class SentenceAutoencoder(LatentVariableModel):
             as_pseudo_inputs=self._as_pseudo_inputs,
         )
 
-    @property
-    def input_size(self) -> int:
-        return self.vocabulary_size
-
-    @property
-    def summary_dim(self) -> int:
-        return self.encoder.output_dim
-
     def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
         """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3. From `word_gates` it has no gradient."""
-        return self._posterior(self._encode(batch, word_gates))
-
-    def _posterior(self, state_BH: Tensor) -> DiagonalGaussian:
-        log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
-        return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
+        return self.posterior_of_state(self._encode(batch, word_gates))
 
     def _encode(self, batch: Batch, word_gates: Tensor | None = None) -> Tensor:
         """The encoder's last state [B, H]."""
@@ -144,7 +133,7 @@ class SentenceAutoencoder(LatentVariableModel):
         num, length, _ = pseudo_inputs_KLE.shape
         sos_K1 = torch.full((num, 1), SOS_ID, device=pseudo_inputs_KLE.device)
         embedded_KTE = torch.cat([pseudo_inputs_KLE, self.embedding(sos_K1)], dim=1)
-        return self._posterior(self.encoder(embedded_KTE, torch.full_like(sos_K1[:, 0], length + 1)))
+        return self.posterior_of_state(self.encoder(embedded_KTE, torch.full_like(sos_K1[:, 0], length + 1)))
 
     def _as_pseudo_inputs(self, batch: Batch) -> Tensor:
         """The embeddings [K, L, E] of the first L words of each sentence, reversed; a shorter one is repeated."""
@@ -196,9 +185,6 @@ class SentenceAutoencoder(LatentVariableModel):
     def summary(self, batch: Batch) -> Tensor:
         return self._encode(batch).float()
 
-    def freeze_variance(self) -> None:
-        self.to_log_variance.requires_grad_(False)
-
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
         """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.
 
@@ -226,7 +212,7 @@ class SentenceAutoencoder(LatentVariableModel):
         """What leads from the decoder's states to the output layer, and that layer."""
         width = self.decoder.output_dim
         if not self.args.tied_output:
-            return nn.Identity(), VocabularyLayer(width, self.vocabulary_size)
+            return nn.Identity(), VocabularyLayer(width, self.input_size)
         embedding_dim = self.args.embedding_dim
         to_output = nn.Identity() if width == embedding_dim else nn.Linear(width, embedding_dim, bias=False)
         return to_output, TiedVocabularyLayer(self.embedding)

@@ -5,7 +5,7 @@ Shapes: N sentences, B of them in the batch, T tokens, V vocabulary.
 
 import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +13,8 @@ from torch import Tensor
 
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
-
-class Decodable(Protocol):
-    """A model that says one token after the other."""
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]: ...
-
-    def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]: ...
-
+if TYPE_CHECKING:
+    from smim.model.autoencoder import SentenceAutoencoder
 
 _DECODED_TOGETHER = 512
 _DECODED_IN_ONE_GO = 8192
@@ -32,7 +23,7 @@ _WORDS_PER_BLOCK = 128
 
 @torch.no_grad()
 def decode_ids(
-    autoencoder: Decodable,
+    autoencoder: "SentenceAutoencoder",
     z: Tensor,
     max_length: int,
     *,
@@ -54,7 +45,7 @@ def decode_ids(
 
 
 def _decode_part(
-    autoencoder: Decodable, z_ND: Tensor, max_length: int, uniform_NT: Tensor | None, allow_unknown: bool
+    autoencoder: "SentenceAutoencoder", z_ND: Tensor, max_length: int, uniform_NT: Tensor | None, allow_unknown: bool
 ) -> Tensor:
     output_NT = torch.full((len(z_ND), max_length), PAD_ID, device=z_ND.device)
     waiting = torch.arange(len(z_ND), device=z_ND.device)

@@ -34,13 +34,10 @@ class GRUEncoderArgs(PartArgs):
 
 
 @dataclass(frozen=True)
-class GRUDecoderArgs(DecoderArgs):
+class GRUDecoderArgs(GRUEncoderArgs, DecoderArgs):
     """The settings of a GRU that says; its state has `hidden_dim` numbers."""
 
-    name: str = "gru"
-    hidden_dim: int = bounded(512, least=1)
-
-    def make(self, model: Any, encoder: Any = None) -> Decoder:
+    def make(self, model: Any, encoder: Any = None) -> Decoder:  # type: ignore[override]
         return GRUDecoder(
             embedding_dim=model.embedding_dim,
             hidden_dim=self.hidden_dim,
@@ -158,21 +155,17 @@ class GRUDecoder(Decoder):
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
         embedded_BTE = self.embedding_dropout(embedded_BTE)
-        states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.initial_state(z_BD), constant_BD=z_BD)
+        states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.latent_to_state(z_BD), constant_BD=z_BD)
         return states_BTH
 
     def products(self, num_tokens: float) -> float:
         once = matrix_weights(self.latent_to_state) * 4  # z's part of the three gates is the same at every step
         return num_tokens * (matrix_weights(self) - once) + once
 
-    def initial_state(self, z_BD: Tensor) -> Tensor:
-        """The state [B, H] before the first token."""
-        return self.latent_to_state(z_BD)
-
     def start(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
         """What `step` goes on from: the first state [B, H], and z's part of every step's gates [B, 3H]."""
         weights = self.gru.weights
-        return self.initial_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
+        return self.latent_to_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         # The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.

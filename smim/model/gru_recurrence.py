@@ -28,10 +28,6 @@ class GRUWeights:
     input_bias: Tensor
     hidden_bias: Tensor
 
-    @property
-    def hidden_dim(self) -> int:
-        return self.hidden.shape[1]
-
 
 def states(input_TBE: Tensor, initial_BH: Tensor | None, constant_BD: Tensor | None, weights: GRUWeights) -> Tensor:
     """The state after each step, fp32 [T, B, H] (fp64 where the weights are).
@@ -49,13 +45,14 @@ def states(input_TBE: Tensor, initial_BH: Tensor | None, constant_BD: Tensor | N
 
 def word_gates(embedding_VE: Tensor, weights: GRUWeights) -> Tensor:
     """What each word of a vocabulary adds to the gates, biases included, [V, 3H]: a table for `last_state`."""
-    bias = weights.input_bias + F.pad(weights.hidden_bias[: -weights.hidden_dim], (0, weights.hidden_dim))
+    hidden_dim = weights.hidden.shape[1]
+    bias = weights.input_bias + F.pad(weights.hidden_bias[:-hidden_dim], (0, hidden_dim))
     return F.linear(embedding_VE, weights.input, bias).to(sum_dtype(bias.dtype))
 
 
 def last_state(tokens_TB: Tensor, lengths_B: Tensor, word_gates_VG: Tensor, weights: GRUWeights) -> Tensor:
     """The state [B, H] after each sentence's last token, from a zero state and without a gradient."""
-    hidden_dim, num_sentences = weights.hidden_dim, len(lengths_B)
+    hidden_dim, num_sentences = weights.hidden.shape[1], len(lengths_B)
     hidden_BH = word_gates_VG.new_zeros(num_sentences, hidden_dim)
     last_BH = torch.empty_like(hidden_BH)
     gates_BG = word_gates_VG.new_empty(num_sentences, 3 * hidden_dim)

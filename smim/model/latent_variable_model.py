@@ -4,7 +4,7 @@ Shapes: B observations, D latent dimensions, F features.
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,12 @@ from torch import Tensor, nn
 from smim.model.distributions import DiagonalGaussian
 from smim.model.parts import matrix_weights
 from smim.model.priors import Prior
+from smim.text.batch import Batch
+from smim.vectors.batch import VectorBatch
 
-
-class Observations(Protocol):
-    """A batch of B observations: sentences (`smim.text.batch.Batch`) or vectors (`smim.vectors.corpus.VectorBatch`).
-
-    `rows` int64 [B]: row numbers in the split; `lengths` int64 [B]: tokens without `<eos>`, 1 for a vector.
-    """
-
-    @property
-    def rows(self) -> Tensor: ...
-
-    @property
-    def lengths(self) -> Tensor: ...
-
-    def __len__(self) -> int: ...
-
-    def to(self, device: torch.device) -> Any: ...
-
-    @property
-    def num_positions(self) -> int: ...
+# A batch of B observations: `rows` int64 [B] are row numbers in the split; `lengths` int64 [B] tokens without `<eos>`,
+# 1 for a vector.
+Observations = Batch | VectorBatch
 
 
 class LatentVariableModel(nn.Module, ABC):
@@ -41,19 +27,21 @@ class LatentVariableModel(nn.Module, ABC):
     vectors do and words do not. `graphable`: whether a training step is many small kernels, the same ones for each
     batch of one shape. `undecayed`: the parts that weight decay leaves alone. The vectors of rare words would shrink in
     all the steps between two uses, and what a prior learns is places and log variances.
+
+    `input_size`: words of the vocabulary, or dimensions of a vector. `summary_dim`: F. `to_mean` and `to_log_variance`
+    lead from an encoder's state to q(z|x)'s mean, and to its log variance before the clamp.
     """
 
     unit: ClassVar[str]
     args: Any
+    input_size: int
+    summary_dim: int
+    to_mean: nn.Module
+    to_log_variance: nn.Module
     prior: Prior
     reparameterized: bool
     graphable: bool = False
     undecayed: ClassVar[tuple[str, ...]] = ("prior",)
-
-    @property
-    @abstractmethod
-    def input_size(self) -> int:
-        """Words of the vocabulary, or dimensions of a vector."""
 
     @property
     def num_parameters(self) -> int:
@@ -105,11 +93,11 @@ class LatentVariableModel(nn.Module, ABC):
     def summary(self, batch: Any) -> Tensor:
         """Features of x that hold all that q(z|x) depends on, for critics t(x, z): fp32 [B, F], without gradient."""
 
-    @property
-    @abstractmethod
-    def summary_dim(self) -> int:
-        """F."""
+    def posterior_of_state(self, state_BH: Tensor) -> DiagonalGaussian:
+        """q(z|x) of an encoder's state [B, H], fields fp32 [B, D]."""
+        log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
+        return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
 
-    @abstractmethod
     def freeze_variance(self) -> None:
         """Excludes what only the posterior's variance depends on from training."""
+        self.to_log_variance.requires_grad_(False)

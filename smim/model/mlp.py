@@ -8,8 +8,8 @@ from itertools import chain, pairwise
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Bernoulli, Independent
 
 from smim.errors import UserError
 from smim.model.args import ModelArgs, PartArgs
@@ -80,7 +80,7 @@ class VectorAutoencoder(LatentVariableModel):
     def __init__(self, args: VectorArgs, dimension: int) -> None:
         super().__init__()
         self.args: VectorArgs = args
-        self.dimension = dimension
+        self.input_size = self.summary_dim = dimension
         self.reparameterized = args.decoder.likelihood == "gaussian"
         self.encoder = args.encoder.layers(dimension)
         self.to_mean = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
@@ -95,37 +95,24 @@ class VectorAutoencoder(LatentVariableModel):
             as_pseudo_inputs=self._as_pseudo_inputs,
         )
 
-    @property
-    def input_size(self) -> int:
-        """X."""
-        return self.dimension
-
-    @property
-    def summary_dim(self) -> int:
-        return self.dimension
-
     def posterior(self, batch: VectorBatch) -> DiagonalGaussian:
         """q(z|x) for each vector, fields fp32 [B, D]."""
-        return self._posterior(batch.vectors)
-
-    def _posterior(self, vectors_BX: Tensor) -> DiagonalGaussian:
-        hidden_BH = self.encoder(vectors_BX)
-        log_variance = self.to_log_variance(hidden_BH).float().clamp(min=self.args.min_log_variance)
-        return DiagonalGaussian(mean=self.to_mean(hidden_BH).float(), log_variance=log_variance)
+        return self.posterior_of_state(self.encoder(batch.vectors))
 
     def _pseudo_posterior(self, pseudo_inputs_KX: Tensor) -> DiagonalGaussian:
         """q(z|u) of pseudo-inputs: vectors, or the logits of vectors in [0, 1]."""
-        return self._posterior(pseudo_inputs_KX if self.reparameterized else torch.sigmoid(pseudo_inputs_KX))
+        vectors_KX = pseudo_inputs_KX if self.reparameterized else torch.sigmoid(pseudo_inputs_KX)
+        return self.posterior_of_state(self.encoder(vectors_KX))
 
     def _as_pseudo_inputs(self, batch: VectorBatch) -> Tensor:
         return batch.vectors if self.reparameterized else torch.logit(batch.vectors, eps=_MARGIN)
 
-    def decode(self, z_BD: Tensor) -> DiagonalGaussian | Tensor:
-        """The parameters of p(x|z): a Gaussian, or a Bernoulli's logits, fp32 [B, X]."""
+    def decode(self, z_BD: Tensor) -> DiagonalGaussian | Independent:
+        """p(x|z): a Gaussian, or a Bernoulli for each number; its parameters are fp32 [B, X]."""
         hidden_BH = self.decoder(z_BD)
         center_BX = self.to_vector(hidden_BH).float()
         if self.to_vector_log_variance is None:
-            return center_BX
+            return Independent(Bernoulli(logits=center_BX, validate_args=False), 1, validate_args=False)
         log_variance = (
             self.to_vector_log_variance(hidden_BH).float().clamp(min=self.args.decoder.min_decoder_log_variance)
         )
@@ -133,26 +120,14 @@ class VectorAutoencoder(LatentVariableModel):
 
     def mean(self, z_BD: Tensor) -> Tensor:
         """E[x|z], fp32 [B, X]."""
-        decoded = self.decode(z_BD)
-        return decoded.mean if isinstance(decoded, DiagonalGaussian) else torch.sigmoid(decoded)
+        return self.decode(z_BD).mean
 
     def log_likelihood(self, batch: VectorBatch, z_BD: Tensor) -> Tensor:
-        decoded = self.decode(z_BD)
-        if isinstance(decoded, DiagonalGaussian):
-            return decoded.log_prob(batch.vectors)
-        return -F.binary_cross_entropy_with_logits(decoded, batch.vectors, reduction="none").sum(-1)
+        return self.decode(z_BD).log_prob(batch.vectors)
 
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> VectorBatch:
         """x ~ p(x|z), one for each z: reparameterised if it is a Gaussian."""
-        decoded = self.decode(z_BD)
-        if isinstance(decoded, DiagonalGaussian):
-            vectors = decoded.sample()
-        else:
-            vectors = torch.bernoulli(torch.sigmoid(decoded.detach()))
-        return VectorBatch(torch.arange(len(z_BD), device=z_BD.device), vectors)
+        return VectorBatch(torch.arange(len(z_BD), device=z_BD.device), self.decode(z_BD).sample())
 
     def summary(self, batch: VectorBatch) -> Tensor:
         return batch.vectors
-
-    def freeze_variance(self) -> None:
-        self.to_log_variance.requires_grad_(False)

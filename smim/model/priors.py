@@ -30,6 +30,10 @@ class Prior(nn.Module, ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of z [B, D], in nats [B]."""
 
+    def forward(self, z: Tensor) -> Tensor:
+        """`log_prob`, for torch's functional calls."""
+        return self.log_prob(z)
+
     @abstractmethod
     def sample(self, num: int) -> Tensor:
         """`num` draws, fp32 [num, D], on the prior's device; no gradient reaches what is learned."""

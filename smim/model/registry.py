@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from smim import schema
-from smim.errors import UserError, nearest
+from smim.errors import UserError, nearest, refuse
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
 from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
@@ -84,13 +84,11 @@ def _apart(
     given = {part: rest.pop(part, "gru") for part in PARTS}
     own = {part: each if isinstance(each, dict) else {"name": each} for part, each in given.items()}
     names = {part: str(each.get("name")) for part, each in own.items()}
-    problems = [
+    refuse(
         f"model.{part} is {names[part]!r}; {nearest(names[part], list(kinds))}"
         for part, kinds in PARTS.items()
         if names[part] not in kinds
-    ]
-    if problems:
-        raise UserError("; ".join(problems))
+    )
     kinds = {part: PARTS[part][name] for part, name in names.items()}
     if kinds["encoder"].unit != kinds["decoder"].unit:
         raise UserError("; ".join(f"model.{part}={names[part]} is of {kinds[part].unit}s" for part in kinds))
@@ -98,9 +96,8 @@ def _apart(
     if not short:
         return args, kinds, own, rest
     of_model, of_parts = _names(args), set().union(*map(_names, [*ENCODERS.values(), *DECODERS.values()]))
-    hints = {name: nearest(str(name), sorted(of_model | of_parts)) for name in rest if name not in of_model | of_parts}
-    if hints:
-        raise UserError("; ".join(f"unknown key model.{name}; {hint}" for name, hint in hints.items()))
+    known = of_model | of_parts
+    refuse(f"unknown key model.{each}; {nearest(str(each), sorted(known))}" for each in rest if each not in known)
     for part, kind in kinds.items():
         beside = {name: value for name, value in rest.items() if name in _names(kind) - of_model}
         own[part] = beside | {name: value for name, value in own[part].items() if value is not None}

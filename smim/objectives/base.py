@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from smim import schema
-from smim.errors import UserError
+from smim.errors import refuse
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.schema import out_of_bounds
 
 # Named values, each fp32 [B]. All have `loss`, `reconstruction`, `kl` and `clamped`; those with a critic `critic_loss`.
 Terms = dict[str, Tensor]
@@ -84,8 +84,7 @@ class Objective(ABC):
     name: str
 
     def __post_init__(self) -> None:
-        if problems := schema.out_of_bounds(self, "objective"):
-            raise UserError("; ".join(problems))
+        refuse(out_of_bounds(self, "objective"))
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""

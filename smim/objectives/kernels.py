@@ -67,8 +67,6 @@ def _squared_distances(x_ND: Tensor, y_MD: Tensor) -> Tensor:
 
 def _median_off_diagonal(squared_NN: Tensor) -> Tensor:
     """The median over pairs of two codes; 1 where there are none or they lie on top of one another."""
-    # Without its first element, each row of N + 1 ends in the diagonal's next one.
-    size = len(squared_NN)
-    others = squared_NN.flatten()[1:].view(size - 1, size + 1)[:, :-1] if size else squared_NN
+    others = squared_NN[~torch.eye(len(squared_NN), dtype=torch.bool, device=squared_NN.device)]
     median = others.median() if others.numel() else squared_NN.new_zeros(())
     return torch.where(median > 0, median, 1.0)

@@ -61,10 +61,10 @@ class MIM(WithWarmup):
             )
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """The mixture q(x), where it is one."""
+        """The mixture q(x), where it is one: as a prior of codes, but over vectors (appendix B's are isotropic)."""
         if self.data_prior == "marginal":
             return None
-        network = DataPrior(model.input_size, num_components=self.data_prior_components)
+        network = GaussianMixture(model.input_size, num_components=self.data_prior_components)
         return Critic(network, torch.optim.Adam(network.parameters(), lr=self.data_prior_learning_rate))
 
     def loss(self, draw: Draw) -> Terms:
@@ -101,14 +101,6 @@ class MIM(WithWarmup):
         else:
             log_data = (draw if encoded else replace(draw, z=draw.posterior.sample())).elbo
         return -0.5 * (log_decoding + self.weight(draw.step) * (log_posterior + log_data))
-
-
-class DataPrior(GaussianMixture):
-    """q(x) of Algorithm 1: the mixture that is a prior of codes, over vectors (appendix B's are isotropic)."""
-
-    def forward(self, x_BX: Tensor) -> Tensor:
-        """log q(x) of each vector, in nats [B]."""
-        return self.log_prob(x_BX)
 
 
 def reinforce(value: Tensor, log_prob: Tensor) -> Tensor:

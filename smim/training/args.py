@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Flag, auto
 from typing import Any
 
-from smim.errors import UserError, nearest
+from smim.errors import nearest, refuse
 from smim.schema import bounded, out_of_bounds
 
 OPTIMIZERS = ["adam", "adamw", "sgd"]
@@ -111,8 +111,7 @@ class TrainArgs:
             problems.append(f"train.momentum is {self.momentum}, which train.optimizer={self.optimizer} does not have")
         unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
         problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
-        if problems:
-            raise UserError("; ".join(problems))
+        refuse(problems)
 
     def batching(self) -> dict[str, Any]:
         """The settings that `training_order` and `epoch_batches` make batches by."""

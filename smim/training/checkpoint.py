@@ -51,14 +51,6 @@ class MeterState:
 
 
 @dataclass(frozen=True)
-class RankState:
-    """What differs between processes: random state and sums."""
-
-    random: dict[str, Tensor]
-    meter: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class ScheduleState:
     """What `Schedule.state` gives; the last two are a plateau's."""
 
@@ -100,25 +92,27 @@ def save(
     accelerator: Accelerator,
     step: int,
     tensors: dict[str, dict[str, Tensor]],
-    rank_state: RankState,
+    random: dict[str, Tensor],
+    meter: dict[str, Any],
     state: dict[str, Any],
     keep: int,
 ) -> None:
     """Writes `root/step-*` from all processes' state, then removes later ones, and all but the newest `keep`.
 
     Later ones are those of a line that was left when the run went on from an older one: `auto` would go back to it.
-    `tensors`: what goes into which file, by its name without ending; the main process's are written.
+    `tensors`: what goes into which file, by its name without ending; the main process's are written. `random` and
+    `meter`, random state and sums, differ between processes.
     """
-    ranks = gather_object([rank_state])
+    ranks = gather_object([(random, meter)])
     if accelerator.is_main_process:
         path = root / f"step-{step:08d}"
         with storage.new_directory(path) as partial:
-            random = {f"{i}.{name}": t for i, rank in enumerate(ranks) for name, t in rank.random.items()}
-            for name, content in {**tensors, "ranks": random}.items():
+            of_ranks = {f"{i}.{name}": t for i, (own, _) in enumerate(ranks) for name, t in own.items()}
+            for name, content in {**tensors, "ranks": of_ranks}.items():
                 save_file(
                     {key: tensor.contiguous() for key, tensor in content.items()}, partial / f"{name}.safetensors"
                 )
-            storage.write_json(partial / _STATE, {**state, "meters": [rank.meter for rank in ranks]})
+            storage.write_json(partial / _STATE, {**state, "meters": [own for _, own in ranks]})
             files = {
                 file.name: {"bytes": file.stat().st_size, "sha256": storage.sha256(file)}
                 for file in sorted(partial.iterdir())
@@ -180,19 +174,13 @@ def read_state(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any], RankState | None]:
-    """`state.json`, and this process's own state; None where another number of processes wrote it."""
-    state = read_state(path)
-    meters = state["meters"]
-    if len(meters) != world_size:
+def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
+    """`state.json`, and this process's random state; None where another number of processes wrote it."""
+    state, prefix = read_state(path), f"{rank}."
+    if len(state["meters"]) != world_size:
         return state, None
-    prefix = f"{rank}."
-    random = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in load_file(storage.own_file(path, "ranks.safetensors")).items()
-        if name.startswith(prefix)
-    }
-    return state, RankState(random=random, meter=meters[rank])
+    tensors = load_tensors(path, "ranks").items()
+    return state, {name.removeprefix(prefix): tensor for name, tensor in tensors if name.startswith(prefix)}
 
 
 def load_tensors(path: Path, name: str) -> dict[str, Tensor]:

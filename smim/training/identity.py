@@ -12,7 +12,7 @@ from typing import Any
 
 from smim import schema
 from smim.errors import UserError
-from smim.model.registry import read_args
+from smim.model.registry import PARTS, read_args
 from smim.objectives import objective_class
 from smim.training import checkpoint
 from smim.training.args import Decides, TrainArgs
@@ -38,18 +38,25 @@ def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any
     different = {}
     for key in {**there, **identity}:
         part, _, name = key.partition(".")
+        theirs = there[key] if key in there else _default(settings[part], name, there)
+        ours = identity[key] if key in identity else _value(settings[part], name)
         indifferent = part == "train" and train.decides(name) in (Decides.NOTHING, Decides.LENGTH)
-        if indifferent or (key in there and key in identity and there[key] == identity[key]):
-            continue
-        own: Any = settings.get(part)
-        theirs = there[key] if key in there else _value(type(own)(), name)
-        ours = identity[key] if key in identity else _value(own, name)
-        different[key] = f"{key}: {theirs} there, {ours} here"
+        if theirs != ours and not indifferent:
+            different[key] = f"{key}: {theirs} there, {ours} here"
     may_differ = () if train.resume == "auto" else ("train.",)
     if not all(key.startswith(may_differ) for key in different):
         changes = "; ".join(different.values())
         raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
     return different
+
+
+def _default(own: Any, name: str, there: dict[str, Any]) -> Any:
+    """What a setting is in the run of a checkpoint that does not hold it; an encoder's is that of the kind it had."""
+    part, _, setting = name.rpartition(".")
+    their_kind = there.get(f"model.{part}.name", "")
+    if kind := PARTS.get(part, {}).get(their_kind):
+        return _value(kind(name=their_kind), setting)
+    return _value(type(own)(), name)
 
 
 def _value(settings: Any, name: str) -> Any:

@@ -5,7 +5,6 @@ So a checkpoint does not depend on the way or on the number of processes, and an
 """
 
 import math
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -211,22 +210,11 @@ class ZeRO(Replicated):
         utils.safe_set_local_optimizer_state(parameter, share, key)
 
 
-def prepare(
-    module: nn.Module,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    accelerator: Accelerator,
-    grad_clip: float,
-    critic: Critic | None = None,
-) -> Replicated:
-    """The way that this launch asked for."""
-    ways: dict[DistributedType, Callable[..., Replicated]] = {
-        DistributedType.DEEPSPEED: ZeRO,
-        DistributedType.FSDP: FullyShardedData,
-    }
-    way = ways.get(accelerator.distributed_type, Replicated)
-    return way(module, model, optimizer, accelerator=accelerator, grad_clip=grad_clip, critic=critic)
+# The way of a launch; of any other kind it is `Replicated`.
+WAYS: dict[DistributedType, type[Replicated]] = {
+    DistributedType.DEEPSPEED: ZeRO,
+    DistributedType.FSDP: FullyShardedData,
+}
 
 
 def _state_of(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:

@@ -71,8 +71,6 @@ class Run:
         checks.check_kind(corpus, model_args)
         model_args.check_split(self.train_split, cut=args.max_length)
         model_args.check_split(self.valid_split, cut=None)
-        checks.check_processes(self.train_split, args, world_size=accelerator.num_processes)
-        checks.check_draws(objective, accelerator)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
@@ -89,7 +87,7 @@ class Run:
         self.model = make_model(model_args, input_size=corpus.input_size)
         objective.prepare(self.model)
         critic = objective.make_critic(self.model)
-        checks.check_critic(objective, critic, accelerator)
+        checks.check_launch(self.train_split, args, self.model, objective, critic, accelerator)
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
@@ -101,10 +99,10 @@ class Run:
         cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
         self.flops_per_token = self.model.flops_per_token(pc.mean(cut).as_py())
         if args.compile:
-            checks.check_compile(self.model, accelerator.distributed_type)
             for part in self.model.compile_parts():
                 part.compile(dynamic=True)
-        self.parallel = parallel.prepare(
+        way = parallel.WAYS.get(accelerator.distributed_type, parallel.Replicated)
+        self.parallel: parallel.Replicated = way(
             self.make_step(critic),
             self.model,
             make_optimizer(self.model, args),
@@ -174,9 +172,8 @@ class Run:
 
         What the settings that `changed` decide begins anew.
         """
-        state, rank_state = checkpoint.load_state(
-            path, rank=self.accelerator.process_index, world_size=self.accelerator.num_processes
-        )
+        rank = self.accelerator.process_index
+        state, random = checkpoint.load_state(path, rank=rank, world_size=self.accelerator.num_processes)
         anew = {each for name in changed for each in self.args.decides(name.removeprefix("train."))}
         if Decides.MEANS not in anew:
             self.parallel.load_optimizer_state(checkpoint.load_tensors(path, "optimizer"))
@@ -195,12 +192,12 @@ class Run:
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
         self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])
-        if rank_state is None:
+        if random is None:
             set_seed(self.args.seed + 1 + self.step, device_specific=True)
             self.console.say("the number of processes changed: the epoch goes on, with fresh training noise")
         else:
-            checkpoint.restore_random_state(rank_state.random)
-            self.meter.load(rank_state.meter, self.accelerator.device)
+            checkpoint.restore_random_state(random)
+            self.meter.load(state["meters"][rank], self.accelerator.device)
         self.log.rewind(state["log_lines"])
         self.console.say(f"resumed from {path}")
 
@@ -216,7 +213,8 @@ class Run:
             accelerator=self.accelerator,
             step=self.step,
             tensors=tensors,
-            rank_state=checkpoint.RankState(random=checkpoint.random_state(), meter=self.meter.state()),
+            random=checkpoint.random_state(),
+            meter=self.meter.state(),
             state={
                 "step": self.step,
                 "epoch": self.epoch,

@@ -7,18 +7,19 @@ from typing import Any, ClassVar
 from smim.training.args import TrainArgs
 
 
-@dataclass(kw_only=True)
+@dataclass
 class Schedule:
     """A constant rate, and what all schedules share; `kept` are the fields that a checkpoint keeps."""
 
     kept: ClassVar[tuple[str, ...]] = ("best",)
+    args: TrainArgs
+    total_steps: int | None
     learning_rate: float
-    warmup_steps: int
     best: float = math.inf
 
     def rate(self, step: int) -> float:
         """The rate of optimizer step number `step`, counted from 0."""
-        return self.rate_when_warm(step) * min(1.0, (step + 1) / max(1, self.warmup_steps))
+        return self.rate_when_warm(step) * min(1.0, (step + 1) / max(1, self.args.warmup_steps))
 
     def rate_when_warm(self, step: int) -> float:
         """The rate without the warm-up."""
@@ -45,7 +46,7 @@ class Schedule:
             setattr(self, name, math.inf if state[name] is None else state[name])
 
 
-@dataclass(kw_only=True)
+@dataclass
 class PlateauSchedule(Schedule):
     """Multiplies the rate with `decay` once `patience` + 1 validations brought no new best loss.
 
@@ -54,37 +55,30 @@ class PlateauSchedule(Schedule):
     """
 
     kept = ("best", "learning_rate", "without_improvement")
-    decay: float
-    patience: int
-    min_learning_rate: float
     without_improvement: int = 0
 
     def update(self, loss: float) -> bool:
         if super().update(loss):
             return True
         self.without_improvement += 1
-        if self.without_improvement > self.patience:
-            self.learning_rate *= self.decay
+        if self.without_improvement > self.args.patience:
+            self.learning_rate *= self.args.learning_rate_decay
             self.without_improvement = 0
         return False
 
     @property
     def finished(self) -> bool:
-        return self.learning_rate < self.min_learning_rate
+        return self.learning_rate < self.args.min_learning_rate
 
 
-@dataclass(kw_only=True)
 class CosineSchedule(Schedule):
     """From `learning_rate`, after the warm-up, along half a cosine to `min_learning_rate` at `total_steps`."""
 
-    min_learning_rate: float
-    total_steps: int
-
     def rate_when_warm(self, step: int) -> float:
-        steps = max(1, self.total_steps - self.warmup_steps)
-        progress = min(1.0, max(0.0, (step - self.warmup_steps) / steps))
-        above = self.learning_rate - self.min_learning_rate
-        return self.min_learning_rate + above * (1 + math.cos(math.pi * progress)) / 2
+        assert self.total_steps is not None
+        warmup_steps, lowest = self.args.warmup_steps, self.args.min_learning_rate
+        progress = min(1.0, max(0.0, (step - warmup_steps) / max(1, self.total_steps - warmup_steps)))
+        return lowest + (self.learning_rate - lowest) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def make_schedule(args: TrainArgs, *, total_steps: int | None) -> Schedule:
@@ -92,20 +86,5 @@ def make_schedule(args: TrainArgs, *, total_steps: int | None) -> Schedule:
 
     Overfitting a few batches makes the validation loss worse: a plateau's rate stays constant then.
     """
-    if args.schedule == "plateau" and not args.overfit_batches:
-        return PlateauSchedule(
-            learning_rate=args.learning_rate,
-            warmup_steps=args.warmup_steps,
-            decay=args.learning_rate_decay,
-            patience=args.patience,
-            min_learning_rate=args.min_learning_rate,
-        )
-    if args.schedule != "cosine":
-        return Schedule(learning_rate=args.learning_rate, warmup_steps=args.warmup_steps)
-    assert total_steps is not None
-    return CosineSchedule(
-        learning_rate=args.learning_rate,
-        warmup_steps=args.warmup_steps,
-        min_learning_rate=args.min_learning_rate,
-        total_steps=total_steps,
-    )
+    kinds = {"plateau": Schedule if args.overfit_batches else PlateauSchedule, "cosine": CosineSchedule}
+    return kinds.get(args.schedule, Schedule)(args, total_steps, args.learning_rate)

@@ -60,14 +60,7 @@ class TabularModel(LatentVariableModel):
             nn.Parameter(table.double()) for table in (mean, log_variance, slope, offset)
         )
         self.prior = prior
-
-    @property
-    def input_size(self) -> int:
-        return len(self.mean)
-
-    @property
-    def summary_dim(self) -> int:
-        return self.input_size
+        self.input_size = self.summary_dim = len(mean)
 
     def posterior(self, batch: Symbols) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean[batch.symbols, None], self.log_variance[batch.symbols, None])

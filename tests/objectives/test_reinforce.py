@@ -76,7 +76,9 @@ def decoding_of_bits(model: VectorAutoencoder) -> torch.Tensor:
     line = torch.linspace(-5, 5, 61)
     z_ZD, cell = torch.cartesian_prod(line, line), float(line[1] - line[0]) ** 2
     prior = Independent(Normal(torch.zeros(2), torch.ones(2)), 1)
-    log_likelihood_ZX = Independent(Bernoulli(logits=model.decode(z_ZD)[:, None]), 1).log_prob(bits.vectors)
+    log_likelihood_ZX = Independent(Bernoulli(logits=model.decode(z_ZD).base_dist.logits[:, None]), 1).log_prob(
+        bits.vectors
+    )
     log_joint_ZX = log_likelihood_ZX + prior.log_prob(z_ZD)[:, None]
     log_q_ZX = gaussian(model.posterior(bits)).log_prob(z_ZD[:, None])
     elbo_X = (log_q_ZX.exp() * (log_joint_ZX - log_q_ZX)).sum(0) * cell

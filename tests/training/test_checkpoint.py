@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from smim import storage
 from smim.errors import SmimError, UserError
 from smim.training import checkpoint
-from smim.training.checkpoint import RankState
 
 METER = {"names": ["loss"], "sums": [1.5, 2.0, 3.0, 4.0], "seconds": 0.5}
 STATE = {"epoch": 2, "batch_in_epoch": 1, "validated_step": None, "schedule": {"best": 7.5}, "log_lines": 4}
@@ -24,7 +23,8 @@ def save(root: Path, *steps: int, keep: int = 10) -> None:
             accelerator=Accelerator(cpu=True),
             step=step,
             tensors={"model": {"weight": torch.full((3, 2), float(step)).T}, "optimizer": {}},
-            rank_state=RankState(random=checkpoint.random_state(), meter=METER),
+            random=checkpoint.random_state(),
+            meter=METER,
             state={"step": step, **STATE},
             keep=keep,
         )
@@ -40,10 +40,10 @@ def test_what_was_saved_comes_back(tmp_path: Path) -> None:
     expected = torch.rand(5)
     [path] = checkpoint.list_checkpoints(tmp_path)
     checkpoint.verify(path)
-    state, rank_state = checkpoint.load_state(path, rank=0, world_size=1)
+    state, random = checkpoint.load_state(path, rank=0, world_size=1)
     assert state == {"step": 3, **STATE, "meters": [METER]}
-    assert rank_state is not None and rank_state.meter == METER
-    checkpoint.restore_random_state(rank_state.random)
+    assert random is not None
+    checkpoint.restore_random_state(random)
     assert torch.equal(torch.rand(5), expected)
     assert torch.equal(checkpoint.load_tensors(path, "model")["weight"], torch.full((2, 3), 3.0))
     assert checkpoint.load_tensors(path, "optimizer") == {}
@@ -59,7 +59,7 @@ def test_each_process_gets_its_own_random_state_and_sums_and_another_number_of_t
     (path / "state.json").write_text(json.dumps({"step": 1, **STATE, "meters": meters}))
     for rank in range(12):
         _, own = checkpoint.load_state(path, rank=rank, world_size=12)
-        assert own == RankState(random={"cpu": torch.tensor([rank])}, meter=meters[rank])
+        assert own == {"cpu": torch.tensor([rank])}
     for world_size in (1, 11, 13):
         assert checkpoint.load_state(path, rank=0, world_size=world_size)[1] is None
 

@@ -156,11 +156,12 @@ def sharded(request) -> Iterator[Accelerator]:
 
 @pytest.mark.parametrize("sharded", [DistributedType.DEEPSPEED, DistributedType.FSDP], indirect=True)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_critic_is_refused_where_weights_are_sharded(sharded, name):
-    checks.check_critic(objective_class("vae")(), None, sharded)
+def test_a_critic_is_refused_where_weights_are_sharded(sharded, name, tiny_corpus):
+    parts = (Corpus.open(tiny_corpus).split("train"), TrainArgs(), vector_model())
+    checks.check_launch(*parts, objective_class("vae")(), None, sharded)
     objective = objective_class(name)()
     with pytest.raises(UserError, match=f"objective={name} trains a critic"):
-        checks.check_critic(objective, objective.make_critic(vector_model()), sharded)
+        checks.check_launch(*parts, objective, objective.make_critic(vector_model()), sharded)
 
 
 @pytest.mark.parametrize("sharded", [DistributedType.FSDP], indirect=True)

@@ -47,7 +47,8 @@ def different(stored: dict[str, Any], folder: Path, settings: dict[str, Any]) ->
         accelerator=Accelerator(cpu=True),
         step=1,
         tensors={"model": {}, "optimizer": {}},
-        rank_state=checkpoint.RankState(random=checkpoint.random_state(), meter={"names": [], "sums": None}),
+        random=checkpoint.random_state(),
+        meter={"names": [], "sums": None},
         state={
             **{"step": 1, "epoch": 0, "batch_in_epoch": 1, "validated_step": None, "log_lines": 0},
             **{"schedule": {"best": None}, "identity": stored},
@@ -82,6 +83,22 @@ def test_each_setting_that_differs_is_named_with_both_values(tmp_path: Path) -> 
         "train.seed: 3 there, 0 here",
         "train.patience: 2 there, 1 here",
     }
+
+
+def test_another_kind_of_part_is_named_with_the_settings_that_only_it_has(tmp_path: Path) -> None:
+    stored = make_identity("input", "rows", settings_of())
+    with pytest.raises(UserError) as refused:
+        different(stored, tmp_path, settings_of(model_args(encoder="transformer"), resume="auto"))
+    assert "model.encoder.name: gru there, transformer here" in str(refused.value)
+    assert "model.encoder.num_layers: unset there, 1 here" in str(refused.value)
+    assert "hidden_dim" not in str(refused.value)
+
+
+@pytest.mark.parametrize("one, other", [(8, 2), (2, 8)])
+def test_a_part_is_compared_with_the_defaults_of_its_own_kind(one: int, other: int, tmp_path: Path) -> None:
+    stored = make_identity("input", "rows", settings_of(model_args(num_heads=one)))
+    with pytest.raises(UserError, match=rf"\(model\.decoder\.num_heads: {one} there, {other} here\)"):
+        different(stored, tmp_path, settings_of(model_args(num_heads=other)))
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,11 @@ from safetensors.torch import load_file
 from smim.errors import UserError
 from smim.objectives import objective_class
 from smim.processes import make_accelerator
+from smim.text.corpus import Corpus
 from smim.training import checks
+from smim.training.args import TrainArgs
 from smim.training.parallel import Replicated
+from tests.objectives.checks import vector_model
 from tests.preparation.builds import DATA, build, needs_data
 from tests.training.conftest import BIN, ROOT, environment, read_metrics
 
@@ -201,13 +204,15 @@ IN_PARTS = [(DistributedType.DEEPSPEED, 3), (DistributedType.FSDP, None)]
 @pytest.mark.parametrize(
     ("mode", "stage"), [*IN_PARTS, (DistributedType.DEEPSPEED, 2), (DistributedType.MULTI_CPU, None)]
 )
-def test_draws_from_weights_in_parts_are_refused(mode, stage):
+def test_draws_from_weights_in_parts_are_refused(mode, stage, tiny_corpus):
     plugin = stage and SimpleNamespace(zero_stage=stage)
-    accelerator = SimpleNamespace(distributed_type=mode, state=SimpleNamespace(deepspeed_plugin=plugin))
-    checks.check_draws(objective_class("amim")(), accelerator)
+    state = SimpleNamespace(deepspeed_plugin=plugin)
+    accelerator = SimpleNamespace(distributed_type=mode, num_processes=1, state=state)
+    parts = (Corpus.open(tiny_corpus).split("train"), TrainArgs(), vector_model())
+    checks.check_launch(*parts, objective_class("amim")(), None, accelerator)
     refused = pytest.raises(UserError, match="objective=mim draws from the decoder")
     with refused if (mode, stage) in IN_PARTS else nullcontext():
-        checks.check_draws(objective_class("mim")(), accelerator)
+        checks.check_launch(*parts, objective_class("mim")(), None, accelerator)
 
 
 def test_fsdp2_on_cpu_is_refused(monkeypatch):
