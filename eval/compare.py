@@ -12,7 +12,7 @@ import typer
 
 from eval import seeds, tables
 from smim import storage
-from smim.errors import UserError, told_to_user
+from smim.errors import UserError, reported_to_user
 from smim.evaluation import markup
 from smim.evaluation.markup import literal
 from smim.evaluation.report import FORMAT, is_part
@@ -145,7 +145,7 @@ def run_command(command: Callable[..., None]) -> None:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.command()(command)
-    with told_to_user():
+    with reported_to_user():
         app()
 
 

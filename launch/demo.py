@@ -46,7 +46,7 @@ def main() -> None:
     heading("4. What the method is for")
     print(tables.language_modelling(reports))
     console.print(
-        "\nThe two differ in the objective alone. sVAE's code has collapsed: it tells next to nothing of the "
+        "\nThe two differ in the objective alone. sVAE's code has collapsed: it says next to nothing of the "
         "sentence,\nand a reconstruction is just some sentence. sMIM's code holds it."
         if [report["metrics"]["collapsed"]["value"] for report in reports] == [0, 1]
         else "\nIn this run the collapse of sVAE did not show as it usually does."

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from smim.errors import SmimError, UserError, nearest, refuse, told_to_user
+from smim.errors import SmimError, UserError, nearest, refuse, reported_to_user
 
 _PACKAGE = Path(__file__).resolve().parent
 # In a wheel they are part of the package.
@@ -32,11 +32,11 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
     message and exit status 2.
     """
 
-    def told(config: DictConfig) -> None:
-        with told_to_user():
+    def reporting(config: DictConfig) -> None:
+        with reported_to_user():
             main(config)
 
-    with told_to_user():
+    with reported_to_user():
         # What `--multirun` makes of commas is Hydra's to take apart; the arguments of other flags have no "=".
         flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
         if not flags:
@@ -44,9 +44,9 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
         elif {"-m", "--multirun"}.isdisjoint(flags):
             overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument not in flags]
             compose(config_name, overrides)
-    # Hydra reports what escapes `told` (a bug of ours) with a shortened traceback unless this is set.
+    # Hydra reports what escapes `reporting` (a bug of ours) with a shortened traceback unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(told)()
+    hydra.main(version_base=None, config_path=str(CONFIGS), config_name=config_name)(reporting)()
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -216,7 +216,7 @@ class _Ray:
 
 
 def _path_of_workers() -> str:
-    """Where Ray's workers look for modules: in the project, and where this process was told to."""
+    """Where Ray's workers look for modules: in the project, and where this process does."""
     return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
 
 

@@ -1,4 +1,4 @@
-"""Errors that are told to the user in one message, and the exit status that each one leaves."""
+"""Errors that are reported to the user in one message, and the exit status that each one leaves."""
 
 import errno
 import os
@@ -95,7 +95,7 @@ def refuse_if(wrong: Mapping[str, object]) -> None:
 
 
 @contextmanager
-def told_to_user() -> Iterator[None]:
+def reported_to_user() -> Iterator[None]:
     """Ends the process with one clear line instead of a traceback where an error is meant for the user.
 
     What the encoding of standard output lacks is printed as an escape, such as \\xe9.

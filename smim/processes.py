@@ -131,7 +131,7 @@ def _check_mode(mode: str, *, has_gpu: bool) -> None:
 def _processes_asked_of_parent() -> int:
     """How many processes `accelerate launch` was asked for, by its own command line; 1 where it is not our parent.
 
-    A launch on one CPU process tells its child nothing of the number that was asked for.
+    A launch on one CPU process tells its child nothing of the number asked for.
     """
     import psutil
 

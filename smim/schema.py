@@ -20,7 +20,7 @@ def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool =
     """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
 
     Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
-    itself refuses is told with the file too. `at`: where in the file the content stands. `others`: there may be fields
+    itself refuses is reported with the file too. `at`: where in the file the content is. `others`: there may be fields
     that the dataclass has not. A field may be a dataclass that was made already.
     """
     return _made(cls, content, path, at, others)

@@ -55,7 +55,7 @@ def put_in_place(source: Path, path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Has the disk take all of a directory: where it is full, or fails, that is told here."""
+    """Has the disk take all of a directory: where it is full, or fails, that is reported here."""
     for file in path.rglob("*"):
         _sync(file)
     _sync(path)

@@ -64,7 +64,7 @@ class WorkDirectory:
                 yield
                 finished = is_main and (self.result / self.card).is_file()
                 if finished:
-                    storage.sync_directory(self.result)  # takes long, and a full disk is told here
+                    storage.sync_directory(self.result)  # takes long, and a full disk is reported here
             except BaseException as error:
                 if is_new and isinstance(error, UserError):
                     self._remove()

@@ -9,7 +9,7 @@ import typer
 
 import smim
 from smim.cli import corpus, encode, generate, index, pipeline, search, serve, share, tzk
-from smim.errors import told_to_user
+from smim.errors import reported_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index.app, name="index")
@@ -35,7 +35,7 @@ for command in (
 
 def main() -> None:
     """The console entry: a mistake of the user's ends with one line on stderr and exit status 2."""
-    with told_to_user():
+    with reported_to_user():
         app(prog_name="smim")
 
 

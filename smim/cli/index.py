@@ -180,8 +180,8 @@ def index_report(
         show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
     if report.suggested is None:
         settings, best, _ = _measured(report.best)
-        told = f"no settings reach a recall of {recall:g}, the best is {best} ({settings})"
-        print(told + "; nothing was applied" * apply, file=sys.stderr)
+        shown = f"no settings reach a recall of {recall:g}, the best is {best} ({settings})"
+        print(shown + "; nothing was applied" * apply, file=sys.stderr)
         if apply:
             raise typer.Exit(1)
     elif apply:

@@ -46,7 +46,7 @@ def train(settings: Settings = None) -> None:
 def evaluate(settings: Settings = None) -> None:
     """Evaluate a trained model on a prepared corpus, and write a report.
 
-    A job that was killed goes on behind the last family of metrics that it finished.
+    A job that was killed goes on behind the last metric group that it finished.
 
     \b
     Examples:

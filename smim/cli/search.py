@@ -66,8 +66,8 @@ def search(
     labels = list(result.hits[0].labels) if result.hits else []
     rows = [["query", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
     for rank, hit in enumerate(result.hits, start=1):
-        told = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
-        rows.append([rank, hit.id, f"{hit.distance:.4f}", hit.text, *hit.labels.values(), *told])
+        extra = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
+        rows.append([rank, hit.id, f"{hit.distance:.4f}", hit.text, *hit.labels.values(), *extra])
     header = ["rank", "id", "distance", "text", *labels, "decoded", "score"]
     shown = [*range(4 + len(labels)), *[-2] * decode, *[-1] * score]
     show([["" if row[i] is None else str(row[i]) for i in shown] for row in rows], header=[header[i] for i in shown])

@@ -33,7 +33,7 @@ def serve(
     queue_size: Annotated[int, typer.Option(help="Texts, codes or queries that wait; then 429.")] = 1_024,
     shards: Annotated[int | None, typer.Option(min=1, help="Search in as many parts, on Ray: docs/scale.md.")] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Processes of each shard.")] = 1,
-    fronts: Annotated[int, typer.Option(min=1, help="Processes that take requests, each with the model.")] = 1,
+    frontends: Annotated[int, typer.Option(min=1, help="Processes that take requests, each with the model.")] = 1,
     ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT; else one is started here.")] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that a search waits for its shards.")] = 5.0,
     grace: Annotated[int, typer.Option(help="Seconds to finish what was accepted, after SIGTERM.")] = 30,
@@ -59,10 +59,10 @@ def serve(
     )
     if shards is not None:
         run = partial(
-            serve_cluster, shards=shards, replicas=replicas, fronts=fronts, address=ray_address, timeout=timeout
+            serve_cluster, shards=shards, replicas=replicas, frontends=frontends, address=ray_address, timeout=timeout
         )
-    elif replicas > 1 or fronts > 1 or ray_address:
-        raise UserError("--replicas, --fronts and --ray-address are of a service in shards: give --shards too")
+    elif replicas > 1 or frontends > 1 or ray_address:
+        raise UserError("--replicas, --frontends and --ray-address are of a service in shards: give --shards too")
     run(
         index,
         model=model,

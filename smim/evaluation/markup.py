@@ -114,7 +114,7 @@ def _contents(renderer: MarkdownIt, tokens: list[Token]) -> str:
 
 
 def _rule(cells: Sequence[str]) -> str:
-    """What stands below a column's name."""
+    """What is below a column's name."""
     filled = [cell for cell in cells if cell]
     if filled and all(_NUMBER.fullmatch(cell) for cell in filled):
         return "---:"

@@ -36,7 +36,7 @@ _GROUPS = {name: group.settings for name, group in GROUPS.items() if group.setti
 _OfGroups: Any = make_dataclass(
     "_OfGroups", [(name, cls, field(default_factory=cls)) for name, cls in _GROUPS.items()], frozen=True
 )
-# Settings of noise and order that the report tells beside encoder and decoder, where they are not the default.
+# Settings of noise and order that the report names beside encoder and decoder, where they are not the default.
 _NOISE = ["min_log_variance", "max_log_variance", "word_dropout", "encoder_word_dropout", "encoder.order_weight"]
 
 
@@ -117,7 +117,7 @@ def _of_sentences(
     """The job, the groups of metrics to run on it, and what the report says of `corpus` and `settings`."""
     split = corpus.split(args.split)
     if "answering" in args.metrics:
-        answering.find_pairs(corpus, args.answering)  # a wrong corpus is told now, not after hours of other metrics
+        answering.find_pairs(corpus, args.answering)  # a wrong corpus is reported now, not after hours of other metrics
     retokenized = model.tokenizer.hash != corpus.tokenizer.hash
     if retokenized and not retokenize:
         raise UserError(

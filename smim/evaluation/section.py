@@ -31,7 +31,7 @@ class Definition:
     """A metric that reports can hold: its name, unit and meaning, and how it comes of what its group has computed.
 
     `of` takes that and gives a `Metric`, or values of each item, [N] or [N, R] in R runs, whose mean it is. `title`:
-    its short name; one with a title stands at a glance and in comparisons too. `better`: "higher" or "lower", ""
+    its short name; one with a title is shown at a glance and in comparisons too. `better`: "higher" or "lower", ""
     where neither is. `equation`: where it is from. One of each label column has "{label}" in its texts.
     """
 

@@ -62,7 +62,7 @@ def save_model(
     training: dict[str, Any],
     half: bool = False,
 ) -> None:
-    """Writes all that is needed to load the model elsewhere; replaces what stood there in one step.
+    """Writes all that is needed to load the model elsewhere; replaces what was there in one step.
 
     `tokenizer`: None for a model of vectors. `training` describes how the model came about (objective, corpus,
     step, losses) for its card. `half`: weights in fp16, half as large; they are fp32 again when loaded.

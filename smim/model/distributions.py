@@ -58,5 +58,5 @@ class DiagonalGaussian:
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log density of z [B, D] under the anchor P(z) = N(0, I), in nats [B]."""
+    """log density of z [B, D] under the prior P(z) = N(0, I), in nats [B]."""
     return -0.5 * (z.square() + _LOG_2PI).sum(-1)

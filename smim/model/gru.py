@@ -101,7 +101,7 @@ class GRU(nn.GRU):
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """For codes and likelihoods, all of fp32: of what torch calls, cuDNN rounds to 10 bits unless it is told not to."""
+    """For codes and likelihoods, all of fp32: by default cuDNN rounds what torch calls to 10 bits."""
     cudnn = torch.backends.cudnn
     # The flags are the process's: threads that encode and decode would undo each other's.
     with (

@@ -47,22 +47,22 @@ class Prior(nn.Module, ABC):
 
 
 class StandardNormal(Prior):
-    """N(0, I), the anchor of the thesis."""
+    """N(0, I), which the thesis calls the anchor."""
 
     description = "N(0, I)"
-    anchor: Tensor
+    placement: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         # Not saved: it only says which device draws are made on.
-        self.register_buffer("anchor", torch.zeros(()), persistent=False)
+        self.register_buffer("placement", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
         return standard_normal_log_prob(z)
 
     def sample(self, num: int) -> Tensor:
-        return torch.randn(num, self.latent_dim, device=self.anchor.device, dtype=self.anchor.dtype)
+        return torch.randn(num, self.latent_dim, device=self.placement.device, dtype=self.placement.dtype)
 
     def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
         """In closed form."""

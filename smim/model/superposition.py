@@ -125,9 +125,9 @@ class WordCodes(nn.Module):
     def matches(self, remaining: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings [..., E] of all words that are left, and of the one in front: two matched filters."""
         free, ordered = self._split(remaining)
-        front = ordered.unflatten(-1, (COPIES, self.code_dim)).sum(-2) / (COPIES * self.order_weight)
+        first = ordered.unflatten(-1, (COPIES, self.code_dim)).sum(-2) / (COPIES * self.order_weight)
         from_code = self.to_code.weight.t()
-        return F.linear(free, from_code), F.linear(front, from_code)
+        return F.linear(free, from_code), F.linear(first, from_code)
 
     def _split(self, z: Tensor) -> list[Tensor]:
         return list(z.split([self.code_dim, COPIES * self.code_dim], dim=-1))
@@ -226,6 +226,6 @@ class SuperpositionDecoder(CausalBlocks):
         return seen.to(embedded.dtype)
 
     def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
-        left, front = self.words.matches(remaining)
+        left, first = self.words.matches(remaining)
         gain = self.match_gain * torch.sigmoid(self.to_match_gate(states))
-        return self.to_embedding(states) + gain[..., :1] * left + gain[..., 1:] * front
+        return self.to_embedding(states) + gain[..., :1] * left + gain[..., 1:] * first

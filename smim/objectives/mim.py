@@ -24,7 +24,7 @@ from smim.schema import bounded
 class MIM(WithWarmup):
     """-1/2 (log p(x|z) p(z) + log q(z|x) q(x)), half of it over z ~ q(z|x), half over z ~ p(z), x ~ p(x|z). Eq. 3.13.
 
-    The latent anchor P(z) is the model's prior p(z), one that is learned as it stands. The i-th sample of the
+    The thesis's latent anchor P(z) is the model's prior p(z), also a learned one. The i-th sample of the
     decoder goes with the i-th observation, so that the loss is one of each observation.
 
     `data_prior`: q(x) is `marginal`, that of the decoder (eq. 3.25), where log q(x) is bounded from below by

@@ -48,14 +48,14 @@ class PrepArgs(EngineArgs):
 def build(recipe: Recipe, args: CorpusArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
     """Builds a corpus at `output` and returns its card.
 
-    Raises `UserError` for bad input; what stood at `output` before then stays, and nothing is left beside it but what
+    Raises `UserError` for bad input; what was at `output` before then stays, and nothing is left beside it but what
     an earlier call had left. After a kill or a full disk, the same call goes on from where it stopped.
     """
     # Workers on another machine have a working directory of their own.
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
     recipe, output = replace(recipe, inputs=inputs), output.absolute()
     part_bytes = args.shard_bytes or _part_bytes(recipe)
-    # Before an engine starts, which may take long: a file that cannot be opened is told here.
+    # Before an engine starts, which may take long: a file that cannot be opened is reported here.
     pieces = [
         (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
     ]

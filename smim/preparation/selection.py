@@ -34,7 +34,7 @@ def assign(
 
 
 def duplicates(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """True for each sentence that stood in the pool before; bool [n] for each part of uint64 [n, 2]."""
+    """True for each sentence that was in the pool before; bool [n] for each part of uint64 [n, 2]."""
     repeated = [np.zeros(len(part), bool) for part in hashes]
     num_buckets = 1 + sum(map(len, hashes)) // _ROWS_PER_BUCKET
     for bucket in range(num_buckets):

@@ -159,7 +159,7 @@ def encode_shard(
     work: Path,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Writes one shard's files into `work`, and that they are there; `advance` is told how many rows are done."""
+    """Writes one shard's files into `work`, and that they are there; `advance` is given how many rows are done."""
     rows = card.rows_of(number)
     shape, dtype = (len(rows), card.dimension), DTYPES[card.dtype]
     arrays = {kind: np.empty(shape, dtype) for kind in card.kinds}

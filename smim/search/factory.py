@@ -232,7 +232,7 @@ def default_search(factory: str) -> dict[str, int]:
     """Search settings that usually reach a recall@10 of 0.95; `smim index report` measures and suggests.
 
     `nprobe`: inverted lists that are read. `ef_search`: nodes that a graph's search keeps. `refine`: candidates,
-    in multiples of k, that are put in order by their stored codes; 0: FAISS's own distances. Not named, it is 1 where
+    in multiples of k, that are reranked by their stored codes; 0: FAISS's own distances. Not named, it is 1 where
     those are not exact: hits of several segments are merged by their distances.
     """
     settings: dict[str, int] = {}

@@ -99,7 +99,7 @@ class Manifest:
     that are kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the
     labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
     before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
-    `column_types`: Arrow's types of the text and the labels, told once a deletion has left no segment that has them.
+    `column_types`: Arrow's types of the text and the labels, kept once a deletion has left no segment that has them.
     `measured`: the `recall` at `k` of the approximate segments that were written last, over `queries` of their own
     sentences, and the `seconds` of a query, with the settings that were chosen then.
     """

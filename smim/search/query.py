@@ -66,7 +66,7 @@ def _option(default: Any, description: str, **least: float) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """How it is searched, and what is told of the hits. Raises `UserError` for what no search can be asked.
+    """How it is searched, and what is reported of the hits. Raises `UserError` for what no search can be asked.
 
     `where`: a filter (`smim.search.filters`). `settings`, such as `{"nprobe": 64}`, take the place of the index's own.
     """

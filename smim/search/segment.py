@@ -46,7 +46,7 @@ _COMPARED_ONE_BY_ONE = 50_000
 _LARGE_SHARE = 1 / 4
 _COMPARED_AT_ONCE = 65_536
 # FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
-# are taken, and put in order by differences.
+# are taken, and reranked by differences.
 _SPARE = 16
 
 # Ids int64 and a table of as many rows, with the codes fp32 [V, D] of those that have a new vector. All chunks but the

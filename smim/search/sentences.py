@@ -25,7 +25,7 @@ class Sentences:
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """What is wrong with one of the sentences is told with its file and line."""
+        """What is wrong with one of the sentences is reported with its file and line."""
         try:
             yield
         except RowError as error:

@@ -55,7 +55,7 @@ class Snapshot:
         found = self.filters.get(key)
         if found is None:
             part = parse(where)
-            if not self.segments:  # what is no filter is told
+            if not self.segments:  # what is no filter is refused
                 types = {"text": "string", **dict.fromkeys(self.manifest.columns, "null"), **self.manifest.column_types}
                 condition(part, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
             found = self.filters[key] = [segment.allowed(part) for segment in self.segments]
@@ -133,7 +133,7 @@ class Snapshot:
 def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:
     """The first k of several answers together, nearest first, ties in order of their ids.
 
-    Each part: distances [N, K], ids [N, K], and whatever else is told of a hit, also [N, K]; K may differ.
+    Each part: distances [N, K], ids [N, K], and whatever else is reported of a hit, also [N, K]; K may differ.
     """
     distances, ids, *others = (np.concatenate(values, axis=1) for values in zip(*parts, strict=True))
     order = np.lexsort((ids, distances), axis=-1)[:, :k]

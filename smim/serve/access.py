@@ -1,6 +1,6 @@
 """Who may ask: from which pages of a browser, under which names, behind which proxy.
 
-A browser sends what it is told by any page that its user opens, and a page may give this address a name of its own (DNS
+A browser sends what any page that its user opens asks for, and a page may give this address a name of its own (DNS
 rebinding). So each request is looked at before anything else reads it.
 """
 

@@ -44,7 +44,7 @@ class Batcher(Generic[Request, Result]):
 
     `compute` gets the requests of a batch and gives for each its result, or the exception that is its own; what it
     raises itself fails the whole batch. A batch has up to `max_items` items (texts, codes), or is one request of more.
-    There is no delay: under little load a batch is one request. `observe` is told the size of each batch.
+    There is no delay: under little load a batch is one request. `observe` is given the size of each batch.
     """
 
     def __init__(

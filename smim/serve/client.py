@@ -55,8 +55,8 @@ _RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (Servic
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
-    Where the service is busy it waits as long as it is told and tries again, `retries` times. `timeout` in seconds, of
-    one try. All methods raise `ServiceError`.
+    Where the service is busy it waits as long as the answer says and tries again, `retries` times. `timeout`: seconds
+    of one try. All methods raise `ServiceError`.
     """
 
     def __init__(self, address: str, *, key: str | None = None, timeout: float = 60, retries: int = 5) -> None:
@@ -167,8 +167,8 @@ class Client:
         try:
             if response.is_success:
                 return TypeAdapter(answer).validate_json(response.content)
-            told = schemas.ErrorResponse.model_validate_json(response.content).error
+            failure = schemas.ErrorResponse.model_validate_json(response.content).error
         except ValidationError:
             message = f"{self._http.base_url} answers otherwise than this client's version of the service"
             raise ServiceError(response.status_code, message) from None
-        raise _RAISED.get(told.code, ServiceError)(response.status_code, told.message, told.code)
+        raise _RAISED.get(failure.code, ServiceError)(response.status_code, failure.message, failure.code)

@@ -1,9 +1,9 @@
 """The service past one machine: the segments of an index spread over shards, on Ray Serve.
 
-    front (HTTP, model, ClusterBackend) ── part of the manifest, codes, k ──▶ shard-0, shard-1, ... ──▶ front merges
+    frontend (HTTP, model, ClusterBackend) ── part of the manifest, codes, k ──▶ shard-0, ... ──▶ frontend merges
 
-A segment belongs to the shard that is the remainder of its number. The front reads the manifest and names what it wants
-of each shard, so that an answer is of one version, whole, and equal to the one of a single process.
+A segment belongs to the shard that is the remainder of its number. The frontend reads the manifest and names what it
+wants of each shard, so that an answer is of one version, whole, and equal to the one of a single process.
 
 Shapes: N queries or sentences, D latent dimensions.
 """
@@ -156,7 +156,7 @@ class ClusterBackend(Backend):
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        # The fronts of a service wait for one another; a writer beside the service is an error told to the caller.
+        # The frontends of a service wait for one another; a writer beside the service is the caller's error.
         with open(self.directory / _LOCK, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -64,7 +64,7 @@ def shortened(message: str) -> str:
     return message if len(message) <= 2 * half else f"{message[:half]} ... {message[-half:]}"
 
 
-def told(error: SmimError) -> str:
+def for_clients(error: SmimError) -> str:
     """The message of an error, without the place of the index on this machine."""
     if isinstance(error, Unreadable):
         logger.error("index", extra={"known": {"message": str(error)}})
@@ -84,7 +84,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(SmimError)
     async def _of_smim(request: Request, error: SmimError) -> JSONResponse:
         headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
-        return error_response(CODES[error.code][0], told(error), headers, code=error.code)
+        return error_response(CODES[error.code][0], for_clients(error), headers, code=error.code)
 
     @app.exception_handler(RequestValidationError)
     async def _of_validation(request: Request, error: RequestValidationError) -> JSONResponse:

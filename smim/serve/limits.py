@@ -86,7 +86,7 @@ class Limits:
 
 
 def too_deep(json: bytes) -> bool:
-    """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, told without parsing them."""
+    """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, found without parsing them."""
     if json.count(b"[") + json.count(b"{") <= LARGEST_DEPTH:
         return False
     unescaped = json.replace(rb"\\", b"").replace(rb"\"", b"")

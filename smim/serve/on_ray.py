@@ -1,4 +1,4 @@
-"""Starts the service on Ray Serve: each shard, and the front, is a deployment of a number of replicas.
+"""Starts the service on Ray Serve: each shard, and the frontend, is a deployment of a number of replicas.
 
 Ray restarts a replica that dies and spreads replicas over machines; each machine that has one takes HTTP requests. All
 machines need the index and the model at the same place.
@@ -37,7 +37,7 @@ def serve_cluster(
     model: Path | str | None = None,
     shards: int = 2,
     replicas: int = 1,
-    fronts: int = 1,
+    frontends: int = 1,
     address: str | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
@@ -50,9 +50,9 @@ def serve_cluster(
 ) -> None:
     """Serves an index as `smim.serve.run.serve` does, from the processes of a Ray cluster.
 
-    The index is searched by `shards` times `replicas` processes, and `fronts` processes hold the model and take
+    The index is searched by `shards` times `replicas` processes, and `frontends` processes hold the model and take
     requests; each needs a CPU of the Ray cluster at `address` (`auto`: the one that this machine is in; None: one that
-    is started here). A search waits for its shards `timeout` seconds at most. With several fronts there is no page,
+    is started here). A search waits for its shards `timeout` seconds at most. With several frontends there is no page,
     whose sessions live in one process.
 
     Raises `UserError` where Ray is not installed, not there or too small, for a port that is taken, and what
@@ -64,18 +64,18 @@ def serve_cluster(
     except ModuleNotFoundError:
         raise UserError("serving from a cluster needs Ray; install it with `pip install 'smim[ray,serve]'`") from None
     refuse_if({
-        f"{shards} shards, {replicas} replicas and {fronts} fronts; at least one of each is needed":
-            min(shards, replicas, fronts) < 1,
+        f"{shards} shards, {replicas} replicas and {frontends} frontends; at least one of each is needed":
+            min(shards, replicas, frontends) < 1,
         "a cluster listens on the same port of each machine: give a --port": port == 0,
     })  # fmt: skip
-    if page and fronts > 1:
-        print("no page at /: its sessions need a single front", file=sys.stderr)
-    app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page and fronts == 1}
+    if page and frontends > 1:
+        print("no page at /: its sessions need a single frontend", file=sys.stderr)
+    app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page and frontends == 1}
     if address is None:
-        listen(host, port).close()  # a port that is taken is told before all of Ray has started
+        listen(host, port).close()  # a port that is taken is reported before all of Ray has started
     directory, model_dir = Path(index).absolute(), None if model is None else find(model).absolute()
-    _model(directory, model_dir)  # what is wrong with them is told here, not by a replica
-    num_cpus = shards * replicas + fronts
+    _model(directory, model_dir)  # what is wrong with them is reported here, not by a replica
+    num_cpus = shards * replicas + frontends
     try:
         ray.init(
             address=address or "local",
@@ -99,7 +99,7 @@ def serve_cluster(
         except RuntimeError as error:
             raise UserError(f"HTTP cannot start at {host}:{port}: {str(error).splitlines()[-1]}") from None
         application = _application(
-            *(directory, model_dir, shards, replicas, fronts),
+            *(directory, model_dir, shards, replicas, frontends),
             timeout=timeout,
             limits=limits,
             grace_seconds=grace_seconds,
@@ -122,7 +122,7 @@ def _application(
     model_dir: Path | None,
     shards: int,
     replicas: int,
-    fronts: int,
+    frontends: int,
     *,
     timeout: float,
     limits: Limits | None,
@@ -133,8 +133,8 @@ def _application(
 
     names = [f"shard-{number}" for number in range(shards)]
 
-    def front() -> Any:
-        """Called in each front's own process."""
+    def frontend() -> Any:
+        """Called in each frontend's own process."""
         from smim.serve.app import create_app
         from smim.serve.middleware import log_to_stderr
         from smim.serve.service import Service
@@ -150,14 +150,14 @@ def _application(
         serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names
     ]
     deployment = serve.deployment(
-        name="front",
-        num_replicas=fronts,
+        name="frontend",
+        num_replicas=frontends,
         max_ongoing_requests=(limits or Limits()).most_requests,
         max_queued_requests=_WAITING_FOR_A_FRONT,
         graceful_shutdown_timeout_s=grace_seconds,
         **_HEALTH,
     )
-    return deployment(serve.ingress(front)()).bind(*bound)
+    return deployment(serve.ingress(frontend)()).bind(*bound)
 
 
 def _model(directory: Path, model_dir: Path | None) -> SentenceModel:

@@ -54,7 +54,7 @@ class Service:
     """The operations of a service; each may be called by many at a time, in one event loop.
 
     All raise `UserError` for what is the caller's mistake, `BeingChanged` beside another writer, `Busy` where too much
-    waits, and `Unavailable` after `close`. `smim.serve.errors.told` is what clients are told of them.
+    waits, and `Unavailable` after `close`. `smim.serve.errors.for_clients` is what clients see of them.
     """
 
     def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:

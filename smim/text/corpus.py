@@ -115,7 +115,7 @@ class Split:
             inside, lengths = tokens[offsets[0] : offsets[-1]], np.diff(offsets)
             largest = np.iinfo(np.int32).max if self.vocabulary_size is None else self.vocabulary_size - 1
             if "length" in self.table.column_names and (lengths != self.table.column("length").chunk(chunk)).any():
-                raise UserError(f"split {self.name!r} tells other lengths than its sentences have; prepare it again")
+                raise UserError(f"split {self.name!r} gives other lengths than its sentences have; prepare it again")
             if len(inside) and not 0 <= inside.min() <= inside.max() <= largest:
                 raise UserError(f"split {self.name!r} holds token ids that the tokenizer has not; prepare it again")
             self._opened[chunk] = offsets, tokens
@@ -190,7 +190,7 @@ class PreparedCorpus:
         card = storage.read_json(storage.own_file(directory, CARD))
         if card.get("format") != FORMAT:
             raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
-        schema.make(_Card, card, path, others=True)  # what else it tells is for people
+        schema.make(_Card, card, path, others=True)  # what else it holds is for people
         return card
 
     @property

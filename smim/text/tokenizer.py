@@ -51,7 +51,7 @@ class Tokenizer(ABC):
         return tokenizer
 
     def save(self, directory: Path | str) -> None:
-        """Writes the tokenizer as a directory of its own, which takes the place of what stood there."""
+        """Writes the tokenizer as a directory of its own, which takes the place of what was there."""
         with storage.new_directory(directory) as partial:
             state = {"kind": self.kind, "hash": self.hash, **self._write(partial)}
             storage.write_json(partial / FILE, state)

@@ -151,7 +151,7 @@ def verify(path: Path) -> None:
 
 
 def newest_valid(root: Path, *, warn: Any) -> Path | None:
-    """The newest checkpoint that verifies; each broken one is told to `warn`.
+    """The newest checkpoint that verifies; each broken one is passed to `warn`.
 
     Raises `SmimError` where there are checkpoints and none of them is whole.
     """

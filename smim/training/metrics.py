@@ -81,7 +81,7 @@ class Meter:
 class MetricsLog:
     """`metrics.jsonl`: one object a line; only the main process writes.
 
-    `num_lines` goes into a checkpoint, so that a resumed run goes on from just the lines that stood
+    `num_lines` goes into a checkpoint, so that a resumed run goes on from just the lines that were there
     there when it was written.
     """
 

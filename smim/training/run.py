@@ -1,4 +1,4 @@
-"""A training run: its parts, where it stands, and what it leaves in its directory.
+"""A training run: its parts, its position, and what it leaves in its directory.
 
 config.yaml  metrics.jsonl  status.json  logs/  checkpoints/step-*/  model/
 """
@@ -39,7 +39,7 @@ from smim.vectors.corpus import VectorCorpus
 
 
 class Interrupted(SmimError):
-    """The run was told to stop and has saved its state; leaves with 128 + the signal, as shells do."""
+    """The run was asked to stop and has saved its state; leaves with 128 + the signal, as shells do."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
@@ -47,7 +47,7 @@ class Interrupted(SmimError):
 
 
 class Run:
-    """The parts of a training, made and checked, at its beginning or where its checkpoint stands.
+    """The parts of a training, made and checked, at its beginning or where its checkpoint left it.
 
     Its position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last one after
     which it was validated. Raises `UserError` where parts do not go together, or another run is in `run_dir`.
@@ -168,7 +168,7 @@ class Run:
         return path, set(changed)
 
     def resume(self, path: Path, changed: set[str]) -> None:
-        """Puts everything but the weights, which the model has already, where the checkpoint stands.
+        """Puts everything but the weights, which the model has already, where the checkpoint left it.
 
         What the settings that `changed` decide begins anew.
         """
@@ -251,14 +251,14 @@ class Run:
         try:
             yield
         except Exception as error:
-            told = lost_process(error, self.run_dir) or error
-            status = "interrupted" if isinstance(told, Interrupted) else "failed"
+            cause = lost_process(error, self.run_dir) or error
+            status = "interrupted" if isinstance(cause, Interrupted) else "failed"
             try:
-                self.write_status(status, message=str(told), exit_status=getattr(told, "exit_status", 1))
+                self.write_status(status, message=str(cause), exit_status=getattr(cause, "exit_status", 1))
             except OSError as second:
                 if storage_problem(second) is None:
                     raise
-            raise told from (None if told is not error else error.__cause__)
+            raise cause from (None if cause is not error else error.__cause__)
         self.write_status("finished")
 
     def write_status(self, status: str, **details: Any) -> None:

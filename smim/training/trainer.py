@@ -26,7 +26,7 @@ from smim.training.validation import validate
 
 
 class Trainer(Run):
-    """Trains a run from wherever it stands to its end, `fit`: what follows is in the order of its calls."""
+    """Trains a run from its position to its end, `fit`: what follows is in the order of its calls."""
 
     stop_signal = 0
 
@@ -117,7 +117,7 @@ class Trainer(Run):
         return stopping
 
     def agree(self, losses: Tensor) -> tuple[bool, bool]:
-        """Whether any process was told to stop, and whether any has a loss that is NaN or infinite."""
+        """Whether any process was asked to stop, and whether any has a loss that is NaN or infinite."""
         if self.accelerator.num_processes == 1:
             return self.stop_signal > 0, not losses.isfinite().all()
         flags = torch.stack([losses.new_tensor(float(self.stop_signal)), (~losses.isfinite()).sum()])

@@ -225,8 +225,10 @@ def test_a_change_is_seen_by_all_shards_at_the_next_request(flat):
 
 def test_changes_through_several_fronts_wait_for_one_another(flat):
     async def scenario() -> None:
-        fronts = [cluster(flat) for _ in range(4)]
-        added = await asyncio.gather(*(front.add(["a bank sold shares"], None, {}, replace=False) for front in fronts))
+        frontends = [cluster(flat) for _ in range(4)]
+        added = await asyncio.gather(
+            *(front.add(["a bank sold shares"], None, {}, replace=False) for front in frontends)
+        )
         assert sorted(added) == [[46], [47], [48], [49]]
 
     asyncio.run(scenario())
@@ -468,7 +470,7 @@ def test_a_service_on_ray_answers_as_one_process_also_when_a_shard_died_and_came
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("service", [["--replicas=2", "--fronts=2", "--timeout=10"]], indirect=True)
+@pytest.mark.parametrize("service", [["--replicas=2", "--frontends=2", "--timeout=10"]], indirect=True)
 def test_with_two_replicas_no_answer_is_partial_and_every_front_sees_a_change_at_once(service, flat):
     code = flat.model.encode(["the company sold shares"])
     service.replicas("shard-0")[0].kill()

@@ -9,7 +9,7 @@ from smim.lock import BeingChanged
 from smim.search.errors import BadFilter, NoSuchSentence, OfIndex, Unreadable
 from smim.serve.batching import Busy, Unavailable
 from smim.serve.client import ServiceError
-from smim.serve.errors import CODES, error_response, told
+from smim.serve.errors import CODES, error_response, for_clients
 
 HERE = Path("/some/where/index")
 RAISED = [
@@ -29,7 +29,7 @@ def test_a_status_follows_from_the_code_and_the_message_has_no_place(
     error: SmimError, status: int, message: str
 ) -> None:
     assert CODES[error.code][0] == status
-    assert message in told(error) and str(HERE) not in told(error)
+    assert message in for_clients(error) and str(HERE) not in told(error)
 
 
 def all_kinds(kind: type[SmimError]) -> set[type[SmimError]]:

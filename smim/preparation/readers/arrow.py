@@ -21,7 +21,7 @@ from smim.preparation.readers.base import (
     ColumnReader,
     Intake,
     Piece,
-    told,
+    reading,
 )
 from smim.preparation.readers.chunks import line_fault
 
@@ -65,12 +65,12 @@ class Parquet(_Table):
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""
-        with told(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
+        with reading(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
             return file.schema_arrow.names
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`; bytes are those of all columns, uncompressed."""
-        with told(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
+        with reading(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
             sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
         pieces, start, held = [], 0, 0
         for stop, size in enumerate(sizes, start=1):
@@ -101,12 +101,12 @@ class ArrowStream(_Table):
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""
-        with told(path), pa.OSFile(str(path)) as file:
+        with reading(path), pa.OSFile(str(path)) as file:
             return _open_ipc(file)[0].names
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`."""
-        with told(path), open(path, "rb"):
+        with reading(path), open(path, "rb"):
             return [Piece(path)]
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:

@@ -111,11 +111,11 @@ class ChangedReader(Reader):
 
 
 class FileReader(Reader):
-    """What the formats share: texts are trimmed, the empty ones left out and counted, errors told to the user."""
+    """What the formats share: texts are trimmed, the empty ones left out and counted, errors reported to the user."""
 
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         """See `Reader.blocks`. No block is without rows."""
-        with told(piece.path):
+        with reading(piece.path):
             for block in self.read(piece, Intake(piece.path, skip_bad, left_out)):
                 kept = block.set_column(0, TEXT, pc.utf8_trim_whitespace(block.column(0)))
                 filled = pc.not_equal(pc.binary_length(kept.column(0)), 0)
@@ -131,7 +131,7 @@ class FileReader(Reader):
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
         """See `Reader.pieces`. Cut is at every `piece_bytes`; what is compressed stays whole."""
-        with told(path), open(path, "rb") as file:
+        with reading(path), open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
         if is_compressed(path):
             return [Piece(path)]
@@ -205,7 +205,7 @@ def text_fault(text: str) -> Fault | None:
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Turns what opening and reading a file may raise into errors for the user."""
     try:
         yield

@@ -23,7 +23,7 @@ from smim.preparation.readers.base import (
     Intake,
     Piece,
     is_compressed,
-    told,
+    reading,
 )
 
 _BUFFER_BYTES = 1 << 20
@@ -161,7 +161,7 @@ def line_fault(line: bytes) -> Fault | None:
 def first_line(path: Path) -> str:
     """A file's first line without its end, "" where there is none; raises `UserError` where it cannot be read."""
     intake = Intake(path)
-    with told(path):
+    with reading(path):
         for chunk in read_chunks(Piece(path, 0, 1), intake):
             return next(text_lines(chunk, intake))[1]
     return ""

@@ -18,7 +18,7 @@ from smim.preparation.readers.base import (
     Intake,
     Piece,
     block_of,
-    told,
+    reading,
 )
 from smim.preparation.readers.chunks import first_line, line_fault, read_chunks, text_lines
 
@@ -38,7 +38,7 @@ class Delimited(ColumnReader):
         if not self._quoted:
             return self._names(first_line(path).split(self.delimiter))
         intake = Intake(path, skip_bad=True)
-        with told(path):
+        with reading(path):
             return self._names(next(iter(self._records(Piece(path), intake)), []))
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:

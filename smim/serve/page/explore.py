@@ -70,7 +70,7 @@ def variants_tab(service: Service) -> list[Any]:
             num_samples = gr.Slider(1, 20, 5, step=1, label="How many", elem_id="num-samples")
             draw = gr.Button("Draw", variant="primary", elem_id="draw")
             samples = html(elem_id="samples")
-    # Each press draws anew; the seed is told, and the same in the API gives the same sentences.
+    # Each press draws anew; the seed is shown, and the same in the API gives the same sentences.
     seeds = gr.Number(0, visible=False), gr.Number(0, visible=False)
 
     @shown(variants)

@@ -60,10 +60,11 @@ def sentences(texts: Sequence[str], *, caption: str, captions: Sequence[str] = (
 
 def hits(result: SearchResult, *, caption: str, offset: int = 0, buttons: bool = True) -> str:
     """The sentences that were found, each with a button for more like it unless `buttons` is False."""
-    told = f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"
+    lacking = f"Parts of the index did not answer, hits may be missing: {', '.join(result.missing)}"
     items = "".join(_hit(hit, rank, buttons) for rank, hit in enumerate(result.hits, offset + 1))
     status = f'<p class="smim-caption" role="status">{escape(caption)}</p>'
-    return (problem(told) if result.missing else "") + status + (f'<ol class="smim-hits">{items}</ol>' if items else "")
+    hits = f'<ol class="smim-hits">{items}</ol>' if items else ""
+    return (problem(lacking) if result.missing else "") + status + hits
 
 
 def pages(*, previous: int | None, following: int | None) -> str:
@@ -83,8 +84,8 @@ def _hit(hit: Hit, rank: int, button: bool) -> str:
     facts = [f'<span class="smim-distance">distance {hit.distance:.3f}</span>']
     if hit.score is not None:
         facts.append(f"<span>log q {hit.score:,.1f} nats</span>")
-    told = [f"{name}: {value}" for name, value in hit.labels.items() if value is not None]
-    facts += [f'<span class="smim-label">{escape(label)}</span>' for label in told]
+    shown = [f"{name}: {value}" for name, value in hit.labels.items() if value is not None]
+    facts += [f'<span class="smim-label">{escape(label)}</span>' for label in shown]
     facts.append(f"<span>#{hit.id}</span>")
     written = f'<p class="smim-written"><span>decodes as</span> {_sentence(hit.reconstruction or "")}</p>'
     name = escape(f"More like this: {hit.text[:120]}")

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from smim.errors import SmimError
-from smim.serve.errors import told as told_of
+from smim.serve.errors import for_clients
 from smim.serve.page import fragments
 
 Handler = Callable[..., Awaitable[Any]]
@@ -26,13 +26,13 @@ def shown(output: gr.HTML) -> Callable[[Handler], Handler]:
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
-        async def told(*args: Any) -> Any:
+        async def answered(*args: Any) -> Any:
             try:
                 return await handler(*args)
             except SmimError as error:
-                return {output: fragments.problem(told_of(error))}
+                return {output: fragments.problem(for_clients(error))}
 
-        return told
+        return answered
 
     return decorate
 

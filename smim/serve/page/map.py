@@ -59,7 +59,9 @@ def map_tab(service: Service, sampler: Sampler, search: SearchTab, tab: gr.Tab) 
     maps = Maps(service, sampler)
     box = gr.Textbox("", label="Sentence to mark, with its nearest", submit_btn="Mark", elem_id="marked")
     colour = gr.Dropdown([], label="Colour by", visible=False, elem_id="colour")
-    told = html(fragments.note("The map is drawn when it is first opened, which takes some seconds."), elem_id="told")
+    status = html(
+        fragments.note("The map is drawn when it is first opened, which takes some seconds."), elem_id="status"
+    )
     plot = gr.HTML(html_template='<div class="smim-map"></div>', js_on_load=_SCRIPT, elem_id="map", **_EMPTY)
     again = gr.Button("Draw the map anew", visible=False, elem_id="again")
 
@@ -69,7 +71,7 @@ def map_tab(service: Service, sampler: Sampler, search: SearchTab, tab: gr.Tab) 
         columns = list(sample.choices)
         column = column if column in columns else next(iter(columns), None)
         return {
-            told: fragments.note(_about(map, now.version)),
+            status: fragments.note(_about(map, now.version)),
             plot: gr.HTML(
                 points=json.dumps(_points(map)),
                 marks=json.dumps(await maps.marks(map, found)),
@@ -79,27 +81,27 @@ def map_tab(service: Service, sampler: Sampler, search: SearchTab, tab: gr.Tab) 
             again: gr.Button(visible=now.version != sample.description.version),
         }
 
-    @shown(told)
+    @shown(status)
     async def opened(found: dict[str, Any] | None, column: str | None, text: str) -> dict[Any, Any]:
         return await show(found, column) | {box: text}
 
-    @shown(told)
+    @shown(status)
     async def drawn_again(found: dict[str, Any] | None, column: str | None) -> dict[Any, Any]:
         return await show(found, column, version=(await service.describe()).version)
 
-    @shown(told)
+    @shown(status)
     async def mark(*inputs: Any) -> dict[Any, Any]:
         values = await search.search(*inputs)
         map, now = await maps.map(), await service.describe()
         marks = await maps.marks(map, values[search.found])
         about = fragments.note(_about(map, now.version))
-        return values | {told: about, plot: gr.HTML(marks=json.dumps(marks))}
+        return values | {status: about, plot: gr.HTML(marks=json.dumps(marks))}
 
-    outputs = [told, plot, colour, again]
+    outputs = [status, plot, colour, again]
     tab.select(opened, [search.found, colour, search.box], [*outputs, box], **QUIET)
     again.click(drawn_again, [search.found, colour], outputs, **QUIET)
     colour.input(lambda column: gr.HTML(column=column), colour, plot, **QUIET)
-    box.submit(mark, [box, *search.inputs[1:]], [told, plot, *search.outputs], **QUIET)
+    box.submit(mark, [box, *search.inputs[1:]], [status, plot, *search.outputs], **QUIET)
 
 
 def _points(map: Map) -> dict[str, Any]:

@@ -58,9 +58,9 @@ def search_tab(service: Service) -> SearchTab:
             most = min(50, service.limits.max_k, service.limits.max_batch)
             size = gr.Slider(1, most, min(10, most), step=1, label="Hits a page", elem_id="k", min_width=200)
             farthest = gr.Textbox("", label="Maximum distance, then Enter", elem_id="farthest", min_width=200)
-        told = [_DECODED, _RECONSTRUCTED] + ([] if service.model.deterministic else [_SCORED])
+        optional = [_DECODED, _RECONSTRUCTED] + ([] if service.model.deterministic else [_SCORED])
         extras = gr.CheckboxGroup(
-            told, label="Show too", info="Scores are log q(z|query) of each hit's code, in nats", elem_id="show"
+            optional, label="Show too", info="Scores are log q(z|query) of each hit's code, in nats", elem_id="show"
         )
     results = html(fragments.note("The nearest sentences will be listed here."), elem_id="results")
     like_now, offset_now = gr.Number(None, visible=False), gr.Number(0, visible=False)
