@@ -330,7 +330,7 @@ def test_the_map_shows_the_sentences_the_search_and_its_hits(visit: Visit, site:
     expect(page.locator(".smim-point")).to_have_count(41)
     expect(page.locator(".smim-hit")).to_have_count(10)
     expect(page.locator(".smim-query")).to_have_count(1)
-    expect(page.locator("#told")).to_contain_text("all of the index, laid out by")
+    expect(page.locator("#status")).to_contain_text("all of the index, laid out by")
     expect(page.locator(".smim-legend")).to_contain_text("<b>money</b>")
     page.locator("#marked textarea").fill(MARKUP)
     page.locator("#marked textarea").press("Enter")
@@ -339,7 +339,7 @@ def test_the_map_shows_the_sentences_the_search_and_its_hits(visit: Visit, site:
     expect(page.locator(".smim-tip")).to_contain_text(MARKUP)
     page.locator("#marked textarea").fill(" ")
     page.locator("#marked textarea").press("Enter")
-    expect(page.locator("#told [role=alert]")).to_contain_text("is empty")
+    expect(page.locator("#status [role=alert]")).to_contain_text("is empty")
 
 
 def test_the_map_is_drawn_anew_when_the_index_changed(visit: Visit, site: Site) -> None:
@@ -350,7 +350,7 @@ def test_the_map_is_drawn_anew_when_the_index_changed(visit: Visit, site: Site) 
     try:
         visit.tab("Search")
         visit.tab("Map")
-        expect(visit.page.locator("#told")).to_contain_text("which has now version")
+        expect(visit.page.locator("#status")).to_contain_text("which has now version")
         visit.page.locator("#again").click()
         expect(visit.page.locator(".smim-point")).to_have_count(42)
         expect(visit.page.locator("#again")).not_to_be_visible()
