@@ -58,7 +58,9 @@ def test_superposition_is_explained_where_it_is_first_met(path: str) -> None:
 
 def test_benchmarks_that_the_documentation_names_have_those_commands() -> None:
     named = {
-        match for page in PAGES for match in re.findall(r"benchmarks/(?!common)(\w+)\.py(?: ([a-z|]+)\b(?!/))?", page.read_text())
+        match
+        for page in PAGES
+        for match in re.findall(r"benchmarks/(?!common)(\w+)\.py(?: ([a-z|]+)\b(?!/))?", page.read_text())
     }
     assert ("search", "paraphrases") in named
     for script, commands in named:

@@ -29,7 +29,7 @@ def test_a_status_follows_from_the_code_and_the_message_has_no_place(
     error: SmimError, status: int, message: str
 ) -> None:
     assert CODES[error.code][0] == status
-    assert message in for_clients(error) and str(HERE) not in told(error)
+    assert message in for_clients(error) and str(HERE) not in for_clients(error)
 
 
 def all_kinds(kind: type[SmimError]) -> set[type[SmimError]]:
