@@ -136,7 +136,7 @@ def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The tiny model with room for longer sentences, as if it had been trained as sMIM."""
     small, tokenizer, _ = load_model(tiny_model)
     args = replace(small.args, max_length=100)
-    model = SentenceAutoencoder(args, vocabulary_size=small.vocabulary_size)
+    model = SentenceAutoencoder(args, vocabulary_size=small.input_size)
     model.load_state_dict(small.state_dict())
     directory = tmp_path_factory.mktemp("runs") / "long" / "model"
     training = {"objective": "amim", "corpus": "tiny", "seed": 0, "step": 0, "epoch": 0, "valid_loss": 0.0}

@@ -121,7 +121,7 @@ def measure(
         count=snapshot.manifest.count,
         k=k,
         queries=len(sample.ids),
-        bytes=sizes,
+        bytes=dict(sizes),
         current=current,
         tried=tried,
         suggested=min(good, key=lambda each: each.seconds, default=None),

@@ -130,7 +130,7 @@ def test_what_a_job_of_other_settings_left_is_not_used(
         raise SmimError("killed")
 
     with monkeypatch.context() as patch, pytest.raises(SmimError, match="killed"):
-        patch.setattr(encode_module, "_finish", fail)
+        patch.setattr(encode_module, "write_card", fail)
         encode_corpus(tiny_model, tiny_corpus, tmp_path / "out", args=EncodeArgs(rows_per_shard=2, dtype="fp16"))
     assert len(os.listdir(tmp_path / ".out.work" / "done")) == 20
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "out", args=SMALL)
