@@ -20,7 +20,7 @@ class PartArgs:
     name: str
 
     def problems(self, at: str, model: Any) -> list[str]:
-        """A message for each wrong setting. `at`: where they stand, such as `model.encoder`; `model`: all settings."""
+        """A message for each wrong setting. `at`: where they are, such as `model.encoder`; `model`: all settings."""
         return out_of_bounds(self, at)
 
     def make(self, model: Any, encoder: Any = None) -> Any:
