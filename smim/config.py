@@ -5,7 +5,7 @@ The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`, `smim pr
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -56,11 +56,12 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
             config = hydra.compose(config_name, overrides)
             OmegaConf.resolve(config)
             added = any(override.startswith("+") for override in overrides)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra: a number as a group
             problems = [problem for o in overrides if (problem := _problem(config_name, o))]
             raise UserError("; ".join(problems) or str(error).splitlines()[0]) from None
         if added:
             refuse(problem for o in overrides if (problem := _problem(config_name, o)))
+        _check_sections(OmegaConf.load(CONFIGS / f"{config_name}.yaml"), config)
         return config
 
 
@@ -75,6 +76,7 @@ def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
         schema = OmegaConf.structured(cls)
         _make_writable(schema)
         schema.update(made)
+        _check_sections(schema, values, f"{prefix}.")
         return OmegaConf.to_object(OmegaConf.merge(schema, values))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key or error.key)
@@ -87,6 +89,17 @@ def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
         if "is not a ListConfig" in problem:
             problem = f"a list is needed, such as '{key}=[ONE,TWO]'"
         raise UserError(f"{key}: {problem}") from None
+
+
+def _check_sections(sections: Any, given: Mapping[Any, Any], prefix: str = "") -> None:
+    """Raises `UserError` where a value was given in the place of a whole section."""
+    refuse(
+        f"{prefix}{name}={given[name]}: {prefix}{name} is a section, of {', '.join(map(str, section))}"
+        for name in sections
+        if name in given
+        and isinstance(section := sections._get_node(name), DictConfig)
+        and not isinstance(given[name], Mapping)
+    )
 
 
 def _make_writable(schema: DictConfig) -> None:
@@ -124,7 +137,7 @@ def _problem(config_name: str, override: str) -> str | None:
         return f"unknown key {key}: keys cannot be added; {nearest(key, sorted(_keys(hydra.compose(config_name))))}"
     try:
         hydra.compose(config_name, [override])
-    except HydraException:
+    except (HydraException, ValueError):
         # With those that some option of a group defines, whichever one is chosen.
         files = [
             (group, file) for group in groups if group != "experiment" for file in (CONFIGS / group).glob("*.yaml")

@@ -22,6 +22,8 @@ from tests.scripts import ROOT, run_script
         ("corpus=ptbb", r"corpus=ptbb: no such corpus; did you mean 'ptb'"),
         ("experiment=ptb_smin_512", r"did you mean 'ptb_smim_512'"),
         ("+train.warmup=3", r"unknown key train\.warmup: keys cannot be added"),
+        ("run=r1", r"run=r1: run is a section, of dir"),
+        ("train=3", r"train=3: no such train; valid: adam"),
         ("model.latent_dim", r"cannot read 'model\.latent_dim' as KEY=VALUE"),
     ],
 )
@@ -126,6 +128,7 @@ def test_svae_experiments_anneal_the_kl_except_on_ptb():
         (build.main, "build", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
         (build.main, "build", ["corpus=demo", "corpus.path=mine.txt"], "for text of your own give corpus=text"),
         (build.main, "build", ["corpus=text", "corpus.label_columns=stars"], "'corpus.label_columns=[ONE,TWO]'"),
+        (build.main, "build", ["corpus=text", "corpus.tokenizer=bpe"], "corpus.tokenizer is a section, of dir, kind"),
         (run.main, "evaluate", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),
     ],
 )
