@@ -13,11 +13,16 @@ class PartArgs:
     """The settings of an encoder or a decoder; `name` says of which kind.
 
     `unit`: what it reads or makes. `takes_scale_out`: whether it normalises the embeddings that it reads.
+    `own_embedding_dim`: how much wider embeddings are for its sake; the last so many columns are read by it alone.
     """
 
     unit: ClassVar[str] = "sentence"
     takes_scale_out: ClassVar[bool] = False
     name: str
+
+    @property
+    def own_embedding_dim(self) -> int:
+        return 0
 
     def problems(self, at: str, model: Any) -> list[str]:
         """A message for each wrong setting. `at`: where they are, such as `model.encoder`; `model`: all settings."""

@@ -100,7 +100,8 @@ class SentenceAutoencoder(LatentVariableModel):
         super().__init__()
         self.args: SentenceArgs = args
         self.input_size = vocabulary_size
-        self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
+        width = args.embedding_dim + args.encoder.own_embedding_dim
+        self.embedding = nn.Embedding(vocabulary_size, width)
         if args.encoder.takes_scale_out and args.decoder.takes_scale_out:
             # Adam moves each weight by about the learning rate: a small table learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
@@ -112,7 +113,7 @@ class SentenceAutoencoder(LatentVariableModel):
         self.to_output, self.to_vocabulary = self._make_output()
         self.prior = make_prior(
             args,
-            pseudo_input_shape=(args.pseudo_input_length, args.embedding_dim),
+            pseudo_input_shape=(args.pseudo_input_length, width),
             posterior=self._pseudo_posterior,
             as_pseudo_inputs=self._as_pseudo_inputs,
         )
@@ -147,7 +148,7 @@ class SentenceAutoencoder(LatentVariableModel):
     def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
         """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
         input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
-        states_BTH = self.to_output(self.decoder(self.embedding(input_BT), z_BD))
+        states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
         if batch.fixed_shape:
@@ -185,16 +186,26 @@ class SentenceAutoencoder(LatentVariableModel):
     def summary(self, batch: Batch) -> Tensor:
         return self._encode(batch).float()
 
-    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def meaning_dim(self) -> int:
+        return self.encoder.meaning_dim or self.args.latent_dim
+
+    def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
         """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.
 
-        The second axis of a cache is its room for tokens, which grows; zeros may be added at its end.
+        `literal`: how much is given of what z holds beside its meaning part, from 1, all of it, to 0. Raises
+        `UserError` where that is not 1 and z has no such part. The second axis of a cache is its room for tokens, which
+        grows; zeros may be added at its end.
         """
+        if self.encoder.meaning_dim:
+            return self.decoder.start(z_BD, literal)  # type: ignore[call-arg]
+        if literal != 1:
+            raise UserError(f"literal is {literal:g}; this model's codes have no meaning part, it is always 1")
         return self.decoder.start(z_BD)
 
     def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """One decoding step: logits of the next token, fp32 [B, V], and the decoder's new state."""
-        output_BH, state = self.decoder.step(self.embedding(token_B), state)
+        output_BH, state = self.decoder.step(self._said(token_B), state)
         return self.to_vocabulary.logits(self.to_output(output_BH)).float(), state
 
     def compile_parts(self) -> list[nn.Module]:
@@ -208,6 +219,10 @@ class SentenceAutoencoder(LatentVariableModel):
         parts = self.encoder.products(num_tokens) + self.decoder.products(num_tokens)
         return 6 * (parts + once + num_tokens * output) / mean_length
 
+    def _said(self, tokens: Tensor) -> Tensor:
+        """The embeddings of words as the decoder sees them, without the encoder's own columns."""
+        return self.embedding(tokens)[..., : self.args.embedding_dim]
+
     def _make_output(self) -> tuple[nn.Module, VocabularyLayer]:
         """What leads from the decoder's states to the output layer, and that layer."""
         width = self.decoder.output_dim
@@ -215,7 +230,7 @@ class SentenceAutoencoder(LatentVariableModel):
             return nn.Identity(), VocabularyLayer(width, self.input_size)
         embedding_dim = self.args.embedding_dim
         to_output = nn.Identity() if width == embedding_dim else nn.Linear(width, embedding_dim, bias=False)
-        return to_output, TiedVocabularyLayer(self.embedding)
+        return to_output, TiedVocabularyLayer(self.embedding, embedding_dim)
 
     def _with_unknown_words(self, tokens_BT: Tensor, share: float) -> Tensor:
         """In training, a random `share` of the words as `<unk>`; without a share no random number is drawn."""

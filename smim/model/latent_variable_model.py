@@ -52,6 +52,15 @@ class LatentVariableModel(nn.Module, ABC):
         return next(self.parameters()).device
 
     @property
+    def meaning_dim(self) -> int:
+        """How many of a code's first numbers are those whose cosine is to mean similarity: all, or the meaning part."""
+        return self.args.latent_dim
+
+    def meaning(self, z_BD: Tensor) -> Tensor:
+        """The part of codes whose cosine is to mean similarity, [B, M]."""
+        return z_BD[:, : self.meaning_dim]
+
+    @property
     def num_initial_observations(self) -> int:
         """Training observations that `initialize` asks for; 0 where weights begin at random alone."""
         return self.prior.num_initial_observations

@@ -31,7 +31,12 @@ class Part(nn.Module, ABC):
 
 
 class Encoder(Part):
-    """Reads a reversed sentence, `<sos>` last."""
+    """Reads a reversed sentence, `<sos>` last.
+
+    `meaning_dim`: how many of a code's first numbers are its meaning part; 0: it has no such part.
+    """
+
+    meaning_dim: int = 0
 
     @abstractmethod
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
@@ -59,7 +64,10 @@ class Decoder(Part):
 
     @abstractmethod
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What `step` goes on from: tensors with a row a sentence."""
+        """What `step` goes on from: tensors with a row a sentence.
+
+        A decoder of codes with a meaning part takes `literal` too, how much it is given of the rest: from 0 to 1.
+        """
 
     @abstractmethod
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

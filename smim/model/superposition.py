@@ -14,11 +14,21 @@ decoder finds the next word always at the same place; a recurrent or an attentiv
 word and place at a time. Words that come later fade, for they are read when the louder ones before them are gone: the
 allocation of power by which superposition codes reach a channel's capacity (Joseph and Barron 2014).
 
-Shapes: B sentences, T tokens, E embedding, H hidden, D latent, C = D / 4 code of a word, P = 3 C its copies.
+With a meaning part (`smim.model.meaning`) the words have no quarter: the code is
+
+    z = [ m |o| / rho ,  o ],    o = P(0) Q c(w1) + P(1) Q c(w2) + ...
+
+with m the direction of what the sentence means. |.| is the length, so rho^2 is the order part's weight beside the
+meaning's in the cosine of two codes, and the length of z says how many words there are. Words are taken out of o alone.
+The decoder is told m, and how much of o it is given: `literal` from 1, all of it, to 0, nothing; between them o is
+drowned in noise of its own size. At 0 it writes a sentence that means m. Training draws `literal` for each sentence.
+
+Shapes: B sentences, T tokens, E embedding, W width of the meaning's table, M meaning, H hidden, D latent, C code of a
+word, P = 3 C its copies; D = 4 C, or M + 3 C with a meaning part.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +37,7 @@ from torch import Tensor, nn
 
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.latent_space import make_log_variance
+from smim.model.meaning import MeaningArgs, MeaningEncoder
 from smim.model.parts import Decoder, DecoderArgs, Encoder
 from smim.model.transformer import CausalBlocks, TransformerArgs, attention_products, linear, to_hidden
 from smim.schema import bounded
@@ -37,26 +48,41 @@ _DECAY = 0.03
 _LAST_DECAY = 100
 # Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
 _WORD_LOGIT = 2.0
+# Shares of sentences in training: decoded from all of the order part, and from the meaning alone; the rest between.
+_SHARE_LITERAL, _SHARE_FREE = 0.5, 0.3
+_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
 class SuperpositionEncoderArgs(PartArgs):
-    """The settings of a sum of words' codes. `order_weight`: rho, how much the order of words counts in distances."""
+    """The settings of a sum of words' codes. `order_weight`: rho, how much the order of words counts in distances.
+
+    `meaning`: the settings of a part of its own for what the sentence means.
+    """
 
     takes_scale_out: ClassVar[bool] = True
     name: str = "superposition"
     order_weight: float = bounded(0.5, above=0)
+    meaning: MeaningArgs = field(default_factory=MeaningArgs)
+
+    @property
+    def own_embedding_dim(self) -> int:
+        return self.meaning.table_dim if self.meaning.dim else 0
 
     def problems(self, at: str, model: Any) -> list[str]:
-        problems = super().problems(at, model)
-        if model.latent_dim % 8:
+        problems = super().problems(at, model) + self.meaning.problems(f"{at}.meaning", model)
+        if not self.meaning.dim and model.latent_dim % 8:
             problems.append(f"model.latent_dim is {model.latent_dim}; a superposition needs a multiple of 8")
+        left = model.latent_dim - self.meaning.dim
+        if self.meaning.dim and (left < 6 or left % 6):
+            problems.append(
+                f"model.latent_dim is {model.latent_dim} and {at}.meaning.dim {self.meaning.dim}; "
+                "what they leave for the order of words must be a multiple of 6"
+            )
         return problems
 
     def make(self, model: Any, encoder: Any = None) -> Encoder:
-        return SuperpositionEncoder(
-            embedding_dim=model.embedding_dim, latent_dim=model.latent_dim, order_weight=self.order_weight
-        )
+        return SuperpositionEncoder(self, embedding_dim=model.embedding_dim, latent_dim=model.latent_dim)
 
 
 @dataclass(frozen=True)
@@ -75,15 +101,24 @@ class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
         return problems
 
     def make(self, model: Any, encoder: Any = None) -> Decoder:
-        return SuperpositionDecoder(self, embedding_dim=model.embedding_dim, words=encoder.words)
+        return SuperpositionDecoder(
+            self,
+            embedding_dim=model.embedding_dim,
+            latent_dim=model.latent_dim,
+            words=encoder.words,
+            meaning_dim=model.encoder.meaning.dim,
+        )
 
 
 class WordCodes(nn.Module):
-    """c, P, Q and rho: what each word adds to z, and what is left of z after some words."""
+    """c, P, Q and rho: what each word adds to z, and what is left of z after some words.
 
-    def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
+    `bag`: whether the words stand in z once as they are; z has 4 C numbers then, else 3 C.
+    """
+
+    def __init__(self, *, embedding_dim: int, code_dim: int, order_weight: float, bag: bool = True) -> None:
         super().__init__()
-        self.code_dim = latent_dim // (1 + COPIES)
+        self.code_dim, self.bag = code_dim, bag
         # Copies share what is one code's power.
         self.order_weight = order_weight / COPIES**0.5
         self.to_code = linear(embedding_dim, self.code_dim, scale=(embedding_dim / self.code_dim) ** 0.5)
@@ -94,43 +129,49 @@ class WordCodes(nn.Module):
         self.frequency = nn.Parameter(math.pi * steps)
         self.raw_decay = nn.Parameter(torch.full((num_pairs,), math.log(math.expm1(_DECAY))))
 
+    @property
+    def latent_dim(self) -> int:
+        return (self.bag + COPIES) * self.code_dim
+
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """z [B, D] of the words at places from 0 on; a negative place is no word's."""
         code_BTC = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
         bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
-        return torch.cat([code_BTC.sum(1), bound_BTP.sum(1)], dim=-1)
+        return torch.cat([self._bag(code_BTC).sum(1), bound_BTP.sum(1)], dim=-1)
 
-    def remaining(self, z_BD: Tensor, embedded_BTE: Tensor) -> Tensor:
+    def remaining(self, z_BD: Tensor, embedded_BTE: Tensor, size_B: Tensor) -> Tensor:
         """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
 
-        The first token is `<sos>`, which z does not hold.
+        The first token is `<sos>`, which z does not hold. `size`: how large words are in z.
         """
         place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
-        code_BTC = self._code(embedded_BTE[:, 1:])
+        code_BTC = size_B[:, None, None] * self._code(embedded_BTE[:, 1:])
         bound_BTP = self._move(self._copies(code_BTC), place_T[:-1])
         free, ordered = (
             F.pad(-words.cumsum(1), (0, 0, 1, 0)) + part[:, None]
-            for words, part in zip((code_BTC, bound_BTP), self._split(z_BD), strict=True)
+            for words, part in zip((self._bag(code_BTC), bound_BTP), self._split(z_BD), strict=True)
         )
         return torch.cat([free, self._move(ordered, place_T, back=True)], dim=-1)
 
-    def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor) -> Tensor:
+    def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor, size_B: Tensor) -> Tensor:
         """`remaining` after one word more, which is the one at `place` - 1; as it was where that is `<sos>`."""
         free_BC, ordered_BP = self._split(remaining_BD)
-        code_BC = self._code(embedded_BE)
+        code_BC = size_B[:, None] * self._code(embedded_BE)
         moved_BP = self._move(ordered_BP - self._copies(code_BC), (place_B - 1).clamp(min=0))
-        without_BD = torch.cat([free_BC - code_BC, self._move(moved_BP, place_B, back=True)], dim=-1)
+        without_BD = torch.cat([free_BC - self._bag(code_BC), self._move(moved_BP, place_B, back=True)], dim=-1)
         return torch.where(place_B[:, None] > 0, without_BD, remaining_BD)
 
-    def matches(self, remaining: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings [..., E] of all words that are left, and of the one in front: two matched filters."""
+    def matches(self, remaining: Tensor) -> list[Tensor]:
+        """The embeddings [..., E] of the words left, if z has a bag, and of the one in front: matched filters."""
         free, ordered = self._split(remaining)
         first = ordered.unflatten(-1, (COPIES, self.code_dim)).sum(-2) / (COPIES * self.order_weight)
-        from_code = self.to_code.weight.t()
-        return F.linear(free, from_code), F.linear(first, from_code)
+        return [F.linear(code, self.to_code.weight.t()) for code in ([free, first] if self.bag else [first])]
 
     def _split(self, z: Tensor) -> list[Tensor]:
-        return list(z.split([self.code_dim, COPIES * self.code_dim], dim=-1))
+        return list(z.split([self.bag * self.code_dim, COPIES * self.code_dim], dim=-1))
+
+    def _bag(self, code: Tensor) -> Tensor:
+        return code[..., : self.bag * self.code_dim]
 
     def _copies(self, code: Tensor) -> Tensor:
         return self.order_weight * torch.cat([code] * COPIES, dim=-1)
@@ -154,21 +195,41 @@ class WordCodes(nn.Module):
 class SuperpositionEncoder(Encoder):
     """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
 
-    def __init__(self, *, embedding_dim: int, latent_dim: int, order_weight: float) -> None:
+    def __init__(self, args: SuperpositionEncoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
+        self.args = args
         self.output_dim = latent_dim
-        self.words = WordCodes(embedding_dim=embedding_dim, latent_dim=latent_dim, order_weight=order_weight)
+        self.meaning_dim = args.meaning.dim
+        bag = not self.meaning_dim
+        self.words = WordCodes(
+            embedding_dim=embedding_dim,
+            code_dim=(latent_dim - self.meaning_dim) // (bag + COPIES),
+            order_weight=args.order_weight if bag else 1.0,
+            bag=bag,
+        )
+        self.meaning = MeaningEncoder(args.meaning) if self.meaning_dim else None
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
         position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
-        return self.words.encode(embedded_BTE, lengths_B[:, None] - 2 - position_T)
+        place_BT = lengths_B[:, None] - 2 - position_T
+        if self.meaning is None:
+            return self.words.encode(embedded_BTE, place_BT)
+        width = self.args.meaning.table_dim
+        order_BP = self.words.encode(embedded_BTE[..., :-width], place_BT)
+        meaning_BM = self.meaning(embedded_BTE[..., -width:], place_BT >= 0)
+        size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
+        return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
         to_log_variance = make_log_variance(args, self.output_dim)
         if isinstance(to_log_variance, nn.Linear):  # noise of variance 1 would drown the words
             nn.init.constant_(to_log_variance.bias, args.min_log_variance + 1)
         return nn.Identity(), to_log_variance
+
+    def products(self, num_tokens: float) -> float:
+        attended = self.meaning.products(num_tokens) if self.meaning else 0.0
+        return super().products(num_tokens) + attended
 
 
 class SuperpositionDecoder(CausalBlocks):
@@ -177,23 +238,34 @@ class SuperpositionDecoder(CausalBlocks):
     `words` are the encoder's. Its states are embeddings, for an output layer that shares them.
     """
 
-    def __init__(self, args: SuperpositionDecoderArgs, *, embedding_dim: int, words: WordCodes) -> None:
+    def __init__(
+        self,
+        args: SuperpositionDecoderArgs,
+        *,
+        embedding_dim: int,
+        latent_dim: int,
+        words: WordCodes,
+        meaning_dim: int = 0,
+    ) -> None:
         super().__init__()
         self.args = args
-        latent_dim = (1 + COPIES) * words.code_dim
+        self.meaning_dim = meaning_dim
         self.output_dim = embedding_dim
         self.shared = (words,)  # in a tuple it is not registered a second time
         self.embedding_dropout = nn.Dropout(args.embedding_dropout)
         self.to_hidden = to_hidden(embedding_dim, args)
-        self.remaining_to_hidden = linear(latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
+        self.remaining_to_hidden = linear(words.latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
         # How much the two matches count: where a code is noisy, so are they. The gates begin half open.
         gain = _WORD_LOGIT * latent_dim**0.5
-        self.match_gain = nn.Parameter(torch.tensor([gain, 2 * gain]))
-        self.to_match_gate = nn.Linear(args.hidden_dim, 2)
+        self.match_gain = nn.Parameter(torch.tensor([gain, 2 * gain][-1 - words.bag :]))
+        self.to_match_gate = nn.Linear(args.hidden_dim, 1 + words.bag)
         nn.init.zeros_(self.to_match_gate.weight)
         nn.init.zeros_(self.to_match_gate.bias)
+        if meaning_dim:  # the direction, the logarithm of its length, and `literal`
+            self.meaning_to_hidden = linear(meaning_dim, args.hidden_dim, scale=meaning_dim**0.5)
+            self.level_to_hidden = nn.Linear(2, args.hidden_dim)
 
     @property
     def words(self) -> WordCodes:
@@ -201,31 +273,63 @@ class SuperpositionDecoder(CausalBlocks):
         return words
 
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        remaining_BTD = self.words.remaining(z_BD, embedded_BTE)
-        return self._to_embedding(self.read(self._input(embedded_BTE, remaining_BTD)), remaining_BTD)
+        literal_B = self._draw_literal(z_BD) if self.training and self.meaning_dim else z_BD.new_ones(len(z_BD))
+        told, order_BD = self._told(z_BD, literal_B)
+        remaining_BTD = self.words.remaining(order_BD, embedded_BTE, literal_B)
+        told_B1H = told[:, None] if self.meaning_dim else told
+        states_BTH = self.read(self._input(embedded_BTE, remaining_BTD, told_B1H))
+        return self._to_embedding(states_BTH, remaining_BTD)
 
     def products(self, num_tokens: float) -> float:
         # Words are taken out by the encoder's matrix, and it is the filter of both matches.
         shared = (3 * num_tokens - 1) * self.words.to_code.weight.numel()
         return super().products(num_tokens) + attention_products(self.args, num_tokens) + shared
 
-    def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What `step` goes on from: the next position [B], what is left of z [B, D], and a cache per layer."""
+    def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
+        """What `step` goes on from: the next position [B], what is left of z's words, how large words are in it [B],
+        what is told of the meaning [B, H] (empty without a meaning part), and a cache per layer.
+        """
         position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
-        return position_B, z_BD, *self.new_caches(z_BD, 0)
+        literal_B = z_BD.new_full((len(z_BD),), literal)
+        told_BH, order_BD = self._told(z_BD, literal_B)
+        return position_B, order_BD, literal_B, told_BH, *self.new_caches(z_BD, 0)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        position_B, remaining_BD, *caches = state
-        remaining_BD = self.words.take_out(remaining_BD, embedded_BE, position_B)
-        state_BH, caches = self.read_next(self._input(embedded_BE, remaining_BD), position_B, caches)
-        return self._to_embedding(state_BH, remaining_BD), (position_B + 1, remaining_BD, *caches)
+        position_B, remaining_BD, literal_B, told_BH, *caches = state
+        remaining_BD = self.words.take_out(remaining_BD, embedded_BE, position_B, literal_B)
+        state_BH, caches = self.read_next(self._input(embedded_BE, remaining_BD, told_BH), position_B, caches)
+        output_BE = self._to_embedding(state_BH, remaining_BD)
+        return output_BE, (position_B + 1, remaining_BD, literal_B, told_BH, *caches)
 
-    def _input(self, embedded: Tensor, remaining: Tensor) -> Tensor:
+    def _draw_literal(self, z_BD: Tensor) -> Tensor:
+        """How literally each sentence is to be decoded in a training step, [B]."""
+        kind_B, between_B = torch.rand(2, len(z_BD), device=z_BD.device)
+        return torch.where(
+            kind_B < _SHARE_LITERAL, 1.0, torch.where(kind_B < _SHARE_LITERAL + _SHARE_FREE, 0.0, between_B)
+        )
+
+    def _told(self, z_BD: Tensor, literal_B: Tensor) -> tuple[Tensor, Tensor]:
+        """What each step is told of the meaning [B, H], and what it is given of the words, all of it at a literal of 1.
+
+        Without a meaning part it is told nothing, [B, 0].
+        """
+        meaning_BM, order_BD = z_BD.split([self.meaning_dim, z_BD.shape[1] - self.meaning_dim], dim=-1)
+        if not self.meaning_dim:
+            return meaning_BM, order_BD
+        size_B1 = meaning_BM.norm(dim=-1, keepdim=True).clamp(min=_SMALLEST)
+        level_B2 = torch.cat([size_B1.log(), literal_B[:, None]], dim=-1)
+        told_BH = self.meaning_to_hidden(meaning_BM / size_B1) + self.level_to_hidden(level_B2)
+        noise_BD = torch.randn_like(order_BD) * order_BD.norm(dim=-1, keepdim=True) / order_BD.shape[1] ** 0.5
+        literal_B1 = literal_B[:, None]
+        drowned_BD = literal_B1 * order_BD + (1 - literal_B1**2).sqrt() * noise_BD
+        return told_BH, torch.where(literal_B1 > 0, drowned_BD, 0.0)
+
+    def _input(self, embedded: Tensor, remaining: Tensor, told: Tensor) -> Tensor:
         # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
         seen = self.to_hidden(self.embedding_dropout(embedded)) + self.remaining_to_hidden(remaining)
-        return seen.to(embedded.dtype)
+        return (seen + told if self.meaning_dim else seen).to(embedded.dtype)
 
     def _to_embedding(self, states: Tensor, remaining: Tensor) -> Tensor:
-        left, first = self.words.matches(remaining)
-        gain = self.match_gain * torch.sigmoid(self.to_match_gate(states))
-        return self.to_embedding(states) + gain[..., :1] * left + gain[..., 1:] * first
+        gains = self.match_gain * torch.sigmoid(self.to_match_gate(states))
+        matched = zip(gains.split(1, dim=-1), self.words.matches(remaining), strict=True)
+        return self.to_embedding(states) + sum(gain * match for gain, match in matched)

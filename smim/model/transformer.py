@@ -88,7 +88,7 @@ class TransformerEncoder(Encoder):
         self.head_dim = args.hidden_dim // args.num_heads
         self.to_hidden = to_hidden(embedding_dim, args)
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
-        self.norm = _norm(args.hidden_dim, args)
+        self.norm = make_norm(args.hidden_dim, args)
         self.pooling = AttentionPooling(args)
         self.output_dim = args.hidden_dim + self.pooling.output_dim
 
@@ -99,7 +99,7 @@ class TransformerEncoder(Encoder):
         # Without a mask the fastest kernel is taken. A compiled graph would break at the question.
         if not torch.compiler.is_compiling() and lengths_B.min() == len(position_T):
             mask = None
-        rotation = _rotation(position_T, self.head_dim)
+        rotation = rotation_of(position_T, self.head_dim)
         # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
         x_BTH = self.to_hidden(embedded_BTE).to(embedded_BTE.dtype)
         for block in self.blocks:
@@ -122,14 +122,14 @@ class CausalBlocks(Decoder):
         """Makes the layers; the decoder's constructor calls it."""
         self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
-        self.norm = _norm(args.hidden_dim, args)
+        self.norm = make_norm(args.hidden_dim, args)
 
     def read(self, x_BTH: Tensor) -> Tensor:
         """The states [B, T, H] after the last layer, each of a position and those before it.
 
         Causal attention needs no mask: padding is on the right, where no real token looks.
         """
-        rotation = _rotation(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
+        rotation = rotation_of(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
         for block in self.blocks:
             x_BTH = block(x_BTH, rotation, causal=True)
         states_BTH: Tensor = self.norm(x_BTH)
@@ -153,7 +153,7 @@ class CausalBlocks(Decoder):
         position_BT = position_B[:, None] + torch.arange(x_BTH.shape[1], device=x_BTH.device)
         slot_S = torch.arange(caches[0].shape[1], device=x_BTH.device)
         mask = (slot_S <= position_BT[..., None])[:, None]
-        rotation = _rotation(position_BT[:, None], self.head_dim)
+        rotation = rotation_of(position_BT[:, None], self.head_dim)
         for block, cache in zip(self.blocks, caches, strict=True):
             x_BTH = block(x_BTH, rotation, mask=mask, cache=Cache(cache, position_BT))
         states_BTH: Tensor = self.norm(x_BTH)
@@ -233,9 +233,9 @@ class Block(nn.Module):
 
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
-        self.attention_norm = _norm(args.hidden_dim, args)
+        self.attention_norm = make_norm(args.hidden_dim, args)
         self.attention = Attention(args)
-        self.feedforward_norm = _norm(args.hidden_dim, args)
+        self.feedforward_norm = make_norm(args.hidden_dim, args)
         # GELU: as many weights as SwiGLU has at two thirds of the width, in a product less.
         feedforward_dim = 4 * args.hidden_dim if args.feedforward_dim is None else args.feedforward_dim
         self.feedforward = nn.Sequential(
@@ -295,7 +295,7 @@ class AttentionPooling(nn.Module):
         self.output_dim = args.num_pooling_queries * args.hidden_dim
         self.queries = nn.Parameter(torch.randn(args.num_heads, args.num_pooling_queries, self.heads[1]))
         self.to_key_value = linear(args.hidden_dim, 2 * args.hidden_dim)
-        self.norm = _norm(self.output_dim, args)
+        self.norm = make_norm(self.output_dim, args)
 
     def forward(self, states_BTH: Tensor, mask: Tensor | None) -> Tensor:
         """The parts of each sentence, side by side [B, Q H]."""
@@ -312,7 +312,7 @@ def attention_products(args: TransformerArgs, num_tokens: float) -> float:
 
 def to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
     """What the layers add to: the embedding at unit variance, whatever its own."""
-    norm = _norm(embedding_dim, args)
+    norm = make_norm(embedding_dim, args)
     return norm if embedding_dim == args.hidden_dim else nn.Sequential(norm, linear(embedding_dim, args.hidden_dim))
 
 
@@ -323,7 +323,7 @@ def linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
     return linear
 
 
-def _rotation(position: Tensor, head_dim: int) -> Rotation:
+def rotation_of(position: Tensor, head_dim: int) -> Rotation:
     """Cosine and sine [..., C / 2] of the angles by which each position [...] turns its keys and queries."""
     frequency = 10_000 ** (-torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim)
     angle = position[..., None] * frequency
@@ -337,7 +337,7 @@ def _rotate(x_BATC: Tensor, rotation: Rotation) -> Tensor:
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1).to(x_BATC.dtype)
 
 
-def _norm(dim: int, args: TransformerArgs) -> nn.Module:
+def make_norm(dim: int, args: TransformerArgs) -> nn.Module:
     return nn.RMSNorm(dim, eps=1e-6) if args.norm == "rms" else nn.LayerNorm(dim, bias=False)
 
 

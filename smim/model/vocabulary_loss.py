@@ -55,17 +55,18 @@ class VocabularyLayer(nn.Module):
 
 
 class TiedVocabularyLayer(VocabularyLayer):
-    """A vocabulary layer whose matrix is the embedding's (Press and Wolf 2017): hidden states are of its size."""
+    """A vocabulary layer whose matrix is the embedding's first columns (Press and Wolf 2017), as wide as its input."""
 
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(self, embedding: nn.Embedding, hidden_dim: int) -> None:
         nn.Module.__init__(self)
+        self.hidden_dim = hidden_dim
         self.shared = (embedding,)  # in a tuple it is not registered a second time
         self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings))
 
     @property
     def matrix(self) -> Tensor:
         [embedding] = self.shared
-        return embedding.weight
+        return embedding.weight[:, : self.hidden_dim]
 
 
 class _TokenLogProb(torch.autograd.Function):
