@@ -20,6 +20,7 @@ from smim.model.distributions import DiagonalGaussian
 from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
 from smim.model.latent_space import make_prior
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.meaning import initial_table
 from smim.model.parts import Decoder, Encoder, matrix_weights
 from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
 from smim.schema import bounded
@@ -185,6 +186,12 @@ class SentenceAutoencoder(LatentVariableModel):
     @torch.no_grad()
     def summary(self, batch: Batch) -> Tensor:
         return self._encode(batch).float()
+
+    @torch.no_grad()
+    def initialize_words(self, vectors_VW: Tensor, counts_V: Tensor) -> None:
+        table_VW = self.embedding.weight[:, self.args.embedding_dim :]
+        begun_VW = initial_table(vectors_VW, counts_V)[:, : table_VW.shape[1]]
+        table_VW[:, : begun_VW.shape[1]] = begun_VW
 
     @property
     def meaning_dim(self) -> int:

@@ -29,36 +29,42 @@ def decode_ids(
     *,
     uniform: Tensor | None = None,
     allow_unknown: bool = True,
+    literal: float = 1.0,
 ) -> list[list[int]]:
     """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
 
     Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw at temperature 1
-    by the inverse of the cumulative distribution. Finished sentences leave the batch, and others take their place.
+    by the inverse of the cumulative distribution. `literal`: see `SentenceAutoencoder.start`. Finished sentences leave the batch, and others take their place.
     """
     decoded: list[list[int]] = []
     for start in range(0, len(z), _DECODED_IN_ONE_GO):
         part = slice(start, start + _DECODED_IN_ONE_GO)
         draws = None if uniform is None else uniform[part].to(autoencoder.device)
-        tokens = _decode_part(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown)
+        tokens = _decode_part(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown, literal)
         decoded += [list(_words(row)) for row in tokens.tolist()]
     return decoded
 
 
 def _decode_part(
-    autoencoder: "SentenceAutoencoder", z_ND: Tensor, max_length: int, uniform_NT: Tensor | None, allow_unknown: bool
+    autoencoder: "SentenceAutoencoder",
+    z_ND: Tensor,
+    max_length: int,
+    uniform_NT: Tensor | None,
+    allow_unknown: bool,
+    literal: float,
 ) -> Tensor:
     output_NT = torch.full((len(z_ND), max_length), PAD_ID, device=z_ND.device)
     waiting = torch.arange(len(z_ND), device=z_ND.device)
     # Of the B sentences that are being decoded: row, next position, last token, and the decoder's state.
     running = position = token = waiting[:0]
-    state = autoencoder.start(z_ND[:0])
+    state = autoencoder.start(z_ND[:0], literal)
     while len(waiting) or len(running):
         if len(waiting) and len(running) <= _DECODED_TOGETHER // 2:
             new, waiting = waiting.tensor_split([_DECODED_TOGETHER - len(running)])
             running = torch.cat([running, new])
             position = torch.cat([position, torch.zeros_like(new)])
             token = torch.cat([token, torch.full_like(new, SOS_ID)])
-            state = join_states(state, autoencoder.start(z_ND[new]))
+            state = join_states(state, autoencoder.start(z_ND[new], literal))
         logits, state = autoencoder.next_token(token, state)
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
         if not allow_unknown:
