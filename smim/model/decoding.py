@@ -34,7 +34,8 @@ def decode_ids(
     """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
 
     Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw at temperature 1
-    by the inverse of the cumulative distribution. `literal`: see `SentenceAutoencoder.start`. Finished sentences leave the batch, and others take their place.
+    by the inverse of the cumulative distribution. Finished sentences leave the batch, and others take their place.
+    `literal`: as of `SentenceAutoencoder.start`.
     """
     decoded: list[list[int]] = []
     for start in range(0, len(z), _DECODED_IN_ONE_GO):

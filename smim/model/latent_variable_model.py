@@ -69,7 +69,7 @@ class LatentVariableModel(nn.Module, ABC):
         """Makes what begins as training observations those of `batch`."""
         self.prior.initialize(batch)
 
-    def initialize_words(self, vectors_VW: Tensor, counts_V: Tensor) -> None:  # noqa: B027
+    def initialize_words(self, vectors_VW: Tensor, counts_V: Tensor) -> None:
         """Begins with a teacher's vectors of the words of a vocabulary, most important axes first.
 
         `counts`: how often each word occurs in the training text. A model without a table of meanings stays as it is.
