@@ -36,8 +36,8 @@ class GraphedTrainingStep(TrainingStep):
     def forward(self, batch: Any, step: int) -> Terms:
         if len(batch) != self.batch_size or not self.objective.settled(step):
             return super().forward(batch, step)
-        padded = batch.padded_to(-(-batch.tokens.shape[1] // _LENGTHS_APART) * _LENGTHS_APART)
-        length, inputs = padded.tokens.shape[1], (padded.rows, padded.tokens, padded.lengths)
+        length = -(-batch.longest // _LENGTHS_APART) * _LENGTHS_APART
+        inputs = _tensors(batch.padded_to(length))
         if length not in self.graphs:
             self.graphs[length] = self._capture(inputs, step)
         graph = self.graphs[length]
@@ -57,6 +57,13 @@ class GraphedTrainingStep(TrainingStep):
         return graph
 
 
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """What a batch holds, as `_OfTensors` takes it."""
+    view = () if batch.view is None else (batch.view,)
+    pair = () if batch.pair is None else (batch.pair.tokens, batch.pair.lengths)
+    return batch.rows, batch.tokens, batch.lengths, *view, *pair
+
+
 class _OfTensors(nn.Module):
     """A training step of tensors: the loss [B], which alone has a gradient, and the other terms, stacked."""
 
@@ -65,8 +72,10 @@ class _OfTensors(nn.Module):
         self.step, self.number = step, number
         self.names: list[str] = []
 
-    def forward(self, rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        batch = Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True)
+    def forward(self, rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        *view, pair_BT, pair_lengths_B = others if len(others) > 1 else (*others, None, None)
+        pair = None if pair_BT is None else Batch(rows_B, pair_BT, pair_lengths_B, fixed_shape=True)
+        batch = Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True, view=view[0] if view else None, pair=pair)
         terms = TrainingStep.forward(self.step, batch, self.number)
         loss = terms.pop("loss")
         self.names = list(terms)
