@@ -20,6 +20,7 @@ import pyarrow as pa
 from smim import arrow, schema, storage
 from smim.errors import UserError, nearest
 from smim.text.batch import Batch, Sentences
+from smim.text.teacher import Teacher
 from smim.text.tokenizer import Tokenizer
 
 CARD = "corpus.json"
@@ -259,10 +260,11 @@ class PreparedCorpus:
 
 @dataclass(frozen=True)
 class Corpus(PreparedCorpus):
-    """A prepared corpus of sentences that was opened with `Corpus.open`."""
+    """A prepared corpus of sentences that was opened with `Corpus.open`, perhaps with a teacher's vectors of them."""
 
     unit: ClassVar[str] = "sentence"
     tokenizer: Tokenizer
+    teacher: Teacher | None = None
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
@@ -271,8 +273,11 @@ class Corpus(PreparedCorpus):
         return {**dict(zip(OWN_COLUMNS, [*kinds, pa.int32()], strict=True)), **pair}
 
     @classmethod
-    def open(cls, directory: Path | str) -> "Corpus":
-        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors."""
+    def open(cls, directory: Path | str, *, teacher: Path | str | None = None) -> "Corpus":
+        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors.
+
+        `teacher`: a directory that `smim teach` made of this corpus; its vectors are in the batches of the splits then.
+        """
         directory = Path(directory)
         card = cls.read_card(directory)
         if card.get("kind", "sentences") != "sentences":
@@ -280,7 +285,13 @@ class Corpus(PreparedCorpus):
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if tokenizer.hash != card["tokenizer_hash"]:
             raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
-        return cls(directory=directory, card=card, tokenizer=tokenizer)
+        taught = None if teacher is None else Teacher.open(teacher)
+        if taught and taught.tokenizer_hash != tokenizer.hash:
+            raise UserError(
+                f"{teacher} was made for another tokenizer than that of {directory}; make it of this corpus with "
+                f"`smim teach`"
+            )
+        return cls(directory=directory, card=card, tokenizer=tokenizer, teacher=taught)
 
     @property
     def input_size(self) -> int:
@@ -293,5 +304,7 @@ class Corpus(PreparedCorpus):
         return self.tokenizer.hash
 
     def split(self, name: str) -> Split:
-        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
-        return Split(name=name, table=self.table(name), vocabulary_size=self.input_size)
+        """Memory-maps one split; raises `UserError` where it is unknown, damaged, or not the teacher's."""
+        table, taught = self.table(name), self.teacher
+        view = taught and taught.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)
+        return Split(name=name, table=table, vocabulary_size=self.input_size, view=view)
