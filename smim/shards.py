@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -27,7 +28,7 @@ class FileInfo:
     sampled_sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> "FileInfo":
+    def of(cls, path: Path) -> Self:
         return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
 
     def is_whole(self, path: Path) -> bool:

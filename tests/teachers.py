@@ -16,13 +16,13 @@ DIMENSION = 6
 
 
 def write_teacher(directory: Path, *, seed: int = 0, scale: float = 1.0) -> Path:
-    """It knows the words of the tiny corpus; others are 0. `scale` of its numbers, some of them infinite beyond 1e38."""
+    """It knows the words of the tiny corpus; others are 0. `scale` of its numbers, which are NaN beyond 1e38."""
     words = WORDS.split()
     tokenizer = Tokenizer(WordLevel({"[UNK]": 0, **{word: i + 1 for i, word in enumerate(words)}}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     table = np.random.default_rng(seed).normal(size=(len(words) + 1, DIMENSION)).astype(np.float32)
     table[0] = 0
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         static = StaticEmbedding(tokenizer, embedding_weights=table * np.float32(scale))
     SentenceTransformer(modules=[static], device="cpu").save_pretrained(str(directory), create_model_card=False)
     return directory

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
+import sentencex
 import xxhash
 from nltk.tokenize import NLTKWordTokenizer
 
@@ -57,7 +58,7 @@ class BothForms(ChangedReader):
                 continue
             rows.append((text, text, "written"))
             if xxhash.xxh3_64_intdigest(text.encode(), self.seed) < self.share * 2**64:
-                rows.append((" ".join(_TOKENIZER.tokenize(text)), text, "tokenized"))
+                rows.append((_tokenized(text), text, "tokenized"))
         columns = zip(*rows, strict=True) if rows else [()] * 3
         return pa.table([pa.array(column, pa.string()) for column in columns], ["text", WRITTEN, "form"])
 
@@ -79,6 +80,11 @@ def recipe(args: EnglishArgs) -> Recipe:
         draw_by=WRITTEN,
         facts={"tokenized": args.tokenized, "sentences": {pool: asdict(each) for pool, each in whole.cleaning.items()}},
     )
+
+
+def _tokenized(text: str) -> str:
+    """As NLTK's `word_tokenize` parts it, of which only the splitting into sentences needs data of its own."""
+    return " ".join(token for each in sentencex.segment("en", text) for token in _TOKENIZER.tokenize(each))
 
 
 def _fault(text: str) -> str | None:

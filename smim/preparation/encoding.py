@@ -107,9 +107,9 @@ def statistics_of(described: dict[str, Any]) -> Statistics:
 
 
 def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
-    pair = zip(PAIR_COLUMNS, (pa.string(), pa.list_(pa.int32())), strict=True) if task.has_pairs else ()
+    pair_columns = zip(PAIR_COLUMNS, (pa.string(), pa.list_(pa.int32())), strict=True) if task.has_pairs else ()
     schema = pa.schema(
-        [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32()), *pair]
+        [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32()), *pair_columns]
         + [(label, pa.string()) for label in task.label_columns]
     )
     statistics = {number: Statistics() for number in task.shards}

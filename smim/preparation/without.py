@@ -35,7 +35,7 @@ def texts_without(files: tuple[Path, ...]) -> frozenset[str]:
 
     Raises `UserError` where a file cannot be read.
     """
-    found = set()
+    found: set[str] = set()
     for path in files:
         with reading(path):
             intake = Intake(path)

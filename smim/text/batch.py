@@ -5,6 +5,7 @@ Shapes: B sentences, T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,15 +37,17 @@ class Batch:
     pair: "Batch | None" = None
 
     def to(self, device: torch.device) -> "Batch":
-        held = {name: value for name, value in vars(self).items() if isinstance(value, Tensor | Batch)}
-        return replace(self, **{name: value.to(device) for name, value in held.items()})
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor | Batch)
+        }
+        return replace(self, **moved)
 
     def padded_to(self, length: int) -> "Batch":
         """The same sentences, and pairs, padded to `length` tokens, which is not below `longest`."""
         return replace(
             self,
             tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID),
-            pair=self.pair and self.pair.padded_to(length),
+            pair=None if self.pair is None else self.pair.padded_to(length),
         )
 
     @property
@@ -94,8 +97,6 @@ class Sentences:
         """Those at the given places, cut after `max_length` tokens where that is given."""
         rows = self.rows[places]
         batch = collate([self.ids[i][:max_length] for i in places], rows)
-        return replace(
-            batch,
-            view=None if self.view is None else torch.from_numpy(self.view[places]),
-            pair=self.pair and collate([self.pair[i][:max_length] for i in places], rows),
-        )
+        view = None if self.view is None else torch.from_numpy(self.view[places])
+        pair = None if self.pair is None else collate([self.pair[i][:max_length] for i in places], rows)
+        return replace(batch, view=view, pair=pair)

@@ -305,6 +305,7 @@ class Corpus(PreparedCorpus):
 
     def split(self, name: str) -> Split:
         """Memory-maps one split; raises `UserError` where it is unknown, damaged, or not the teacher's."""
-        table, taught = self.table(name), self.teacher
-        view = taught and taught.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)
+        table, view = self.table(name), None
+        if self.teacher is not None:
+            view = self.teacher.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)
         return Split(name=name, table=table, vocabulary_size=self.input_size, view=view)

