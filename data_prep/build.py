@@ -11,7 +11,7 @@ Killed at any moment, the same command goes on from there. Every option: `python
 
 from omegaconf import DictConfig
 
-from data_prep.corpora import demo, everything, ptb, reviews, wikitext, wt103, yahoocqa
+from data_prep.corpora import demo, english, everything, ptb, reviews, tatoeba, union, wikitext, wt103, yahoocqa
 from smim import config
 from smim.preparation import build
 from smim.preparation.args import CorpusArgs
@@ -25,7 +25,9 @@ PUBLISHED: Recipes = {
     "yahoo": (CorpusArgs, reviews.recipe),
     "wt103": (CorpusArgs, wt103.recipe),
     "wikitext": (CorpusArgs, wikitext.recipe),
-    "everything": (everything.EverythingArgs, everything.recipe),
+    "everything": (union.UnionArgs, everything.recipe),
+    "tatoeba": (tatoeba.TatoebaArgs, tatoeba.recipe),
+    "english": (english.EnglishArgs, english.recipe),
     "yahoocqa": (CorpusArgs, yahoocqa.recipe),
 }
 

@@ -2,11 +2,19 @@
 
 from pathlib import Path
 
+from smim.errors import UserError
 from smim.text.corpus import Corpus, PreparedCorpus
 from smim.vectors.corpus import KIND, VectorCorpus
 
 
-def open_corpus(directory: Path | str) -> Corpus | VectorCorpus:
-    """Opens a prepared corpus; raises `UserError` where it is missing, damaged or inconsistent."""
+def open_corpus(directory: Path | str, *, teacher: Path | str | None = None) -> Corpus | VectorCorpus:
+    """Opens a prepared corpus; raises `UserError` where it is missing, damaged or inconsistent.
+
+    `teacher`: a directory that `smim teach` made of it, which one of vectors has not.
+    """
     card = PreparedCorpus.read_card(Path(directory))
-    return VectorCorpus.open(directory) if card.get("kind") == KIND else Corpus.open(directory)
+    if card.get("kind") != KIND:
+        return Corpus.open(directory, teacher=teacher)
+    if teacher is not None:
+        raise UserError(f"corpus.teacher={teacher} is of sentences, and {directory} holds vectors; leave it out")
+    return VectorCorpus.open(directory)

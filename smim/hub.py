@@ -58,7 +58,7 @@ def push_to_hub(
     text = text.replace(f"smim.load({PLACE})", f'smim.from_hub("{repo_id}")').replace(PLACE, f'"{repo_id}"')
     operations.append(CommitOperationAdd(CARD, text.encode()))
     api = HfApi(token=token, library_name="smim", library_version=__version__)
-    with _reported(repo_id):
+    with reported(repo_id):
         api.create_repo(repo_id, private=private, exist_ok=True)
         return api.create_commit(repo_id, operations, commit_message=message).commit_url
 
@@ -73,7 +73,7 @@ def from_hub(
     `revision`: a branch, a tag or a commit; `device` as of `smim.load`. Nothing but the model's own files is fetched.
     Raises `UserError` where there is no such model, where the hub refuses, and where it cannot be reached.
     """
-    with _reported(repo_id, revision):
+    with reported(repo_id, revision):
         directory = snapshot_download(
             repo_id,
             revision=revision,
@@ -100,7 +100,7 @@ def card(path: Path, *, library: str, task: str, tags: Sequence[str]) -> str:
 
 
 @contextmanager
-def _reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
+def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Says what the hub's errors mean for the user."""
     hub = constants.ENDPOINT
     said: dict[type[Exception], str] = {

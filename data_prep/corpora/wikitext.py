@@ -18,6 +18,24 @@ from smim.preparation.recipe import Input, Recipe
 _HUB = ("Salesforce/wikitext", "wikitext-2-v1")
 _SPLITS = ("train", "valid", "test")
 _DETOKENIZER = TreebankWordDetokenizer()
+_STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019", "'") | dict.fromkeys("\u201c\u201d\u201e", '"'))
+_QUOTE = re.compile(r'(?:^|(?<=\s))"(?=\s|$)')
+# What the detokenizer takes for other tokens, before it, and what it leaves apart, after it.
+_BEFORE = [
+    (r" @([-,.])@ ", r"\1"),  # well @-@ known, 2 @,@ 000
+    (r"(?<=\w) ' ?(?=(?:s|t|d|m|re|ve|ll)\b)", "'"),  # game 's, isn 't, children ' s
+    (r"(?<=\w) '(?=\w)", "'"),  # O 'Brien
+    (r"(?<=s) '(?= )", "'"),  # the brothers ' house
+    (r"""(?<=[,:("] )' (?=\w)""", "'"),  # she said , ' Come ! '
+]
+_AFTER = [
+    (r"(?<=\d) ?([:–×⁄]) ?(?=\d)", r"\1"),  # 7 : 10, 1939 – 1945
+    (r"(?<=\w) / (?=\w)", "/"),
+    (r"(?<=[£€₹¥₤±~+−]) (?=\d)", ""),
+    (r"(?<=\d) ?([°′″])(?: (?=[CFNSEW]\b))?", r"\1"),
+    (r"\b([A-Z]) & ([A-Z])\b", r"\1&\2"),
+    (r'([.!?]")\.', r"\1"),  # " ... to the end . " .
+]
 
 
 class OrdinaryWriting(Paragraphs):
@@ -31,8 +49,16 @@ class OrdinaryWriting(Paragraphs):
 
 def ordinary_writing(text: str) -> str:
     """WikiText's tokens as one would write them: "2 @,@ 000 fans didn 't" is "2,000 fans didn't"."""
-    joined = re.sub(r" @([-,.])@ ", r"\1", text).replace("n 't ", "n't ")
-    return _DETOKENIZER.detokenize(joined.split())
+    text = text.translate(_STRAIGHT)
+    for pattern, replacement in _BEFORE:
+        text = re.sub(pattern, replacement, text)
+    # The detokenizer knows quotes that open from those that close.
+    between = _QUOTE.split(text)
+    marked = between[0] + "".join(("``", "''")[i % 2] + each for i, each in enumerate(between[1:]))
+    text = _DETOKENIZER.detokenize(marked.split())
+    for pattern, replacement in _AFTER:
+        text = re.sub(pattern, replacement, text)
+    return text
 
 
 def recipe(args: CorpusArgs) -> Recipe:
@@ -46,4 +72,5 @@ def recipe(args: CorpusArgs) -> Recipe:
         ),
         draws={split: {split: None} for split in _SPLITS},
         cleaning=dict.fromkeys(_SPLITS, args.cleaning),
+        notes=("text of Wikipedia, CC BY-SA 3.0, by way of WikiText (Merity et al. 2016)",),
     )

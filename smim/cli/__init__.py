@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, encode, generate, index, pipeline, search, serve, share, tzk
+from smim.cli import corpus, encode, generate, index, pipeline, search, serve, share, teach, tzk
 from smim.errors import reported_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -21,6 +21,7 @@ for command in (
     search.search,
     serve.serve,
     encode.encode,
+    teach.teach,
     generate.reconstruct,
     generate.interpolate,
     generate.perturb,

@@ -22,6 +22,8 @@ def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> None:
         for batch in split.table.to_batches(max_chunksize=_ROWS_AT_ONCE):
             ids = tokenizer.encode_batch(batch.column("text"))
             own = {"ids": ids, "length": ids.value_lengths()}
+            if split.has_pairs:
+                own["pair_ids"] = tokenizer.encode_batch(batch.column("pair_text"))
             columns = [own.get(name, batch.column(name)) for name in schema.names]
             columns = [column.cast(field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(columns, schema=schema))

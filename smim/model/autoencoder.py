@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import torch.nn.functional as F
@@ -49,8 +50,11 @@ class SentenceArgs(ModelArgs):
     max_length: int = bounded(1000, least=1)
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
-        """Refuses a sentence without a word, and one that is longer than `max_length`."""
-        extremes = pc.min_max(split.table.column("length")).as_py()
+        """Refuses a sentence without a word, and one that is longer than `max_length`; those of pairs too."""
+        lengths = [split.table.column("length")]
+        if split.has_pairs:
+            lengths.append(pc.list_value_length(split.table.column("pair_ids")))
+        extremes = pc.min_max(pa.chunked_array([chunk for column in lengths for chunk in column.chunks])).as_py()
         longest = min(extremes["max"], cut or math.inf)
         if extremes["min"] < 1:
             raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")

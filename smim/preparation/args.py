@@ -16,22 +16,27 @@ class CorpusArgs(Cleaning):
     """`path`: the source, a file, a folder, a pattern or a list of them. `seed` decides every draw.
 
     `on_error`: fail at the first bad line, or skip and count them. `deduplicate`: keep the first of equal sentences.
-    `shard_bytes`: text of a shard; null goes by the size of the input.
+    `without`: files of sentences that are left out, compared by their letters and digits, such as those of an
+    evaluation. `shard_bytes`: text of a shard; null goes by the size of the input. `teacher` is of training alone.
     """
 
     builder: str
     name: str
     dir: str
+    teacher: str | None = None
     path: Any = None
     seed: int = 0
     on_error: str = "fail"
     deduplicate: bool = False
+    without: Any = None
     shard_bytes: int | None = None
     tokenizer: TokenizerArgs = field(default_factory=TokenizerArgs)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         problems = not_among(self, "corpus", on_error=_ON_ERROR)
+        if self.teacher is not None:
+            problems.append("corpus.teacher is for training; `smim teach` makes it of a corpus that is prepared")
         problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
         refuse(problems)
 

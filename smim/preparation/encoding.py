@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from smim import storage
-from smim.preparation.reading import Part, new_stream, read_batches
+from smim.preparation.reading import PAIR_TEXT, Part, new_stream, read_batches, texts_of
 from smim.preparation.selection import UNUSED
 from smim.preparation.splitting import list_array
+from smim.text.corpus import PAIR_COLUMNS
 from smim.text.tokenizer import UNK_ID, Tokenizer
 from smim.text.words import WordTokenizer
 
@@ -32,6 +33,7 @@ class EncodeTask:
     splits: np.ndarray
     shards: Mapping[int, Path]
     label_columns: tuple[str, ...]
+    has_pairs: bool
     tokenizer: Path
     tokenizer_hash: str
     words: Path
@@ -105,20 +107,26 @@ def statistics_of(described: dict[str, Any]) -> Statistics:
 
 
 def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
+    pair_columns = zip(PAIR_COLUMNS, (pa.string(), pa.list_(pa.int32())), strict=True) if task.has_pairs else ()
     schema = pa.schema(
-        [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32())]
+        [("text", pa.string()), ("ids", pa.list_(pa.int32())), ("length", pa.int32()), *pair_columns]
         + [(label, pa.string()) for label in task.label_columns]
     )
     statistics = {number: Statistics() for number in task.shards}
     with ExitStack() as stack:
         writers = {number: stack.enter_context(new_stream(path, schema)) for number, path in task.shards.items()}
-        for rows, ids, splits in _encoded(task):
+        for rows, all_ids, splits in _encoded(task):
+            ids, pair_ids = all_ids[: len(rows)], all_ids[len(rows) :]
             lengths = pc.list_value_length(ids)
+            filled = lengths.to_numpy() > 0
+            if task.has_pairs:
+                filled &= pc.list_value_length(pair_ids).to_numpy() > 0
             for number, writer in writers.items():
                 own = splits == number
-                some = pa.array(own & (lengths.to_numpy() > 0))
+                some = pa.array(own & filled)
                 statistics[number].no_tokens += int(own.sum()) - pc.sum(some).as_py()
-                columns = [rows.column("text"), ids, lengths, *(rows.column(label) for label in task.label_columns)]
+                pair = [rows.column(PAIR_TEXT), pair_ids] if task.has_pairs else []
+                columns = [rows.column("text"), ids, lengths, *pair, *map(rows.column, task.label_columns)]
                 batch = pa.RecordBatch.from_arrays(columns, schema=schema).filter(some)
                 if len(batch):
                     statistics[number].add(batch.column("ids"))
@@ -127,7 +135,7 @@ def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
 
 
 def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, np.ndarray]]:
-    """The drawn sentences batch by batch, with their ids and splits."""
+    """The drawn sentences batch by batch, with their ids, those of pairs behind them, and their splits."""
     tokenizer = _load_tokenizer(task.tokenizer, task.tokenizer_hash)
     ids_of_words = _ids_of_words(tokenizer, task) if isinstance(tokenizer, WordTokenizer) else None
     start = 0
@@ -136,7 +144,7 @@ def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, n
         start += len(batch)
         drawn = splits != UNUSED
         rows = batch.filter(pa.array(drawn))
-        ids = tokenizer.encode_batch(rows.column("text")) if ids_of_words is None else next(ids_of_words)
+        ids = tokenizer.encode_batch(texts_of(rows)) if ids_of_words is None else next(ids_of_words)
         if len(rows):
             yield rows, ids, splits[drawn]
 

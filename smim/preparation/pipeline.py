@@ -19,13 +19,14 @@ from smim import storage
 from smim.engine import Engine, EngineArgs, open_engine, run_all
 from smim.errors import UserError
 from smim.preparation import selection
-from smim.preparation.args import CorpusArgs
+from smim.preparation.args import CorpusArgs, as_paths
 from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from smim.preparation.plots import length_histograms
 from smim.preparation.readers import Piece, shortened
 from smim.preparation.reading import Part, ReadTask, read_piece
 from smim.preparation.recipe import Input, Recipe
 from smim.preparation.vocabulary import make_tokenizer
+from smim.preparation.without import describe, without_files
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
 from smim.work import WorkDirectory
@@ -69,6 +70,7 @@ class _Build:
         self.recipe, self.args, self.engine = recipe, args, engine
         self.work, self.corpus = work.path, work.result
         self.left_out: Counter[str] = Counter()
+        self.without = without_files(as_paths(args.without))
 
     def run(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> dict[str, Any]:
         """All steps; `pieces` of the inputs are of about `part_bytes`."""
@@ -97,6 +99,7 @@ class _Build:
             "tokenizer": tokenizer_card,
             "vocabulary_size": tokenizer.vocabulary_size,
             "tokenizer_hash": tokenizer.hash,
+            **({"pair_column": self.recipe.pair_column} if self.recipe.pair_column else {}),
             "splits": described,
         }
         length_histograms(
@@ -138,7 +141,9 @@ class _Build:
                 piece=piece,
                 cleaning=recipe.cleaning[each.pool],
                 label_columns=recipe.label_columns,
+                pair_column=recipe.pair_column,
                 draw_by=recipe.draw_by,
+                without=self.without,
                 part_bytes=part_bytes,
                 skip_bad=args.on_error == "skip",
                 folder=folder,
@@ -157,11 +162,12 @@ class _Build:
             for part in each["parts"]
         ]
         columns = {column for each in described for column in each["columns"]}
-        if parts and (missing := sorted(set(recipe.label_columns) - columns)):
-            raise UserError(
-                f"no sentence has a column {', '.join(missing)}, of which corpus.label_columns makes labels; look at "
-                f"how the objects of {shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} call it"
-            )
+        for setting, wanted in (("label_columns", set(recipe.label_columns)), ("pair_column", {recipe.pair_column})):
+            if pieces and columns and (missing := sorted(filter(None, wanted - columns))):
+                raise UserError(
+                    f"no sentence has a column {', '.join(missing)}, which corpus.{setting} names; look at how the "
+                    f"objects of {shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} call it"
+                )
         return parts
 
     def select(self, parts: Sequence[Part]) -> list[np.ndarray]:
@@ -233,6 +239,7 @@ class _Build:
                         splits=found,
                         shards=shards,
                         label_columns=self.recipe.label_columns,
+                        has_pairs=self.recipe.pair_column is not None,
                         tokenizer=self.corpus / "tokenizer",
                         tokenizer_hash=tokenizer.hash,
                         words=self.work / "words",
@@ -263,6 +270,7 @@ class _Build:
         return {
             "seed": self.args.seed,
             "deduplicate": self.args.deduplicate,
+            **({"without": describe(self.without)} if self.without else {}),
             "cleaning": next(iter(cleaning.values())) if same else cleaning,
         }
 
@@ -286,10 +294,10 @@ def _checksum(task: tuple[Path, Path]) -> dict[str, Any]:
 def _plan(recipe: Recipe, args: CorpusArgs) -> dict[str, Any]:
     """All that decides the bytes. A changed file shows in its size or its time."""
     files = {}
-    for each in recipe.inputs:
-        if not each.generated:
-            state = each.path.stat()
-            files[str(each.path)] = [state.st_size, state.st_mtime_ns]
+    inputs = [each.path for each in recipe.inputs if not each.generated]
+    for path in (*inputs, *without_files(as_paths(args.without))):
+        state = path.stat()
+        files[str(path)] = [state.st_size, state.st_mtime_ns]
     plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}
     given = args.tokenizer.dir
     return plan if given is None else {**plan, "tokenizer_hash": Tokenizer.load(given).hash}

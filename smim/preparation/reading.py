@@ -1,7 +1,7 @@
 """First step: a piece of an input becomes parts, Arrow files of clean sentences that later steps map into memory.
 
 rows/00012.json         what the piece gave; its presence says that the piece is finished
-rows/00012-000.arrow    sentences: text, labels, `hash` of the text, and the `key` that draws go by
+rows/00012-000.arrow    sentences: text, perhaps `pair_text`, labels, `hash` of the text, and the `key` that draws go by
 """
 
 from collections import Counter
@@ -20,21 +20,27 @@ from smim import storage
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.readers import Piece
 from smim.preparation.recipe import Input
+from smim.preparation.without import normalised, texts_without
+from smim.text.corpus import PAIR_COLUMNS
 
 # Columns of a part that no label can have.
 PART_COLUMNS = ("hash", "key")
+PAIR_TEXT = PAIR_COLUMNS[0]
+_ROW = "row"
 
 
 @dataclass(frozen=True)
 class ReadTask:
-    """A piece to read, into parts of about `part_bytes` of text."""
+    """A piece to read, into parts of about `part_bytes` of text; `without`: files of sentences to leave out."""
 
     number: int
     input: Input
     piece: Piece
     cleaning: Cleaning
     label_columns: tuple[str, ...]
+    pair_column: str | None
     draw_by: str
+    without: tuple[Path, ...]
     part_bytes: int
     skip_bad: bool
     folder: Path
@@ -64,6 +70,11 @@ class Part:
     def _fixed(self, column: str, dtype: type) -> np.ndarray:
         arrays: list[np.ndarray] = [np.frombuffer(batch.column(column).buffers()[1], dtype) for batch in self.batches()]
         return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+
+
+def texts_of(batch: pa.RecordBatch) -> pa.StringArray:
+    """The sentences of a part's batch, and behind them their other sentences, where it has pairs."""
+    return pa.concat_arrays([batch.column(name) for name in ("text", PAIR_TEXT) if name in batch.schema.names])
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -110,14 +121,38 @@ def _clean_blocks(task: ReadTask, left_out: Counter[str], columns: set[str]) -> 
     for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, left_out=left_out):
         columns.update(block.column_names)
         clean = task.cleaning.apply(block, left_out)
+        if task.pair_column:
+            clean = _with_pairs(clean, task.pair_column, task.cleaning, left_out)
+        if task.without:
+            clean = _without(clean, texts_without(task.without), left_out)
         if len(clean):
             yield clean
+
+
+def _with_pairs(block: pa.Table, column: str, cleaning: Cleaning, left_out: Counter[str]) -> pa.Table:
+    """The rows that have another sentence, cleaned as the text is, under the name `PAIR_TEXT`."""
+    pairs = block.column(column) if column in block.column_names else pa.nulls(len(block), pa.string())
+    trimmed = pc.utf8_trim_whitespace(pairs)
+    there = pc.fill_null(pc.greater(pc.binary_length(trimmed), 0), False)
+    others = pa.table({"text": trimmed, _ROW: np.arange(len(block))}).filter(there)
+    left_out["no_pair"] += len(block) - len(others)
+    clean = cleaning.apply(others, left_out)
+    return block.take(clean.column(_ROW)).append_column(PAIR_TEXT, clean.column("text"))
+
+
+def _without(block: pa.Table, texts: frozenset[str], left_out: Counter[str]) -> pa.Table:
+    """The rows of which neither sentence is, normalised, one of `texts`."""
+    columns = [block.column(name).to_pylist() for name in ("text", PAIR_TEXT) if name in block.column_names]
+    kept = [texts.isdisjoint(map(normalised, row)) for row in zip(*columns, strict=True)]
+    left_out["in_without_files"] += kept.count(False)
+    return block.filter(pa.array(kept, pa.bool_()))
 
 
 def _write_part(path: Path, first: pa.Table, rest: Iterator[pa.Table], task: ReadTask) -> dict[str, Any]:
     """Writes blocks until the part is large enough."""
     schema = pa.schema(
         [("text", pa.string())]
+        + [(PAIR_TEXT, pa.string())] * bool(task.pair_column)
         + [(label, pa.string()) for label in task.label_columns]
         + [("hash", pa.binary(16)), ("key", pa.uint64())]
     )
@@ -138,6 +173,7 @@ def _part_batch(block: pa.Table, schema: pa.Schema, task: ReadTask) -> pa.Record
     hashes = b"".join([xxhash.xxh3_128_digest(text) for text in texts.cast(pa.binary()).to_pylist()])
     columns = {
         "text": texts,
+        **({PAIR_TEXT: block.column(PAIR_TEXT).combine_chunks()} if task.pair_column else {}),
         "hash": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(hashes)]),
     }
     if task.draw_by == "text":

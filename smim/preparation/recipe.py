@@ -32,14 +32,16 @@ class Recipe:
     """Everything that decides a corpus's sentences.
 
     `draws[pool][split]`: what each split gets of a pool; draws go by the text, or by the column `draw_by`, so that
-    sentences that are equal in it stay together. `cleaning` may differ by pool. `expected[split]`: how many sentences
-    the original has; where there are fewer, the card says so, after the `notes`.
+    sentences that are equal in it stay together. `cleaning` may differ by pool. `pair_column` holds the other sentence
+    of each, if any. `expected[split]`: how many sentences the original has; where there are fewer, the card says so,
+    after the `notes`.
     """
 
     inputs: tuple[Input, ...]
     draws: Mapping[str, Mapping[str, Amount]]
     cleaning: Mapping[str, Cleaning]
     label_columns: tuple[str, ...] = ()
+    pair_column: str | None = None
     draw_by: str = "text"
     expected: Mapping[str, int] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)

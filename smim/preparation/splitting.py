@@ -1,6 +1,6 @@
 """Word level: the drawn sentences of a part are split into words, once, before there is a vocabulary.
 
-words/00012-000.arrow    `words`: each sentence as numbers of words, in the order of the part
+words/00012-000.arrow    `words`: each sentence of a batch, and behind them those of pairs, as numbers of words
 words/00012-000.counts   the words by these numbers, and how often each occurs in train
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from smim.preparation.reading import Part, new_stream
+from smim.preparation.reading import Part, new_stream, texts_of
 from smim.preparation.selection import UNUSED
 from smim.text.words import split_words
 
@@ -41,8 +41,9 @@ def split_part(task: SplitTask) -> Path:
         splits = task.splits[start : start + len(batch)]
         start += len(batch)
         drawn = splits != UNUSED
-        split.append(split_words(batch.column("text").filter(pa.array(drawn)), task.splitter))
-        in_train.append(pa.array(splits[drawn] == task.train))
+        texts = texts_of(batch.filter(pa.array(drawn)))
+        split.append(split_words(texts, task.splitter))
+        in_train.append(pa.array(np.resize(splits[drawn] == task.train, len(texts))))
     words, numbers = _number_words([each.flatten() for each in split])
     counts = np.zeros(len(words), np.int64)
     with new_stream(path, _WORDS) as writer:

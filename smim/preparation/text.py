@@ -11,7 +11,7 @@ from smim.preparation.args import CorpusArgs, as_paths
 from smim.preparation.readers import by_split, find_columns, find_files, hub_files, is_saved_dataset, listed, reader_for
 from smim.preparation.reading import PART_COLUMNS
 from smim.preparation.recipe import Amount, Input, Recipe
-from smim.text.corpus import OWN_COLUMNS
+from smim.text.corpus import OWN_COLUMNS, PAIR_COLUMNS
 
 _SPLITS = ("train", "valid", "test")
 
@@ -19,6 +19,7 @@ _SPLITS = ("train", "valid", "test")
 @dataclass(frozen=True, kw_only=True)
 class TextArgs(CorpusArgs):
     """`text_column`, `label_columns`: of formats that have columns; `header`: whether a CSV or TSV names them.
+    `pair_column`: the column of each text's other sentence, such as a paraphrase or an answer.
 
     `splits`: a path for each split that is given; `hub`, `hub_config`: a dataset instead of files. `valid`, `test`:
     their shares of the sentences where they are not given; with a share of 0 there is no such split.
@@ -26,6 +27,7 @@ class TextArgs(CorpusArgs):
 
     text_column: str = "text"
     label_columns: list[str] = field(default_factory=list)
+    pair_column: str | None = None
     header: bool = True
     splits: dict[str, Any] = field(default_factory=dict)
     hub: str | None = None
@@ -47,7 +49,15 @@ class TextArgs(CorpusArgs):
             problems.append("corpus.splits has no train")
         if self.hub_config and not self.hub:
             problems.append("corpus.hub_config is for corpus.hub=DATASET")
-        if taken := sorted(set(self.label_columns) & {*OWN_COLUMNS, *PART_COLUMNS}):
+        if self.pair_column and (self.split_sentences or self.too_long == "split"):
+            problems.append(
+                "corpus.pair_column is of one sentence a text: it does not go with corpus.split_sentences=true or "
+                "corpus.too_long=split"
+            )
+        if self.pair_column == self.text_column:
+            problems.append(f"corpus.pair_column={self.pair_column} is the text itself; give the other sentence's")
+        own = {*OWN_COLUMNS, *PART_COLUMNS, *(PAIR_COLUMNS if self.pair_column else ())}
+        if taken := sorted(set(self.label_columns) & own):
             problems.append(
                 f"corpus.label_columns has {', '.join(taken)}, which preparation itself calls a column; rename that in "
                 "the file"
@@ -65,9 +75,8 @@ class TextArgs(CorpusArgs):
 
 def recipe(args: TextArgs) -> Recipe:
     pools, notes = _pools(args)
-    reader = partial(
-        reader_for, text_column=args.text_column, label_columns=tuple(args.label_columns), header=args.header
-    )
+    beside = tuple(dict.fromkeys([*args.label_columns, *filter(None, [args.pair_column])]))
+    reader = partial(reader_for, text_column=args.text_column, label_columns=beside, header=args.header)
     readers = {path: reader(path) for paths in pools.values() for path in paths}
     _check_columns(args, {path: each.columns(path) for path, each in readers.items()})
     inputs = tuple(Input(pool, path, readers[path]) for pool, paths in pools.items() for path in paths)
@@ -76,6 +85,7 @@ def recipe(args: TextArgs) -> Recipe:
         draws=_draws(list(pools), args),
         cleaning=dict.fromkeys(pools, args.cleaning),
         label_columns=tuple(args.label_columns),
+        pair_column=args.pair_column,
         facts={"hub": args.hub, "hub_config": args.hub_config} if args.hub else {},
         notes=notes,
     )
@@ -111,11 +121,12 @@ def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> No
             find_columns(args.text_column, (), columns, path)
     if None in found.values():
         return
-    for label in args.label_columns:
-        if not any(label in columns for columns in found.values() if columns):
+    wanted = dict.fromkeys(args.label_columns, "label") | ({args.pair_column: "pair"} if args.pair_column else {})
+    for name, kind in wanted.items():
+        if not any(name in columns for columns in found.values() if columns):
             path, columns = max(found.items(), key=lambda each: len(each[1] or ()))
             there = listed(columns or ()) or "none, it is plain text"
-            raise UserError(f"no column {label!r} to take as label; the columns of {path}: {there}")
+            raise UserError(f"no column {name!r} to take as {kind}; the columns of {path}: {there}")
 
 
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from smim.engine import Engine, run_all
 from smim.errors import not_among, refuse, too_low
-from smim.preparation.reading import Part, read_batches
+from smim.preparation.reading import Part, read_batches, texts_of
 from smim.preparation.selection import UNUSED
 from smim.preparation.splitting import SplitTask, split_part
 from smim.text.pieces import SentencePieceTokenizer
@@ -119,5 +119,5 @@ def _sample(parts: Sequence[Part], in_train: Sequence[np.ndarray], max_bytes: in
         chosen = rows & (part.hashes()[:, 1] / 2.0**64 <= share)
         start = 0
         for batch in part.batches():
-            yield from pc.filter(batch.column("text"), pa.array(chosen[start : start + len(batch)])).to_pylist()
+            yield from texts_of(batch.filter(pa.array(chosen[start : start + len(batch)]))).to_pylist()
             start += len(batch)

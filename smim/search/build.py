@@ -23,7 +23,6 @@ from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.equals import are_new, number_distinct
-from smim.search.files import DTYPES
 from smim.search.ids import new_ids
 from smim.search.index import Index, comparable, open_index
 from smim.search.labels import label_column, with_types
@@ -31,6 +30,7 @@ from smim.search.latents import Latents
 from smim.search.manifest import LOCK, MANIFEST, Manifest, segment_name
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
+from smim.shards import DTYPES
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
 

@@ -9,7 +9,6 @@ A shard is a function of the model and its rows alone, so that it does not matte
 another has done so before. Every option: `python smim/search/encode.py --cfg job`.
 """
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -19,14 +18,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from smim import __version__, generation, schema, storage
+from smim import __version__, generation
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, not_among, too_low
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import console, sentences_bar
-from smim.search.files import DTYPES
-from smim.search.latents import CARD, Latents, LatentsCard, ShardInfo, write_card, write_shard
+from smim.search.latents import CARD, Latents, LatentsCard, write_card
+from smim.shards import DTYPES, ShardInfo, finished, write_mark, write_shard
 from smim.text.corpus import Corpus, Split
 from smim.work import WorkDirectory
 
@@ -126,7 +125,8 @@ def encode_corpus(
         folder = work.path
         (folder / "done").mkdir(exist_ok=True)
         rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-        waiting = [number for number in range(card.num_shards)[rank::num_processes] if finished(folder, number) is None]
+        own = range(card.num_shards)[rank::num_processes]
+        waiting = [number for number in own if _finished(folder, number) is None]
         total = sum(len(card.rows_of(number)) for number in waiting)
         name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
         with sentences_bar(name, total=total, visible=is_main) as advance:
@@ -141,7 +141,7 @@ def encode_corpus(
         if accelerator:
             accelerator.wait_for_everyone()
         if is_main:
-            shards = [finished(folder, number) for number in range(card.num_shards)]
+            shards = [_finished(folder, number) for number in range(card.num_shards)]
             if missing := [number for number, shard in enumerate(shards) if shard is None]:
                 raise SmimError(f"shard {missing[0]} is missing or damaged in {folder}; start the same command again")
             write_card(folder / "result", card, [shard for shard in shards if shard is not None])
@@ -176,13 +176,12 @@ def encode_shard(
                 )
         advance(len(rows[part]))
     shard = write_shard(work / "result", number, arrays)
-    with storage.new_file(_mark(work, number)) as partial:
-        partial.write_text(json.dumps(asdict(shard)))
+    write_mark(work, number, shard)
 
 
 def encode_task(task: ShardTask) -> None:
     """As `encode_shard`, in a worker process, which keeps model and corpus for its next shards."""
-    if finished(task.work, task.number) is None:
+    if _finished(task.work, task.number) is None:
         model, split = _opened(task.card)
         encode_shard(model, split, task.card, task.number, task.work)
 
@@ -195,17 +194,8 @@ def _opened(card: LatentsCard) -> tuple[SentenceModel, Split]:
     return model, corpus.split(card.split)
 
 
-def finished(work: Path, number: int) -> ShardInfo | None:
-    """A shard that an earlier job, or another process, has written whole."""
-    try:
-        shard = schema.make(ShardInfo, storage.read_json(_mark(work, number)), _mark(work, number))
-    except UserError:
-        return None
-    return shard if shard.is_whole(work / "result") else None
-
-
-def _mark(work: Path, number: int) -> Path:
-    return work / "done" / f"{number:05d}.json"
+def _finished(work: Path, number: int) -> ShardInfo | None:
+    return finished(work, number, directory=work / "result")
 
 
 def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, args: EncodeArgs) -> LatentsCard:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim.search.errors import Unreadable
-from smim.search.files import open_array
+from smim.shards import open_array
 
 VECTOR_OF, ROWS_OF, STARTS = "vector_of.npy", "rows_of.npy", "starts.npy"
 _HASH_BYTES = 16

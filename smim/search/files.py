@@ -1,7 +1,4 @@
-"""Files that are written piece by piece: an array of rows, FAISS's exact vectors.
-
-And how they are opened again, memory-mapped, where what they say of themselves is what is expected.
-"""
+"""Files that are written piece by piece, an array of rows and FAISS's vectors, and FAISS's opened again."""
 
 import threading
 from pathlib import Path
@@ -13,22 +10,9 @@ from numpy.typing import DTypeLike
 
 from smim.errors import UserError
 
-DTYPES = {"fp32": np.float32, "fp16": np.float16}
 # `Snapshot.open` does what is skipped here.
 _FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _FAISS_LIMITS = threading.Lock()
-
-
-def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A `.npy` file of just this type and shape, row upon row; raises `UserError` for any other."""
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # whatever Python's own parser says to a header
-        raise UserError(f"{path} is no array in a file ({str(error)[:80]}); it is damaged") from None
-    if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
-        raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
-    # A view: numpy's own class of memory-mapped arrays is slow to index.
-    return array.view(np.ndarray)
 
 
 def open_vectors(path: Path) -> Any:

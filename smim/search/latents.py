@@ -12,31 +12,14 @@ import numpy as np
 
 from smim import schema, storage
 from smim.errors import UserError, not_among, refuse, too_low
-from smim.search.files import DTYPES, open_array
-from smim.search.manifest import FileInfo
+from smim.shards import DTYPES, InShards, ShardedArray, ShardInfo, check_shards
 
 CARD = "latents.json"
 FORMAT = 1
 
 
 @dataclass(frozen=True)
-class ShardInfo:
-    """`rows` of the split, and the files that hold their codes, by name."""
-
-    rows: int
-    files: dict[str, FileInfo]
-
-    def is_whole(self, directory: Path) -> bool:
-        try:
-            for name, file in self.files.items():
-                file.check(storage.own_file(directory, name))
-        except UserError:
-            return False
-        return True
-
-
-@dataclass(frozen=True)
-class LatentsCard:
+class LatentsCard(InShards):
     """What `latents.json` says: `model` and `corpus` are paths as they were, `dtype` is fp32 or fp16.
 
     `corpus_hash` is `Corpus.hash_of(split)`; `has_log_variance`, in JSON `log_variance`: whether it is there beside the
@@ -60,18 +43,10 @@ class LatentsCard:
         problems = too_low(self, "the card", count=1, dimension=1, rows_per_shard=1)
         refuse(problems + not_among(self, "the card", dtype=DTYPES))
 
-    def rows_of(self, shard: int) -> range:
-        """The split's rows that a shard holds."""
-        return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
-
     @property
     def kinds(self) -> tuple[str, ...]:
         """What there is a file of in each shard."""
         return ("mean", "log_variance")[: 1 + self.has_log_variance]
-
-    @property
-    def num_shards(self) -> int:
-        return -(-self.count // self.rows_per_shard)
 
 
 @dataclass(frozen=True)
@@ -98,22 +73,8 @@ class Latents(_Card):
         if "log_variance" in content:
             content["has_log_variance"] = content.pop("log_variance")
         card = schema.make(_Card, content, path)
-        described = [(shard.rows, set(shard.files)) for shard in card.shards]
-        # The number first: a card may count more rows than fit into memory as ranges.
-        if len(described) != card.num_shards or described != [
-            (len(card.rows_of(number)), {file_name(kind, number) for kind in card.kinds})
-            for number in range(card.num_shards)
-        ]:
-            raise UserError(f"{path}: its shards do not have the {card.count:,} rows that it counts; it was edited")
         latents = cls(**vars(card), directory=directory)
-        for number, shard in enumerate(card.shards):
-            for name, file in shard.files.items():
-                if not ShardInfo(shard.rows, {name: file}).is_whole(directory):
-                    raise UserError(
-                        f"{directory / name} is missing, truncated or not the file that {CARD} names; "
-                        "encode the corpus again"
-                    )
-                latents._open(number, name)
+        check_shards([latents._array(kind) for kind in card.kinds], card.shards, path, again="encode the corpus again")
         return latents
 
     def __len__(self) -> int:
@@ -121,46 +82,17 @@ class Latents(_Card):
 
     def mean(self, rows: range | np.ndarray) -> np.ndarray:
         """The posterior means of the given rows, in their order, fp32 [len(rows), D]."""
-        return self._read("mean", rows)
+        return self._array("mean").read(rows)
 
     def log_variance(self, rows: range | np.ndarray) -> np.ndarray:
         """The posterior log variances of the given rows, fp32 [len(rows), D]; `UserError` where there are none."""
         if not self.has_log_variance:
             raise UserError(f"{self.directory} holds no log variances; encode the corpus with encode.log_variance=true")
-        return self._read("log_variance", rows)
+        return self._array("log_variance").read(rows)
 
-    def _read(self, kind: str, rows: range | np.ndarray) -> np.ndarray:
-        numbers = np.asarray(rows, np.int64)
-        codes = np.empty((len(numbers), self.dimension), np.float32)
-        shard_of = numbers // self.rows_per_shard
-        for shard in np.unique(shard_of):
-            here = shard_of == shard
-            # Opened anew each time, so that what was read does not stay mapped.
-            stored = self._open(int(shard), file_name(kind, int(shard)))
-            codes[here] = stored[numbers[here] - shard * self.rows_per_shard]
-        if not np.isfinite(codes).all():
-            raise UserError(f"{self.directory} holds codes that are NaN or infinite; encode the corpus again")
-        return codes
-
-    def _open(self, shard: int, name: str) -> np.ndarray:
-        shape = (len(self.rows_of(shard)), self.dimension)
-        return open_array(storage.own_file(self.directory, name), DTYPES[self.dtype], shape)
-
-
-def file_name(kind: str, shard: int) -> str:
-    """`kind`: mean or log_variance."""
-    return f"{kind}-{shard:05d}.npy"
-
-
-def write_shard(directory: Path, number: int, arrays: dict[str, np.ndarray]) -> ShardInfo:
-    """Writes the files of one shard, by kind, each beside its place and renamed in."""
-    files = {}
-    for kind, codes in arrays.items():
-        name = file_name(kind, number)
-        with storage.new_file(directory / name) as partial, open(partial, "wb") as file:
-            np.save(file, codes)
-        files[name] = FileInfo.of(directory / name)
-    return ShardInfo(len(arrays["mean"]), files)
+    def _array(self, kind: str) -> ShardedArray:
+        """`kind`: mean or log_variance."""
+        return ShardedArray(self.directory, kind, self.count, self.dimension, self.dtype, self.rows_per_shard)
 
 
 def write_card(directory: Path, card: LatentsCard, shards: list[ShardInfo]) -> None:

@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from smim import schema, storage
+from smim import schema, shards, storage
 from smim.errors import UserError, not_among, refuse, refuse_if, too_low
 from smim.search.errors import Unreadable
 from smim.search.factory import METRICS
-from smim.search.files import DTYPES
 from smim.search.query import check_settings
+from smim.shards import DTYPES
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -27,23 +27,14 @@ _CHECKSUM = "sha256"
 _SEGMENT = re.compile(r"\d{8}")
 
 
-@dataclass(frozen=True)
-class FileInfo:
-    """A file's size, its SHA-256, and `storage.sampled_sha256`, which is checked whenever the file is opened."""
-
-    bytes: int
-    sha256: str
-    sampled_sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> "FileInfo":
-        return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
+class FileInfo(shards.FileInfo):
+    """A file of an index."""
 
     def check(self, path: Path) -> None:
         """Raises `Unreadable` unless the file is there, as long as it was, and the same at the places sampled."""
         if not path.is_file():
             raise Unreadable(f"{path} is missing; build the index again")
-        if path.stat().st_size != self.bytes or storage.sampled_sha256(path) != self.sampled_sha256:
+        if not self.is_whole(path):
             raise Unreadable(
                 f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build the index again"
             )

@@ -26,16 +26,11 @@ from smim.errors import UserError
 from smim.search import factory as factories
 from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
-from smim.search.files import (
-    DTYPES,
-    array_file,
-    flat_file,
-    open_array,
-    open_vectors,
-)
+from smim.search.files import array_file, flat_file, open_vectors
 from smim.search.filters import Part, condition
 from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
+from smim.shards import DTYPES, open_array
 
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
 TEXT = "text"

@@ -5,6 +5,7 @@ Shapes: B sentences, T tokens.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,9 @@ class Batch:
     `<eos>`; `lengths` int64 [B]. `cut` bool [B]: of sentences that were drawn, whether one was cut at the longest
     length, so that nothing is known of what follows its last word; None where each ends with `<eos>`.
     `fixed_shape`: what is computed of it has shapes that do not depend on what it holds, as a CUDA graph needs.
+
+    What else is said of the sentences, where the split has it: `view` fp32 [B, V], the teacher's unit vectors, zeros
+    where the teacher has none; `pair`, the other sentence of each, in a batch of the same rows.
     """
 
     rows: Tensor
@@ -29,16 +33,27 @@ class Batch:
     lengths: Tensor
     cut: Tensor | None = None
     fixed_shape: bool = False
+    view: Tensor | None = None
+    pair: "Batch | None" = None
 
     def to(self, device: torch.device) -> "Batch":
-        cut = None if self.cut is None else self.cut.to(device)
-        return replace(
-            self, rows=self.rows.to(device), tokens=self.tokens.to(device), lengths=self.lengths.to(device), cut=cut
-        )
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor | Batch)
+        }
+        return replace(self, **moved)
 
     def padded_to(self, length: int) -> "Batch":
-        """The same sentences, padded to `length` tokens, which is not below the longest."""
-        return replace(self, tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID))
+        """The same sentences, and pairs, padded to `length` tokens, which is not below `longest`."""
+        return replace(
+            self,
+            tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID),
+            pair=None if self.pair is None else self.pair.padded_to(length),
+        )
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sentence, that of a pair too."""
+        return max(self.tokens.shape[1], self.pair.tokens.shape[1] if self.pair else 0)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -63,10 +78,15 @@ def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.
 
 @dataclass(frozen=True)
 class Sentences:
-    """Rows of a split that were read: token ids, from which batches are made without reading again."""
+    """Rows of a split that were read: token ids, from which batches are made without reading again.
+
+    `view` fp32 [N, V] and `pair`, token ids too, are what a batch's are made of.
+    """
 
     rows: np.ndarray
     ids: list[np.ndarray]
+    view: np.ndarray | None = None
+    pair: list[np.ndarray] | None = None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -75,4 +95,8 @@ class Sentences:
 
     def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
         """Those at the given places, cut after `max_length` tokens where that is given."""
-        return collate([self.ids[i][:max_length] for i in places], self.rows[places])
+        rows = self.rows[places]
+        batch = collate([self.ids[i][:max_length] for i in places], rows)
+        view = None if self.view is None else torch.from_numpy(self.view[places])
+        pair = None if self.pair is None else collate([self.pair[i][:max_length] for i in places], rows)
+        return replace(batch, view=view, pair=pair)

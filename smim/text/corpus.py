@@ -2,12 +2,12 @@
 
     DIR/corpus.json  tokenizer/  train/00000.arrow ...  valid/...  test/...
 
-A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any
-labels; `datasets.Dataset.from_file` opens it too.
+A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any labels; of a corpus of
+pairs, `pair_text` and `pair_ids` are the other sentence of each. `datasets.Dataset.from_file` opens it too.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -20,12 +20,14 @@ import pyarrow as pa
 from smim import arrow, schema, storage
 from smim.errors import UserError, nearest
 from smim.text.batch import Batch, Sentences
+from smim.text.teacher import Teacher
 from smim.text.tokenizer import Tokenizer
 
 CARD = "corpus.json"
 HISTOGRAM = "lengths.png"
 FORMAT = 1
 OWN_COLUMNS = ("text", "ids", "length")
+PAIR_COLUMNS = ("pair_text", "pair_ids")
 _NEEDED = {"sentences": ["vocabulary_size", "tokenizer_hash"], "vectors": ["dimension", "input_hash"]}
 
 
@@ -34,11 +36,13 @@ class Split:
     """One split, memory-mapped: sentences by row number, from 0 in the order of the source.
 
     The table's columns are cut into the same chunks, Arrow's record batches, each of them one stretch of a shard.
+    `view`: a teacher's vectors of the given rows, fp32 [n, V].
     """
 
     name: str
     table: pa.Table
     vocabulary_size: int | None = None
+    view: Callable[[np.ndarray], np.ndarray] | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -59,20 +63,33 @@ class Split:
         return [range(start, end) for start, end in pairwise([0, *ends])]
 
     @property
-    def label_columns(self) -> list[str]:
-        return [name for name in self.table.column_names if name not in OWN_COLUMNS]
+    def has_pairs(self) -> bool:
+        """Whether each sentence has another one beside it; labels are strings, whatever they are called."""
+        table = self.table.schema
+        return PAIR_COLUMNS[1] in table.names and pa.types.is_list(table.field(PAIR_COLUMNS[1]).type)
 
-    def ids(self, rows: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-        """Token ids of the given rows, one int32 array a sentence."""
+    @property
+    def label_columns(self) -> list[str]:
+        own = OWN_COLUMNS + PAIR_COLUMNS * self.has_pairs
+        return [name for name in self.table.column_names if name not in own]
+
+    def ids(self, rows: Sequence[int] | np.ndarray, column: str = "ids") -> list[np.ndarray]:
+        """Token ids of the given rows, one int32 array a sentence; of the other sentences, as `column` "pair_ids"."""
         sentences = []
         for chunk, i in self._places(rows):
-            offsets, tokens = self.chunk_ids(chunk)
+            offsets, tokens = self.chunk_ids(chunk, column)
             sentences.append(tokens[offsets[i] : offsets[i + 1]])
         return sentences
 
     def read(self, rows: Sequence[int] | np.ndarray) -> Sentences:
         """The given rows, read once, to make batches of."""
-        return Sentences(rows=np.asarray(rows, dtype=np.int64), ids=self.ids(rows))
+        numbers = np.asarray(rows, dtype=np.int64)
+        return Sentences(
+            rows=numbers,
+            ids=self.ids(numbers),
+            view=self.view and self.view(numbers),
+            pair=self.ids(numbers, PAIR_COLUMNS[1]) if self.has_pairs else None,
+        )
 
     def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
         """Reads rows as one batch, cut after `max_length` tokens where that is given."""
@@ -107,22 +124,23 @@ class Split:
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         return zip(chunks.tolist(), (numbers - self._starts[chunks]).tolist(), strict=True)
 
-    def chunk_ids(self, chunk: int) -> tuple[np.ndarray, np.ndarray]:
+    def chunk_ids(self, chunk: int, column: str = "ids") -> tuple[np.ndarray, np.ndarray]:
         """Where a chunk's sentences begin and end, and their token ids: views of what is memory-mapped."""
-        if chunk not in self._opened:
-            ids = self.table.column("ids").chunk(chunk)
+        if (column, chunk) not in self._opened:
+            ids = self.table.column(column).chunk(chunk)
             offsets, tokens = ids.offsets.to_numpy(), ids.values.to_numpy()
             inside, lengths = tokens[offsets[0] : offsets[-1]], np.diff(offsets)
             largest = np.iinfo(np.int32).max if self.vocabulary_size is None else self.vocabulary_size - 1
-            if "length" in self.table.column_names and (lengths != self.table.column("length").chunk(chunk)).any():
+            counted = column == "ids" and "length" in self.table.column_names
+            if counted and (lengths != self.table.column("length").chunk(chunk)).any():
                 raise UserError(f"split {self.name!r} gives other lengths than its sentences have; prepare it again")
             if len(inside) and not 0 <= inside.min() <= inside.max() <= largest:
                 raise UserError(f"split {self.name!r} holds token ids that the tokenizer has not; prepare it again")
-            self._opened[chunk] = offsets, tokens
-        return self._opened[chunk]
+            self._opened[column, chunk] = offsets, tokens
+        return self._opened[column, chunk]
 
     @cached_property
-    def _opened(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def _opened(self) -> dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]:
         return {}
 
     @cached_property
@@ -159,6 +177,7 @@ class _Card:
     tokenizer_hash: str = ""
     dimension: int = 0
     input_hash: str = ""
+    pair_column: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -241,18 +260,24 @@ class PreparedCorpus:
 
 @dataclass(frozen=True)
 class Corpus(PreparedCorpus):
-    """A prepared corpus of sentences that was opened with `Corpus.open`."""
+    """A prepared corpus of sentences that was opened with `Corpus.open`, perhaps with a teacher's vectors of them."""
 
     unit: ClassVar[str] = "sentence"
     tokenizer: Tokenizer
+    teacher: Teacher | None = None
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        return {"text": pa.string(), "ids": pa.list_(pa.int32()), "length": pa.int32()}
+        kinds = [pa.string(), pa.list_(pa.int32())]
+        pair = dict(zip(PAIR_COLUMNS, kinds, strict=True)) if self.card.get("pair_column") else {}
+        return {**dict(zip(OWN_COLUMNS, [*kinds, pa.int32()], strict=True)), **pair}
 
     @classmethod
-    def open(cls, directory: Path | str) -> "Corpus":
-        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors."""
+    def open(cls, directory: Path | str, *, teacher: Path | str | None = None) -> "Corpus":
+        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors.
+
+        `teacher`: a directory that `smim teach` made of this corpus; its vectors are in the batches of the splits then.
+        """
         directory = Path(directory)
         card = cls.read_card(directory)
         if card.get("kind", "sentences") != "sentences":
@@ -260,7 +285,13 @@ class Corpus(PreparedCorpus):
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if tokenizer.hash != card["tokenizer_hash"]:
             raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
-        return cls(directory=directory, card=card, tokenizer=tokenizer)
+        taught = None if teacher is None else Teacher.open(teacher)
+        if taught and taught.tokenizer_hash != tokenizer.hash:
+            raise UserError(
+                f"{teacher} was made for another tokenizer than that of {directory}; make it of this corpus with "
+                f"`smim teach`"
+            )
+        return cls(directory=directory, card=card, tokenizer=tokenizer, teacher=taught)
 
     @property
     def input_size(self) -> int:
@@ -273,5 +304,8 @@ class Corpus(PreparedCorpus):
         return self.tokenizer.hash
 
     def split(self, name: str) -> Split:
-        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
-        return Split(name=name, table=self.table(name), vocabulary_size=self.input_size)
+        """Memory-maps one split; raises `UserError` where it is unknown, damaged, or not the teacher's."""
+        table, view = self.table(name), None
+        if self.teacher is not None:
+            view = self.teacher.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)
+        return Split(name=name, table=table, vocabulary_size=self.input_size, view=view)

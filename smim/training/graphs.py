@@ -36,8 +36,8 @@ class GraphedTrainingStep(TrainingStep):
     def forward(self, batch: Any, step: int) -> Terms:
         if len(batch) != self.batch_size or not self.objective.settled(step):
             return super().forward(batch, step)
-        padded = batch.padded_to(-(-batch.tokens.shape[1] // _LENGTHS_APART) * _LENGTHS_APART)
-        length, inputs = padded.tokens.shape[1], (padded.rows, padded.tokens, padded.lengths)
+        length = -(-batch.longest // _LENGTHS_APART) * _LENGTHS_APART
+        inputs = _tensors(batch.padded_to(length))
         if length not in self.graphs:
             self.graphs[length] = self._capture(inputs, step)
         graph = self.graphs[length]
@@ -57,6 +57,20 @@ class GraphedTrainingStep(TrainingStep):
         return graph
 
 
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """What a batch holds, as `_batch` takes it."""
+    view = () if batch.view is None else (batch.view,)
+    pair = () if batch.pair is None else (batch.pair.tokens, batch.pair.lengths)
+    return batch.rows, batch.tokens, batch.lengths, *view, *pair
+
+
+def _batch(rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor, *others: Tensor) -> Batch:
+    """`others`: a teacher's vectors, or the tokens and lengths of pairs, or both."""
+    view = others[0] if len(others) % 2 else None
+    pair = Batch(rows_B, others[-2], others[-1], fixed_shape=True) if len(others) > 1 else None
+    return Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True, view=view, pair=pair)
+
+
 class _OfTensors(nn.Module):
     """A training step of tensors: the loss [B], which alone has a gradient, and the other terms, stacked."""
 
@@ -65,8 +79,8 @@ class _OfTensors(nn.Module):
         self.step, self.number = step, number
         self.names: list[str] = []
 
-    def forward(self, rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        batch = Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True)
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        batch = _batch(*tensors)
         terms = TrainingStep.forward(self.step, batch, self.number)
         loss = terms.pop("loss")
         self.names = list(terms)

@@ -18,14 +18,18 @@ from smim.training import checkpoint
 from smim.training.args import Decides, TrainArgs
 
 
-def make_identity(input_hash: str, train_hash: str, settings: dict[str, Any]) -> dict[str, Any]:
+def make_identity(
+    input_hash: str, train_hash: str, settings: dict[str, Any], teacher_hash: str | None = None
+) -> dict[str, Any]:
     """The identity by dotted names. `settings`: the dataclasses of `model`, `objective` and `train`.
 
-    `input_hash` is that of the corpus's tokenizer, or of what its vectors mean; `train_hash` that of its split.
+    `input_hash` is that of the corpus's tokenizer, or of what its vectors mean; `train_hash` that of its split;
+    `teacher_hash` that of the teacher's vectors of it, if there are any.
     """
     changed = {f"{part}.{name}": value for part, own in settings.items() for name, value in schema.changed(own).items()}
     name = settings["objective"].name
-    return {"corpus.input": input_hash, "corpus.train": train_hash, "objective.name": name, **changed}
+    teacher = {"corpus.teacher": teacher_hash} if teacher_hash else {}
+    return {"corpus.input": input_hash, "corpus.train": train_hash, **teacher, "objective.name": name, **changed}
 
 
 def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
@@ -38,8 +42,8 @@ def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any
     different = {}
     for key in {**there, **identity}:
         part, _, name = key.partition(".")
-        theirs = there[key] if key in there else _default(settings[part], name, there)
-        ours = identity[key] if key in identity else _value(settings[part], name)
+        theirs = there[key] if key in there else _default(settings.get(part), name, there)
+        ours = identity[key] if key in identity else _value(settings.get(part), name)
         indifferent = part == "train" and train.decides(name) in (Decides.NOTHING, Decides.LENGTH)
         if theirs != ours and not indifferent:
             different[key] = f"{key}: {theirs} there, {ours} here"

@@ -76,7 +76,8 @@ class Run:
         self.sentences_per_batch = len(self.train_split) / epoch_steps
         self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
         settings = {"model": model_args, "objective": objective, "train": args}
-        self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings)
+        teacher_hash = None if corpus.teacher is None else corpus.teacher.hash
+        self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings, teacher_hash)
         self.step = self.epoch = self.batch_in_epoch = 0
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)

@@ -5,6 +5,7 @@ Shapes: B vectors, X their dimensions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ class VectorBatch:
 
     rows: Tensor
     vectors: Tensor
+    view: ClassVar[None] = None
+    pair: ClassVar[None] = None
 
     def to(self, device: torch.device) -> "VectorBatch":
         return VectorBatch(self.rows.to(device), self.vectors.to(device))

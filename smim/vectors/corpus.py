@@ -44,6 +44,7 @@ class VectorCorpus(PreparedCorpus):
 
     unit: ClassVar[str] = "vector"
     tokenizer: ClassVar[None] = None
+    teacher: ClassVar[None] = None
 
     @classmethod
     def open(cls, directory: Path | str) -> "VectorCorpus":

@@ -13,7 +13,8 @@ from smim.search import IndexWriter, build_index, open_index
 from smim.search import factory as factories
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.files import flat_file
-from smim.search.latents import Latents, LatentsCard, write_card, write_shard
+from smim.search.latents import Latents, LatentsCard, write_card
+from smim.shards import write_shard
 from smim.text.corpus import Corpus
 from tests.corpora import write_corpus
 from tests.search.test_index import other_model

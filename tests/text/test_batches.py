@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -277,3 +278,45 @@ def test_a_batch_gives_its_sentences_back(sentences):
     assert given_back == sentences
     assert int((batch.tokens != PAD_ID).sum()) == sum(map(len, sentences))
     assert str(batch.tokens.dtype) == str(batch.lengths.dtype) == "torch.int64"
+
+
+def split_with_views() -> Split:
+    """Six sentences of the token 10 + i, with pairs of 100 + i, and [i, i] as the teacher's vector."""
+    lists = pa.list_(pa.int32())
+    ids, pairs = [[10 + i] * (i + 1) for i in range(6)], [[100 + i] * (6 - i) for i in range(6)]
+    table = pa.table({
+        "text": [str(i) for i in range(6)], "ids": pa.array(ids, lists), "length": pa.array(range(1, 7), pa.int32()),
+        "pair_text": ["p"] * 6, "pair_ids": pa.array(pairs, lists), "topic": ["a"] * 6,
+    })  # fmt: skip
+    return Split(name="train", table=table, view=lambda rows: np.stack([rows, rows], axis=1).astype(np.float32))
+
+
+def test_vectors_of_a_teacher_and_pairs_go_with_their_sentences_into_every_share_of_every_batch():
+    split = split_with_views()
+    settings = {"batch_size": 4, "tokens_per_batch": None, "length_window": 2, "shuffle_window": 5}
+    seen = []
+    for rows in training_order(split, **settings, seed=0, epoch=0):
+        read = split.read(rows)
+        for rank in range(2):
+            batch = read.batch(share_of_rank(rows, read.lengths, rank=rank, world_size=2)).padded_to(8)
+            assert batch.pair is not None and batch.view is not None and batch.view.shape == (len(batch), 2)
+            assert batch.rows.tolist() == (batch.tokens[:, 0] - 10).tolist() == (batch.pair.tokens[:, 0] - 100).tolist()
+            assert batch.view.tolist() == [[row, row] for row in batch.rows.tolist()]
+            assert batch.pair.lengths.tolist() == (6 - batch.rows).tolist()
+            assert batch.tokens.shape == batch.pair.tokens.shape == (len(batch), 8)
+            seen += batch.rows.tolist()
+    assert sorted(seen) == list(range(6))
+
+
+def test_a_batch_goes_to_a_device_with_all_that_it_holds():
+    batch = split_with_views().batch([2, 4], max_length=2).to(torch.device("meta"))
+    assert batch.pair is not None and batch.view is not None
+    held = [batch.rows, batch.tokens, batch.lengths, batch.view, batch.pair.tokens, batch.pair.lengths]
+    assert all(tensor.is_meta for tensor in held)
+    assert batch.tokens.shape == batch.pair.tokens.shape == (2, 2) and batch.longest == 2
+
+
+def test_pairs_and_vectors_are_no_labels_and_a_label_may_be_called_like_them():
+    assert split_with_views().label_columns == ["topic"]
+    labelled = Split("train", pa.table({"text": ["a"], "pair_ids": ["b"]}))
+    assert labelled.label_columns == ["pair_ids"] and not labelled.has_pairs

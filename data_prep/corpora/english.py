@@ -1,0 +1,96 @@
+"""Plain English, for models that ship: Tatoeba's everyday sentences and WikiText's longer ones, which may be passed on.
+
+A share of the sentences stands there twice: as people write it, and as NLTK's word tokenizer parts it, "it does n't ,".
+So a model learns to give back both. The two stay together in one split, which is drawn by (seed, sentence).
+"""
+
+import re
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+import sentencex
+import xxhash
+from nltk.tokenize import NLTKWordTokenizer
+
+from data_prep.corpora import tatoeba, wikitext
+from data_prep.corpora.tatoeba import WRITTEN, TatoebaArgs
+from data_prep.corpora.union import Parts, UnionArgs, union
+from smim.errors import UserError, refuse
+from smim.preparation.args import CorpusArgs
+from smim.preparation.cleaning import Cleaning
+from smim.preparation.readers import ChangedReader
+from smim.preparation.recipe import Recipe
+
+_PARTS: Parts = {"tatoeba": (TatoebaArgs, tatoeba.recipe), "wikitext": (CorpusArgs, wikitext.recipe)}
+_TOKENIZER = NLTKWordTokenizer()
+_END = re.compile(r"""[.!?]["')]*$""")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnglishArgs(UnionArgs):
+    """`tokenized`: the share of sentences that stand there parted into words too."""
+
+    tokenized: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tokenized <= 1:
+            refuse([f"corpus.tokenized is {self.tokenized}, it is a share, from 0 to 1"])
+
+
+@dataclass(frozen=True)
+class BothForms(ChangedReader):
+    """Another reader's texts as whole sentences, and behind each one in `share` of them all its words, parted.
+
+    `cleaning` makes sentences of texts. `form` says which of the two a row is.
+    """
+
+    cleaning: Cleaning
+    share: float
+    seed: int
+
+    def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
+        rows = []
+        for text in self.cleaning.apply(block, left_out).column("text").to_pylist():
+            if fault := _fault(text):
+                left_out[fault] += 1
+                continue
+            rows.append((text, text, "written"))
+            if xxhash.xxh3_64_intdigest(text.encode(), self.seed) < self.share * 2**64:
+                rows.append((_tokenized(text), text, "tokenized"))
+        columns = zip(*rows, strict=True) if rows else [()] * 3
+        return pa.table([pa.array(column, pa.string()) for column in columns], ["text", WRITTEN, "form"])
+
+
+def recipe(args: EnglishArgs) -> Recipe:
+    """Tatoeba's file in `parts.tatoeba.path`, WikiText's in `parts.wikitext.path`; what is not given is downloaded."""
+    if args.cleaning != Cleaning():
+        raise UserError("give corpus.parts.tatoeba.max_words and corpus.parts.wikitext.max_words, not corpus.max_words")
+    whole = union(args, _PARTS)
+    inputs = [
+        replace(each, reader=BothForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.seed))
+        for each in whole.inputs
+    ]
+    return replace(
+        whole,
+        inputs=tuple(inputs),
+        cleaning=dict.fromkeys(whole.cleaning, Cleaning()),
+        label_columns=("source", "form"),
+        draw_by=WRITTEN,
+        facts={"tokenized": args.tokenized, "sentences": {pool: asdict(each) for pool, each in whole.cleaning.items()}},
+    )
+
+
+def _tokenized(text: str) -> str:
+    """As NLTK's `word_tokenize` parts it, of which only the splitting into sentences needs data of its own."""
+    return " ".join(token for each in sentencex.segment("en", text) for token in _TOKENIZER.tokenize(each))
+
+
+def _fault(text: str) -> str | None:
+    """Under which name a text that is no whole sentence is counted."""
+    if "<unk>" in text:
+        return "unknown_word"
+    if not _END.search(text):
+        return "not_ended"
+    return "quote_alone" if text.count('"') % 2 or text.count("(") != text.count(")") else None

@@ -1,0 +1,30 @@
+"""Files that are downloaded once, and checked before they are put in place."""
+
+import hashlib
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from smim import storage
+from smim.errors import UserError
+from smim.progress import console
+
+
+def download(url: str, target: Path, *, digest: str, instead: str, algorithm: str = "sha256") -> None:
+    """Fetches `url` to `target`, unless that is there with the content that `digest`, hexadecimal, is of.
+
+    Raises `UserError` for another content, and where there is no connection; `instead` says what to do then.
+    """
+    if target.is_file() and hashlib.new(algorithm, target.read_bytes()).hexdigest() == digest:
+        return
+    console.print(f"downloading {url}")
+    try:
+        with urllib.request.urlopen(url, timeout=60) as response:
+            content = response.read()
+    except (urllib.error.URLError, TimeoutError) as error:
+        raise UserError(f"cannot download {url} ({error}). {instead}") from None
+    if hashlib.new(algorithm, content).hexdigest() != digest:
+        raise UserError(f"{url} has not the expected {algorithm.upper()} {digest}; it was not kept. {instead}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with storage.new_file(target) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,38 @@
+"""`smim teach`: a teacher's vectors of a corpus on disk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smim.errors import UserError
+
+
+def teach(
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
+    teacher: Annotated[str, typer.Option(help="A model of sentence-transformers: a directory, or a name of the hub.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The directory of the vectors; CORPUS-teacher by default.")
+    ] = None,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of sentences to leave out, such as those of an evaluation. May be given again."),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32: what the teacher computes in.")] = "auto",
+    engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes, each with its share of the threads.")] = None,
+    address: Annotated[str | None, typer.Option(help="HOST:PORT of a running Ray cluster.")] = None,
+) -> None:
+    """Have a teacher read a prepared corpus: vectors that say which sentences mean the same, for corpus.teacher=DIR.
+
+    Goes on where it was when it was interrupted. Sentences of `--without` are compared by their letters and digits.
+
+    Example: smim teach data/mine --teacher sentence-transformers/all-MiniLM-L6-v2
+    """
+    try:
+        from smim.teaching import TeachArgs
+        from smim.teaching import teach as run
+    except ModuleNotFoundError as error:
+        raise UserError(f"smim teach needs {error.name}: pip install 'smim[pipeline,hub]'") from None
+    args = TeachArgs(precision=precision, engine=engine, workers=workers, address=address)
+    run(corpus, teacher=teacher, output=output, without=without or (), args=args)
