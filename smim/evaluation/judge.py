@@ -3,9 +3,9 @@
     judge = Judge.open("judges/everyday")
     nats, words = judge.nats(["i need some sleep .", "the was bridge in destroyed ."])
 
-It counts pieces of words, down to bytes, so that any text has a probability. It is the same for the same text, made in
-seconds, and known by its hash. Text is read in one form (`words_of`), so that it does not matter how a model was trained
-to write: "Don't go!" is "do n't go !".
+It counts pieces of words, down to bytes, so that any text has a probability. It is made in seconds, the same for the
+same text, and known by its hash. Text is read in one form (`words_of`), so that it does not matter how a model was
+trained to write: "Don't go!" is "do n't go !".
 
 Shapes: N sentences, P pieces of all of them with each sentence's end, G distinct n-grams.
 """
@@ -26,7 +26,7 @@ from smim.errors import UserError
 from smim.lock import own_place
 from smim.search.sentences import read_sentences
 from smim.text.pieces import SentencePieceTokenizer
-from smim.text.tokenizer import EOS_ID, SOS_ID, Tokenizer
+from smim.text.tokenizer import EOS_ID, SOS_ID, UNK, Tokenizer
 
 FORMAT = 1
 CARD, COUNTS = "judge.json", "counts.safetensors"
@@ -59,7 +59,6 @@ class Card:
     """What `judge.json` holds: what the judge was made of, and the hashes of its files."""
 
     format: int
-    order: int
     sentences: int
     words: int
     sources: dict[str, str]
@@ -90,8 +89,8 @@ class Judge:
         if not path.exists():
             raise UserError(f"{directory} is no judge (no {CARD} in it); make one with `smim judge make TEXT...`")
         card = schema.make(Card, storage.read_json(path), path)
-        if (card.format, card.order) != (FORMAT, ORDER):
-            raise UserError(f"{path} has format {card.format} and order {card.order}; this version reads {FORMAT}, {ORDER}")
+        if card.format != FORMAT:
+            raise UserError(f"{path} has format {card.format}; this version reads {FORMAT}")
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         counts = storage.own_file(directory, COUNTS)
         if tokenizer.hash != card.tokenizer_hash or storage.sha256(counts) != card.counts_sha256:
@@ -121,7 +120,8 @@ class Judge:
     @cached_property
     def _levels(self) -> list["_Level"]:
         """From single pieces up. Lower ones count behind how many different pieces an n-gram was seen."""
-        base, levels = self.tokenizer.vocabulary_size, [_Level.of(self.grams, self.counts, self.tokenizer.vocabulary_size)]
+        base = self.tokenizer.vocabulary_size
+        levels = [_Level.of(self.grams, self.counts, base)]
         for order in range(ORDER - 1, 0, -1):
             grams, counts = np.unique(levels[0].grams % base**order, return_counts=True)
             levels.insert(0, _Level.of(grams, counts, base))
@@ -152,20 +152,20 @@ class _Level:
         return np.where(seen, np.where(known, self.discounted[gram], 0) + self.left[place] * shorter, shorter)
 
 
-def make(
-    files: Sequence[Path], output: Path, *, without: Sequence[Path] = (), vocabulary_size: int = 4000
-) -> Judge:
+def make(files: Sequence[Path], output: Path, *, without: Sequence[Path] = (), vocabulary_size: int = 4000) -> Judge:
     """Makes a judge of the distinct sentences of text files (`read_sentences`) but for those of the files `without`.
 
-    Raises `UserError` for files that hold no text, and a vocabulary that is too large for them or for the judge.
+    Sentences with `<unk>` are left out: a judge should not expect it. Raises `UserError` for files that hold no text,
+    and a vocabulary that is too large for them or for a judge.
     """
     if vocabulary_size > _LARGEST_VOCABULARY:
         raise UserError(f"the vocabulary is {vocabulary_size:,}; a judge takes at most {_LARGEST_VOCABULARY:,} pieces")
     if output.exists() and not (output / CARD).is_file():
         raise UserError(f"{output} exists and is no judge; give another place, so that it is not lost")
-    texts = read_sentences(files, columns=None).texts
-    kept = np.isin(fingerprints(texts), fingerprints(read_sentences(without, columns=None).texts) if without else [])
-    forms = list(dict.fromkeys(" ".join(words_of(text)) for text, out in zip(texts, kept, strict=True) if not out))
+    texts = [text for text in read_sentences(files, columns=None).texts if UNK not in text]
+    excluded = fingerprints(read_sentences(without, columns=None).texts if without else [])
+    left = ~np.isin(fingerprints(texts), excluded)
+    forms = list(dict.fromkeys(" ".join(words_of(text)) for text, keep in zip(texts, left, strict=True) if keep))
     tokenizer = SentencePieceTokenizer.train(forms, algorithm="unigram", vocabulary_size=vocabulary_size)
     windows = _windows([tokenizer.encode(form) for form in forms])
     grams, counts = np.unique(_numbers(windows, tokenizer.vocabulary_size), return_counts=True)
@@ -175,7 +175,6 @@ def make(
         save_file(arrays, partial / COUNTS)
         card = {
             "format": FORMAT,
-            "order": ORDER,
             "sentences": len(forms),
             "words": sum(len(form.split()) for form in forms),
             "sources": {path.name: storage.sha256(path) for path in files},
