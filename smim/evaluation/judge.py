@@ -96,10 +96,12 @@ class Judge:
         if tokenizer.hash != card.tokenizer_hash or storage.sha256(counts) != card.counts_sha256:
             raise UserError(f"{directory}: a file is not the one that {CARD} names; make the judge again")
         try:
-            arrays = load_file(counts)
-            return cls(tokenizer, arrays["grams"], arrays["counts"], arrays["known"], card, storage.sha256(path))
-        except (SafetensorError, KeyError) as error:
+            judge = cls(tokenizer, **load_file(counts), card=card, hash=storage.sha256(path))
+        except (SafetensorError, TypeError) as error:
             raise UserError(f"{counts} is damaged ({error}); make the judge again") from None
+        if not judge._is_whole():
+            raise UserError(f"{counts} does not hold n-grams of its tokenizer's pieces; make the judge again")
+        return judge
 
     def nats(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """-log p of each text and its end, fp64 [N], and its words and marks, the end counted, int64 [N]."""
@@ -116,6 +118,17 @@ class Judge:
         for order, level in enumerate(self._levels, start=1):
             found = level.interpolated(numbers % base**order, base, found)
         return found
+
+    def _is_whole(self) -> bool:
+        """Whether the arrays are what `probabilities` counts on."""
+        grams, counts, base = self.grams, self.counts, self.tokenizer.vocabulary_size
+        return (
+            all(each.ndim == 1 and each.dtype == np.int64 for each in (grams, counts, self.known))
+            and base <= _LARGEST_VOCABULARY
+            and 0 < len(grams) == len(counts)
+            and bool((np.diff(grams) > 0).all() and grams[0] >= 0 and grams[-1] < base**ORDER)
+            and bool(counts.min() > 0 and counts.max() < 2**31)
+        )
 
     @cached_property
     def _levels(self) -> list["_Level"]:

@@ -23,23 +23,23 @@ Teacher = Callable[[list[str]], np.ndarray]
 
 # Of what `Reader.read` gives.
 METRICS = [
-    Definition("nats_per_word", "nats", "-log p a word of {label} sentences under the judge, marks and ends counted",
+    Definition("nats_per_word", "nats", "-log p a word of the sentences `{label}` under the judge, marks and ends too",
                lambda read: ratio(*read["nats"])),
     Definition("nats_above_real", "nats", "the same less that of the input sentences; best near 0",
                lambda read: _combined(ratio(*read["nats"]), ratio(*read["real_nats"]), lambda a, b: (a - b, 1, 1)),
                title="nats a word above real text, {label}"),
-    Definition("cosine_to_source", "", "the teacher's cosine of {label} sentences to their source, of two the lesser",
+    Definition("cosine_to_source", "", "teacher's cosine of the sentences `{label}` to their source, the lesser to two",
                lambda read: read["cosine"], title="cosine to the farther source, {label}", better="higher"),
-    Definition("length_ratio", "", "words of {label} sentences for each word of their longer source",
+    Definition("length_ratio", "", "words of the sentences `{label}` for each word of their longer source",
                lambda read: read["length"]),
-    Definition("copied", "", "share of {label} sentences that stand word for word in the training text",
+    Definition("copied", "", "share of the sentences `{label}` that stand word for word in the training text",
                lambda read: read["copied"], better="lower"),
-    Definition("distinct_2", "", "distinct pairs of neighbouring words in {label} sentences, of all pairs",
+    Definition("distinct_2", "", "distinct pairs of neighbouring words in the sentences `{label}`, of all pairs",
                lambda read: read["distinct"]),
     Definition("distinct_2_ratio", "", "the same against that of as many input sentences",
                lambda read: _combined(read["distinct"], read["real_distinct"],
                                       lambda a, b: (a / b, 1 / b, a / b**2)), better="higher"),
-    Definition("with_unknown", "", "share of {label} sentences with `<unk>`",
+    Definition("with_unknown", "", "share of the sentences `{label}` with `<unk>`",
                lambda read: read["unknown"], better="lower"),
 ]  # fmt: skip
 
@@ -68,15 +68,15 @@ class Reader:
 
     def read(self, written: Sequence[str], sources: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
         """What `METRICS` are of."""
-        # Of real sentences as many: the more there are, the fewer of their pairs of words are new.
-        as_many = self.real[: len(written)]
         read: dict[str, Any] = {
             "nats": self.judge.nats(written),
-            "real_nats": self.judge.nats(self.real),
             "distinct": distinct_2(written),
-            "real_distinct": distinct_2(as_many),
             "unknown": np.array([UNK in text for text in written]),
         }
+        if written is not self.real:
+            read["real_nats"] = self.judge.nats(self.real)
+            # Of as many sentences: the more there are, the fewer of their pairs of words are new.
+            read["real_distinct"] = distinct_2(self.real[: len(written)])
         if len(self.training):
             read["copied"] = np.isin(fingerprints(written), self.training)
         if sources:
