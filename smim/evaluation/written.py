@@ -123,5 +123,5 @@ def load_teacher(name: str, *, device: str) -> Teacher:
     try:
         model = SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
-        raise UserError(f"eval.generativity.teacher={name} cannot be loaded: {error}") from None
+        raise UserError(f"eval.generativity.teacher={name} cannot be loaded: {str(error).splitlines()[0]}") from None
     return lambda texts: model.encode(texts, normalize_embeddings=True, show_progress_bar=False)

@@ -87,7 +87,7 @@ def test_words_in_disorder_are_more_surprising_than_words_in_order(judge):
     assert found["nats_above_real:between"].value > 0.5
 
 
-def test_a_teacher_that_is_not_there_is_one_clear_message(tmp_path: Path):
+def test_a_directory_that_is_no_teacher_is_one_clear_message(tmp_path: Path):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(UserError, match=r"eval\.generativity\.teacher=.* cannot be loaded"):
-        load_teacher(str(tmp_path / "nothing"), device="cpu")
+        load_teacher(str(tmp_path), device="cpu")
