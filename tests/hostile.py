@@ -134,6 +134,9 @@ def _seal(directory: Path) -> None:
                 content["weights_sha256"] = _sha256(folder / "model.safetensors")
                 with suppress(OSError, KeyError):
                     content["tokenizer_hash"] = json.loads((folder / "tokenizer/tokenizer.json").read_text())["hash"]
+            elif path.name == "judge.json":
+                content["counts_sha256"] = _sha256(folder / "counts.safetensors")
+                content["tokenizer_hash"] = json.loads((folder / "tokenizer/tokenizer.json").read_text())["hash"]
             elif path.name == "tzk.json":
                 content["weights_sha256"] = _sha256(folder / "prior.safetensors")
                 for label in directory.rglob("knowledge.json"):
@@ -247,6 +250,15 @@ def use_tzk(directory: Path, material: Path) -> None:
     tzk = open_tzk(directory, model=smim.load(material / "model", device="cpu"))
     tzk.classify(["a bank sold shares"])
     tzk.sample(2, ["topic=home"])
+
+
+def use_judge(directory: Path, material: Path) -> None:
+    import numpy as np
+
+    from smim.evaluation.judge import Judge
+
+    nats, _ = Judge.open(directory).nats(["a bank sold shares", "never seen"])
+    assert np.isfinite(nats).all()
 
 
 def use_run(directory: Path, material: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from smim.evaluation.judge import make as make_judge
 from smim.generation import SentenceModel, load
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import save_model
@@ -24,7 +25,7 @@ from tests.corpora import write_corpus
 from tests.models import sentence_args, vector_args
 from tests.scripts import ROOT, run_script
 
-KINDS = ["index", "model", "corpus", "latents", "tzk"]
+KINDS = ["index", "model", "corpus", "latents", "tzk", "judge"]
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,8 @@ def material(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
     shutil.copytree(tiny_corpus, directory / "corpus")
     model, corpus = load(directory / "model", device="cpu"), Corpus.open(directory / "corpus")
     _add_models(directory, corpus)
+    (directory / "text.txt").write_text("\n".join(corpus.split("train").texts()))
+    make_judge([directory / "text.txt"], directory / "judge", vocabulary_size=290)
     graph = "HNSW4,SQfp16"
     for name, factory in {
         "index": "Flat",

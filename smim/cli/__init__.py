@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, encode, generate, index, pipeline, search, serve, share, teach, tzk
+from smim.cli import corpus, encode, generate, index, judge, pipeline, search, serve, share, teach, tzk
 from smim.errors import reported_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index.app, name="index")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(tzk.app, name="tzk")
+app.add_typer(judge.app, name="judge")
 for job in (pipeline.prepare, pipeline.train, pipeline.evaluate):
     app.command(context_settings={"ignore_unknown_options": True})(job)  # which are Hydra's
 for command in (

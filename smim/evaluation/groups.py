@@ -2,27 +2,37 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from smim.evaluation import (
     answering,
     examples,
+    generativity,
     information,
     likelihood,
     overlap,
     reconstruction,
     representation,
     vectors,
+    written,
 )
 from smim.evaluation.section import Definition, Section
 
 
 @dataclass(frozen=True)
 class Group:
-    """`evaluate(job, settings, plots)` gives the group's section; without `settings` `evaluate(job, plots)` does."""
+    """`evaluate(job, settings, plots)` gives the group's section; without `settings` `evaluate(job, plots)` does.
+
+    `files`: what its settings name beside the model and the corpus, of which the metrics are a function too.
+    `asked_for`: it cannot do without such files, so that it is computed only where it is named.
+    """
 
     evaluate: Callable[..., Section]
     metrics: Sequence[Definition] = ()
     settings: type | None = None
+    files: Callable[[Any], list[Path]] = lambda settings: []
+    asked_for: bool = False
 
 
 GROUPS = {
@@ -33,9 +43,17 @@ GROUPS = {
     "answering": Group(answering.evaluate, answering.METRICS, answering.AnsweringArgs),
     "representation": Group(representation.evaluate, representation.METRICS, representation.RepresentationArgs),
     "examples": Group(examples.evaluate, settings=examples.ExamplesArgs),
+    "generativity": Group(
+        generativity.evaluate,
+        written.METRICS,
+        generativity.GenerativityArgs,
+        files=generativity.files,
+        asked_for=True,
+    ),
     "vectors": Group(vectors.evaluate, vectors.METRICS, vectors.VectorsArgs),
 }
 OF_SENTENCES = [name for name in GROUPS if name != "vectors"]
+BY_DEFAULT = [name for name in OF_SENTENCES if not GROUPS[name].asked_for]
 
 
 def definitions() -> dict[str, Definition]:

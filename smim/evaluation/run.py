@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse
 from smim.evaluation import answering, likelihood, report, vectors
-from smim.evaluation.groups import GROUPS, OF_SENTENCES
+from smim.evaluation.groups import BY_DEFAULT, GROUPS, OF_SENTENCES
 from smim.evaluation.job import Job, sample, split_of_rows
 from smim.evaluation.reference import Row
 from smim.evaluation.retokenize import unknown_share
@@ -52,7 +52,7 @@ class EvalArgs(_OfGroups):
     """
 
     split: str = "test"
-    metrics: list[str] = field(default_factory=lambda: list(OF_SENTENCES))
+    metrics: list[str] = field(default_factory=lambda: list(BY_DEFAULT))
     num_runs: int = schema.bounded(3, least=1)
     max_sentences: int | None = schema.bounded(None, least=1)
     max_length: int | None = schema.bounded(None, least=1)
@@ -201,10 +201,12 @@ def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus,
     code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
     others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
+    files = [file for name in args.metrics for file in GROUPS[name].files(getattr(args, name, None))]
     return {
         "model": model.hash,
         "corpus": corpus.hash_of(args.split),
         "cards": [storage.sha256(each.directory / CARD) for each in (corpus, *others)],
+        "files": [storage.sha256(file) for file in files],
         "settings": asdict(args),
         "code": hashlib.sha256(code).hexdigest(),
     }

@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from smim import generation
 from smim.evaluation.job import Job
+from smim.evaluation.judge import Judge, make
 from smim.text.corpus import Corpus
 
 
@@ -34,3 +35,17 @@ def plots(tmp_path: Path) -> Path:
     directory = tmp_path / "plots"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(scope="session")
+def text(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus's forty training sentences, one a line."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(Corpus.open(tiny_corpus).split("train").texts()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def judge(text: Path) -> Judge:
+    """Made of these, in `judge` beside them."""
+    return make([text], text.parent / "judge", vocabulary_size=290)
