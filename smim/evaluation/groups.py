@@ -11,6 +11,7 @@ from smim.evaluation import (
     overlap,
     reconstruction,
     representation,
+    semantics,
     vectors,
 )
 from smim.evaluation.section import Definition, Section
@@ -32,6 +33,7 @@ GROUPS = {
     "overlap": Group(overlap.evaluate, overlap.METRICS),
     "answering": Group(answering.evaluate, answering.METRICS, answering.AnsweringArgs),
     "representation": Group(representation.evaluate, representation.METRICS, representation.RepresentationArgs),
+    "semantics": Group(semantics.evaluate, semantics.ALL_METRICS, semantics.SemanticsArgs),
     "examples": Group(examples.evaluate, settings=examples.ExamplesArgs),
     "vectors": Group(vectors.evaluate, vectors.METRICS, vectors.VectorsArgs),
 }

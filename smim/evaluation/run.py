@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse
-from smim.evaluation import answering, likelihood, report, vectors
+from smim.evaluation import answering, likelihood, report, semantic_sets, semantics, vectors
 from smim.evaluation.groups import GROUPS, OF_SENTENCES
 from smim.evaluation.job import Job, sample, split_of_rows
 from smim.evaluation.reference import Row
@@ -118,6 +118,8 @@ def _of_sentences(
     split = corpus.split(args.split)
     if "answering" in args.metrics:
         answering.find_pairs(corpus, args.answering)  # a wrong corpus is reported now, not after hours of other metrics
+    if "semantics" in args.metrics:
+        semantics.check(args.semantics)  # likewise
     retokenized = model.tokenizer.hash != corpus.tokenizer.hash
     if retokenized and not retokenize:
         raise UserError(
@@ -205,6 +207,7 @@ def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus,
         "model": model.hash,
         "corpus": corpus.hash_of(args.split),
         "cards": [storage.sha256(each.directory / CARD) for each in (corpus, *others)],
+        "sets": semantic_sets.hashes_of(args.semantics.sets) if "semantics" in args.metrics else {},
         "settings": asdict(args),
         "code": hashlib.sha256(code).hexdigest(),
     }
