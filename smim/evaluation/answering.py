@@ -272,10 +272,10 @@ def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarr
     import bm25s  # where JAX is installed it takes most of a GPU's memory, so no sooner than it is needed
 
     index = bm25s.BM25()
-    index.index(_words(candidates.answers), show_progress=False)
+    index.index(words(candidates.answers), show_progress=False)
     starts = np.searchsorted(candidates.groups, questions, side="left")
     ends = np.searchsorted(candidates.groups, questions, side="right")
-    queries = _words([candidates.questions[start] for start in starts])
+    queries = words([candidates.questions[start] for start in starts])
     values = [
         index.get_scores_from_ids(index.get_tokens_ids(query))[start:end]
         for query, start, end in zip(queries, starts, ends, strict=True)
@@ -284,7 +284,8 @@ def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarr
     return np.concatenate([np.empty(0, np.int64), *rows]), -np.concatenate([np.empty(0), *values])
 
 
-def _words(texts: list[str]) -> list[list[str]]:
+def words(texts: list[str]) -> list[list[str]]:
+    """What BM25 counts of each text: its words in lower case."""
     import bm25s
 
     # The library's own pattern leaves out words of one character; its list of stop words is not used.

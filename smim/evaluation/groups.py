@@ -14,6 +14,7 @@ from smim.evaluation import (
     overlap,
     reconstruction,
     representation,
+    semantics,
     vectors,
     written,
 )
@@ -42,6 +43,9 @@ GROUPS = {
     "overlap": Group(overlap.evaluate, overlap.METRICS),
     "answering": Group(answering.evaluate, answering.METRICS, answering.AnsweringArgs),
     "representation": Group(representation.evaluate, representation.METRICS, representation.RepresentationArgs),
+    "semantics": Group(
+        semantics.evaluate, semantics.ALL_METRICS, semantics.SemanticsArgs, files=semantics.files, asked_for=True
+    ),
     "examples": Group(examples.evaluate, settings=examples.ExamplesArgs),
     "generativity": Group(
         generativity.evaluate,

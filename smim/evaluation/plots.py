@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ def lines(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, **s
         axis.legend()
 
 
+def scatters(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, *, xlabel: str, ylabel: str) -> None:
+    """A panel for each title, with a point for each of (x [N], y [N])."""
+    with _axes(output, 1, len(panels), (4, 3.4)) as [axes]:
+        for axis, (title, (x, y)) in zip(axes, panels.items(), strict=True):
+            axis.scatter(x, y, s=6, alpha=0.4, linewidths=0)
+            axis.set(title=title, xlabel=xlabel)
+        axes[0].set_ylabel(ylabel)
+
+
 def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
     """A panel a quantity, a line a method, with a band of a standard deviation; as Figure 5.2 of the thesis."""
     with _axes(output, 1, len(panels), (3.4, 3.2)) as [axes]:
@@ -218,7 +228,7 @@ def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.
             name, height = panel.reference
             axis.axhline(height, color="gray", linestyle="--", label=name)
         found = {}
-        for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
+        for colour, (method, points) in zip(cycle(_COLOURS), panel.methods.items(), strict=False):
             means, stdevs = np.array([[each["mean"], each["stdev"] or 0.0] for each in points]).T
             found[method] = (colour, np.array([each["value"] for each in points]), means, stdevs)
         yield axis, found

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse
-from smim.evaluation import answering, likelihood, report, vectors
+from smim.evaluation import answering, likelihood, report, semantics, vectors
 from smim.evaluation.groups import BY_DEFAULT, GROUPS, OF_SENTENCES
 from smim.evaluation.job import Job, sample, split_of_rows
 from smim.evaluation.reference import Row
@@ -118,6 +118,8 @@ def _of_sentences(
     split = corpus.split(args.split)
     if "answering" in args.metrics:
         answering.find_pairs(corpus, args.answering)  # a wrong corpus is reported now, not after hours of other metrics
+    if "semantics" in args.metrics:
+        semantics.check(args.semantics)  # likewise
     retokenized = model.tokenizer.hash != corpus.tokenizer.hash
     if retokenized and not retokenize:
         raise UserError(

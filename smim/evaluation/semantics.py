@@ -1,0 +1,210 @@
+"""Whether codes that are near mean the same: on sets of sentences with people's judgements, beside other codes.
+
+From Python, `measure` does it for any function from texts to codes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import gather_object
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from smim.errors import UserError, refuse
+from smim.evaluation import plots
+from smim.evaluation.job import Job, split_of_ids
+from smim.evaluation.markup import with_error
+from smim.evaluation.plots import Panel
+from smim.evaluation.section import Metric, Section, Table
+from smim.evaluation.semantic_measures import (
+    DISTANCES,
+    METRICS,
+    Encode,
+    measure,
+    measure_bm25,
+    paired,
+    random_codes,
+)
+from smim.evaluation.semantic_sets import ANSWERS, SIMILARITY, SemanticSet, describe, files_of, read_sets
+from smim.model.decoding import decode_ids
+from smim.schema import bounded, out_of_bounds
+
+TITLE = "Meaning"
+
+_CODE = "code, cosine"
+_PLOTTED = ("spearman", "average_precision", "hit_at_1", "answer_mrr", "probe_accuracy")
+# By another distance, of a part of the code, or of other codes: their label is "SET/WAY".
+_BESIDE = [
+    replace(each, name=f"{each.name}_by", title="", meaning=f"`{each.name}` in another way: {{label}}")
+    for each in METRICS
+    if each.name != "word_for_word"
+]
+ALL_METRICS = [*METRICS, *_BESIDE]
+
+
+@dataclass(frozen=True)
+class SemanticsArgs:
+    """`sets`: a file, a folder, or a list of them. `split`: dev, to choose by, or test, once a model that is reported.
+
+    `models`: of sentence-transformers, by name or path, to stand beside; `word_for_word`: whether sentences are
+    decoded; `max_pairs`: of a set of pairs; `bootstrap_samples`: of a standard error that is not a mean's.
+    """
+
+    sets: Any = None
+    split: str = bounded("dev", among=("dev", "test"))
+    models: list[str] = field(default_factory=list)
+    word_for_word: bool = True
+    max_pairs: int = bounded(1000, least=1)
+    bootstrap_samples: int = bounded(1000, least=2)
+
+    def __post_init__(self) -> None:
+        refuse(out_of_bounds(self, "eval.semantics"))
+
+
+def files(args: SemanticsArgs) -> list[Path]:
+    """The files of the sets."""
+    return files_of(args.sets)
+
+
+def check(args: SemanticsArgs) -> None:
+    """Raises `UserError` where a set cannot be read, or a model cannot be loaded."""
+    read_sets(args.sets, args.split)
+    for name in args.models:
+        open_model(name)
+
+
+def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
+    """The code's metrics by cosine, and what stands beside; called on all processes, the main one has them."""
+    sets = read_sets(args.sets, args.split, max_pairs=args.max_pairs, seed=job.seed)
+    if not sets:
+        return Section(TITLE, notes=["Not evaluated: no sets are given (`eval.semantics.sets=[FOLDER,FILE]`)."])
+    parts, reconstruct = _of_model(job, sets, args)
+    if not job.is_main:
+        return Section(TITLE)
+
+    def found(encode: Encode, **more: Any) -> dict[str, Metric]:
+        return measure(encode, sets, bootstrap_samples=args.bootstrap_samples, seed=job.seed, **more)
+
+    ways = {
+        f"{part}, {distance}": found(encode, distance=distance, reconstruct=reconstruct if way == 0 else None)
+        for part, encode in parts.items()
+        for way, distance in enumerate(DISTANCES)
+    }
+    ways["TF-IDF"] = found(TfidfVectorizer().fit_transform)
+    ways["BM25"] = measure_bm25(sets)
+    ways["random"] = found(random_codes(job.model.latent_dim, seed=job.seed))
+    ways |= {_short(name): found(open_model(name)) for name in args.models}
+    metrics = ways[_CODE] | {
+        "{}_by:{}/{}".format(*name.split(":", 1), way): metric
+        for way, of_way in ways.items()
+        if way != _CODE
+        for name, metric in of_way.items()
+        if not name.startswith("word_for_word")
+    }
+    tables = [*_tables(ways), Table("Sets", ["set", "kind", "evaluated", "files"], describe(sets))]
+    return Section(TITLE, metrics, _notes(args), tables, _draw(sets, parts["code"], ways, plots_dir))
+
+
+def open_model(name: str) -> Encode:
+    """What encodes with a model of sentence-transformers, by its name or path; raises `UserError` where it cannot."""
+    try:
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"eval.semantics.models={name}: {error}; pip install 'smim[hub]'") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"eval.semantics.models={name} cannot be loaded: {str(error).splitlines()[0]}") from None
+    return lambda texts: model.encode(list(texts), show_progress_bar=False)
+
+
+def _short(name: str) -> str:
+    """What a model is called in tables: its directory; directories of ours, and of packages, are called "model"."""
+    path = Path(name)
+    return path.parent.name if path.name == "model" else path.name
+
+
+def _of_model(
+    job: Job, sets: Sequence[SemanticSet], args: SemanticsArgs
+) -> tuple[dict[str, Encode], Callable[[Sequence[str]], list[str]] | None]:
+    """From texts to codes, and to their meaning part where they have one; and back. Called on all processes."""
+    autoencoder = job.model.autoencoder
+    row = {text: i for i, text in enumerate(dict.fromkeys(text for each in sets for text in each.texts))}
+    ids = [job.model.tokenizer.encode(text)[: autoencoder.args.max_length] for text in row]
+    codes = job.posterior(split_of_ids("semantics", ids)).mean
+
+    def encode(matrix: np.ndarray) -> Encode:
+        return lambda texts: matrix[[row[text] for text in texts]]
+
+    parts = {"code": encode(codes.numpy())}
+    if autoencoder.meaning_dim < job.model.latent_dim:
+        parts["meaning"] = encode(autoencoder.meaning(codes).numpy())
+    if not args.word_for_word:
+        return parts, None
+    wanted = sorted({row[text] for each in sets if each.kind != ANSWERS for text in each.sentences})
+    own = [wanted[place] for place in job.share(len(wanted))]
+    # What says more words than its sentence has is wrong already.
+    longest = 1 + max((len(ids[i]) for i in wanted), default=0)
+    decoded = [job.model.tokenizer.decode(words) for words in decode_ids(autoencoder, codes[own], longest)]
+    sentences = dict(gather_object(list(zip(own, decoded, strict=True))))
+    return parts, lambda texts: [sentences[row[text]] for text in texts]
+
+
+def _notes(args: SemanticsArgs) -> list[str]:
+    used = "to choose by" if args.split == "dev" else "to be looked at once a model, when all is chosen"
+    return [
+        f"Split `{args.split}`, {used}. A code is the mean of q(z|x). ± is the standard error over pairs, queries or "
+        f"questions; of rank correlation, average precision and F1 by {args.bootstrap_samples:,} bootstrap samples."
+    ]
+
+
+def _tables(ways: dict[str, dict[str, Metric]]) -> list[Table]:
+    """A table for each metric: ways by sets."""
+    tables = []
+    for each in METRICS:
+        names = [name for name in ways[_CODE] if name.startswith(f"{each.name}:")]
+        rows = [
+            [way, *(with_error(m.value, m.standard_error) if m else "" for m in map(metrics.get, names))]
+            for way, metrics in ways.items()
+            if not metrics.keys().isdisjoint(names)
+        ]
+        if names:
+            title = each.meaning.removesuffix(", {label}")
+            tables.append(Table(title[0].upper() + title[1:], ["", *(name.split(":", 1)[1] for name in names)], rows))
+    return tables
+
+
+def _draw(
+    sets: Sequence[SemanticSet], code: Encode, ways: dict[str, dict[str, Metric]], plots_dir: Path
+) -> dict[str, str]:
+    drawn = {}
+    scores = {
+        f"{each.name}: Spearman {ways[_CODE][f'spearman:{each.name}'].value:.3f}": (
+            each.evaluated.values,
+            paired(code, each.evaluated, "cosine"),
+        )
+        for each in sets
+        if each.kind == SIMILARITY
+    }
+    if scores:
+        plots.scatters(scores, plots_dir / "similarity.png", xlabel="people's score", ylabel="cosine of the codes")
+        drawn["similarity.png"] = "Cosine of two codes against how alike people found the sentences"
+    shown = [way for way in ways if not way.endswith(("l2", "inner_product"))]
+    panels = [
+        Panel(
+            name.replace(":", "\n"),
+            {
+                way: [{"value": None, "mean": metric.value, "stdev": metric.standard_error}]
+                for way in shown
+                if (metric := ways[way].get(name))
+            },
+        )
+        for name in ways[_CODE]
+        if name.startswith(_PLOTTED)
+    ]
+    if panels:
+        plots.bars(panels, plots_dir / "meaning.png")
+        drawn["meaning.png"] = "Codes by cosine, beside what knows words alone, random codes and other models"
+    return drawn
