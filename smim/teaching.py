@@ -38,7 +38,7 @@ _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _OTHER_FORMS = ("onnx/*", "openvino/*")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _TEXT = "text"
-_SENTENCES_A_BATCH = 64
+_SENTENCES_A_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,10 @@ def _opened(model: Path, teacher_hash: str) -> Any:
         raise UserError(f"{model} is not the same on all machines, or was changed meanwhile")
     try:
         from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
     except ModuleNotFoundError as error:
         raise UserError(f"a teacher needs sentence-transformers ({error}): pip install 'smim[hub]'") from None
+    logging.disable_progress_bar()  # of the weights: ours is of the sentences
     try:
         return SentenceTransformer(str(model), model_kwargs={"use_safetensors": True}, local_files_only=True)
     except (OSError, LookupError, TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:

@@ -21,7 +21,7 @@ def write_corpus(
     name: str,
     source: Mapping[str, Any] | None = None,
 ) -> None:
-    """One shard a split; all rows of a split have the same columns."""
+    """One shard a split; all rows of a split have the same columns, `pair_text` too where the corpus has pairs."""
     described = {}
     for split, rows in splits.items():
         path = output / split / "00000.arrow"
@@ -30,6 +30,9 @@ def write_corpus(
         lengths = [len(sentence) for sentence in ids]
         columns: dict[str, pa.Array] = {column: pa.array([row[column] for row in rows]) for column in rows[0]}
         columns |= {"ids": pa.array(ids, pa.list_(pa.int32())), "length": pa.array(lengths, pa.int32())}
+        if "pair_text" in columns:
+            pairs = [tokenizer.encode(row["pair_text"]) for row in rows]
+            columns["pair_ids"] = pa.array(pairs, pa.list_(pa.int32()))
         table = pa.table(columns)
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table)
@@ -49,6 +52,7 @@ def write_corpus(
         "tokenizer": {"kind": tokenizer.kind},
         "vocabulary_size": tokenizer.vocabulary_size,
         "tokenizer_hash": tokenizer.hash,
+        **({"pair_column": "pair"} if any("pair_text" in rows[0] for rows in splits.values()) else {}),
         "splits": described,
     }
     storage.write_json(output / CARD, card)

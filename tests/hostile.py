@@ -154,6 +154,9 @@ def _seal(directory: Path) -> None:
             elif path.name == "latents.json":
                 for shard in content["shards"]:
                     _describe_anew({folder / name: file for name, file in shard["files"].items()})
+            elif path.name == "teacher.json":
+                for held in [content, *(shard for split in content["splits"].values() for shard in split["shards"])]:
+                    _describe_anew({folder / name: file for name, file in held["files"].items()})
             elif path.name == "manifest.json" and "segments" in content:
                 for segment in content["segments"]:
                     places = {
@@ -228,7 +231,8 @@ def use_corpus(directory: Path, material: Path) -> None:
             split.texts(range(min(3, len(split))))
         for start in range(0, len(split), 8):
             batch = split.batch(range(len(split))[start : start + 8])
-            assert "text" not in split.table.column_names or int(batch.tokens.max()) < corpus.input_size
+            for each in (batch, batch.pair):
+                assert getattr(each, "tokens", None) is None or int(each.tokens.max()) < corpus.input_size
         order: dict[str, Any] = {"batch_size": 8, "tokens_per_batch": None, "length_window": 1, "shuffle_window": 100}
         list(training_order(split, **order, seed=0, epoch=0))
 
@@ -241,6 +245,16 @@ def use_latents(directory: Path, material: Path) -> None:
     latents = Latents.open(directory)
     assert np.isfinite(latents.mean(range(len(latents)))).all()
     latents.log_variance(range(2))
+
+
+def use_teacher(directory: Path, material: Path) -> None:
+    from smim.text.corpus import Corpus
+
+    corpus = Corpus.open(material / "corpus", teacher=directory)
+    for split in map(corpus.split, corpus.card["splits"]):
+        batch = split.batch(range(len(split)))
+        assert batch.view is not None and bool(batch.view.isfinite().all())
+    assert corpus.teacher is not None and len(corpus.teacher.pieces) == len(corpus.teacher.counts) == corpus.input_size
 
 
 def use_tzk(directory: Path, material: Path) -> None:

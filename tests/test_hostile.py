@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ from smim.model.directory import save_model
 from smim.model.mlp import VectorAutoencoder
 from smim.search.build import build_index, index_texts
 from smim.search.encode import EncodeArgs, encode_corpus
+from smim.teaching import TeachArgs, teach
 from smim.text.corpus import Corpus
 from smim.text.pieces import SentencePieceTokenizer
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk
 from tests.corpora import write_corpus
 from tests.models import sentence_args, vector_args
 from tests.scripts import ROOT, run_script
+from tests.teachers import write_teacher
 
-KINDS = ["index", "model", "corpus", "latents", "tzk", "judge"]
+KINDS = ["index", "model", "corpus", "latents", "teacher", "tzk", "judge"]
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +51,8 @@ def material(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempP
         _add_index(directory, model, corpus, name, factory)
     encode_corpus(directory / "model", directory / "corpus", directory / "latents", args=EncodeArgs(
         rows_per_shard=16, log_variance=True))  # fmt: skip
+    teacher = write_teacher(directory / "static")
+    teach(directory / "corpus", teacher=str(teacher), output=directory / "teacher", args=TeachArgs(rows_per_shard=16))
     fit = FitArgs(num_optimizer_steps=10)
     tzk = fit_tzk(model, corpus, directory / "tzk", model_dir=directory / "model",
                   args=PriorArgs(num_coupling_layers=2, hidden_dim=8), fit=fit)  # fmt: skip
@@ -75,6 +80,8 @@ def _add_models(directory: Path, corpus: Corpus) -> None:
     pieces = SentencePieceTokenizer.train(texts, algorithm="bpe", vocabulary_size=330)
     rows = {"train": [{"text": text, "topic": "home"} for text in texts]}
     write_corpus(directory / "corpus_pieces", rows, pieces, name="pieces")
+    pairs = {"train": [{"text": text, "pair_text": other} for text, other in pairwise(texts)]}
+    write_corpus(directory / "corpus_pairs", pairs, corpus.tokenizer, name="pairs")
     small = {"hidden_dim": 16, "embedding_dim": 16, "latent_dim": 16, "num_layers": 1, "num_heads": 2}
     for kind in ("transformer", "superposition"):
         args = sentence_args(encoder=kind, decoder=kind, tied_output=True, **small)  # type: ignore[arg-type]

@@ -10,7 +10,10 @@ import pytest
 
 import smim
 from smim.errors import UserError
-from tests.hub_server import TOKEN, Hub, running_hub
+from smim.teaching import TeachArgs, teach
+from smim.text.teacher import Teacher
+from tests.hub_server import TOKEN, Hub, Repository, running_hub
+from tests.teachers import write_teacher
 
 hub = pytest.importorskip("smim.hub", reason="huggingface_hub is not installed", exc_type=UserError)
 NAME = "our-team/tiny"
@@ -145,3 +148,22 @@ def test_without_huggingface_hub_the_message_says_what_to_install(monkeypatch: p
     monkeypatch.delitem(sys.modules, "smim.hub")
     with pytest.raises(UserError, match=r"huggingface_hub is needed .*pip install 'smim\[hub\]'"):
         _ = smim.from_hub
+
+
+def test_a_teacher_comes_from_the_hub_without_pickles_and_other_forms(
+    server: Hub, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    here = write_teacher(tmp_path / "teacher")
+    files = {path.name: path.read_bytes() for path in here.iterdir()}
+    others = {"pytorch_model.bin": b"a pickle", "onnx/model.json": b"{}"}
+    server.repositories[NAME] = Repository("public", {"c0" * 20: {**files, **others}})
+    args = TeachArgs(precision="fp32")
+    own, fetched = (
+        Teacher.open(teach(tiny_corpus, teacher=name, output=tmp_path / f"of-{i}", args=args))
+        for i, name in enumerate([str(here), NAME])
+    )
+    assert (fetched.teacher, fetched.teacher_hash, fetched.hash) == (NAME, own.teacher_hash, own.hash)
+    names = {path.name for path in (tmp_path / "cache").glob("*/snapshots/**/*") if path.is_file()}
+    assert names == set(files)
+    with pytest.raises(UserError, match=r"has no model our-team/other"):
+        teach(tiny_corpus, teacher="our-team/other", output=tmp_path / "out", args=args)

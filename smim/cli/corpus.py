@@ -69,6 +69,7 @@ def _show_sentences(corpus: "Corpus") -> None:
         **card["source"],
         "vocabulary": f"{card['vocabulary_size']:,}",
         "tokenizer": _brief(card.get("tokenizer", "")),
+        **({"pairs": f"column {card['pair_column']}"} if "pair_column" in card else {}),
         "lengths": corpus.directory / HISTOGRAM,
         **{f"left out: {name}": f"{count:,}" for name, count in card.get("left_out", {}).items()},
     }
