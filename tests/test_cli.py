@@ -671,3 +671,25 @@ def test_build_says_recall_and_latency(command: Command, tiny_model: Path, tiny_
     built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--factory", "IVF2,Flat")
     assert re.search(r"recall@10 1\.000, \d+\.\d\d ms a query \(nprobe \d\)\n", built.out)
     assert built.status == 0
+
+
+def test_text_is_split_and_a_judge_is_made_of_its_part(command: Command, tiny_corpus: Path, tmp_path: Path) -> None:
+    from smim.evaluation.judge import Judge
+    from smim.text.corpus import Corpus
+
+    texts = Corpus.open(tiny_corpus).split("train").texts()
+    (tmp_path / "text.txt").write_text("\n".join(texts))
+    sides = [tmp_path / "judge.txt", tmp_path / "model.txt"]
+    split = command("judge", "split", tmp_path / "text.txt", "--judge", sides[0], "--model", sides[1], "--share", 0.6)
+    assert split.status == 0
+    judges, models = (side.read_text().splitlines() for side in sides)
+    assert sorted(judges + models) == sorted(texts) and 15 < len(judges) < 33
+    assert split.out.splitlines() == [
+        f"{len(judges)} sentences in {sides[0]}",
+        f"{len(models)} sentences in {sides[1]}",
+    ]
+    made = command("judge", "make", sides[0], "-o", tmp_path / "judge", "--vocabulary-size", 285)
+    judge = Judge.open(tmp_path / "judge")
+    assert made.status == 0 and f"hash {judge.hash[:12]}" in made.out and judge.card.sentences == len(judges)
+    refused = command("judge", "make", sides[0], "-o", tmp_path / "other", "--vocabulary-size", 4000)
+    assert refused.status == 2 and "lower it" in refused.err and not (tmp_path / "other").exists()

@@ -62,6 +62,11 @@ def test_figures_of_sentences_are_those_made_by_hand(judge):
     assert all(metric.standard_error is not None and metric.n == 2 for metric in found.values())
 
 
+def test_pairs_of_words_are_compared_with_those_of_as_many_real_sentences(judge):
+    found = Reader(judge, [*REAL[:2], *REAL[:2]]).measure("between", ["a bank", "the company"])
+    assert found["distinct_2_ratio:between"].value == 1
+
+
 def test_errors_of_a_difference_are_those_of_both(judge):
     reader = Reader(judge, REAL)
     found = reader.measure("drawn", ["a bank sold", "house the a"])
