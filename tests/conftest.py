@@ -93,7 +93,7 @@ def asking_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         model.to_vocabulary.bias[tokenizer.encode("?")] += 2
         model.to_vocabulary.bias[EOS_ID] += 3  # what it samples is short, and soon sampled
     directory = tmp_path_factory.mktemp("runs") / "asking" / "model"
-    save_model(directory, model, tokenizer, training={"objective": "amim"})
+    save_model(directory, model, tokenizer, training={"objective": "amim"}, use={"answers": True})
     answering = smim.load(directory, device="cpu")
     decoded, answers = answering.reconstruct(texts), [answering.answer(text) for text in texts]
     assert all(decoded + answers) and min(len(set(decoded)), len(set(answers))) > 25

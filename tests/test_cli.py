@@ -342,7 +342,7 @@ def test_generating_commands_print_what_the_model_says(command: Command, asking_
         ("sample", asking_model, "--num", 2, "--standard-deviation", 2, "--seed", 3): model.sample(
             2, standard_deviation=2, seed=3
         ),
-        ("sample", asking_model, "--num", 2, "--prior"): model.sample(2, standard_deviation=None),
+        ("sample", asking_model, "--num", 2, "--prior"): model.sample(2, prior=True),
         ("sample", asking_model, "--num", 2, "--markov-chain", 3): model.sample(2, chain_steps=3),
         ("arithmetic", asking_model, first, first, "--minus", second): model.decode(
             model.arithmetic([first, first], [second])[None]

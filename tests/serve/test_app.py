@@ -122,7 +122,7 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
             {"num": 2, "standard_deviation": 1, "seed": 1},
             model.sample(2, standard_deviation=1, seed=1),
         ),
-        ("sample", {"num": 2, "standard_deviation": None}, model.sample(2, standard_deviation=None)),
+        ("sample", {"num": 2, "prior": True}, model.sample(2, prior=True)),
     ]
     for path, body, sentences in written:
         assert post(path, **body)["sentences"] == sentences and len(set(sentences)) > 1, path

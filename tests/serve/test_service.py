@@ -133,7 +133,7 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
             (service.interpolate(ONE, OTHER, 7), model.interpolate(ONE, OTHER, steps=7)),
             (service.perturb(ONE, 4, 20.0, 5), model.perturb(ONE, num=4, scale=20.0, seed=5)),
             (service.sample(4, 1.0, 6), model.sample(4, standard_deviation=1.0, seed=6)),
-            (service.sample(4, None, 6), model.sample(4, standard_deviation=None, seed=6)),
+            (service.sample(4, prior=True, seed=6), model.sample(4, prior=True, seed=6)),
         ]
         for work, sentences in written:
             assert await work == sentences and len(set(sentences)) > 1
