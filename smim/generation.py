@@ -304,7 +304,8 @@ class SentenceModel(TrainedModel):
         chains: list[list[str]] = [[] for _ in z]
         for step in range(steps):
             uniform = noise.uniform(seed, range(len(z)), step, max_length)
-            decoded = self.ids_of_codes(z, how, lambda _, uniform=uniform: uniform, max_length)
+            options: dict[str, Any] = {"drawing": how.drawing, "literal": how.literal}
+            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **options)
             for chain, ids in zip(chains, decoded, strict=True):
                 chain.append(self.tokenizer.decode(ids))
             z = self.draw(self.posterior_of_ids(decoded), noise.normal(seed, range(len(z)), step + 1, self.latent_dim))

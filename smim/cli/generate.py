@@ -7,16 +7,14 @@ import typer
 import smim
 from smim.cli.shared import Model, Seed, print_lines
 
-Literal = Annotated[
-    float | None,
-    typer.Option(help="1 word for word to 0 of the meaning alone, which not every model has; the model's own."),
-]
+_LITERAL = "How literally: 1 word for word, to 0 by the meaning alone, of models that can"
+Literal = Annotated[float | None, typer.Option(help=f"{_LITERAL}; the model's own.")]
 
 
 def reconstruct(
     model: Model,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
-    literal: Literal = 1.0,
+    literal: Annotated[float, typer.Option(help=f"{_LITERAL}.")] = 1.0,
     candidates: Annotated[
         int | None, typer.Option(help="Sentences that are drawn, of which the nearest in meaning is kept.")
     ] = None,

@@ -1,7 +1,7 @@
 """`smim search`: the sentences of an index nearest to a query."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,8 +57,8 @@ def search(
         query = Query(sum=Sum([text or "", *(plus or [])], minus or []))
     else:
         query = Query(text=text)
-    shown = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal}
-    options = Options(k, offset, parse_filter(where), max_distance, **shown)
+    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal}
+    options = Options(k, offset, parse_filter(where), max_distance, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text
     if as_json:

@@ -126,7 +126,7 @@ class Manifest:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        known = {"metric": METRICS, "store": DTYPES, "part": [None, *PARTS]}
+        known: dict[str, Any] = {"metric": METRICS, "store": DTYPES, "part": [None, *PARTS]}
         problems = not_among(self, "manifest", **known) + too_low(self, "manifest", dimension=1)
         twice = len({segment.name for segment in self.segments}) < len(self.segments)
         refuse(problems + ["two segments have one name"] * twice)
