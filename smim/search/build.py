@@ -173,7 +173,7 @@ def _build(
         f"part is {part!r}; {nearest(str(part), list(PARTS))}, or None for all of a code": part not in (None, *PARTS),
     })  # fmt: skip
     if part and not model.has_meaning_part:
-        raise Unsupported("this model's codes have no part of their own for the meaning; index them whole")
+        raise Unsupported("this model's codes have no meaning part; index them whole")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
     chosen = factories.resolve(factory, -(-len(rows) // num_segments), dimension, memory)
     vectors = factories.make_vectors(chosen, metric, dimension)

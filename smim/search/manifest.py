@@ -126,8 +126,9 @@ class Manifest:
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        known: dict[str, Any] = {"metric": METRICS, "store": DTYPES, "part": [None, *PARTS]}
-        problems = not_among(self, "manifest", **known) + too_low(self, "manifest", dimension=1)
+        problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
+        if self.part is not None:
+            problems += not_among(self, "manifest", part=PARTS)
         twice = len({segment.name for segment in self.segments}) < len(self.segments)
         refuse(problems + ["two segments have one name"] * twice)
         check_settings(self.search)
