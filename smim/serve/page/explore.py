@@ -98,8 +98,8 @@ def variants_tab(service: Service) -> list[Any]:
     async def drawn(deviation: float, num: float, literal: float, seed: float) -> dict[Any, Any]:
         spread = None if use.sample.prior else deviation
         texts = await service.sample(int(num), spread, int(seed), literal=literal)
-        drawn = f"{len(texts)} samples, seed {int(seed)}"
-        drawn += f", standard deviation {deviation:g}" * (spread is not None)
+        of = "of the prior" if spread is None else f"standard deviation {spread:g}"
+        drawn = f"{len(texts)} samples, {of}, seed {int(seed)}"
         return {samples: fragments.sentences(texts, caption=drawn), seeds[1]: seed + 1}
 
     gr.on([text.submit, vary.click], varied, [text, scale, num, of_variants, seeds[0]], [variants, seeds[0]], **QUIET)
