@@ -38,7 +38,7 @@ def main() -> None:
 def ship(run_dir: Path, output: Path) -> None:
     """Writes the packaged model of a training that was evaluated: fp16 weights, and its card."""
     model, tokenizer, config = load_model(run_dir / "model")
-    save_model(output, model, tokenizer, training=config["training"], half=True)
+    save_model(output, model, tokenizer, training=config["training"], use=config.get("use"), half=True)
     report = read_report(run_dir / "report")
     storage.write_text(output / "README.md", card(report, model.num_parameters, tokenizer.vocabulary_size))
 

@@ -11,24 +11,31 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def as_matrix(
-    given: Any, width: int, what: str, *, of: str = "this model's are", largest: float = _LARGEST
+    given: Any,
+    width: int,
+    what: str,
+    *,
+    short: int | None = None,
+    of: str = "this model's are",
+    largest: float = _LARGEST,
 ) -> np.ndarray:
     """A new fp32 array [N, `width`] of the numbers in an array, in a tensor of any type and device, or in lists.
 
-    `what` names them in messages, and `of` whose shape is the right one. Raises `UserError` for another shape, for what
-    are no real numbers, and for NaN, infinite ones and those beyond `largest`.
+    `short`: another width that will do. `what` names them in messages, and `of` whose shape is the right one. Raises
+    `UserError` for another shape, for what are no real numbers, and for NaN, infinite ones and those beyond `largest`.
     """
+    shape = f"[N, {width}]" + (f" or [N, {short}]" if short not in (None, width) else "")
     if isinstance(given, Tensor):
         given = given.detach().cpu()
         given = (given.float() if given.is_floating_point() else given).numpy()
     try:
         array = np.asarray(given)
     except (ValueError, RuntimeError):  # rows of several lengths, and lists of tensors that need a gradient
-        raise UserError(f"{what} are numbers of shape [N, {width}], in an array or a tensor") from None
+        raise UserError(f"{what} are numbers of shape {shape}, in an array or a tensor") from None
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{what} are numbers of shape [N, {width}], not {array.dtype}")
-    if array.ndim != 2 or array.shape[1] != width:
-        raise UserError(f"{what} have shape {array.shape}, {of} [N, {width}]")
+        raise UserError(f"{what} are numbers of shape {shape}, not {array.dtype}")
+    if array.ndim != 2 or array.shape[1] not in (width, short):
+        raise UserError(f"{what} have shape {array.shape}, {of} {shape}")
     with np.errstate(over="ignore"):
         numbers = np.array(array, dtype=np.float32, order="C")
     if not (np.abs(numbers) <= largest).all():

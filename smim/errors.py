@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from io import TextIOWrapper
+from numbers import Integral, Real
 
 
 class SmimError(Exception):
@@ -24,6 +25,12 @@ class UserError(SmimError, ValueError):
 
     exit_status = 2
     code = "invalid"
+
+
+class Unsupported(UserError):
+    """What is asked for of a model that cannot do it."""
+
+    code = "unsupported"
 
 
 class RowError(UserError):
@@ -92,6 +99,21 @@ def refuse(problems: Iterable[str]) -> None:
 def refuse_if(wrong: Mapping[str, object]) -> None:
     """As `refuse`, of the problems whose condition holds."""
     refuse(problem for problem, holds in wrong.items() if holds)
+
+
+def check_whole(name: str, value: int, *, least: int = 1, most: int | None = None) -> None:
+    """Raises `UserError` for what is no whole number from `least` to `most`."""
+    if not isinstance(value, Integral) or value < least or (most is not None and value > most):
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UserError(f"{name} is {value!r}, a whole number {bounds} is needed")
+
+
+def check_size(name: str, value: float, *, most: float | None = None, above: bool = False) -> None:
+    """Raises `UserError` for what is no number from 0 to `most`; `above`: for 0 too."""
+    fits = isinstance(value, Real) and (value > 0 if above else value >= 0) and (most is None or value <= most)
+    if not fits:
+        bounds = ("above 0" if above else "of at least 0") + ("" if most is None else f" and at most {most:g}")
+        raise UserError(f"{name} is {value!r}, a number {bounds} is needed")
 
 
 @contextmanager

@@ -3,23 +3,24 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
-from collections.abc import Collection, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from smim import storage
 from smim.arrays import as_matrix
-from smim.errors import RowError, UserError
+from smim.errors import RowError, Unsupported, UserError, check_size, check_whole
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
-from smim.model.directory import CONFIG, find, is_deterministic, load_model
+from smim.model.directory import hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
+from smim.model.use import Use, Writing
 from smim.text.batch import collate
 from smim.text.batches import evaluation_order
 from smim.text.tokenizer import UNK_ID, Tokenizer
@@ -38,7 +39,7 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     """
     autoencoder, tokenizer, config = load_model(directory)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=storage.sha256(find(directory) / CONFIG))
+    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=hash_of(directory))
 
 
 def check_sentences(texts: Sequence[str]) -> None:
@@ -60,26 +61,12 @@ def combined(weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarr
     return np.asarray(weights, np.float32) @ np.asarray(codes_ND, np.float32)
 
 
-def check_whole(name: str, value: int, *, least: int = 1) -> None:
-    """Raises `UserError` for what is no whole number of at least `least`."""
-    if not isinstance(value, Integral) or value < least:
-        raise UserError(f"{name} is {value!r}, a whole number of at least {least} is needed")
-
-
-def _check_size(name: str, value: float) -> None:
-    if not isinstance(value, Real) or not value >= 0:
-        raise UserError(f"{name} is {value!r}, a number of at least 0 is needed")
-
-
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 class TrainedModel:
-    """A trained model of whatever kind of data: its latent space.
-
-    `hash` names the model: the SHA-256 of its `config.json`, which holds those of weights and tokenizer.
-    """
+    """A trained model of whatever kind of data: its latent space. `hash` names it, as `hash_of` its directory does."""
 
     autoencoder: Any
     config: dict[str, Any]
@@ -106,6 +93,20 @@ class SentenceModel(TrainedModel):
         self, autoencoder: SentenceAutoencoder, tokenizer: Tokenizer, config: dict[str, Any], *, hash: str
     ) -> None:
         self.autoencoder, self.tokenizer, self.config, self.hash = autoencoder, tokenizer, config, hash
+
+    @cached_property
+    def use(self) -> Use:
+        """What methods take where they are asked for nothing else."""
+        return use_of(self.config)
+
+    @property
+    def has_meaning_part(self) -> bool:
+        """Whether `literal` below 1, and an index of the meaning part, can be asked for."""
+        return self.autoencoder.meaning_dim < self.latent_dim
+
+    def dimension_of(self, part: str | None) -> int:
+        """How many of a code's first numbers its `part` has: the meaning's, or all for None."""
+        return self.autoencoder.meaning_dim if part == "meaning" else self.latent_dim
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
@@ -141,25 +142,73 @@ class SentenceModel(TrainedModel):
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
 
     def decode(
-        self, codes: np.ndarray | Tensor, *, sample: bool = False, seed: int = 0, max_length: int = DECODED_LENGTH
+        self,
+        codes: np.ndarray | Tensor,
+        *,
+        literal: float = 1.0,
+        candidates: int | None = None,
+        sample: bool = False,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        max_length: int = DECODED_LENGTH,
     ) -> list[str]:
-        """The sentence of each code [N, D]: the likeliest word at each step, or a draw at temperature 1.
+        """The sentence of each code [N, D]: the likeliest word at each step, or with `sample` a draw.
 
-        Codes are an array or a tensor of any type of numbers. At most `max_length` tokens are decoded. Raises
-        `UserError` for codes of a wrong shape or NaN.
+            model.decode(model.encode(["the company said profit rose"]), literal=0.0)
+
+        Codes are an array or a tensor of any type of numbers. `literal`: 1 gives the sentence word for word, 0 another
+        one of the same meaning. Of several `candidates`, which are drawn, the one whose own code is most like the code
+        is kept, by the cosine of their meaning parts. Words are drawn at a `temperature`, among the likeliest that
+        together have the probability `top_p`. These three are 1 unless given, and below literal 1 those of `use`. At
+        most `max_length` tokens are decoded.
+
+        Raises `UserError` for codes of a wrong shape or NaN, and `Unsupported` for a `literal` that the model has not.
         """
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
-        uniform = noise.uniform(seed, range(len(z)), 0, max_length) if sample else None
-        return [self.tokenizer.decode(ids) for ids in decode_ids(self.autoencoder, z, max_length, uniform=uniform)]
+        how = self.writing(literal, candidates, sample=sample, temperature=temperature, top_p=top_p)
+        ids = self.ids_of_codes(z, how, lambda draw: noise.uniform(seed, range(len(z)), draw, max_length), max_length)
+        return [self.tokenizer.decode(sentence) for sentence in ids]
 
-    def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
-        """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words."""
+    def writing(self, literal: float = 1.0, candidates: int | None = None, **options: Any) -> Writing:
+        """What these arguments of `decode` come to; raises as it does."""
+        how = self.use.literal.writing(literal, candidates, **options)
+        self.autoencoder.check_literal(how.literal)
+        return how
+
+    def ids_of_codes(
+        self, z: Tensor, how: Writing, uniform: Callable[[int], Tensor], max_length: int = DECODED_LENGTH
+    ) -> list[list[int]]:
+        """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw."""
+        options: dict[str, Any] = {"drawing": how.drawing, "literal": how.literal}
+        if how.candidates == 1 or not len(z):
+            return decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
+        draws = torch.cat([uniform(draw) for draw in range(how.candidates)])
+        longest = min(max_length, self.autoencoder.args.max_length)
+        drawn = decode_ids(self.autoencoder, z.repeat(how.candidates, 1), longest, uniform=draws, **options)
+        meant_CNM = self.autoencoder.meaning(self.posterior_of_ids(drawn).mean).unflatten(0, (how.candidates, len(z)))
+        best_N = F.cosine_similarity(meant_CNM, self.autoencoder.meaning(z), dim=-1).argmax(0)
+        return [drawn[len(z) * draw + row] for row, draw in enumerate(best_N.tolist())]
+
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        *,
+        literal: float = 1.0,
+        candidates: int | None = None,
+        sample: bool = False,
+        seed: int = 0,
+    ) -> list[str]:
+        """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words.
+
+        `literal` and `candidates`: as of `decode`.
+        """
         posterior = self.posterior(texts, allow_unknown=False)
         z = posterior.mean
         if sample:
             z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
-        return self.decode(z, sample=sample, seed=seed)
+        return self.decode(z, literal=literal, candidates=candidates, sample=sample, seed=seed)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
@@ -167,9 +216,17 @@ class SentenceModel(TrainedModel):
         start, end = self.encode([first, second], allow_unknown=False)
         return np.stack([combined([1 - t, t], [start, end]) for t in np.linspace(0, 1, steps)])
 
-    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
-        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included."""
-        return self.decode(self.interpolation(first, second, steps=steps))
+    def interpolate(
+        self, first: str, second: str, *, steps: int = 5, literal: float | None = None, seed: int = 0
+    ) -> list[str]:
+        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included.
+
+        The ends are decoded word for word, what is between them as of `decode`, by default at the model's own literal.
+        """
+        codes = self.interpolation(first, second, steps=steps)
+        literal = self.use.literal.interpolate if literal is None else literal
+        start, end = self.decode(codes[[0, -1]])
+        return [start, *self.decode(codes[1:-1], literal=literal, seed=seed), end]
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`."""
@@ -180,32 +237,44 @@ class SentenceModel(TrainedModel):
         weights = [1.0] * len(plus) + [-1.0] * len(minus)
         return combined(weights, self.encode([*plus, *minus], allow_unknown=False))
 
-    def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
+    def perturb(
+        self, text: str, *, num: int = 5, scale: float | None = None, literal: float | None = None, seed: int = 0
+    ) -> list[str]:
         """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.
 
-        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10.
+        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal`: as of
+        `decode`. Both are the model's own unless given.
         """
         check_whole("num", num)
-        _check_size("scale", scale)
+        scale = self.use.perturb_scale if scale is None else scale
+        check_size("scale", scale)
         posterior = self.posterior([text], allow_unknown=False)
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
-        return self.decode(posterior.mean + scale * posterior.standard_deviation * draws)
+        literal = self.use.literal.perturb if literal is None else literal
+        return self.decode(posterior.mean + scale * posterior.standard_deviation * draws, literal=literal, seed=seed)
 
     def sample(
-        self, num: int = 5, *, standard_deviation: float | None = 0.1, chain_steps: int | None = None, seed: int = 0
+        self,
+        num: int = 5,
+        *,
+        standard_deviation: float | None = None,
+        prior: bool = False,
+        chain_steps: int | None = None,
+        literal: float | None = None,
+        seed: int = 0,
     ) -> list[str]:
-        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 as in appendix E.3 of the thesis.
+        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 in appendix E.3 of the thesis, or from `prior` p(z).
 
-        With a `standard_deviation` of None, from the model's own prior p(z). With `chain_steps`, the last sentences of
-        Markov chains of so many that begin at such codes: see `markov_chain`.
+        With `chain_steps`, the last sentences of Markov chains of so many that begin at such codes: see `markov_chain`;
+        0: without. `literal`: as of `decode`. What is not given is the model's own.
         """
         check_whole("num", num)
-        if standard_deviation is not None:
-            _check_size("standard_deviation", standard_deviation)
-        codes = self.draw_codes(num, standard_deviation, seed=seed)
-        if chain_steps is None:
-            return self.decode(codes, sample=True, seed=seed)
-        return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, seed=seed)]
+        codes = self.draw_codes(num, self.use.sample.spread(standard_deviation, prior=prior), seed=seed)
+        literal = self.use.literal.sample if literal is None else literal
+        chain_steps = self.use.sample.chain_steps if chain_steps is None else chain_steps
+        if chain_steps == 0:
+            return self.decode(codes, literal=literal, sample=True, seed=seed)
+        return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, literal=literal, seed=seed)]
 
     def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:
         """The codes that `sample` decodes, fp32 [num, D], on the CPU."""
@@ -216,7 +285,9 @@ class SentenceModel(TrainedModel):
             torch.manual_seed(seed)
             return self.autoencoder.prior.sample(num).cpu()
 
-    def markov_chain(self, codes: np.ndarray | Tensor, *, steps: int = 10, seed: int = 0) -> list[list[str]]:
+    def markov_chain(
+        self, codes: np.ndarray | Tensor, *, steps: int = 10, literal: float = 1.0, seed: int = 0
+    ) -> list[list[str]]:
         """For each code [N, D] the `steps` sentences of a chain that begins with it: x ~ p(x|z), z ~ q(z|x), and so on.
 
         Samples of a probabilistic autoencoder, whose codes do not follow the prior: with the best decoder for its
@@ -224,15 +295,17 @@ class SentenceModel(TrainedModel):
 
             [chain] = model.markov_chain(model.encode(["the company said profit rose"]), steps=5)
 
-        Sentences are cut at 100 tokens, or at the model's own limit. Raises `UserError` as `decode` does.
+        Sentences are cut at 100 tokens, or at the model's own limit. `literal`: as of `decode`, which
+        raises the same.
         """
         check_whole("steps", steps)
-        z = self.checked_codes(codes)
+        z, how = self.checked_codes(codes), self.writing(literal, 1, sample=True)
         max_length = min(DECODED_LENGTH, self.autoencoder.args.max_length)
         chains: list[list[str]] = [[] for _ in z]
         for step in range(steps):
             uniform = noise.uniform(seed, range(len(z)), step, max_length)
-            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform)
+            options: dict[str, Any] = {"drawing": how.drawing, "literal": how.literal}
+            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **options)
             for chain, ids in zip(chains, decoded, strict=True):
                 chain.append(self.tokenizer.decode(ids))
             z = self.draw(self.posterior_of_ids(decoded), noise.normal(seed, range(len(z)), step + 1, self.latent_dim))
@@ -241,10 +314,16 @@ class SentenceModel(TrainedModel):
     def answer(self, question: str, *, num_words: int = 10) -> str:
         """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).
 
-        Greedy, never `<unk>`; what follows the first "?" is the answer.
+        Greedy, never `<unk>`; what follows the first "?" is the answer. Raises `Unsupported` unless `use` says that the
+        model was trained on questions with answers.
         """
         check_whole("num_words", num_words)
         check_sentences([question])
+        if not self.use.answers:
+            raise Unsupported(
+                "this model was not trained on questions with answers, so it answers none; one that is says so by "
+                "use.answers=true at its training, or in the section use of its config.json"
+            )
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
         z = self.posterior_of_ids([ids]).mean

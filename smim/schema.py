@@ -13,7 +13,12 @@ T = TypeVar("T")
 _LARGEST = 2**63 - 1
 _NAMES = {str: "text", int: "a whole number from 0 to 2**63 - 1", float: "a number", bool: "true or false"}
 
-_BOUNDS = {"least": (operator.ge, "at least"), "above": (operator.gt, "above"), "below": (operator.lt, "below")}
+_BOUNDS = {
+    "least": (operator.ge, "at least"),
+    "most": (operator.le, "at most"),
+    "above": (operator.gt, "above"),
+    "below": (operator.lt, "below"),
+}
 
 
 def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool = False) -> T:
@@ -44,7 +49,7 @@ def changed(settings: Any) -> dict[str, Any]:
 
 
 def bounded(default: Any, **bounds: Any) -> Any:
-    """A field of a dataclass with its bounds: numbers as `least`, `above` and `below`, or the words it is `among`."""
+    """A field of a dataclass with its bounds: `least`, `most`, `above` and `below`, or the words that it is `among`."""
     return field(default=default, metadata=bounds)
 
 

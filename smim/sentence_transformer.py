@@ -16,7 +16,7 @@ from smim.errors import UserError, nearest
 from smim.hub import CARD, PLACE, card
 from smim.lock import own_place
 from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.directory import CONFIG, WEIGHTS, find, load_model
+from smim.model.directory import CONFIG, WEIGHTS, find, load_model, use_of
 from smim.text.batch import Batch, collate
 from smim.text.tokenizer import Tokenizer
 
@@ -30,6 +30,8 @@ except ModuleNotFoundError as error:
 
 # What a model directory holds beside smim's own files when sentence-transformers is to read it.
 FILES = ("modules.json", "config_sentence_transformers.json", "sentence_encoder.json")
+# What an index's metrics are called there.
+_SIMILARITIES = {"l2": "euclidean", "cosine": "cosine", "inner_product": "dot"}
 
 _HOW_TO = f"""
 With sentence-transformers, where `smim` is installed; the flag lets the library import `smim`, none of this directory's
@@ -108,21 +110,22 @@ class SentenceEncoder(InputModule):
         return cls(*load_model(directory), **settings)
 
 
-def export(model_dir: Path | str, output: Path | str, *, similarity: str = "euclidean") -> None:
+def export(model_dir: Path | str, output: Path | str, *, similarity: str | None = None) -> None:
     """Writes a directory that `SentenceTransformer(DIR, trust_remote_code=True)` loads, and `smim.load(DIR)` too.
 
     Its codes are those of `SentenceModel.encode`. `similarity` is what `SentenceTransformer.similarity` computes:
-    `euclidean`, as an index does by default, `cosine`, `dot` or `manhattan`.
+    `euclidean`, `cosine`, `dot` or `manhattan`; by default what an index of the model compares by.
 
     Raises `UserError` for another `similarity`, where `model_dir` is not a model, or where `output` is something else.
     """
     output = Path(output)
     known = list(SentenceTransformer.SUPPORTED_SIMILARITY_FN_NAMES)
-    if similarity not in known:
-        raise UserError(f"similarity is {similarity!r}; {nearest(similarity, known)}")
+    if similarity not in (None, *known):
+        raise UserError(f"similarity is {similarity!r}; {nearest(str(similarity), known)}")
     if output.exists() and not (output / FILES[0]).is_file() and (output.is_file() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not an exported model; give another place, so that it is not lost")
     encoder = SentenceEncoder(*load_model(model_dir))
+    similarity = similarity or _SIMILARITIES[use_of(encoder.config).metric]
     model = SentenceTransformer(modules=[encoder], similarity_fn_name=similarity, device="cpu")  # type: ignore[arg-type]
     with own_place(output), storage.new_directory(output) as partial:
         model.save_pretrained(str(partial), create_model_card=False)

@@ -115,7 +115,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Writes `value` as indented JSON, atomically. NaN and infinity are refused (`ValueError`)."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_text(path, _as_json(value))
+
+
+def sha256_of_json(value: Any) -> str:
+    """Hexadecimal SHA-256 of the file that `write_json` would write."""
+    return hashlib.sha256(_as_json(value).encode()).hexdigest()
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
@@ -231,6 +236,10 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

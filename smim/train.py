@@ -12,7 +12,9 @@ command with `train.resume=auto` goes on from there. Every option: `python smim/
 """
 
 import signal
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -21,6 +23,7 @@ from smim.corpora import open_corpus
 from smim.errors import UserError
 from smim.lock import own
 from smim.model.registry import make_args
+from smim.model.use import Use
 from smim.objectives import objective_class
 from smim.processes import close, make_accelerator
 from smim.training.args import TrainArgs
@@ -29,11 +32,12 @@ from smim.training.trainer import Trainer
 
 def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
-    model_args, objective, args = config.make_all(
+    model_args, objective, args, use = config.make_all(
         cfg,
         model=make_args,
         objective=lambda section: config.make(objective_class(section.name), section, "objective"),
         train=lambda section: config.make(TrainArgs, section, "train"),
+        use=_given_use,
     )
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
@@ -41,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
         corpus = open_corpus(cfg.corpus.dir, teacher=cfg.corpus.get("teacher"))
-        trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir)
+        trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir, use=use)
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         accelerator.init_trackers("smim")
@@ -59,6 +63,22 @@ def main(cfg: DictConfig) -> None:
         trainer.console.say(
             f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}"
         )
+
+
+def _given_use(section: DictConfig) -> dict[str, Any]:
+    """What is said of the model's use, checked; the rest follows from the model when it is saved."""
+    said = OmegaConf.to_container(section)
+    made = config.make(Use, OmegaConf.create(_not_null(said, said)), "use")
+    return _not_null(said, asdict(made))
+
+
+def _not_null(said: Any, values: Any) -> dict[str, Any]:
+    """Those of the `values`, which may nest, that are not null in what was said."""
+    return {
+        name: _not_null(each, values[name]) if isinstance(each, dict) else values[name]
+        for name, each in said.items()
+        if each is not None
+    }
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smim import storage
 from smim.arrays import as_matrix
-from smim.generation import TrainedModel, check_whole
-from smim.model.directory import CONFIG, load_model
+from smim.errors import check_whole
+from smim.generation import TrainedModel
+from smim.model.directory import hash_of, load_model
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.vectors.batch import VectorBatch
@@ -27,7 +27,7 @@ def load(directory: Path | str) -> "VectorModel":
     Raises `UserError` where the directory is not such a model or is damaged.
     """
     autoencoder, _, config = load_model(directory, "vector")
-    return VectorModel(autoencoder, config, hash=storage.sha256(Path(directory) / CONFIG))
+    return VectorModel(autoencoder, config, hash=hash_of(directory))
 
 
 class VectorModel(TrainedModel):

@@ -93,10 +93,29 @@ def asking_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) ->
         model.to_vocabulary.bias[tokenizer.encode("?")] += 2
         model.to_vocabulary.bias[EOS_ID] += 3  # what it samples is short, and soon sampled
     directory = tmp_path_factory.mktemp("runs") / "asking" / "model"
-    save_model(directory, model, tokenizer, training={"objective": "amim"})
+    save_model(directory, model, tokenizer, training={"objective": "amim"}, use={"answers": True})
     answering = smim.load(directory, device="cpu")
     decoded, answers = answering.reconstruct(texts), [answering.answer(text) for text in texts]
     assert all(decoded + answers) and min(len(set(decoded)), len(set(answers))) > 25
+    return directory
+
+
+@pytest.fixture(scope="session")
+def meaning_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory for the tiny corpus, whose codes have a meaning part: 6 of their 24 numbers; random weights."""
+    corpus = Corpus.open(tiny_corpus)
+    torch.manual_seed(1)
+    sizes = {"latent_dim": 24, "hidden_dim": 16, "embedding_dim": 12, "num_layers": 1, "num_heads": 2, "max_length": 20}
+    encoder = {"name": "superposition", "meaning": {"dim": 6, "table_dim": 8}}
+    args = sentence_args(encoder=encoder, decoder="superposition", tied_output=True, **sizes)
+    model = SentenceAutoencoder(args, vocabulary_size=corpus.tokenizer.vocabulary_size)
+    with torch.no_grad():
+        model.to_vocabulary.bias[EOS_ID] += 1  # what it writes ends
+    directory = tmp_path_factory.mktemp("runs") / "meaning" / "model"
+    save_model(directory, model, corpus.tokenizer, training={"objective": "amim"})
+    loaded, texts = smim.load(directory, device="cpu"), corpus.split("train").texts()
+    decoded = {literal: loaded.reconstruct(texts, literal=literal, candidates=1) for literal in (1.0, 0.5, 0.0)}
+    assert all(len(set(each)) > 20 for each in decoded.values()) and len({*map(tuple, decoded.values())}) == 3
     return directory
 
 

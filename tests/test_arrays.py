@@ -96,7 +96,7 @@ def outcomes(model: SentenceModel) -> dict[str, object]:
         "drawn": model.decode(codes, sample=True),
         "interpolated": model.interpolate(*texts),
         "perturbed": model.perturb(texts[0]),
-        "of the prior": model.sample(3, standard_deviation=None),
+        "of the prior": model.sample(3, prior=True),
         "chain": model.markov_chain(codes, steps=2),
         "nothing": model.encode([]).dtype,
     }

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 import smim
+from smim.search.manifest import Manifest
 from smim.text.tokenizer import Tokenizer
 from tests.commands import Command, Outcome, make_command
 from tests.corpora import write_corpus
@@ -342,7 +343,7 @@ def test_generating_commands_print_what_the_model_says(command: Command, asking_
         ("sample", asking_model, "--num", 2, "--standard-deviation", 2, "--seed", 3): model.sample(
             2, standard_deviation=2, seed=3
         ),
-        ("sample", asking_model, "--num", 2, "--prior"): model.sample(2, standard_deviation=None),
+        ("sample", asking_model, "--num", 2, "--prior"): model.sample(2, prior=True),
         ("sample", asking_model, "--num", 2, "--markov-chain", 3): model.sample(2, chain_steps=3),
         ("arithmetic", asking_model, first, first, "--minus", second): model.decode(
             model.arithmetic([first, first], [second])[None]
@@ -354,6 +355,37 @@ def test_generating_commands_print_what_the_model_says(command: Command, asking_
     for args, lines in expected.items():
         assert command(*args) == Outcome(0, "".join(f"{line}\n" for line in lines), "")
     assert model.answer("the law", num_words=3) != model.answer("the law")
+
+
+def test_literal_and_part_reach_the_model_and_the_index(
+    command: Command, meaning_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    model, first, second = smim.load(meaning_model), "a bank sold shares", "her brother lost a small house"
+    expected = {
+        ("reconstruct", first, "--literal", 0, "--candidates", 2): model.reconstruct([first], literal=0, candidates=2),
+        ("interpolate", first, second, "--steps", 4, "--literal", 0.5, "--seed", 1): model.interpolate(
+            first, second, steps=4, literal=0.5, seed=1
+        ),
+        ("perturb", first, "--literal", 1): model.perturb(first, literal=1),
+        ("perturb", first): model.perturb(first),
+        ("sample", "--num", 2, "--literal", 0.5): model.sample(2, literal=0.5),
+        ("arithmetic", first, second): model.decode(model.arithmetic([first, second])[None], literal=0),
+    }
+    assert len({*map(tuple, expected.values())}) == len(expected)
+    for (name, *args), lines in expected.items():
+        assert command(name, meaning_model, *args) == Outcome(0, "".join(f"{line}\n" for line in lines), "")
+    command("index", "build", meaning_model, tiny_corpus, "-o", tmp_path / "index", "--part", "meaning")
+    manifest = Manifest.read(tmp_path / "index")
+    assert (manifest.part, manifest.dimension, manifest.metric) == ("meaning", 6, "cosine")
+    found = command("search", tmp_path / "index", first, "-k", 1, "--decode", "--literal", 0)
+    assert [found.cells[0][-1]] == model.reconstruct([first], literal=0)
+
+
+def test_what_a_model_cannot_do_is_one_line(command: Command, tiny_model: Path) -> None:
+    outcome = command("answer", tiny_model, "a bank sold shares")
+    assert outcome.status == 2 and "not trained on questions with answers" in outcome.err
+    outcome = command("reconstruct", tiny_model, "a bank sold shares", "--literal", 0)
+    assert outcome.status == 2 and "this model's codes have no meaning part" in outcome.err
 
 
 def test_number_of_an_answers_words_reaches_the_model(command: Command, tiny_model: Path) -> None:

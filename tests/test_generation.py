@@ -7,6 +7,7 @@ from smim.errors import UserError
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
+from smim.model.directory import save_model
 from smim.model.priors import GaussianMixture
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 from tests.models import sentence_args
@@ -123,7 +124,7 @@ def test_without_a_standard_deviation_codes_are_drawn_from_the_models_own_prior(
     torch.testing.assert_close(drawn, torch.full((5, 8), 3.0), atol=1e-3, rtol=0)
     assert torch.equal(drawn, model.draw_codes(5, None, seed=3))
     assert not torch.equal(drawn, model.draw_codes(5, None, seed=4))
-    assert model.sample(5, standard_deviation=None, seed=3) == model.decode(drawn, sample=True, seed=3)
+    assert model.sample(5, prior=True, seed=3) == model.decode(drawn, sample=True, seed=3)
 
 
 def test_a_markov_chain_draws_a_sentence_of_the_code_and_a_code_of_the_sentence_by_turns(model):
@@ -171,8 +172,9 @@ def test_an_answer_depends_on_the_number_of_unknown_words_and_holds_none(asking)
     assert "<unk>" in asking.reconstruct(["the law"])[0]
 
 
-def test_a_model_that_knows_no_question_mark_answers_nothing(model):
-    assert model.answer("a bank lost") == ""
+def test_a_model_that_knows_no_question_mark_answers_nothing(model, tmp_path):
+    save_model(tmp_path, model.autoencoder, model.tokenizer, training={"objective": "amim"}, use={"answers": True})
+    assert smim.load(tmp_path, device="cpu").answer("a bank lost") == ""
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_a_model_that_knows_no_question_mark_answers_nothing(model):
         (lambda m: m.sample(1, seed=-1), "the seed is -1"),
         (lambda m: m.perturb("a bank", seed=2**62), "the seed is 4611686018427387904"),
         (lambda m: m.sample(1, seed=1.5), "the seed is 1.5"),
-        (lambda m: m.sample(1, standard_deviation=None, seed=10**30), "the seed is 10"),
+        (lambda m: m.sample(1, prior=True, seed=10**30), "the seed is 10"),
         (lambda m: m.interpolate("a bank", "a bank", steps=1), "steps is 1, a whole number of at least 2"),
         (lambda m: m.interpolate("a bank", "a bank", steps=2.5), "steps is 2.5, a whole number"),
         (lambda m: m.interpolate("a bank", 3), "a list of sentences is needed, not"),

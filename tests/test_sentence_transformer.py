@@ -146,6 +146,17 @@ def test_similarity_is_what_was_asked_for(tiny_model: Path, tmp_path: Path, simi
     assert float(there.similarity(codes[:1], codes[1:])) == pytest.approx(expected[similarity], rel=1e-5)
 
 
+@pytest.mark.parametrize(("metric", "similarity"), [("cosine", "cosine"), ("inner_product", "dot")])
+def test_similarity_is_what_the_models_indexes_compare_by(
+    model: SentenceModel, tmp_path: Path, metric: str, similarity: str
+) -> None:
+    training = {"objective": "amim"}
+    save_model(tmp_path / "model", model.autoencoder, model.tokenizer, training=training, use={"metric": metric})
+    exported_by.export(tmp_path / "model", tmp_path / "out")
+    assert opened(tmp_path / "out").similarity_fn_name == similarity
+    assert smim.load(tmp_path / "out").use.metric == metric
+
+
 def test_without_the_flag_the_module_itself_is_loaded(exported: Path, there, texts: list[str]) -> None:
     """As of its version 6, the library imports no class of another package unless the flag says so."""
     with pytest.raises(ValueError, match="trust_remote_code=True"):

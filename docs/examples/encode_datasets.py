@@ -12,6 +12,7 @@ import numpy as np
 from datasets import Dataset, load_dataset
 
 import smim
+from smim.search.factory import METRICS
 
 
 def main() -> None:
@@ -29,19 +30,21 @@ def main() -> None:
     )
     print(f"{len(coded):,} sentences, columns {', '.join(coded.column_names)}, {len(coded[0]['code'])} dimensions")
 
-    # FAISS's exact index over the column; it gives squared Euclidean distances.
-    coded.add_faiss_index("code")
+    # FAISS's exact index over the column, by the model's own metric: squared Euclidean distances, or similarities.
+    metric = model.use.metric
+    factory = "L2norm,Flat" if metric == "cosine" else "Flat"
+    coded.add_faiss_index("code", string_factory=factory, metric_type=METRICS[metric])
     query = model.encode([args.query], allow_unknown=False)[0]
-    distances, nearest = coded.get_nearest_examples("code", query, k=5)
-    print(f"\nnearest to: {args.query}")
-    for squared, text in zip(distances, nearest["text"], strict=True):
-        print(f"{np.sqrt(squared):8.3f}  {text}")
+    scores, nearest = coded.get_nearest_examples("code", query, k=5)
+    print(f"\nnearest to: {args.query} ({metric})")
+    for score, text in zip(scores, nearest["text"], strict=True):
+        print(f"{score:8.3f}  {text}")
 
     # The codes can be decoded: five sentences on the way to the farthest of the five.
     farthest = np.array(nearest["code"][-1], np.float32)
     path = [query + (farthest - query) * share for share in np.linspace(0, 1, 5, dtype=np.float32)]
     print("\non the way from the query to the last of them, decoded:")
-    print("\n".join(model.decode(np.stack(path))))
+    print("\n".join(model.decode(np.stack(path), literal=model.use.literal.interpolate)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import smim
 from smim.search.latents import Latents
 from smim.text.corpus import Corpus, Split
 
+DISTANCES = {"l2": Distance.EUCLID, "cosine": Distance.COSINE, "inner_product": Distance.DOT}
+
 
 def points(latents: Latents, split: Split) -> Iterator[PointStruct]:
     """A point for each row, which is its id: code and text, read part by part."""
@@ -39,16 +41,17 @@ def main() -> None:
 
     client = QdrantClient(path=args.database)
     if not client.collection_exists("sentences"):
-        # Euclidean, as the model's codes are compared; the text goes along as the payload.
-        space = VectorParams(size=latents.dimension, distance=Distance.EUCLID)
+        # As the model's codes are compared; the text goes along as the payload.
+        space = VectorParams(size=latents.dimension, distance=DISTANCES[model.use.metric])
         client.create_collection("sentences", vectors_config=space)
     if client.count("sentences").count < len(latents):
         client.upload_points("sentences", points(latents, split), batch_size=1000)
     print(f"{client.count('sentences').count:,} sentences of {latents.dimension} dimensions in {args.database}")
 
     query = model.encode([args.query], allow_unknown=False)[0]
-    hits = client.query_points("sentences", query=query.tolist(), limit=5, with_vectors=True).points
-    decoded = model.decode(np.array([hit.vector for hit in hits], np.float32))
+    hits = client.query_points("sentences", query=query.tolist(), limit=5).points
+    # From the latents: where codes are compared by cosine, the database keeps them at length one.
+    decoded = model.decode(latents.mean(np.array([hit.id for hit in hits])))
     for hit, sentence in zip(hits, decoded, strict=True):
         print(f"{hit.score:8.3f}  {hit.payload['text']}\n   decoded: {sentence}")
     client.close()

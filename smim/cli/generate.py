@@ -7,10 +7,17 @@ import typer
 import smim
 from smim.cli.shared import Model, Seed, print_lines
 
+_LITERAL = "How literally: 1 word for word, to 0 by the meaning alone, of models that can"
+Literal = Annotated[float | None, typer.Option(help=f"{_LITERAL}; the model's own.")]
+
 
 def reconstruct(
     model: Model,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
+    literal: Annotated[float, typer.Option(help=f"{_LITERAL}.")] = 1.0,
+    candidates: Annotated[
+        int | None, typer.Option(help="Sentences that are drawn, of which the nearest in meaning is kept.")
+    ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Draw code and words instead of the likeliest.")] = False,
     seed: Seed = 0,
 ) -> None:
@@ -18,7 +25,8 @@ def reconstruct(
 
     Example: smim reconstruct runs/ptb_smim_512/model "the company said profit rose"
     """
-    print_lines(smim.load(model).reconstruct(texts, sample=sample, seed=seed))
+    loaded = smim.load(model)
+    print_lines(loaded.reconstruct(texts, literal=literal, candidates=candidates, sample=sample, seed=seed))
 
 
 def interpolate(
@@ -26,12 +34,14 @@ def interpolate(
     first: Annotated[str, typer.Argument(metavar="FIRST", help="The sentence to start from.")],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The sentence to end at.")],
     steps: Annotated[int, typer.Option(help="How many sentences, both ends included.")] = 5,
+    literal: Literal = None,
+    seed: Seed = 0,
 ) -> None:
     """Decode sentences on the straight line between two sentences' codes.
 
     Example: smim interpolate runs/ptb_smim_512/model "profit rose" "he left the company" --steps 7
     """
-    print_lines(smim.load(model).interpolate(first, second, steps=steps))
+    print_lines(smim.load(model).interpolate(first, second, steps=steps, literal=literal, seed=seed))
 
 
 def perturb(
@@ -39,26 +49,30 @@ def perturb(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The sentence to vary.")],
     num: Annotated[int, typer.Option(help="How many variants.")] = 5,
     scale: Annotated[
-        float, typer.Option(help="How far away, in standard deviations of the code; of wikitext-small, 20 to 30.")
-    ] = 10.0,
+        float | None, typer.Option(help="How far away, in standard deviations of the code; the model's own.")
+    ] = None,
+    literal: Literal = None,
     seed: Seed = 0,
 ) -> None:
     """Decode codes near a sentence's.
 
     Example: smim perturb runs/ptb_smim_512/model "the company said profit rose" --scale 20
     """
-    print_lines(smim.load(model).perturb(text, num=num, scale=scale, seed=seed))
+    print_lines(smim.load(model).perturb(text, num=num, scale=scale, literal=literal, seed=seed))
 
 
 def sample(
     model: Model,
     num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
-    standard_deviation: Annotated[float, typer.Option(help="Of the codes around zero.")] = 0.1,
+    standard_deviation: Annotated[
+        float | None, typer.Option(help="Of the codes around zero; the model's own way to draw.")
+    ] = None,
     prior: Annotated[bool, typer.Option("--prior", help="Draw from the model's own prior instead.")] = False,
     markov_chain: Annotated[
         int | None,
         typer.Option(metavar="STEPS", help="Print the last of so many sentences of a chain that each code begins."),
     ] = None,
+    literal: Literal = None,
     seed: Seed = 0,
 ) -> None:
     """Decode codes drawn around zero, or from the model's prior.
@@ -67,8 +81,8 @@ def sample(
 
     Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
     """
-    spread = None if prior else standard_deviation
-    print_lines(smim.load(model).sample(num, standard_deviation=spread, chain_steps=markov_chain, seed=seed))
+    options = {"standard_deviation": standard_deviation, "prior": prior, "chain_steps": markov_chain}
+    print_lines(smim.load(model).sample(num, **options, literal=literal, seed=seed))  # type: ignore[arg-type]
 
 
 def answer(
@@ -87,10 +101,13 @@ def arithmetic(
     model: Model,
     plus: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences whose codes are added.")],
     minus: Annotated[list[str] | None, typer.Option("--minus", help="A sentence whose code is taken away.")] = None,
+    literal: Literal = None,
+    seed: Seed = 0,
 ) -> None:
     """Decode the sum of sentences' codes, less those of others.
 
     Example: smim arithmetic runs/ptb_smim_512/model "profit rose" "he left" --minus "profit fell"
     """
     loaded = smim.load(model)
-    print_lines(loaded.decode(loaded.arithmetic(plus, minus or [])[None]))
+    literal = loaded.use.literal.arithmetic if literal is None else literal
+    print_lines(loaded.decode(loaded.arithmetic(plus, minus or [])[None], literal=literal, seed=seed))

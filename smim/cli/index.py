@@ -32,7 +32,8 @@ def index_build(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
     split: Annotated[str | None, typer.Option(help="The split to index; train.")] = None,
-    metric: Annotated[str, typer.Option(help="l2, inner_product or cosine.")] = "l2",
+    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
+    part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; all of it.")] = None,
     factory: Annotated[
         str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
     ] = "auto",
@@ -64,6 +65,7 @@ def index_build(
     settings: dict[str, Any] = {
         "model_dir": model,
         "metric": metric,
+        "part": part,
         "factory": factory,
         "store": store,
         "memory": None if memory is None else int(memory * 1e9),

@@ -1,7 +1,7 @@
 """`smim search`: the sentences of an index nearest to a query."""
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,6 +30,7 @@ def search(
     model: MovedModel = None,
     as_json: Json = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
+    literal: Annotated[float | None, typer.Option(help=_TOLD["literal"])] = None,
     score: Annotated[bool, typer.Option("--score", help="Also print log q(hit|query), in nats.")] = False,
 ) -> None:
     """Find the sentences of an index whose codes are nearest to a sentence's.
@@ -56,7 +57,8 @@ def search(
         query = Query(sum=Sum([text or "", *(plus or [])], minus or []))
     else:
         query = Query(text=text)
-    options = Options(k, offset, parse_filter(where), max_distance, reconstruct=decode, score=score, decode=decode)
+    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal}
+    options = Options(k, offset, parse_filter(where), max_distance, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text
     if as_json:

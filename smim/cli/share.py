@@ -12,7 +12,9 @@ from smim.errors import UserError
 def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")],
-    similarity: Annotated[str, typer.Option(help="euclidean, cosine, dot or manhattan.")] = "euclidean",
+    similarity: Annotated[
+        str | None, typer.Option(help="euclidean, cosine, dot or manhattan; the model's own.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an exported model that is there.")] = False,
 ) -> None:
     """Write a model for sentence-transformers, which encodes the same codes with it.

@@ -33,15 +33,15 @@ class ExamplesArgs:
     """How many examples there are, and how they are made.
 
     `num`: rows of a table, and half as many interpolations. `interpolation_steps`: codes on the way, both ends
-    included. `perturbation`: of posterior standard deviations. `sample_deviation`: of the Gaussian that is
-    sampled. `questions` to answer; without any, those of `question_split` of the corpus `question_corpus`
-    (with a column `question`), and without that, evaluated sentences that hold a "?".
+    included. `perturbation`: of posterior standard deviations. `sample_deviation`: of the Gaussian that is sampled.
+    None: both are the model's own. `questions` to answer; without any, those of `question_split` of the corpus
+    `question_corpus` (with a column `question`), and without that, evaluated sentences that hold a "?".
     """
 
     num: int = 8
     interpolation_steps: int = 10
-    perturbation: float = 10.0
-    sample_deviation: float = 0.1
+    perturbation: float | None = None
+    sample_deviation: float | None = None
     questions: list[str] = field(default_factory=list)
     question_corpus: str | None = None
     question_split: str = "test"
@@ -72,12 +72,12 @@ def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
 
 
 def find_questions(job: Job, args: ExamplesArgs) -> list[str]:
-    """The questions to answer: given, of a corpus, or of the evaluated sentences; none where "?" is unknown.
+    """The questions to answer: given, of a corpus, or of the evaluated sentences; none where the model answers none.
 
     Raises `UserError` where `args.question_corpus` is not a prepared corpus, or has no such split or column.
     """
     model = job.model
-    if UNK_ID in model.tokenizer.encode("?"):
+    if not model.use.answers or UNK_ID in model.tokenizer.encode("?"):
         return []
     if args.questions:
         return [question for question in args.questions if _can_be_asked(model, question)]
@@ -118,8 +118,8 @@ def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], Dia
     return rows, [job.model.tokenizer.decode(each.tolist()) for each in ids], job.model.posterior_of_ids(ids)
 
 
-def _greedy(job: Job, codes: Tensor | np.ndarray) -> list[str]:
-    return job.model.decode(codes, max_length=job.max_length)
+def _greedy(job: Job, codes: Tensor | np.ndarray, literal: float = 1.0) -> list[str]:
+    return job.model.decode(codes, literal=literal, seed=job.seed, max_length=job.max_length)
 
 
 def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
@@ -129,9 +129,14 @@ def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
         codes = {"(AE)": posterior.mean}
         if not job.model.deterministic:
             z, far = (noise.normal(job.seed, rows, number, job.model.latent_dim) for number in (0, 1))
-            perturbed = posterior.sample(args.perturbation * far)
-            codes = {"(M)": posterior.mean, "(R)": posterior.sample(z), "(P)": perturbed}
-        decoded = {"(D)": shown, **{name: _greedy(job, each) for name, each in codes.items()}}
+            codes = {
+                "(M)": posterior.mean,
+                "(R)": posterior.sample(z),
+                "(P)": posterior.sample(_scale(job, args) * far),
+            }
+        literals = {"(P)": job.model.use.literal.perturb}
+        decoded = {name: _greedy(job, each, literals.get(name, 1.0)) for name, each in codes.items()}
+        decoded = {"(D)": shown, **decoded}
         cells = [[name, sentences[i]] for i in range(len(rows)) for name, sentences in decoded.items()]
         yield Table("Reconstruction (E.1)", ["", "sentence"], cells)
 
@@ -144,8 +149,10 @@ def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
         means, num_pairs = posterior.mean.numpy(), len(rows) // 2
         for i in range(num_pairs):
             start, end = means[2 * i : 2 * i + 2]
-            between = _greedy(job, np.stack([start + (end - start) * share for share in shares]))
-            steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, between, strict=True)]
+            codes = np.stack([start + (end - start) * share for share in shares])
+            first, last = _greedy(job, codes[[0, -1]])
+            way = [first, *_greedy(job, codes[1:-1], job.model.use.literal.interpolate), last]
+            steps = [[f"{share:.2f}", sentence] for share, sentence in zip(shares, way, strict=True)]
             cells = [["(D)", shown[2 * i]], *steps, ["(D)", shown[2 * i + 1]]]
             yield Table(f"Interpolation {i + 1} of {num_pairs} (E.2)", ["", "sentence"], cells)
 
@@ -155,7 +162,8 @@ def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     if job.model.deterministic:
         return
     from_gaussian = job.model.sample(args.num, standard_deviation=args.sample_deviation, seed=job.seed)
-    title = f"Samples from N(0, {args.sample_deviation:g}² I) (E.3)"
+    spread = job.model.use.sample.spread(args.sample_deviation)
+    title = f"Samples from {'the prior' if spread is None else f'N(0, {spread:g}² I)'} (E.3)"
     yield Table(title, ["sample"], [[sentence] for sentence in from_gaussian])
     if chosen := _choose(job, args.num, _SAMPLED):
         rows, shown, posterior = chosen
@@ -175,6 +183,10 @@ def _answers(model: SentenceModel, questions: list[str]) -> Iterator[Table]:
         yield Table("Answers (E.4)", ["", "text"], cells)
 
 
+def _scale(job: Job, args: ExamplesArgs) -> float:
+    return job.model.use.perturb_scale if args.perturbation is None else args.perturbation
+
+
 def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
     where = f"split `{job.split.name}` of `{job.corpus.name}`"
     notes = [f"Sentences are drawn by the seed from those of {where} that have at most {_LONGEST} tokens."]
@@ -183,10 +195,12 @@ def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
     else:
         notes.append(
             f"(D) data; decoded greedily (M) from the mean, (R) from a draw of q(z|x), (P) from a draw of a Gaussian "
-            f"with {args.perturbation:g} times its standard deviation. Interpolations are between means. Samples draw "
+            f"with {_scale(job, args):g} times its standard deviation. Interpolations are between means. Samples draw "
             f"each word; the aggregate posterior is that of {where}."
         )
-    if not questions:
+    if not job.model.use.answers:
+        notes.append("No answers (E.4): the model was not trained on questions with answers.")
+    elif not questions:
         notes.append(
             'No answers (E.4): the vocabulary does not know "?".'
             if UNK_ID in job.model.tokenizer.encode("?")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError
+from smim.errors import Unsupported, UserError
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
@@ -201,17 +201,21 @@ class SentenceAutoencoder(LatentVariableModel):
     def meaning_dim(self) -> int:
         return self.encoder.meaning_dim or self.args.latent_dim
 
+    def check_literal(self, literal: float) -> None:
+        """Raises `Unsupported` where `literal` is not 1 and z has no meaning part."""
+        if literal != 1 and not self.encoder.meaning_dim:
+            raise Unsupported(f"literal is {literal:g}; this model's codes have no meaning part, it is always 1")
+
     def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
         """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.
 
-        `literal`: how much is given of what z holds beside its meaning part, from 1, all of it, to 0. Raises
-        `UserError` where that is not 1 and z has no such part. The second axis of a cache is its room for tokens, which
-        grows; zeros may be added at its end.
+        `literal`: how much is given of what z holds beside its meaning part, from 1, all of it, to 0; raises as
+        `check_literal` does. The second axis of a cache is its room for tokens, which grows; zeros may be added at its
+        end.
         """
+        self.check_literal(literal)
         if self.encoder.meaning_dim:
             return self.decoder.start(z_BD, literal)  # type: ignore[call-arg]
-        if literal != 1:
-            raise UserError(f"literal is {literal:g}; this model's codes have no meaning part, it is always 1")
         return self.decoder.start(z_BD)
 
     def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,4 +1,4 @@
-"""From codes to token ids: greedy, or drawn at temperature 1, many sentences at a time.
+"""From codes to token ids: greedy, or drawn, many sentences at a time.
 
 Shapes: N sentences, B of them in the batch, T tokens, V vocabulary.
 """
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from smim.model.use import Drawing
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _DECODED_TOGETHER = 512
 _DECODED_IN_ONE_GO = 8192
 _WORDS_PER_BLOCK = 128
+_LIKELIEST = 64  # words among which a nucleus is looked for first
+_AS_THEY_ARE = Drawing()
 
 
 @torch.no_grad()
@@ -28,20 +31,22 @@ def decode_ids(
     max_length: int,
     *,
     uniform: Tensor | None = None,
+    drawing: Drawing = _AS_THEY_ARE,
     allow_unknown: bool = True,
     literal: float = 1.0,
 ) -> list[list[int]]:
     """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
 
-    Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw at temperature 1
-    by the inverse of the cumulative distribution. Finished sentences leave the batch, and others take their place.
+    Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw by the inverse of the cumulative
+    distribution, of the words that `drawing` says. Finished sentences leave the batch, and others take their place.
     `literal`: as of `SentenceAutoencoder.start`.
     """
     decoded: list[list[int]] = []
     for start in range(0, len(z), _DECODED_IN_ONE_GO):
         part = slice(start, start + _DECODED_IN_ONE_GO)
         draws = None if uniform is None else uniform[part].to(autoencoder.device)
-        tokens = _decode_part(autoencoder, z[part].to(autoencoder.device), max_length, draws, allow_unknown, literal)
+        codes = z[part].to(autoencoder.device)
+        tokens = _decode_part(autoencoder, codes, max_length, draws, drawing, allow_unknown, literal)
         decoded += [list(_words(row)) for row in tokens.tolist()]
     return decoded
 
@@ -51,6 +56,7 @@ def _decode_part(
     z_ND: Tensor,
     max_length: int,
     uniform_NT: Tensor | None,
+    drawing: Drawing,
     allow_unknown: bool,
     literal: float,
 ) -> Tensor:
@@ -70,7 +76,10 @@ def _decode_part(
         logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
         if not allow_unknown:
             logits[:, UNK_ID] = -torch.inf
-        token = logits.argmax(-1) if uniform_NT is None else _draw(logits, uniform_NT[running, position])
+        if uniform_NT is None:
+            token = logits.argmax(-1)
+        else:
+            token = _draw(_nucleus(logits.div_(drawing.temperature), drawing.top_p), uniform_NT[running, position])
         output_NT[running, position] = token
         position = position + 1
         going = (token != EOS_ID) & (position < max_length)
@@ -95,6 +104,22 @@ def _of_one_width(one: Tensor, other: Tensor) -> list[Tensor]:
         return [one, other]
     width = max(one.shape[1], other.shape[1])
     return [F.pad(part, (*[0, 0] * (part.ndim - 2), 0, width - part.shape[1])) for part in (one, other)]
+
+
+def _nucleus(logits: Tensor, top_p: float) -> Tensor:
+    """Logits [B, V] of the likeliest words that together have the probability `top_p`; of the others minus infinity."""
+    num_likeliest, vocabulary_size = _LIKELIEST, logits.shape[-1]
+    if top_p >= 1:
+        return logits
+    log_sum_B1 = logits.logsumexp(-1, keepdim=True)
+    while True:  # few words have most of the probability, and to sort all takes as long as the step
+        likeliest_BK = logits.topk(min(num_likeliest, vocabulary_size)).values
+        share_BK = (likeliest_BK - log_sum_B1).exp().cumsum(-1)
+        if num_likeliest >= vocabulary_size or bool((share_BK[:, -1] >= top_p).all()):
+            break
+        num_likeliest *= 8
+    last_B1 = (share_BK < top_p).sum(-1, keepdim=True).clamp(max=share_BK.shape[-1] - 1)
+    return logits.masked_fill(logits < likeliest_BK.gather(1, last_B1), -torch.inf)
 
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:

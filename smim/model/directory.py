@@ -3,6 +3,7 @@
 Models that come with the package are such directories in `smim/pretrained/`, and have names instead of paths.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from smim.errors import UserError
 from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.registry import make_model, read_args
+from smim.model.use import Use, overlaid, suited
 from smim.model.weights import load_weights
 from smim.text.tokenizer import Tokenizer
 
@@ -36,6 +38,7 @@ class _Config:
     num_parameters: int
     weights_sha256: str
     training: dict[str, Any]
+    use: Use | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.training.get("objective"), str):
@@ -60,12 +63,14 @@ def save_model(
     tokenizer: Tokenizer | None,
     *,
     training: dict[str, Any],
+    use: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
     """Writes all that is needed to load the model elsewhere; replaces what was there in one step.
 
     `tokenizer`: None for a model of vectors. `training` describes how the model came about (objective, corpus,
-    step, losses) for its card. `half`: weights in fp16, half as large; they are fp32 again when loaded.
+    step, losses) for its card. `use`: what is to be other than suits the model, as dictionaries of `Use`. `half`:
+    weights in fp16, half as large; they are fp32 again when loaded.
     """
     weights = model.state_dict()
     if half:
@@ -84,6 +89,9 @@ def save_model(
             "weights_sha256": storage.sha256(partial / WEIGHTS),
             "training": training,
         }
+        if model.unit == "sentence":
+            suits = suited(training, has_meaning_part=model.meaning_dim < model.args.latent_dim)
+            config["use"] = asdict(overlaid(suits, use or {}))
         storage.write_json(partial / CONFIG, config)
         storage.write_text(partial / "README.md", _card(model, config))
 
@@ -140,6 +148,20 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def hash_of(directory: Path | str) -> str:
+    """The SHA-256 that names a model: of its `config.json`, which has those of weights and tokenizer, without `use`."""
+    config = read_config(find(directory))
+    config.pop("use", None)
+    return storage.sha256_of_json(config)
+
+
+def use_of(config: dict[str, Any]) -> Use:
+    """How a model of sentences is used by default; an older one does not say so itself."""
+    if config.get("use") is None:
+        return suited({"corpus": config["training"].get("corpus")})
+    return schema.make(Use, config["use"], Path(CONFIG), at="use")
+
+
 def is_deterministic(config: dict[str, Any]) -> bool:
     """Whether a model's code is the mean: the variance was never trained. Older ones do not say so themselves."""
     training = config["training"]
@@ -159,6 +181,8 @@ def _card(model: LatentVariableModel, config: dict[str, Any]) -> str:
     training = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
     settings = "".join(f", {name} {value}" for name, value in schema.changed(model.args).items() if "name" not in name)
     vectors = model.unit == "vector"
+    use = {} if vectors else schema.changed(use_of(config))
+    used = f"\n- used with {', '.join(f'{name} {value}' for name, value in use.items())}" if use else ""
     size = f"dimensions of a vector: {model.input_size}" if vectors else f"vocabulary: {model.input_size:,}"
     return f"""# {"A latent variable model of vectors" if vectors else "A sentenceMIM model"}
 
@@ -166,7 +190,7 @@ Encodes a {model.unit} to one code of {model.args.latent_dim} dimensions, and de
 
 - architecture: {model.args.kind}{settings}
 - parameters: {config["num_parameters"]:,}
-- {size}
+- {size}{used}
 {training}
 
 ```python

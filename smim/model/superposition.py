@@ -319,7 +319,11 @@ class SuperpositionDecoder(CausalBlocks):
         size_B1 = meaning_BM.norm(dim=-1, keepdim=True).clamp(min=_SMALLEST)
         level_B2 = torch.cat([size_B1.log(), literal_B[:, None]], dim=-1)
         told_BH = self.meaning_to_hidden(meaning_BM / size_B1) + self.level_to_hidden(level_B2)
-        noise_BD = torch.randn_like(order_BD) * order_BD.norm(dim=-1, keepdim=True) / order_BD.shape[1] ** 0.5
+        if self.training:
+            noise_BD = torch.randn_like(order_BD)
+        else:  # the same for all codes: what one decodes to depends on nothing else
+            noise_BD = torch.randn(order_BD.shape[1:], generator=torch.Generator().manual_seed(0)).to(order_BD)
+        noise_BD = noise_BD * order_BD.norm(dim=-1, keepdim=True) / order_BD.shape[1] ** 0.5
         literal_B1 = literal_B[:, None]
         drowned_BD = literal_B1 * order_BD + (1 - literal_B1**2).sqrt() * noise_BD
         return told_BH, torch.where(literal_B1 > 0, drowned_BD, 0.0)

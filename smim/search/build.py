@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
-from smim.errors import UserError, nearest, refuse_if
+from smim.errors import Unsupported, UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
@@ -27,7 +27,7 @@ from smim.search.ids import new_ids
 from smim.search.index import Index, comparable, open_index
 from smim.search.labels import label_column, with_types
 from smim.search.latents import Latents
-from smim.search.manifest import LOCK, MANIFEST, Manifest, segment_name
+from smim.search.manifest import LOCK, MANIFEST, PARTS, Manifest, segment_name
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
 from smim.shards import DTYPES
@@ -41,7 +41,8 @@ def build_index(
     *,
     model_dir: Path | str,
     split: str = "train",
-    metric: str = "l2",
+    metric: str | None = None,
+    part: str | None = None,
     factory: str = factories.AUTO,
     store: str = "fp32",
     memory: int | None = None,
@@ -50,7 +51,8 @@ def build_index(
 ) -> Index:
     """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
 
-    `metric`: `l2`, `inner_product` or `cosine`. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
+    `metric`: `l2`, `inner_product` or `cosine`, by default the model's own. `part`: `meaning` indexes the meaning part
+    of codes alone, of a model that has one. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
     `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
     index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
     `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
@@ -82,6 +84,7 @@ def build_index(
         ids=range(len(rows)),
         typed=False,
         metric=metric,
+        part=part,
         factory=factory,
         store=store,
         memory=memory,
@@ -97,7 +100,8 @@ def index_texts(
     model_dir: Path | str,
     ids: Sequence[int] | None = None,
     labels: Mapping[str, Sequence[Any]] | None = None,
-    metric: str = "l2",
+    metric: str | None = None,
+    part: str | None = None,
     factory: str = factories.AUTO,
     store: str = "fp32",
     memory: int | None = None,
@@ -134,6 +138,7 @@ def index_texts(
         ids=numbers[order],
         typed=True,
         metric=metric,
+        part=part,
         factory=factory,
         store=store,
         memory=memory,
@@ -151,7 +156,8 @@ def _build(
     latents: Latents | None,
     ids: range | np.ndarray,
     typed: bool,
-    metric: str,
+    metric: str | None,
+    part: str | None,
     factory: str,
     store: str,
     memory: int | None,
@@ -164,9 +170,13 @@ def _build(
             output.exists() and not (output / MANIFEST).is_file(),
         f"store is {store!r}; {nearest(store, list(DTYPES))}": store not in DTYPES,
         f"num_segments is {num_segments}; {can_be}": not 1 <= num_segments <= len(rows),
+        f"part is {part!r}; {nearest(str(part), list(PARTS))}, or None for all of a code": part not in (None, *PARTS),
     })  # fmt: skip
-    chosen = factories.resolve(factory, -(-len(rows) // num_segments), model.latent_dim, memory)
-    vectors = factories.make_vectors(chosen, metric, model.latent_dim)
+    if part and not model.has_meaning_part:
+        raise Unsupported("this model's codes have no meaning part; index them whole")
+    metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
+    chosen = factories.resolve(factory, -(-len(rows) // num_segments), dimension, memory)
+    vectors = factories.make_vectors(chosen, metric, dimension)
     limit = factories.half_of_memory() if memory is None else max(1, memory)
     num_segments = min(max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit)), len(rows))
     exact = factories.is_exact(vectors)
@@ -176,7 +186,7 @@ def _build(
     def codes(which: range | np.ndarray) -> np.ndarray:
         """The codes of the given rows, fp32 [len(which), D]."""
         found = model.posterior_of_ids(rows.ids(which)).mean.numpy() if latents is None else latents.mean(which)
-        return comparable(found, metric)
+        return comparable(found, metric, dimension)
 
     def sampled(which: np.ndarray) -> Iterator[np.ndarray]:
         for start in track(range(0, len(which), ROWS_PER_BATCH), f"training {chosen}"):
@@ -220,7 +230,8 @@ def _build(
             metric=metric,
             factory=factory,
             store=store,
-            dimension=model.latent_dim,
+            dimension=dimension,
+            part=part,
             next_id=int(ids[-1]) + 1,
             columns=rows.label_columns,
             search={},

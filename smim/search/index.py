@@ -62,8 +62,9 @@ class Index:
         Queries are sentences, codes [N, D], or any kind of `Query`. `options` are those of `Options`, and search
         settings, such as `nprobe=64`, in the place of the index's own.
 
-        Raises `UserError` for a `k` below 1, for sentences that the model cannot encode, and for codes of another
-        dimension or that are not finite.
+        Codes are those of the model; where the index holds their meaning part, that alone will do. Raises `UserError`
+        for a `k` below 1, for sentences that the model cannot encode, and for codes of another dimension or that are
+        not finite.
         """
         settings = {name: options.pop(name) for name in [*options] if name not in Options.__dataclass_fields__}
         return [result.hits for result in self.results(queries, Options(k, **{"settings": settings, **options}))]
@@ -75,7 +76,7 @@ class Index:
     def results(self, queries: Any, options: Options) -> list[SearchResult]:
         """As `search`, of the queries that it takes, with what they decode to."""
         if isinstance(queries, np.ndarray | Tensor):
-            codes = as_matrix(queries, self.manifest.dimension, "the query codes", of="this index's are")
+            codes = _Alone(self).checked(queries, short=self.manifest.dimension)
             asked = [Query(code=code) for code in codes]
         elif isinstance(queries, list) and all(isinstance(query, Query) for query in queries):
             asked = queries
@@ -87,7 +88,9 @@ class Index:
     def nearest(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
         """The hits of codes [N, D], of the options' `k`, `where` and `settings`; raises as `search` does."""
         snapshot = self.snapshot
-        return snapshot.hits(query_codes(codes_ND, snapshot.manifest), options.wide(snapshot.manifest.search))
+        return snapshot.hits(
+            query_codes(codes_ND, snapshot.manifest, self.model), options.wide(snapshot.manifest.search)
+        )
 
     def codes(self, ids: Sequence[int]) -> np.ndarray:
         """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
@@ -122,8 +125,8 @@ class _Alone:
     async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
         return self.model.posterior(texts, allow_unknown=stored)
 
-    async def decode(self, codes: np.ndarray) -> list[str]:
-        return self.model.decode(codes)
+    async def decode(self, codes: np.ndarray, *, literal: float = 1.0) -> list[str]:
+        return self.model.decode(codes, literal=literal)
 
     async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
         return Answer(self.index.nearest(codes, options))
@@ -134,8 +137,11 @@ class _Alone:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [row["text"] for row in self.index.get(ids)]
 
-    def checked(self, codes: Sequence[Any]) -> np.ndarray:
-        return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are")
+    async def dimension(self) -> int:
+        return self.index.manifest.dimension
+
+    def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
+        return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are", short=short)
 
 
 def _done(work: Coroutine[Any, Any, T]) -> T:
@@ -167,23 +173,30 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
             "cannot be compared: give that model, or build the index again with this one"
         )
-    if model.latent_dim != manifest.dimension:
+    dimension = model.dimension_of(manifest.part)
+    if dimension != manifest.dimension:
         raise Unreadable(
-            f"{directory} is of codes of {manifest.dimension} dimensions, its model's have {model.latent_dim}; "
+            f"{directory} is of codes of {manifest.dimension} dimensions, its model's have {dimension}; "
             "it was edited: build it again"
         )
 
 
-def query_codes(queries: np.ndarray | Tensor, manifest: Manifest) -> np.ndarray:
+def query_codes(queries: np.ndarray | Tensor, manifest: Manifest, model: SentenceModel) -> np.ndarray:
     """Codes [N, D] as this index compares them; raises `UserError` for another shape, and what is not finite."""
-    return comparable(as_matrix(queries, manifest.dimension, "the query codes", of="this index's are"), manifest.metric)
+    of, short = "this index's are", manifest.dimension
+    codes = as_matrix(queries, model.latent_dim, "the query codes", of=of, short=short)
+    return comparable(codes, manifest.metric, manifest.dimension)
 
 
-def comparable(codes_ND: np.ndarray, metric: str) -> np.ndarray:
-    """Codes as the index compares them: of length one, in place, where the metric is cosine."""
+def comparable(codes_ND: np.ndarray, metric: str, dimension: int) -> np.ndarray:
+    """The first `dimension` numbers of codes, as an index compares them: of length one where the metric is cosine.
+
+    Where that is all of them, in place.
+    """
+    codes = np.ascontiguousarray(codes_ND[:, :dimension])
     if metric == "cosine":
-        faiss.normalize_L2(codes_ND)
-    return codes_ND
+        faiss.normalize_L2(codes)
+    return codes
 
 
 def stamp_of(directory: Path) -> tuple[int, int]:

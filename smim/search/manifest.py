@@ -22,6 +22,7 @@ from smim.shards import DTYPES
 
 FORMAT = 3
 MANIFEST = "manifest.json"
+PARTS = ("meaning",)
 LOCK = "writer.lock"  # inside: an index may be all that a machine sees of a file system
 _CHECKSUM = "sha256"
 _SEGMENT = re.compile(r"\d{8}")
@@ -91,8 +92,9 @@ class Manifest:
     labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
     before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
     `column_types`: Arrow's types of the text and the labels, kept once a deletion has left no segment that has them.
-    `measured`: the `recall` at `k` of the approximate segments that were written last, over `queries` of their own
-    sentences, and the `seconds` of a query, with the settings that were chosen then.
+    `part`: `meaning` where the meaning part of codes alone is held, which has `dimension` numbers. `measured`: the
+    `recall` at `k` of the approximate segments that were written last, over `queries` of their own sentences, and the
+    `seconds` of a query, with the settings that were chosen then.
     """
 
     version: int
@@ -109,12 +111,15 @@ class Manifest:
     segments: list[SegmentInfo]
     num_segments: int = 1
     memory: int | None = None
+    part: str | None = None
     column_types: dict[str, str] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
         problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
+        if self.part is not None:
+            problems += not_among(self, "manifest", part=PARTS)
         twice = len({segment.name for segment in self.segments}) < len(self.segments)
         refuse(problems + ["two segments have one name"] * twice)
         check_settings(self.search)
@@ -129,7 +134,7 @@ class Manifest:
         return replace(self, version=self.version + 1, **fields)
 
     def write(self, directory: Path) -> None:
-        optional = ("memory", "column_types", "measured")  # which older versions do not know
+        optional = ("memory", "part", "column_types", "measured")  # which older versions do not know
         content = {name: value for name, value in asdict(self).items() if value or name not in optional}
         content["count"] = self.count
         storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})

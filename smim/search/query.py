@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from numbers import Integral, Real
 from typing import Any
 
-from smim.errors import UserError, nearest, refuse_if
+from smim.errors import UserError, check_size, nearest, refuse_if
 
 # Search settings and the least value of each.
 SETTINGS = {"nprobe": 1, "ef_search": 1, "refine": 0}
@@ -79,6 +79,7 @@ class Options:
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
     score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats; queries are texts or ids.")
     decode: bool = _option(False, "Give the query as its code decodes.")
+    literal: float | None = _option(None, "How literally these decode: 1 word for word to 0; the model's own.", le=1)
 
     def __post_init__(self) -> None:
         check_whole({"k": self.k, "offset": self.offset})
@@ -90,6 +91,7 @@ class Options:
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
         })  # fmt: skip
+        check_size("literal", 1 if self.literal is None else self.literal, most=1)
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
@@ -161,7 +163,10 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Description:
-    """What is searched. `columns`: the labels' names; `version` counts the changes."""
+    """What is searched. `columns`: the labels' names; `version` counts the changes.
+
+    `part`: `meaning` where the index holds the meaning part of codes alone, which has `dimension` numbers.
+    """
 
     count: int
     dimension: int
@@ -170,3 +175,4 @@ class Description:
     version: int
     model_hash: str
     search: dict[str, int]
+    part: str | None = None

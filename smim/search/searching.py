@@ -17,6 +17,8 @@ from smim.generation import SentenceModel, combined
 from smim.model.distributions import DiagonalGaussian
 from smim.search.query import Hit, Options, Query, SearchResult
 
+Codes = Iterator[np.ndarray]
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -35,18 +37,24 @@ class Asked(Protocol):
     async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
         """q(z|x) of texts that the caller gave, or that the index holds (`stored`)."""
 
-    async def decode(self, codes: np.ndarray) -> list[str]: ...
+    async def decode(self, codes: np.ndarray, *, literal: float = 1.0) -> list[str]: ...
 
     async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
         """The hits of codes [N, D], of the options' `k`, `where` and `settings`."""
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """fp32 [N, D], of length one where the metric is cosine."""
+        """Those of the index, fp32 [N, `dimension`], of length one where the metric is cosine."""
+
+    async def dimension(self) -> int:
+        """How many of a code's first numbers the index holds: D, or those of its meaning part."""
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
-    def checked(self, codes: Sequence[Any]) -> np.ndarray:
-        """Codes that queries gave or came to, fp32 [N, D]; raises `UserError` for what are none of this model's."""
+    def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
+        """Codes that queries gave or came to, fp32 [N, D], or [N, `short`].
+
+        Raises `UserError` for what are none of this model's.
+        """
 
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
@@ -62,9 +70,14 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
     ids = [query.id for query in queries if query.id is not None]
     stored = iter(await asked.codes(ids) if ids else [])
     means = iter(given.mean.numpy() if given else [])
-    codes_ND = asked.checked(
-        [_code(query, weights, means, stored) for query, weights in zip(queries, parts, strict=True)]
-    )
+    as_given = [query.code for query in queries if query.code is not None]
+    checked = iter(asked.checked(as_given, short=await asked.dimension()) if as_given else [])
+    codes = [_code(query, weights, means, stored, checked) for query, weights in zip(queries, parts, strict=True)]
+    # Of the meaning part alone, what is not known is left at zero: the index does not compare it.
+    codes_ND = np.zeros((len(codes), asked.model.latent_dim), np.float32)
+    for row, code in zip(codes_ND, codes, strict=True):
+        row[: len(code)] = code
+    codes_ND = asked.checked(codes_ND)
     of_ids, decoded_ND = None, codes_ND.copy()
     # The index may hold codes of length one, which decode to something else.
     if ids and (options.score or options.decode):
@@ -79,17 +92,38 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
             order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
             posterior = _rows([each for each in (given, of_ids) if each], order)
         found = await _explained(asked, found, posterior, options)
-    decoded = await asked.decode(decoded_ND) if options.decode else [None] * len(queries)
-    return [SearchResult(hits, text, answer.missing) for hits, text in zip(found, decoded, strict=True)]
+    sentences: Sequence[str | None] = [None] * len(queries)
+    if options.decode:
+        literals = [_literal(asked.model, query, code, options) for query, code in zip(queries, codes, strict=True)]
+        sentences = await decoded(asked, decoded_ND, literals)
+    return [SearchResult(hits, text, answer.missing) for hits, text in zip(found, sentences, strict=True)]
 
 
-def _code(
-    query: Query, weights: list[tuple[str, float]], means: Iterator[np.ndarray], stored: Iterator[np.ndarray]
-) -> Any:
-    """The code [D] to search with; takes the means of the query's texts, or its sentence's code."""
-    if not weights:
-        return query.code if query.id is None else next(stored)
-    return combined([weight for _, weight in weights], [next(means) for _ in weights])
+async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float], **options: Any) -> list[str]:
+    """The sentence of each code at its `literal`, those of one literal together; `options` as of `decode`."""
+    sentences = np.empty(len(codes_ND), object)
+    for literal in dict.fromkeys(literals):
+        rows = np.equal(literals, literal)
+        sentences[rows] = await asked.decode(codes_ND[rows], literal=literal, **options)
+    return sentences.tolist()
+
+
+def _code(query: Query, weights: list[tuple[str, float]], means: Codes, stored: Codes, checked: Codes) -> np.ndarray:
+    """The code to search with; takes the means of the query's texts, its sentence's code, or the one that it gave."""
+    if weights:
+        return combined([weight for _, weight in weights], [next(means) for _ in weights])
+    return next(checked if query.id is None else stored)
+
+
+def _literal(model: SentenceModel, query: Query, code: np.ndarray, options: Options) -> float:
+    """How literally a query's code is decoded: unless it is said, word for word where it is a sentence's own."""
+    if query.code is not None and len(code) < model.latent_dim:
+        return 0.0
+    if options.literal is not None:
+        return options.literal
+    if query.line is not None and query.line.at not in (0, 1):
+        return model.use.literal.interpolate
+    return 1.0 if query.sum is None else model.use.literal.arithmetic
 
 
 async def _explained(
@@ -99,7 +133,8 @@ async def _explained(
     hits = [hit for each in found for hit in each]
     codes = (await asked.posterior([hit.text for hit in hits], stored=True)).mean
     if options.reconstruct:
-        sentences = await asked.decode(codes.numpy())
+        literal = 1.0 if options.literal is None else options.literal
+        sentences = await asked.decode(codes.numpy(), literal=literal)
         hits = [replace(hit, reconstruction=each) for hit, each in zip(hits, sentences, strict=True)]
     if posterior is not None:
         of_hits = _rows([posterior], np.repeat(np.arange(len(found)), [len(each) for each in found]))

@@ -142,7 +142,7 @@ class IndexWriter:
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
             raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
-        codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric)
+        codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric, manifest.dimension)
         order = np.argsort(numbers)
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
         added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), iter([chunk]))

@@ -45,7 +45,7 @@ class Backend(ABC):
 
     @abstractmethod
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """fp32 [N, D], of length one where the metric is cosine."""
+        """Those of the index, of length one where the metric is cosine, fp32."""
 
     @abstractmethod
     async def count(self, where: Where | None) -> int: ...

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from smim.errors import SmimError, UserError
+from smim.errors import SmimError, Unsupported, UserError
 from smim.lock import BeingChanged
 from smim.search.errors import BadFilter, NoSuchSentence, Unreadable
 from smim.search.labels import plain
@@ -42,6 +42,7 @@ class ServiceError(SmimError):
 
 _KINDS: tuple[type[SmimError], ...] = (
     UserError,
+    Unsupported,
     NoSuchSentence,
     BadFilter,
     BeingChanged,
@@ -84,23 +85,59 @@ class Client:
     def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
         return self._post("encode", schemas.EncodeResponse, texts=list(texts))
 
-    def decode(self, codes: Sequence[Sequence[float]], *, sample: bool = False, seed: int = 0) -> list[str]:
-        return self._sentences("decode", codes=[list(code) for code in codes], sample=sample, seed=seed)
+    # What is None is the model's own.
 
-    def reconstruct(self, texts: Sequence[str], *, sample: bool = False, seed: int = 0) -> list[str]:
-        return self._sentences("reconstruct", texts=list(texts), sample=sample, seed=seed)
+    def decode(
+        self,
+        codes: Sequence[Sequence[float]],
+        *,
+        literal: float = 1.0,
+        candidates: int | None = None,
+        sample: bool = False,
+        seed: int = 0,
+    ) -> list[str]:
+        how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+        return self._sentences("decode", codes=[list(code) for code in codes], **how)
 
-    def interpolate(self, first: str, second: str, *, steps: int = 5) -> list[str]:
-        return self._sentences("interpolate", first=first, second=second, steps=steps)
+    def reconstruct(
+        self,
+        texts: Sequence[str],
+        *,
+        literal: float = 1.0,
+        candidates: int | None = None,
+        sample: bool = False,
+        seed: int = 0,
+    ) -> list[str]:
+        how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+        return self._sentences("reconstruct", texts=list(texts), **how)
 
-    def perturb(self, text: str, *, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
-        return self._sentences("perturb", text=text, num=num, scale=scale, seed=seed)
+    def interpolate(
+        self, first: str, second: str, *, steps: int = 5, literal: float | None = None, seed: int = 0
+    ) -> list[str]:
+        return self._sentences("interpolate", first=first, second=second, steps=steps, literal=literal, seed=seed)
 
-    def sample(self, num: int = 5, *, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
-        return self._sentences("sample", num=num, standard_deviation=standard_deviation, seed=seed)
+    def perturb(
+        self, text: str, *, num: int = 5, scale: float | None = None, literal: float | None = None, seed: int = 0
+    ) -> list[str]:
+        return self._sentences("perturb", text=text, num=num, scale=scale, literal=literal, seed=seed)
 
-    def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> schemas.ArithmeticResponse:
-        return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus))
+    def sample(
+        self,
+        num: int = 5,
+        *,
+        standard_deviation: float | None = None,
+        prior: bool = False,
+        literal: float | None = None,
+        seed: int = 0,
+    ) -> list[str]:
+        options = {"standard_deviation": standard_deviation, "prior": prior, "literal": literal}
+        return self._sentences("sample", num=num, **options, seed=seed)
+
+    def arithmetic(
+        self, plus: Sequence[str], minus: Sequence[str] = (), *, literal: float | None = None, seed: int = 0
+    ) -> schemas.ArithmeticResponse:
+        body = {"plus": list(plus), "minus": list(minus), "literal": literal, "seed": seed}
+        return self._post("arithmetic", schemas.ArithmeticResponse, **body)
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
         return self._post("answer", schemas.AnswerResponse, question=question, num_words=num_words).answer

@@ -66,7 +66,7 @@ class ClusterBackend(Backend):
 
     async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:
         def arguments(manifest: Manifest) -> tuple[Any, ...]:
-            return query_codes(codes_ND, manifest), options.wide(manifest.search)
+            return query_codes(codes_ND, manifest, self.model), options.wide(manifest.search)
 
         answers, missing = await self._ask_all("search", arguments)
         if not answers:
@@ -80,7 +80,7 @@ class ClusterBackend(Backend):
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         codes = await self._of_ids("codes", as_ids(ids))
-        return np.array([codes[int(id)] for id in ids], np.float32).reshape(len(ids), self.model.latent_dim)
+        return np.array([codes[int(id)] for id in ids], np.float32).reshape(len(ids), (await self.manifest()).dimension)
 
     async def count(self, where: Where | None) -> int:
         if where is None or where == {}:

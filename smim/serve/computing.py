@@ -13,13 +13,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from smim.arrays import as_matrix
 from smim.errors import UserError
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model import noise
-from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
+from smim.model.use import Writing
 from smim.search.query import Options
 from smim.search.searching import Answer
 from smim.serve.backend import Backend
@@ -35,8 +36,8 @@ class Decoding:
     """Codes fp32 [N, D], checked."""
 
     codes: np.ndarray
-    sample: bool = False
-    seed: int = 0
+    how: Writing
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ Answering = Callable[[], list[str]]
 Encoding = Callable[[], list[list[int]]]
 
 
-def as_codes(codes: Any, dimension: int) -> np.ndarray:
-    """Codes fp32 [N, dimension]; raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`."""
-    return as_matrix(codes, dimension, "codes", largest=LARGEST_NUMBER)
+def as_codes(codes: Any, dimension: int, *, short: int | None = None) -> np.ndarray:
+    """Codes fp32 [N, dimension], or [N, short].
+
+    Raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`.
+    """
+    return as_matrix(codes, dimension, "codes", short=short, largest=LARGEST_NUMBER)
 
 
 def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGaussian | Exception]:
@@ -70,19 +74,25 @@ def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGauss
 
 
 def decode(model: SentenceModel, requests: list[Decoding | Answering]) -> list[list[str] | UserError]:
-    """Each request's sentences: greedy ones together, and draws together, with each request's own random numbers."""
-    sentences = {}
-    for sample in (False, True):
-        chosen = [each for each in requests if isinstance(each, Decoding) and each.sample == sample]
-        if chosen:
-            codes = torch.from_numpy(np.concatenate([each.codes for each in chosen]))
-            draws = [noise.uniform(each.seed, range(len(each.codes)), 0, DECODED_LENGTH) for each in chosen if sample]
-            ids = decode_ids(model.autoencoder, codes, DECODED_LENGTH, uniform=torch.cat(draws) if sample else None)
-            sentences[sample] = map(model.tokenizer.decode, ids)
+    """Each request's sentences: those that are written alike together, with each request's own random numbers."""
+    alike: dict[Writing, list[Decoding]] = {}
+    for each in requests:
+        if isinstance(each, Decoding):
+            alike.setdefault(each.how, []).append(each)
+    sentences = {how: map(model.tokenizer.decode, _written(model, how, group)) for how, group in alike.items()}
     return [
-        [next(sentences[each.sample]) for _ in each.codes] if isinstance(each, Decoding) else _or_error(each)
+        [next(sentences[each.how]) for _ in each.codes] if isinstance(each, Decoding) else _or_error(each)
         for each in requests
     ]
+
+
+def _written(model: SentenceModel, how: Writing, group: list[Decoding]) -> list[list[int]]:
+    """The token ids of the sentences of all codes."""
+
+    def uniform(draw: int) -> Tensor:
+        return torch.cat([noise.uniform(each.seed, range(len(each.codes)), draw, DECODED_LENGTH) for each in group])
+
+    return model.ids_of_codes(torch.from_numpy(np.concatenate([each.codes for each in group])), how, uniform)
 
 
 def _or_error(work: Callable[[], T]) -> T | UserError:
@@ -161,13 +171,22 @@ class Computing:
         ids = partial(self.model.token_ids, texts, allow_unknown=allow_unknown or stored)
         return await self._encoding.submit(ids, len(texts))
 
-    async def decode(self, codes: np.ndarray, *, sample: bool = False, seed: int = 0) -> list[str]:
-        codes = self.checked(codes)
-        return await self._decoding.submit(Decoding(codes, sample, seed), len(codes))
+    async def decode(
+        self,
+        codes: np.ndarray,
+        *,
+        literal: float = 1.0,
+        candidates: int | None = None,
+        sample: bool = False,
+        seed: int = 0,
+    ) -> list[str]:
+        codes, how = self.checked(codes), self.model.writing(literal, candidates, sample=sample)
+        self.limits.check_drawn(len(codes), how.candidates)
+        return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.candidates)
 
-    async def answer(self, question: str, num_words: int) -> str:
-        self.limits.check_texts([question])
-        return (await self._decoding.submit(lambda: [self.model.answer(question, num_words=num_words)]))[0]
+    async def write(self, work: Answering, size: int = 1) -> list[str]:
+        """What the model writes otherwise, in its turn."""
+        return await self._decoding.submit(work, size)
 
     async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
         return await self._searching.submit(Searching(codes, options), len(codes))
@@ -179,8 +198,11 @@ class Computing:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [hit.text for hit in await self.read(lambda: self.backend.get(ids), len(ids))]
 
-    def checked(self, codes: Any) -> np.ndarray:
-        return as_codes(codes, self.model.latent_dim)
+    async def dimension(self) -> int:
+        return (await self.backend.manifest()).dimension
+
+    def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
+        return as_codes(codes, self.model.latent_dim, short=short)
 
     async def read(self, request: Reading, size: int = 1) -> Any:
         return await self._searching.submit(request, size)

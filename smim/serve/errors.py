@@ -31,6 +31,7 @@ CODES = {
     "too_large": (413, "The body is too large."),
     "misdirected": (421, "The request is for a host that the service does not answer for."),
     "invalid": (422, "The request is well formed JSON but cannot be carried out."),
+    "unsupported": (422, "The service's model cannot do this."),
     "bad_filter": (422, "The filter is none, too large, or does not fit the labels."),
     "busy": (429, "Too many requests are waiting; come again after the seconds of the header Retry-After."),
     "internal": (500, "A fault of the service, which is in its log."),

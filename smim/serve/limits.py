@@ -31,7 +31,7 @@ class Limits:
     `max_body`: bytes of a request. `max_batch`: texts, codes, ids or queries of a request, and of what is computed at
     once. `max_text`: characters of a text. `max_k`: k + offset of a search. `max_hits`: k + offset, times the queries.
     `max_num`: sentences of a perturbation, an interpolation or a sample, words of an answer. `queue_size`: texts, codes
-    or queries that wait. Raises `UserError` where the queue could never take a request.
+    or queries that wait, a code once for each candidate. Raises `UserError` where the queue could never take a request.
     """
 
     max_body: int = 1_000_000
@@ -79,6 +79,14 @@ class Limits:
     def check_ids(self, ids: Sequence[int]) -> None:
         self.check_count("ids", ids)
         as_ids(ids)
+
+    def check_drawn(self, num: int, candidates: int) -> None:
+        """Raises `UserError` where a request is for more sentences than may wait."""
+        if num * candidates > self.queue_size:
+            raise UserError(
+                f"{num} codes of {candidates} candidates each; at most {self.queue_size} sentences in all are drawn, "
+                "ask for fewer of either"
+            )
 
     def check_count(self, name: str, values: Sequence[Any]) -> None:
         if not 1 <= len(values) <= self.max_batch:

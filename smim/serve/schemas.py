@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
 
+from smim.model.use import MOST_CANDIDATES
 from smim.search.ids import LARGEST_ID
 from smim.search.query import SETTINGS, Line, Options, Query, SearchResult, Sentence, Sum
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
@@ -64,14 +65,16 @@ class Bodies:
             **dict.fromkeys(("num", "num_words"), num),
             "steps": Annotated[int, Field(ge=2, json_schema_extra=most)],
             "scale": size,
-            "standard_deviation": size | None,
+            "standard_deviation": size,
+            "literal": Annotated[float, Field(ge=0, le=1)],
+            "candidates": Annotated[int, Field(ge=1, le=MOST_CANDIDATES)],
             "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
             **dict.fromkeys(("k", "offset"), hits),
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "settings": create_model("Settings", __base__=Body, **setting),
-            **dict.fromkeys(("sample", "reconstruct", "score", "decode"), bool),
+            **dict.fromkeys(("sample", "prior", "reconstruct", "score", "decode"), bool),
         }
         self.types |= {"line": self.make("Line", Line), "sum": self.make("Sum", Sum)}
         query: Any = self.make("QueryBody", Query, base=_OneOf)

@@ -77,62 +77,106 @@ class Service:
         return posterior.mean.numpy(), posterior.log_variance.numpy()
 
     @_operation
-    async def decode(self, codes: Sequence[Sequence[float]], sample: bool = False, seed: int = 0) -> list[str]:
+    async def decode(
+        self,
+        codes: Sequence[Sequence[float]],
+        sample: bool = False,
+        seed: int = 0,
+        literal: float = 1.0,
+        candidates: int | None = None,
+    ) -> list[str]:
         """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
         check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
-        return await self._computing.decode(self._computing.checked(codes), sample=sample, seed=seed)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+        return await self._computing.decode(self._computing.checked(codes), **how)
 
     @_operation
-    async def reconstruct(self, texts: Sequence[str], sample: bool = False, seed: int = 0) -> list[str]:
+    async def reconstruct(
+        self,
+        texts: Sequence[str],
+        sample: bool = False,
+        seed: int = 0,
+        literal: float = 1.0,
+        candidates: int | None = None,
+    ) -> list[str]:
         """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
         posterior = await self._computing.posterior(texts)
         z = posterior.mean
         if sample:
             z = self.model.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.model.latent_dim))
-        return await self._computing.decode(z.numpy(), sample=sample, seed=seed)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+        return await self._computing.decode(z.numpy(), **how)
 
     @_operation
-    async def interpolate(self, first: str, second: str, steps: int = 5) -> list[str]:
+    async def interpolate(
+        self, first: str, second: str, steps: int = 5, seed: int = 0, literal: float | None = None
+    ) -> list[str]:
         """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
         check_within("steps", steps, 2, self.limits.max_num)
+        check_within("seed", seed, 0, LARGEST_SEED)
+        literal = self.model.use.literal.interpolate if literal is None else literal
         ends = (await self._computing.posterior([first, second])).mean.numpy()
-        return await self._computing.decode(np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)]))
+        codes = np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)])
+        literals = [1.0, *[literal] * (steps - 2), 1.0]
+        return await searching.decoded(self._computing, codes, literals, seed=seed)
 
     @_operation
-    async def perturb(self, text: str, num: int = 5, scale: float = 10.0, seed: int = 0) -> list[str]:
+    async def perturb(
+        self, text: str, num: int = 5, scale: float | None = None, seed: int = 0, literal: float | None = None
+    ) -> list[str]:
         """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
+        scale = self.model.use.perturb_scale if scale is None else scale
+        literal = self.model.use.literal.perturb if literal is None else literal
         check_within("num", num, 1, self.limits.max_num)
         check_within("seed", seed, 0, LARGEST_SEED)
         check_within("scale", scale, 0, LARGEST_NUMBER)
         posterior = await self._computing.posterior([text])
         draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
-        return await self._computing.decode((posterior.mean + scale * posterior.standard_deviation * draws).numpy())
+        codes = (posterior.mean + scale * posterior.standard_deviation * draws).numpy()
+        return await self._computing.decode(codes, literal=literal, seed=seed)
 
     @_operation
-    async def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> tuple[np.ndarray, str]:
+    async def arithmetic(
+        self, plus: Sequence[str], minus: Sequence[str] = (), seed: int = 0, literal: float | None = None
+    ) -> tuple[np.ndarray, str]:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
+        check_within("seed", seed, 0, LARGEST_SEED)
+        literal = self.model.use.literal.arithmetic if literal is None else literal
         weights = Query(sum=Sum(plus, minus)).weights
         means = (await self._computing.posterior([text for text, _ in weights])).mean.numpy()
         code = combined([weight for _, weight in weights], means)
-        return code, (await self._computing.decode(code[None]))[0]
+        return code, (await self._computing.decode(code[None], literal=literal, seed=seed))[0]
 
     @_operation
-    async def sample(self, num: int = 5, standard_deviation: float | None = 0.1, seed: int = 0) -> list[str]:
-        """Sentences drawn from N(0, standard_deviation^2 I), or p(z) for None, as `SentenceModel.sample` gives them."""
+    async def sample(
+        self,
+        num: int = 5,
+        standard_deviation: float | None = None,
+        seed: int = 0,
+        prior: bool = False,
+        literal: float | None = None,
+    ) -> list[str]:
+        """Sentences drawn from N(0, standard_deviation^2 I) or the `prior`, as `SentenceModel.sample` gives them."""
+        use = self.model.use
         check_within("num", num, 1, self.limits.max_num)
         check_within("seed", seed, 0, LARGEST_SEED)
-        if standard_deviation is not None:
-            check_within("standard_deviation", standard_deviation, 0, LARGEST_NUMBER)
-        z = self.model.draw_codes(num, standard_deviation, seed=seed)
-        return await self._computing.decode(z.numpy(), sample=True, seed=seed)
+        spread = use.sample.spread(standard_deviation, prior=prior)
+        check_within("standard_deviation", spread or 0, 0, LARGEST_NUMBER)
+        literal = use.literal.sample if literal is None else literal
+        if use.sample.chain_steps:
+            options: dict[str, Any] = {"standard_deviation": standard_deviation, "prior": prior, "literal": literal}
+            return await self._computing.write(lambda: self.model.sample(num, **options, seed=seed), num)
+        z = self.model.draw_codes(num, spread, seed=seed)
+        return await self._computing.decode(z.numpy(), literal=literal, sample=True, seed=seed)
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:
         """The answer to a question, as `SentenceModel.answer` gives it."""
         check_within("num_words", num_words, 1, self.limits.max_num)
-        return await self._computing.answer(question, num_words)
+        self.limits.check_texts([question])
+        return (await self._computing.write(lambda: [self.model.answer(question, num_words=num_words)]))[0]
 
     @_operation
     async def get(self, ids: Sequence[int]) -> list[Hit]:

@@ -4,7 +4,7 @@ config.yaml  metrics.jsonl  status.json  logs/  checkpoints/step-*/  model/
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,9 @@ class Run:
         *,
         accelerator: Accelerator,
         run_dir: Path,
+        use: Mapping[str, Any] | None = None,
     ) -> None:
-        self.corpus, self.objective, self.args = corpus, objective, args
+        self.corpus, self.objective, self.args, self.use = corpus, objective, args, use
         self.accelerator, self.run_dir = accelerator, run_dir
         self.is_main = accelerator.is_main_process
         self.precision = resolve_precision(args.precision)

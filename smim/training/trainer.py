@@ -209,7 +209,7 @@ class Trainer(Run):
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
             }
-            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training)
+            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training, use=self.use)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()

@@ -98,12 +98,12 @@ def classifier(num: int) -> LogisticRegression:
     return LogisticRegression(C=1 / (_PENALTY * num), class_weight="balanced", max_iter=1000)
 
 
-def decoded(model: SentenceModel, codes: Tensor) -> Sentences:
-    """The sentences of codes [N, T], the likeliest word at each step, encoded again.
+def decoded(model: SentenceModel, codes: Tensor, *, literal: float = 1.0) -> Sentences:
+    """The sentences of codes [N, T], as `SentenceModel.decode` writes them, encoded again.
 
     One that decodes to nothing counts as one unknown word.
     """
     limit = model.autoencoder.args.max_length
-    texts = model.decode(codes, max_length=min(DECODED_LENGTH, limit))
+    texts = model.decode(codes, literal=literal, max_length=min(DECODED_LENGTH, limit))
     ids = [np.array(model.tokenizer.encode(text)[:limit] or [UNK_ID], np.int32) for text in texts]
     return Sentences(ids, model.posterior_of_ids(ids).mean)

@@ -144,8 +144,9 @@ class TzK:
         return sample_product(self.prior, knowledge, num, generator=generator)
 
     def sample(self, num: int = 5, labels: Sequence[str] = (), *, seed: int = 0) -> list[str]:
-        """Sentences decoded, the likeliest word at each step, from codes that `sample_codes` draws."""
-        return self.model.decode(self.sample_codes(num, labels, seed=seed))
+        """Sentences decoded from codes that `sample_codes` draws, as literally as the model's own samples."""
+        literal = self.model.use.literal.sample
+        return self.model.decode(self.sample_codes(num, labels, seed=seed), literal=literal, seed=seed)
 
     def classify(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> np.ndarray:
         """p(e = 1|t) at the mean code of each sentence for each of `labels`, by default all: fp32 [N, L].

@@ -100,10 +100,12 @@ class _Bench:
                 )
         vocabulary_size = tzk.model.tokenizer.vocabulary_size
         self.judges = {str(label): Judge(self.train, label, vocabulary_size=vocabulary_size) for label in labels}
-        self.unconditioned = decoded(tzk.model, tzk.sample_codes(num, seed=seed))
+        self.literal = tzk.model.use.literal.sample
+        self.unconditioned = decoded(tzk.model, tzk.sample_codes(num, seed=seed), literal=self.literal)
 
     def measure(self, labels: Sequence[str]) -> LabelReport:
-        samples = decoded(self.tzk.model, self.tzk.sample_codes(self.num, labels, seed=self.seed))
+        codes = self.tzk.sample_codes(self.num, labels, seed=self.seed)
+        samples = decoded(self.tzk.model, codes, literal=self.literal)
         has = torch.stack([self.held_out.has(Label.parse(label)) == 1 for label in labels]).all(0)
         judged = {"unconditioned": self.unconditioned, "samples": samples}
         if has.any():

@@ -35,7 +35,7 @@ def asking(tmp_path):
         args = sentence_args(latent_dim=4, hidden_dim=8, embedding_dim=6, max_length=100)
         model = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
         model.to_vocabulary.bias.data[tokenizer.encode("?")] = 100.0 if says else -100.0
-        save_model(tmp_path / "model", model, tokenizer, training={"objective": "amim"})
+        save_model(tmp_path / "model", model, tokenizer, training={"objective": "amim"}, use={"answers": True})
         return make_job(tmp_path / "model", tmp_path / "asking", tmp_path)
 
     return make

@@ -14,6 +14,7 @@ from smim.errors import UserError
 from smim.model import directory
 from smim.model.directory import load_model, save_model
 from smim.model.mlp import VectorAutoencoder
+from smim.model.use import Literal, Use
 from tests.models import vector_args
 
 
@@ -164,3 +165,43 @@ def test_a_snapshot_of_the_hub_is_links_to_its_blobs_and_no_others(copy, tmp_pat
     (snapshot / "model.safetensors").symlink_to(copy / "model.safetensors")
     with pytest.raises(UserError, match="is a link out of"):
         load_model(snapshot)
+
+
+def test_how_a_model_is_used_may_be_edited_and_it_stays_the_same_model(tiny_model, tmp_path):
+    copied = shutil.copytree(tiny_model, tmp_path / "model")
+    before = smim.load(copied, device="cpu")
+    assert before.use == Use()
+    edit(copied, use={"metric": "cosine", "literal": {"candidates": 3}})
+    after = smim.load(copied, device="cpu")
+    assert after.use == Use(metric="cosine", literal=Literal(candidates=3)) and after.hash == before.hash
+    edit(copied, smim_version="0.0.1")
+    assert smim.load(copied, device="cpu").hash != before.hash
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        ({"metric": "cosin"}, r"config\.json: use\.metric is 'cosin'; did you mean 'cosine'"),
+        ({"sample": 3}, r"config\.json: use\.sample is 3"),
+        ({"literal": {"candidates": 10**6}}, r"use\.literal\.candidates is 1000000, it must be at most 256"),
+        ({"metrics": "l2"}, r"use\.metrics is not known; did you mean 'metric'"),
+        ([], r"config\.json: use is \[\]"),
+    ],
+)
+def test_a_use_that_is_none_is_one_clear_message(tiny_model, tmp_path, use, message):
+    copied = shutil.copytree(tiny_model, tmp_path / "model")
+    edit(copied, use=use)
+    with pytest.raises(UserError, match=message):
+        smim.load(copied, device="cpu")
+
+
+def test_a_model_that_says_nothing_of_its_use_answers_if_its_corpus_did(tiny_model, tmp_path):
+    for corpus, answers in (("yahoocqa", True), ("tiny", False)):
+        copied = shutil.copytree(tiny_model, tmp_path / corpus)
+        edit(copied, use=None, training={"objective": "amim", "corpus": corpus})
+        assert smim.load(copied, device="cpu").use == Use(answers=answers)
+
+
+def test_a_card_says_what_is_unlike_other_models(meaning_model, tiny_model):
+    assert "- used with metric cosine, literal.interpolate 0.0," in (meaning_model / "README.md").read_text()
+    assert "used with" not in (tiny_model / "README.md").read_text()

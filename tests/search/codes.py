@@ -25,7 +25,7 @@ def index_of_codes(
     metric: str = "l2",
 ) -> Index:
     """One segment of codes as wide as the model's, ids from 0 on; the texts are numbers."""
-    codes_ND = comparable(codes_ND.copy(), metric)
+    codes_ND = comparable(codes_ND.copy(), metric, codes_ND.shape[1])
     rows = pa.table({"text": [str(i) for i in range(len(codes_ND))], **labels})
     vectors = factories.make_vectors(factory, metric, codes_ND.shape[1])
     factories.train_on_sample(vectors, factory, len(codes_ND), lambda sample: iter([codes_ND[sample]]))

@@ -122,7 +122,7 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
             {"num": 2, "standard_deviation": 1, "seed": 1},
             model.sample(2, standard_deviation=1, seed=1),
         ),
-        ("sample", {"num": 2, "standard_deviation": None}, model.sample(2, standard_deviation=None)),
+        ("sample", {"num": 2, "prior": True}, model.sample(2, prior=True)),
     ]
     for path, body, sentences in written:
         assert post(path, **body)["sentences"] == sentences and len(set(sentences)) > 1, path
@@ -132,6 +132,23 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
     summed = post("arithmetic", plus=[ONE, ONE], minus=[OTHER])
     assert summed["code"] == pytest.approx(model.arithmetic([ONE, ONE], [OTHER]).tolist(), abs=1e-5)
     assert [summed["sentence"]] == model.decode([summed["code"]]) != model.reconstruct([ONE])
+
+
+def test_what_the_model_cannot_do_has_a_code_of_its_own(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    model, corpus = smim.load(tiny_model, device="cpu"), Corpus.open(tiny_corpus)
+    index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model)
+    with asking(create_app(Service(model, LocalBackend(index.directory, model=model)), page=False)) as client:
+        for path, body in (
+            ("answer", {"question": ONE}),
+            ("reconstruct", {"texts": [ONE], "literal": 0.5}),
+            ("interpolate", {"first": ONE, "second": OTHER, "literal": 0}),
+            ("perturb", {"text": ONE, "literal": 0}),
+            ("sample", {"literal": 0}),
+            ("search", {"text": ONE, "decode": True, "literal": 0}),
+        ):
+            response = client.post(f"/v1/{path}", json=body)
+            assert response.status_code == 422 and response.json()["error"]["code"] == "unsupported", path
+        assert client.post("/v1/sample", json={"literal": 1.5}).json()["error"]["code"] == "invalid"
 
 
 def test_sentences_are_read_and_counted(client: TestClient, unchanged: Index) -> None:

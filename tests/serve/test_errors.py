@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from smim.errors import SmimError, UserError
+from smim.errors import SmimError, Unsupported, UserError
 from smim.lock import BeingChanged
 from smim.search.errors import BadFilter, NoSuchSentence, OfIndex, Unreadable
 from smim.serve.batching import Busy, Unavailable
@@ -14,6 +14,7 @@ from smim.serve.errors import CODES, error_response, for_clients
 HERE = Path("/some/where/index")
 RAISED = [
     (UserError("wrong"), 422, "wrong"),
+    (Unsupported("cannot"), 422, "cannot"),
     (BadFilter("no filter"), 422, "no filter"),
     (OfIndex(HERE, "has no column 'a'"), 422, "the index has no column 'a'"),
     (NoSuchSentence(HERE, "holds no sentence of id 3"), 404, "the index holds no sentence of id 3"),

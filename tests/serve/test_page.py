@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import smim
 from smim.generation import SentenceModel
 from smim.search import IndexWriter, build_index
 from smim.serve.access import Access
@@ -285,13 +286,52 @@ def test_variants_and_samples_are_the_models_and_new_each_time(visit: Visit, sit
     assert "" in model.sample(5, standard_deviation=0.1, seed=1)
     for seed in (0, 1):
         page.locator("#vary").click()
-        expect(page.locator("#variants")).to_contain_text(f"5 variants at scale 20, seed {seed}")
-        wanted = model.perturb("a bank sold shares", num=5, scale=20, seed=seed)
+        expect(page.locator("#variants")).to_contain_text(f"5 variants at scale 10, seed {seed}")
+        wanted = model.perturb("a bank sold shares", num=5, seed=seed)
         expect(page.locator("#variants li")).to_have_text(as_shown(wanted))
         page.locator("#draw").click()
         expect(page.locator("#samples")).to_contain_text(f"standard deviation 0.1, seed {seed}")
         wanted = model.sample(5, standard_deviation=0.1, seed=seed)
         expect(page.locator("#samples li")).to_have_text(as_shown(wanted))
+
+
+def test_what_the_model_cannot_do_is_not_offered(visit: Visit) -> None:
+    for tab, sliders in (("Interpolate", ["literal-line"]), ("Variants", ["literal-variants", "literal-samples"])):
+        visit.tab(tab)
+        expect(visit.page.get_by_role("tabpanel", name=tab)).to_be_visible()
+        for slider in sliders:
+            expect(visit.page.locator(f"#{slider}")).to_have_count(0)
+    expect(visit.page.get_by_role("tab", name="Answer")).to_have_count(1)
+
+
+def test_a_model_with_a_meaning_part_has_sliders_for_it_and_no_tab_of_answers(
+    browser: playwright.Browser, meaning_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    model = smim.load(meaning_model, device="cpu")
+    build_index(model, Corpus.open(tiny_corpus), tmp_path / "meant", model_dir=meaning_model, part="meaning")
+    ends = ["a bank sold shares", "her brother lost the new law"]
+    with served(tmp_path / "meant") as site:
+        visit = Visit(browser.new_page(viewport={"width": 1100, "height": 900}), site.url)
+        page = visit.page
+        expect(page.locator("#header")).to_contain_text("6 dimensions")
+        expect(page.get_by_role("tab", name="Answer")).to_have_count(0)
+        visit.tab("Interpolate")
+        for box, text in zip(("#first", "#second"), ends, strict=True):
+            page.locator(f"{box} textarea").fill(text)
+        button, steps = page.get_by_role("button", name="Interpolate"), page.locator("#way li span:last-child")
+        button.click()
+        free, literal = (model.interpolate(*ends, steps=9, literal=each) for each in (0.0, 1.0))
+        assert free != literal
+        expect(steps).to_have_text(as_shown(free))
+        slider = page.locator("#literal-line input[type=range]")
+        slider.focus()
+        slider.press("End")
+        button.click()
+        expect(steps).to_have_text(as_shown(literal))
+        visit.tab("Map")
+        expect(page.locator(".smim-point").first).to_be_visible()
+        assert visit.wrongs == []
+        page.close()
 
 
 def test_arithmetic_decodes_the_sum_and_finds_its_nearest(visit: Visit, site: Site) -> None:

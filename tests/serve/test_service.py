@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import smim
-from smim.errors import UserError
+from smim.errors import Unsupported, UserError
 from smim.generation import SentenceModel
 from smim.lock import BeingChanged
 from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.directory import save_model
+from smim.model.directory import load_model, save_model
 from smim.search import Index, IndexWriter, build_index, index_texts
 from smim.search.errors import NoSuchSentence
 from smim.search.query import Hit, Line, Options, Query, SearchResult, Sum
@@ -133,7 +133,8 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
             (service.interpolate(ONE, OTHER, 7), model.interpolate(ONE, OTHER, steps=7)),
             (service.perturb(ONE, 4, 20.0, 5), model.perturb(ONE, num=4, scale=20.0, seed=5)),
             (service.sample(4, 1.0, 6), model.sample(4, standard_deviation=1.0, seed=6)),
-            (service.sample(4, None, 6), model.sample(4, standard_deviation=None, seed=6)),
+            (service.decode(codes, candidates=3, seed=3), model.decode(mean, candidates=3, seed=3)),
+            (service.sample(4, prior=True, seed=6), model.sample(4, prior=True, seed=6)),
         ]
         for work, sentences in written:
             assert await work == sentences and len(set(sentences)) > 1
@@ -142,6 +143,37 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
         code, sentence = await service.arithmetic([ONE, ONE], [OTHER])
         np.testing.assert_allclose(code, model.arithmetic([ONE, ONE], [OTHER]), atol=1e-5)
         assert [sentence] == model.decode(code[None]) != model.reconstruct([ONE])
+
+    run(all_of_them())
+
+
+def test_a_model_is_used_as_it_says_and_as_literally_as_is_asked(meaning_model: Path, tmp_path: Path) -> None:
+    autoencoder, tokenizer, config = load_model(meaning_model)
+    use = {"perturb_scale": 300.0, "sample": {"chain_steps": 2, "standard_deviation": 1.0}}
+    save_model(tmp_path / "model", autoencoder, tokenizer, training=config["training"], use=use)
+    model = smim.load(tmp_path / "model", device="cpu")
+    index = index_texts(model, [ONE, OTHER], tmp_path / "index", model_dir=tmp_path / "model")
+    service = Service(model, LocalBackend(index.directory, model=model))
+
+    async def all_of_them() -> None:
+        codes = model.encode([ONE, OTHER])
+        alike = [
+            (service.decode(codes.tolist(), literal=0.0), model.decode(codes, literal=0.0)),
+            (service.decode(codes.tolist(), literal=0.5, seed=2), model.decode(codes, literal=0.5, seed=2)),
+            (service.reconstruct([ONE, OTHER], literal=0.0, candidates=1, seed=3),
+             model.reconstruct([ONE, OTHER], literal=0.0, candidates=1, seed=3)),
+            (service.interpolate(ONE, OTHER, 7, 4), model.interpolate(ONE, OTHER, steps=7, seed=4)),
+            (service.interpolate(ONE, OTHER, 7, literal=1.0), model.interpolate(ONE, OTHER, steps=7, literal=1.0)),
+            (service.perturb(ONE, seed=5), model.perturb(ONE, scale=300, literal=0.0, seed=5)),
+            (service.perturb(ONE, literal=1.0), model.perturb(ONE, literal=1.0)),
+            (service.sample(seed=6), model.sample(standard_deviation=1.0, chain_steps=2, literal=0.0, seed=6)),
+        ]  # fmt: skip
+        written = await asyncio.gather(*(work for work, _ in alike))
+        assert written == [sentences for _, sentences in alike] and len({*map(tuple, written)}) == len(alike)
+        code, sentence = await service.arithmetic([ONE, ONE], [OTHER])
+        assert [sentence] == model.decode(code[None], literal=0.0)
+        with pytest.raises(Unsupported, match="not trained on questions"):
+            await service.answer(ONE)
 
     run(all_of_them())
 
@@ -218,7 +250,7 @@ def test_a_wrong_search_is_refused(serve: Make, query: Any, options: dict[str, A
 
 
 def test_what_is_asked_for_is_bounded(serve: Make) -> None:
-    service = serve(max_batch=2, max_num=3, max_hits=6)
+    service = serve(max_batch=2, max_num=3, max_hits=6, queue_size=300)
 
     async def refused(work: Coroutine[Any, Any, Any], message: str) -> None:
         with pytest.raises(UserError, match=message):
@@ -236,6 +268,9 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
         await refused(service.answer(ONE, 0), "num_words is 0")
         await refused(service.sample(1, seed=-1), "seed is -1")
         await refused(service.sample(1, float("inf")), "standard_deviation is inf")
+        await refused(service.decode([[0.0] * 8] * 2, candidates=200), "2 codes of 200 candidates each; at most 300")
+        await refused(service.decode([[0.0] * 8], candidates=257), "from 1 to 256")
+        await refused(service.decode([[0.0] * 8], literal=0.5), "no meaning part")
         await refused(service.get([1, 2, 3]), "3 ids")
         await refused(service.delete(), "what is to be deleted")
 

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import smim
 from smim import config
 from smim.model.directory import load_model
+from smim.model.use import Sampling, Use
 from smim.objectives import objective_class
 from smim.processes import resolve_precision
 from smim.text.batches import training_order
@@ -53,6 +55,15 @@ def test_under_a_token_budget_each_sentence_weighs_alike_whatever_batch_it_is_in
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         norms.append(float(gradient.norm()) * len(batches) / len(split))
     assert [line["grad_norm"] for line in lines(tmp_path / "run")] == pytest.approx(norms, rel=1e-3)
+
+
+def test_how_the_model_is_used_is_what_is_said_of_it(train, tmp_path):
+    said = ["use.metric=cosine", "use.perturb_scale=25", "use.answers=yes", "use.sample.prior=true"]
+    assert train("train.max_steps=2", *said).returncode == 0
+    use = Use(metric="cosine", perturb_scale=25.0, answers=True, sample=Sampling(prior=True))
+    assert smim.load(tmp_path / "run" / "model").use == use
+    refused = train("use.metrik=l2", "use.literal.candidates=0", f"run.dir={tmp_path / 'other'}")
+    assert refused.returncode == 2 and "use.metrik; did you mean 'use.metric'" in refused.stderr
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_saves_it_and_names_step_and_rows(train, tmp_path, tiny_corpus):

@@ -25,48 +25,61 @@ def interpolate_tab(service: Service) -> list[Any]:
         first = gr.Textbox("", label="From", elem_id="first", min_width=240)
         second = gr.Textbox("", label="To", elem_id="second", min_width=240)
     at = gr.Slider(0, 1, 0.5, step=0.05, label="Place on the line, 0: the first, 1: the second", elem_id="at")
+    literal = _literal_slider(service, service.model.use.literal.interpolate, "literal-line")
     button = gr.Button("Interpolate", variant="primary")
     place, way = html(elem_id="place"), html(elem_id="way")
 
     @shown(place)
-    async def at_place(first: str, second: str, at: float) -> dict[Any, Any]:
-        return {place: await _nearest(service, Query(line=Line(first, second, at)), f"The sentence at {at:g}")}
+    async def at_place(first: str, second: str, at: float, literal: float) -> dict[Any, Any]:
+        query, literal = Query(line=Line(first, second, at)), 1.0 if at in (0, 1) else literal
+        return {place: await _nearest(service, query, f"The sentence at {at:g}", literal)}
 
     @shown(place)
-    async def line(first: str, second: str, at: float) -> dict[Any, Any]:
-        texts = await service.interpolate(first, second, _STEPS)
+    async def line(first: str, second: str, at: float, literal: float) -> dict[Any, Any]:
+        texts = await service.interpolate(first, second, _STEPS, literal=literal)
         steps = [f"{step:.3g}" for step in np.linspace(0, 1, _STEPS)]
-        found = await at_place(first, second, at)
+        found = await at_place(first, second, at, literal)
         return found | {way: fragments.sentences(texts, caption="The whole way", captions=steps)}
 
     boxes = [first, second]
-    gr.on([first.submit, second.submit, button.click], line, [*boxes, at], [place, way], **QUIET)
-    at.change(at_place, [*boxes, at], place, **QUIET)
+    gr.on([first.submit, second.submit, button.click], line, [*boxes, at, literal], [place, way], **QUIET)
+    at.change(at_place, [*boxes, at, literal], place, **QUIET)
     return boxes
 
 
 def variants_tab(service: Service) -> list[Any]:
+    use = service.model.use
     with gr.Row():
         with gr.Column(min_width=280):
             gr.Markdown("### Variants of a sentence\nDecoded at places drawn around its code.")
             text = gr.Textbox("", label="Sentence", elem_id="varied")
             scale = gr.Slider(
                 0,
-                100,
-                20,
+                max(100, 2 * use.perturb_scale),
+                use.perturb_scale,
                 step=1,
                 label="Scale",
                 info="In standard deviations of q(z|x), 10 in the thesis; raise it where nothing changes",
                 elem_id="scale",
             )
+            of_variants = _literal_slider(service, use.literal.perturb, "literal-variants")
             num = gr.Slider(1, 20, 5, step=1, label="How many", elem_id="num-variants")
             vary = gr.Button("Vary", variant="primary", elem_id="vary")
             variants = html(elem_id="variants")
         with gr.Column(min_width=280):
-            gr.Markdown("### Samples\nDecoded at places drawn around zero, where all sentences' codes lie.")
+            where = "from the model's own prior" if use.sample.prior else "around zero"
+            gr.Markdown(f"### Samples\nDecoded at places drawn {where}.")
             deviation = gr.Slider(
-                0, 2, 0.1, step=0.05, label="Standard deviation", info="0.1 in the thesis", elem_id="deviation"
+                0,
+                max(2, 2 * use.sample.standard_deviation),
+                use.sample.standard_deviation,
+                step=0.05,
+                label="Standard deviation",
+                info="0.1 in the thesis",
+                visible=not use.sample.prior,
+                elem_id="deviation",
             )
+            of_samples = _literal_slider(service, use.literal.sample, "literal-samples")
             num_samples = gr.Slider(1, 20, 5, step=1, label="How many", elem_id="num-samples")
             draw = gr.Button("Draw", variant="primary", elem_id="draw")
             samples = html(elem_id="samples")
@@ -74,21 +87,23 @@ def variants_tab(service: Service) -> list[Any]:
     seeds = gr.Number(0, visible=False), gr.Number(0, visible=False)
 
     @shown(variants)
-    async def varied(text: str, scale: float, num: float, seed: float) -> dict[Any, Any]:
-        texts = await service.perturb(text, int(num), scale, int(seed))
+    async def varied(text: str, scale: float, num: float, literal: float, seed: float) -> dict[Any, Any]:
+        texts = await service.perturb(text, int(num), scale, int(seed), literal)
         return {
             variants: fragments.sentences(texts, caption=f"{len(texts)} variants at scale {scale:g}, seed {int(seed)}"),
             seeds[0]: seed + 1,
         }
 
     @shown(samples)
-    async def drawn(deviation: float, num: float, seed: float) -> dict[Any, Any]:
-        texts = await service.sample(int(num), deviation, int(seed))
-        drawn = f"{len(texts)} samples, standard deviation {deviation:g}, seed {int(seed)}"
+    async def drawn(deviation: float, num: float, literal: float, seed: float) -> dict[Any, Any]:
+        spread = None if use.sample.prior else deviation
+        texts = await service.sample(int(num), spread, int(seed), literal=literal)
+        of = "of the prior" if spread is None else f"standard deviation {spread:g}"
+        drawn = f"{len(texts)} samples, {of}, seed {int(seed)}"
         return {samples: fragments.sentences(texts, caption=drawn), seeds[1]: seed + 1}
 
-    gr.on([text.submit, vary.click], varied, [text, scale, num, seeds[0]], [variants, seeds[0]], **QUIET)
-    draw.click(drawn, [deviation, num_samples, seeds[1]], [samples, seeds[1]], **QUIET)
+    gr.on([text.submit, vary.click], varied, [text, scale, num, of_variants, seeds[0]], [variants, seeds[0]], **QUIET)
+    draw.click(drawn, [deviation, num_samples, of_samples, seeds[1]], [samples, seeds[1]], **QUIET)
     return [text]
 
 
@@ -98,15 +113,16 @@ def arithmetic_tab(service: Service) -> list[Any]:
         first = gr.Textbox("", label="This sentence", elem_id="a", min_width=220)
         less = gr.Textbox("", label="− less this one", elem_id="b", min_width=220)
         plus = gr.Textbox("", label="+ plus this one", elem_id="c", min_width=220)
+    literal = _literal_slider(service, service.model.use.literal.arithmetic, "literal-sum")
     button = gr.Button("Calculate", variant="primary")
     result = html(elem_id="sum")
 
     @shown(result)
-    async def calculate(first: str, less: str, plus: str) -> dict[Any, Any]:
-        return {result: await _nearest(service, Query(sum=Sum([first, plus], [less])), "The sum decoded")}
+    async def calculate(first: str, less: str, plus: str, literal: float) -> dict[Any, Any]:
+        return {result: await _nearest(service, Query(sum=Sum([first, plus], [less])), "The sum decoded", literal)}
 
     boxes = [first, less, plus]
-    gr.on([*(box.submit for box in boxes), button.click], calculate, boxes, result, **QUIET)
+    gr.on([*(box.submit for box in boxes), button.click], calculate, [*boxes, literal], result, **QUIET)
     return boxes
 
 
@@ -147,8 +163,22 @@ def questions_of(sample: Sample, corpus: str | None) -> tuple[str, str, str]:
     return questions[0] if questions else "", fragments.examples(questions[1:]), fragments.note(hint)
 
 
-async def _nearest(service: Service, query: Query, caption: str) -> str:
+def _literal_slider(service: Service, value: float, name: str) -> gr.Slider:
+    """How literally codes are decoded, shown where the model can do otherwise than word for word."""
+    return gr.Slider(
+        0,
+        1,
+        value,
+        step=0.05,
+        label="Literal",
+        info="1: word for word, 0: another sentence of the same meaning",
+        visible=service.model.has_meaning_part,
+        elem_id=name,
+    )
+
+
+async def _nearest(service: Service, query: Query, caption: str, literal: float) -> str:
     """What a code decodes to, and the sentences nearest to it."""
-    [result] = await service.search([query], Options(_NUM_NEAREST, decode=True))
+    [result] = await service.search([query], Options(_NUM_NEAREST, decode=True, literal=literal))
     nearest = fragments.hits(result, caption="The nearest sentences of the index", buttons=False)
     return fragments.decoded(result.decoded or "", caption=caption) + nearest

@@ -27,7 +27,6 @@ _EXPLORED = {
     "Interpolate": interpolate_tab,
     "Variants": variants_tab,
     "Arithmetic": arithmetic_tab,
-    "Answer": answer_tab,
 }
 # Gradio keeps 140 KB for each visitor that names itself anew, of by default 10,000.
 _MOST_VISITORS = 1_000
@@ -87,7 +86,11 @@ def _blocks(service: Service) -> gr.Blocks:
             for title, tab_of in _EXPLORED.items():
                 with gr.Tab(title):
                     explored.append(tab_of(service))
-            line, variants, arithmetic, answer = explored
+            line, variants, arithmetic = explored
+            answer = []
+            if service.model.use.answers:
+                with gr.Tab("Answer"):
+                    answer = answer_tab(service)
             with gr.Tab("Map") as tab:
                 map_tab(service, sampler, search, tab)
 
@@ -100,7 +103,8 @@ def _blocks(service: Service) -> gr.Blocks:
             examples = sample.examples(_NUM_EXAMPLES)
             found: dict[Any, Any] = {header: fragments.header(service.backend.directory, sample.description, corpus)}
             found |= dict(zip(search.choices, choices_of(sample), strict=True))
-            found |= dict(zip(answer, questions_of(sample, corpus), strict=True))
+            if answer:
+                found |= dict(zip(answer, questions_of(sample, corpus), strict=True))
             if not examples:
                 return found
             found[search.examples] = fragments.examples(examples[1:])

@@ -45,7 +45,8 @@ class Maps:
         backend, ids = self.service.backend, found["ids"]
         if found["like"] is None:
             mean, _ = await self.service.encode([found["text"]])
-            query = comparable(np.array(mean), map.sample.description.metric)
+            about = map.sample.description
+            query = comparable(np.array(mean), about.metric, about.dimension)
         else:
             query = await backend.codes([int(found["like"])])
         hits = await self.service.get(ids) if ids else []
