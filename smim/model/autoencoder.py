@@ -164,6 +164,12 @@ class SentenceAutoencoder(LatentVariableModel):
             tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
+    def mean_state(self, batch: Batch, z_BD: Tensor) -> Tensor:
+        """The mean of the decoder's states over each sentence, words and `<eos>`, under teacher forcing, [B, H]."""
+        states_BTH = self.decoder(self.embedding(_decoder_input(batch)), z_BD)
+        real_BT1 = (_target(batch) != PAD_ID)[..., None]
+        return (states_BTH * real_BT1).sum(1) / real_BT1.sum(1)
+
     def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:
         """log p(x|z) in nats [B]: of the words and `<eos>`; of the words alone where a drawn sentence was cut."""
         log_prob = self.log_prob(batch, z_BD)

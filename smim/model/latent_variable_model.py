@@ -113,6 +113,15 @@ class LatentVariableModel(nn.Module, ABC):
         log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
 
+    @property
+    def meaning_dim(self) -> int:
+        """M, the width of the part of a code that `meaning` gives."""
+        return self.args.latent_dim
+
+    def meaning(self, z_BD: Tensor) -> Tensor:
+        """The part of codes [B, D] whose cosine means similarity, [B, M]; all of z by default."""
+        return z_BD
+
     def freeze_variance(self) -> None:
         """Excludes what only the posterior's variance depends on from training."""
         self.to_log_variance.requires_grad_(False)
