@@ -97,6 +97,10 @@ class LatentVariableModel(nn.Module, ABC):
     def log_likelihood(self, batch: Any, z_BD: Tensor) -> Tensor:
         """log p(x|z) in nats [B], for z [B, D]; of a sentence with its `<eos>`."""
 
+    def log_likelihood_of_pair(self, batch: Any, z_BD: Tensor) -> Tensor:
+        """log p(y|z) in nats [B] of others than those that the codes z [B, D] are of: from their meaning part alone."""
+        return self.log_likelihood(batch, z_BD)
+
     @abstractmethod
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Any:
         """A batch of draws x ~ p(x|z), one for each z [B, D], with torch's random numbers.
@@ -112,15 +116,6 @@ class LatentVariableModel(nn.Module, ABC):
         """q(z|x) of an encoder's state [B, H], fields fp32 [B, D]."""
         log_variance = self.to_log_variance(state_BH).float().clamp(min=self.args.min_log_variance)
         return DiagonalGaussian(mean=self.to_mean(state_BH).float(), log_variance=log_variance)
-
-    @property
-    def meaning_dim(self) -> int:
-        """M, the width of the part of a code that `meaning` gives."""
-        return self.args.latent_dim
-
-    def meaning(self, z_BD: Tensor) -> Tensor:
-        """The part of codes [B, D] whose cosine means similarity, [B, M]; all of z by default."""
-        return z_BD
 
     def freeze_variance(self) -> None:
         """Excludes what only the posterior's variance depends on from training."""

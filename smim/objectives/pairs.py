@@ -14,7 +14,8 @@ class Pairs(Addition):
 
     `loss`: `contrast`: which of the batch's other sentences is y, by the cosines of meaning parts, the other sentences'
     of the means of q(z|y). It is the mean of both directions of `discrimination`, under `temperature`, among the pairs
-    that a process sees at once. `likelihood`: the words of y, from z by the model's own decoder. `both`: their sum.
+    that a process sees at once. `likelihood`: the words of y, from z by the model's own decoder; where z has a meaning
+    part, from that alone. `both`: their sum.
     """
 
     loss: str = bounded("contrast", among=["contrast", "likelihood", "both"])
@@ -32,5 +33,5 @@ class Pairs(Addition):
             one_way, back = (discrimination(each, self.temperature) for each in (cosines_BB, cosines_BB.T))
             terms["pair_contrast"] = 0.5 * (one_way + back)
         if self.loss != "contrast":
-            terms["pair_reconstruction"] = -model.log_likelihood(pair, draw.z)
+            terms["pair_reconstruction"] = -model.log_likelihood_of_pair(pair, draw.z)
         return terms

@@ -17,7 +17,7 @@ from smim.objectives.second_view import SecondView
 from smim.text.batch import Batch, collate
 from tests.models import sentence_args, vector_args
 from tests.objectives.checks import vectors
-from tests.objectives.views import DIMENSION, unit_vectors
+from tests.objectives.views import DIMENSION, view_of
 
 SENTENCES = [[5, 6, 7, 8], [9, 10], [11, 12, 13], [6, 5], [14]]
 OTHERS = [[5, 6, 8], [10, 9, 12], [13], [6, 6], [14, 15]]
@@ -38,7 +38,8 @@ def model() -> SentenceAutoencoder:
 @pytest.fixture
 def batch() -> Batch:
     rows = range(len(SENTENCES))
-    return replace(collate(SENTENCES, rows), view=unit_vectors(np.arange(5)), pair=collate(OTHERS, rows))
+    sentences = collate(SENTENCES, rows)
+    return replace(sentences, view=view_of(sentences), pair=collate(OTHERS, rows))
 
 
 def cosine(one: Tensor, other: Tensor) -> float:
@@ -206,6 +207,20 @@ def test_vectors_take_the_contrast(model):
     vectors_model = VectorAutoencoder(vector_args(latent_dim=2, hidden_dim=6), dimension=3)
     terms = objective_class("amim")(contrast=Contrast(1.0)).terms(vectors_model, vectors(6), step=0)
     assert (terms["contrast"] > 0).all()
+
+
+def test_a_pair_is_decoded_from_the_meaning_part_alone_where_there_is_one(batch):
+    encoder = {"encoder": {"name": "superposition", "meaning": {"dim": 6, "table_dim": 6}}}
+    layers = {"decoder": "superposition", "tied_output": True, "num_layers": 1, "num_heads": 2}
+    args = sentence_args(latent_dim=18, hidden_dim=16, embedding_dim=8, **encoder, **layers)
+    model = SentenceAutoencoder(args, vocabulary_size=20)
+    torch.manual_seed(0)
+    z = torch.randn(5, 18)
+    other_order = torch.cat([z[:, :6], torch.randn(5, 12)], dim=-1)
+    for part in (model.train(), model.eval()):
+        one, other = (part.log_likelihood_of_pair(batch.pair, each) for each in (z, other_order))
+        torch.testing.assert_close(one, other)
+    assert not torch.allclose(model.log_likelihood(batch.pair, z), model.log_likelihood(batch.pair, other_order))
 
 
 def test_what_a_batch_lacks_is_left_out(model, batch):

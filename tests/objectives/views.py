@@ -1,4 +1,4 @@
-"""A corpus whose sentences have second views: a unit vector each, and as a pair the sentence of the next row."""
+"""A corpus whose sentences have second views: a vector by their words, and as a pair the sentence of the next row."""
 
 from dataclasses import dataclass, field, replace
 
@@ -7,14 +7,16 @@ import torch
 
 from smim.text.batch import Batch, Sentences
 from smim.text.corpus import Corpus, Split
+from smim.text.tokenizer import PAD_ID
 
 DIMENSION = 6
 
 
-def unit_vectors(rows: np.ndarray) -> torch.Tensor:
-    """A unit vector of each row number, fp32 [N, 6]."""
-    drawn = np.stack([np.random.default_rng(int(row)).normal(size=DIMENSION) for row in rows])
-    return torch.nn.functional.normalize(torch.from_numpy(drawn).float(), dim=-1)
+def view_of(batch: Batch) -> torch.Tensor:
+    """The direction of the sum of a vector for each word, fp32 [B, 6]."""
+    table = torch.randn(1000, DIMENSION, generator=torch.Generator().manual_seed(0))
+    real = (batch.tokens != PAD_ID)[..., None]
+    return torch.nn.functional.normalize((table[batch.tokens] * real).sum(1), dim=-1)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class ViewedSentences(Sentences):
     def batch(self, places, *, max_length: int | None = None) -> Batch:
         batch = super().batch(places, max_length=max_length)
         pair = self.others.batch(places, max_length=max_length)
-        return replace(batch, view=unit_vectors(batch.rows.numpy()), pair=pair)
+        return replace(batch, view=view_of(batch), pair=pair)
 
 
 @dataclass(frozen=True)
