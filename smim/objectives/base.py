@@ -18,6 +18,7 @@ from smim.objectives.pairs import Pairs
 from smim.objectives.second_view import SecondView
 from smim.schema import out_of_bounds
 
+
 @dataclass(frozen=True)
 class Objective(ABC):
     """A loss for a latent variable model; its fields are its settings under `objective.`.

@@ -20,11 +20,16 @@ _HEAD_LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class SecondView(Addition):
-    """-log p(y|z) of a teacher's vector y, but for constants.
+    """-log p(y|z) of a teacher's unit vector y, but for constants, by the meaning part m of z.
+
+    `loss`: `similarities`: the cosines of y with the other vectors that a process sees at once (`of_similarities`).
+    `vector`: y itself, by its first M numbers, which are its principal axes: the von Mises-Fisher density
+    C e^(s(m, y) / t) of a direction, with s the cosine and t the `temperature`. `head`: the same with W m + b in the
+    place of m, where W and b are learned beside the model, which leaves the geometry of codes open: for comparison.
     """
 
-    loss: str = bounded("similarities", among=["similarities", "cosines", "vector", "head"])
-    temperature: float = bounded(0.1, above=0)
+    loss: str = bounded("similarities", among=["similarities", "vector", "head"])
+    temperature: float = bounded(0.05, above=0)
 
     @property
     def has_head(self) -> bool:
@@ -38,32 +43,38 @@ class SecondView(Addition):
         return Critic(network, torch.optim.Adam(network.parameters(), lr=_HEAD_LEARNING_RATE))
 
     def lacks(self, batch: Any) -> str | None:
-        return None if batch.view is not None else "a teacher's vectors: make them with `smim teach`, and give corpus.teacher=DIR"
+        if batch.view is not None:
+            return None
+        return "a teacher's vectors: make them with `smim teach`, and give corpus.teacher=DIR"
 
     def terms(self, draw: Draw) -> Terms:
         meaning_BM, view_BV = draw.meaning, draw.batch.view
         if self.loss == "similarities":
             return {"second_view": of_similarities(meaning_BM, view_BV, self.temperature)}
-        if self.loss == "cosines":
-            s, t = (off_diagonal(cosines(each, each)) for each in (meaning_BM, view_BV))
-            return {"second_view": 0.5*((s - t)/self.temperature).square().mean(-1)}
-        if self.loss == "head":
+        if self.has_head:
             assert draw.critic
             with torch.autocast(meaning_BM.device.type, enabled=False):
-                meaning_BM = draw.critic(meaning_BM.float())
-        return {"second_view": of_vectors(meaning_BM, view_BV, self.temperature)}
+                meaning_BM = draw.critic(meaning_BM)
+        return {"second_view": of_directions(meaning_BM, view_BV, self.temperature)}
 
 
-def of_similarities(meaning_BM, view_BV, temperature):
+def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:
+    """KL(P_i || Q_i) + mean_j!=i (s(y_i, y_j) - s(m_i, m_j))^2 / 2 t^2 of each sentence [B]; 0 of one sentence alone.
+
+    The neighbour j of i is drawn from P_i(j), which is proportional to e^(s(y_i, y_j) / t), and Q_i is the same of
+    the meaning parts: up to the entropy of P_i the nats to say which it is. The second summand is those to say how
+    near the others are, as Gaussians of standard deviation t. The first alone leaves a constant of each row open; the
+    second alone sees little of the few that are near.
+    """
     if len(view_BV) == 1:
-        return view_BV.new_zeros(1)
-    ours, theirs = (
-        (off_diagonal(cosines(each, each)) / temperature).log_softmax(-1) for each in (meaning_BM, view_BV)
-    )
-    return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1)
+        return torch.zeros_like(view_BV[:, 0])
+    theirs, ours = (off_diagonal(cosines(each, each)) / temperature for each in (view_BV, meaning_BM))
+    which_B = F.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), reduction="none", log_target=True).sum(-1)
+    return which_B + 0.5 * (theirs - ours).square().mean(-1)
 
 
-def of_vectors(meaning_BM, view_BV, temperature):
-    M, V = meaning_BM.shape[1], view_BV.shape[1]
-    target = F.pad(view_BV[:, :M], (0, max(0, M - V)))
-    return (1 - F.cosine_similarity(meaning_BM.float(), target, dim=-1)) / temperature
+def of_directions(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:
+    """(1 - s(m, y)) / t of each sentence [B], y by its first M numbers, and 0 where it has fewer."""
+    width = meaning_BM.shape[1]
+    target_BM = F.pad(view_BV[:, :width], (0, max(0, width - view_BV.shape[1])))
+    return (1 - F.cosine_similarity(meaning_BM, target_BM, dim=-1)) / temperature

@@ -60,8 +60,8 @@ def check_launch(
         "start fewer, or raise it": (world_size > (args.batch_size or world_size)),
         f"objective={objective.name} draws from the decoder in training, for which each process needs the whole "
         "weights; use DDP, or ZeRO 1 or 2": objective.draws_observations and in_parts,
-        f"objective={objective.name} trains a critic or a head with an optimizer of its own, for which DeepSpeed and FSDP "
-        "have no place; use DDP": critic is not None and one_optimizer,
+        f"objective={objective.name} trains a critic or a head with an optimizer of its own, for which DeepSpeed and "
+        "FSDP have no place; use DDP": critic is not None and one_optimizer,
         "train.compile=true compiles transformers, and this model has none; leave it out": (
             args.compile and not model.compile_parts()
         ),

@@ -96,13 +96,14 @@ def test_the_contrast_drives_codes_apart_in_angle():
     assert before > 15 and table(z, z).sum() < 0.1  # a tetrahedron, whose cosines sum to 0
 
 
-def test_similarities_are_the_divergence_of_the_batch_s_neighbours(model, batch):
+def test_similarities_say_which_others_of_the_batch_are_near_and_how_near(model, batch):
     terms = terms_of(model, batch, second_view=SecondView(weight=2.0, temperature=0.3))
     expected = []
     for ours, theirs in zip(table(terms["z"], terms["z"]), table(batch.view, batch.view), strict=True):
         i = len(expected)
         q, p = (np.exp(np.delete(row, i) / 0.3) / np.exp(np.delete(row, i) / 0.3).sum() for row in (ours, theirs))
-        expected.append(float((p * np.log(p / q)).sum()))
+        how_near = (np.delete(ours - theirs, i) ** 2).mean() / (2 * 0.3**2)
+        expected.append(float((p * np.log(p / q)).sum() + how_near))
     torch.testing.assert_close(terms["second_view"], torch.tensor(expected))
     torch.testing.assert_close(terms["loss"], terms["plain"] + 2 * torch.tensor(expected))
 

@@ -1,4 +1,4 @@
-"""What is added to an objective, in the training loop: trained, validated, gone on with, and refused where it cannot be."""
+"""What is added to an objective, in the training loop: trained, validated, gone on with, and refused."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_codes_learn_what_the_teacher_says_and_validation_shows_it(corpus, tmp_p
 def test_a_validation_split_without_views_is_validated_without_them(corpus, tmp_path):
     lines = fit(viewed(corpus, "valid"), tmp_path, objective_class("amim")(**ALL), max_steps=5)
     trained, validated = ([line for line in lines if line["split"] == split] for split in ("train", "valid"))
-    assert NAMES <= set(trained[0]) and NAMES & set(validated[0]) == {"contrast"}
+    assert set(trained[0]) >= NAMES and NAMES & set(validated[0]) == {"contrast"}
 
 
 @pytest.mark.parametrize("added", [ALL, {"second_view": SecondView(2.0, loss="head")}], ids=["all", "head"])
@@ -68,7 +68,9 @@ def test_a_run_with_them_goes_on_as_if_it_had_not_stopped(corpus, tmp_path, adde
     fit(viewed(corpus), stopped, objective, max_steps=5)
     fit(viewed(corpus), stopped, objective, max_steps=10, resume="auto")
     assert outcome(stopped) == outcome(whole)
-    critics = [checkpoint.list_checkpoints(each / "checkpoints")[-1] / "critic.safetensors" for each in (whole, stopped)]
+    critics = [
+        checkpoint.list_checkpoints(each / "checkpoints")[-1] / "critic.safetensors" for each in (whole, stopped)
+    ]
     assert [path.exists() for path in critics] == [added is not ALL] * 2
     assert added is ALL or storage.sha256(critics[0]) == storage.sha256(critics[1])
 
@@ -93,7 +95,7 @@ def test_a_code_is_told_from_those_that_are_seen_with_it_at_once(corpus, tmp_pat
 
 def test_they_are_trained_in_bf16(corpus, tmp_path):
     lines = fit(viewed(corpus), tmp_path, objective_class("amim")(**ALL), max_steps=3, precision="bf16")
-    assert NAMES <= set(lines[0])
+    assert set(lines[0]) >= NAMES
 
 
 def test_cmim_trains_on_two_processes(train, tmp_path):
