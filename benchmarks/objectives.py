@@ -35,6 +35,7 @@ METHODS = {
     "infomax_vae": ["objective=infomax_vae"],
     "infomax_dv": ["objective=infomax_vae", "objective.dual=donsker_varadhan"],
     "amim": ["objective=amim"],
+    "cmim": ["objective=cmim"],
     "amim_warmup": ["objective=amim", "objective.warmup_steps=500"],
     "amim_sampled_variance": ["objective=amim", "model.posterior=sampled_variance"],
     "mim": ["objective=mim"],

@@ -3,7 +3,7 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from smim.model.decoding import decode_ids
 from smim.model.directory import hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Use, Writing
-from smim.text.batch import collate
+from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
@@ -122,6 +122,22 @@ class SentenceModel(TrainedModel):
         """
         return self.posterior(texts, allow_unknown=allow_unknown).mean.numpy()
 
+    @torch.no_grad()
+    def informative(self, texts: Sequence[str]) -> np.ndarray:
+        """cMIM's informative embeddings: the mean of the decoder's states over each sentence, fp32 [N, H].
+
+        The decoder reads the sentence itself (teacher forcing), from the code that `encode` gives. H is the width of
+        its states; a superposition's are embeddings of words. They cannot be decoded. Raises `UserError` as `encode`.
+        Livne 2025, arXiv 2509.21511.
+        """
+        ids = self.token_ids(texts)
+        z = self.posterior_of_ids(ids).mean
+        states = torch.empty(len(ids), self.autoencoder.decoder.output_dim)
+        for batch in self._batches(ids):
+            rows = batch.rows.cpu()
+            states[rows] = self.autoencoder.mean_state(batch, z[rows].to(batch.rows.device)).cpu()
+        return states.numpy()
+
     def posterior(self, texts: Sequence[str], *, allow_unknown: bool = True) -> DiagonalGaussian:
         """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
         return self.posterior_of_ids(self.token_ids(texts, allow_unknown=allow_unknown))
@@ -131,15 +147,19 @@ class SentenceModel(TrainedModel):
         """q(z|x) for sentences of token ids, in their order, on the CPU."""
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
-        lengths = np.array([len(sentence) for sentence in ids])
-        worth_a_table = lengths.sum() > self.autoencoder.input_size
+        worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
         word_gates = self.autoencoder.word_gates() if worth_a_table else None
-        for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
-            batch = collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
+        for batch in self._batches(ids):
             posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
             mean[batch.rows.cpu()] = posterior.mean.cpu()
             log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
+
+    def _batches(self, ids: Sequence[Sequence[int] | np.ndarray]) -> Iterator[Batch]:
+        """All sentences, longest first; `rows` are their places among `ids`."""
+        lengths = np.array([len(sentence) for sentence in ids])
+        for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
+            yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
 
     def decode(
         self,

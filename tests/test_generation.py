@@ -4,11 +4,13 @@ import torch
 
 import smim
 from smim.errors import UserError
+from smim.generation import SentenceModel
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.model.directory import save_model
 from smim.model.priors import GaussianMixture
+from smim.text.batch import collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 from tests.models import sentence_args
 
@@ -214,3 +216,21 @@ def test_a_model_that_knows_no_question_mark_answers_nothing(model, tmp_path):
 def test_bad_input_is_one_clear_error(model, call, message):
     with pytest.raises(UserError, match=message):
         call(model)
+
+
+@pytest.mark.parametrize("kind", ["gru", "transformer", "superposition"])
+def test_informative_embeddings_are_the_mean_of_the_states_that_decoding_goes_through(model, kind):
+    tied = {"encoder": kind, "tied_output": True} if kind == "superposition" else {}
+    layers = {} if kind == "gru" else {"num_layers": 1, "num_heads": 2}
+    args = sentence_args(latent_dim=8, hidden_dim=16, embedding_dim=12, decoder=kind, **layers, **tied)
+    autoencoder = SentenceAutoencoder(args, vocabulary_size=model.tokenizer.vocabulary_size).eval()
+    embeddings = SentenceModel(autoencoder, model.tokenizer, model.config, hash="").informative(TEXTS)
+    assert embeddings.shape == (3, autoencoder.decoder.output_dim) and embeddings.dtype == np.float32
+    for text, embedding in zip(TEXTS, embeddings, strict=True):
+        [ids], outputs = model.token_ids([text]), []
+        with torch.no_grad():
+            state = autoencoder.decoder.start(autoencoder.posterior(collate([ids], [0])).mean)
+            for token in [SOS_ID, *ids]:
+                output, state = autoencoder.decoder.step(autoencoder.embedding(torch.tensor([token])), state)
+                outputs.append(output[0])
+        np.testing.assert_allclose(embedding, torch.stack(outputs).mean(0), rtol=1e-4, atol=1e-5)

@@ -150,10 +150,14 @@ class SentenceAutoencoder(LatentVariableModel):
         """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
         return self.encoder.word_gates(self.embedding.weight)
 
-    def log_prob(self, batch: Batch, z_BD: Tensor) -> TokenLogProb:
-        """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1."""
+    def log_prob(self, batch: Batch, z_BD: Tensor, *, literal: float | None = None) -> TokenLogProb:
+        """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1.
+
+        `literal`: of codes with a meaning part, how much is given of the rest; None: what training draws, or else all.
+        """
         input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
-        states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD))
+        given = {} if literal is None else {"literal": literal}
+        states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD, **given))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
         if batch.fixed_shape:
@@ -164,10 +168,19 @@ class SentenceAutoencoder(LatentVariableModel):
             tokens_BT = flat_N.new_zeros(target_BT.shape).masked_scatter(real_BT, flat_N)
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
+    def mean_state(self, batch: Batch, z_BD: Tensor) -> Tensor:
+        """The mean of the decoder's states over each sentence, words and `<eos>`, under teacher forcing, [B, H]."""
+        states_BTH = self.decoder(self._said(_decoder_input(batch)), z_BD)
+        real_BT1 = (_target(batch) != PAD_ID)[..., None]
+        return (states_BTH * real_BT1).sum(1) / real_BT1.sum(1)
+
     def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:
         """log p(x|z) in nats [B]: of the words and `<eos>`; of the words alone where a drawn sentence was cut."""
         log_prob = self.log_prob(batch, z_BD)
         return log_prob.with_eos if batch.cut is None else log_prob.with_eos - log_prob.eos * batch.cut
+
+    def log_likelihood_of_pair(self, batch: Batch, z_BD: Tensor) -> Tensor:
+        return self.log_prob(batch, z_BD, literal=0.0 if self.encoder.meaning_dim else None).with_eos
 
     @torch.no_grad()
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Batch:

@@ -97,6 +97,10 @@ class LatentVariableModel(nn.Module, ABC):
     def log_likelihood(self, batch: Any, z_BD: Tensor) -> Tensor:
         """log p(x|z) in nats [B], for z [B, D]; of a sentence with its `<eos>`."""
 
+    def log_likelihood_of_pair(self, batch: Any, z_BD: Tensor) -> Tensor:
+        """log p(y|z) in nats [B] of others than those that the codes z [B, D] are of: from their meaning part alone."""
+        return self.log_likelihood(batch, z_BD)
+
     @abstractmethod
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Any:
         """A batch of draws x ~ p(x|z), one for each z [B, D], with torch's random numbers.

@@ -272,8 +272,11 @@ class SuperpositionDecoder(CausalBlocks):
         [words] = self.shared
         return words
 
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        literal_B = self._draw_literal(z_BD) if self.training and self.meaning_dim else z_BD.new_ones(len(z_BD))
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, literal: float | None = None) -> Tensor:
+        if literal is None and self.training and self.meaning_dim:
+            literal_B = self._draw_literal(z_BD)
+        else:
+            literal_B = z_BD.new_full((len(z_BD),), 1.0 if literal is None else literal)
         told, order_BD = self._told(z_BD, literal_B)
         remaining_BTD = self.words.remaining(order_BD, embedded_BTE, literal_B)
         told_B1H = told[:, None] if self.meaning_dim else told

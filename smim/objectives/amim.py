@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from smim.objectives.base import Draw, Terms
+from smim.objectives.draw import Draw, Terms
 from smim.objectives.warmup import WithWarmup
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.objectives.base import Draw, Objective, Terms
+from smim.objectives.base import Objective
+from smim.objectives.draw import Draw, Terms
 
 
 @dataclass(frozen=True)

@@ -4,69 +4,19 @@ Shapes: B observations, D latent dimensions.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from smim.errors import refuse
-from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
+from smim.objectives.contrast import Contrast
+from smim.objectives.draw import Addition, Critic, Draw, Terms
+from smim.objectives.pairs import Pairs
+from smim.objectives.second_view import SecondView
 from smim.schema import out_of_bounds
-
-# Named values, each fp32 [B]. All have `loss`, `reconstruction`, `kl` and `clamped`; those with a critic `critic_loss`.
-Terms = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """Observations x, their q(z|x), and a code z [B, D] for each: what a loss is a function of.
-
-    `step` counts optimizer steps for annealed weights; None, as in validation, means their final value. `critic`: the
-    network of `make_critic`.
-
-    In nats [B], computed once, when a loss asks for it: `reconstruction` = -log p(x|z), `log_posterior` = log q(z|x),
-    `log_prior` = log p(z), `kl` = KL(q(z|x) || p(z)), estimated at z where it has no closed form, and `elbo` =
-    log p(x|z) p(z) / q(z|x), where z ~ q(z|x) a lower bound of log p(x).
-    """
-
-    model: LatentVariableModel
-    batch: Any
-    posterior: DiagonalGaussian
-    z: Tensor
-    step: int | None
-    critic: nn.Module | None
-
-    @cached_property
-    def reconstruction(self) -> Tensor:
-        return -self.model.log_likelihood(self.batch, self.z)
-
-    @cached_property
-    def log_posterior(self) -> Tensor:
-        return self.posterior.log_prob(self.z)
-
-    @cached_property
-    def log_prior(self) -> Tensor:
-        return self.model.prior.log_prob(self.z)
-
-    @cached_property
-    def kl(self) -> Tensor:
-        # A closed form needs no log p(z), and a loss may have asked for it already.
-        return self.model.prior.kl(self.posterior, self.z, log_prior=vars(self).get("log_prior"))
-
-    @property
-    def elbo(self) -> Tensor:
-        return -self.reconstruction + self.log_prior - self.log_posterior
-
-
-@dataclass(frozen=True)
-class Critic:
-    """A network that an objective trains beside the model, and its own optimizer; it is no part of the model."""
-
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
 
 
 @dataclass(frozen=True)
@@ -75,23 +25,44 @@ class Objective(ABC):
 
     `deterministic`: whether the code of x is the mean of q(z|x), whose variance is not trained. `draws_observations`:
     whether it trains on draws x ~ p(x|z) too. `can_be_graphed`: whether its terms have been captured in a CUDA graph,
-    and were the same: nothing in them may wait for the GPU.
+    and were the same: nothing in them may wait for the GPU. `has_critic`: whether its loss has a use for a critic.
+
+    `contrast`, `second_view` and `pairs`: what may be added to the loss of each objective.
     """
 
     deterministic: ClassVar[bool] = False
     draws_observations: ClassVar[bool] = False
     can_be_graphed: ClassVar[bool] = False
+    has_critic: ClassVar[bool] = False
     name: str
+    contrast: Contrast = field(default_factory=Contrast)
+    second_view: SecondView = field(default_factory=SecondView)
+    pairs: Pairs = field(default_factory=Pairs)
 
     def __post_init__(self) -> None:
-        refuse(out_of_bounds(self, "objective"))
+        parts = {"objective": self, **{f"objective.{name}": part for name, part in self._all_additions().items()}}
+        problems = [problem for section, part in parts.items() for problem in out_of_bounds(part, section)]
+        if self.has_critic and self.second_view.has_head:
+            problems.append(
+                "objective.second_view.loss=head trains a network beside the model, in the place that "
+                f"objective={self.name} has for its own; use another loss, or another objective"
+            )
+        refuse(problems)
+
+    def _all_additions(self) -> dict[str, Addition]:
+        return {name: part for name, part in vars(self).items() if isinstance(part, Addition)}
+
+    @property
+    def additions(self) -> dict[str, Addition]:
+        """Those that have a weight, by the names of their settings."""
+        return {name: part for name, part in self._all_additions().items() if part.weight}
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
         """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
         """The critic that the loss is given, on the CPU; None where the objective needs none."""
-        return None
+        return self.second_view.make_head(model)
 
     def weight(self, step: int | None) -> float:
         """The weight that changes in training, after `step` optimizer steps: 1 at its end, and where `step` is None."""
@@ -139,8 +110,15 @@ class Objective(ABC):
         return Draw(model, batch, posterior, z, step, critic)
 
     def terms_of(self, draw: Draw) -> Terms:
-        """The loss and its parts, and what tells of collapse: the KL and the share of clamped dimensions, [B] each."""
+        """The loss and its parts, and what tells of collapse: the KL and the share of clamped dimensions, [B] each.
+
+        An addition that lacks something in the batch, as in a validation split without it, is left out.
+        """
         terms = self.loss(draw)
+        for addition in self.additions.values():
+            if not addition.lacks(draw.batch):
+                added = addition.terms(draw)
+                terms |= {**added, "loss": terms["loss"] + addition.weight * sum(added.values())}
         with torch.no_grad():
             return {
                 "loss": terms["loss"],

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from smim.objectives.base import Draw, Objective, Terms
+from smim.objectives.base import Objective
+from smim.objectives.draw import Draw, Terms
 from smim.schema import bounded
 
 

@@ -2,12 +2,14 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.objectives.base import Critic, Objective
+from smim.objectives.base import Objective
+from smim.objectives.draw import Critic
 from smim.schema import bounded
 
 
@@ -31,6 +33,7 @@ class MLPCritic(nn.Module):
 class WithCritic(Objective):
     """An objective with such a critic: the units of each of its hidden layers, and the constant rate of its Adam."""
 
+    has_critic: ClassVar[bool] = True
     critic_hidden_dim: int = bounded(256, least=1)
     critic_learning_rate: float = bounded(1e-3, above=0)
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from smim.errors import UserError
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.objectives.base import Draw, Objective, Terms, frozen
+from smim.objectives.base import Objective, frozen
 from smim.objectives.critics import WithCritic
+from smim.objectives.draw import Draw, Terms
 from smim.objectives.kernels import KERNELS, mmd_squared, score, stein_direction
 from smim.schema import bounded
 

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.objectives.base import Draw, Terms, frozen
+from smim.objectives.base import frozen
 from smim.objectives.critics import WithCritic
+from smim.objectives.draw import Draw, Terms
 from smim.schema import bounded
 
 # exp goes on as a straight line from here, so that what a critic says of one pair neither overflows nor, being clamped,

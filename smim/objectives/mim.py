@@ -15,7 +15,8 @@ from smim.errors import UserError
 from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import GaussianMixture
-from smim.objectives.base import Critic, Draw, Terms, frozen
+from smim.objectives.base import frozen
+from smim.objectives.draw import Critic, Draw, Terms
 from smim.objectives.warmup import WithWarmup
 from smim.schema import bounded
 
@@ -46,6 +47,7 @@ class MIM(WithWarmup):
     """
 
     draws_observations: ClassVar[bool] = True
+    has_critic: ClassVar[bool] = True
     name: str = "mim"
     data_prior: str = bounded("marginal", among=["marginal", "gaussian_mixture"])
     data_prior_components: int = bounded(10, least=1)

@@ -9,7 +9,8 @@ import torch
 from smim.errors import UserError
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import StandardNormal
-from smim.objectives.base import Draw, Objective, Terms
+from smim.objectives.base import Objective
+from smim.objectives.draw import Draw, Terms
 from smim.schema import bounded
 
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from smim.objectives.base import Draw, Objective, Terms
+from smim.objectives.base import Objective
+from smim.objectives.draw import Draw, Terms
 from smim.schema import bounded
 
 

@@ -22,6 +22,18 @@ def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs) -> None:
         )
 
 
+def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: Split) -> None:
+    """Refuses what is added to an objective where the training sentences lack what it needs."""
+    batch = split.batch([0])
+    lacking = {name: lack for name, part in objective.additions.items() if (lack := part.lacks(batch))}
+    if corpus.unit != "sentence":
+        refuse(f"objective.{name} is of sentences, and {corpus.directory} holds {corpus.unit}s" for name in lacking)
+    refuse(
+        f"objective.{name}.weight={objective.additions[name].weight} needs {lack}; {corpus.directory} has none"
+        for name, lack in lacking.items()
+    )
+
+
 def check_launch(
     split: Split,
     args: TrainArgs,
@@ -48,8 +60,8 @@ def check_launch(
         "start fewer, or raise it": (world_size > (args.batch_size or world_size)),
         f"objective={objective.name} draws from the decoder in training, for which each process needs the whole "
         "weights; use DDP, or ZeRO 1 or 2": objective.draws_observations and in_parts,
-        f"objective={objective.name} trains a critic with an optimizer of its own, for which DeepSpeed and FSDP "
-        "have no place; use DDP": critic is not None and one_optimizer,
+        f"objective={objective.name} trains a critic or a head with an optimizer of its own, for which DeepSpeed and "
+        "FSDP have no place; use DDP": critic is not None and one_optimizer,
         "train.compile=true compiles transformers, and this model has none; leave it out": (
             args.compile and not model.compile_parts()
         ),

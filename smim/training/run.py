@@ -72,6 +72,7 @@ class Run:
         checks.check_kind(corpus, model_args)
         model_args.check_split(self.train_split, cut=args.max_length)
         model_args.check_split(self.valid_split, cut=None)
+        checks.check_additions(corpus, objective, self.train_split)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
@@ -128,7 +129,7 @@ class Run:
         """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
         whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
-        graphable = self.model.graphable and self.objective.can_be_graphed
+        graphable = self.model.graphable and self.objective.can_be_graphed and not self.objective.additions
         if self.args.cuda_graphs and alone and whole and graphable:
             assert self.args.batch_size is not None
             return GraphedTrainingStep(

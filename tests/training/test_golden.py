@@ -8,8 +8,15 @@ import json
 from pathlib import Path
 
 import pytest
+from accelerate import Accelerator
 
-from smim.objectives import OBJECTIVES
+from smim.objectives import OBJECTIVES, objective_class
+from smim.objectives.pairs import Pairs
+from smim.objectives.second_view import SecondView
+from smim.training.args import TrainArgs
+from smim.training.trainer import Trainer
+from tests.models import sentence_args
+from tests.objectives.views import viewed
 from tests.training.conftest import read_metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -17,12 +24,18 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = {name: [f"objective={name}"] for name in OBJECTIVES} | {
     "mim": ["objective=mim", "objective.max_sampled_length=10"],
     "infomax_vae": ["objective=infomax_vae", "objective.critic_learning_rate=0.01"],
+    "cmim": ["objective=cmim"],
     "amim_warmup": ["objective=amim", "objective.warmup_steps=40"],
     "vae_linear": ["objective=vae", "objective.kl_annealing=linear", "objective.annealing_steps=40"],
     "vae_logistic": ["objective=vae", "objective.kl_annealing=logistic", "objective.annealing_steps=25"],
     "amim_vamp": ["objective=amim", "model.prior=vamp", "model.num_prior_components=5", "model.pseudo_input_length=6"],
     "vae_mixture": ["objective=vae", "model.prior=gaussian_mixture", "model.num_prior_components=5"],
     "amim_sampled_variance": ["objective=amim", "model.posterior=sampled_variance", "model.min_log_variance=-6"],
+}
+# Of A-MIM, on a corpus with second views.
+ADDED: dict[str, dict] = {
+    **{f"amim_{loss}": {"second_view": SecondView(5.0, loss=loss)} for loss in ("similarities", "vector", "head")},
+    "amim_pairs": {"pairs": Pairs(0.5, loss="both")},
 }
 FIFTY_STEPS = ["train.max_steps=50", "train.log_every=10", "train.learning_rate=0.01"]
 
@@ -44,3 +57,16 @@ def check_golden(request: pytest.FixtureRequest, file: str, name: str, run_dir: 
 def test_fifty_steps_have_the_stored_losses(train, tmp_path, name, request):
     assert train(*RUNS[name], *FIFTY_STEPS).returncode == 0
     check_golden(request, "losses.json", name, tmp_path / "run", absolute=0)
+
+
+@pytest.mark.parametrize("name", ADDED)
+def test_fifty_steps_with_second_views_have_the_stored_losses(corpus, tmp_path, name, request):
+    Trainer(
+        viewed(corpus),
+        sentence_args(latent_dim=8, hidden_dim=32, embedding_dim=12),
+        objective_class("amim")(**ADDED[name]),
+        TrainArgs(max_steps=50, batch_size=8, learning_rate=0.01, log_every=10, precision="fp32", trackers=[]),
+        accelerator=Accelerator(cpu=True),
+        run_dir=tmp_path,
+    ).fit()
+    check_golden(request, "losses.json", name, tmp_path, absolute=0)

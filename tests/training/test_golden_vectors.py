@@ -6,6 +6,7 @@ from accelerate import Accelerator
 from data_prep import build
 from smim import config
 from smim.objectives import OBJECTIVES, objective_class
+from smim.objectives.contrast import Contrast
 from smim.training.args import TrainArgs
 from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
@@ -15,6 +16,7 @@ from tests.training.test_golden import check_golden
 # Beside each objective as it is by default: settings that change what is computed for vectors.
 SETTINGS: dict[str, dict] = {name: {"name": name} for name in OBJECTIVES} | {
     "vae_free_bits_entropy": {"name": "vae", "free_bits": 0.2, "entropy_weight": 0.5},
+    "cmim": {"name": "amim", "contrast": Contrast(1.0)},
     "mim_warmup_entropy": {"name": "mim", "warmup_steps": 40, "entropy_weight": -1.0},
     # By default its critic has learned too little to be seen in the loss.
     "infomax_vae_dual": {"name": "infomax_vae", "dual": "donsker_varadhan", "critic_learning_rate": 0.002},

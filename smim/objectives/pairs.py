@@ -1,0 +1,37 @@
+"""Pairs of sentences (paraphrases, questions and answers, neighbours in a text) as a second view: of an own column."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from smim.objectives.contrast import cosines, discrimination
+from smim.objectives.draw import Addition, Draw, Terms
+from smim.schema import bounded
+
+
+@dataclass(frozen=True)
+class Pairs(Addition):
+    """-log p(y|z), where y is the other sentence of x's pair, in one or both of two readings.
+
+    `loss`: `contrast`: which of the batch's other sentences is y, by the cosines of meaning parts, the other sentences'
+    of the means of q(z|y). It is the mean of both directions of `discrimination`, under `temperature`, among the pairs
+    that a process sees at once. `likelihood`: the words of y, from z by the model's own decoder; where z has a meaning
+    part, from that alone. `both`: their sum.
+    """
+
+    loss: str = bounded("contrast", among=["contrast", "likelihood", "both"])
+    temperature: float = bounded(0.1, above=0)
+
+    def lacks(self, batch: Any) -> str | None:
+        if batch.pair is not None:
+            return None
+        return "a second sentence of each row: prepare the corpus with corpus.pair_column=NAME"
+
+    def terms(self, draw: Draw) -> Terms:
+        model, pair, terms = draw.model, draw.batch.pair, {}
+        if self.loss != "likelihood":
+            cosines_BB = cosines(draw.meaning, model.meaning(model.posterior(pair).mean))
+            one_way, back = (discrimination(each, self.temperature) for each in (cosines_BB, cosines_BB.T))
+            terms["pair_contrast"] = 0.5 * (one_way + back)
+        if self.loss != "contrast":
+            terms["pair_reconstruction"] = -model.log_likelihood_of_pair(pair, draw.z)
+        return terms
