@@ -49,13 +49,16 @@ class SecondView(Addition):
 
     def terms(self, draw: Draw) -> Terms:
         meaning_BM, view_BV = draw.meaning, draw.batch.view
-        if self.loss == "similarities":
-            return {"second_view": of_similarities(meaning_BM, view_BV, self.temperature)}
         if self.has_head:
             assert draw.critic
             with torch.autocast(meaning_BM.device.type, enabled=False):
                 meaning_BM = draw.critic(meaning_BM)
-        return {"second_view": of_directions(meaning_BM, view_BV, self.temperature)}
+        term = of_similarities if self.loss == "similarities" else of_directions
+        # A sentence that was left out of the teaching has a vector of zeros.
+        taught_B = view_BV.any(-1)
+        value_B = torch.zeros_like(view_BV[:, 0])
+        value_B[taught_B] = term(meaning_BM[taught_B], view_BV[taught_B], self.temperature)
+        return {"second_view": value_B}
 
 
 def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:

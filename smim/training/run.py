@@ -94,8 +94,12 @@ class Run:
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
-        elif num := self.model.num_initial_observations:
-            self.model.initialize(self.random_training_batch(num))
+        else:
+            if corpus.teacher is not None:
+                words = (torch.tensor(each) for each in (corpus.teacher.pieces, corpus.teacher.counts))
+                self.model.initialize_words(*words)
+            if num := self.model.num_initial_observations:
+                self.model.initialize(self.random_training_batch(num))
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")

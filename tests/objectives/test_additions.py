@@ -125,6 +125,20 @@ def test_a_vector_of_fewer_numbers_than_the_meaning_part_is_zero_in_the_others(m
     torch.testing.assert_close(terms["second_view"], torch.tensor(expected))
 
 
+@pytest.mark.parametrize("loss", ["similarities", "vector"])
+def test_a_sentence_that_was_left_out_of_the_teaching_is_as_if_it_were_not_there(model, batch, loss):
+    view = batch.view.clone()
+    view[1] = 0
+    kept = torch.tensor([0, 2, 3, 4])
+    noise = torch.randn(len(batch), 4, generator=torch.Generator().manual_seed(2))
+    objective = objective_class("amim")(second_view=SecondView(weight=1.0, loss=loss))
+    given = objective.terms(model, replace(batch, view=view), step=0, noise=noise)["second_view"]
+    rest = replace(collate([SENTENCES[i] for i in kept], range(4)), view=view[kept])
+    expected = objective.terms(model, rest, step=0, noise=noise[kept])["second_view"]
+    assert given[1] == 0
+    torch.testing.assert_close(given[kept], expected)
+
+
 def test_a_head_leaves_the_geometry_of_codes_open(model, batch):
     """Codes that are the teacher's but for a linear map cost nothing with the head that undoes it."""
     z = torch.randn(5, 4)
