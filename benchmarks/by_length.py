@@ -76,7 +76,7 @@ def by_length(
         for values, codes in ((own, z[part]), (other, z[np.roll(part, 1)])):
             values[part] = -model.autoencoder.log_prob(batch, codes.to(batch.tokens.device)).words.cpu().numpy()
     decode = model.tokenizer.decode
-    decoded = decode_ids(model.autoencoder, z, borders[-1])
+    decoded = decode_ids(model.autoencoder, z, borders[-1], allow_unknown=True)
     pairs = zip(ids, decoded, strict=True)
     bleu = np.array([sentence_bleu1(decode(x.tolist()).split(), decode(y).split()) for x, y in pairs])
     curve: dict[str, list[float]] = {"sentences": [], "own": [], "other": [], "bleu1": [], "bleu1_stderr": []}

@@ -15,6 +15,7 @@ A trigram model does not judge meaning; it separates sentences from random words
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,6 +96,7 @@ def answers(model: SentenceModel, corpus: Corpus) -> Metrics:
 
 def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Metrics:
     """What greedy decoding makes of codes beside those of sentences."""
+    decode = partial(model.decode, allow_unknown=True)
     rows = np.random.default_rng(0).permutation(len(split))[:_DECODED]
     ids = split.ids(rows)
     # As the model's own words say it: nothing that is decoded has others.
@@ -102,16 +104,16 @@ def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Metrics:
     posterior = model.posterior_of_ids(ids)
     draws = noise.normal(0, rows, 0, model.latent_dim)
     deviation = float(posterior.mean.std())
-    beside = {f"{share:g}_deviation": model.decode(posterior.mean + share * deviation * draws) for share in _SHARES}
+    beside = {f"{share:g}_deviation": decode(posterior.mean + share * deviation * draws) for share in _SHARES}
     if not model.deterministic:
-        beside["10_sigma"] = model.decode(posterior.mean + _SIGMAS * posterior.standard_deviation * draws)
+        beside["10_sigma"] = decode(posterior.mean + _SIGMAS * posterior.standard_deviation * draws)
     half = len(texts) // 2
     ends = list(zip(texts[:half], texts[half : 2 * half], strict=True))
-    midway = model.decode((posterior.mean[:half] + posterior.mean[half : 2 * half]) / 2)
-    sampled = model.decode(_SAMPLE_DEVIATION * draws)
+    midway = decode((posterior.mean[:half] + posterior.mean[half : 2 * half]) / 2)
+    sampled = decode(_SAMPLE_DEVIATION * draws)
     shares = [_share_of_words(text, ends[i]) for i, text in enumerate(midway)]
     return {
-        "bleu_own": _bleu(texts, model.decode(posterior.mean)),
+        "bleu_own": _bleu(texts, decode(posterior.mean)),
         **{f"bleu_{name}": _bleu(texts, sentences) for name, sentences in beside.items()},
         "midway_words_of_ends": estimate(shares),
         "code_deviation": {"value": deviation, "error": 0.0},

@@ -31,7 +31,7 @@ def compare(corpus: Path, models: Annotated[list[Path] | None, typer.Argument()]
         if model.tokenizer.hash != opened.tokenizer.hash:
             raise SystemExit(f"{path} was trained for other words than {corpus}")
         z = model.draw(model.posterior_of_ids(ids), noise.normal(0, range(len(ids)), 0, model.latent_dim))
-        decoded = model.decode(z, sample=True, max_length=DECODED_LENGTH)
+        decoded = model.decode(z, sample=True, max_length=DECODED_LENGTH, allow_unknown=True)
         show(str(path), references, [text.split() for text in decoded])
 
 

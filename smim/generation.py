@@ -65,6 +65,11 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
+def _words_of(how: Writing) -> dict[str, Any]:
+    """What `decode_ids` takes of it."""
+    return {"drawing": how.drawing, "literal": how.literal, "allow_unknown": how.allow_unknown}
+
+
 class TrainedModel:
     """A trained model of whatever kind of data: its latent space. `hash` names it, as `hash_of` its directory does."""
 
@@ -172,6 +177,7 @@ class SentenceModel(TrainedModel):
         top_p: float | None = None,
         seed: int = 0,
         max_length: int = DECODED_LENGTH,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """The sentence of each code [N, D]: the likeliest word at each step, or with `sample` a draw.
 
@@ -181,13 +187,14 @@ class SentenceModel(TrainedModel):
         one of the same meaning. Of several `candidates`, which are drawn, the one whose own code is most like the code
         is kept, by the cosine of their meaning parts. Words are drawn at a `temperature`, among the likeliest that
         together have the probability `top_p`. These three are 1 unless given, and below literal 1 those of `use`. At
-        most `max_length` tokens are decoded.
+        most `max_length` tokens are decoded, and unless `allow_unknown` none that is `<unk>`.
 
         Raises `UserError` for codes of a wrong shape or NaN, and `Unsupported` for a `literal` that the model has not.
         """
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
-        how = self.writing(literal, candidates, sample=sample, temperature=temperature, top_p=top_p)
+        drawing: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
+        how = self.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown, **drawing)
         ids = self.ids_of_codes(z, how, lambda draw: noise.uniform(seed, range(len(z)), draw, max_length), max_length)
         return [self.tokenizer.decode(sentence) for sentence in ids]
 
@@ -201,7 +208,7 @@ class SentenceModel(TrainedModel):
         self, z: Tensor, how: Writing, uniform: Callable[[int], Tensor], max_length: int = DECODED_LENGTH
     ) -> list[list[int]]:
         """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw."""
-        options: dict[str, Any] = {"drawing": how.drawing, "literal": how.literal}
+        options = _words_of(how)
         if how.candidates == 1 or not len(z):
             return decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
         draws = torch.cat([uniform(draw) for draw in range(how.candidates)])
@@ -219,16 +226,18 @@ class SentenceModel(TrainedModel):
         candidates: int | None = None,
         sample: bool = False,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words.
 
-        `literal` and `candidates`: as of `decode`.
+        `literal`, `candidates` and `allow_unknown`: as of `decode`.
         """
         posterior = self.posterior(texts, allow_unknown=False)
         z = posterior.mean
         if sample:
             z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
-        return self.decode(z, literal=literal, candidates=candidates, sample=sample, seed=seed)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+        return self.decode(z, **how, allow_unknown=allow_unknown)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
@@ -237,7 +246,14 @@ class SentenceModel(TrainedModel):
         return np.stack([combined([1 - t, t], [start, end]) for t in np.linspace(0, 1, steps)])
 
     def interpolate(
-        self, first: str, second: str, *, steps: int = 5, literal: float | None = None, seed: int = 0
+        self,
+        first: str,
+        second: str,
+        *,
+        steps: int = 5,
+        literal: float | None = None,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included.
 
@@ -245,8 +261,8 @@ class SentenceModel(TrainedModel):
         """
         codes = self.interpolation(first, second, steps=steps)
         literal = self.use.literal.interpolate if literal is None else literal
-        start, end = self.decode(codes[[0, -1]])
-        return [start, *self.decode(codes[1:-1], literal=literal, seed=seed), end]
+        start, end = self.decode(codes[[0, -1]], allow_unknown=allow_unknown)
+        return [start, *self.decode(codes[1:-1], literal=literal, seed=seed, allow_unknown=allow_unknown), end]
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`."""
@@ -258,12 +274,19 @@ class SentenceModel(TrainedModel):
         return combined(weights, self.encode([*plus, *minus], allow_unknown=False))
 
     def perturb(
-        self, text: str, *, num: int = 5, scale: float | None = None, literal: float | None = None, seed: int = 0
+        self,
+        text: str,
+        *,
+        num: int = 5,
+        scale: float | None = None,
+        literal: float | None = None,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.
 
-        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal`: as of
-        `decode`. Both are the model's own unless given.
+        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal` and
+        `allow_unknown`: as of `decode`. Scale and literal are the model's own unless given.
         """
         check_whole("num", num)
         scale = self.use.perturb_scale if scale is None else scale
@@ -271,7 +294,8 @@ class SentenceModel(TrainedModel):
         posterior = self.posterior([text], allow_unknown=False)
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
         literal = self.use.literal.perturb if literal is None else literal
-        return self.decode(posterior.mean + scale * posterior.standard_deviation * draws, literal=literal, seed=seed)
+        codes = posterior.mean + scale * posterior.standard_deviation * draws
+        return self.decode(codes, literal=literal, seed=seed, allow_unknown=allow_unknown)
 
     def sample(
         self,
@@ -282,19 +306,21 @@ class SentenceModel(TrainedModel):
         chain_steps: int | None = None,
         literal: float | None = None,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences decoded from N(0, standard_deviation^2 I), 0.1 in appendix E.3 of the thesis, or from `prior` p(z).
 
         With `chain_steps`, the last sentences of Markov chains of so many that begin at such codes: see `markov_chain`;
-        0: without. `literal`: as of `decode`. What is not given is the model's own.
+        0: without. `literal` and `allow_unknown`: as of `decode`. What is not given is the model's own.
         """
         check_whole("num", num)
         codes = self.draw_codes(num, self.use.sample.spread(standard_deviation, prior=prior), seed=seed)
         literal = self.use.literal.sample if literal is None else literal
         chain_steps = self.use.sample.chain_steps if chain_steps is None else chain_steps
+        how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         if chain_steps == 0:
-            return self.decode(codes, literal=literal, sample=True, seed=seed)
-        return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, literal=literal, seed=seed)]
+            return self.decode(codes, sample=True, **how)
+        return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, **how)]
 
     def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:
         """The codes that `sample` decodes, fp32 [num, D], on the CPU."""
@@ -306,7 +332,13 @@ class SentenceModel(TrainedModel):
             return self.autoencoder.prior.sample(num).cpu()
 
     def markov_chain(
-        self, codes: np.ndarray | Tensor, *, steps: int = 10, literal: float = 1.0, seed: int = 0
+        self,
+        codes: np.ndarray | Tensor,
+        *,
+        steps: int = 10,
+        literal: float = 1.0,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[list[str]]:
         """For each code [N, D] the `steps` sentences of a chain that begins with it: x ~ p(x|z), z ~ q(z|x), and so on.
 
@@ -315,17 +347,16 @@ class SentenceModel(TrainedModel):
 
             [chain] = model.markov_chain(model.encode(["the company said profit rose"]), steps=5)
 
-        Sentences are cut at 100 tokens, or at the model's own limit. `literal`: as of `decode`, which
-        raises the same.
+        Sentences are cut at 100 tokens, or at the model's own limit. `literal` and `allow_unknown`: as of `decode`,
+        which raises the same.
         """
         check_whole("steps", steps)
-        z, how = self.checked_codes(codes), self.writing(literal, 1, sample=True)
+        z, how = self.checked_codes(codes), self.writing(literal, 1, sample=True, allow_unknown=allow_unknown)
         max_length = min(DECODED_LENGTH, self.autoencoder.args.max_length)
         chains: list[list[str]] = [[] for _ in z]
         for step in range(steps):
             uniform = noise.uniform(seed, range(len(z)), step, max_length)
-            options: dict[str, Any] = {"drawing": how.drawing, "literal": how.literal}
-            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **options)
+            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **_words_of(how))
             for chain, ids in zip(chains, decoded, strict=True):
                 chain.append(self.tokenizer.decode(ids))
             z = self.draw(self.posterior_of_ids(decoded), noise.normal(seed, range(len(z)), step + 1, self.latent_dim))
@@ -334,7 +365,7 @@ class SentenceModel(TrainedModel):
     def answer(self, question: str, *, num_words: int = 10) -> str:
         """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).
 
-        Greedy, never `<unk>`; what follows the first "?" is the answer. Raises `Unsupported` unless `use` says that the
+        Greedy; what follows the first "?" is the answer. Raises `Unsupported` unless `use` says that the
         model was trained on questions with answers.
         """
         check_whole("num_words", num_words)
@@ -347,7 +378,7 @@ class SentenceModel(TrainedModel):
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
         z = self.posterior_of_ids([ids]).mean
-        [decoded] = decode_ids(self.autoencoder, z, DECODED_LENGTH + len(ids), allow_unknown=False)
+        [decoded] = decode_ids(self.autoencoder, z, DECODED_LENGTH + len(ids))
         _, _, answer = self.tokenizer.decode(decoded).partition("?")
         return answer.strip()
 

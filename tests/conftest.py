@@ -17,7 +17,7 @@ from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, build_index
 from smim.text.corpus import Corpus
-from smim.text.tokenizer import EOS_ID
+from smim.text.tokenizer import EOS_ID, UNK_ID
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 from tests.models import sentence_args
@@ -116,6 +116,17 @@ def meaning_model(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -
     loaded, texts = smim.load(directory, device="cpu"), corpus.split("train").texts()
     decoded = {literal: loaded.reconstruct(texts, literal=literal, candidates=1) for literal in (1.0, 0.5, 0.0)}
     assert all(len(set(each)) > 20 for each in decoded.values()) and len({*map(tuple, decoded.values())}) == 3
+    return directory
+
+
+@pytest.fixture(scope="session")
+def unknowing_model(asking_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The asking model, which would now rather say `<unk>` than anything else."""
+    autoencoder, tokenizer, config = load_model(asking_model)
+    with torch.no_grad():
+        autoencoder.to_vocabulary.bias[UNK_ID] += 20
+    directory = tmp_path_factory.mktemp("runs") / "unknowing" / "model"
+    save_model(directory, autoencoder, tokenizer, training=config["training"], use={"answers": True})
     return directory
 
 

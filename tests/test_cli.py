@@ -388,6 +388,16 @@ def test_what_a_model_cannot_do_is_one_line(command: Command, tiny_model: Path) 
     assert outcome.status == 2 and "this model's codes have no meaning part" in outcome.err
 
 
+@pytest.mark.parametrize(
+    "args", [["reconstruct", "a bank"], ["interpolate", "a bank", "shares"], ["perturb", "a bank"], ["sample"]]
+)
+def test_unk_is_printed_only_where_it_is_asked_for(command: Command, unknowing_model: Path, args: list[str]) -> None:
+    name, *texts = args
+    for options, printed in (([], False), (["--allow-unknown"], True)):
+        outcome = command(name, unknowing_model, *texts, *options)
+        assert outcome.status == 0 and ("<unk>" in outcome.out) == printed
+
+
 def test_number_of_an_answers_words_reaches_the_model(command: Command, tiny_model: Path) -> None:
     outcome = command("answer", tiny_model, "a bank sold shares", "--num-words", 0)
     assert outcome.status == 2 and "num_words is 0" in outcome.err

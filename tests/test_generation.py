@@ -22,13 +22,9 @@ def model(tiny_model):
     return smim.load(tiny_model, device="cpu")
 
 
-@pytest.fixture
-def asking(asking_model):
-    """To be changed: it would rather say `<unk>` than anything else."""
-    model = smim.load(asking_model, device="cpu")
-    with torch.no_grad():
-        model.autoencoder.to_vocabulary.bias[UNK_ID] += 20
-    return model
+@pytest.fixture(scope="module")
+def unknowing(unknowing_model):
+    return smim.load(unknowing_model, device="cpu")
 
 
 def test_codes_come_in_the_order_of_the_texts(model):
@@ -40,7 +36,7 @@ def test_codes_come_in_the_order_of_the_texts(model):
 
 def test_greedy_decoding_takes_the_likeliest_word_at_each_step(model):
     z = torch.as_tensor(model.encode(TEXTS[:1]))
-    [ids] = decode_ids(model.autoencoder, z, 6)
+    [ids] = decode_ids(model.autoencoder, z, 6, allow_unknown=True)
     assert len(ids) == 6
     state, token = model.autoencoder.start(z), torch.tensor([1])
     for expected in ids:
@@ -89,13 +85,17 @@ def test_a_transformer_decodes_a_sentence_alike_in_any_company(monkeypatch):
     assert decode_ids(transformer, z, 90, uniform=uniform) == alone
 
 
-def test_sampled_words_have_the_probabilities_of_the_model(model):
+@pytest.mark.parametrize("allow_unknown", [False, True])
+def test_sampled_words_have_the_probabilities_of_the_model(model, allow_unknown):
     z = torch.as_tensor(model.encode(TEXTS[:1])).expand(4000, -1)
     first = [
-        ids[0] if ids else 2 for ids in decode_ids(model.autoencoder, z, 1, uniform=noise.uniform(0, range(4000), 0, 1))
+        ids[0] if ids else 2
+        for ids in decode_ids(
+            model.autoencoder, z, 1, uniform=noise.uniform(0, range(4000), 0, 1), allow_unknown=allow_unknown
+        )
     ]
     logits, _ = model.autoencoder.next_token(torch.tensor([1]), model.autoencoder.start(z[:1]))
-    logits[:, :2] = -torch.inf
+    logits[:, [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]] = -torch.inf
     expected = torch.softmax(logits[0], -1).detach().numpy()
     observed = np.bincount(first, minlength=len(expected)) / 4000
     assert np.abs(observed - expected).max() < 0.03
@@ -148,6 +148,28 @@ def test_a_sample_by_a_chain_is_its_last_sentence(model):
     assert model.sample(3, standard_deviation=1.0, chain_steps=5, seed=2) == ends and len(set(ends)) == 3
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda model, **options: model.decode(model.encode(TEXTS), **options),
+        lambda model, **options: model.decode(model.encode(TEXTS), sample=True, **options),
+        lambda model, **options: model.reconstruct(TEXTS, **options),
+        lambda model, **options: model.interpolate(*TEXTS[:2], **options),
+        lambda model, **options: model.perturb(TEXTS[0], **options),
+        lambda model, **options: model.sample(**options),
+        lambda model, **options: model.sample(chain_steps=2, **options),
+    ],
+)
+def test_unk_is_decoded_only_where_it_is_asked_for(unknowing, write):
+    assert not any("<unk>" in text for text in write(unknowing))
+    assert any("<unk>" in text for text in write(unknowing, allow_unknown=True))
+
+
+def test_a_model_is_trained_with_the_unk_that_it_draws_itself(unknowing):
+    drawn = unknowing.autoencoder.sample(torch.as_tensor(unknowing.encode(TEXTS)), max_length=5)
+    assert (drawn.tokens == UNK_ID).all()
+
+
 def test_perturbation_without_scale_is_the_reconstruction(model):
     reconstructed = model.reconstruct(TEXTS[:1])
     assert model.perturb(TEXTS[0], num=2, scale=0) == reconstructed * 2
@@ -156,22 +178,21 @@ def test_perturbation_without_scale_is_the_reconstruction(model):
 
 @pytest.mark.parametrize("question", ["the company lost the new law", "a bank ?", "her brother sold shares??"])
 @pytest.mark.parametrize("num_words", [1, 12])
-def test_an_answer_is_what_the_likeliest_known_words_say_behind_the_first_question_mark(asking, question, num_words):
+def test_an_answer_is_what_the_likeliest_known_words_say_behind_the_first_question_mark(unknowing, question, num_words):
     text = question.rstrip(" ?") + " ?" + " zzz" * num_words
-    state, token, words = asking.autoencoder.start(torch.tensor(asking.encode([text]))), SOS_ID, []
+    state, token, words = unknowing.autoencoder.start(torch.tensor(unknowing.encode([text]))), SOS_ID, []
     while token != EOS_ID and len(words) < 100 + len(text.split()):
-        logits, state = asking.autoencoder.next_token(torch.tensor([token]), state)
+        logits, state = unknowing.autoencoder.next_token(torch.tensor([token]), state)
         logits[0, [PAD_ID, SOS_ID, UNK_ID]] = -torch.inf
         token = int(logits.argmax())
-        words.append(asking.tokenizer.words[token])
+        words.append(unknowing.tokenizer.words[token])
     behind = " ".join(words[words.index("?") + 1 :]).removesuffix(" <eos>")
-    assert asking.answer(question, num_words=num_words) == behind and len(behind.split()) > 1
+    assert unknowing.answer(question, num_words=num_words) == behind and len(behind.split()) > 1
 
 
-def test_an_answer_depends_on_the_number_of_unknown_words_and_holds_none(asking):
-    answers = [asking.answer("the law", num_words=num) for num in (1, 3, 12)]
+def test_an_answer_depends_on_the_number_of_unknown_words_and_holds_none(unknowing):
+    answers = [unknowing.answer("the law", num_words=num) for num in (1, 3, 12)]
     assert len(set(answers)) == 3 and not any("<unk>" in answer for answer in answers)
-    assert "<unk>" in asking.reconstruct(["the law"])[0]
 
 
 def test_a_model_that_knows_no_question_mark_answers_nothing(model, tmp_path):

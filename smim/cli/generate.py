@@ -1,11 +1,11 @@
 """Commands that decode: reconstruct, interpolate, perturb, sample, answer."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import smim
-from smim.cli.shared import Model, Seed, print_lines
+from smim.cli.shared import AllowUnknown, Model, Seed, print_lines
 
 _LITERAL = "How literally: 1 word for word, to 0 by the meaning alone, of models that can"
 Literal = Annotated[float | None, typer.Option(help=f"{_LITERAL}; the model's own.")]
@@ -20,13 +20,15 @@ def reconstruct(
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Draw code and words instead of the likeliest.")] = False,
     seed: Seed = 0,
+    allow_unknown: AllowUnknown = False,
 ) -> None:
     """Encode sentences and decode their codes, one line each.
 
     Example: smim reconstruct runs/ptb_smim_512/model "the company said profit rose"
     """
     loaded = smim.load(model)
-    print_lines(loaded.reconstruct(texts, literal=literal, candidates=candidates, sample=sample, seed=seed))
+    how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
+    print_lines(loaded.reconstruct(texts, **how, allow_unknown=allow_unknown))
 
 
 def interpolate(
@@ -36,12 +38,14 @@ def interpolate(
     steps: Annotated[int, typer.Option(help="How many sentences, both ends included.")] = 5,
     literal: Literal = None,
     seed: Seed = 0,
+    allow_unknown: AllowUnknown = False,
 ) -> None:
     """Decode sentences on the straight line between two sentences' codes.
 
     Example: smim interpolate runs/ptb_smim_512/model "profit rose" "he left the company" --steps 7
     """
-    print_lines(smim.load(model).interpolate(first, second, steps=steps, literal=literal, seed=seed))
+    how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+    print_lines(smim.load(model).interpolate(first, second, steps=steps, **how))
 
 
 def perturb(
@@ -53,12 +57,14 @@ def perturb(
     ] = None,
     literal: Literal = None,
     seed: Seed = 0,
+    allow_unknown: AllowUnknown = False,
 ) -> None:
     """Decode codes near a sentence's.
 
     Example: smim perturb runs/ptb_smim_512/model "the company said profit rose" --scale 20
     """
-    print_lines(smim.load(model).perturb(text, num=num, scale=scale, literal=literal, seed=seed))
+    how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+    print_lines(smim.load(model).perturb(text, num=num, scale=scale, **how))
 
 
 def sample(
@@ -74,6 +80,7 @@ def sample(
     ] = None,
     literal: Literal = None,
     seed: Seed = 0,
+    allow_unknown: AllowUnknown = False,
 ) -> None:
     """Decode codes drawn around zero, or from the model's prior.
 
@@ -81,8 +88,9 @@ def sample(
 
     Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
     """
-    options = {"standard_deviation": standard_deviation, "prior": prior, "chain_steps": markov_chain}
-    print_lines(smim.load(model).sample(num, **options, literal=literal, seed=seed))  # type: ignore[arg-type]
+    codes: dict[str, Any] = {"standard_deviation": standard_deviation, "prior": prior, "chain_steps": markov_chain}
+    how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+    print_lines(smim.load(model).sample(num, **codes, **how))
 
 
 def answer(
@@ -103,6 +111,7 @@ def arithmetic(
     minus: Annotated[list[str] | None, typer.Option("--minus", help="A sentence whose code is taken away.")] = None,
     literal: Literal = None,
     seed: Seed = 0,
+    allow_unknown: AllowUnknown = False,
 ) -> None:
     """Decode the sum of sentences' codes, less those of others.
 
@@ -110,4 +119,5 @@ def arithmetic(
     """
     loaded = smim.load(model)
     literal = loaded.use.literal.arithmetic if literal is None else literal
-    print_lines(loaded.decode(loaded.arithmetic(plus, minus or [])[None], literal=literal, seed=seed))
+    code = loaded.arithmetic(plus, minus or [])
+    print_lines(loaded.decode(code[None], literal=literal, seed=seed, allow_unknown=allow_unknown))

@@ -14,6 +14,7 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or wikitext-small.")
 ]
 Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
+AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk>` among the words.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

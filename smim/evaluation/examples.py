@@ -119,7 +119,7 @@ def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], Dia
 
 
 def _greedy(job: Job, codes: Tensor | np.ndarray, literal: float = 1.0) -> list[str]:
-    return job.model.decode(codes, literal=literal, seed=job.seed, max_length=job.max_length)
+    return job.model.decode(codes, literal=literal, seed=job.seed, max_length=job.max_length, allow_unknown=True)
 
 
 def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
@@ -161,14 +161,15 @@ def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Appendix E.3, words drawn at temperature 1: from N(0, deviation^2 I), and z ~ q(z|x_j) of random x_j."""
     if job.model.deterministic:
         return
-    from_gaussian = job.model.sample(args.num, standard_deviation=args.sample_deviation, seed=job.seed)
-    spread = job.model.use.sample.spread(args.sample_deviation)
+    deviation = args.sample_deviation
+    from_gaussian = job.model.sample(args.num, standard_deviation=deviation, seed=job.seed, allow_unknown=True)
+    spread = job.model.use.sample.spread(deviation)
     title = f"Samples from {'the prior' if spread is None else f'N(0, {spread:g}² I)'} (E.3)"
     yield Table(title, ["sample"], [[sentence] for sentence in from_gaussian])
     if chosen := _choose(job, args.num, _SAMPLED):
         rows, shown, posterior = chosen
         z = posterior.sample(noise.normal(job.seed, rows, 0, job.model.latent_dim))
-        decoded = job.model.decode(z, sample=True, seed=job.seed, max_length=job.max_length)
+        decoded = job.model.decode(z, sample=True, seed=job.seed, max_length=job.max_length, allow_unknown=True)
         cells = [list(pair) for pair in zip(shown, decoded, strict=True)]
         yield Table("Samples from the aggregate posterior (E.3)", ["x_j", "sample, z ~ q(z|x_j)"], cells)
 

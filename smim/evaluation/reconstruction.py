@@ -109,7 +109,7 @@ def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
     references = [job.model.tokenizer.decode(ids).split() for ids in job.split.ids(rows)]
 
     def decode(z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
-        decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform)
+        decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform, allow_unknown=True)
         return [job.model.tokenizer.decode(ids).split() for ids in decoded]
 
     def bleu1(hypotheses: list[list[str]]) -> list[float]:

@@ -193,7 +193,7 @@ class SentenceAutoencoder(LatentVariableModel):
         if was_training:
             self.eval()
         uniform = torch.rand(len(z_BD), max_length, device=z_BD.device)
-        ids = decode_ids(self, z_BD.detach(), max_length, uniform=uniform)
+        ids = decode_ids(self, z_BD.detach(), max_length, uniform=uniform, allow_unknown=True)
         if was_training:  # otherwise its parts stay as they are: MIM has some of them train
             self.train()
         batch = collate(ids, range(len(ids)))

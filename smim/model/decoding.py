@@ -32,13 +32,14 @@ def decode_ids(
     *,
     uniform: Tensor | None = None,
     drawing: Drawing = _AS_THEY_ARE,
-    allow_unknown: bool = True,
+    allow_unknown: bool = False,
     literal: float = 1.0,
 ) -> list[list[int]]:
     """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
 
     Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw by the inverse of the cumulative
-    distribution, of the words that `drawing` says. Finished sentences leave the batch, and others take their place.
+    distribution, of the words that `drawing` says. Unless `allow_unknown`, no word is `<unk>`: the others share its
+    probability. Finished sentences leave the batch, and others take their place.
     `literal`: as of `SentenceAutoencoder.start`.
     """
     decoded: list[list[int]] = []
@@ -60,6 +61,8 @@ def _decode_part(
     allow_unknown: bool,
     literal: float,
 ) -> Tensor:
+    # <pad> and <sos> are never a target in training.
+    never = [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]
     output_NT = torch.full((len(z_ND), max_length), PAD_ID, device=z_ND.device)
     waiting = torch.arange(len(z_ND), device=z_ND.device)
     # Of the B sentences that are being decoded: row, next position, last token, and the decoder's state.
@@ -73,9 +76,7 @@ def _decode_part(
             token = torch.cat([token, torch.full_like(new, SOS_ID)])
             state = join_states(state, autoencoder.start(z_ND[new], literal))
         logits, state = autoencoder.next_token(token, state)
-        logits[:, [PAD_ID, SOS_ID]] = -torch.inf  # never a target in training
-        if not allow_unknown:
-            logits[:, UNK_ID] = -torch.inf
+        logits[:, never] = -torch.inf
         if uniform_NT is None:
             token = logits.argmax(-1)
         else:

@@ -39,6 +39,7 @@ class Writing:
     candidates: int
     sample: bool
     drawing: Drawing
+    allow_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Literal:
         sample: bool = False,
         temperature: float | None = None,
         top_p: float | None = None,
+        allow_unknown: bool = False,
     ) -> Writing:
         """What these arguments of `decode` come to; raises `UserError` for numbers that are none of theirs."""
         check_size("literal", literal, most=1)
@@ -102,7 +104,7 @@ class Literal:
         check_whole("candidates", candidates, most=MOST_CANDIDATES)
         check_size("temperature", temperature, above=True)
         check_size("top_p", top_p, most=1, above=True)
-        return Writing(literal, candidates, sample, Drawing(temperature, top_p))
+        return Writing(literal, candidates, sample, Drawing(temperature, top_p), allow_unknown)
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,10 @@ class Client:
         candidates: int | None = None,
         sample: bool = False,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return self._sentences("decode", codes=[list(code) for code in codes], **how)
+        return self._sentences("decode", codes=[list(code) for code in codes], **how, allow_unknown=allow_unknown)
 
     def reconstruct(
         self,
@@ -107,19 +108,36 @@ class Client:
         candidates: int | None = None,
         sample: bool = False,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
         how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return self._sentences("reconstruct", texts=list(texts), **how)
+        return self._sentences("reconstruct", texts=list(texts), **how, allow_unknown=allow_unknown)
 
     def interpolate(
-        self, first: str, second: str, *, steps: int = 5, literal: float | None = None, seed: int = 0
+        self,
+        first: str,
+        second: str,
+        *,
+        steps: int = 5,
+        literal: float | None = None,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
-        return self._sentences("interpolate", first=first, second=second, steps=steps, literal=literal, seed=seed)
+        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return self._sentences("interpolate", first=first, second=second, steps=steps, **how)
 
     def perturb(
-        self, text: str, *, num: int = 5, scale: float | None = None, literal: float | None = None, seed: int = 0
+        self,
+        text: str,
+        *,
+        num: int = 5,
+        scale: float | None = None,
+        literal: float | None = None,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
-        return self._sentences("perturb", text=text, num=num, scale=scale, literal=literal, seed=seed)
+        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return self._sentences("perturb", text=text, num=num, scale=scale, **how)
 
     def sample(
         self,
@@ -129,15 +147,22 @@ class Client:
         prior: bool = False,
         literal: float | None = None,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
-        options = {"standard_deviation": standard_deviation, "prior": prior, "literal": literal}
-        return self._sentences("sample", num=num, **options, seed=seed)
+        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return self._sentences("sample", num=num, standard_deviation=standard_deviation, prior=prior, **how)
 
     def arithmetic(
-        self, plus: Sequence[str], minus: Sequence[str] = (), *, literal: float | None = None, seed: int = 0
+        self,
+        plus: Sequence[str],
+        minus: Sequence[str] = (),
+        *,
+        literal: float | None = None,
+        seed: int = 0,
+        allow_unknown: bool = False,
     ) -> schemas.ArithmeticResponse:
-        body = {"plus": list(plus), "minus": list(minus), "literal": literal, "seed": seed}
-        return self._post("arithmetic", schemas.ArithmeticResponse, **body)
+        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus), **how)
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
         return self._post("answer", schemas.AnswerResponse, question=question, num_words=num_words).answer

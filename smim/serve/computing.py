@@ -179,8 +179,10 @@ class Computing:
         candidates: int | None = None,
         sample: bool = False,
         seed: int = 0,
+        allow_unknown: bool = False,
     ) -> list[str]:
-        codes, how = self.checked(codes), self.model.writing(literal, candidates, sample=sample)
+        how = self.model.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown)
+        codes = self.checked(codes)
         self.limits.check_drawn(len(codes), how.candidates)
         return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.candidates)
 

@@ -74,7 +74,7 @@ class Bodies:
             **dict.fromkeys(("k", "offset"), hits),
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "settings": create_model("Settings", __base__=Body, **setting),
-            **dict.fromkeys(("sample", "prior", "reconstruct", "score", "decode"), bool),
+            **dict.fromkeys(("sample", "prior", "allow_unknown", "reconstruct", "score", "decode"), bool),
         }
         self.types |= {"line": self.make("Line", Line), "sum": self.make("Sum", Sum)}
         query: Any = self.make("QueryBody", Query, base=_OneOf)

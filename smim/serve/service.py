@@ -84,12 +84,13 @@ class Service:
         seed: int = 0,
         literal: float = 1.0,
         candidates: int | None = None,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
         check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
         how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return await self._computing.decode(self._computing.checked(codes), **how)
+        return await self._computing.decode(self._computing.checked(codes), **how, allow_unknown=allow_unknown)
 
     @_operation
     async def reconstruct(
@@ -99,6 +100,7 @@ class Service:
         seed: int = 0,
         literal: float = 1.0,
         candidates: int | None = None,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
@@ -107,11 +109,17 @@ class Service:
         if sample:
             z = self.model.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.model.latent_dim))
         how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return await self._computing.decode(z.numpy(), **how)
+        return await self._computing.decode(z.numpy(), **how, allow_unknown=allow_unknown)
 
     @_operation
     async def interpolate(
-        self, first: str, second: str, steps: int = 5, seed: int = 0, literal: float | None = None
+        self,
+        first: str,
+        second: str,
+        steps: int = 5,
+        seed: int = 0,
+        literal: float | None = None,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
         check_within("steps", steps, 2, self.limits.max_num)
@@ -120,11 +128,17 @@ class Service:
         ends = (await self._computing.posterior([first, second])).mean.numpy()
         codes = np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)])
         literals = [1.0, *[literal] * (steps - 2), 1.0]
-        return await searching.decoded(self._computing, codes, literals, seed=seed)
+        return await searching.decoded(self._computing, codes, literals, seed=seed, allow_unknown=allow_unknown)
 
     @_operation
     async def perturb(
-        self, text: str, num: int = 5, scale: float | None = None, seed: int = 0, literal: float | None = None
+        self,
+        text: str,
+        num: int = 5,
+        scale: float | None = None,
+        seed: int = 0,
+        literal: float | None = None,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
         scale = self.model.use.perturb_scale if scale is None else scale
@@ -135,11 +149,16 @@ class Service:
         posterior = await self._computing.posterior([text])
         draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
         codes = (posterior.mean + scale * posterior.standard_deviation * draws).numpy()
-        return await self._computing.decode(codes, literal=literal, seed=seed)
+        return await self._computing.decode(codes, literal=literal, seed=seed, allow_unknown=allow_unknown)
 
     @_operation
     async def arithmetic(
-        self, plus: Sequence[str], minus: Sequence[str] = (), seed: int = 0, literal: float | None = None
+        self,
+        plus: Sequence[str],
+        minus: Sequence[str] = (),
+        seed: int = 0,
+        literal: float | None = None,
+        allow_unknown: bool = False,
     ) -> tuple[np.ndarray, str]:
         """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
         check_within("seed", seed, 0, LARGEST_SEED)
@@ -147,7 +166,8 @@ class Service:
         weights = Query(sum=Sum(plus, minus)).weights
         means = (await self._computing.posterior([text for text, _ in weights])).mean.numpy()
         code = combined([weight for _, weight in weights], means)
-        return code, (await self._computing.decode(code[None], literal=literal, seed=seed))[0]
+        how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return code, (await self._computing.decode(code[None], **how))[0]
 
     @_operation
     async def sample(
@@ -157,6 +177,7 @@ class Service:
         seed: int = 0,
         prior: bool = False,
         literal: float | None = None,
+        allow_unknown: bool = False,
     ) -> list[str]:
         """Sentences drawn from N(0, standard_deviation^2 I) or the `prior`, as `SentenceModel.sample` gives them."""
         use = self.model.use
@@ -165,11 +186,12 @@ class Service:
         spread = use.sample.spread(standard_deviation, prior=prior)
         check_within("standard_deviation", spread or 0, 0, LARGEST_NUMBER)
         literal = use.literal.sample if literal is None else literal
+        how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         if use.sample.chain_steps:
-            options: dict[str, Any] = {"standard_deviation": standard_deviation, "prior": prior, "literal": literal}
-            return await self._computing.write(lambda: self.model.sample(num, **options, seed=seed), num)
+            codes: dict[str, Any] = {"standard_deviation": standard_deviation, "prior": prior}
+            return await self._computing.write(lambda: self.model.sample(num, **codes, **how), num)
         z = self.model.draw_codes(num, spread, seed=seed)
-        return await self._computing.decode(z.numpy(), literal=literal, sample=True, seed=seed)
+        return await self._computing.decode(z.numpy(), sample=True, **how)
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:

@@ -104,6 +104,6 @@ def decoded(model: SentenceModel, codes: Tensor, *, literal: float = 1.0) -> Sen
     One that decodes to nothing counts as one unknown word.
     """
     limit = model.autoencoder.args.max_length
-    texts = model.decode(codes, literal=literal, max_length=min(DECODED_LENGTH, limit))
+    texts = model.decode(codes, literal=literal, max_length=min(DECODED_LENGTH, limit), allow_unknown=True)
     ids = [np.array(model.tokenizer.encode(text)[:limit] or [UNK_ID], np.int32) for text in texts]
     return Sentences(ids, model.posterior_of_ids(ids).mean)

@@ -11,6 +11,7 @@ from smim.evaluation.examples import ExamplesArgs
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.text.corpus import Corpus
+from smim.text.tokenizer import Tokenizer
 from smim.text.words import WordTokenizer
 from tests.corpora import write_corpus
 from tests.evaluation.conftest import make_job
@@ -57,10 +58,18 @@ def test_reconstructions_are_of_data_mean_draw_and_perturbed_draw(job, plots):
     assert len(set(data) & set(job.split.texts())) == 3
     texts = job.split.texts()
     posterior, places = job.model.posterior(data), [texts.index(text) for text in data]
-    of_mean = job.model.decode(posterior.mean, max_length=job.max_length)
+    of_mean = job.model.decode(posterior.mean, max_length=job.max_length, allow_unknown=True)
     assert [text for name, text in rows if name == "(M)"] == of_mean and len(set(of_mean)) == 3
-    expected = job.model.decode(job.draw(posterior, places, number=0), max_length=job.max_length)
+    expected = job.model.decode(job.draw(posterior, places, number=0), max_length=job.max_length, allow_unknown=True)
     assert [text for name, text in rows if name == "(R)"] == expected != of_mean
+
+
+def test_examples_show_unk_where_the_model_says_it(unknowing_model, tmp_path, plots):
+    tokenizer = Tokenizer.load(unknowing_model / "tokenizer")
+    write_corpus(tmp_path / "known", {"test": [{"text": "a bank"}, {"text": "the law"}]}, tokenizer, name="known")
+    section = evaluate(make_job(unknowing_model, tmp_path / "known", tmp_path), plots, num=2)
+    for title in ("Reconstruction", "Interpolation", "Samples from N", "Samples from the aggregate"):
+        assert any("<unk>" in row[-1] for row in table(section, title).rows), title
 
 
 def test_the_perturbed_draw_goes_as_far_as_it_is_told(job, plots):
@@ -87,13 +96,13 @@ def test_an_interpolation_goes_from_one_sentence_to_the_other(job, plots):
     assert [name for name, _ in rows] == ["(D)", "0.00", "0.50", "1.00", "(D)"]
     first, *between, second = [text for _, text in rows]
     codes = job.model.interpolation(first, second, steps=3)
-    assert between == job.model.decode(codes, max_length=job.max_length) and len(set(between)) == 3
+    assert between == job.model.decode(codes, max_length=job.max_length, allow_unknown=True) and len(set(between)) == 3
 
 
 def test_samples_are_from_a_gaussian_and_from_posteriors(job, plots):
     section = evaluate(job, plots, num=3, sample_deviation=20)
     gaussian = table(section, "Samples from N(0, 20² I)")
-    expected = job.model.sample(3, standard_deviation=20, seed=0)
+    expected = job.model.sample(3, standard_deviation=20, seed=0, allow_unknown=True)
     assert [text for [text] in gaussian.rows] == expected and len(set(expected)) == 3
     aggregate = table(section, "Samples from the aggregate posterior")
     assert len(aggregate.rows) == 3 and {text for text, _ in aggregate.rows} <= set(job.split.texts())

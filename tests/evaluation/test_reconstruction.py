@@ -12,6 +12,7 @@ from smim.evaluation import reconstruction
 from smim.evaluation.reconstruction import bleu4_counts, corpus_bleu4, sentence_bleu1, word_accuracy
 from smim.model import noise
 from smim.model.decoding import decode_ids
+from smim.text.tokenizer import Tokenizer
 from tests.corpora import write_corpus
 from tests.evaluation.conftest import make_job
 
@@ -53,7 +54,10 @@ def test_every_sentence_is_scored_against_itself(tiny_model, tiny_corpus, tmp_pa
     words = [noise.uniform(job.seed, range(10), run, 12) for run in range(2)]
 
     def decoded(z, uniform=None):
-        return [job.model.tokenizer.decode(ids) for ids in decode_ids(job.model.autoencoder, z, 12, uniform=uniform)]
+        return [
+            job.model.tokenizer.decode(ids)
+            for ids in decode_ids(job.model.autoencoder, z, 12, uniform=uniform, allow_unknown=True)
+        ]
 
     def of_each(score, hypotheses):
         return [score(*map(str.split, pair)) for pair in zip(texts, hypotheses, strict=True)]
@@ -65,6 +69,14 @@ def test_every_sentence_is_scored_against_itself(tiny_model, tiny_corpus, tmp_pa
     assert scores.accuracy.tolist() == of_each(word_accuracy, decoded(drawn[0]))
     assert scores.bleu4_counts.tolist() == of_each(bleu4_counts, decoded(drawn[0]))
     assert all(len(set(column)) > 1 for column in [scores.from_mean, *scores.greedy.T, *scores.sampled.T])
+
+
+def test_unk_stays_among_the_words_that_are_scored(unknowing_model, tmp_path):
+    tokenizer = Tokenizer.load(unknowing_model / "tokenizer")
+    write_corpus(tmp_path / "unknown", {"test": [{"text": "<unk> <unk>"}]}, tokenizer, name="unknown")
+    job = make_job(unknowing_model, tmp_path / "unknown", tmp_path, num_runs=1, max_length=2)
+    scores = reconstruction.reconstruct(job)
+    assert scores.exact.tolist() == scores.from_mean.tolist() == [1]
 
 
 def test_a_sentence_that_comes_back_whole_is_an_exact_match(tmp_path):

@@ -126,6 +126,8 @@ def test_the_models_operations(client: TestClient, model: SentenceModel) -> None
     ]
     for path, body, sentences in written:
         assert post(path, **body)["sentences"] == sentences and len(set(sentences)) > 1, path
+    unknown = {"texts": [ONE], "sample": True, "allow_unknown": True}
+    assert post("reconstruct", **unknown)["sentences"] == model.reconstruct([ONE], sample=True, allow_unknown=True)
     assert post("answer", question=ONE)["answer"] == model.answer(ONE) != ""
     assert post("answer", question="the law", num_words=3)["answer"] == model.answer("the law", num_words=3)
     assert model.answer("the law", num_words=3) != model.answer("the law")

@@ -277,6 +277,31 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
     run(all_of_them())
 
 
+def test_unk_is_decoded_only_for_those_who_ask_for_it(index: Index, unknowing_model: Path) -> None:
+    model = smim.load(unknowing_model, device="cpu")
+    service = Service(model, LocalBackend(index.directory))
+    codes = model.encode([ONE, OTHER]).tolist()
+
+    async def together(**options: bool) -> list[Any]:
+        return await asyncio.gather(
+            service.decode(codes, **options),
+            service.decode(codes, True, **options),
+            service.reconstruct([ONE, OTHER], **options),
+            service.interpolate(ONE, OTHER, **options),
+            service.perturb(ONE, **options),
+            service.arithmetic([ONE, OTHER], **options),
+            service.sample(**options),
+            service.search([Query(text=ONE)], Options(decode=True, reconstruct=True)),
+        )
+
+    async def both() -> list[list[Any]]:
+        return await asyncio.gather(together(), together(allow_unknown=True))
+
+    without, asked_for = ([str(each) for each in answers] for answers in run(both()))
+    assert ["<unk>" in each for each in without] == [False] * 8
+    assert ["<unk>" in each for each in asked_for] == [True] * 7 + [False]
+
+
 def _mixed(service: Service, i: int) -> Coroutine[Any, Any, Any]:
     text = [ONE, OTHER, "a bank bought the new law"][i % 3]
     return [

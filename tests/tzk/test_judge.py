@@ -1,9 +1,13 @@
 """The classifiers that judge samples."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
-from smim.tzk.judge import Sentences, classifier
+import smim
+from smim.text.tokenizer import UNK_ID
+from smim.tzk.judge import Sentences, classifier, decoded
 
 
 def test_weights_are_where_the_gradient_of_the_stated_loss_is_zero() -> None:
@@ -21,6 +25,12 @@ def test_rare_class_weighs_as_much_as_a_frequent_one() -> None:
     """Where nothing tells two classes apart, the intercept does not prefer the frequent one."""
     found = classifier(100).fit(np.zeros((100, 1)), np.arange(100) < 5)
     np.testing.assert_allclose(found.intercept_, 0, atol=1e-3)
+
+
+def test_samples_are_judged_with_the_unk_that_they_hold(unknowing_model: Path) -> None:
+    model = smim.load(unknowing_model, device="cpu")
+    [ids] = decoded(model, model.draw_codes(1, 0.1, seed=0)).ids
+    assert UNK_ID in ids.tolist()
 
 
 def test_words_are_counted_once_and_tell_classes_apart() -> None:
