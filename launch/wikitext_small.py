@@ -74,11 +74,12 @@ print(model.decode(codes))
   Letters are as they were.
 - **What it learned from.** Sentences of 3 to 60 words of WikiText-2 and of the first 2.7 MB of WikiText-103 (Merity
   et al. 2016): articles of the English Wikipedia, by its authors, under CC BY-SA 3.0. So are these weights. Rare words
-  are `<unk>` in that text, and may be in what is decoded.
+  are `<unk>` in that text; what is decoded holds it only with `allow_unknown=True`.
 - **What it is for.** A first search, a first reconstruction, a start for your own. It encodes little of what a sentence
   means beyond its words and their contexts: for that, train on text of your own, and more of it.
-- **Around sentences, not around zero.** Zero is the code of no words: `smim sample` writes little but `<unk>`. Ask for
-  what is near a sentence, `smim perturb wikitext-small "..." --scale 20` to 30, or between two, `smim interpolate`.
+- **Around sentences, not around zero.** Zero is the code of no words: `smim sample` writes a few words of no meaning.
+  Ask for what is near a sentence, `smim perturb wikitext-small "..." --scale 20` to 30, or between two,
+  `smim interpolate`.
 - **How it was made.** `python launch/wikitext_small.py --path ...`
 
 Of {sentences} sentences that training never saw:

@@ -126,7 +126,8 @@ def _seal(directory: Path) -> None:
             content = json.loads(path.read_text())
             folder = path.parent
             if path.name == "tokenizer.json" and "file" in content:
-                content["hash"] = _sha256(folder / "sentencepiece.model")
+                model = (folder / "sentencepiece.model").read_bytes()
+                content["hash"] = hashlib.sha256(model + content.get("prefix", "").encode()).hexdigest()
             elif path.name == "tokenizer.json":
                 described = json.dumps(["word", content["splitter"], content["words"]], ensure_ascii=False)
                 content["hash"] = hashlib.sha256(described.encode()).hexdigest()

@@ -199,9 +199,11 @@ def encode(
     An answer is cut where the pair exceeds `limit` tokens; one without a token counts as one unknown word.
     """
     # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
-    asked = _ids(tokenizer, [each if each.endswith("?") else f"{each} ?" for each in candidates.questions])
-    # The space belongs to the answer: SentencePiece's pieces begin with it, and words do not mind.
-    answers = _ids(tokenizer, [f" {answer}" for answer in candidates.answers])
+    questions = [each if each.endswith("?") else f"{each} ?" for each in candidates.questions]
+    asked = _ids(tokenizer, questions)
+    # An answer has other pieces where it stands alone. No token reaches over the space before it.
+    both = _ids(tokenizer, [" ".join(pair) for pair in zip(questions, candidates.answers, strict=True)])
+    answers = [ids[len(question) :] for question, ids in zip(asked, both, strict=True)]
     num_cut = sum(len(a) + len(b) > limit for a, b in zip(asked, answers, strict=True))
     asked = [ids[: limit - 1] for ids in asked]
     answers = [ids[: limit - len(question)] for question, ids in zip(asked, answers, strict=True)]

@@ -31,7 +31,7 @@ class TokenizerArgs:
     `kind`: word, or SentencePiece's unigram or bpe. Word level: `splitter` whitespace or tweet; words seen less than
     `min_count` times in train become `<unk>`; `max_size` bounds the vocabulary; with `near`, the minimum count is
     the one from `min_count` up whose vocabulary comes nearest to that size. SentencePiece: vocabulary of `size`,
-    trained on at most `sample_bytes` of train.
+    trained on at most `sample_bytes` of train; it knows every text, by its bytes where no piece fits.
     """
 
     dir: str | None = None

@@ -42,7 +42,12 @@ _SPACE_MARK = "\u2581"
 _NUL = "\0"
 _APART = re.compile(f"([{_NUL}{_SPACE_MARK}])")
 # SentencePiece drops a training text that holds U+2585, its own stand-in for rare ones.
-_NEVER_LEARNED = re.compile(f"[{_NUL}{_SPACE_MARK}\u2585]")
+_NEVER_LEARNED = rf"{UNK}|[\x00{_SPACE_MARK}\x{{2585}}]"
+# Letters with the apostrophes between and before them, or anything else; and the space before.
+_APOSTROPHE = "['\u2019]"
+_WORD = rf"\s*?( ?{_APOSTROPHE}?[\p{{L}}\p{{M}}]+(?:{_APOSTROPHE}[\p{{L}}\p{{M}}]+)*| ?[^\s\p{{L}}\p{{M}}]+)"
+
+_PREFIX = " "
 
 _OPTIONS: dict[str, Any] = {
     "pad_id": PAD_ID, "bos_id": SOS_ID, "eos_id": EOS_ID, "unk_id": UNK_ID,
@@ -57,6 +62,8 @@ _OPTIONS: dict[str, Any] = {
     "num_threads": 1,  # sums depend on the number of threads, and the model holds the number
     "minloglevel": 2,  # errors alone
 }  # fmt: skip
+# What a piece may not reach over is said by `_WORD`.
+_OF_WORDS = {"input_format": "tsv", "split_by_unicode_script": False, "split_by_number": False}
 
 _TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars. \d+ vs (\d+)")
@@ -68,42 +75,43 @@ class SentencePieceTokenizer(Tokenizer):
     """Splits text into learned pieces, and into UTF-8 bytes where no piece fits; spaces are part of pieces.
 
     `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`; `model`
-    is SentencePiece's model file. Runs in the calling thread alone.
+    is SentencePiece's model file. A text is read with the `prefix` before it: with a space, its first word has the
+    pieces that it has further on. Tokenizers of earlier versions have none. Runs in the calling thread alone.
     """
 
     kind: str
     model: bytes = field(repr=False)
+    prefix: str = ""
 
     @classmethod
     def train(cls, texts: Iterable[str], *, algorithm: str, vocabulary_size: int) -> "SentencePieceTokenizer":
         """Learns a vocabulary of exactly `vocabulary_size` pieces, the 4 special ones and 256 bytes included.
 
-        `algorithm` is `unigram` or `bpe`. All of `texts` is held in memory. The same texts in the same order
-        give the same model.
+        `algorithm` is `unigram` or `bpe`. Pieces of `bpe` may hold an apostrophe between letters, as in "don't" or
+        "l'homme", those of `unigram` either letters or other marks. All of `texts` is held in memory. The same texts
+        in the same order give the same model.
 
         Raises `UserError` for texts that are all empty, an unknown algorithm, or a size that the texts do
         not allow; it names the bound.
         """
         if algorithm not in ALGORITHMS:
             raise UserError(f"unknown algorithm {algorithm!r}; {nearest(algorithm, list(ALGORITHMS))}")
-        # The trainer lets no piece reach over the name of a special token. What is never encoded as a
-        # part of a piece must not be learned as one, so that such a name takes its place.
-        # A list, because the library would turn an error in reading the texts into one of its own.
-        trainable = [_NEVER_LEARNED.sub(UNK, text) for text in texts]
+        # Read here, because the library would turn an error in reading the texts into one of its own.
+        prefixed = pa.array([_PREFIX + text for text in texts if text], pa.large_string())
         model = io.BytesIO()
         import sentencepiece  # word tokenizers do without
 
         try:
             sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(trainable),
+                sentence_iterator=iter(_counted_words(prefixed) if algorithm == "bpe" else _sentences(prefixed)),
                 model_writer=model,
                 model_type=algorithm,
                 vocab_size=max(vocabulary_size, len(SPECIAL)),  # for fewer the library names no bound
-                **_OPTIONS,
+                **_OPTIONS | (_OF_WORDS if algorithm == "bpe" else {}),
             )
         except RuntimeError as error:
             raise _explained(error, vocabulary_size) from None
-        return cls(kind=algorithm, model=model.getvalue())
+        return cls(kind=algorithm, model=model.getvalue(), prefix=_PREFIX)
 
     @property
     def vocabulary_size(self) -> int:
@@ -111,18 +119,19 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def hash(self) -> str:
-        return hashlib.sha256(self.model).hexdigest()
+        return hashlib.sha256(self.model + self.prefix.encode()).hexdigest()
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        for part in _APART.split(text):
+        for part in _APART.split(self._prefixed(text)):
             ids += self._apart_ids.get(part) or self._plain_ids(part)
         return ids
 
     def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
         array = string_array(texts)
         replaced = pc.replace_substring(array, pattern=UNK, replacement=_NUL)
-        ids = self._processor.encode(replaced.to_pylist(), out_type="numpy", num_threads=1)
+        prefixed = [self._prefixed(text) for text in replaced.to_pylist()]
+        ids = self._processor.encode(prefixed, out_type="numpy", num_threads=1)
         apart = pc.match_substring_regex(array, f"[\\x00{_SPACE_MARK}]").to_numpy(zero_copy_only=False)
         for row in np.flatnonzero(apart):
             ids[row] = np.array(self.encode(array[int(row)].as_py()), np.int32)
@@ -134,7 +143,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; a broken sequence of byte pieces becomes U+FFFD."""
-        return self._processor.decode([int(i) for i in ids if i not in NOT_TEXT])
+        return self._processor.decode([int(i) for i in ids if i not in NOT_TEXT]).removeprefix(self.prefix)
 
     def token(self, id: int) -> str:
         """A piece as SentencePiece writes it: U+2581 for a space, `<0xE2>` for a byte."""
@@ -142,17 +151,18 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _write(self, directory: Path) -> dict[str, Any]:
         (directory / _MODEL_FILE).write_bytes(self.model)
-        return {"file": _MODEL_FILE}
+        return {"file": _MODEL_FILE} | ({"prefix": self.prefix} if self.prefix else {})
 
     @classmethod
     def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "SentencePieceTokenizer":
-        if state != {"file": _MODEL_FILE}:
+        prefix = state.pop("prefix", "")
+        if state != {"file": _MODEL_FILE} or prefix not in ("", _PREFIX):
             raise UserError(f"{directory / FILE} is not a tokenizer file; it was edited or damaged")
         path = storage.own_file(directory, _MODEL_FILE)
         try:
             if path.stat().st_size > _LARGEST_MODEL:
                 raise UserError(f"{path} is larger than {_LARGEST_MODEL:,} bytes; it is none of ours")
-            tokenizer = cls(kind=kind, model=path.read_bytes())
+            tokenizer = cls(kind=kind, model=path.read_bytes(), prefix=prefix)
             known = tokenizer._processor.id_to_piece(list(range(tokenizer.vocabulary_size)))[: len(SPECIAL)]
             bytes_known = all(tokenizer._processor.is_byte(id) for ids in tokenizer._apart_ids.values() for id in ids)
         except OSError as error:
@@ -162,6 +172,9 @@ class SentencePieceTokenizer(Tokenizer):
         if known != list(SPECIAL) or not bytes_known:
             raise UserError(f"{path} is a model of SentencePiece's, but none of ours: it lacks the special tokens")
         return tokenizer
+
+    def _prefixed(self, text: str) -> str:
+        return self.prefix + text if text else text
 
     def _plain_ids(self, text: str) -> list[int]:
         ids = self._processor.encode(text.replace(UNK, _NUL))
@@ -183,6 +196,19 @@ class SentencePieceTokenizer(Tokenizer):
     @cached_property
     def _nul_id(self) -> int:
         return self._apart_ids[_NUL][0]
+
+
+def _sentences(texts: pa.LargeStringArray) -> list[str]:
+    """The trainer lets no piece reach over the name of a special token: it takes the place of what is never learned."""
+    return pc.replace_substring_regex(texts, _NEVER_LEARNED, UNK).to_pylist()
+
+
+def _counted_words(texts: pa.LargeStringArray) -> list[str]:
+    """Each word, as `_WORD` has it, with a tab and how often it occurs."""
+    apart = pc.replace_substring_regex(texts, _NEVER_LEARNED, "\n")
+    words = pc.split_pattern(pc.replace_substring_regex(apart, _WORD, "\\1\t"), "\t").flatten().value_counts()
+    pairs = zip(words.field("values").to_pylist(), words.field("counts").to_pylist(), strict=True)
+    return [f"{word}\t{count}" for word, count in pairs if word.strip(" \t\n\f\r")]  # white space is no word
 
 
 def _explained(error: RuntimeError, vocabulary_size: int) -> Exception:
