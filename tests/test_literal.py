@@ -12,6 +12,7 @@ from smim.model import noise
 from smim.model.decoding import Drawing, decode_ids
 from smim.model.directory import save_model
 from smim.model.use import Literal, Use
+from smim.text.tokenizer import PAD_ID, SOS_ID, UNK_ID
 
 TEXTS = ["a bank lost shares", "her brother sold the new law", "the company bought a small house"]
 
@@ -103,7 +104,7 @@ def test_a_chain_at_literal_0_goes_on_from_meaning_to_meaning(free):
 def test_words_are_drawn_of_the_nucleus_at_a_temperature(model):
     z, num = torch.as_tensor(model.encode(TEXTS[:1])), 6000
     logits, _ = model.autoencoder.next_token(torch.tensor([1]), model.autoencoder.start(z))
-    logits[:, :2] = -torch.inf
+    logits[:, [PAD_ID, SOS_ID, UNK_ID]] = -torch.inf
     for drawing in (Drawing(0.5, 1.0), Drawing(1.0, 0.5), Drawing(1.5, 0.8)):
         expected = torch.softmax(logits[0].detach() / drawing.temperature, -1)
         order = expected.argsort(descending=True)

@@ -153,10 +153,19 @@ def test_questions_may_come_from_another_corpus(asking, tmp_path, plots, tiny_co
         evaluate(job, plots, question_corpus=str(tmp_path / "asking"))
 
 
-def test_a_vocabulary_without_a_question_mark_gives_no_answers(job, plots):
-    section = evaluate(job, plots, questions=["the bank"])
-    assert not any(each.title.startswith("Answers") for each in section.tables)
-    assert any('does not know "?"' in note for note in section.notes)
+def test_a_model_that_answers_none_or_knows_no_question_mark_shows_no_answers(job, plots, tmp_path, tiny_corpus):
+    save_model(
+        tmp_path / "answers",
+        job.model.autoencoder,
+        job.model.tokenizer,
+        training={"objective": "amim"},
+        use={"answers": True},
+    )
+    answering = make_job(tmp_path / "answers", tiny_corpus, tmp_path)
+    for each, reason in ((job, "not trained on questions with answers"), (answering, 'does not know "?"')):
+        section = evaluate(each, plots, questions=["the bank"])
+        assert not any(table.title.startswith("Answers") for table in section.tables)
+        assert any(reason in note for note in section.notes)
 
 
 def test_a_given_question_of_unknown_words_is_left_out_and_named(asking, plots):
