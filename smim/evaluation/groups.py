@@ -38,6 +38,8 @@ GROUPS = {
     "vectors": Group(vectors.evaluate, vectors.METRICS, vectors.VectorsArgs),
 }
 OF_SENTENCES = [name for name in GROUPS if name != "vectors"]
+# Those that need no files beside model and corpus.
+BY_DEFAULT = [name for name in OF_SENTENCES if name != "semantics"]
 
 
 def definitions() -> dict[str, Definition]:

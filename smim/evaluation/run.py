@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse
 from smim.evaluation import answering, likelihood, report, semantic_sets, semantics, vectors
-from smim.evaluation.groups import GROUPS, OF_SENTENCES
+from smim.evaluation.groups import BY_DEFAULT, GROUPS, OF_SENTENCES
 from smim.evaluation.job import Job, sample, split_of_rows
 from smim.evaluation.reference import Row
 from smim.evaluation.retokenize import unknown_share
@@ -44,15 +44,15 @@ _NOISE = ["min_log_variance", "max_log_variance", "word_dropout", "encoder_word_
 class EvalArgs(_OfGroups):
     """What is evaluated on which sentences, and the settings of each group of metrics under its name.
 
-    `metrics`: the groups, in the order of the report; `num_runs`: repetitions with fresh noise;
-    `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
-    by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
-    once, which does not change any metric. A model of vectors has one group, `vectors`; of the other settings
-    it takes `split`, `max_sentences` and `seed`.
+    `metrics`: the groups, in the order of the report, by default those that need no other files; `num_runs`:
+    repetitions with fresh noise; `max_sentences`: so many of the split, drawn at random; `max_length`: the longest
+    decoded sentence in tokens, by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens
+    that are computed at once, which does not change any metric. A model of vectors has one group, `vectors`; of the
+    other settings it takes `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"
-    metrics: list[str] = field(default_factory=lambda: list(OF_SENTENCES))
+    metrics: list[str] = field(default_factory=lambda: list(BY_DEFAULT))
     num_runs: int = schema.bounded(3, least=1)
     max_sentences: int | None = schema.bounded(None, least=1)
     max_length: int | None = schema.bounded(None, least=1)
