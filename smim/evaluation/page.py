@@ -85,7 +85,11 @@ def _beside(report: dict[str, Any], name: str) -> list[str]:
 
 def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[str]:
     blocks = [f"## {prose(section['title'])}", *section["notes"]]
-    rows = [_metric_row(report, name) for name, metric in report["metrics"].items() if metric["section"] == key]
+    rows = [
+        _metric_row(report, name)
+        for name, metric in report["metrics"].items()
+        if metric["section"] == key and not definition(name).in_tables
+    ]
     if rows:
         sources = list(report["published"])
         header = ["metric", "ours", "standard error", "stdev over runs", "N", *sources, "unit", "meaning"]

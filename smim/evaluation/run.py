@@ -44,11 +44,11 @@ _NOISE = ["min_log_variance", "max_log_variance", "word_dropout", "encoder_word_
 class EvalArgs(_OfGroups):
     """What is evaluated on which sentences, and the settings of each group of metrics under its name.
 
-    `metrics`: the groups, in the order of the report; `num_runs`: repetitions with fresh noise;
-    `max_sentences`: so many of the split, drawn at random; `max_length`: the longest decoded sentence in tokens,
-    by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens that are computed at
-    once, which does not change any metric. A model of vectors has one group, `vectors`; of the other settings
-    it takes `split`, `max_sentences` and `seed`.
+    `metrics`: the groups, in the order of the report, by default those that need no other files; `num_runs`:
+    repetitions with fresh noise; `max_sentences`: so many of the split, drawn at random; `max_length`: the longest
+    decoded sentence in tokens, by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens
+    that are computed at once, which does not change any metric. A model of vectors has one group, `vectors`; of the
+    other settings it takes `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"

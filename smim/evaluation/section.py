@@ -32,7 +32,8 @@ class Definition:
 
     `of` takes that and gives a `Metric`, or values of each item, [N] or [N, R] in R runs, whose mean it is. `title`:
     its short name; one with a title is shown at a glance and in comparisons too. `better`: "higher" or "lower", ""
-    where neither is. `equation`: where it is from. One of each label column has "{label}" in its texts.
+    where neither is. `equation`: where it is from. One of each label column has "{label}" in its texts. `in_tables`: a
+    page shows it only in the tables of its section.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Definition:
     title: str = ""
     better: str = ""
     equation: str = ""
+    in_tables: bool = False
 
     def for_label(self, label: str) -> "Definition":
         """That of one label column; `self` where it is for no label."""

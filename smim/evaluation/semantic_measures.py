@@ -13,7 +13,7 @@ import scipy.sparse
 import scipy.stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, f1_score, roc_curve
+from sklearn.metrics import average_precision_score, f1_score
 from sklearn.metrics.pairwise import cosine_similarity, euclidean_distances, linear_kernel, paired_euclidean_distances
 from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
@@ -187,9 +187,11 @@ class _OfSet:
     def _threshold(self) -> float:
         """The similarity from which on a pair is called a paraphrase: the best one on dev, else on train."""
         rows = self._set.dev or self._set.train or self._set.evaluated
-        false_rate, true_rate, thresholds = roc_curve(rows.values, self._paired(rows), drop_intermediate=False)
-        num_right = true_rate * rows.values.sum() - false_rate * (1 - rows.values).sum()
-        return float(thresholds[num_right.argmax()])
+        scores = self._paired(rows)
+        thresholds = np.append(np.unique(scores), np.inf)
+        # Of the wrong pairs those below are told right, of the right ones the others.
+        below = [np.searchsorted(np.sort(scores[rows.values == value]), thresholds) for value in (0, 1)]
+        return float(thresholds[(below[0] - below[1]).argmax()])
 
     def _bootstrapped(self, statistic: Callable[..., float], *values: np.ndarray) -> Metric:
         samples = scipy.stats.bootstrap(

@@ -19,7 +19,6 @@ from smim.evaluation.markup import with_error
 from smim.evaluation.plots import Panel
 from smim.evaluation.section import Metric, Section, Table
 from smim.evaluation.semantic_measures import (
-    DISTANCES,
     METRICS,
     Encode,
     measure,
@@ -29,15 +28,18 @@ from smim.evaluation.semantic_measures import (
 )
 from smim.evaluation.semantic_sets import ANSWERS, SIMILARITY, SemanticSet, describe, files_of, read_sets
 from smim.model.decoding import decode_ids
+from smim.preparation.args import as_paths
 from smim.schema import bounded, out_of_bounds
 
 TITLE = "Meaning"
 
-_CODE = "code, cosine"
+# By cosine, as all where no distance is named.
+_CODE = "code"
+_SUFFIXES = {"cosine": "", "l2": "-l2", "inner_product": "-inner_product"}
 _PLOTTED = ("spearman", "average_precision", "hit_at_1", "answer_mrr", "probe_accuracy")
 # By another distance, of a part of the code, or of other codes: their label is "SET/WAY".
 _BESIDE = [
-    replace(each, name=f"{each.name}_by", title="", meaning=f"`{each.name}` in another way: {{label}}")
+    replace(each, name=f"{each.name}_by", title="", meaning=f"`{each.name}` by other means: {{label}}", in_tables=True)
     for each in METRICS
     if each.name != "word_for_word"
 ]
@@ -69,8 +71,12 @@ def files(args: SemanticsArgs) -> list[Path]:
 
 
 def check(args: SemanticsArgs) -> None:
-    """Raises `UserError` where a set cannot be read, or a model cannot be loaded."""
+    """Raises `UserError` where there are no sets, one cannot be read, or a model cannot be loaded."""
+    if not as_paths(args.sets):
+        raise UserError("which sets? give eval.semantics.sets=FOLDER, a file, or '[FOLDER,FILE]'")
     read_sets(args.sets, args.split)
+    if len({_short(name) for name in args.models}) < len(args.models):
+        raise UserError(f"eval.semantics.models: {', '.join(args.models)}: the last parts of their names must differ")
     for name in args.models:
         open_model(name)
 
@@ -78,8 +84,6 @@ def check(args: SemanticsArgs) -> None:
 def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
     """The code's metrics by cosine, and what stands beside; called on all processes, the main one has them."""
     sets = read_sets(args.sets, args.split, max_pairs=args.max_pairs, seed=job.seed)
-    if not sets:
-        return Section(TITLE, notes=["Not evaluated: no sets are given (`eval.semantics.sets=[FOLDER,FILE]`)."])
     parts, reconstruct = _of_model(job, sets, args)
     if not job.is_main:
         return Section(TITLE)
@@ -88,9 +92,9 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
         return measure(encode, sets, bootstrap_samples=args.bootstrap_samples, seed=job.seed, **more)
 
     ways = {
-        f"{part}, {distance}": found(encode, distance=distance, reconstruct=reconstruct if way == 0 else None)
+        part + suffix: found(encode, distance=distance, reconstruct=reconstruct if part + suffix == _CODE else None)
         for part, encode in parts.items()
-        for way, distance in enumerate(DISTANCES)
+        for distance, suffix in _SUFFIXES.items()
     }
     ways["TF-IDF"] = found(TfidfVectorizer().fit_transform)
     ways["BM25"] = measure_bm25(sets)
@@ -104,7 +108,7 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
         if not name.startswith("word_for_word")
     }
     tables = [*_tables(ways), Table("Sets", ["set", "kind", "evaluated", "files"], describe(sets))]
-    return Section(TITLE, metrics, _notes(args), tables, _draw(sets, parts["code"], ways, plots_dir))
+    return Section(TITLE, metrics, _notes(args), tables, _draw(sets, parts[_CODE], ways, plots_dir))
 
 
 def open_model(name: str) -> Encode:
@@ -138,7 +142,7 @@ def _of_model(
     def encode(matrix: np.ndarray) -> Encode:
         return lambda texts: matrix[[row[text] for text in texts]]
 
-    parts = {"code": encode(codes.numpy())}
+    parts = {_CODE: encode(codes.numpy())}
     if autoencoder.meaning_dim < job.model.latent_dim:
         parts["meaning"] = encode(autoencoder.meaning(codes).numpy())
     if not args.word_for_word:
@@ -155,7 +159,8 @@ def _of_model(
 def _notes(args: SemanticsArgs) -> list[str]:
     used = "to choose by" if args.split == "dev" else "to be looked at once a model, when all is chosen"
     return [
-        f"Split `{args.split}`, {used}. A code is the mean of q(z|x). ± is the standard error over pairs, queries or "
+        f"Split `{args.split}`, {used}. A code is the mean of q(z|x), and codes are compared by their cosine where no "
+        f"other distance is named. ± is the standard error over pairs, queries or "
         f"questions; of rank correlation, average precision and F1 by {args.bootstrap_samples:,} bootstrap samples."
     ]
 
@@ -191,7 +196,7 @@ def _draw(
     if scores:
         plots.scatters(scores, plots_dir / "similarity.png", xlabel="people's score", ylabel="cosine of the codes")
         drawn["similarity.png"] = "Cosine of two codes against how alike people found the sentences"
-    shown = [way for way in ways if not way.endswith(("l2", "inner_product"))]
+    shown = [way for way in ways if not way.endswith(tuple(_SUFFIXES.values())[1:])]
     panels = [
         Panel(
             name.replace(":", "\n"),
