@@ -52,6 +52,29 @@ def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def viewed_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Settings that name the tiny corpus with second views: the sentence of the row before, and a teacher's vector."""
+    from smim.teaching import TeachArgs, teach  # with sentence-transformers, which takes seconds
+    from tests.teachers import write_teacher
+
+    folder = tmp_path_factory.mktemp("viewed")
+    corpus = Corpus.open(tiny_corpus)
+    for split in ("train", "valid", "test"):
+        texts = corpus.split(split).texts()
+        rows = [{"text": text, "other": texts[i - 1]} for i, text in enumerate(texts)]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    overrides = [
+        *("corpus=text", "corpus.name=viewed", "corpus.pair_column=other", f"output={folder / 'corpus'}"),
+        *(f"corpus.splits.{split}={folder / split}.jsonl" for split in ("train", "valid", "test")),
+        *("corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_count=1", "prep.workers=1"),
+    ]
+    build.main(config.compose("build", overrides))
+    teacher = write_teacher(folder / "model")
+    teach(folder / "corpus", teacher=str(teacher), args=TeachArgs(precision="fp32"))
+    return [f"corpus.dir={folder / 'corpus'}", f"corpus.teacher={folder / 'corpus-teacher'}"]
+
+
 @pytest.fixture(autouse=True)
 def _the_same_random_numbers() -> None:
     """What a test draws does not depend on which tests ran before it."""

@@ -51,4 +51,6 @@ def discrimination(cosines_BB: Tensor, temperature: float) -> Tensor:
 
 def off_diagonal(matrix_BB: Tensor) -> Tensor:
     """The rows without what stands on the diagonal, [B, B - 1]."""
-    return matrix_BB[~torch.eye(len(matrix_BB), dtype=torch.bool, device=matrix_BB.device)].view(len(matrix_BB), -1)
+    num = len(matrix_BB)
+    # After the first number, what stands on the diagonal ends each row of `num` + 1.
+    return matrix_BB.flatten()[1:].view(num - 1, num + 1)[:, :-1].reshape(num, num - 1)

@@ -20,7 +20,7 @@ _HEAD_LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class SecondView(Addition):
-    """-log p(y|z) of a teacher's unit vector y, but for constants, by the meaning part m of z.
+    """-log p(y|z) of a teacher's unit vector y, but for constants, by the meaning part m of z; 0 where there is none.
 
     `loss`: `similarities`: the cosines of y with the other vectors that a process sees at once (`of_similarities`).
     `vector`: y itself, by its first M numbers, which are its principal axes: the von Mises-Fisher density
@@ -69,7 +69,7 @@ def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> 
     near the others are, as Gaussians of standard deviation t. The first alone leaves a constant of each row open; the
     second alone sees little of the few that are near.
     """
-    if len(view_BV) == 1:
+    if len(view_BV) < 2:
         return torch.zeros_like(view_BV[:, 0])
     theirs, ours = (off_diagonal(cosines(each, each)) / temperature for each in (view_BV, meaning_BM))
     which_B = F.kl_div(ours.log_softmax(-1), theirs.log_softmax(-1), reduction="none", log_target=True).sum(-1)

@@ -37,8 +37,8 @@ def command(tiny_corpus: Path, tmp_path: Path) -> Callable[..., list[str]]:
     """The command line of a small training into `tmp_path/run`; later overrides win."""
 
     def build(*overrides: str, launcher: list[str] = TRAIN) -> list[str]:
-        chosen = {o.split("=")[0]: o for o in [f"run.dir={tmp_path / 'run'}", *SMALL, *overrides]}
-        return [*launcher, f"corpus.dir={tiny_corpus}", *chosen.values()]
+        own = [f"corpus.dir={tiny_corpus}", f"run.dir={tmp_path / 'run'}"]
+        return [*launcher, *{override.split("=")[0]: override for override in [*own, *SMALL, *overrides]}.values()]
 
     return build
 

@@ -7,6 +7,7 @@ from accelerate import Accelerator
 
 from data_prep import build
 from smim import config, storage
+from smim.corpora import open_corpus
 from smim.errors import UserError
 from smim.objectives import Objective, objective_class
 from smim.objectives.contrast import Contrast
@@ -19,12 +20,17 @@ from smim.training.run import Run
 from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 from tests.models import sentence_args, vector_args
-from tests.objectives.views import viewed
 from tests.training.conftest import read_metrics
 from tests.training.test_resume import outcome
 
 ALL = {"contrast": Contrast(0.5), "second_view": SecondView(2.0), "pairs": Pairs(0.5, loss="both")}
 NAMES = {"contrast", "second_view", "pair_contrast", "pair_reconstruction"}
+
+
+@pytest.fixture
+def viewed(viewed_corpus: list[str]) -> Corpus:
+    directory, teacher = (setting.partition("=")[2] for setting in viewed_corpus)
+    return open_corpus(directory, teacher=teacher)
 
 
 def trainer(corpus: Corpus, run_dir: Path, objective: Objective, **settings) -> Trainer:
@@ -45,28 +51,22 @@ def fit(corpus: Corpus, run_dir: Path, objective: Objective, **settings) -> list
 
 
 @pytest.mark.parametrize("loss", ["similarities", "vector", "head"])
-def test_codes_learn_what_the_teacher_says_and_validation_shows_it(corpus, tmp_path, loss):
+def test_codes_learn_what_the_teacher_says_and_validation_shows_it(viewed, tmp_path, loss):
     objective = objective_class("autoencoder")(second_view=SecondView(weight=10.0, loss=loss))
-    lines = fit(viewed(corpus), tmp_path, objective, max_steps=60)
+    lines = fit(viewed, tmp_path, objective, max_steps=60)
     trained, validated = ([line for line in lines if line["split"] == split] for split in ("train", "valid"))
     first, last = (sum(line["second_view"] for line in lines) for lines in (trained[:5], trained[-5:]))
     assert last < 0.5 * first
     assert all(line["second_view"] > 0 for line in validated)
 
 
-def test_a_validation_split_without_views_is_validated_without_them(corpus, tmp_path):
-    lines = fit(viewed(corpus, "valid"), tmp_path, objective_class("amim")(**ALL), max_steps=5)
-    trained, validated = ([line for line in lines if line["split"] == split] for split in ("train", "valid"))
-    assert set(trained[0]) >= NAMES and NAMES & set(validated[0]) == {"contrast"}
-
-
 @pytest.mark.parametrize("added", [ALL, {"second_view": SecondView(2.0, loss="head")}], ids=["all", "head"])
-def test_a_run_with_them_goes_on_as_if_it_had_not_stopped(corpus, tmp_path, added):
+def test_a_run_with_them_goes_on_as_if_it_had_not_stopped(viewed, tmp_path, added):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     objective = objective_class("amim")(**added)
-    fit(viewed(corpus), whole, objective, max_steps=10)
-    fit(viewed(corpus), stopped, objective, max_steps=5)
-    fit(viewed(corpus), stopped, objective, max_steps=10, resume="auto")
+    fit(viewed, whole, objective, max_steps=10)
+    fit(viewed, stopped, objective, max_steps=5)
+    fit(viewed, stopped, objective, max_steps=10, resume="auto")
     assert outcome(stopped) == outcome(whole)
     critics = [
         checkpoint.list_checkpoints(each / "checkpoints")[-1] / "critic.safetensors" for each in (whole, stopped)
@@ -75,14 +75,14 @@ def test_a_run_with_them_goes_on_as_if_it_had_not_stopped(corpus, tmp_path, adde
     assert added is ALL or storage.sha256(critics[0]) == storage.sha256(critics[1])
 
 
-def test_a_run_without_them_is_another_run(corpus, tmp_path):
-    fit(viewed(corpus), tmp_path, objective_class("amim")(**ALL), max_steps=5)
+def test_a_run_without_them_is_another_run(viewed, tmp_path):
+    fit(viewed, tmp_path, objective_class("amim")(**ALL), max_steps=5)
     with pytest.raises(UserError, match=r"objective\.contrast\.weight: 0\.5 there, 0\.0 here"):
-        trainer(viewed(corpus), tmp_path, objective_class("amim")(), max_steps=5, resume="auto")
+        trainer(viewed, tmp_path, objective_class("amim")(), max_steps=5, resume="auto")
 
 
 def test_the_model_says_what_was_added(corpus, tmp_path):
-    fit(viewed(corpus), tmp_path, objective_class("amim")(contrast=Contrast(0.5)), max_steps=5)
+    fit(corpus, tmp_path, objective_class("amim")(contrast=Contrast(0.5)), max_steps=5)
     assert storage.read_json(tmp_path / "model" / "config.json")["training"]["settings"] == {"contrast.weight": 0.5}
 
 
@@ -93,8 +93,8 @@ def test_a_code_is_told_from_those_that_are_seen_with_it_at_once(corpus, tmp_pat
     assert [line["contrast"] for line in apart[:3]] == [0, 0, 0] and all(line["contrast"] > 0 for line in together)
 
 
-def test_they_are_trained_in_bf16(corpus, tmp_path):
-    lines = fit(viewed(corpus), tmp_path, objective_class("amim")(**ALL), max_steps=3, precision="bf16")
+def test_they_are_trained_in_bf16(viewed, tmp_path):
+    lines = fit(viewed, tmp_path, objective_class("amim")(**ALL), max_steps=3, precision="bf16")
     assert set(lines[0]) >= NAMES
 
 

@@ -8,15 +8,8 @@ import json
 from pathlib import Path
 
 import pytest
-from accelerate import Accelerator
 
-from smim.objectives import OBJECTIVES, objective_class
-from smim.objectives.pairs import Pairs
-from smim.objectives.second_view import SecondView
-from smim.training.args import TrainArgs
-from smim.training.trainer import Trainer
-from tests.models import sentence_args
-from tests.objectives.views import viewed
+from smim.objectives import OBJECTIVES
 from tests.training.conftest import read_metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -32,10 +25,12 @@ RUNS = {name: [f"objective={name}"] for name in OBJECTIVES} | {
     "vae_mixture": ["objective=vae", "model.prior=gaussian_mixture", "model.num_prior_components=5"],
     "amim_sampled_variance": ["objective=amim", "model.posterior=sampled_variance", "model.min_log_variance=-6"],
 }
-# Of A-MIM, on a corpus with second views.
-ADDED: dict[str, dict] = {
-    **{f"amim_{loss}": {"second_view": SecondView(5.0, loss=loss)} for loss in ("similarities", "vector", "head")},
-    "amim_pairs": {"pairs": Pairs(0.5, loss="both")},
+# On a corpus with a teacher's vectors and pairs.
+VIEWED = {
+    "amim_similarities": ["objective.second_view.weight=5"],
+    "amim_vector": ["objective.second_view.weight=5", "objective.second_view.loss=vector"],
+    "amim_head": ["objective.second_view.weight=5", "objective.second_view.loss=head"],
+    "amim_pairs": ["objective.pairs.weight=0.5", "objective.pairs.loss=both"],
 }
 FIFTY_STEPS = ["train.max_steps=50", "train.log_every=10", "train.learning_rate=0.01"]
 
@@ -59,14 +54,7 @@ def test_fifty_steps_have_the_stored_losses(train, tmp_path, name, request):
     check_golden(request, "losses.json", name, tmp_path / "run", absolute=0)
 
 
-@pytest.mark.parametrize("name", ADDED)
-def test_fifty_steps_with_second_views_have_the_stored_losses(corpus, tmp_path, name, request):
-    Trainer(
-        viewed(corpus),
-        sentence_args(latent_dim=8, hidden_dim=32, embedding_dim=12),
-        objective_class("amim")(**ADDED[name]),
-        TrainArgs(max_steps=50, batch_size=8, learning_rate=0.01, log_every=10, precision="fp32", trackers=[]),
-        accelerator=Accelerator(cpu=True),
-        run_dir=tmp_path,
-    ).fit()
-    check_golden(request, "losses.json", name, tmp_path, absolute=0)
+@pytest.mark.parametrize("name", VIEWED)
+def test_fifty_steps_with_second_views_have_the_stored_losses(train, viewed_corpus, tmp_path, name, request):
+    assert train(*viewed_corpus, *VIEWED[name], *FIFTY_STEPS).returncode == 0
+    check_golden(request, "losses.json", name, tmp_path / "run", absolute=0)
