@@ -282,7 +282,7 @@ def test_an_index_of_a_corpus_answers_filters_as_one_of_the_file(tmp_path, name,
         (
             "a.jsonl",
             '{"text": "a", "star": 1}\n',
-            "no sentence has a column stars, of which corpus",
+            "no sentence has a column stars, which corpus",
         ),
     ],
 )
