@@ -199,14 +199,13 @@ def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
             f"with {_scale(job, args):g} times its standard deviation. Interpolations are between means. Samples draw "
             f"each word; the aggregate posterior is that of {where}."
         )
-    if not job.model.use.answers:
-        notes.append("No answers (E.4): the model was not trained on questions with answers.")
-    elif not questions:
-        notes.append(
-            'No answers (E.4): the vocabulary does not know "?".'
-            if UNK_ID in job.model.tokenizer.encode("?")
-            else "No answers (E.4): there is no question of known words; give eval.examples.questions=[...]."
-        )
+    if not questions:
+        reasons = {
+            'the vocabulary does not know "?"': UNK_ID in job.model.tokenizer.encode("?"),
+            "the model was not trained on questions with answers": not job.model.use.answers,
+            "there is no question of known words; give eval.examples.questions=[...]": True,
+        }
+        notes.append(f"No answers (E.4): {next(reason for reason, holds in reasons.items() if holds)}.")
     if refused := [question for question in args.questions if questions and question not in questions]:
         notes.append(f"Left out, for no word is known or there are too many: {'; '.join(refused)}.")
     return notes

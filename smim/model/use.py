@@ -134,7 +134,9 @@ def suited(training: Mapping[str, Any], *, has_meaning_part: bool = False) -> Us
     use = Use(metric="cosine" if of_cosines else "l2", answers=training.get("corpus") in _ANSWERING)
     if has_meaning_part:
         literal = Literal(0.0, 0.0, 0.0, 0.0, candidates=8, temperature=0.7, top_p=0.9)
-        use = replace(use, literal=literal)
+        # The longer a meaning part, the more words are written of it: drawn ones are as long as those of sentences.
+        sample = Sampling(standard_deviation=training.get("code_deviation", 0.1))
+        use = replace(use, literal=literal, sample=sample)
     return use
 
 

@@ -208,6 +208,7 @@ class Trainer(Run):
                 "epoch": self.epoch + 1,
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
+                "code_deviation": metrics["code_deviation"],
             }
             save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training, use=self.use)
         if finished:

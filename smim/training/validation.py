@@ -1,5 +1,7 @@
 """The validation pass: mean terms over a whole split, and whether the code is in use."""
 
+import math
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -39,6 +41,9 @@ def validate(
 ) -> dict[str, float]:
     """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
 
+    Beside them, how many dimensions are in use, and the root mean square of the numbers of codes, of their meaning part
+    where they have one.
+
     The noise is a function of (seed, sentence), what else an objective draws one of (seed, batch), and the batches
     do not depend on the processes: any number of them gives the same.
     """
@@ -58,5 +63,6 @@ def validate(
         ones = torch.full_like(mean[0], len(batch))
         moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])
     model.train(was_training)
-    means = meter.read(accelerator)
-    return {**means, **active_units(*accelerator.reduce(moments, reduction="sum"))}
+    means, moments = meter.read(accelerator), accelerator.reduce(moments, reduction="sum")
+    count, _, squared_mean, _ = moments[:, : model.meaning_dim]
+    return {**means, **active_units(*moments), "code_deviation": math.sqrt((squared_mean / count).mean())}

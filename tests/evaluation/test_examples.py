@@ -168,6 +168,21 @@ def test_a_model_that_answers_none_or_knows_no_question_mark_shows_no_answers(jo
         assert any(reason in note for note in section.notes)
 
 
+def test_a_model_that_was_not_trained_on_answers_is_asked_nothing(asking, plots):
+    job = asking(says=True)
+    job.model.config["use"]["answers"] = False
+    section = evaluate(job, plots, questions=["who sold it"])
+    assert not any(each.title.startswith("Answers") for each in section.tables)
+    assert any("not trained on questions with answers" in note for note in section.notes)
+
+
+def test_the_models_own_scale_and_spread_are_taken_where_none_is_given(job, plots):
+    section, given = evaluate(job, plots, num=3), evaluate(job, plots, num=3, perturbation=10, sample_deviation=0.1)
+    assert section.tables == given.tables and section.notes == given.notes
+    other = evaluate(job, plots, num=3, perturbation=1e4, sample_deviation=20)
+    assert table(other, "Reconstruction").rows != table(section, "Reconstruction").rows
+
+
 def test_a_given_question_of_unknown_words_is_left_out_and_named(asking, plots):
     section = evaluate(asking(says=True), plots, questions=["zzz yyy", "why"])
     assert [text for name, text in table(section, "Answers").rows if name == "(Q)"] == ["why"]

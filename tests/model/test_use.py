@@ -33,8 +33,9 @@ def test_what_was_trained_for_cosines_is_compared_by_them(settings, metric):
 
 
 def test_a_model_with_a_meaning_part_is_compared_by_cosines_and_writes_freely_between_sentences():
-    use = suited({}, has_meaning_part=True)
+    use = suited({"code_deviation": 0.25}, has_meaning_part=True)
     assert use.metric == "cosine" and use.literal.interpolate == 0.0 and use.literal.candidates > 1
+    assert use.sample.spread() == 0.25 and suited({"code_deviation": 0.25}).sample.spread() == 0.1
 
 
 @pytest.mark.parametrize(("corpus", "answers"), [("yahoocqa", True), ("demo", True), ("ptb", False), (None, False)])

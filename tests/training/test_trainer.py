@@ -66,6 +66,15 @@ def test_how_the_model_is_used_is_what_is_said_of_it(train, tmp_path):
     assert refused.returncode == 2 and "use.metrik; did you mean 'use.metric'" in refused.stderr
 
 
+def test_samples_of_a_trained_meaning_part_are_as_far_from_zero_as_its_sentences(train, tmp_path):
+    sizes = ["model.latent_dim=24", "model.hidden_dim=16", "model.encoder.meaning.dim=6"]
+    ended = train("model=superposition", *sizes, "model.encoder.meaning.table_dim=8", "train.max_steps=2")
+    assert ended.returncode == 0, ended.stderr
+    model = smim.load(tmp_path / "run" / "model", device="cpu")
+    assert model.use.metric == "cosine" and model.use.literal.sample == 0.0
+    assert model.use.sample.standard_deviation == model.config["training"]["code_deviation"] > 0
+
+
 def test_a_loss_that_is_not_finite_stops_the_run_saves_it_and_names_step_and_rows(train, tmp_path, tiny_corpus):
     run_dir = tmp_path / "run"
     exploding = ["train.optimizer=sgd", "train.learning_rate=1e38", STEPS]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+import smim
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.objectives import objective_class
@@ -50,6 +51,14 @@ def test_terms_are_means_of_all_sentences_with_noise_by_seed_and_sentence(check,
     assert found["active_units"] == int((spread > 0.01).sum()) > 0
     assert found["active_units_relative"] == int((spread > variance).sum())
     assert check("vae", seed=4)["loss"] != found["loss"]
+    assert found["code_deviation"] == pytest.approx(float(posterior.mean.square().mean().sqrt()), rel=1e-5)
+
+
+def test_how_far_codes_lie_from_zero_is_that_of_their_meaning_part(meaning_model, corpus) -> None:
+    autoencoder, split = smim.load(meaning_model, device="cpu").autoencoder, corpus.split("train")
+    found = validate(autoencoder, objective_class("amim")(), split, accelerator=Accelerator(cpu=True), seed=0)
+    meaning = autoencoder.posterior(split.batch(range(40))).mean[:, :6]
+    assert found["code_deviation"] == pytest.approx(float(meaning.square().mean().sqrt()), rel=1e-5)
 
 
 def test_weights_that_grow_during_training_are_the_final_ones(check) -> None:
