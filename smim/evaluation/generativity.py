@@ -19,7 +19,8 @@ from smim.evaluation.job import Job, split_of_rows
 from smim.evaluation.judge import CARD, ORDER, Judge, fingerprints
 from smim.evaluation.markup import code, with_error
 from smim.evaluation.section import Metric, Section, Table
-from smim.evaluation.written import Reader, load_teacher
+from smim.evaluation.semantics import short_name
+from smim.evaluation.written import Reader, open_teacher
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.schema import bounded, out_of_bounds
@@ -106,9 +107,8 @@ def write(model: SentenceModel, texts: Sequence[str], pairs: np.ndarray, *, seed
     if not model.deterministic:
         written[NEAR] = [model.perturb(text, num=1, seed=seed + row)[0] for row, text in enumerate(texts)]
         written[DRAWN] = model.sample(len(texts), seed=seed)
-    if model.autoencoder.meaning_dim < model.latent_dim:
-        decode: Callable[..., list[str]] = model.decode
-        written[MEANING] = decode(model.encode(texts), literal=0.0)
+    if model.has_meaning_part:
+        written[MEANING] = model.decode(model.encode(texts), literal=0.0, seed=seed)
     return written
 
 
@@ -150,7 +150,7 @@ def evaluate(job: Job, args: GenerativityArgs, plots_dir: Path) -> Section:
     """
     judge = Judge.open(args.judge or "")
     texts, left_out = _inputs(job, args)
-    teacher = None if args.teacher is None else load_teacher(args.teacher, device=str(job.accelerator.device))
+    teacher = None if args.teacher is None else open_teacher(args.teacher)
     vectors = None if teacher is None else teacher(texts)
     pairs = choose_pairs(vectors, len(texts), least=args.least_cosine, most=args.most_cosine, seed=job.seed)
     train, sample = job.train_split, None
@@ -241,7 +241,7 @@ def _about(reader: Reader, args: GenerativityArgs, num_pairs: int) -> list[str]:
         f"{num_pairs:,} pairs at random. No cosines: give a teacher, `eval.generativity.teacher=MODEL`."
         if args.teacher is None
         else f"{num_pairs:,} pairs whose cosine is from {args.least_cosine:g} to {args.most_cosine:g} by the teacher "
-        f"{code(Path(args.teacher).name)}."
+        f"{code(short_name(args.teacher))}."
     )
     given = {"input": fingerprints(reader.real), "training": reader.training}
     known = [f"{np.isin(each, judge.known).sum():,} of {len(each):,} {name} sentences" for name, each in given.items()]

@@ -78,7 +78,7 @@ def check(args: SemanticsArgs) -> None:
     if len({_short(name) for name in args.models}) < len(args.models):
         raise UserError(f"eval.semantics.models: {', '.join(args.models)}: the last parts of their names must differ")
     for name in args.models:
-        open_model(name)
+        open_model(name, setting="eval.semantics.models")
 
 
 def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
@@ -99,7 +99,8 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
     ways["TF-IDF"] = found(TfidfVectorizer().fit_transform)
     ways["BM25"] = measure_bm25(sets)
     ways["random"] = found(random_codes(job.model.latent_dim, seed=job.seed))
-    ways |= {_short(name): found(open_model(name)) for name in args.models}
+    for name in args.models:
+        ways[short_name(name)] = found(open_model(name, setting="eval.semantics.models"))
     metrics = ways[_CODE] | {
         "{}_by:{}/{}".format(*name.split(":", 1), way): metric
         for way, of_way in ways.items()
@@ -111,20 +112,23 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
     return Section(TITLE, metrics, _notes(args), tables, _draw(sets, parts[_CODE], ways, plots_dir))
 
 
-def open_model(name: str) -> Encode:
-    """What encodes with a model of sentence-transformers, by its name or path; raises `UserError` where it cannot."""
+def open_model(name: str, *, setting: str) -> Encode:
+    """What encodes with a model of sentence-transformers, by its name or path; raises `UserError` where it cannot.
+
+    `setting`: where the name was given.
+    """
     try:
         from sentence_transformers import SentenceTransformer
 
         model = SentenceTransformer(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"eval.semantics.models={name}: {error}; pip install 'smim[hub]'") from None
+        raise UserError(f"{setting}={name}: {error}; pip install 'smim[hub]'") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"eval.semantics.models={name} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{setting}={name} cannot be loaded: {str(error).splitlines()[0]}") from None
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 
-def _short(name: str) -> str:
+def short_name(name: str) -> str:
     """What a model is called in tables: its directory; directories of ours, and of packages, are called "model"."""
     path = Path(name)
     return path.parent.name if path.name == "model" else path.name

@@ -13,10 +13,11 @@ from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
-from smim.errors import UserError
 from smim.evaluation.judge import Judge, fingerprints, words_of
 from smim.evaluation.section import Definition, Metric, measure, ratio, scalar
+from smim.evaluation.semantics import open_model
 from smim.text.tokenizer import UNK
 
 Teacher = Callable[[list[str]], np.ndarray]
@@ -114,14 +115,7 @@ def _combined(one: Metric, other: Metric, of: Callable[[float, float], tuple[flo
     return scalar(value, n=one.n, standard_error=math.hypot(*known) if len(known) == len(errors) else None)
 
 
-def load_teacher(name: str, *, device: str) -> Teacher:
-    """The unit vectors of a sentence-transformers model; raises `UserError` without the library, or for no model."""
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ModuleNotFoundError:
-        raise UserError("a teacher needs sentence-transformers: pip install 'smim[hub]'") from None
-    try:
-        model = SentenceTransformer(name, device=device)
-    except (OSError, ValueError) as error:
-        raise UserError(f"eval.generativity.teacher={name} cannot be loaded: {str(error).splitlines()[0]}") from None
-    return lambda texts: model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+def open_teacher(name: str) -> Teacher:
+    """The unit vectors of a sentence-transformers model; raises `UserError` as `open_model` does."""
+    encode = open_model(name, setting="eval.generativity.teacher")
+    return lambda texts: normalize(encode(texts))

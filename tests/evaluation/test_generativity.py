@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import smim
 from eval import compare
 from smim import config
 from smim.errors import UserError
@@ -74,6 +75,14 @@ def test_the_models_own_methods_write(model: SentenceModel, text):
     assert written["between"][1] == model.interpolate(texts[2], texts[1], steps=3)[1]
     assert written["near"][3] == model.perturb(texts[3], num=1, seed=8)[0]
     assert written["drawn"] == model.sample(4, seed=5)
+
+
+def test_a_model_with_a_meaning_part_writes_from_that_alone_too(meaning_model, text):
+    free, texts = smim.load(meaning_model, device="cpu"), text.read_text().splitlines()[:4]
+    written = write(free, texts, np.array([[0, 3]]), seed=5)
+    assert list(written) == [*OURS, "meaning"]
+    assert written["meaning"] == free.decode(free.encode(texts), literal=0.0, seed=5)
+    assert written["meaning"] != free.reconstruct(texts)
 
 
 def test_any_function_of_codes_writes(text):

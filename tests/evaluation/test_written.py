@@ -8,7 +8,7 @@ import pytest
 
 from smim.errors import UserError
 from smim.evaluation.judge import Judge, make
-from smim.evaluation.written import Reader, distinct_2, farthest_cosines, load_teacher
+from smim.evaluation.written import Reader, distinct_2, farthest_cosines, open_teacher
 
 REAL = ["the company sold shares", "a bank bought the new law", "her brother lost a small house"]
 
@@ -95,4 +95,4 @@ def test_words_in_disorder_are_more_surprising_than_words_in_order(judge):
 def test_a_directory_that_is_no_teacher_is_one_clear_message(tmp_path: Path):
     pytest.importorskip("sentence_transformers")
     with pytest.raises(UserError, match=r"eval\.generativity\.teacher=.* cannot be loaded"):
-        load_teacher(str(tmp_path), device="cpu")
+        open_teacher(str(tmp_path))
