@@ -75,7 +75,7 @@ def check(args: SemanticsArgs) -> None:
     if not as_paths(args.sets):
         raise UserError("which sets? give eval.semantics.sets=FOLDER, a file, or '[FOLDER,FILE]'")
     read_sets(args.sets, args.split)
-    if len({_short(name) for name in args.models}) < len(args.models):
+    if len({short_name(name) for name in args.models}) < len(args.models):
         raise UserError(f"eval.semantics.models: {', '.join(args.models)}: the last parts of their names must differ")
     for name in args.models:
         open_model(name, setting="eval.semantics.models")
