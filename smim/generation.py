@@ -65,11 +65,6 @@ def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
-def _words_of(how: Writing) -> dict[str, Any]:
-    """What `decode_ids` takes of it."""
-    return {"drawing": how.drawing, "literal": how.literal, "allow_unknown": how.allow_unknown}
-
-
 class TrainedModel:
     """A trained model of whatever kind of data: its latent space. `hash` names it, as `hash_of` its directory does."""
 
@@ -193,8 +188,8 @@ class SentenceModel(TrainedModel):
         """
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
-        drawing: dict[str, Any] = {"temperature": temperature, "top_p": top_p}
-        how = self.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown, **drawing)
+        options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "allow_unknown": allow_unknown}
+        how = self.writing(literal, candidates, sample=sample, **options)
         ids = self.ids_of_codes(z, how, lambda draw: noise.uniform(seed, range(len(z)), draw, max_length), max_length)
         return [self.tokenizer.decode(sentence) for sentence in ids]
 
@@ -208,7 +203,7 @@ class SentenceModel(TrainedModel):
         self, z: Tensor, how: Writing, uniform: Callable[[int], Tensor], max_length: int = DECODED_LENGTH
     ) -> list[list[int]]:
         """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw."""
-        options = _words_of(how)
+        options = how.options
         if how.candidates == 1 or not len(z):
             return decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
         draws = torch.cat([uniform(draw) for draw in range(how.candidates)])
@@ -236,8 +231,8 @@ class SentenceModel(TrainedModel):
         z = posterior.mean
         if sample:
             z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
-        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return self.decode(z, **how, allow_unknown=allow_unknown)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "allow_unknown": allow_unknown}
+        return self.decode(z, **how, sample=sample, seed=seed)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
@@ -347,8 +342,7 @@ class SentenceModel(TrainedModel):
 
             [chain] = model.markov_chain(model.encode(["the company said profit rose"]), steps=5)
 
-        Sentences are cut at 100 tokens, or at the model's own limit. `literal` and `allow_unknown`: as of `decode`,
-        which raises the same.
+        Sentences are cut at 100 tokens, or at the model's own limit. Options and errors: as of `decode`.
         """
         check_whole("steps", steps)
         z, how = self.checked_codes(codes), self.writing(literal, 1, sample=True, allow_unknown=allow_unknown)
@@ -356,7 +350,7 @@ class SentenceModel(TrainedModel):
         chains: list[list[str]] = [[] for _ in z]
         for step in range(steps):
             uniform = noise.uniform(seed, range(len(z)), step, max_length)
-            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **_words_of(how))
+            decoded = decode_ids(self.autoencoder, z, max_length, uniform=uniform, **how.options)
             for chain, ids in zip(chains, decoded, strict=True):
                 chain.append(self.tokenizer.decode(ids))
             z = self.draw(self.posterior_of_ids(decoded), noise.normal(seed, range(len(z)), step + 1, self.latent_dim))

@@ -41,6 +41,11 @@ class Writing:
     drawing: Drawing
     allow_unknown: bool = False
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of `smim.model.decoding.decode_ids`."""
+        return {"drawing": self.drawing, "literal": self.literal, "allow_unknown": self.allow_unknown}
+
 
 @dataclass(frozen=True)
 class Sampling:
