@@ -3,10 +3,14 @@
 import json
 import runpy
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+import smim
+from smim.evaluation.semantic_sets import read_sets
+from smim.evaluation.semantics import measure
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.text.corpus import Corpus
 
@@ -58,3 +62,24 @@ def test_a_vector_database_is_fed_from_latents_and_finds_the_query_itself(
     assert first[0].startswith("40 sentences of 8 dimensions")
     assert first[1].split(maxsplit=1) == ["0.000", text]
     assert sum(line.startswith("   decoded: ") for line in first) == 5
+
+
+def test_mteb_measures_what_the_evaluation_does(
+    tiny_model: Path,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("mteb")
+    from smim.sentence_transformer import export
+
+    texts = Corpus.open(tiny_corpus).split("train").texts()
+    lines = [f"{row % 7}\t{one}\t{other}" for row, (one, other) in enumerate(pairwise(texts))]
+    (tmp_path / "near-dev.tsv").write_text("\n".join(lines))
+    export(tiny_model, tmp_path / "exported", similarity="cosine")
+    [line] = output_of(
+        "mteb_local.py", [*map(str, (tmp_path / "exported", tmp_path / "near-dev.tsv"))], monkeypatch, capsys
+    )
+    found = measure(smim.load(tiny_model, device="cpu").encode, read_sets(tmp_path / "near-dev.tsv"))
+    assert line.split() == ["near-dev", "cosine_spearman", f"{found['spearman:near-dev'].value:.4f}"]

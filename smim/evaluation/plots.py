@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +161,19 @@ def scatters(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, 
         axes[0].set_ylabel(ylabel)
 
 
+def dots(values: Mapping[str, Mapping[str, tuple[float, float]]], output: Path) -> None:
+    """A line for each name, from above, and on it of each method a value with its standard error, in its colour."""
+    places = {name: -row for row, name in enumerate(values)}
+    with _axes(output, 1, 1, (7, 1 + 0.35 * len(values))) as [[axis]]:
+        for method in dict.fromkeys(method for of_name in values.values() for method in of_name):
+            found = [(*of_name[method], places[name]) for name, of_name in values.items() if method in of_name]
+            value, error, place = zip(*found, strict=True)
+            axis.errorbar(value, place, xerr=error, fmt="o", markersize=5, capsize=2, label=method)
+        axis.set_yticks(list(places.values()), list(places))
+        axis.grid(axis="x", alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
 def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
     """A panel a quantity, a line a method, with a band of a standard deviation; as Figure 5.2 of the thesis."""
     with _axes(output, 1, len(panels), (3.4, 3.2)) as [axes]:
@@ -228,7 +240,7 @@ def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.
             name, height = panel.reference
             axis.axhline(height, color="gray", linestyle="--", label=name)
         found = {}
-        for colour, (method, points) in zip(cycle(_COLOURS), panel.methods.items(), strict=False):
+        for colour, (method, points) in zip(_COLOURS, panel.methods.items(), strict=False):
             means, stdevs = np.array([[each["mean"], each["stdev"] or 0.0] for each in points]).T
             found[method] = (colour, np.array([each["value"] for each in points]), means, stdevs)
         yield axis, found

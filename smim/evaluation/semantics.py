@@ -16,7 +16,6 @@ from smim.errors import UserError, refuse
 from smim.evaluation import plots
 from smim.evaluation.job import Job, split_of_ids
 from smim.evaluation.markup import with_error
-from smim.evaluation.plots import Panel
 from smim.evaluation.section import Metric, Section, Table
 from smim.evaluation.semantic_measures import (
     METRICS,
@@ -201,19 +200,15 @@ def _draw(
         plots.scatters(scores, plots_dir / "similarity.png", xlabel="people's score", ylabel="cosine of the codes")
         drawn["similarity.png"] = "Cosine of two codes against how alike people found the sentences"
     shown = [way for way in ways if not way.endswith(tuple(_SUFFIXES.values())[1:])]
-    panels = [
-        Panel(
-            name.replace(":", "\n"),
-            {
-                way: [{"value": None, "mean": metric.value, "stdev": metric.standard_error}]
-                for way in shown
-                if (metric := ways[way].get(name))
-            },
-        )
+    values = {
+        each.for_label(name.partition(":")[2]).title: {
+            way: (metric.value, metric.standard_error or 0.0) for way in shown if (metric := ways[way].get(name))
+        }
+        for each in METRICS
         for name in ways[_CODE]
-        if name.startswith(_PLOTTED)
-    ]
-    if panels:
-        plots.bars(panels, plots_dir / "meaning.png")
+        if each.name in _PLOTTED and name.startswith(f"{each.name}:")
+    }
+    if values:
+        plots.dots(values, plots_dir / "meaning.png")
         drawn["meaning.png"] = "Codes by cosine, beside what knows words alone, random codes and other models"
     return drawn
