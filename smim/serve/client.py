@@ -9,7 +9,7 @@ with Client("http://127.0.0.1:8000") as client:
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
 import httpx2
 from pydantic import TypeAdapter, ValidationError
@@ -53,6 +53,21 @@ _KINDS: tuple[type[SmimError], ...] = (
 _RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (ServiceError, kind), {}) for kind in _KINDS}
 
 
+class Saying(TypedDict, total=False):
+    """How codes are decoded, as `SentenceModel` takes it; what is left out is the default."""
+
+    literal: float | None
+    seed: int
+    allow_unknown: bool
+
+
+class Decoding(Saying, total=False):
+    """What is said of given codes and texts too."""
+
+    sample: bool
+    candidates: int | None
+
+
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
@@ -85,83 +100,26 @@ class Client:
     def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
         return self._post("encode", schemas.EncodeResponse, texts=list(texts))
 
-    # What is None is the model's own.
+    def decode(self, codes: Sequence[Sequence[float]], **how: Unpack[Decoding]) -> list[str]:
+        return self._sentences("decode", codes=[list(code) for code in codes], **how)
 
-    def decode(
-        self,
-        codes: Sequence[Sequence[float]],
-        *,
-        literal: float = 1.0,
-        candidates: int | None = None,
-        sample: bool = False,
-        seed: int = 0,
-        allow_unknown: bool = False,
-    ) -> list[str]:
-        how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return self._sentences("decode", codes=[list(code) for code in codes], **how, allow_unknown=allow_unknown)
+    def reconstruct(self, texts: Sequence[str], **how: Unpack[Decoding]) -> list[str]:
+        return self._sentences("reconstruct", texts=list(texts), **how)
 
-    def reconstruct(
-        self,
-        texts: Sequence[str],
-        *,
-        literal: float = 1.0,
-        candidates: int | None = None,
-        sample: bool = False,
-        seed: int = 0,
-        allow_unknown: bool = False,
-    ) -> list[str]:
-        how = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return self._sentences("reconstruct", texts=list(texts), **how, allow_unknown=allow_unknown)
-
-    def interpolate(
-        self,
-        first: str,
-        second: str,
-        *,
-        steps: int = 5,
-        literal: float | None = None,
-        seed: int = 0,
-        allow_unknown: bool = False,
-    ) -> list[str]:
-        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+    def interpolate(self, first: str, second: str, *, steps: int = 5, **how: Unpack[Saying]) -> list[str]:
         return self._sentences("interpolate", first=first, second=second, steps=steps, **how)
 
-    def perturb(
-        self,
-        text: str,
-        *,
-        num: int = 5,
-        scale: float | None = None,
-        literal: float | None = None,
-        seed: int = 0,
-        allow_unknown: bool = False,
-    ) -> list[str]:
-        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+    def perturb(self, text: str, *, num: int = 5, scale: float | None = None, **how: Unpack[Saying]) -> list[str]:
         return self._sentences("perturb", text=text, num=num, scale=scale, **how)
 
     def sample(
-        self,
-        num: int = 5,
-        *,
-        standard_deviation: float | None = None,
-        prior: bool = False,
-        literal: float | None = None,
-        seed: int = 0,
-        allow_unknown: bool = False,
+        self, num: int = 5, *, standard_deviation: float | None = None, prior: bool = False, **how: Unpack[Saying]
     ) -> list[str]:
-        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         return self._sentences("sample", num=num, standard_deviation=standard_deviation, prior=prior, **how)
 
     def arithmetic(
-        self,
-        plus: Sequence[str],
-        minus: Sequence[str] = (),
-        *,
-        literal: float | None = None,
-        seed: int = 0,
-        allow_unknown: bool = False,
+        self, plus: Sequence[str], minus: Sequence[str] = (), **how: Unpack[Saying]
     ) -> schemas.ArithmeticResponse:
-        how = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus), **how)
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
