@@ -98,7 +98,7 @@ def teach(
     args = args or TeachArgs()
     corpus_dir = Path(corpus_dir).resolve()
     output = Path(output).resolve() if output else corpus_dir.with_name(f"{corpus_dir.name}-teacher")
-    corpus, model, files = Corpus.open(corpus_dir), _find(teacher), without_files(without)
+    corpus, model, files = Corpus.open(corpus_dir), find_teacher(teacher), without_files(without)
     card = replace(_card(corpus, teacher, model, args), without=describe(files))
     # Everything that the vectors depend on, wherever the teacher and the corpus lie.
     identity = {**asdict(card), "teacher": None, "rows_per_task": args.rows_per_task, "version": __version__}
@@ -190,21 +190,34 @@ def _encode(teacher: Any, texts: list[str], precision: str) -> np.ndarray:
 def _opened(model: Path, teacher_hash: str) -> Any:
     if _hash(model) != teacher_hash:
         raise UserError(f"{model} is not the same on all machines, or was changed meanwhile")
-    try:
-        from sentence_transformers import SentenceTransformer
-        from transformers.utils import logging
-    except ModuleNotFoundError as error:
-        raise UserError(f"a teacher needs sentence-transformers ({error}): pip install 'smim[hub]'") from None
+    return open_teacher(model)
+
+
+def open_teacher(model: Path) -> Any:
+    """The `SentenceTransformer` of a directory; raises `UserError` where it is none. Nothing is unpickled."""
+    model_class = _library()
+    from transformers.utils import logging
+
     logging.disable_progress_bar()  # of the weights: ours is of the sentences
     try:
-        return SentenceTransformer(str(model), model_kwargs={"use_safetensors": True}, local_files_only=True)
+        return model_class(str(model), model_kwargs={"use_safetensors": True}, local_files_only=True)
     except (OSError, LookupError, TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{model} cannot be opened as a model of sentence-transformers ({reason})") from None
 
 
-def _find(teacher: str) -> Path:
-    """The directory of a teacher, that it is or that the hub's cache holds."""
+def _library() -> Any:
+    """The class of sentence-transformers' models; raises `UserError` where it is not installed."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        raise UserError(f"a teacher needs sentence-transformers ({error}): pip install 'smim[hub]'") from None
+    return SentenceTransformer
+
+
+def find_teacher(teacher: str) -> Path:
+    """The directory of a model of sentence-transformers: given, or of the hub's cache by its name there."""
+    _library()  # before anything is downloaded
     if Path(teacher).is_dir():
         return Path(teacher).resolve()
     with reported(teacher):

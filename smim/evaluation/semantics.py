@@ -29,6 +29,7 @@ from smim.evaluation.semantic_sets import ANSWERS, SIMILARITY, SemanticSet, desc
 from smim.model.decoding import decode_ids
 from smim.preparation.args import as_paths
 from smim.schema import bounded, out_of_bounds
+from smim.teaching import find_teacher, open_teacher
 
 TITLE = "Meaning"
 
@@ -117,13 +118,9 @@ def open_model(name: str, *, setting: str) -> Encode:
     `setting`: where the name was given.
     """
     try:
-        from sentence_transformers import SentenceTransformer
-
-        model = SentenceTransformer(name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"{setting}={name}: {error}; pip install 'smim[hub]'") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{setting}={name} cannot be loaded: {str(error).splitlines()[0]}") from None
+        model = open_teacher(find_teacher(name))
+    except UserError as error:
+        raise UserError(f"{setting}={name}: {error}") from None
     return lambda texts: model.encode(list(texts), show_progress_bar=False)
 
 

@@ -94,5 +94,5 @@ def test_words_in_disorder_are_more_surprising_than_words_in_order(judge):
 
 def test_a_directory_that_is_no_teacher_is_one_clear_message(tmp_path: Path):
     pytest.importorskip("sentence_transformers")
-    with pytest.raises(UserError, match=r"eval\.generativity\.teacher=.* cannot be loaded"):
+    with pytest.raises(UserError, match=r"eval\.generativity\.teacher=.*: .* cannot be opened as a model of"):
         open_teacher(str(tmp_path))
