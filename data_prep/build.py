@@ -11,7 +11,19 @@ Killed at any moment, the same command goes on from there. Every option: `python
 
 from omegaconf import DictConfig
 
-from data_prep.corpora import demo, english, everything, ptb, reviews, tatoeba, union, wikitext, wt103, yahoocqa
+from data_prep.corpora import (
+    demo,
+    english,
+    everything,
+    ptb,
+    reviews,
+    tatoeba,
+    union,
+    wikitext,
+    wordnet,
+    wt103,
+    yahoocqa,
+)
 from smim import config
 from smim.preparation import build
 from smim.preparation.args import CorpusArgs
@@ -27,6 +39,7 @@ PUBLISHED: Recipes = {
     "wikitext": (CorpusArgs, wikitext.recipe),
     "everything": (union.UnionArgs, everything.recipe),
     "tatoeba": (tatoeba.TatoebaArgs, tatoeba.recipe),
+    "wordnet": (wordnet.WordNetArgs, wordnet.recipe),
     "english": (english.EnglishArgs, english.recipe),
     "yahoocqa": (CorpusArgs, yahoocqa.recipe),
 }

@@ -22,7 +22,7 @@ import torch
 
 from smim import __version__, storage
 from smim.engine import EngineArgs, open_engine
-from smim.errors import SmimError, UserError, not_among, too_low
+from smim.errors import SmimError, UserError, check_whole, not_among, too_low
 from smim.hub import reported, snapshot_download
 from smim.preparation.without import describe, normalised, texts_without, without_files
 from smim.processes import resolve_precision
@@ -84,12 +84,14 @@ def teach(
     teacher: str,
     output: Path | str | None = None,
     without: Sequence[Path | str] = (),
+    sentences: int | None = None,
     args: TeachArgs | None = None,
 ) -> Path:
     """Writes the teacher's vectors of all splits of a corpus to `output`, by default CORPUS-teacher; returns that.
 
     `teacher` is a directory or a name of the Hugging Face hub. Sentences whose normalised text stands in the files
-    `without` get no vector, but zeros. What a killed job finished is not done again; vectors of the same teacher,
+    `without` get no vector, but zeros; so do all but `sentences` distinct texts of all splits, drawn by a hash of each
+    text, where that is given. What a killed job finished is not done again; vectors of the same teacher,
     corpus and settings that are there already are left as they are.
 
     Raises `UserError` for what is no corpus or no model of sentence-transformers, and an `output` that holds something
@@ -99,7 +101,9 @@ def teach(
     corpus_dir = Path(corpus_dir).resolve()
     output = Path(output).resolve() if output else corpus_dir.with_name(f"{corpus_dir.name}-teacher")
     corpus, model, files = Corpus.open(corpus_dir), find_teacher(teacher), without_files(without)
-    card = replace(_card(corpus, teacher, model, args), without=describe(files))
+    if sentences is not None:
+        check_whole("sentences", sentences, least=1)
+    card = replace(_card(corpus, teacher, model, args), without=describe(files), sentences=sentences)
     # Everything that the vectors depend on, wherever the teacher and the corpus lie.
     identity = {**asdict(card), "teacher": None, "rows_per_task": args.rows_per_task, "version": __version__}
     work = WorkDirectory(output, identity, card=CARD, kind="a teacher's directory")
@@ -107,7 +111,7 @@ def teach(
         if _is_there(output, card):
             console.print(f"{output} is there already, of this teacher and corpus", highlight=False, soft_wrap=True)
             return output
-        first, text_of = _distinct(corpus, texts_without(files) if files else frozenset())
+        first, text_of = _distinct(corpus, texts_without(files) if files else frozenset(), sentences)
         write_array(work.path / "texts.npy", first)
         for folder in ("done", "vectors"):
             (work.path / folder).mkdir(exist_ok=True)
@@ -268,10 +272,11 @@ def _texts(
     return read
 
 
-def _distinct(corpus: Corpus, without: frozenset[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _distinct(corpus: Corpus, without: frozenset[str], most: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The rows, numbered over all splits, that hold each text first, int64 ascending; and each split's rows' texts.
 
-    Texts are numbered in the order of these rows; -1 is that of a sentence that is left out.
+    Texts are numbered in the order of these rows; -1 is that of a sentence that is left out, as those are after the
+    first `most` in the order of their hashes.
     """
     splits = [corpus.split(name) for name in corpus.card["splits"]]
     digests, kept = [], []
@@ -283,8 +288,10 @@ def _distinct(corpus: Corpus, without: frozenset[str]) -> tuple[np.ndarray, dict
     hashes = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
     rows = np.flatnonzero(kept)
     _, first, number = np.unique(hashes[rows], axis=0, return_index=True, return_inverse=True)
+    # Distinct texts come in the order of their hashes.
+    place = np.full(len(first), -1)
+    first = first[:most]
     order = np.argsort(first)
-    place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     text_of = np.full(len(hashes), -1)
     text_of[rows] = place[number.ravel()]

@@ -106,6 +106,29 @@ def test_equal_texts_are_read_once_and_those_of_an_evaluation_not_at_all(
     assert (vectors["train"][3:8] == vectors["valid"]).all() and (vectors["train"][:5] == vectors["train"][40:]).all()
 
 
+def test_of_many_sentences_some_are_read_and_the_others_have_zeros(
+    taught: Path, model: Path, tiny_corpus: Path, tmp_path: Path
+):
+    output = teach(tiny_corpus, teacher=str(model), output=tmp_path / "few", sentences=10, args=SMALL)
+    few, all_of_them = Teacher.open(output), Teacher.open(taught)
+    assert (few.sentences, few.distinct, all_of_them.sentences) == (10, 10, None)
+    corpora = [Corpus.open(tiny_corpus, teacher=directory) for directory in (output, taught)]
+    texts, vectors, whole = set(), [], []
+    for name, split in few.splits.items():
+        views, of_all = (corpus.split(name).view(np.arange(split.count)) for corpus in corpora)
+        read = views.any(1)
+        assert split.left_out == (~read).sum()
+        texts |= set(np.array(corpora[0].split(name).texts())[read])
+        vectors.append(views[read])
+        whole.append(of_all[read])
+    assert len(texts) == 10
+    # Each in the axes of its own train: similarities are the same.
+    similar, expected = (np.concatenate(each) @ np.concatenate(each).T for each in (vectors, whole))
+    np.testing.assert_allclose(similar, expected, atol=5e-3)
+    with pytest.raises(UserError, match=r"sentences is 0, a whole number of at least 1 is needed"):
+        teach(tiny_corpus, teacher=str(model), output=tmp_path / "none", sentences=0, args=SMALL)
+
+
 def test_tasks_that_ray_runs_twice_give_the_same_bytes(
     taught: Path, model: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,4 +1,5 @@
-"""Plain English, for models that ship: Tatoeba's everyday sentences and WikiText's longer ones, which may be passed on.
+"""Plain English, for models that ship: everyday sentences of Tatoeba, longer ones of WikiText, and what WordNet says of
+words. All may be passed on.
 
 A share of the sentences stands there twice: as people write it, and as NLTK's word tokenizer parts it, "it does n't ,".
 So a model learns to give back both. The two stay together in one split, which is drawn by (seed, sentence).
@@ -13,16 +14,21 @@ import sentencex
 import xxhash
 from nltk.tokenize import NLTKWordTokenizer
 
-from data_prep.corpora import tatoeba, wikitext
+from data_prep.corpora import tatoeba, wikitext, wordnet
 from data_prep.corpora.tatoeba import WRITTEN, TatoebaArgs
 from data_prep.corpora.union import Parts, UnionArgs, union
+from data_prep.corpora.wordnet import WordNetArgs
 from smim.errors import UserError, refuse
 from smim.preparation.args import CorpusArgs
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.readers import ChangedReader
 from smim.preparation.recipe import Recipe
 
-_PARTS: Parts = {"tatoeba": (TatoebaArgs, tatoeba.recipe), "wikitext": (CorpusArgs, wikitext.recipe)}
+_PARTS: Parts = {
+    "tatoeba": (TatoebaArgs, tatoeba.recipe),
+    "wikitext": (CorpusArgs, wikitext.recipe),
+    "wordnet": (WordNetArgs, wordnet.recipe),
+}
 _TOKENIZER = NLTKWordTokenizer()
 _END = re.compile(r"""[.!?]["')]*$""")
 
@@ -64,7 +70,7 @@ class BothForms(ChangedReader):
 
 
 def recipe(args: EnglishArgs) -> Recipe:
-    """Tatoeba's file in `parts.tatoeba.path`, WikiText's in `parts.wikitext.path`; what is not given is downloaded."""
+    """Each part's files in `parts.NAME.path`; Tatoeba and WikiText are downloaded where they are not given."""
     if args.cleaning != Cleaning():
         raise UserError("give corpus.parts.tatoeba.max_words and corpus.parts.wikitext.max_words, not corpus.max_words")
     whole = union(args, _PARTS)

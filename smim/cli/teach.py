@@ -18,6 +18,9 @@ def teach(
         list[Path] | None,
         typer.Option(help="A file of sentences to leave out, such as those of an evaluation. May be given again."),
     ] = None,
+    sentences: Annotated[
+        int | None, typer.Option(min=1, help="Read so many distinct ones at most, drawn at random; all by default.")
+    ] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32: what the teacher computes in.")] = "auto",
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes, each with its share of the threads.")] = None,
@@ -35,4 +38,4 @@ def teach(
     except ModuleNotFoundError as error:
         raise UserError(f"smim teach needs {error.name}: pip install 'smim[pipeline,hub]'") from None
     args = TeachArgs(precision=precision, engine=engine, workers=workers, address=address)
-    run(corpus, teacher=teacher, output=output, without=without or (), args=args)
+    run(corpus, teacher=teacher, output=output, without=without or (), sentences=sentences, args=args)

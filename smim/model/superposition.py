@@ -49,7 +49,7 @@ _LAST_DECAY = 100
 # Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
 _WORD_LOGIT = 2.0
 # Shares of sentences in training: decoded from all of the order part, and from the meaning alone; the rest between.
-_SHARE_LITERAL, _SHARE_FREE = 0.5, 0.3
+_SHARE_LITERAL, _SHARE_FREE = 0.3, 0.5
 _SMALLEST = 1e-6
 
 

@@ -47,7 +47,7 @@ class TeacherCard:
     """What `teacher.json` says: `teacher` is its path or name as it was given, `teacher_hash` one of its files.
 
     `dimension`: V; `vocabulary_size`: W; `distinct`: texts that the teacher read. `precision` is what it computed in.
-    `without`: the files whose sentences were left out.
+    `without`: the files whose sentences were left out. `sentences`: how many texts it was to read at most; None: all.
     """
 
     teacher: str
@@ -61,6 +61,7 @@ class TeacherCard:
     without: list[dict[str, str]]
     rows_per_shard: int
     splits: dict[str, TaughtSplit]
+    sentences: int | None = None
     files: dict[str, FileInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

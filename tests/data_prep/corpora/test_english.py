@@ -39,6 +39,22 @@ def wikitext(folder: Path) -> Path:
     return folder
 
 
+# As WordNet 3.0 has it: a licence, and sets of synonyms with their glosses behind a bar.
+WORDNET = [
+    "  1 This software and database is being provided to you.  ",
+    '00001740 03 n 01 bank 0 001 @ 00001740 n 0000 | (geography) sloping land; "they pulled up the canoe"; "Sit!"  ',
+    *(f"{number:08} 03 n 01 lone 0 000 | being number {number} of them  " for number in range(200)),
+]
+MEANINGS = ["They pulled up the canoe.", *(f"Being number {number} of them." for number in range(200))]
+
+
+def wordnet(folder: Path) -> Path:
+    folder.mkdir()
+    for name in ("adj", "adv", "noun", "verb"):
+        (folder / f"data.{name}").write_text("\n".join(WORDNET if name == "noun" else []))
+    return folder
+
+
 def held(corpus: Corpus, **columns: str) -> dict[str, set[str]]:
     """The sentences of each split that have these labels."""
     found = {}
@@ -104,7 +120,8 @@ def test_what_is_downloaded_is_checked_and_kept(tmp_path: Path, monkeypatch: pyt
 def test_english_has_whole_sentences_in_both_forms_which_stay_together(tmp_path: Path):
     (tmp_path / "tatoeba.txt").write_text("\n".join([*EVERYDAY, "No end", 'One quote " alone.']))
     everyday, wiki = f"{tmp_path / 'tatoeba.txt'}", wikitext(tmp_path / "wiki")
-    paths = [f"corpus.parts.tatoeba.path={everyday}", f"corpus.parts.wikitext.path={wiki}"]
+    files = {"tatoeba": everyday, "wikitext": wiki, "wordnet": wordnet(tmp_path / "wordnet")}
+    paths = [f"corpus.parts.{name}.path={path}" for name, path in files.items()]
     corpus = build(tmp_path / "out", "corpus=english", *paths, "corpus.tokenized=0.3", *WORDS)
     written, tokenized = (held(corpus, source="tatoeba", form=form) for form in ("written", "tokenized"))
     assert sorted(set.union(*written.values())) == sorted(EVERYDAY)
@@ -118,11 +135,24 @@ def test_english_has_whole_sentences_in_both_forms_which_stay_together(tmp_path:
     own = held(corpus, source="wikitext", form="written")
     assert own == {split: {f"He didn't win in {split}."} for split in SPLITS}
     assert corpus.card["left_out"] == {
-        **{"empty": 6, "heading": 3, "not_ended": 4, "quote_alone": 1, "unknown_word": 3}
+        **{"empty": 6, "heading": 3, "not_ended": 4, "quote_alone": 1, "too_short": 2, "unknown_word": 3}
     }
+    assert set.union(*held(corpus, source="wordnet", form="written").values()) == set(MEANINGS)
     # What a model of the one holds out, a model of the other does not see.
     alone = build(tmp_path / "alone", "corpus=tatoeba", f"corpus.path={everyday}", *WORDS)
     assert {split: texts & set(EVERYDAY) for split, texts in held(alone).items()} == written
+
+
+def test_wordnet_says_what_words_mean_in_sentences(tmp_path: Path):
+    path = wordnet(tmp_path / "wordnet")
+    corpus = build(tmp_path / "out", "corpus=wordnet", f"corpus.path={path}", *WORDS)
+    assert sorted(text for split in SPLITS for text in corpus.split(split).texts()) == sorted(MEANINGS)
+    assert corpus.card["notes"] == [
+        "WordNet 3.0, Copyright 2006 by Princeton University, under the WordNet 3.0 license"
+    ]
+    (path / "data.verb").unlink()
+    with pytest.raises(UserError, match=r"has no data\.verb of WordNet 3\.0; give the folder .*wordnet-base"):
+        build(tmp_path / "none", "corpus=wordnet", f"corpus.path={path}", *WORDS)
 
 
 @pytest.mark.parametrize(
