@@ -1,8 +1,9 @@
 """Plain English, for models that ship: everyday sentences of Tatoeba, longer ones of WikiText, and what WordNet says of
 words. All may be passed on.
 
-A share of the sentences stands there twice: as people write it, and as NLTK's word tokenizer parts it, "it does n't ,".
-So a model learns to give back both. The two stay together in one split, which is drawn by (seed, sentence).
+Shares of the sentences stand there again: as NLTK's word tokenizer parts them, "it does n't ,", and bare, without the
+mark at their end. So a model learns to give back all three. They stay together in one split, which is drawn by (seed,
+sentence).
 """
 
 import re
@@ -35,25 +36,27 @@ _END = re.compile(r"""[.!?]["')]*$""")
 
 @dataclass(frozen=True, kw_only=True)
 class EnglishArgs(UnionArgs):
-    """`tokenized`: the share of sentences that stand there parted into words too."""
+    """`tokenized`, `bare`: the shares of sentences that stand there parted into words too, and without their end."""
 
     tokenized: float = 0.1
+    bare: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.tokenized <= 1:
-            refuse([f"corpus.tokenized is {self.tokenized}, it is a share, from 0 to 1"])
+        shares = {"tokenized": self.tokenized, "bare": self.bare}
+        refuse([f"corpus.{name} is {x}, it is a share, from 0 to 1" for name, x in shares.items() if not 0 <= x <= 1])
 
 
 @dataclass(frozen=True)
-class BothForms(ChangedReader):
-    """Another reader's texts as whole sentences, and behind each one in `share` of them all its words, parted.
+class AllForms(ChangedReader):
+    """Another reader's texts as whole sentences, and behind some of them their other forms.
 
-    `cleaning` makes sentences of texts. `form` says which of the two a row is.
+    `cleaning` makes sentences of texts. `form` says which of them a row is.
     """
 
     cleaning: Cleaning
-    share: float
+    tokenized: float
+    bare: float
     seed: int
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
@@ -63,8 +66,11 @@ class BothForms(ChangedReader):
                 left_out[fault] += 1
                 continue
             rows.append((text, text, "written"))
-            if xxhash.xxh3_64_intdigest(text.encode(), self.seed) < self.share * 2**64:
+            drawn = xxhash.xxh3_128_intdigest(text.encode(), self.seed)
+            if drawn % 2**64 < self.tokenized * 2**64:
                 rows.append((_tokenized(text), text, "tokenized"))
+            if drawn >> 64 < self.bare * 2**64:
+                rows.append((_END.sub("", text), text, "bare"))
         columns = zip(*rows, strict=True) if rows else [()] * 3
         return pa.table([pa.array(column, pa.string()) for column in columns], ["text", WRITTEN, "form"])
 
@@ -75,7 +81,7 @@ def recipe(args: EnglishArgs) -> Recipe:
         raise UserError("give corpus.parts.tatoeba.max_words and corpus.parts.wikitext.max_words, not corpus.max_words")
     whole = union(args, _PARTS)
     inputs = [
-        replace(each, reader=BothForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.seed))
+        replace(each, reader=AllForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.bare, args.seed))
         for each in whole.inputs
     ]
     return replace(
@@ -84,7 +90,11 @@ def recipe(args: EnglishArgs) -> Recipe:
         cleaning=dict.fromkeys(whole.cleaning, Cleaning()),
         label_columns=("source", "form"),
         draw_by=WRITTEN,
-        facts={"tokenized": args.tokenized, "sentences": {pool: asdict(each) for pool, each in whole.cleaning.items()}},
+        facts={
+            "tokenized": args.tokenized,
+            "bare": args.bare,
+            "sentences": {pool: asdict(each) for pool, each in whole.cleaning.items()},
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""Tatoeba and plain English: archives and text, downloads, both forms of a sentence, and what is held out."""
+"""Tatoeba and plain English: archives and text, downloads, all forms of a sentence, and what is held out."""
 
 import hashlib
 import threading
@@ -117,13 +117,14 @@ def test_what_is_downloaded_is_checked_and_kept(tmp_path: Path, monkeypatch: pyt
         build(tmp_path / "out", "corpus=tatoeba", *WORDS)
 
 
-def test_english_has_whole_sentences_in_both_forms_which_stay_together(tmp_path: Path):
+def test_english_has_whole_sentences_in_all_forms_which_stay_together(tmp_path: Path):
     (tmp_path / "tatoeba.txt").write_text("\n".join([*EVERYDAY, "No end", 'One quote " alone.']))
     everyday, wiki = f"{tmp_path / 'tatoeba.txt'}", wikitext(tmp_path / "wiki")
     files = {"tatoeba": everyday, "wikitext": wiki, "wordnet": wordnet(tmp_path / "wordnet")}
     paths = [f"corpus.parts.{name}.path={path}" for name, path in files.items()]
-    corpus = build(tmp_path / "out", "corpus=english", *paths, "corpus.tokenized=0.3", *WORDS)
-    written, tokenized = (held(corpus, source="tatoeba", form=form) for form in ("written", "tokenized"))
+    corpus = build(tmp_path / "out", "corpus=english", *paths, "corpus.tokenized=0.3", "corpus.bare=0.2", *WORDS)
+    forms = ("written", "tokenized", "bare")
+    written, tokenized, bare = (held(corpus, source="tatoeba", form=form) for form in forms)
     assert sorted(set.union(*written.values())) == sorted(EVERYDAY)
 
     def parted(text: str) -> str:
@@ -131,7 +132,9 @@ def test_english_has_whole_sentences_in_both_forms_which_stay_together(tmp_path:
 
     for split in SPLITS:
         assert tokenized[split] <= set(map(parted, written[split]))
+        assert bare[split] <= {text.removesuffix('."') for text in written[split]}
     assert 30 < sum(map(len, tokenized.values())) < 90
+    assert 20 < sum(map(len, bare.values())) < 60
     own = held(corpus, source="wikitext", form="written")
     assert own == {split: {f"He didn't win in {split}."} for split in SPLITS}
     assert corpus.card["left_out"] == {
