@@ -31,7 +31,7 @@ _PARTS: Parts = {
     "wordnet": (WordNetArgs, wordnet.recipe),
 }
 _TOKENIZER = NLTKWordTokenizer()
-_END = re.compile(r"""[.!?]["')]*$""")
+_END = re.compile(r"""[.!?]+(["')]*)$""")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class AllForms(ChangedReader):
             if drawn % 2**64 < self.tokenized * 2**64:
                 rows.append((_tokenized(text), text, "tokenized"))
             if drawn >> 64 < self.bare * 2**64:
-                rows.append((_END.sub("", text), text, "bare"))
+                rows.append((_END.sub(r"\1", text), text, "bare"))
         columns = zip(*rows, strict=True) if rows else [()] * 3
         return pa.table([pa.array(column, pa.string()) for column in columns], ["text", WRITTEN, "form"])
 
@@ -78,7 +78,9 @@ class AllForms(ChangedReader):
 def recipe(args: EnglishArgs) -> Recipe:
     """Each part's files in `parts.NAME.path`; Tatoeba and WikiText are downloaded where they are not given."""
     if args.cleaning != Cleaning():
-        raise UserError("give corpus.parts.tatoeba.max_words and corpus.parts.wikitext.max_words, not corpus.max_words")
+        raise UserError(
+            "give corpus.parts.NAME.max_words, such as corpus.parts.tatoeba.max_words, not corpus.max_words"
+        )
     whole = union(args, _PARTS)
     inputs = [
         replace(each, reader=AllForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.bare, args.seed))
