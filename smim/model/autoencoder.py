@@ -156,7 +156,10 @@ class SentenceAutoencoder(LatentVariableModel):
         `literal`: of codes with a meaning part, how much is given of the rest; None: what training draws, or else all.
         """
         input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
-        given = {} if literal is None else {"literal": literal}
+        given: dict[str, float | Tensor] = {} if literal is None else {"literal": literal}
+        if self.training and self.encoder.meaning_dim and literal is None and batch.random is not None:
+            # Words drawn at random mean nothing: they are to come back, and there is nothing to write freely of them.
+            given["literal"] = self.decoder.draw_literal(z_BD).masked_fill(batch.random, 1.0)  # type: ignore[operator]
         states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD, **given))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID

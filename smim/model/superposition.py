@@ -272,11 +272,10 @@ class SuperpositionDecoder(CausalBlocks):
         [words] = self.shared
         return words
 
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, literal: float | None = None) -> Tensor:
-        if literal is None and self.training and self.meaning_dim:
-            literal_B = self._draw_literal(z_BD)
-        else:
-            literal_B = z_BD.new_full((len(z_BD),), 1.0 if literal is None else literal)
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, literal: float | Tensor | None = None) -> Tensor:
+        if literal is None:
+            literal = self.draw_literal(z_BD) if self.training and self.meaning_dim else 1.0
+        literal_B = literal if isinstance(literal, Tensor) else z_BD.new_full((len(z_BD),), literal)
         told, order_BD = self._told(z_BD, literal_B)
         remaining_BTD = self.words.remaining(order_BD, embedded_BTE, literal_B)
         told_B1H = told[:, None] if self.meaning_dim else told
@@ -304,7 +303,7 @@ class SuperpositionDecoder(CausalBlocks):
         output_BE = self._to_embedding(state_BH, remaining_BD)
         return output_BE, (position_B + 1, remaining_BD, literal_B, told_BH, *caches)
 
-    def _draw_literal(self, z_BD: Tensor) -> Tensor:
+    def draw_literal(self, z_BD: Tensor) -> Tensor:
         """How literally each sentence is to be decoded in a training step, [B]."""
         kind_B, between_B = torch.rand(2, len(z_BD), device=z_BD.device)
         return torch.where(

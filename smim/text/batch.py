@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from smim.text.tokenizer import PAD_ID
+from smim.text.tokenizer import PAD_ID, SPECIAL
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class Batch:
     `fixed_shape`: what is computed of it has shapes that do not depend on what it holds, as a CUDA graph needs.
 
     What else is said of the sentences, where the split has it: `view` fp32 [B, V], the teacher's unit vectors, zeros
-    where the teacher has none; `pair`, the other sentence of each, in a batch of the same rows.
+    where the teacher has none; `pair`, the other sentence of each, in a batch of the same rows. `random` bool [B]:
+    whose words were drawn at random (`with_random_words`); None: nobody's.
     """
 
     rows: Tensor
@@ -35,6 +36,7 @@ class Batch:
     fixed_shape: bool = False
     view: Tensor | None = None
     pair: "Batch | None" = None
+    random: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         moved: dict[str, Any] = {
@@ -73,6 +75,22 @@ def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.
         rows=torch.tensor(np.asarray(rows, dtype=np.int64)),
         tokens=torch.from_numpy(tokens),
         lengths=torch.from_numpy(lengths),
+    )
+
+
+def with_random_words(batch: Batch, share: float, vocabulary_size: int) -> Batch:
+    """The batch with other words in a share of its sentences, as many as before, each of them as likely as any other.
+
+    No teacher has seen such sentences, so that they have no view.
+    """
+    device = batch.tokens.device
+    random_B = torch.rand(len(batch), device=device) < share
+    words_BT = torch.randint(len(SPECIAL), vocabulary_size, batch.tokens.shape, device=device)
+    return replace(
+        batch,
+        tokens=words_BT.where(random_B[:, None] & (batch.tokens != PAD_ID), batch.tokens),
+        view=None if batch.view is None else batch.view * ~random_B[:, None],
+        random=random_B,
     )
 
 

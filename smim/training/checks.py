@@ -34,6 +34,15 @@ def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: 
     )
 
 
+def check_random_sentences(corpus: Corpus | VectorCorpus, args: TrainArgs, split: Split) -> None:
+    """Refuses words drawn at random where a training example is more than the words of a sentence."""
+    if args.random_sentences and (corpus.unit != "sentence" or split.batch([0]).pair is not None):
+        raise UserError(
+            f"train.random_sentences is {args.random_sentences:g}, it must be 0 for vectors, and where there is "
+            "corpus.pair_column, for words drawn at random are nobody's pair"
+        )
+
+
 def check_launch(
     split: Split,
     args: TrainArgs,

@@ -58,7 +58,7 @@ class GraphedTrainingStep(TrainingStep):
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """What a batch holds, as `_batch` takes it."""
+    """What a batch holds, as `_batch` takes it, but for `random`: it is for superpositions, which have no graph."""
     view = () if batch.view is None else (batch.view,)
     pair = () if batch.pair is None else (batch.pair.tokens, batch.pair.lengths)
     return batch.rows, batch.tokens, batch.lengths, *view, *pair

@@ -73,6 +73,7 @@ class Run:
         model_args.check_split(self.train_split, cut=args.max_length)
         model_args.check_split(self.valid_split, cut=None)
         checks.check_additions(corpus, objective, self.train_split)
+        checks.check_random_sentences(corpus, args, self.train_split)
         epoch_steps = epoch_batches(self.train_split, **args.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps

@@ -17,6 +17,7 @@ from smim.model.directory import save_model
 from smim.model.latent_variable_model import Observations
 from smim.objectives import Terms
 from smim.schema import changed
+from smim.text.batch import with_random_words
 from smim.text.batches import share_of_rank, training_order
 from smim.training import checkpoint
 from smim.training.console import step_line, validation_line
@@ -96,6 +97,8 @@ class Trainer(Run):
             # A process without a row takes part with a gradient of zero.
             places = part if len(part) else [0]
             batch = read.batch(places, max_length=self.args.max_length).to(self.accelerator.device)
+            if self.args.random_sentences:
+                batch = with_random_words(batch, self.args.random_sentences, self.model.input_size)
             with self.parallel.part(last=i == len(parts) - 1):
                 terms = self.parallel.forward(batch, self.step)
                 loss = _descended(terms).sum() * (scale if len(part) else 0.0)

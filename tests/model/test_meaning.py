@@ -1,5 +1,7 @@
 """The meaning part of a code, and how literally a code is decoded."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -83,12 +85,19 @@ def test_what_is_decoded_at_once_is_decoded_step_by_step_at_any_literal():
             out, state = model.next_token(token, state)
             logits.append(out)
             token = batch.tokens[:, step]
-        model.decoder._draw_literal = lambda z, value=literal: z.new_full((len(z),), value)
-        model.train()
-        at_once = model.log_prob(batch, z).tokens[:, :3]
-        model.eval()
+        at_once = model.log_prob(batch, z, literal=literal).tokens[:, :3]
         by_step = torch.stack(logits[:3], 1).log_softmax(-1).gather(2, batch.tokens[:, :3, None])[..., 0]
         torch.testing.assert_close(at_once, by_step, rtol=1e-4, atol=1e-4)
+
+
+def test_words_that_were_drawn_at_random_are_always_decoded_literally():
+    model, batch = make(), collate([ONE] * 60, range(60))
+    z, random = codes(model, ONE).expand(60, -1), torch.arange(60) % 2 == 0
+    literal = model.log_prob(batch, z, literal=1.0).with_eos
+    model.train()
+    drawn = model.log_prob(replace(batch, random=random), z).with_eos
+    torch.testing.assert_close(drawn[random], literal[random])
+    assert 5 < (drawn != literal).sum() < 30
 
 
 def test_sentences_are_learned_word_for_word_and_from_their_meaning():

@@ -19,6 +19,7 @@ from smim.text.batch import collate
 from smim.text.corpus import Split
 from smim.training import checkpoint
 from smim.training.args import TrainArgs
+from smim.training.checks import check_random_sentences
 from smim.training.graphs import _batch, _tensors
 from smim.training.run import Run
 from tests.models import sentence_args
@@ -97,3 +98,14 @@ def test_a_pair_that_is_longer_than_the_model_takes_is_refused() -> None:
     sentence_args(max_length=3).check_split(split, cut=3)
     with pytest.raises(UserError, match=r"a sentence of 4 tokens, model\.max_length is 3"):
         sentence_args(max_length=3).check_split(split, cut=None)
+
+
+def test_sentences_of_random_words_are_nobodys_pair(tiny_corpus: Path) -> None:
+    sentences, random = open_corpus(tiny_corpus), TrainArgs(random_sentences=0.1)
+    lists = pa.list_(pa.int32())
+    plain = {"length": pa.array([1], pa.int32()), "ids": pa.array([[5]], lists)}
+    paired = Split("train", pa.table({**plain, "pair_ids": pa.array([[6]], lists)}))
+    check_random_sentences(sentences, random, Split("train", pa.table(plain)))
+    check_random_sentences(sentences, TrainArgs(), paired)
+    with pytest.raises(UserError, match=r"train\.random_sentences is 0\.1, it must be 0 for vectors"):
+        check_random_sentences(sentences, random, paired)
