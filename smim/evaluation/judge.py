@@ -179,7 +179,8 @@ def make(files: Sequence[Path], output: Path, *, without: Sequence[Path] = (), v
     excluded = fingerprints(read_sentences(without, columns=None).texts if without else [])
     left = ~np.isin(fingerprints(texts), excluded)
     forms = list(dict.fromkeys(" ".join(words_of(text)) for text, keep in zip(texts, left, strict=True) if keep))
-    tokenizer = SentencePieceTokenizer.train(forms, algorithm="unigram", vocabulary_size=vocabulary_size)
+    # By counts of pairs, which are whole numbers: the sums of unigram's EM round otherwise on another kind of CPU.
+    tokenizer = SentencePieceTokenizer.train(forms, algorithm="bpe", vocabulary_size=vocabulary_size)
     windows = _windows([tokenizer.encode(form) for form in forms])
     grams, counts = np.unique(_numbers(windows, tokenizer.vocabulary_size), return_counts=True)
     arrays = {"grams": grams, "counts": counts, "known": np.unique(fingerprints(forms))}

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,20 @@ def scatters(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, 
             axis.scatter(x, y, s=6, alpha=0.4, linewidths=0)
             axis.set(title=title, xlabel=xlabel)
         axes[0].set_ylabel(ylabel)
+
+
+def points(
+    named: Mapping[str, tuple[float, float]], lines: Mapping[str, float], output: Path, *, xlabel: str, ylabel: str
+) -> None:
+    """A point (x, y) under each name, and a level line under each name."""
+    with _axes(output, 1, 1, (7, 4.2)) as [[axis]]:
+        for (name, (x, y)), colour in zip(named.items(), cycle(_COLOURS)):
+            axis.plot(x, y, "o", color=colour, label=name)
+        for (name, y), style in zip(lines.items(), cycle(("--", ":", "-."))):
+            axis.axhline(y, color="gray", linestyle=style, linewidth=1, label=name)
+        axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.03, 1.03))
+        axis.grid(alpha=0.3)
+        axis.legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
 
 
 def dots(values: Mapping[str, Mapping[str, tuple[float, float]]], output: Path) -> None:
