@@ -37,8 +37,10 @@ def meaning(
         )
     )
     if output is not None:
-        axes = [f"word_for_word:{on}", f"spearman:{on}"]
-        points = {name: tuple(_needed(name, found, axis) for axis in axes) for name, found in models.items()}
+        points = {
+            name: (_needed(name, found, f"word_for_word:{on}"), _needed(name, found, f"spearman:{on}"))
+            for name, found in models.items()
+        }
         first = next(iter(models.values()))
         lines = {way: _needed(way, first, f"spearman_by:{on}/{way}") for way in beside or ["TF-IDF"]}
         plots.points(

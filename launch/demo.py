@@ -17,13 +17,26 @@ import smim
 from eval import compare, tables
 from smim.evaluation import neighbours, plots
 from smim.model.noise import normal
-from smim.search import open_index
+from smim.search import index_texts, open_index
 from smim.storage import write_text
 from smim.text.corpus import Corpus
 
 DEMO = Path("demo")
 CORPUS = DEMO / "corpus"
 RUNS = {"sMIM": DEMO / "smim", "sVAE": DEMO / "svae"}
+ENGLISH = (
+    "My soup was lukewarm and our server was impolite.",
+    "The food was good and the service was great.",
+    "The weather was cold and the journey was long.",
+    "The waiter brought us a second bottle of wine.",
+    "A dog is running across a field of snow.",
+    "A puppy plays in the snow.",
+    "The bank raised its interest rates on Friday.",
+    "The company said its profit rose last year.",
+    "He could not sleep because of the noise.",
+    "She is learning to play the violin.",
+)
+QUESTIONS = ("The food was cold and the waiter was rude.", "Borrowing money became more expensive.")
 LAUNCH = "accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -52,12 +65,13 @@ def main() -> None:
         else "\nIn this run the collapse of sVAE did not show as it usually does."
     )
     search_and_decode()
+    search_english()
     minutes = (time.monotonic() - started) / 60
     heading(f"Done in {minutes:.1f} minutes")
     console.print(
         f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
         f"reports   {RUNS['sMIM']}/report/report.html, {RUNS['sVAE']}/report/report.html, {DEMO}/comparison.md\n"
-        f"search    .venv/bin/smim search {DEMO}/index 'the cook prepared the soup .'\n"
+        f"search    .venv/bin/smim search {DEMO}/english 'A cat is playing outside.'\n"
         f"your data README.md, 'Your own text'; Penn Treebank: docs/ptb.md"
     )
 
@@ -106,6 +120,23 @@ def search_and_decode() -> None:
     topics = np.array(test.labels("topic"))
     maps = {name: (plots.tsne(vectors, seed=0), topics) for name, vectors in codes.items()}
     plots.latent_maps(maps, DEMO / "latent_maps.png")
+
+
+def search_english() -> None:
+    """What the packaged model of English does with a few sentences: searches by meaning, and decodes what it found."""
+    heading("7. English: a model that comes with the package, whose codes say what a sentence means")
+    model = smim.load("english-small")
+    folder = DEMO / "english"
+    shutil.rmtree(folder, ignore_errors=True)
+    index = index_texts(model, ENGLISH, folder, model_dir="english-small")
+    for query, hits in zip(QUESTIONS, index.search(list(QUESTIONS), k=2, reconstruct=True), strict=True):
+        console.print(f"\n  query     {query}", markup=False)
+        for hit in hits:
+            console.print(f"  {1 - hit.distance:8.3f}  {hit.text}", markup=False)
+            console.print(f"            decoded from its code: {hit.reconstruction}", markup=False)
+    console.print("\n  between two sentences, from their meaning alone")
+    for text in model.interpolate(ENGLISH[4], ENGLISH[7], steps=5):
+        console.print(f"    {text}", markup=False)
 
 
 def heading(text: str) -> None:

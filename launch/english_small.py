@@ -1,25 +1,41 @@
-"""Trains a model whose codes mean what a sentence means and come back word for word, on plain English with a teacher.
+"""Makes the model that comes with the package, `smim/pretrained/english-small`: codes that mean what a sentence means.
 
-    python launch/english_small.py --teacher MODEL --tatoeba FILE --wikitext PATH... --wordnet FOLDER --without FILE...
+    python launch/english_small.py --teacher MODEL --tatoeba FILE --wikitext PATH... --wordnet FOLDER \\
+        --without FILE... --sets PATH... --judge DIR --heldout FILE... --ship
 
-Prepares, teaches, trains and evaluates as `make demo` does, and goes on where it was ended. `MODEL` is one of
-sentence-transformers, a directory or a name of the hub. No sentence of the files `--without`, such as those of
-`--sets`, is learned from. `--sets` is the folder of the sets of meaning that `eval=codes` reads. Where a judge is to
-read what the model writes (docs/evaluation.md), `--tatoeba` is the file that `smim judge split` made for models.
+It is a superposition (smim/model/superposition.py), a holographic bag of words with positions, with a meaning part that
+a teacher taught (docs/meaning.md). Prepares, teaches, trains and evaluates, and goes on where it was ended. `MODEL` is
+one of sentence-transformers, a directory or a name of the hub. No sentence of the files `--without`, such as those of
+`--sets`, is learned from. `--sets` are the sets of meaning that `eval=codes` reads, `--judge` and `--heldout` the
+language model and the sentences of `eval=generativity`; where they are given, `--tatoeba` is the file that `smim judge
+split` made for models (docs/evaluation.md).
+
+Without `--ship` the dev sets are evaluated. With it, the test sets are, once, and the packaged model is replaced:
+weights in fp16, and a card with these figures. Settings such as `train.max_steps=9000` are passed on.
 """
 
 import argparse
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from eval.compare import read_report
+from smim import storage
+from smim.model.directory import PRETRAINED, load_model, save_model
 from smim.teaching import teach
 
+NAME = "english-small"
 CORPUS, TEACHER, RUN = Path("data/english"), Path("data/english-teacher"), Path("runs/english_small")
 # Distinct sentences of the corpus that the teacher reads.
 _TAUGHT = 150_000
+# Without those that stand in the corpus in another form too: tokenised, or without the mark at their end.
+_WRITTEN = {"form": "written"}
 _DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+_KINDS = {"between": "midway between two sentences", "meaning": "from a sentence's meaning alone", "near": "near one"}
+_COLUMNS = ("nats_above_real", "cosine_to_source", "length_ratio", "copied", "distinct_2_ratio")
 
 
 def main() -> None:
@@ -29,23 +45,141 @@ def main() -> None:
     parser.add_argument("--wikitext", nargs="*", help="folders and files of WikiText; else WikiText-2 of the hub")
     parser.add_argument("--wordnet", help="the folder of WordNet's data files; else where Debian installs them")
     parser.add_argument("--without", nargs="*", help="files of sentences that are not to be learned from")
-    parser.add_argument("--sets", help="the folder of the sets of meaning; else they are not evaluated")
+    parser.add_argument("--sets", nargs="*", help="sets of meaning, files or folders; else they are not evaluated")
+    parser.add_argument("--judge", help="a language model of `smim judge make`; else nothing is judged")
+    parser.add_argument("--heldout", nargs="*", default=[], help="files of sentences that --judge goes by")
+    parser.add_argument("--ship", action="store_true", help="evaluate the test sets, and replace the packaged model")
     args, settings = parser.parse_known_args()
+    if args.ship and not (args.sets and args.judge):
+        parser.error("--ship needs --sets and --judge: the card has their figures")
     paths = {
         "corpus.parts.tatoeba.path": args.tatoeba,
-        "corpus.parts.wikitext.path": args.wikitext and f"[{','.join(args.wikitext)}]",
+        "corpus.parts.wikitext.path": args.wikitext and _listed(args.wikitext),
         "corpus.parts.wordnet.path": args.wordnet,
-        "corpus.without": args.without and f"[{','.join(args.without)}]",
+        "corpus.without": args.without and _listed(args.without),
     }
     if not (CORPUS / "corpus.json").exists():
         given = [f"{key}={value}" for key, value in paths.items() if value]
         run("data_prep/build.py", "corpus=english", f"output={CORPUS}", *given)
-    teach(CORPUS, teacher=args.teacher, output=TEACHER, sentences=_TAUGHT)
+    teach(CORPUS, teacher=args.teacher, output=TEACHER, sentences=_TAUGHT, where=_WRITTEN)
     data = [f"corpus.dir={CORPUS}", f"corpus.teacher={TEACHER}", f"run.dir={RUN}", "train.resume=auto"]
     run("smim/train.py", "experiment=english_small", *data, *settings)
-    if args.sets:
-        sets = ["eval=codes", f"eval.semantics.sets={args.sets}", f"output={RUN}/codes"]
-        run("eval/run.py", f"model.dir={RUN}/model", f"corpus.dir={CORPUS}", *sets)
+    split = "test" if args.ship else "dev"
+    reports = {"codes": RUN / f"report_codes_{split}", "generativity": RUN / "report_generativity"}
+    more = {
+        "codes": [f"sets={_listed(args.sets or [])}", f"split={split}", f"models=[{args.teacher}]"],
+        "generativity": [f"judge={args.judge}", f"teacher={args.teacher}", f"files={_listed(args.heldout)}"],
+    }
+    wanted = {"codes": args.sets, "generativity": args.judge}
+    for group in [name for name, given in wanted.items() if given and not reports[name].exists()]:
+        section = {"codes": "semantics"}.get(group, group)
+        given = [f"eval.{section}.{setting}" for setting in more[group]]
+        run(
+            "eval/run.py",
+            f"eval={group}",
+            f"model.dir={RUN}/model",
+            f"corpus.dir={CORPUS}",
+            *given,
+            f"output={reports[group]}",
+        )
+    if args.ship:
+        ship(RUN / "model", PRETRAINED / NAME, *(read_report(report) for report in reports.values()))
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return f"[{','.join(paths)}]"
+
+
+def ship(model_dir: Path, output: Path, codes: dict[str, Any], generativity: dict[str, Any]) -> None:
+    """Writes the packaged model of a trained one that was evaluated: fp16 weights, and its card."""
+    model, tokenizer, config = load_model(model_dir)
+    save_model(output, model, tokenizer, training=config["training"], use=config.get("use"), half=True)
+    numbers = {
+        "parameters": f"{model.num_parameters / 1e6:.1f}M",
+        "vocabulary": f"{tokenizer.vocabulary_size:,}",
+        "latent": model.args.latent_dim,
+        "meaning": model.meaning_dim,
+        "steps": f"{config['training']['step']:,}",
+    }
+    storage.write_text(
+        output / "README.md", _CARD.format(**numbers, codes=of_codes(codes), written=of_written(generativity))
+    )
+
+
+def of_codes(report: dict[str, Any]) -> str:
+    """The figures of `eval=codes` as rows of Markdown: the code's, its meaning part's, TF-IDF's and the teacher's."""
+    metrics = report["metrics"]
+    ways = list(dict.fromkeys(name.rpartition("/")[2] for name in metrics if "_by:" in name))
+    teachers = [way for way in ways if not way.startswith(("code", "meaning", "TF-IDF", "BM25", "random"))]
+    shown = ["meaning", "TF-IDF", *teachers]
+    rows = [_row(["", "code", "its meaning part", "TF-IDF", *teachers]), _row(["---"] * (2 + len(shown)))]
+    for name, metric in metrics.items():
+        kind, _, label = name.partition(":")
+        if label and not kind.endswith("_by"):
+            beside = [metrics.get(f"{kind}_by:{label}/{way}") for way in shown]
+            rows.append(_row([f"`{name}`", _value(metric), *(_value(each) if each else "" for each in beside)]))
+    return "\n".join(rows)
+
+
+def of_written(report: dict[str, Any]) -> str:
+    """The figures of `eval=generativity` as rows of Markdown, a row a kind of sentences."""
+    metrics = report["metrics"]
+    rows = [_row(["", *(f"`{name}`" for name in _COLUMNS)]), _row(["---"] * (1 + len(_COLUMNS)))]
+    for kind, words in _KINDS.items():
+        found = [metrics.get(f"{name}:{kind}") for name in _COLUMNS]
+        rows.append(_row([words, *(_value(each) if each else "" for each in found)]))
+    return "\n".join(rows)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _value(metric: dict[str, Any]) -> str:
+    return f"{metric['value']:.3f}"
+
+
+_CARD = """---
+language: en
+license: cc-by-sa-4.0
+---
+# english-small
+
+One code of {latent} numbers for an English sentence: near codes mean the same, and the sentence comes back from it.
+
+```python
+import smim
+
+model = smim.load("english-small")
+codes = model.encode(["The food was cold and the waiter was rude."])
+print(model.decode(codes))  # the sentence itself
+print(model.decode(codes, literal=0))  # another one that means the same
+```
+
+- **English only.** It has read no other language, and a sentence of one has a code of little meaning. It is a small
+  model: it does not know what a sentence implies, and "not" counts little.
+- **What it is.** A superposition: a holographic bag of words with positions. Of a code, {meaning} numbers say what
+  the sentence means, by a table of words that a teacher taught; the others say which words stand where. {parameters}
+  parameters, in fp16; {vocabulary} SentencePiece pieces, with a piece for each byte, so that every text can be encoded
+  and comes back as it was written. A-MIM with a second view, {steps} steps.
+- **Compare codes by cosine**, as `smim` does by default. The meaning part alone is a quarter of the size
+  (`--part meaning`). What suits it beside that stands in `config.json`, section `use`.
+- **Teacher.** [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), Apache-2.0.
+- **Text.** Sentences of Tatoeba (CC BY 2.0 FR, tatoeba.org), of the English Wikipedia by way of WikiText (Merity et al.
+  2016; CC BY-SA), and WordNet's definitions and examples (Copyright 2006 by Princeton University, WordNet 3.0 license).
+  No sentence of the test sets below is among them. These weights are under CC BY-SA 4.0.
+- **How it was made.** `python launch/english_small.py --ship ...`
+
+Test sets, seen once (Spearman's correlation, average precision, accuracy, and the share that comes back word for
+word; docs/evaluation.md says what each is):
+
+{codes}
+
+What it writes (sentences of Tatoeba and STS-B that it never saw; nats a word beside real text's, the teacher's cosine
+to the source, length, share copied from the training text, distinct pairs of words beside real text's):
+
+{written}
+"""
 
 
 def run(*arguments: str) -> None:

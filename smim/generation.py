@@ -33,7 +33,7 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     """Loads a trained model, by default onto the GPU where there is one.
 
         model = smim.load("runs/ptb_smim_512/model")
-        model = smim.load("wikitext-small")  # comes with the package
+        model = smim.load("english-small")  # comes with the package
 
     Raises `UserError` where the directory is not a model or is damaged.
     """

@@ -10,8 +10,9 @@ Shapes: V dimensions of the teacher.
 """
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from smim.hub import reported, snapshot_download
 from smim.preparation.without import describe, normalised, texts_without, without_files
 from smim.processes import resolve_precision
 from smim.progress import console, sentences_bar
+from smim.search import filters
 from smim.shards import FileInfo, ShardedArray, ShardInfo, finished, write_array, write_mark, write_shard
 from smim.text.corpus import PAIR_COLUMNS, Corpus
 from smim.text.teacher import AXES, CARD, COUNTS, FORMAT, PIECES, TaughtSplit, Teacher, TeacherCard
@@ -85,17 +87,19 @@ def teach(
     output: Path | str | None = None,
     without: Sequence[Path | str] = (),
     sentences: int | None = None,
+    where: Mapping[str, Any] | None = None,
     args: TeachArgs | None = None,
 ) -> Path:
     """Writes the teacher's vectors of all splits of a corpus to `output`, by default CORPUS-teacher; returns that.
 
     `teacher` is a directory or a name of the Hugging Face hub. Sentences whose normalised text stands in the files
-    `without` get no vector, but zeros; so do all but `sentences` distinct texts of all splits, drawn by a hash of each
-    text, where that is given. What a killed job finished is not done again; vectors of the same teacher,
+    `without` get no vector, but zeros; so do those whose labels do not pass the filter `where` (`smim.search.filters`),
+    unless one with the same text does, and then all but `sentences` distinct texts of all splits, drawn by a hash of
+    each text, where that is given. What a killed job finished is not done again; vectors of the same teacher,
     corpus and settings that are there already are left as they are.
 
-    Raises `UserError` for what is no corpus or no model of sentence-transformers, and an `output` that holds something
-    else; `SmimError` where a vector came out as NaN.
+    Raises `UserError` for what is no corpus or no model of sentence-transformers, a filter that fits no split or that
+    none passes, and an `output` that holds something else; `SmimError` where a vector came out as NaN.
     """
     args = args or TeachArgs()
     corpus_dir = Path(corpus_dir).resolve()
@@ -103,7 +107,9 @@ def teach(
     corpus, model, files = Corpus.open(corpus_dir), find_teacher(teacher), without_files(without)
     if sentences is not None:
         check_whole("sentences", sentences, least=1)
-    card = replace(_card(corpus, teacher, model, args), without=describe(files), sentences=sentences)
+    allowed = None if where is None else _allowed(corpus, where)
+    card = _card(corpus, teacher, model, args)
+    card = replace(card, without=describe(files), sentences=sentences, where=None if where is None else dict(where))
     # Everything that the vectors depend on, wherever the teacher and the corpus lie.
     identity = {**asdict(card), "teacher": None, "rows_per_task": args.rows_per_task, "version": __version__}
     work = WorkDirectory(output, identity, card=CARD, kind="a teacher's directory")
@@ -111,7 +117,7 @@ def teach(
         if _is_there(output, card):
             console.print(f"{output} is there already, of this teacher and corpus", highlight=False, soft_wrap=True)
             return output
-        first, text_of = _distinct(corpus, texts_without(files) if files else frozenset(), sentences)
+        first, text_of = _distinct(corpus, texts_without(files) if files else frozenset(), allowed, sentences)
         write_array(work.path / "texts.npy", first)
         for folder in ("done", "vectors"):
             (work.path / folder).mkdir(exist_ok=True)
@@ -272,7 +278,22 @@ def _texts(
     return read
 
 
-def _distinct(corpus: Corpus, without: frozenset[str], most: int | None) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _allowed(corpus: Corpus, where: Mapping[str, Any]) -> np.ndarray:
+    """Which rows pass the filter, numbered over all splits, bool; raises `UserError` where none does."""
+    part, passes = filters.parse(where), []
+    for split in map(corpus.split, corpus.card["splits"]):
+        table = split.table.select(split.label_columns)
+        condition = filters.condition(part, table.schema)
+        passes += [condition(batch) for batch in table.to_batches()]
+    allowed = np.concatenate(passes)
+    if not allowed.any():
+        raise UserError(f"no sentence of {corpus.directory} passes the filter {json.dumps(where)}")
+    return allowed
+
+
+def _distinct(
+    corpus: Corpus, without: frozenset[str], allowed: np.ndarray | None, most: int | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The rows, numbered over all splits, that hold each text first, int64 ascending; and each split's rows' texts.
 
     Texts are numbered in the order of these rows; -1 is that of a sentence that is left out, as those are after the
@@ -286,7 +307,7 @@ def _distinct(corpus: Corpus, without: frozenset[str], most: int | None) -> tupl
             digests.append(hashlib.blake2b(texts[0].encode(), digest_size=16).digest())
             kept.append(not without or without.isdisjoint(map(normalised, texts)))
     hashes = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(kept if allowed is None else np.logical_and(kept, allowed))
     _, first, number = np.unique(hashes[rows], axis=0, return_index=True, return_inverse=True)
     # Distinct texts come in the order of their hashes.
     place = np.full(len(first), -1)

@@ -662,7 +662,7 @@ def test_a_memory_that_cannot_be_is_refused(
         (["index", "delete", "INDEX", "--where", '{"topik": 1}'], "no column 'topik'"),
         (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
-        (["index", "build", "wikitext-small", "nofile.txt", "-o", "indexes/new"], "there is no nofile.txt"),
+        (["index", "build", "english-small", "nofile.txt", "-o", "indexes/new"], "there is no nofile.txt"),
     ],
 )
 def test_wrong_requests_are_refused(command: Command, index: Path, words: list[str], message: str) -> None:

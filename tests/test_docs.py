@@ -46,7 +46,7 @@ def test_the_glossary_is_linked_from_the_first_pages() -> None:
     "path",
     [
         *("README.md", "docs/superposition.md", "docs/training.md", "docs/results.md", "docs/glossary.md"),
-        *("smim/pretrained/wikitext-small/README.md", "launch/wikitext_small.py"),
+        *("smim/pretrained/english-small/README.md", "launch/english_small.py"),
         *("configs/model/superposition.yaml", "smim/model/superposition.py"),
     ],
 )

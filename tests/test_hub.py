@@ -54,8 +54,8 @@ def test_a_model_comes_back_from_the_hub_as_it_went_there(server: Hub, model_dir
 
 
 def test_a_model_that_comes_with_the_package_goes_up_by_its_name(server: Hub) -> None:
-    hub.push_to_hub("wikitext-small", NAME, token=TOKEN)
-    assert smim.from_hub(NAME, token=TOKEN).hash == smim.load("wikitext-small").hash
+    hub.push_to_hub("english-small", NAME, token=TOKEN)
+    assert smim.from_hub(NAME, token=TOKEN).hash == smim.load("english-small").hash
     [files] = server.repositories[NAME].commits.values()
     assert "Merity" in files["README.md"].decode()
 

@@ -106,6 +106,23 @@ def test_equal_texts_are_read_once_and_those_of_an_evaluation_not_at_all(
     assert (vectors["train"][3:8] == vectors["valid"]).all() and (vectors["train"][:5] == vectors["train"][40:]).all()
 
 
+def test_sentences_that_pass_a_filter_are_read_alone(tiny_corpus: Path, model: Path, tmp_path: Path):
+    corpus = Corpus.open(tiny_corpus)
+    texts = corpus.split("train").texts()
+    rows = [{"text": text, "form": ("written", "bare")[i % 2]} for i, text in enumerate(texts)]
+    write_corpus(tmp_path / "forms", {"train": rows}, corpus.tokenizer, name="forms")
+    output = teach(tmp_path / "forms", teacher=str(model), where={"form": "written"}, args=SMALL)
+    assert Teacher.open(output).where == {"form": "written"}
+    view = Corpus.open(tmp_path / "forms", teacher=output).split("train").batch(range(len(rows))).view
+    assert view is not None and view.any(1).tolist() == [row["form"] == "written" for row in rows]
+    for where, message in (
+        ({"from": "written"}, "no column 'from'"),
+        ({"form": "x"}, 'passes the filter {"form": "x"}'),
+    ):
+        with pytest.raises(UserError, match=message):
+            teach(tmp_path / "forms", teacher=str(model), output=tmp_path / "none", where=where, args=SMALL)
+
+
 def test_of_many_sentences_some_are_read_and_the_others_have_zeros(
     taught: Path, model: Path, tiny_corpus: Path, tmp_path: Path
 ):

@@ -60,6 +60,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     [wheel] = folder.glob("*.whl")
+    assert wheel.stat().st_size < 30e6
     site = folder / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)
@@ -143,9 +144,9 @@ def test_the_packaged_model_needs_none_of_the_extras(site, tmp_path):
     assert "hydra" in absent
     (tmp_path / "mine.txt").write_text("The old bridge was destroyed.\nHe was born in London.\n")
     commands = (
-        "index | build | wikitext-small | mine.txt | -o | first",
+        "index | build | english-small | mine.txt | -o | first",
         "search | first | The old bridge was destroyed by a flood. | -k | 1 | --decode",
-        "interpolate | wikitext-small | The old bridge was destroyed. | He was born in London in 1910.",
+        "interpolate | english-small | The old bridge was destroyed. | He was born in London in 1910.",
     )
     used = run_alone(site, tmp_path, commands, absent)
     assert used.returncode == 0, used.stderr

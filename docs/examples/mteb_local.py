@@ -1,7 +1,7 @@
 r"""An exported model in `mteb`, on sets of your own: no network, the tasks are made of local files.
 
     pip install mteb==2.26.24
-    python -c "from smim.sentence_transformer import export; export('wikitext-small', 'exported', similarity='cosine')"
+    python -c "from smim.sentence_transformer import export; export('english-small', 'exported', similarity='cosine')"
     python docs/examples/mteb_local.py exported semantic/ --split dev
 
 docs/evaluation.md says how the files are called and what is in them. Of similarities mteb makes an STS task, of

@@ -50,7 +50,7 @@ def index_build(
     A file has a sentence a line, or is .jsonl: objects with text, perhaps id, and labels.
 
     Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
-    smim index build wikitext-small mine.txt -o indexes/mine
+    smim index build english-small mine.txt -o indexes/mine
     """
     refuse_if({
         f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,

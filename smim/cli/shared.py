@@ -11,7 +11,7 @@ from rich.table import Table
 from smim.errors import UserError
 
 Model = Annotated[
-    Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or wikitext-small.")
+    Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or english-small.")
 ]
 Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk>` among the words.")]

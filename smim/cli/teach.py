@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from smim.cli.shared import Filter, parse_filter
 from smim.errors import UserError
 
 
@@ -21,6 +22,7 @@ def teach(
     sentences: Annotated[
         int | None, typer.Option(min=1, help="Read so many distinct ones at most, drawn at random; all by default.")
     ] = None,
+    where: Filter = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or fp32: what the teacher computes in.")] = "auto",
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes, each with its share of the threads.")] = None,
@@ -30,7 +32,8 @@ def teach(
 
     Goes on where it was when it was interrupted. Sentences of `--without` are compared by their letters and digits.
 
-    Example: smim teach data/mine --teacher sentence-transformers/all-MiniLM-L6-v2
+    Examples: smim teach data/mine --teacher sentence-transformers/all-MiniLM-L6-v2
+    smim teach data/english --teacher MODEL --sentences 150000 --where '{"form": "written"}'
     """
     try:
         from smim.teaching import TeachArgs
@@ -38,4 +41,12 @@ def teach(
     except ModuleNotFoundError as error:
         raise UserError(f"smim teach needs {error.name}: pip install 'smim[pipeline,hub]'") from None
     args = TeachArgs(precision=precision, engine=engine, workers=workers, address=address)
-    run(corpus, teacher=teacher, output=output, without=without or (), sentences=sentences, args=args)
+    run(
+        corpus,
+        teacher=teacher,
+        output=output,
+        without=without or (),
+        sentences=sentences,
+        where=parse_filter(where),
+        args=args,
+    )

@@ -217,6 +217,11 @@ class SentenceAutoencoder(LatentVariableModel):
     def meaning_dim(self) -> int:
         return self.encoder.meaning_dim or self.args.latent_dim
 
+    def meaning_of(self, batch: Batch) -> Tensor:
+        if not self.encoder.meaning_dim:
+            return super().meaning_of(batch)
+        return self.encoder.meaning_of(self.embedding(_reversed_input(batch)), batch.lengths + 1)  # type: ignore[operator]
+
     def check_literal(self, literal: float) -> None:
         """Raises `Unsupported` where `literal` is not 1 and z has no meaning part."""
         if literal != 1 and not self.encoder.meaning_dim:

@@ -60,6 +60,10 @@ class LatentVariableModel(nn.Module, ABC):
         """The part of codes whose cosine is to mean similarity, [B, M]."""
         return z_BD[:, : self.meaning_dim]
 
+    def meaning_of(self, batch: Any) -> Tensor:
+        """The part of each observation's mean code whose cosine is to mean similarity, or its direction, [B, M]."""
+        return self.meaning(self.posterior(batch).mean)
+
     @property
     def num_initial_observations(self) -> int:
         """Training observations that `initialize` asks for; 0 where weights begin at random alone."""

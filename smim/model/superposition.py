@@ -211,15 +211,18 @@ class SuperpositionEncoder(Encoder):
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
-        position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
-        place_BT = lengths_B[:, None] - 2 - position_T
+        place_BT = _places(embedded_BTE, lengths_B)
         if self.meaning is None:
             return self.words.encode(embedded_BTE, place_BT)
-        width = self.args.meaning.table_dim
-        order_BP = self.words.encode(embedded_BTE[..., :-width], place_BT)
-        meaning_BM = self.meaning(embedded_BTE[..., -width:], place_BT >= 0)
+        order_BP = self.words.encode(embedded_BTE[..., : -self.args.meaning.table_dim], place_BT)
         size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
-        return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
+        return torch.cat([size_B1 * self.meaning_of(embedded_BTE, lengths_B), order_BP], dim=-1)
+
+    def meaning_of(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+        """The direction of the meaning part [B, M], without the rest; arguments as of `forward`."""
+        assert self.meaning is not None
+        is_word_BT = _places(embedded_BTE, lengths_B) >= 0
+        return self.meaning(embedded_BTE[..., -self.args.meaning.table_dim :], is_word_BT)
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
         to_log_variance = make_log_variance(args, self.output_dim)
@@ -230,6 +233,12 @@ class SuperpositionEncoder(Encoder):
     def products(self, num_tokens: float) -> float:
         attended = self.meaning.products(num_tokens) if self.meaning else 0.0
         return super().products(num_tokens) + attended
+
+
+def _places(embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
+    """The place of each word of reversed sentences [B, T]; that of `<sos>` and of padding is negative."""
+    position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
+    return lengths_B[:, None] - 2 - position_T
 
 
 class SuperpositionDecoder(CausalBlocks):

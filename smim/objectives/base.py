@@ -47,6 +47,12 @@ class Objective(ABC):
                 "objective.second_view.loss=head trains a network beside the model, in the place that "
                 f"objective={self.name} has for its own; use another loss, or another objective"
             )
+        view = self.second_view
+        if view.epochs_alone and (view.has_head or not view.weight):
+            problems.append(
+                f"objective.second_view.epochs_alone is {view.epochs_alone}; "
+                "it needs a weight above 0, and another loss than head"
+            )
         refuse(problems)
 
     def _all_additions(self) -> dict[str, Addition]:

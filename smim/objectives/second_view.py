@@ -26,10 +26,13 @@ class SecondView(Addition):
     `vector`: y itself, by its first M numbers, which are its principal axes: the von Mises-Fisher density
     C e^(s(m, y) / t) of a direction, with s the cosine and t the `temperature`. `head`: the same with W m + b in the
     place of m, where W and b are learned beside the model, which leaves the geometry of codes open: for comparison.
+
+    `epochs_alone`: over the sentences that the teacher has read, by this term alone, before the training begins.
     """
 
     loss: str = bounded("similarities", among=["similarities", "vector", "head"])
     temperature: float = bounded(0.05, above=0)
+    epochs_alone: int = bounded(0, least=0)
 
     @property
     def has_head(self) -> bool:
@@ -53,12 +56,16 @@ class SecondView(Addition):
             assert draw.critic
             with torch.autocast(meaning_BM.device.type, enabled=False):
                 meaning_BM = draw.critic(meaning_BM)
-        term = of_similarities if self.loss == "similarities" else of_directions
         # A sentence that was left out of the teaching has a vector of zeros.
         taught_B = view_BV.any(-1)
         value_B = torch.zeros_like(view_BV[:, 0])
-        value_B[taught_B] = term(meaning_BM[taught_B], view_BV[taught_B], self.temperature)
+        value_B[taught_B] = self.of(meaning_BM[taught_B], view_BV[taught_B])
         return {"second_view": value_B}
+
+    def of(self, meaning_BM: Tensor, view_BV: Tensor) -> Tensor:
+        """-log p(y|z) of each sentence [B], without a head; the teacher has read all of them."""
+        term = of_similarities if self.loss == "similarities" else of_directions
+        return term(meaning_BM, view_BV, self.temperature)
 
 
 def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:

@@ -108,8 +108,8 @@ def index_texts(
 ) -> Index:
     """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
 
-        model = smim.load("wikitext-small")
-        index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="wikitext-small")
+        model = smim.load("english-small")
+        index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="english-small")
 
     `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
     memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels

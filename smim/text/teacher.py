@@ -47,7 +47,8 @@ class TeacherCard:
     """What `teacher.json` says: `teacher` is its path or name as it was given, `teacher_hash` one of its files.
 
     `dimension`: V; `vocabulary_size`: W; `distinct`: texts that the teacher read. `precision` is what it computed in.
-    `without`: the files whose sentences were left out. `sentences`: how many texts it was to read at most; None: all.
+    `without`: the files whose sentences were left out. `sentences`: how many texts it was to read at most; `where`: the
+    filter on labels that they pass; None: all.
     """
 
     teacher: str
@@ -62,6 +63,7 @@ class TeacherCard:
     rows_per_shard: int
     splits: dict[str, TaughtSplit]
     sentences: int | None = None
+    where: dict[str, Any] | None = None
     files: dict[str, FileInfo] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from smim.training.console import Console
 from smim.training.ema import WeightAverage
 from smim.training.graphs import GraphedTrainingStep
 from smim.training.identity import check_identity, make_identity
+from smim.training.meaning import learn_meaning
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
 from smim.training.schedule import make_schedule
@@ -99,6 +100,9 @@ class Run:
             if corpus.teacher is not None:
                 words = (torch.tensor(each) for each in (corpus.teacher.pieces, corpus.teacher.counts))
                 self.model.initialize_words(*words)
+                if objective.second_view.epochs_alone:
+                    how = {"max_length": args.max_length, "seed": args.seed, "visible": self.is_main}
+                    learn_meaning(self.model.to(accelerator.device), self.train_split, objective.second_view, **how)
             if num := self.model.num_initial_observations:
                 self.model.initialize(self.random_training_batch(num))
         # Before ZeRO 3 takes the weights apart.

@@ -81,9 +81,9 @@ def test_unk_stays_among_the_words_that_are_scored(unknowing_model, tmp_path):
 
 def test_a_sentence_that_comes_back_whole_is_an_exact_match(tmp_path):
     texts = ["He plays the piano and sings in a choir.", "She wrote three novels about the war.", "qx vz " * 9]
-    tokenizer = smim.load("wikitext-small", device="cpu").tokenizer
+    tokenizer = smim.load("english-small", device="cpu").tokenizer
     write_corpus(tmp_path / "known", {"test": [{"text": text} for text in texts]}, tokenizer, name="known")
-    job = make_job("wikitext-small", tmp_path / "known", tmp_path, num_runs=1)
+    job = make_job("english-small", tmp_path / "known", tmp_path, num_runs=1)
     scores = reconstruction.reconstruct(job)
     beginnings = reconstruction.reconstruct(replace(job, max_length=3))
     assert beginnings.greedy.min() > 0 and beginnings.exact.tolist() == [0, 0, 0]

@@ -12,7 +12,7 @@ from smim.model.directory import PRETRAINED
 from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
 from smim.model.mlp import MLPArgs, MLPDecoderArgs, VectorArgs
 from smim.model.registry import DECODERS, ENCODERS, make_args, read_args
-from smim.model.superposition import SuperpositionDecoderArgs, SuperpositionEncoderArgs
+from smim.model.superposition import SuperpositionEncoderArgs
 from smim.model.transformer import TransformerDecoderArgs, TransformerEncoderArgs
 from smim.schema import changed
 from tests.scripts import ROOT
@@ -59,14 +59,11 @@ def test_settings_are_read_flat_as_they_were_stored_and_nested_as_they_are(flat,
     assert read_args(asdict(args), PATH) == args
 
 
-def test_the_packaged_models_settings_are_flat_and_read():
-    stored = storage.read_json(PRETRAINED / "wikitext-small" / "config.json")
+def test_the_packaged_models_settings_are_read():
+    stored = storage.read_json(PRETRAINED / "english-small" / "config.json")
     args = read_args(stored["model"], PATH)
-    assert stored["format"] == 2
-    assert args.encoder == SuperpositionEncoderArgs() and args.decoder == SuperpositionDecoderArgs(
-        hidden_dim=256, num_layers=2, num_heads=4, embedding_dropout=0.1
-    )
-    assert (args.latent_dim, args.posterior, args.word_dropout) == (512, "sampled_variance", 0.1)
+    assert asdict(args) == stored["model"]
+    assert (args.latent_dim, args.encoder.name, args.encoder.meaning.dim) == (512, "superposition", 128)
 
 
 @pytest.mark.parametrize(
