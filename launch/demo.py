@@ -36,7 +36,7 @@ ENGLISH = (
     "He could not sleep because of the noise.",
     "She is learning to play the violin.",
 )
-QUESTIONS = ("The food was cold and the waiter was rude.", "Borrowing money became more expensive.")
+QUESTIONS = ("It was freezing and the trip took hours.", "She practises a musical instrument.")
 LAUNCH = "accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
 
 console = Console(highlight=False, soft_wrap=True)
