@@ -1,9 +1,9 @@
 """Plain English, for models that ship: everyday sentences of Tatoeba, longer ones of WikiText, and what WordNet says of
 words. All may be passed on.
 
-Shares of the sentences stand there again: as NLTK's word tokenizer parts them, "it does n't ,", and bare, without the
-mark at their end. So a model learns to give back all three. They stay together in one split, which is drawn by (seed,
-sentence).
+Shares of the sentences stand there again: as NLTK's word tokenizer parts them, "it does n't ,", bare, without the mark
+at their end, and in lower case, one of these three. So a model learns to give back all of them. They stay together in
+one split, which is drawn by (seed, sentence).
 """
 
 import re
@@ -36,14 +36,19 @@ _END = re.compile(r"""[.!?]+(["')]*)$""")
 
 @dataclass(frozen=True, kw_only=True)
 class EnglishArgs(UnionArgs):
-    """`tokenized`, `bare`: the shares of sentences that stand there parted into words too, and without their end."""
+    """The shares of sentences that stand there in another form too.
+
+    `tokenized`: parted into words; `bare`: without their end; `lowered`: in lower case, a third of them each as
+    written, tokenized and bare.
+    """
 
     tokenized: float = 0.1
     bare: float = 0.2
+    lowered: float = 0.2
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shares = {"tokenized": self.tokenized, "bare": self.bare}
+        shares = {"tokenized": self.tokenized, "bare": self.bare, "lowered": self.lowered}
         refuse([f"corpus.{name} is {x}, it is a share, from 0 to 1" for name, x in shares.items() if not 0 <= x <= 1])
 
 
@@ -57,6 +62,7 @@ class AllForms(ChangedReader):
     cleaning: Cleaning
     tokenized: float
     bare: float
+    lowered: float
     seed: int
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
@@ -70,7 +76,11 @@ class AllForms(ChangedReader):
             if drawn % 2**64 < self.tokenized * 2**64:
                 rows.append((_tokenized(text), text, "tokenized"))
             if drawn >> 64 < self.bare * 2**64:
-                rows.append((_END.sub(r"\1", text), text, "bare"))
+                rows.append((_bare(text), text, "bare"))
+            drawn = xxhash.xxh3_128_intdigest(text.encode(), self.seed + 1)
+            if drawn % 2**64 < self.lowered * 2**64:
+                form = (str, _tokenized, _bare)[(drawn >> 64) % 3]
+                rows.append((form(text).lower(), text, "lowered"))
         columns = zip(*rows, strict=True) if rows else [()] * 3
         return pa.table([pa.array(column, pa.string()) for column in columns], ["text", WRITTEN, "form"])
 
@@ -83,7 +93,10 @@ def recipe(args: EnglishArgs) -> Recipe:
         )
     whole = union(args, _PARTS)
     inputs = [
-        replace(each, reader=AllForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.bare, args.seed))
+        replace(
+            each,
+            reader=AllForms(each.reader, whole.cleaning[each.pool], args.tokenized, args.bare, args.lowered, args.seed),
+        )
         for each in whole.inputs
     ]
     return replace(
@@ -95,6 +108,7 @@ def recipe(args: EnglishArgs) -> Recipe:
         facts={
             "tokenized": args.tokenized,
             "bare": args.bare,
+            "lowered": args.lowered,
             "sentences": {pool: asdict(each) for pool, each in whole.cleaning.items()},
         },
     )
@@ -103,6 +117,10 @@ def recipe(args: EnglishArgs) -> Recipe:
 def _tokenized(text: str) -> str:
     """As NLTK's `word_tokenize` parts it, of which only the splitting into sentences needs data of its own."""
     return " ".join(token for each in sentencex.segment("en", text) for token in _TOKENIZER.tokenize(each))
+
+
+def _bare(text: str) -> str:
+    return _END.sub(r"\1", text)
 
 
 def _fault(text: str) -> str | None:

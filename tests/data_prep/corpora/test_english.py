@@ -122,9 +122,10 @@ def test_english_has_whole_sentences_in_all_forms_which_stay_together(tmp_path: 
     everyday, wiki = f"{tmp_path / 'tatoeba.txt'}", wikitext(tmp_path / "wiki")
     files = {"tatoeba": everyday, "wikitext": wiki, "wordnet": wordnet(tmp_path / "wordnet")}
     paths = [f"corpus.parts.{name}.path={path}" for name, path in files.items()]
-    corpus = build(tmp_path / "out", "corpus=english", *paths, "corpus.tokenized=0.3", "corpus.bare=0.2", *WORDS)
-    forms = ("written", "tokenized", "bare")
-    written, tokenized, bare = (held(corpus, source="tatoeba", form=form) for form in forms)
+    shares = ["corpus.tokenized=0.3", "corpus.bare=0.2", "corpus.lowered=0.4"]
+    corpus = build(tmp_path / "out", "corpus=english", *paths, *shares, *WORDS)
+    forms = ("written", "tokenized", "bare", "lowered")
+    written, tokenized, bare, lowered = (held(corpus, source="tatoeba", form=form) for form in forms)
     assert sorted(set.union(*written.values())) == sorted(EVERYDAY)
 
     def parted(text: str) -> str:
@@ -132,9 +133,12 @@ def test_english_has_whole_sentences_in_all_forms_which_stay_together(tmp_path: 
 
     for split in SPLITS:
         assert tokenized[split] <= set(map(parted, written[split]))
-        assert bare[split] <= {text.replace('."', '"') for text in written[split]}
+        unended = {text.replace('."', '"') for text in written[split]}
+        assert bare[split] <= unended
+        assert lowered[split] <= {text.lower() for text in written[split] | unended | set(map(parted, written[split]))}
     assert 30 < sum(map(len, tokenized.values())) < 90
     assert 20 < sum(map(len, bare.values())) < 60
+    assert 50 < sum(map(len, lowered.values())) < 110
     own = held(corpus, source="wikitext", form="written")
     assert own == {split: {f"He didn't win in {split}."} for split in SPLITS}
     assert corpus.card["left_out"] == {
