@@ -222,6 +222,11 @@ class SentenceAutoencoder(LatentVariableModel):
             return super().meaning_of(batch)
         return self.encoder.meaning_of(self.embedding(_reversed_input(batch)), batch.lengths + 1)  # type: ignore[operator]
 
+    def hold_meaning(self) -> None:
+        if not self.encoder.meaning_dim:
+            super().hold_meaning()
+        self.encoder.hold_meaning()  # type: ignore[operator]
+
     def check_literal(self, literal: float) -> None:
         """Raises `Unsupported` where `literal` is not 1 and z has no meaning part."""
         if literal != 1 and not self.encoder.meaning_dim:

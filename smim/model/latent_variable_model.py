@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian
 from smim.model.parts import matrix_weights
 from smim.model.priors import Prior
@@ -63,6 +64,10 @@ class LatentVariableModel(nn.Module, ABC):
     def meaning_of(self, batch: Any) -> Tensor:
         """The part of each observation's mean code whose cosine is to mean similarity, or its direction, [B, M]."""
         return self.meaning(self.posterior(batch).mean)
+
+    def hold_meaning(self) -> None:
+        """From now on training leaves the meaning part as it is; raises `UserError` where there is none."""
+        raise UserError("objective.second_view.hold=true holds a meaning part, and this model's codes have none")
 
     @property
     def num_initial_observations(self) -> int:

@@ -208,6 +208,7 @@ class SuperpositionEncoder(Encoder):
             bag=bag,
         )
         self.meaning = MeaningEncoder(args.meaning) if self.meaning_dim else None
+        self.holds_meaning = False
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
@@ -216,13 +217,22 @@ class SuperpositionEncoder(Encoder):
             return self.words.encode(embedded_BTE, place_BT)
         order_BP = self.words.encode(embedded_BTE[..., : -self.args.meaning.table_dim], place_BT)
         size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
-        return torch.cat([size_B1 * self.meaning_of(embedded_BTE, lengths_B), order_BP], dim=-1)
+        meaning_BM = self.meaning_of(embedded_BTE, lengths_B)
+        if self.holds_meaning:
+            meaning_BM = meaning_BM.detach()
+        return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
 
     def meaning_of(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """The direction of the meaning part [B, M], without the rest; arguments as of `forward`."""
         assert self.meaning is not None
         is_word_BT = _places(embedded_BTE, lengths_B) >= 0
         return self.meaning(embedded_BTE[..., -self.args.meaning.table_dim :], is_word_BT)
+
+    def hold_meaning(self) -> None:
+        """From now on the meaning part has no gradient, nor has its table of words."""
+        assert self.meaning is not None
+        self.meaning.requires_grad_(False)
+        self.holds_meaning = True
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
         to_log_variance = make_log_variance(args, self.output_dim)

@@ -28,11 +28,13 @@ class SecondView(Addition):
     place of m, where W and b are learned beside the model, which leaves the geometry of codes open: for comparison.
 
     `epochs_alone`: over the sentences that the teacher has read, by this term alone, before the training begins.
+    `hold`: whether the meaning part stays then as it is.
     """
 
     loss: str = bounded("similarities", among=["similarities", "vector", "head"])
     temperature: float = bounded(0.05, above=0)
     epochs_alone: int = bounded(0, least=0)
+    hold: bool = False
 
     @property
     def has_head(self) -> bool:

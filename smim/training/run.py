@@ -105,6 +105,8 @@ class Run:
                     learn_meaning(self.model.to(accelerator.device), self.train_split, objective.second_view, **how)
             if num := self.model.num_initial_observations:
                 self.model.initialize(self.random_training_batch(num))
+        if objective.second_view.hold:
+            self.model.hold_meaning()
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")

@@ -14,6 +14,7 @@ from smim.text.corpus import Corpus
 from smim.training.args import TrainArgs
 from smim.training.meaning import learn_meaning
 from smim.training.run import Run
+from smim.training.trainer import Trainer
 
 MEANING = {
     "encoder": {"name": "superposition", "meaning": {"dim": 6, "table_dim": 6}},
@@ -85,10 +86,27 @@ def test_a_run_learns_it_before_its_first_step_and_not_again_when_it_goes_on(vie
     assert torch.equal(run(300, "auto").model.embedding.weight, begun.model.embedding.weight)
 
 
+def test_a_meaning_part_that_is_held_stays_as_it_is(viewed, tmp_path):
+    view = SecondView(weight=1.0, epochs_alone=2, hold=True)
+    args = TrainArgs(batch_size=8, max_steps=5, precision="fp32", trackers=[], optimizer="adamw", weight_decay=0.1)
+    settings = (objective_class("amim")(second_view=view), args)
+    trainer = Trainer(viewed, make_args(MEANING), *settings, accelerator=Accelerator(cpu=True), run_dir=tmp_path)
+    begun = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    trainer.fit()
+    ended = trainer.model.state_dict()
+    assert torch.equal(ended["encoder.meaning.from_table.weight"], begun["encoder.meaning.from_table.weight"])
+    said, table = (ended["embedding.weight"] != begun["embedding.weight"]).split([12, 6], dim=1)
+    assert said.any() and not table.any()
+    with pytest.raises(UserError, match=r"holds a meaning part, and this model's codes have none"):
+        Run(viewed, make_args(GRU), *settings, accelerator=Accelerator(cpu=True), run_dir=tmp_path / "gru")
+
+
 @pytest.mark.parametrize("view", [SecondView(epochs_alone=2), SecondView(weight=1.0, epochs_alone=2, loss="head")])
 def test_epochs_alone_need_a_weight_and_no_head(view):
     with pytest.raises(UserError, match=r"epochs_alone is 2; it needs a weight above 0, and another loss than head"):
         objective_class("amim")(second_view=view)
+    with pytest.raises(UserError, match=r"second_view\.hold=true needs objective\.second_view\.epochs_alone above 0"):
+        objective_class("amim")(second_view=SecondView(weight=1.0, hold=True))
 
 
 def test_a_model_of_a_whole_code_has_the_meaning_that_it_encodes(viewed):
