@@ -44,7 +44,9 @@ class MeaningEncoder(nn.Module):
         super().__init__()
         self.args = args
         self.from_table = nn.Linear(args.table_dim, args.dim, bias=False)
-        nn.init.eye_(self.from_table.weight)
+        nn.init.zeros_(self.from_table.weight)
+        with torch.no_grad():  # not `eye_`, which on the meta device imports torch's compiler
+            self.from_table.weight.diagonal().fill_(1)
         if args.num_layers:
             self.to_hidden = linear(args.table_dim, args.hidden_dim)
             self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
