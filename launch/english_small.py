@@ -167,7 +167,8 @@ print(model.decode(codes, literal=0))  # another one that means the same
 - **Teacher.** [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), Apache-2.0.
 - **Text.** Sentences of Tatoeba (CC BY 2.0 FR, tatoeba.org), of the English Wikipedia by way of WikiText (Merity et al.
   2016; CC BY-SA), and WordNet's definitions and examples (Copyright 2006 by Princeton University, WordNet 3.0 license).
-  No sentence of STS-B, SICK and MRPC is among them; most of Tatoeba's paraphrases below are. These weights are under CC BY-SA 4.0.
+  No sentence of STS-B, SICK and MRPC is among them; most of Tatoeba's paraphrases below are.
+  These weights are under CC BY-SA 4.0.
 - **How it was made.** `python launch/english_small.py --ship ...`
 
 Test sets, seen once (Spearman's correlation, average precision, accuracy, and the share that comes back word for
