@@ -26,6 +26,7 @@ from smim.text.batches import evaluation_order
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
+_SMALLEST = 1e-6
 DECODED_LENGTH = 100
 
 
@@ -54,11 +55,6 @@ def check_sentences(texts: Sequence[str]) -> None:
         except UnicodeEncodeError:
             what = f"the text {_shown(text)} holds a half of a surrogate pair, which is no text"
             raise RowError(what, row, numbered=False) from None
-
-
-def combined(weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """The weighted sum of codes, fp32 [D]: a point of the line between two, sums and differences."""
-    return np.asarray(weights, np.float32) @ np.asarray(codes_ND, np.float32)
 
 
 def _shown(text: str) -> str:
@@ -107,6 +103,27 @@ class SentenceModel(TrainedModel):
     def dimension_of(self, part: str | None) -> int:
         """How many of a code's first numbers its `part` has: the meaning's, or all for None."""
         return self.autoencoder.meaning_dim if part == "meaning" else self.latent_dim
+
+    def combined(self, weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """The weighted sum of codes, fp32 [D]: a point between two, sums and differences.
+
+        Of codes with a meaning part only the rest is summed so. A meaning part is a direction, as long as its sentence:
+        the directions are summed, whatever their lengths, and the sum is made as long as the parts are on the mean.
+        """
+        weights_N, codes_ND = np.asarray(weights, np.float32), np.asarray(codes_ND, np.float32)
+        code_D = weights_N @ codes_ND
+        if self.has_meaning_part and len(weights_N) > 1:
+            meaning_NM = codes_ND[:, : self.dimension_of("meaning")]
+            length_N = np.linalg.norm(meaning_NM, axis=1)
+            sum_M = weights_N @ (meaning_NM / np.maximum(length_N, _SMALLEST)[:, None])
+            share_N = np.abs(weights_N) / np.abs(weights_N).sum()
+            code_D[: len(sum_M)] = sum_M * (share_N @ length_N / max(np.linalg.norm(sum_M), _SMALLEST))
+        return code_D
+
+    def line(self, start_D: np.ndarray, end_D: np.ndarray, *, steps: int) -> np.ndarray:
+        """Codes evenly spaced from the one to the other, both included, fp32 [steps, D]."""
+        between = [self.combined([1 - t, t], [start_D, end_D]) for t in np.linspace(0, 1, steps)[1:-1]]
+        return np.stack([start_D, *between, end_D])
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
@@ -235,10 +252,9 @@ class SentenceModel(TrainedModel):
         return self.decode(z, **how, sample=sample, seed=seed)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
-        """Codes evenly spaced on the line from the one sentence's to the other's, both included, fp32 [steps, D]."""
+        """Codes evenly spaced from the one sentence's to the other's, both included, fp32 [steps, D]: see `combined`."""
         check_whole("steps", steps, least=2)
-        start, end = self.encode([first, second], allow_unknown=False)
-        return np.stack([combined([1 - t, t], [start, end]) for t in np.linspace(0, 1, steps)])
+        return self.line(*self.encode([first, second], allow_unknown=False), steps=steps)
 
     def interpolate(
         self,
@@ -260,13 +276,16 @@ class SentenceModel(TrainedModel):
         return [start, *self.decode(codes[1:-1], literal=literal, seed=seed, allow_unknown=allow_unknown), end]
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
-        """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`."""
+        """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`.
+
+        See `combined` for codes with a meaning part.
+        """
         check_sentences(plus)
         check_sentences(minus)
         if not len(plus):
             raise UserError("arithmetic needs at least one sentence to add")
         weights = [1.0] * len(plus) + [-1.0] * len(minus)
-        return combined(weights, self.encode([*plus, *minus], allow_unknown=False))
+        return self.combined(weights, self.encode([*plus, *minus], allow_unknown=False))
 
     def perturb(
         self,

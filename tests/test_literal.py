@@ -79,6 +79,27 @@ def test_between_two_sentences_the_meaning_parts_alone_are_blended(free):
     assert free.interpolate(*TEXTS[:2], steps=2) == free.reconstruct(TEXTS[:2])
 
 
+def test_a_meaning_part_between_two_is_as_near_to_both_and_as_long_as_they_are(free):
+    codes = free.interpolation(TEXTS[0], " ".join(TEXTS), steps=5)
+    lengths = np.linalg.norm(codes[:, :6], axis=1)
+    np.testing.assert_allclose(lengths, np.linspace(lengths[0], lengths[-1], 5), rtol=1e-5)
+    assert lengths[-1] > 1.3 * lengths[0]
+    directions = codes[:, :6] / lengths[:, None]
+    to_ends = directions[2] @ directions[[0, -1]].T
+    assert to_ends[0] == pytest.approx(to_ends[1], abs=1e-5)
+    np.testing.assert_allclose(codes[2, 6:], codes[[0, -1], 6:].mean(0), atol=1e-6)
+
+
+def test_in_a_sum_of_sentences_each_counts_the_same_however_long(free):
+    texts = [TEXTS[0], " ".join(TEXTS), TEXTS[2]]
+    of_texts = free.encode(texts)[:, :6]
+    lengths = np.linalg.norm(of_texts, axis=1)
+    expected = np.array([1, -1, 1]) @ (of_texts / lengths[:, None])
+    found = free.arithmetic([texts[0], texts[2]], [texts[1]])[:6]
+    np.testing.assert_allclose(found / lengths.mean(), expected / np.linalg.norm(expected), atol=1e-5)
+    np.testing.assert_array_equal(free.combined([1.0], free.encode(texts[:1])), free.encode(texts[:1])[0])
+
+
 def test_what_is_not_given_is_the_models_own(used):
     own = used(perturb_scale=25.0, sample={"standard_deviation": 2.0, "chain_steps": 3})
     assert own.perturb(TEXTS[0], num=4, seed=1) == own.perturb(TEXTS[0], num=4, scale=25, seed=1)

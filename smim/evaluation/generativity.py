@@ -101,15 +101,24 @@ def choose_pairs(vectors: np.ndarray | None, num: int, *, least: float, most: fl
 def write(model: SentenceModel, texts: Sequence[str], pairs: np.ndarray, *, seed: int) -> dict[str, list[str]]:
     """What the model writes by its own defaults, by kind: of each pair, of each sentence, and as many from drawn codes.
 
-    An autoencoder has no distribution to draw from; only a model with a meaning part writes from that alone.
+    As `interpolate`, `perturb` and `sample` do, but many at once. An autoencoder has no distribution to draw from; only
+    a model with a meaning part writes from that alone.
     """
-    written = {BETWEEN: [model.interpolate(texts[i], texts[j], steps=3)[1] for i, j in pairs]}
+    posterior, literal = model.posterior(texts), model.use.literal
+    codes = posterior.mean.numpy()
+    written = {BETWEEN: model.decode(_midway(model, codes, pairs), literal=literal.interpolate, seed=seed)}
     if not model.deterministic:
-        written[NEAR] = [model.perturb(text, num=1, seed=seed + row)[0] for row, text in enumerate(texts)]
+        draws = noise.normal(seed, range(len(texts)), 0, model.latent_dim)
+        near = posterior.mean + model.use.perturb_scale * posterior.standard_deviation * draws
+        written[NEAR] = model.decode(near, literal=literal.perturb, seed=seed)
         written[DRAWN] = model.sample(len(texts), seed=seed)
     if model.has_meaning_part:
-        written[MEANING] = model.decode(model.encode(texts), literal=0.0, seed=seed)
+        written[MEANING] = model.decode(codes, literal=0.0, seed=seed)
     return written
+
+
+def _midway(model: SentenceModel, codes_ND: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    return np.stack([model.line(*codes_ND[pair], steps=3)[1] for pair in pairs])
 
 
 def write_by(
@@ -197,8 +206,9 @@ def _from_training(job: Job, sample: Split, ends: Sequence[Sequence[str]]) -> di
     """For each pair the training sentence whose code's meaning is nearest to the point midway, by cosine, and any."""
     meaning = job.model.autoencoder.meaning
     codes = meaning(job.posterior(sample).mean).numpy().copy()
-    between = torch.from_numpy(np.stack([job.model.interpolation(one, other, steps=3)[1] for one, other in ends]))
-    middle = meaning(between).numpy().copy()
+    codes_of_ends = job.model.encode([text for pair in ends for text in pair])
+    between = _midway(job.model, codes_of_ends, np.arange(2 * len(ends)).reshape(-1, 2))
+    middle = meaning(torch.from_numpy(between)).numpy().copy()
     for vectors in (codes, middle):
         faiss.normalize_L2(vectors)
     index = faiss.IndexFlatIP(codes.shape[1])

@@ -29,7 +29,7 @@ word, P = 3 C its copies; D = 4 C, or M + 3 C with a meaning part.
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ _LAST_DECAY = 100
 # Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
 _WORD_LOGIT = 2.0
 # Shares of sentences in training: decoded from all of the order part, and from the meaning alone; the rest between.
-_SHARE_LITERAL, _SHARE_FREE = 0.3, 0.5
+_SHARE_LITERAL, _SHARE_FREE = 0.35, 0.55
 _SMALLEST = 1e-6
 
 
@@ -233,6 +233,14 @@ class SuperpositionEncoder(Encoder):
         assert self.meaning is not None
         self.meaning.requires_grad_(False)
         self.holds_meaning = True
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; a meaning part that is held has no dropout."""
+        super().train(mode)
+        if self.meaning is not None and self.holds_meaning:
+            self.meaning.eval()
+        return self
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
         to_log_variance = make_log_variance(args, self.output_dim)

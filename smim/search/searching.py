@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from smim.errors import UserError
-from smim.generation import SentenceModel, combined
+from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
 from smim.search.query import Hit, Options, Query, SearchResult
 
@@ -72,7 +72,10 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
     means = iter(given.mean.numpy() if given else [])
     as_given = [query.code for query in queries if query.code is not None]
     checked = iter(asked.checked(as_given, short=await asked.dimension()) if as_given else [])
-    codes = [_code(query, weights, means, stored, checked) for query, weights in zip(queries, parts, strict=True)]
+    codes = [
+        _code(asked.model, query, weights, means, stored, checked)
+        for query, weights in zip(queries, parts, strict=True)
+    ]
     # Of the meaning part alone, what is not known is left at zero: the index does not compare it.
     codes_ND = np.zeros((len(codes), asked.model.latent_dim), np.float32)
     for row, code in zip(codes_ND, codes, strict=True):
@@ -108,10 +111,12 @@ async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float],
     return sentences.tolist()
 
 
-def _code(query: Query, weights: list[tuple[str, float]], means: Codes, stored: Codes, checked: Codes) -> np.ndarray:
+def _code(
+    model: SentenceModel, query: Query, weights: list[tuple[str, float]], means: Codes, stored: Codes, checked: Codes
+) -> np.ndarray:
     """The code to search with; takes the means of the query's texts, its sentence's code, or the one that it gave."""
     if weights:
-        return combined([weight for _, weight in weights], [next(means) for _ in weights])
+        return model.combined([weight for _, weight in weights], [next(means) for _ in weights])
     return next(checked if query.id is None else stored)
 
 

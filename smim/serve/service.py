@@ -15,7 +15,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from smim.errors import UserError
-from smim.generation import SentenceModel, combined
+from smim.generation import SentenceModel
 from smim.model import noise
 from smim.search import searching
 from smim.search.filters import Where, parse
@@ -126,7 +126,7 @@ class Service:
         check_within("seed", seed, 0, LARGEST_SEED)
         literal = self.model.use.literal.interpolate if literal is None else literal
         ends = (await self._computing.posterior([first, second])).mean.numpy()
-        codes = np.stack([combined([1 - t, t], ends) for t in np.linspace(0, 1, steps)])
+        codes = self.model.line(*ends, steps=steps)
         literals = [1.0, *[literal] * (steps - 2), 1.0]
         return await searching.decoded(self._computing, codes, literals, seed=seed, allow_unknown=allow_unknown)
 
@@ -165,7 +165,7 @@ class Service:
         literal = self.model.use.literal.arithmetic if literal is None else literal
         weights = Query(sum=Sum(plus, minus)).weights
         means = (await self._computing.posterior([text for text, _ in weights])).mean.numpy()
-        code = combined([weight for _, weight in weights], means)
+        code = self.model.combined([weight for _, weight in weights], means)
         how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         return code, (await self._computing.decode(code[None], **how))[0]
 

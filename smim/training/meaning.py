@@ -14,7 +14,9 @@ from smim.objectives.second_view import SecondView
 from smim.progress import track
 from smim.text.corpus import Split
 
-_LEARNING_RATE = 6e-3
+# Of the tables of words, each of which has a gradient seldom, and of all else.
+_LEARNING_RATES = 6e-3, 3e-3
+_SHARE_OF_WARMUP = 0.05
 _SENTENCES_A_BATCH = 512
 # Sentences of so many batches are sorted by length, for less padding.
 _BATCHES_A_WINDOW = 50
@@ -26,11 +28,15 @@ def learn_meaning(
 ) -> None:
     """Trains what the meaning of a sentence depends on by `view` alone, for its `epochs_alone`, by Adam.
 
-    The learning rate goes down to 0 as a cosine. `visible`: whether a progress bar is shown.
+    The learning rate warms up, and goes down to 0 as a cosine. `visible`: whether a progress bar is shown.
     """
     batches = list(_batches(split, epochs=view.epochs_alone, seed=seed))
-    optimizer = torch.optim.Adam(model.parameters(), lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, len(batches)))
+    tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    others = [each for each in model.parameters() if not any(each is table for table in tables)]
+    optimizer = torch.optim.Adam([{"params": tables}, {"params": others}])
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, _LEARNING_RATES, max(1, len(batches)), pct_start=_SHARE_OF_WARMUP, cycle_momentum=False
+    )
     model.train()
     for rows in track(batches, "meaning", total=len(batches), visible=visible):
         batch = split.batch(rows, max_length=max_length).to(model.device)

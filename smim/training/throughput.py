@@ -10,6 +10,7 @@ from torch.utils.benchmark import Timer
 from smim.processes import resolve_precision
 
 _LARGEST = {"cpu": 1024}
+_SMALLEST = 256
 _SECONDS = 0.3
 
 
@@ -17,10 +18,16 @@ _SECONDS = 0.3
 def matrix_rate(device: torch.device, precision: str) -> float:
     """FLOPs a second of a matrix product of 2048^3 (CPU: 1024^3), the best of as many as 0.3 seconds hold.
 
-    `precision` is auto, fp32 or bf16, as `train.precision`.
+    `precision` is auto, fp32 or bf16, as `train.precision`. Where the hardware has no products of it and they take long
+    (bf16 on many CPUs), a smaller one is measured.
     """
     dtype = torch.bfloat16 if resolve_precision(precision) == "bf16" else torch.float32
-    size = _LARGEST.get(device.type, 2048)
+    size = _SMALLEST
+    while size < _LARGEST.get(device.type, 2048) and _product(size, device, dtype).timeit(1).mean * 16 < _SECONDS:
+        size *= 2
+    return 2 * size**3 / min(_product(size, device, dtype).blocked_autorange(min_run_time=_SECONDS).times)
+
+
+def _product(size: int, device: torch.device, dtype: torch.dtype) -> Timer:
     one, other = torch.ones(2, size, size, device=device, dtype=dtype)
-    product = Timer("one @ other", globals={"one": one, "other": other}, num_threads=torch.get_num_threads())
-    return 2 * size**3 / min(product.blocked_autorange(min_run_time=_SECONDS).times)
+    return Timer("one @ other", globals={"one": one, "other": other}, num_threads=torch.get_num_threads())
