@@ -100,6 +100,7 @@ def encoder(
     teacher: TeacherDir,
     sets: Sets,
     layers: Annotated[int, typer.Option(help="Of attention; 0: the static sum of words.")] = 0,
+    hidden: Annotated[int, typer.Option(help="The width of these; twice as much between them.")] = 128,
     dim: Annotated[int, typer.Option(help="Of the meaning part, and of the table.")] = 128,
     epochs: Annotated[int, typer.Option(help="Over the sentences that the teacher has read.")] = 3,
     temperature: Annotated[float, typer.Option(help="Of the second view.")] = 0.1,
@@ -108,9 +109,10 @@ def encoder(
     """Train the meaning part alone, by the similarities of the teacher, and measure it on judged sets."""
     torch.manual_seed(seed)
     data = Corpus.open(corpus, teacher=teacher)
-    parts = [f"model.encoder.meaning.{name}" for name in ("dim", "table_dim", "num_layers")]
-    sizes = [f"{name}={value}" for name, value in zip(parts, (dim, dim, layers), strict=True)]
-    composed = config.compose("train", ["experiment=english_small", *sizes, f"model.latent_dim={384 + dim}"])
+    names = ("dim", "table_dim", "num_layers", "hidden_dim", "feedforward_dim")
+    values = (dim, dim, layers, hidden, 2 * hidden)
+    parts = [f"model.encoder.meaning.{name}={value}" for name, value in zip(names, values, strict=True)]
+    composed = config.compose("train", ["experiment=english_small", *parts, f"model.latent_dim={384 + dim}"])
     model = make_model(make_args(composed.model), input_size=data.input_size)
     assert isinstance(model, SentenceAutoencoder) and data.teacher is not None and model.encoder.meaning is not None
     model.initialize_words(*(torch.tensor(each) for each in (data.teacher.pieces, data.teacher.counts)))

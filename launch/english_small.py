@@ -159,9 +159,9 @@ print(model.decode(codes, literal=0))  # another one that means the same
 - **English only.** It has read no other language, and a sentence of one has a code of little meaning. It is a small
   model: it does not know what a sentence implies, and "not" counts little.
 - **What it is.** A superposition: a holographic bag of words with positions. Of a code, {meaning} numbers say what
-  the sentence means, by a table of words that a teacher taught; the others say which words stand where. {parameters}
-  parameters, in fp16; {vocabulary} SentencePiece pieces, with a piece for each byte, so that every text can be encoded
-  and comes back as it was written. A-MIM with a second view, {steps} steps.
+  the sentence means, by a table of words and a layer of attention that a teacher taught; the others say which words
+  stand where. {parameters} parameters, in fp16; {vocabulary} SentencePiece pieces, with a piece for each byte, so
+  that every text can be encoded and comes back as it was written. A-MIM with a second view, {steps} steps.
 - **Compare codes by cosine**, as `smim` does by default. The meaning part alone is a quarter of the size
   (`--part meaning`). What suits it beside that stands in `config.json`, section `use`.
 - **Teacher.** [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), Apache-2.0.

@@ -20,6 +20,7 @@ from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.model.directory import hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
+from smim.model.nearest import EXACT, nearest_ids, share_left
 from smim.model.use import Use, Writing
 from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
@@ -193,6 +194,9 @@ class SentenceModel(TrainedModel):
     ) -> list[str]:
         """The sentence of each code [N, D]: the likeliest word at each step, or with `sample` a draw.
 
+        A superposition's sentence is encoded again, and where it has another code, one that is nearer to the code is
+        looked for (`smim.model.nearest`).
+
             model.decode(model.encode(["the company said profit rose"]), literal=0.0)
 
         Codes are an array or a tensor of any type of numbers. `literal`: 1 gives the sentence word for word, 0 another
@@ -222,13 +226,27 @@ class SentenceModel(TrainedModel):
         """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw."""
         options = how.options
         if how.candidates == 1 or not len(z):
-            return decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
+            ids = decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
+            exact = how.literal == 1 and not how.sample and self.autoencoder.words_of_sum is not None
+            return self._nearest(ids, z, how, max_length) if exact else ids
         draws = torch.cat([uniform(draw) for draw in range(how.candidates)])
         longest = min(max_length, self.autoencoder.args.max_length)
         drawn = decode_ids(self.autoencoder, z.repeat(how.candidates, 1), longest, uniform=draws, **options)
         meant_CNM = self.autoencoder.meaning(self.posterior_of_ids(drawn).mean).unflatten(0, (how.candidates, len(z)))
         best_N = F.cosine_similarity(meant_CNM, self.autoencoder.meaning(z), dim=-1).argmax(0)
         return [drawn[len(z) * draw + row] for row, draw in enumerate(best_N.tolist())]
+
+    def _nearest(self, ids: list[list[int]], z: Tensor, how: Writing, max_length: int) -> list[list[int]]:
+        """The same sentences, but where one has not the code and another is found that is nearer to it."""
+        left = torch.ones(len(ids))
+        encodable = [row for row, own in enumerate(ids) if 0 < len(own) <= self.autoencoder.args.max_length]
+        encoded = self.posterior_of_ids([ids[row] for row in encodable]).mean
+        left[encodable] = share_left(self.autoencoder, z[encodable], encoded)
+        wrong = (left > EXACT).nonzero()[:, 0].tolist()
+        longest = min(max_length, self.autoencoder.args.max_length)
+        found, found_left = nearest_ids(self.autoencoder, z[wrong], longest, allow_unknown=how.allow_unknown)
+        nearer = {row: found[i] for i, row in enumerate(wrong) if found_left[i] < left[row]}
+        return [nearer.get(row, own) for row, own in enumerate(ids)]
 
     def reconstruct(
         self,
@@ -252,7 +270,7 @@ class SentenceModel(TrainedModel):
         return self.decode(z, **how, sample=sample, seed=seed)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
-        """Codes evenly spaced from the one sentence's to the other's, both included, fp32 [steps, D]: see `combined`."""
+        """Codes evenly spaced from the one sentence's to the other's, both included, fp32 [steps, D]: `combined`."""
         check_whole("steps", steps, least=2)
         return self.line(*self.encode([first, second], allow_unknown=False), steps=steps)
 

@@ -26,7 +26,6 @@ from smim.evaluation.semantic_measures import (
     random_codes,
 )
 from smim.evaluation.semantic_sets import ANSWERS, SIMILARITY, SemanticSet, describe, files_of, read_sets
-from smim.model.decoding import decode_ids
 from smim.preparation.args import as_paths
 from smim.schema import bounded, out_of_bounds
 from smim.teaching import find_teacher, open_teacher
@@ -151,7 +150,7 @@ def _of_model(
     own = [wanted[place] for place in job.share(len(wanted))]
     # What says more words than its sentence has is wrong already.
     longest = 1 + max((len(ids[i]) for i in wanted), default=0)
-    decoded = [job.model.tokenizer.decode(words) for words in decode_ids(autoencoder, codes[own], longest)]
+    decoded = job.model.decode(codes[own], max_length=longest)
     sentences = dict(gather_object(list(zip(own, decoded, strict=True))))
     return parts, lambda texts: [sentences[row[text]] for text in texts]
 

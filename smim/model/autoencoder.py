@@ -23,6 +23,7 @@ from smim.model.latent_space import make_prior
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.meaning import initial_table
 from smim.model.parts import Decoder, Encoder, matrix_weights
+from smim.model.superposition import SuperpositionEncoder, WordCodes
 from smim.model.vocabulary_loss import TiedVocabularyLayer, VocabularyLayer
 from smim.schema import bounded
 from smim.text.batch import Batch, collate
@@ -221,6 +222,15 @@ class SentenceAutoencoder(LatentVariableModel):
         if not self.encoder.meaning_dim:
             return super().meaning_of(batch)
         return self.encoder.meaning_of(self.embedding(_reversed_input(batch)), batch.lengths + 1)  # type: ignore[operator]
+
+    @property
+    def words_of_sum(self) -> WordCodes | None:
+        """What the words add to a code, where it is a sum of them."""
+        return self.encoder.words if isinstance(self.encoder, SuperpositionEncoder) else None
+
+    def sum_of_words(self, z_BD: Tensor) -> Tensor:
+        """The part of a code that is the sum of its words."""
+        return z_BD[:, self.encoder.meaning_dim :]
 
     def hold_meaning(self) -> None:
         if not self.encoder.meaning_dim:

@@ -139,6 +139,11 @@ class WordCodes(nn.Module):
         bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
         return torch.cat([self._bag(code_BTC).sum(1), bound_BTP.sum(1)], dim=-1)
 
+    def added(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
+        """What each word adds to z at its place, [B, T, D]."""
+        code_BTC = self._code(embedded_BTE)
+        return torch.cat([self._bag(code_BTC), self._move(self._copies(code_BTC), place_BT)], dim=-1)
+
     def remaining(self, z_BD: Tensor, embedded_BTE: Tensor, size_B: Tensor) -> Tensor:
         """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
 

@@ -66,6 +66,19 @@ def test_padding_is_not_read(num_layers):
     torch.testing.assert_close(codes(model, ONE, OTHER)[:1], codes(model, ONE))
 
 
+def test_a_meaning_part_that_is_held_has_no_dropout():
+    batch = collate([ONE, OTHER], range(2))
+    for is_held in (False, True):
+        model = make(num_layers=1, dropout=0.5)
+        torch.nn.init.normal_(model.encoder.meaning.to_meaning.weight)
+        if is_held:
+            model.encoder.hold_meaning()
+        model.train()
+        one, again = (model.meaning_of(batch) for _ in range(2))
+        assert torch.equal(one, again) == is_held
+    assert model.train().encoder.words.training
+
+
 def test_at_literal_0_nothing_but_the_meaning_is_decoded():
     model = make()
     one, other = codes(model, ONE, OTHER)
