@@ -39,8 +39,11 @@ def nearest_ids(
 
     That share is [N], of its length: 0 where the sentence has exactly this code.
     """
-    found = [_nearest(autoencoder, part, max_length, allow_unknown) for part in z.split(_SENTENCES_TOGETHER)]
-    return [ids for of_part, _ in found for ids in of_part], torch.cat([left for _, left in found])
+    parts = z.split(_SENTENCES_TOGETHER) if len(z) else ()
+    found = [_nearest(autoencoder, part, max_length, allow_unknown) for part in parts]
+    return [ids for of_part, _ in found for ids in of_part], torch.cat(
+        [z.new_zeros(0), *(left.to(z.device) for _, left in found)]
+    )
 
 
 def share_left(autoencoder: "SentenceAutoencoder", z: Tensor, encoded: Tensor) -> Tensor:
