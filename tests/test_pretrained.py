@@ -33,7 +33,13 @@ def test_sentences_come_back_word_for_word(pretrained):
     assert pretrained.reconstruct(SENTENCES) == SENTENCES
 
 
-@pytest.mark.parametrize("text", ["Do n't you see it , she said .", "A man is playing a guitar", "Zürich → 5 €!"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("Do n't you see it , she said .", "a man is playing a guitar", "Zürich → 5 €!"),
+        "Actor Noah Wyle, who has played Dr. John Carter since the show began in 1994, extended his contract with it.",
+    ],
+)
 def test_text_comes_back_as_it_was_written(pretrained, text):
     assert pretrained.reconstruct([text]) == [text]
 
