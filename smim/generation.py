@@ -238,7 +238,7 @@ class SentenceModel(TrainedModel):
 
     def _nearest(self, ids: list[list[int]], z: Tensor, how: Writing, max_length: int) -> list[list[int]]:
         """The same sentences, but where one has not the code and another is found that is nearer to it."""
-        left = torch.ones(len(ids))
+        left = z.new_ones(len(ids))
         encodable = [row for row, own in enumerate(ids) if 0 < len(own) <= self.autoencoder.args.max_length]
         encoded = self.posterior_of_ids([ids[row] for row in encodable]).mean
         left[encodable] = share_left(self.autoencoder, z[encodable], encoded)

@@ -110,6 +110,7 @@ def test_a_cpu_launch_that_would_start_one_process_of_two_is_refused(train):
     assert "2 processes were asked for, but the launcher started 1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_two_launchers_train_as_two_nodes(command, train, tmp_path):
     assert train(*NO_NOISE, f"run.dir={tmp_path / 'one'}").returncode == 0
     port = free_port()
@@ -129,6 +130,7 @@ def test_two_launchers_train_as_two_nodes(command, train, tmp_path):
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(command, train, tmp_path):
     launcher = [
         *(str(BIN / "accelerate"), "launch", "--config_file", "launch/accelerate/cpu.yaml"),

@@ -60,7 +60,7 @@ def _nearest(
     words, width = autoencoder.words_of_sum, _HYPOTHESES
     assert words is not None
     table_VE = autoencoder.embedding.weight[:, : autoencoder.args.embedding_dim]
-    power = words.added(table_VE[None], torch.zeros(1, 1, device=z.device)).square().sum(-1).mean()
+    power = words.added(table_VE[None], z.new_zeros(1, 1)).square().sum(-1).mean()
     sum_ND = autoencoder.sum_of_words(z)
     length_N = sum_ND.norm(dim=-1).clamp(min=torch.finfo(sum_ND.dtype).tiny)
     nearest: list[list[int]] = [[] for _ in z]

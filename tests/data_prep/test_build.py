@@ -99,6 +99,7 @@ def test_each_format_gives_texts_and_labels(tmp_path, name):
     assert train.labels("kind") == [labels[text] for text in train.texts()]
 
 
+@pytest.mark.slow
 def test_a_dataset_of_the_hub_keeps_its_splits(tmp_path, hub_cache):
     """A local folder stands for the hub: the library loads both in the same way."""
     folder = tmp_path / "dataset"

@@ -87,6 +87,7 @@ def test_other_settings_are_other_trainings(made, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == 4 + 4
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_figures_as_one_process(made, tmp_path):
     done = run_script("eval/figures.py", overrides(tmp_path, "figures.workers=2"), timeout=120)
     assert done.returncode == 0, done.stderr
@@ -94,6 +95,7 @@ def test_workers_give_the_same_figures_as_one_process(made, tmp_path):
     assert measured(one) == measured(two)
 
 
+@pytest.mark.slow
 def test_a_figure_that_was_killed_goes_on_to_the_same_numbers(tmp_path):
     settings = ["figure.values=[3]", "train.max_steps=60", "train.checkpoint_every=5"]
     command = [sys.executable, "eval/figures.py", *overrides(tmp_path / "cut", *settings, "train.log_every=1")]

@@ -68,6 +68,7 @@ has_venv = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @has_venv
 def test_two_nodes_evaluate_together(slurm, long_model, odd_corpus, tmp_path):
     finished = sbatch("evaluate.sbatch", arguments(long_model, odd_corpus, tmp_path / "report"), slurm)

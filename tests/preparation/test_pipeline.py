@@ -210,6 +210,7 @@ def test_kills_of_workers_and_parent_at_random_times(source, expected, tmp_path)
     assert kills > 3
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(tmp_path):
     (tmp_path / "big.txt").write_text("some words of a line\n" * 200_000)
     overrides = ["corpus=text", "corpus.shard_bytes=10000", f"corpus.path={tmp_path / 'big.txt'}", "prep.workers=2"]

@@ -1,13 +1,14 @@
 """Makes the same changes of an index each time it runs, and tells after each how many were made.
 
-    python changes.py INDEX MODEL DONE
+    python changes.py INDEX MODEL DONE [SECONDS]
 
-DONE gets a character when it begins and one after each change. A process killed anywhere leaves the index as it is
-after so many changes, or after one more.
+It waits so many seconds after each. DONE gets a character when it begins and one after each change. A process killed
+anywhere leaves the index as it is after so many changes, or after one more.
 """
 
 import random
 import sys
+import time
 from pathlib import Path
 
 Rows = dict[int, str]
@@ -51,6 +52,7 @@ def main() -> None:
         with IndexWriter(directory, model=model) as writer:
             change(i, {}, writer)
         tell(done)
+        time.sleep(float(*sys.argv[4:]))
 
 
 if __name__ == "__main__":

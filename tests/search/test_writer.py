@@ -404,8 +404,8 @@ def test_index_of_which_everything_was_deleted(index: Index) -> None:
 
 
 def test_reader_keeps_answering_while_a_writer_changes(index: Index, tiny_model: Path, tmp_path: Path) -> None:
-    script = [str(Path(__file__).parent / "changes.py"), str(index.directory), str(tiny_model), str(tmp_path / "done")]
-    process = subprocess.Popen([sys.executable, *script], cwd=Path(__file__).parents[2])
+    script = [Path(__file__).parent / "changes.py", index.directory, tiny_model, tmp_path / "done", "0.2"]
+    process = subprocess.Popen([sys.executable, *map(str, script)], cwd=Path(__file__).parents[2])
     versions = set()
     while process.poll() is None:
         versions.add(index.manifest.version)

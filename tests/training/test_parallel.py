@@ -103,6 +103,7 @@ def test_every_zero_stage_has_the_losses_and_gradients_of_ddp_on_ptb(train, tmp_
 NO_NOISE = ["objective=autoencoder", "model.embedding_dropout=0", *STEPS]
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_from_a_sharded_checkpoint(train, tmp_path):
     one = train(*NO_NOISE, f"run.dir={tmp_path / 'one'}")
     run_dir = f"run.dir={tmp_path / 'sharded'}"

@@ -227,6 +227,7 @@ def test_rows_without_a_value_are_not_counted_as_without_the_label(tzk: TzK, cor
     assert open_tzk(tzk.directory, model=tzk.model).knowledge("half/of it.=1").frequency == 0.5
 
 
+@pytest.mark.slow
 def test_kill_at_any_moment_leaves_the_label_out_or_in(
     copy: Path, model: SentenceModel, tiny_model: Path, tiny_corpus: Path
 ) -> None:
