@@ -5,6 +5,7 @@ which each has many others to be compared with. Then the decoder learns from cod
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from smim.progress import track
 from smim.text.corpus import Split
 
 # Of the tables of words, each of which has a gradient seldom, and of all else.
-_LEARNING_RATES = 6e-3, 3e-3
+_LEARNING_RATES = [6e-3, 3e-3]
 _SHARE_OF_WARMUP = 0.05
 _SENTENCES_A_BATCH = 512
 # Sentences of so many batches are sorted by length, for less padding.
@@ -33,7 +34,8 @@ def learn_meaning(
     batches = list(_batches(split, epochs=view.epochs_alone, seed=seed))
     tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     others = [each for each in model.parameters() if not any(each is table for table in tables)]
-    optimizer = torch.optim.Adam([{"params": tables}, {"params": others}])
+    groups: list[dict[str, Any]] = [{"params": tables}, {"params": others}]
+    optimizer = torch.optim.Adam(groups)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, _LEARNING_RATES, max(1, len(batches)), pct_start=_SHARE_OF_WARMUP, cycle_momentum=False
     )
