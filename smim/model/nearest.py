@@ -6,9 +6,11 @@ of hypotheses goes on from several words at a time. Those are kept that the deco
 of the code: a right word takes its own power out of it, a wrong one adds to it. This is how superposition codes are
 read near capacity (Barron and Joseph 2012), with the decoder to propose words.
 
-Shapes: N sentences, B hypotheses of each, K words proposed for each of these, D of the sum of words.
+Shapes: N sentences, B hypotheses of each, R = N B of them together, K words proposed for each, T words so far, V of the
+vocabulary, E embedding, D of the sum of words.
 """
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -52,60 +54,92 @@ def share_left(autoencoder: "SentenceAutoencoder", z: Tensor, encoded: Tensor) -
     return (sum_ND - other_ND).norm(dim=-1) / sum_ND.norm(dim=-1).clamp(min=torch.finfo(sum_ND.dtype).tiny)
 
 
+@dataclass
+class _Hypotheses:
+    """What may stand in the sentences that are still read, `rows` of the codes: the words of each hypothesis, what they
+    leave of the code, the least power that they must take out of it, and their log probability.
+    """
+
+    rows_N: Tensor
+    words_NBT: Tensor
+    left_NBD: Tensor
+    owed_NB: Tensor
+    log_p_NB: Tensor
+
+    @classmethod
+    def begin(cls, sum_ND: Tensor) -> "_Hypotheses":
+        """One for each code, without words; the others are impossible."""
+        rows_N = torch.arange(len(sum_ND), device=sum_ND.device)
+        log_p_NB = sum_ND.new_full((len(sum_ND), _HYPOTHESES), -torch.inf)
+        log_p_NB[:, 0] = 0
+        left_NBD = sum_ND[:, None].repeat(1, _HYPOTHESES, 1)
+        words_NBT = rows_N.new_zeros(len(sum_ND), _HYPOTHESES, 0)
+        return cls(rows_N, words_NBT, left_NBD, torch.zeros_like(log_p_NB), log_p_NB)
+
+    def longer(
+        self, word_NBK: Tensor, log_p_NBK: Tensor, added_NBKD: Tensor, power: Tensor
+    ) -> tuple["_Hypotheses", Tensor]:
+        """The best of them with one word more, and which of these each goes on from, [N, B]."""
+        left_NBKD = self.left_NBD[:, :, None] - added_NBKD
+        log_p_NBK = self.log_p_NB[..., None] + log_p_NBK
+        owed_NBK = self.owed_NB[..., None] + _LEAST_TAKEN * added_NBKD.square().sum(-1)
+        rank_NBK = log_p_NBK - _WEIGHT_OF_REST * left_NBKD.square().sum(-1) / power
+        best_NB = rank_NBK.flatten(1).topk(_HYPOTHESES).indices
+        parent_NB = best_NB // word_NBK.shape[-1]
+        word_NB, log_p_NB, owed_NB = (each.flatten(1).gather(1, best_NB) for each in (word_NBK, log_p_NBK, owed_NBK))
+        before_NBT = self.words_NBT.take_along_dim(parent_NB[..., None], 1)
+        words_NBT = torch.cat([before_NBT, word_NB[..., None]], dim=-1)
+        left_NBD = left_NBKD.flatten(1, 2).take_along_dim(best_NB[..., None], 1)
+        return _Hypotheses(self.rows_N, words_NBT, left_NBD, owed_NB, log_p_NB), parent_NB
+
+    def costs(self) -> Tensor:
+        """The power that each would leave of the code as a whole sentence, and what its words owe, [N, B]."""
+        costs_NB = self.left_NBD.square().sum(-1) + self.owed_NB
+        return costs_NB.masked_fill(self.log_p_NB == -torch.inf, torch.inf)
+
+    def of(self, going_N: Tensor) -> "_Hypotheses":
+        """Those of some of the sentences."""
+        return _Hypotheses(*(each[going_N] for each in vars(self).values()))
+
+
 def _nearest(
     autoencoder: "SentenceAutoencoder", z: Tensor, max_length: int, allow_unknown: bool
 ) -> tuple[list[list[int]], Tensor]:
     z = z.to(autoencoder.device)
-    never = [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]
-    words, width = autoencoder.words_of_sum, _HYPOTHESES
+    words, never = autoencoder.words_of_sum, [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]
     assert words is not None
     table_VE = autoencoder.embedding.weight[:, : autoencoder.args.embedding_dim]
     power = words.added(table_VE[None], z.new_zeros(1, 1)).square().sum(-1).mean()
     sum_ND = autoencoder.sum_of_words(z)
     length_N = sum_ND.norm(dim=-1).clamp(min=torch.finfo(sum_ND.dtype).tiny)
     nearest: list[list[int]] = [[] for _ in z]
-    nearest_N, least_cost_N = length_N.clone(), length_N.square()
-    # Of the sentences that are still read: their rows, and of each hypothesis its words, what they leave, their log p.
-    rows_N = torch.arange(len(z), device=z.device)
-    written_NBT = rows_N.new_zeros(len(z), width, 0)
-    left_NBD = sum_ND[:, None].repeat(1, width, 1)
-    spent_NB = left_NBD.new_zeros(len(z), width)
-    log_p_NB = left_NBD.new_full((len(z), width), -torch.inf)
-    log_p_NB[:, 0] = 0
-    token = rows_N.new_full((len(z) * width,), SOS_ID)
-    state = autoencoder.start(z.repeat_interleave(width, 0))
+    left_N, least_cost_N = length_N.clone(), length_N.square()
+    hypotheses = _Hypotheses.begin(sum_ND)
+    token_R = torch.full((len(z) * _HYPOTHESES,), SOS_ID, device=z.device)
+    state = autoencoder.start(z.repeat_interleave(_HYPOTHESES, 0))
     for place in range(max_length):
-        logits, state = autoencoder.next_token(token, state)
-        logits[:, never] = -torch.inf
-        next_NBV = logits.log_softmax(-1).unflatten(0, (-1, width))
-        next_NBV[..., EOS_ID] = -torch.inf  # any may be the last word: what is left says which
-        next_NBK, word_NBK = next_NBV.topk(min(width, next_NBV.shape[-1]))
-        added_NBKD = words.added(table_VE[word_NBK].flatten(1, 2), rows_N.new_full((1, 1), place)).unflatten(
-            1, word_NBK.shape[1:]
+        logits_RV, state = autoencoder.next_token(token_R, state)
+        logits_RV[:, never] = -torch.inf
+        log_p_RV = logits_RV.log_softmax(-1)
+        log_p_RV[:, EOS_ID] = -torch.inf  # any may be the last word: what is left says which
+        log_p_RK, word_RK = log_p_RV.topk(min(_HYPOTHESES, log_p_RV.shape[-1]))
+        added_RKD = words.added(table_VE[word_RK], word_RK.new_full((1, 1), place))
+        word_NBK, log_p_NBK, added_NBKD = (
+            each.unflatten(0, (-1, _HYPOTHESES)) for each in (word_RK, log_p_RK, added_RKD)
         )
-        left_NBKD = left_NBD[:, :, None] - added_NBKD
-        sum_NBK = log_p_NB[..., None] + next_NBK
-        rank_NBK = sum_NBK - _WEIGHT_OF_REST * left_NBKD.square().sum(-1) / power
-        best_NB = rank_NBK.flatten(1).topk(width).indices
-        parent_NB = best_NB // word_NBK.shape[-1]
-        log_p_NB, word_NB = (each.flatten(1).gather(1, best_NB) for each in (sum_NBK, word_NBK))
-        left_NBD = left_NBKD.flatten(1, 2).take_along_dim(best_NB[..., None], 1)
-        written_NBT = torch.cat([written_NBT.take_along_dim(parent_NB[..., None], 1), word_NB[..., None]], -1)
-        spent_NBK = spent_NB[..., None] + _LEAST_TAKEN * added_NBKD.square().sum(-1)
-        spent_NB = spent_NBK.flatten(1).gather(1, best_NB)
-        cost_NB = (left_NBD.square().sum(-1) + spent_NB).masked_fill(log_p_NB == -torch.inf, torch.inf)
-        cost_N, least_N = cost_NB.min(1)
+        hypotheses, parent_NB = hypotheses.longer(word_NBK, log_p_NBK, added_NBKD, power)
+        rows_N = hypotheses.rows_N
+        cost_N, best_N = hypotheses.costs().min(1)
         for i in (cost_N < least_cost_N[rows_N]).nonzero()[:, 0].tolist():
-            row, best = rows_N[i], least_N[i]
-            nearest[row] = written_NBT[i, best].tolist()
-            nearest_N[row], least_cost_N[row] = left_NBD[i, best].norm(), cost_N[i]
-        going = (nearest_N > EXACT * length_N)[rows_N] & (cost_N < least_cost_N[rows_N] + _ASTRAY * power)
-        if not going.any():
+            row, best = rows_N[i], best_N[i]
+            nearest[row] = hypotheses.words_NBT[i, best].tolist()
+            left_N[row], least_cost_N[row] = hypotheses.left_NBD[i, best].norm(), cost_N[i]
+        going_N = (left_N > EXACT * length_N)[rows_N] & (cost_N < least_cost_N[rows_N] + _ASTRAY * power)
+        if not going_N.any():
             break
-        parents = (torch.arange(len(rows_N), device=z.device)[:, None] * width + parent_NB)[going].flatten()
-        state = tuple(part.index_select(0, parents) for part in state)
-        token = word_NB[going].flatten()
-        rows_N, written_NBT, left_NBD, spent_NB, log_p_NB = (
-            each[going] for each in (rows_N, written_NBT, left_NBD, spent_NB, log_p_NB)
-        )
-    return nearest, nearest_N / length_N
+        first_of_N1 = torch.arange(0, len(token_R), _HYPOTHESES, device=z.device)[:, None]
+        parents_R = (first_of_N1 + parent_NB)[going_N].flatten()
+        state = tuple(part.index_select(0, parents_R) for part in state)
+        hypotheses = hypotheses.of(going_N)
+        token_R = hypotheses.words_NBT[..., -1].flatten()
+    return nearest, left_N / length_N
