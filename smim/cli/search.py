@@ -26,6 +26,8 @@ def search(
     minus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is taken from TEXT's.")] = None,
     where: Filter = None,
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
+    mode: Annotated[str, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
     model: MovedModel = None,
     as_json: Json = False,
@@ -38,11 +40,13 @@ def search(
     Columns: rank, id, distance (the smaller, the nearer), sentence, and the corpus's labels.
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
+    Example: smim search indexes/yelp "gluten free pizza" --hybrid
     """
     refuse_if({
         "what is to be found? give a sentence (with --toward, or --plus and --minus), or --like ID":
             (text is None) == (like is None) or (like is not None and (toward or plus or minus)),
         "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
+        "--hybrid and --mode exclude each other": hybrid and mode not in (Options.mode, "hybrid"),
         "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
     })  # fmt: skip
     from smim.search import open_index
@@ -57,7 +61,8 @@ def search(
         query = Query(sum=Sum([text or "", *(plus or [])], minus or []))
     else:
         query = Query(text=text)
-    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal}
+    mode = "hybrid" if hybrid else mode
+    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "mode": mode}
     options = Options(k, offset, parse_filter(where), max_distance, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text

@@ -19,7 +19,7 @@ from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import MANIFEST, Manifest
-from smim.search.query import Hit, Options, Query, SearchResult
+from smim.search.query import Hit, Options, Query, SearchResult, Texts
 from smim.search.searching import Answer, search
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot
@@ -85,12 +85,14 @@ class Index:
             asked = [Query(text=text) for text in queries]
         return _done(search(_Alone(self), asked, options)) if asked else []
 
-    def nearest(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
-        """The hits of codes [N, D], of the options' `k`, `where` and `settings`; raises as `search` does."""
+    def nearest(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> list[list[Hit]]:
+        """The hits of codes [N, D], of the options' `k`, `where`, `settings` and `mode`; raises as `search` does.
+
+        Words that are compared are those of `texts`.
+        """
         snapshot = self.snapshot
-        return snapshot.hits(
-            query_codes(codes_ND, snapshot.manifest, self.model), options.wide(snapshot.manifest.search)
-        )
+        codes_ND = query_codes(codes_ND, snapshot.manifest, self.model)
+        return snapshot.hits(codes_ND, options.wide(snapshot.manifest.search), texts)
 
     def codes(self, ids: Sequence[int]) -> np.ndarray:
         """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
@@ -122,14 +124,16 @@ class _Alone:
     def __init__(self, index: Index) -> None:
         self.index, self.model = index, index.model
 
-    async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
-        return self.model.posterior(texts, allow_unknown=stored)
+    async def posterior(
+        self, texts: Sequence[str], *, allow_unknown: bool = False, stored: bool = False
+    ) -> DiagonalGaussian:
+        return self.model.posterior(texts, allow_unknown=allow_unknown or stored)
 
     async def decode(self, codes: np.ndarray, *, literal: float = 1.0) -> list[str]:
         return self.model.decode(codes, literal=literal)
 
-    async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
-        return Answer(self.index.nearest(codes, options))
+    async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        return Answer(self.index.nearest(codes, options, texts))
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         return self.index.codes(ids)

@@ -10,6 +10,9 @@ from typing import Any
 
 from smim.errors import UserError, check_size, nearest, refuse_if
 
+MODES = ("dense", "sparse", "hybrid")
+# Of each query the text whose words are compared, if it has one; None where none are.
+Texts = Sequence[str | None] | None
 # Search settings and the least value of each.
 SETTINGS = {"nprobe": 1, "ef_search": 1, "refine": 0}
 
@@ -75,6 +78,7 @@ class Options:
     offset: int = _option(0, "How many of the nearest to pass over.", ge=0)
     where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
     max_distance: float | None = _option(None, "Find none that are farther.")
+    mode: str = _option("dense", "What is compared: dense, codes; sparse, words; hybrid, both.")
     settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
     score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats; queries are texts or ids.")
@@ -90,6 +94,7 @@ class Options:
                 self.k < 1 or self.offset < 0,
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
+            f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in MODES,
         })  # fmt: skip
         check_size("literal", 1 if self.literal is None else self.literal, most=1)
 
@@ -136,11 +141,17 @@ class Hit(Sentence):
     """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
 
     `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative; 0 where it was
-    asked for by its id. `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the
-    sentence's code z, are None unless the search was asked for them.
+    asked for by its id. Where words were compared, it is 1 less a similarity from 0 to 1: `word_similarity`, or the
+    weighted mean of that and `code_similarity` (`smim.search.hybrid`); `words` are those of the query that it holds.
+
+    `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the sentence's code z,
+    are None unless the search was asked for them.
     """
 
     distance: float = 0.0
+    code_similarity: float | None = None
+    word_similarity: float | None = None
+    words: list[str] | None = None
     reconstruction: str | None = None
     score: float | None = None
 

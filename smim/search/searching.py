@@ -15,7 +15,7 @@ import torch
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
-from smim.search.query import Hit, Options, Query, SearchResult
+from smim.search.query import Hit, Options, Query, SearchResult, Texts
 
 Codes = Iterator[np.ndarray]
 
@@ -34,13 +34,17 @@ class Asked(Protocol):
     @property
     def model(self) -> SentenceModel: ...
 
-    async def posterior(self, texts: Sequence[str], *, stored: bool = False) -> DiagonalGaussian:
+    async def posterior(
+        self, texts: Sequence[str], *, allow_unknown: bool = False, stored: bool = False
+    ) -> DiagonalGaussian:
         """q(z|x) of texts that the caller gave, or that the index holds (`stored`)."""
 
     async def decode(self, codes: np.ndarray, *, literal: float = 1.0) -> list[str]: ...
 
-    async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
-        """The hits of codes [N, D], of the options' `k`, `where` and `settings`."""
+    async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        """The hits of codes [N, D], of the options' `k`, `where`, `settings` and `mode`, whose words are those of
+        `texts`.
+        """
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         """Those of the index, fp32 [N, `dimension`], of length one where the metric is cosine."""
@@ -63,9 +67,11 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
     if options.score and asked.model.deterministic:
         raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
+    if options.mode == "sparse" and not all(query.text is not None or query.id is not None for query in queries):
+        raise UserError("mode is sparse, which compares words: it needs sentences as queries, or ids")
     parts = [query.weights for query in queries]
     texts = [text for weights in parts for text, _ in weights]
-    given = await asked.posterior(texts) if texts else None
+    given = await asked.posterior(texts, allow_unknown=options.mode == "sparse") if texts else None
     by_id = [i for i, query in enumerate(queries) if query.id is not None]
     ids = [query.id for query in queries if query.id is not None]
     stored = iter(await asked.codes(ids) if ids else [])
@@ -81,13 +87,17 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
     for row, code in zip(codes_ND, codes, strict=True):
         row[: len(code)] = code
     codes_ND = asked.checked(codes_ND)
-    of_ids, decoded_ND = None, codes_ND.copy()
-    # The index may hold codes of length one, which decode to something else.
+    of_ids, decoded_ND, worded = None, codes_ND.copy(), [query.text for query in queries]
+    if ids and (options.score or options.decode or options.mode != "dense"):
+        for i, text in zip(by_id, await asked.texts(ids), strict=True):
+            worded[i] = text
     if ids and (options.score or options.decode):
-        of_ids = await asked.posterior(await asked.texts(ids), stored=True)
+        # The index may hold codes of length one, which decode to something else.
+        of_ids = await asked.posterior([worded[i] or "" for i in by_id], stored=True)
         decoded_ND[by_id] = of_ids.mean.numpy()
     # A sentence of the index finds itself: one more is searched for, and that one left out.
-    answer = await asked.nearest(codes_ND, options.wide(extra=1 if ids else 0))
+    wide = options.wide(extra=1 if ids else 0)
+    answer = await asked.nearest(codes_ND, wide, None if options.mode == "dense" else worded)
     found = [options.page(hits, query) for hits, query in zip(answer.hits, queries, strict=True)]
     if (options.reconstruct or options.score) and any(found):
         posterior = None

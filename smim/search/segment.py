@@ -1,18 +1,20 @@
 """One segment of an index: FAISS's vectors with their exact codes, and row by row the id, the text and the labels.
 
     00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]  [vector_of.npy  rows_of.npy  starts.npy]
+             words.arrow  word_rows.npy  word_counts.npy  lengths.npy
 
 Everything is memory-mapped. Rows stand in ascending order of their ids. `rows.arrow` is an Arrow IPC file with the
 column `text` and the labels, in batches of one size, so that a row is found without reading others. An approximate
 segment has the exact codes in `codes.npy`, and one vector for equal sentences (`equals.py`); without those files the
-vectors are the rows.
+vectors are the rows. The last line's files say which words each row has (`words.py`); segments of older versions lack
+them.
 
 Shapes: N queries, R rows of the segment, V vectors, C candidates, K results, D latent dimensions.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from smim.search.files import array_file, flat_file, open_vectors
 from smim.search.filters import Part, condition
 from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
+from smim.search.words import FILES as OF_WORDS
+from smim.search.words import Words, WordsWriter
 from smim.shards import DTYPES, open_array
 
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
@@ -79,6 +83,7 @@ class Segment:
             raise Unreadable(f"{self.folder} has no {error.args[0]}; build the index again") from None
         except UserError as error:
             raise error if isinstance(error, Unreadable) else self._unreadable(str(error)) from None
+        self._paths = paths
         self.live = None if mask is None else ~np.unpackbits(mask, count=info.count, bitorder="little").view(bool)
         self._check(manifest)
         self._live = None if self.live is None else self._of_rows(self.live)
@@ -127,6 +132,23 @@ class Segment:
             short = np.flatnonzero(positions[:, -1] < 0)
             distances[short], positions[short] = self._compare(queries_ND[short], k, allowed)
         return distances, positions
+
+    @property
+    def has_words(self) -> bool:
+        return all(name in self._paths for name in OF_WORDS)
+
+    @cached_property
+    def words(self) -> Words:
+        """Those of its sentences; raises `UserError` where an older version wrote none."""
+        if not self.has_words:
+            raise UserError(
+                f"{self.folder} was written by an older version, without what a search by words needs; "
+                "`smim index compact` adds it"
+            )
+        try:
+            return Words(self._paths, self.info.count)
+        except UserError as error:
+            raise error if isinstance(error, Unreadable) else self._unreadable(str(error)) from None
 
     def codes(self, positions: np.ndarray) -> np.ndarray:
         """The codes of the given rows as they were indexed, fp32 [len(positions), D]."""
@@ -307,7 +329,7 @@ def write_segment(
     if not exact:
         factories.reserve(vectors, num_vectors)
     dtype = np.float32 if exact else DTYPES[store]
-    first = next(chunks)
+    first, words = next(chunks), WordsWriter()
     with (
         array_file(folder / IDS, np.int64, (len(vector_of),)) as ids_file,
         pa.OSFile(str(folder / ROWS), "wb") as sink,
@@ -320,6 +342,7 @@ def write_segment(
             ids_file.write(ids.astype(np.int64).tobytes())
             rows_file.write_table(rows.combine_chunks(), max_chunksize=ROWS_PER_BATCH)
             codes_file.write(codes.astype(dtype).tobytes())
+            words.add(rows[TEXT].cast(pa.binary()).to_pylist())
             if not exact and len(codes):
                 vectors.add(codes)
     if not exact:
@@ -327,6 +350,7 @@ def write_segment(
         with open(folder / VECTORS, "wb") as file:
             # Given a name, FAISS ignores that the disk is full when it closes the file.
             faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
+    words.write(folder)
     if num_vectors < len(vector_of):
         RowMap.write(folder, vector_of)
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}

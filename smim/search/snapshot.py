@@ -5,7 +5,8 @@ Shapes: N queries, K results, D latent dimensions.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import pyarrow as pa
 from smim.search import factory as factories
 from smim.search.errors import BadFilter
 from smim.search.filters import Where, condition, parse
+from smim.search.hybrid import by_both, by_words
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options
 from smim.search.segment import Allowed, Segment
+from smim.search.words import Statistics, WordQuery, words_of
 
 _FILTERS_KEPT = 32
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
@@ -86,8 +89,52 @@ class Snapshot:
         ]
         return merge(parts, k)
 
-    def hits(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
-        """The hits of each query, as `nearest` finds them."""
+    def statistics(self, texts: Sequence[str | None]) -> Statistics:
+        """Of the words of some texts, in the sentences that are there, whatever filter a search has."""
+        words = dict.fromkeys(word for text in texts if text is not None for word in words_of(text))
+        empty = Statistics(0, 0, dict.fromkeys(words, 0))
+        return sum((segment.words.statistics(words, segment.live) for segment in self.segments), empty)
+
+    def hits(
+        self,
+        codes_ND: np.ndarray,
+        options: Options,
+        texts: Sequence[str | None] | None = None,
+        statistics: Statistics | None = None,
+    ) -> list[list[Hit]]:
+        """The hits of each query by the options' `mode`: as `nearest` finds them, or by the words of its text too.
+
+        A query without a text is searched by its code. `statistics` of the words, those of this index unless given.
+        """
+        if options.mode == "dense" or texts is None:
+            return self._dense(codes_ND, options)
+        statistics = statistics or self.statistics(texts)
+        alone = [i for i, text in enumerate(texts) if text is None]
+        dense = iter(self._dense(codes_ND[alone], options) if alone else [])
+        return [
+            next(dense) if text is None else self._worded(code_D, WordQuery(text, statistics), options)
+            for code_D, text in zip(codes_ND, texts, strict=True)
+        ]
+
+    def _worded(self, code_D: np.ndarray, query: WordQuery, options: Options) -> list[Hit]:
+        """The hits of one query by its words, or by both."""
+        k, settings, hits = options.k, dict(options.settings or {}), []
+        for number, allowed in enumerate(self.allowed(options.where)):
+            segment = self.segments[number]
+            if options.mode == "sparse":
+                found = by_words(segment, query, k, allowed)
+            else:
+                found = by_both(segment, code_D, query, k, settings, allowed)
+            of_codes = [None] * len(found.positions) if found.of_codes is None else found.of_codes.tolist()
+            similarities = (found.similarities.tolist(), of_codes, found.of_words.tolist())
+            for position, similar, of_code, of_words in zip(found.positions.tolist(), *similarities, strict=True):
+                hit = self.hit(number, position, 1 - similar)
+                own = set(words_of(hit.text))
+                words = [word for word in query.counts if word in own]
+                hits.append(replace(hit, code_similarity=of_code, word_similarity=of_words, words=words))
+        return sorted(hits, key=attrgetter("distance", "id"))[:k]
+
+    def _dense(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
         found = (column.tolist() for column in self.nearest(codes_ND, options))
         return [
             [self.hit(number, position, distance) for distance, _, number, position in rows if position >= 0]

@@ -114,9 +114,12 @@ class IndexWriter:
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
-        """Writes the index anew as one segment, without what was deleted, trained on what is there now."""
+        """Writes the index anew as one segment, without what was deleted, trained on what is there now.
+
+        Segments of older versions get what they lack.
+        """
         segments = self._open()
-        if len(segments) > 1 or any(segment.live is not None for segment in segments):
+        if len(segments) > 1 or any(segment.live is not None or not segment.has_words for segment in segments):
             merged = self._merged(segments)
             least = {} if self._is_new(merged) else self.manifest.search
             self._commit([merged], num_segments=1, **self._tuned(merged, least))

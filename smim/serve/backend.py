@@ -19,7 +19,7 @@ from smim.search import Index, IndexWriter, open_index
 from smim.search.filters import Where
 from smim.search.index import check_model, stamp_of
 from smim.search.manifest import Manifest
-from smim.search.query import Description, Hit, Options
+from smim.search.query import Description, Hit, Options, Texts
 from smim.search.searching import Answer
 
 T = TypeVar("T")
@@ -37,8 +37,8 @@ class Backend(ABC):
         self._changing = ThreadPoolExecutor(1, "change")
 
     @abstractmethod
-    async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:
-        """The hits of codes, of the options' `k`, `where` and `settings`."""
+    async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        """The hits of codes, and of the words of texts, of the options' `k`, `where`, `settings` and `mode`."""
 
     @abstractmethod
     async def get(self, ids: Sequence[int]) -> list[Hit]: ...
@@ -98,8 +98,8 @@ class LocalBackend(Backend):
         super().__init__(self.index.directory, self.index.model)
         self._searching = ThreadPoolExecutor(1, "search")
 
-    async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:
-        return Answer(await self._search(self.index.nearest, codes_ND, options))
+    async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        return Answer(await self._search(self.index.nearest, codes_ND, options, texts))
 
     async def get(self, ids: Sequence[int]) -> list[Hit]:
         return [Hit(**row) for row in await self._search(self.index.get, ids)]

@@ -17,7 +17,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from operator import attrgetter
+from functools import reduce
+from operator import add, attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,9 @@ from smim.search.filters import Where
 from smim.search.ids import as_ids, listed
 from smim.search.index import model_of, query_codes
 from smim.search.manifest import Manifest
-from smim.search.query import Hit, Options
+from smim.search.query import Hit, Options, Texts
 from smim.search.searching import Answer
+from smim.search.words import Statistics
 from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.shard import SegmentsGone
@@ -40,6 +42,7 @@ from smim.serve.shard import SegmentsGone
 Ask = Callable[..., Awaitable[Any]]
 
 _LOCK = "service.lock"
+_ATTEMPTS = 10
 _PROBE_SECONDS = 0.2
 _log = logging.getLogger(__name__)
 
@@ -64,11 +67,30 @@ class ClusterBackend(Backend):
         super().__init__(Path(directory), model_of(Path(directory), manifest, model))
         self._silent: dict[int, asyncio.Task[None]] = {}
 
-    async def search(self, codes_ND: np.ndarray, options: Options) -> Answer:
-        def arguments(manifest: Manifest) -> tuple[Any, ...]:
-            return query_codes(codes_ND, manifest, self.model), options.wide(manifest.search)
+    async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        counted: Statistics | None = None
+        version = -1
 
-        answers, missing = await self._ask_all("search", arguments)
+        def of_words(manifest: Manifest) -> tuple[Any, ...]:
+            nonlocal version
+            version = manifest.version
+            return (texts,)
+
+        def arguments(manifest: Manifest) -> tuple[Any, ...]:
+            nonlocal version
+            version, found = manifest.version, version
+            changed.append(counted is not None and version != found)
+            return query_codes(codes_ND, manifest, self.model), options.wide(manifest.search), texts, counted
+
+        for _ in range(_ATTEMPTS):
+            changed: list[bool] = []
+            if texts is not None:
+                parts, _ = await self._ask_all("statistics", of_words)
+                counted = reduce(add, parts) if parts else None
+            answers, missing = await self._ask_all("search", arguments)
+            # How rare a word is, and where it is found, are to be of one version.
+            if not any(changed):
+                break
         if not answers:
             _no_part(missing)
             return Answer([[] for _ in codes_ND], missing)

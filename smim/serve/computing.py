@@ -21,7 +21,7 @@ from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Writing
-from smim.search.query import Options
+from smim.search.query import Options, Texts
 from smim.search.searching import Answer
 from smim.serve.backend import Backend
 from smim.serve.batching import Batcher
@@ -42,10 +42,11 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Searching:
-    """Codes fp32 [N, D], and the `k`, `where` and `settings` of what is searched for."""
+    """Codes fp32 [N, D], the `k`, `where`, `settings` and `mode` of what is searched for, and texts whose words are."""
 
     codes: np.ndarray
     options: Options
+    texts: Texts = None
 
 
 # What is no search, and answered in its turn.
@@ -125,8 +126,9 @@ async def _together(backend: Backend, requests: list[Searching], max_hits: int) 
     """
     options, half = requests[0].options, len(requests) // 2
     codes = np.concatenate([each.codes for each in requests])
+    texts = None if options.mode == "dense" else [text for each in requests for text in each.texts or ()]
     split = half and len(codes) * options.k > max_hits
-    found: Any = None if split else await _result(backend.search(codes, options))
+    found: Any = None if split else await _result(backend.search(codes, options, texts))
     if split or (half and isinstance(found, UserError)):
         parts = [await _together(backend, part, max_hits) for part in (requests[:half], requests[half:])]
         return parts[0] + parts[1]
@@ -190,8 +192,8 @@ class Computing:
         """What the model writes otherwise, in its turn."""
         return await self._decoding.submit(work, size)
 
-    async def nearest(self, codes: np.ndarray, options: Options) -> Answer:
-        return await self._searching.submit(Searching(codes, options), len(codes))
+    async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
+        return await self._searching.submit(Searching(codes, options, texts), len(codes))
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         self.limits.check_ids(ids)

@@ -6,7 +6,7 @@ A request's are made of `smim.search.query` and of the service's operations, who
 import inspect
 import json
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 from pydantic.config import JsonDict
@@ -72,6 +72,7 @@ class Bodies:
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
             **dict.fromkeys(("k", "offset"), hits),
+            "mode": Literal["dense", "sparse", "hybrid"],
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "settings": create_model("Settings", __base__=Body, **setting),
             **dict.fromkeys(("sample", "prior", "allow_unknown", "reconstruct", "score", "decode"), bool),

@@ -14,8 +14,9 @@ import numpy as np
 from smim.errors import SmimError, UserError
 from smim.search.filters import Where
 from smim.search.manifest import Manifest
-from smim.search.query import Hit, Options
+from smim.search.query import Hit, Options, Texts
 from smim.search.snapshot import Snapshot
+from smim.search.words import Statistics
 
 # A version is still asked for while requests that began with it are under way.
 _VERSIONS_KEPT = 2
@@ -40,9 +41,21 @@ class Shard:
     def ping(self) -> None:
         """Returns."""
 
-    def search(self, part: Manifest, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
+    def search(
+        self,
+        part: Manifest,
+        codes_ND: np.ndarray,
+        options: Options,
+        texts: Texts = None,
+        statistics: Statistics | None = None,
+    ) -> list[list[Hit]]:
         with self._lock:
-            return self._opened(part).hits(codes_ND, options)
+            return self._opened(part).hits(codes_ND, options, texts, statistics)
+
+    def statistics(self, part: Manifest, texts: Texts) -> Statistics:
+        """Of the words of texts, in the sentences that are here."""
+        with self._lock:
+            return self._opened(part).statistics(texts or ())
 
     def get(self, part: Manifest, ids: np.ndarray) -> dict[int, Hit]:
         """Those of the ids that are here."""

@@ -322,6 +322,7 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"text": ONE, "settings": {"nprobes": 1}}, 422, "body.settings.nprobes"),
         ({"text": ONE, "settings": {"refine": 100}}, 422, "body.settings.refine"),
         ({"text": ONE, "max_distance": "far"}, 422, "body.max_distance"),
+        ({"text": ONE, "mode": "words"}, 422, "body.mode"),
     ],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else None,
 )

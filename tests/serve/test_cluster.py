@@ -121,6 +121,37 @@ def test_shards_answer_together_as_exact_search_in_one_process(flat, where, shar
         assert found.missing == []
 
 
+@pytest.mark.parametrize("mode", ["sparse", "hybrid"])
+@pytest.mark.parametrize("where", [None, {"topic": "money"}])
+def test_shards_count_words_together_as_one_process_does(flat, mode, where):
+    texts = ["the company sold shares", "her brother's new law", "a bank"]
+    codes = flat.model.encode(texts)
+    for shards, k in ((1, 4), (3, 4), (3, 44), (9, 44)):
+        options = Options(k, where=where, mode=mode)
+        found = asyncio.run(cluster(flat, shards=shards).search(codes, options, texts))
+        assert rows(found) == [[hit.as_dict() for hit in hits] for hits in flat.nearest(codes, options, texts)]
+        assert all(found.hits) and found.missing == []
+
+
+def test_words_are_counted_anew_where_the_index_changes_between_counting_and_searching(flat):
+    texts, codes = ["a bank sold shares"], flat.model.encode(["a bank sold shares"])
+    backend = cluster(flat)
+    ask_all = backend._ask_all
+    changes = iter([["a bank bought a bank", "the bank sold a bank"], ["a bank lost shares"]])
+
+    async def changing(method, arguments):
+        if method == "search" and (more := next(changes, None)):
+            with IndexWriter(flat.directory, model=flat.model) as writer:
+                writer.add(more)
+        return await ask_all(method, arguments)
+
+    backend._ask_all = changing
+    options = Options(10, mode="hybrid")
+    found = asyncio.run(backend.search(codes, options, texts))
+    assert next(changes, None) is None
+    assert rows(found) == [[hit.as_dict() for hit in hits] for hits in flat.nearest(codes, options, texts)]
+
+
 @pytest.mark.parametrize("where", [None, {"topic": "money"}])
 @pytest.mark.parametrize("settings", [{}, {"refine": 0, "nprobe": 2}])
 def test_shards_answer_together_as_approximate_search_in_one_process(approximate, where, settings):

@@ -53,6 +53,7 @@ def same(results: list[SearchResult], hits: list[list[Hit]]) -> bool:
         {"k": 3, "offset": 38},
         {"k": 4, "offset": 2, "where": {"topic": {"$ne": "money"}}},
         {"k": 30, "max_distance": 0.2},
+        {"k": 7, "offset": 2, "mode": "hybrid", "where": {"topic": {"$ne": "money"}}},
         {"k": 3, "reconstruct": True, "score": True},
         {"k": 3, "where": {"topic": "none such"}, "reconstruct": True, "score": True},
     ],
@@ -241,6 +242,8 @@ def test_more_than_there_are_finds_all(serve: Make, query: Query, found: int) ->
         (Query(id=-1), {}, "from 0"),
         (Query(id=2**63), {}, "from 0"),
         (Query(text=ONE), {"max_distance": float("nan")}, "max_distance is nan"),
+        (Query(text=ONE), {"mode": "words"}, "mode is 'words'"),
+        (Query(code=[0.0] * 8), {"mode": "sparse"}, "needs sentences"),
     ],
     ids=str,
 )

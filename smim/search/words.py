@@ -1,0 +1,199 @@
+"""The words of a segment's sentences: what a search by words reads, and one by words and codes together.
+
+    words.arrow      each distinct word, ascending by its bytes, and where its rows end in the next two files
+    word_rows.npy    the rows that hold the first word in ascending order, those of the second, ..., int32 [P]
+    word_counts.npy  how often, at most 255 times, uint8 [P]
+    lengths.npy      how many words each row has, int32 [R]
+
+Counts alone are stored. How much a word counts follows from the rows that are there when it is searched, so that an
+answer depends neither on segments nor on what was deleted.
+
+Shapes: R rows, P pairs of a word and a row.
+"""
+
+import math
+import re
+import unicodedata
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from smim.arrow import check_batch, first_line, open_rows
+from smim.search.errors import Unreadable
+from smim.shards import open_array
+
+WORDS, ROWS_OF_WORDS, COUNTS, LENGTHS = "words.arrow", "word_rows.npy", "word_counts.npy", "lengths.npy"
+FILES = (WORDS, ROWS_OF_WORDS, COUNTS, LENGTHS)
+_WORD = re.compile(r"\w+")
+_MOST = 255
+# Of BM25: how soon a word that is repeated counts no more, and how much a sentence's length counts.
+_K1, _B = 1.2, 0.75
+# How much words count beside codes: least and most, for queries whose words are so rare on the mean.
+_LEAST_SHARE, _MOST_SHARE = 0.2, 0.9
+_OF_SENTENCES, _OF_KEYWORDS = 0.45, 0.7
+
+
+def words_of(text: str) -> list[str]:
+    """The words that a text is found by: runs of letters and digits, whatever their case and form in Unicode."""
+    return _WORD.findall(text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold())
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How many sentences there are, how many words they have, and how many hold each word that was asked for."""
+
+    sentences: int
+    words: int
+    holding: Mapping[str, int]
+
+    def __add__(self, other: "Statistics") -> "Statistics":
+        holding = {word: count + other.holding[word] for word, count in self.holding.items()}
+        return Statistics(self.sentences + other.sentences, self.words + other.words, holding)
+
+    @property
+    def mean_length(self) -> float:
+        return max(self.words, 1) / max(self.sentences, 1)
+
+
+class WordQuery:
+    """BM25 of a text: sum over its words w, each as often as it is there, of
+
+        log(1 + (N - n + 1/2) / (n + 1/2))  c (k1 + 1) / (c + k1 (1 - b + b L / mean L))
+
+    for a sentence of L words, c of them w; n of N sentences hold w (Robertson and Zaragoza 2009, as Lucene has it). Its
+    similarity is this by what the text itself would have as a sentence.
+
+    `share`: how much it is to count beside the similarity of codes. A query of rare words alone is a list of keywords;
+    one that holds common words is a sentence, of which others may say the same in other words.
+    """
+
+    def __init__(self, text: str, statistics: Statistics) -> None:
+        words, self.mean_length = words_of(text), statistics.mean_length
+        self.counts = Counter(words)
+        rarity = {word: _rarity(statistics, statistics.holding[word]) for word in self.counts}
+        self.weights = {word: rarity[word] * count for word, count in self.counts.items()}
+        own = np.array([len(words)])
+        self.most = sum(float(self.gain(word, np.array([count]), own)[0]) for word, count in self.counts.items())
+        mean_rarity = sum(self.weights.values()) / len(words) / _rarity(statistics, 0) if words else 0.0
+        between = (mean_rarity - _OF_SENTENCES) / (_OF_KEYWORDS - _OF_SENTENCES)
+        self.share = _LEAST_SHARE + (_MOST_SHARE - _LEAST_SHARE) * min(max(between, 0.0), 1.0) if words else 0.0
+
+    def gain(self, word: str, count: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """What a word adds to the scores of sentences that hold it, fp64."""
+        slowed = _K1 * (1 - _B + _B * length / self.mean_length)
+        return self.weights[word] * count * (_K1 + 1) / (count + slowed)
+
+
+def _rarity(statistics: Statistics, holding: int) -> float:
+    return math.log1p((statistics.sentences - holding + 0.5) / (holding + 0.5))
+
+
+class Words:
+    """The words of a segment, opened: nothing is read before it is needed."""
+
+    def __init__(self, paths: Mapping[str, Path], num_rows: int) -> None:
+        """Raises `UserError` where a file is missing or does not fit the others."""
+        self.path, self.num_rows = paths[WORDS], num_rows
+        self._reader = open_rows(paths[WORDS])
+        self._lengths = open_array(paths[LENGTHS], np.int32, (num_rows,))
+        num_pairs = self._batch.column(1)[-1].as_py() if len(self._batch) else 0
+        self._rows = open_array(paths[ROWS_OF_WORDS], np.int32, (num_pairs,))
+        self._counts = open_array(paths[COUNTS], np.uint8, (num_pairs,))
+
+    @cached_property
+    def _batch(self) -> pa.RecordBatch:
+        """The words, as bytes, and where the rows of each end."""
+        try:
+            if self._reader.schema != _SCHEMA or self._reader.num_record_batches != 1:
+                raise self._unreadable("it is no list of words")
+            batch = check_batch(self._reader.get_batch(0))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(first_line(error)) from None
+        return batch
+
+    def statistics(self, words: Iterable[str], live_R: np.ndarray | None) -> Statistics:
+        """Of the rows that are there, all of them where `live` is None."""
+        holding = {}
+        for word in words:
+            rows, _ = self._holding(word)
+            holding[word] = len(rows) if live_R is None else int(np.count_nonzero(live_R[rows]))
+        lengths = self._lengths if live_R is None else self._lengths[live_R]
+        return Statistics(len(lengths), int(lengths.sum(dtype=np.int64)), holding)
+
+    def similarities(self, query: WordQuery) -> np.ndarray:
+        """Of each row to the text of a query, fp64 [R]; 0 where no word is shared. They can be above 1."""
+        scores_R = np.zeros(self.num_rows)
+        for word in query.counts:
+            rows, counts = self._holding(word)
+            scores_R[rows] += query.gain(word, counts.astype(np.float64), self._lengths[rows])
+        return scores_R / query.most if query.most else scores_R
+
+    def _holding(self, word: str) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that hold a word, ascending, and how often each does."""
+        names, ends = self._batch.columns
+        wanted = word.encode()
+        at = bisect_left(range(len(names)), wanted, key=lambda i: names[i].as_py())
+        if at == len(names) or names[at].as_py() != wanted:
+            return self._rows[:0], self._counts[:0]
+        start, end = ends[at - 1].as_py() if at else 0, ends[at].as_py()
+        rows = self._rows[start:end]
+        if not 0 <= start < end <= len(self._rows) or rows[0] < 0 or rows[-1] >= self.num_rows or _falls(rows):
+            raise self._unreadable("it names rows that there are not")
+        return rows, self._counts[start:end]
+
+    def _unreadable(self, problem: str) -> Unreadable:
+        return Unreadable(f"{self.path} cannot be read ({problem}); build the index again")
+
+
+def _falls(rows: np.ndarray) -> bool:
+    return bool((rows[1:] <= rows[:-1]).any())
+
+
+_SCHEMA = pa.schema([("word", pa.binary()), ("end", pa.int64())])
+
+
+class WordsWriter:
+    """Collects the words of a segment's sentences, of which it holds a few bytes each, and writes the files."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+        self._pairs: list[np.ndarray] = []
+        self._counts: list[np.ndarray] = []
+        self._lengths: list[np.ndarray] = []
+        self._num_rows = 0
+
+    def add(self, texts: Iterable[bytes]) -> None:
+        """The next rows' texts, in UTF-8."""
+        numbers, lengths, known = [], [], self._numbers
+        for text in texts:
+            words = words_of(text.decode(errors="replace"))
+            lengths.append(len(words))
+            numbers += [known.setdefault(word, len(known)) for word in words]
+        rows = np.repeat(np.arange(self._num_rows, self._num_rows + len(lengths)), lengths)
+        pairs, counts = np.unique(np.array(numbers, np.int64) << 32 | rows, return_counts=True)
+        self._pairs.append(pairs)
+        self._counts.append(np.minimum(counts, _MOST).astype(np.uint8))
+        self._lengths.append(np.array(lengths, np.int32))
+        self._num_rows += len(lengths)
+
+    def write(self, folder: Path) -> None:
+        encoded = [word.encode() for word in self._numbers]
+        order = sorted(range(len(encoded)), key=encoded.__getitem__)
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        pairs = np.concatenate(self._pairs)
+        word, row = rank[pairs >> 32], pairs & 0xFFFFFFFF
+        by_word = np.lexsort((row, word))
+        np.save(folder / ROWS_OF_WORDS, row[by_word].astype(np.int32))
+        np.save(folder / COUNTS, np.concatenate(self._counts)[by_word])
+        np.save(folder / LENGTHS, np.concatenate(self._lengths))
+        ends = np.cumsum(np.bincount(word, minlength=len(order)))
+        columns = [pa.array([encoded[i] for i in order], pa.binary()), pa.array(ends, pa.int64())]
+        with pa.OSFile(str(folder / WORDS), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as file:
+            file.write_batch(pa.record_batch(columns, schema=_SCHEMA))
