@@ -76,7 +76,7 @@ def ablation(
         *("eval.metrics=[semantics,generativity,information]", f"eval.semantics.sets={_listed(sets)}"),
         *(f"eval.generativity.judge={judge}", f"eval.generativity.teacher={reader}"),
         *(f"eval.generativity.files={_listed(heldout)}", "eval.generativity.train_sentences=2000"),
-        *("eval.generativity.num_sentences=100", "eval.max_sentences=2000"),
+        *("eval.generativity.num_sentences=100", "eval.max_sentences=2000", "eval.semantics.max_decoded=200"),
     ]
     for seed, (shape, settings), (objective, name), (addition, more) in itertools.product(
         range(seeds), ARCHITECTURES.items(), OBJECTIVES.items(), ADDITIONS.items()

@@ -6,6 +6,7 @@ python benchmarks/search.py build MODEL CORPUS LATENTS --factory HNSW32,SQfp16  
 python benchmarks/search.py http INDEX                         requests/s and latency at 1, 8 and 64 clients
 python benchmarks/search.py encode MODEL CORPUS                text to vector against a sentence-transformers model
 python benchmarks/search.py paraphrases INDEX --label family   precision@5, beside BM25 and chance
+python benchmarks/search.py hybrid MODEL --sets PAIRS --sets ANSWERS --keywords FILE    by codes, by words, by both
 """
 
 import gzip
@@ -16,6 +17,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -27,11 +29,14 @@ import typer
 
 import smim
 from benchmarks import common
-from smim.search import build_index, open_index
+from smim.evaluation.semantic_sets import ANSWERS, PAIRS, SemanticSet, read_sets
+from smim.search import Index, build_index, index_texts, open_index
 from smim.search import factory as factories
 from smim.search.latents import Latents
+from smim.search.query import MODES, Options, Query
 from smim.search.report import Measured, measure
 from smim.search.segment import VECTORS
+from smim.search.words import words_of
 from smim.text.corpus import Corpus
 
 _STRIDE = 5  # words from one window to the next
@@ -197,5 +202,73 @@ def paraphrases(index: Path, label: str = "family") -> None:
     print(f"  {'chance':12} precision@5 {chance:.3f}")
 
 
+def hybrid(
+    model: Path,
+    sets: Annotated[list[Path], typer.Option(help="Pairs, or questions with answers; may be given again.")],
+    keywords: Annotated[Path, typer.Option(help="Sentences, which are looked for by two or three of their words.")],
+    split: Annotated[str, typer.Option(help="Of the sets: dev or test.")] = "dev",
+    queries: Annotated[int, typer.Option(help="Of keywords, each with two and with three words.")] = 500,
+) -> None:
+    """The mean of 1/rank of what is looked for, in searches by codes, by words, and by both."""
+    loaded = smim.load(model, device="cpu")
+    tasks = [_of_set(each) for each in read_sets(sets, split)]
+    tasks += [_of_keywords(keywords, num, queries, seed=int(split == "test")) for num in (2, 3)]
+    print(f"{'':24}" + "".join(f"{mode:>10}" for mode in MODES) + f"{'queries':>10}")
+    means = []
+    for name, texts, groups, asked in tasks:
+        with tempfile.TemporaryDirectory() as folder:
+            index = index_texts(loaded, texts, Path(folder) / "index", model_dir=model, labels={"group": groups})
+            found = [[1 / rank for rank in _ranks(index, asked, mode)] for mode in MODES]
+        means.append([float(np.mean(each)) for each in found])
+        print(f"{name:24}" + "".join(f"{mean:10.3f}" for mean in means[-1]) + f"{len(asked):10,}", flush=True)
+    print(f"{'mean':24}" + "".join(f"{mean:10.3f}" for mean in np.mean(means, axis=0)))
+
+
+# Of a task the name, the texts of an index and their groups; and what is asked: a text, or an id, the ids that are
+# right, and the group in which they are looked for.
+Asked = tuple[Query, set[int], int]
+Task = tuple[str, list[str], list[int], list[Asked]]
+_DEPTH = 100  # what is not among so many counts as infinitely far
+
+
+def _ranks(index: Index, asked: list[Asked], mode: str) -> list[float]:
+    ranks = []
+    for query, right, group in asked:
+        [result] = index.results([query], Options(_DEPTH, where={"group": group}, mode=mode))
+        ranks.append(next((rank for rank, hit in enumerate(result.hits, 1) if hit.id in right), float("inf")))
+    return ranks
+
+
+def _of_set(each: SemanticSet) -> Task:
+    rows = each.evaluated
+    if each.kind == ANSWERS:
+        questions, answers = rows.texts
+        assert rows.groups is not None
+        firsts = np.unique(rows.groups, return_index=True)[1]
+        asked = [
+            (Query(text=questions[i]), set(np.flatnonzero((rows.groups == rows.groups[i]) & (rows.values > 0))), int(g))
+            for i, g in zip(firsts, rows.groups[firsts], strict=True)
+        ]
+        return each.name, answers, rows.groups.tolist(), asked
+    if each.kind != PAIRS:
+        raise SystemExit(f"{each.name} holds neither pairs nor answers")
+    texts = each.sentences
+    id_of = {text: id for id, text in enumerate(texts)}
+    pairs = [(id_of[first], id_of[second]) for first, second in zip(*rows.texts, strict=True)]
+    return each.name, texts, [0] * len(texts), [(Query(id=first), {second}, 0) for first, second in pairs]
+
+
+def _of_keywords(path: Path, num: int, queries: int, *, seed: int) -> Task:
+    """Some of a sentence's words in any order, of those that at most one of 200 sentences holds."""
+    texts = list(dict.fromkeys(path.read_text(encoding="utf-8").splitlines()))
+    words = [sorted(set(words_of(text))) for text in texts]
+    holding = Counter(word for own in words for word in own)
+    rare = [[word for word in own if holding[word] <= len(texts) / 200] for own in words]
+    chance, rows = np.random.default_rng([seed, num]), [row for row, own in enumerate(rare) if len(own) >= num]
+    chosen = chance.choice(rows, min(queries, len(rows)), replace=False).tolist()
+    asked = [(Query(text=" ".join(chance.choice(rare[row], num, replace=False))), {row}, 0) for row in chosen]
+    return f"{num} keywords", texts, [0] * len(texts), asked
+
+
 if __name__ == "__main__":
-    common.main(__doc__, windows, overhead, build, http, encode, paraphrases)
+    common.main(__doc__, windows, overhead, build, http, encode, paraphrases, hybrid)

@@ -82,7 +82,7 @@ def test_index_is_built_and_searched(command: Command, tiny_model: Path, tiny_co
     found = command("search", tmp_path / "index", sentence, "-k", 3)
     assert found.status == 0
     assert [cells[0] for cells in found.cells] == ["1", "2", "3"]
-    assert found.cells[0][1:] == ["0", "0.0000", sentence, topic]
+    assert found.cells[0][1:] == ["0", "0.0000", "1.00", sentence, topic]
 
 
 def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_file_of_sentences_is_indexed_as_it_is(command: Command, tiny_model: P
     built = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
     assert (built.status, built.out) == (0, f"2 sentences in {tmp_path / 'index'}\n")
     found = command("search", tmp_path / "index", "the team won a game", "-k", 1)
-    assert found.cells[0][1:] == ["1", "0.0000", "the team won a game"]
+    assert found.cells[0][1:] == ["1", "0.0000", "1.00", "the team won a game"]
     assert len(command("search", tmp_path / "index", "the team").cells) == 2
 
 
@@ -144,7 +144,7 @@ def test_marks_of_the_encoding_and_all_kinds_of_line_ends_are_no_part_of_a_sente
     (tmp_path / "mine.txt").write_bytes("\ufeffa bank\n\ufeffa bank sold\r\nher brother\rher brother lost".encode())
     command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index")
     found = command("search", tmp_path / "index", "a bank", "-k", 4).cells
-    assert {cells[3] for cells in found} == {"a bank", "a bank sold", "her brother", "her brother lost"}
+    assert {cells[4] for cells in found} == {"a bank", "a bank sold", "her brother", "her brother lost"}
 
 
 def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tm
         (tmp_path / name).write_text('{"id": 7, "text": "a bank sold shares"}\n')
     assert command("index", "build", tiny_model, tmp_path / "mine.ndjson", "-o", tmp_path / "index").status == 0
     found = command("search", tmp_path / "index", "a bank", "-k", 1).cells
-    assert found[0][1] == "7" and found[0][3] == "a bank sold shares"
+    assert found[0][1] == "7" and found[0][4] == "a bank sold shares"
     refused = command("index", "add", tmp_path / "index", tmp_path / "mine.txt")
     assert refused.status == 2 and "mine.txt holds JSON, not a sentence a line" in refused.err
 
@@ -221,7 +221,8 @@ def test_search_as_json_is_one_object(command: Command, index: Path, tiny_model:
     assert found["decoded"] == model.reconstruct([query])[0]
     reconstructed = model.reconstruct([hit["text"] for hit in found["hits"]])
     assert [hit["reconstruction"] for hit in found["hits"]] == reconstructed and len(set(reconstructed)) == 2
-    assert [sorted(hit) for hit in found["hits"]] == [["distance", "id", "labels", "reconstruction", "text"]] * 2
+    names = ["distance", "id", "labels", "reconstruction", "similarity", "text", "words"]
+    assert [sorted(hit) for hit in found["hits"]] == [names] * 2
     assert found["hits"][0]["distance"] <= found["hits"][1]["distance"]
 
 
@@ -236,9 +237,9 @@ def test_search_with_decode_shows_query_and_hits_as_they_decode(
     query = "a bank sold shares"
     outcome = command("search", index, query, "-k", 2, "--decode")
     model = smim.load(tiny_model)
-    assert outcome.cells[0] == ["query", "", "", query, "", *model.reconstruct([query])]
-    reconstructed = model.reconstruct([cells[3] for cells in outcome.cells[1:]])
-    assert [(cells[0], cells[5]) for cells in outcome.cells[1:]] == list(zip("12", reconstructed, strict=True))
+    assert outcome.cells[0] == ["query", "", "", "", query, "", *model.reconstruct([query])]
+    reconstructed = model.reconstruct([cells[4] for cells in outcome.cells[1:]])
+    assert [(cells[0], cells[6]) for cells in outcome.cells[1:]] == list(zip("12", reconstructed, strict=True))
     assert len(set(reconstructed)) == 2
 
 
@@ -328,7 +329,7 @@ def test_line_breaks_in_a_sentence_do_not_break_the_lines(command: Command, tiny
     rows = [{"text": "a bank\tsold\nshares"}]
     write_corpus(tmp_path / "broken", {"train": rows}, tokenizer, name="broken")
     command("index", "build", tiny_model, tmp_path / "broken", "-o", tmp_path / "index")
-    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][3:] == ["a bank sold shares"]
+    assert command("search", tmp_path / "index", "a bank", "-k", 1).cells[0][4:] == ["a bank sold shares"]
 
 
 def test_generating_commands_print_what_the_model_says(command: Command, asking_model: Path) -> None:
@@ -543,9 +544,11 @@ def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> 
 def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index: Path) -> None:
     everything = command("search", index, "a bank lost shares", "-k", 40).cells
     home = command("search", index, "a bank lost shares", "-k", 3, "--offset", 1, "--where", '{"topic": "home"}').cells
-    assert [cells[3] for cells in home] == [cells[3] for cells in everything if cells[4] == "home"][1:4]
+    assert [cells[4] for cells in home] == [cells[4] for cells in everything if cells[5] == "home"][1:4]
     near = command("search", index, "a bank lost shares", "-k", 40, "--max-distance", everything[4][2]).cells
     assert 4 <= len(near) <= 5  # the printed distance is rounded
+    alike = command("search", index, "a bank lost shares", "-k", 40, "--least-similarity", 0.999).cells
+    assert alike and all(cells[4] == "a bank lost shares" for cells in alike)
 
 
 @pytest.mark.parametrize(

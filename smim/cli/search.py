@@ -29,6 +29,7 @@ def search(
     mode: Annotated[str, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
+    least_similarity: Annotated[float | None, typer.Option(help=_TOLD["least_similarity"])] = None,
     model: MovedModel = None,
     as_json: Json = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
@@ -37,7 +38,7 @@ def search(
 ) -> None:
     """Find the sentences of an index whose codes are nearest to a sentence's.
 
-    Columns: rank, id, distance (the smaller, the nearer), sentence, and the corpus's labels.
+    Columns: rank, id, distance (the smaller, the nearer), similarity (0 to 1), sentence, and the corpus's labels.
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     Example: smim search indexes/yelp "gluten free pizza" --hybrid
@@ -63,7 +64,7 @@ def search(
         query = Query(text=text)
     mode = "hybrid" if hybrid else mode
     told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "mode": mode}
-    options = Options(k, offset, parse_filter(where), max_distance, **told)
+    options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text
     if as_json:
@@ -71,10 +72,11 @@ def search(
         print(json.dumps(jsonable(found | ({"decoded": result.decoded} if decode else {})), allow_nan=False))
         return
     labels = list(result.hits[0].labels) if result.hits else []
-    rows = [["query", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
+    rows = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
     for rank, hit in enumerate(result.hits, start=1):
         extra = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
-        rows.append([rank, hit.id, f"{hit.distance:.4f}", hit.text, *hit.labels.values(), *extra])
-    header = ["rank", "id", "distance", "text", *labels, "decoded", "score"]
-    shown = [*range(4 + len(labels)), *[-2] * decode, *[-1] * score]
+        near = [f"{hit.distance:.4f}", f"{hit.similarity:.2f}"]
+        rows.append([rank, hit.id, *near, hit.text, *hit.labels.values(), *extra])
+    header = ["rank", "id", "distance", "similarity", "text", *labels, "decoded", "score"]
+    shown = [*range(5 + len(labels)), *[-2] * decode, *[-1] * score]
     show([["" if row[i] is None else str(row[i]) for i in shown] for row in rows], header=[header[i] for i in shown])

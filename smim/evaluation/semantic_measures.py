@@ -66,6 +66,7 @@ def measure(
     *,
     distance: str = "cosine",
     reconstruct: Callable[[Sequence[str]], Sequence[str]] | None = None,
+    max_decoded: int = 10_000,
     bootstrap_samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Metric]:
@@ -74,14 +75,15 @@ def measure(
         measure(model.encode, read_sets("semantic/", "dev"))["spearman:stsb-dev"].value
 
     `encode` gives codes [N, D] of N texts, dense or sparse, and is called once for each set. `distance`: "cosine",
-    "l2" or "inner_product". `reconstruct` gives each sentence back from its code; without it there is no
-    `word_for_word`. Raises `UserError` for codes of another number, and `SmimError` for NaN in codes and metrics.
+    "l2" or "inner_product". `reconstruct` gives each sentence back from its code, `max_decoded` of a set; without it
+    there is no `word_for_word`. Raises `UserError` for codes of another number, and `SmimError` for NaN in codes and metrics.
     """
     metrics: dict[str, Metric] = {}
     for each in sets:
         found = _OfSet(each, encode, distance, bootstrap_samples, seed).found()
         if reconstruct and each.kind != ANSWERS:  # which are not sentences
-            pairs = zip(each.sentences, reconstruct(each.sentences), strict=True)
+            sentences = each.some(max_decoded)
+            pairs = zip(sentences, reconstruct(sentences), strict=True)
             found["word_for_word"] = np.array([one.split() == other.split() for one, other in pairs])
         metrics |= section.measure(METRICS, found, label=each.name)
     return metrics

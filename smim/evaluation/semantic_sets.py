@@ -77,6 +77,11 @@ class SemanticSet:
         """The distinct texts that are evaluated."""
         return list(dict.fromkeys(text for column in self.evaluated.texts for text in column))
 
+    def some(self, limit: int) -> list[str]:
+        """So many of these at random, always the same, or all where they are no more."""
+        sentences = self.sentences
+        return [sentences[i] for i in sample(len(sentences), limit, seed=0)]
+
 
 def files_of(paths: object) -> list[Path]:
     """The tables among the files that a path, or a list of them, names; raises `UserError` where there are none."""

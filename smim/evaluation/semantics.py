@@ -50,13 +50,15 @@ class SemanticsArgs:
     """`sets`: a file, a folder, or a list of them. `split`: dev, to choose by, or test, once a model that is reported.
 
     `models`: of sentence-transformers, by name or path, to stand beside; `word_for_word`: whether sentences are
-    decoded; `max_pairs`: of a set of pairs; `bootstrap_samples`: of a standard error that is not a mean's.
+    decoded, `max_decoded` of a set at random; `max_pairs`: of a set of pairs; `bootstrap_samples`: of a standard error
+    that is not a mean's.
     """
 
     sets: Any = None
     split: str = bounded("dev", among=("dev", "test"))
     models: list[str] = field(default_factory=list)
     word_for_word: bool = True
+    max_decoded: int = bounded(10_000, least=1)
     max_pairs: int = bounded(1000, least=1)
     bootstrap_samples: int = bounded(1000, least=2)
 
@@ -88,7 +90,14 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
         return Section(TITLE)
 
     def found(encode: Encode, **more: Any) -> dict[str, Metric]:
-        return measure(encode, sets, bootstrap_samples=args.bootstrap_samples, seed=job.seed, **more)
+        return measure(
+            encode,
+            sets,
+            max_decoded=args.max_decoded,
+            bootstrap_samples=args.bootstrap_samples,
+            seed=job.seed,
+            **more,
+        )
 
     ways = {
         part + suffix: found(encode, distance=distance, reconstruct=reconstruct if part + suffix == _CODE else None)
@@ -146,7 +155,7 @@ def _of_model(
         parts["meaning"] = encode(autoencoder.meaning(codes).numpy())
     if not args.word_for_word:
         return parts, None
-    wanted = sorted({row[text] for each in sets if each.kind != ANSWERS for text in each.sentences})
+    wanted = sorted({row[text] for each in sets if each.kind != ANSWERS for text in each.some(args.max_decoded)})
     own = [wanted[place] for place in job.share(len(wanted))]
     # What says more words than its sentence has is wrong already.
     longest = 1 + max((len(ids[i]) for i in wanted), default=0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smim.search.segment import Allowed, Segment
+from smim.search.segment import Allowed, Segment, similarity
 from smim.search.words import WordQuery
 
 _LEAST_DEPTH = 128
@@ -29,14 +29,6 @@ class Found:
     similarities: np.ndarray
     of_words: np.ndarray
     of_codes: np.ndarray | None = None
-
-
-def similarity(metric: str, distances: np.ndarray) -> np.ndarray:
-    """From 0 to 1: cosines, and 0 of negative ones; 1 / (1 + d) of `l2`; 1 / (1 + e^-v) of an inner product v."""
-    if metric == "cosine":
-        return np.clip(1.0 - distances.astype(np.float64), 0.0, 1.0)
-    with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + (np.exp(distances.astype(np.float64)) if metric == "inner_product" else distances))
 
 
 def by_words(segment: Segment, query: WordQuery, k: int, allowed: Allowed | None) -> Found:

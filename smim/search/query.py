@@ -78,6 +78,7 @@ class Options:
     offset: int = _option(0, "How many of the nearest to pass over.", ge=0)
     where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
     max_distance: float | None = _option(None, "Find none that are farther.")
+    least_similarity: float | None = _option(None, "Find none that are less similar, from 0 to 1.", ge=0, le=1)
     mode: str = _option("dense", "What is compared: dense, codes; sparse, words; hybrid, both.")
     settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
@@ -96,7 +97,8 @@ class Options:
                 not isinstance(farthest, Real) or farthest != farthest,
             f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in MODES,
         })  # fmt: skip
-        check_size("literal", 1 if self.literal is None else self.literal, most=1)
+        for name in ("literal", "least_similarity"):
+            check_size(name, 0 if getattr(self, name) is None else getattr(self, name), most=1)
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
@@ -106,7 +108,8 @@ class Options:
     def page(self, hits: "Iterable[Hit]", query: Query) -> "list[Hit]":
         """Of what a wide search found, what was asked for."""
         farthest = float("inf") if self.max_distance is None else self.max_distance
-        near = [hit for hit in hits if hit.distance <= farthest and hit.id != query.id]
+        least = 0.0 if self.least_similarity is None else self.least_similarity
+        near = [hit for hit in hits if hit.distance <= farthest and hit.similarity >= least and hit.id != query.id]
         return near[self.offset : self.offset + self.k]
 
 
@@ -141,17 +144,21 @@ class Hit(Sentence):
     """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
 
     `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative; 0 where it was
-    asked for by its id. Where words were compared, it is 1 less a similarity from 0 to 1: `word_similarity`, or the
-    weighted mean of that and `code_similarity` (`smim.search.hybrid`); `words` are those of the query that it holds.
+    asked for by its id. `similarity` is the same from 0 to 1, the more, the nearer: the cosine, 1 / (1 + d) of `l2`,
+    1 / (1 + e^-v) of an inner product v. `words`: those of the query's text that it holds; None of a query without one.
+
+    Where words were compared, the similarity is `word_similarity`, or the weighted mean of that and `code_similarity`
+    (`smim.search.hybrid`), and the distance is 1 less that.
 
     `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the sentence's code z,
     are None unless the search was asked for them.
     """
 
     distance: float = 0.0
+    similarity: float = 1.0
+    words: list[str] | None = None
     code_similarity: float | None = None
     word_similarity: float | None = None
-    words: list[str] | None = None
     reconstruction: str | None = None
     score: float | None = None
 

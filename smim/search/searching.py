@@ -16,6 +16,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
+from smim.search.words import words_of
 
 Codes = Iterator[np.ndarray]
 
@@ -98,7 +99,10 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
     # A sentence of the index finds itself: one more is searched for, and that one left out.
     wide = options.wide(extra=1 if ids else 0)
     answer = await asked.nearest(codes_ND, wide, None if options.mode == "dense" else worded)
-    found = [options.page(hits, query) for hits, query in zip(answer.hits, queries, strict=True)]
+    found = [
+        _marked(options.page(hits, query), query.text if options.mode == "dense" else text)
+        for hits, query, text in zip(answer.hits, queries, worded, strict=True)
+    ]
     if (options.reconstruct or options.score) and any(found):
         posterior = None
         if options.score:  # each query is one text: one that was given, or that of an id
@@ -119,6 +123,15 @@ async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float],
         rows = np.equal(literals, literal)
         sentences[rows] = await asked.decode(codes_ND[rows], literal=literal, **options)
     return sentences.tolist()
+
+
+def _marked(hits: list[Hit], text: str | None) -> list[Hit]:
+    """The hits with those of the query's words that each holds."""
+    if text is None:
+        return hits
+    words = list(dict.fromkeys(words_of(text)))
+    held = [set(words_of(hit.text)) for hit in hits]
+    return [replace(hit, words=[w for w in words if w in own]) for hit, own in zip(hits, held, strict=True)]
 
 
 def _code(

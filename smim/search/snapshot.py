@@ -18,7 +18,7 @@ from smim.search.filters import Where, condition, parse
 from smim.search.hybrid import by_both, by_words
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options
-from smim.search.segment import Allowed, Segment
+from smim.search.segment import Allowed, Segment, similarity
 from smim.search.words import Statistics, WordQuery, words_of
 
 _FILTERS_KEPT = 32
@@ -128,24 +128,24 @@ class Snapshot:
             of_codes = [None] * len(found.positions) if found.of_codes is None else found.of_codes.tolist()
             similarities = (found.similarities.tolist(), of_codes, found.of_words.tolist())
             for position, similar, of_code, of_words in zip(found.positions.tolist(), *similarities, strict=True):
-                hit = self.hit(number, position, 1 - similar)
-                own = set(words_of(hit.text))
-                words = [word for word in query.counts if word in own]
-                hits.append(replace(hit, code_similarity=of_code, word_similarity=of_words, words=words))
+                hit = self.hit(number, position, 1 - similar, similar)
+                hits.append(replace(hit, code_similarity=of_code, word_similarity=of_words))
         return sorted(hits, key=attrgetter("distance", "id"))[:k]
 
     def _dense(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
-        found = (column.tolist() for column in self.nearest(codes_ND, options))
+        distances, _, *places = self.nearest(codes_ND, options)
+        similarities = similarity(self.manifest.metric, distances)
+        found = (column.tolist() for column in (distances, similarities, *places))
         return [
-            [self.hit(number, position, distance) for distance, _, number, position in rows if position >= 0]
+            [self.hit(number, position, *near) for *near, number, position in rows if position >= 0]
             for rows in (zip(*row, strict=True) for row in zip(*found, strict=True))
         ]
 
-    def hit(self, number: int, position: int, distance: float = 0.0) -> Hit:
+    def hit(self, number: int, position: int, distance: float = 0.0, similar: float = 1.0) -> Hit:
         """A sentence by its segment and position."""
         segment = self.segments[number]
         row = segment.row(position)
-        return Hit(int(segment.ids[position]), row.pop("text"), row, distance)
+        return Hit(int(segment.ids[position]), row.pop("text"), row, distance, similar)
 
     def count(self, where: Where | None) -> int:
         """How many sentences there are, or how many pass a filter."""

@@ -74,6 +74,7 @@ class Bodies:
             **dict.fromkeys(("k", "offset"), hits),
             "mode": Literal["dense", "sparse", "hybrid"],
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
+            "least_similarity": Annotated[float, Field(ge=0, le=1)],
             "settings": create_model("Settings", __base__=Body, **setting),
             **dict.fromkeys(("sample", "prior", "allow_unknown", "reconstruct", "score", "decode"), bool),
         }

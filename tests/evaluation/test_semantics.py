@@ -199,3 +199,12 @@ def test_changed_sets_make_another_job(long_model, tiny_corpus, tmp_path):
     before = run._identity(model, corpus, args)
     file.write_text("1.5\ta bank\tthe law\n3\tthe law\ta bank\n")
     assert run._identity(model, corpus, args) != before
+
+
+def test_of_large_sets_some_sentences_are_decoded(report, long_model, tiny_corpus, sets, tmp_path):
+    more = [f"eval.semantics.sets={sets}", "eval.semantics.max_decoded=3"]
+    found = evaluate(long_model, tiny_corpus, tmp_path / "report", *more)["metrics"]
+    everything = compare.read_report(report)["metrics"]
+    assert everything["word_for_word:likeness-dev"]["n"] > 3
+    assert {found[name]["n"] for name in found if name.startswith("word_for_word")} == {3}
+    assert found["spearman:likeness-dev"] == everything["spearman:likeness-dev"]

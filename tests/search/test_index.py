@@ -4,6 +4,7 @@ import resource
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,13 @@ def test_approximate_index_finds_as_many_as_are_asked_for(
 
 def test_codes_search_as_their_sentences_do(built: Index, model: SentenceModel) -> None:
     texts = ["a bank sold shares", "her brother lost the new law"]
-    assert built.search(model.encode(texts), k=3) == built.search(texts, k=3)
+    by_text = built.search(texts, k=3)
+    assert built.search(model.encode(texts), k=3) == [[replace(hit, words=None) for hit in hits] for hits in by_text]
+    assert all(
+        hit.words == [word for word in text.split() if word in hit.text.split()]
+        for text, hits in zip(texts, by_text, strict=True)
+        for hit in hits
+    )
 
 
 def test_the_length_of_a_query_says_nothing_to_a_cosine_index(

@@ -185,7 +185,7 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
     for index, ids in ((flat, [44, 0, 17, 0]), (approximate, [5999, 0, 2001])):
         backend = cluster(index)
         assert [hit.as_dict() for hit in asyncio.run(backend.get(ids))] == [
-            {**row, "distance": 0.0} for row in index.get(ids)
+            {**row, "distance": 0.0, "similarity": 1.0} for row in index.get(ids)
         ]
         np.testing.assert_array_equal(asyncio.run(backend.codes(ids)), index.codes(ids))
         for where in (None, {}, {"topic": "money"}):
