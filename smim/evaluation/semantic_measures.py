@@ -76,7 +76,8 @@ def measure(
 
     `encode` gives codes [N, D] of N texts, dense or sparse, and is called once for each set. `distance`: "cosine",
     "l2" or "inner_product". `reconstruct` gives each sentence back from its code, `max_decoded` of a set; without it
-    there is no `word_for_word`. Raises `UserError` for codes of another number, and `SmimError` for NaN in codes and metrics.
+    there is no `word_for_word`. Raises `UserError` for codes of another number, and `SmimError` for NaN in codes and
+    metrics.
     """
     metrics: dict[str, Metric] = {}
     for each in sets:
