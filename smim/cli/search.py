@@ -26,6 +26,7 @@ def search(
     minus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is taken from TEXT's.")] = None,
     where: Filter = None,
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
+    fold: Annotated[str, typer.Option(metavar="none|text|words", help=_TOLD["fold"])] = Options.fold,
     mode: Annotated[str, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
@@ -63,7 +64,14 @@ def search(
     else:
         query = Query(text=text)
     mode = "hybrid" if hybrid else mode
-    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "mode": mode}
+    told: dict[str, Any] = {
+        "fold": fold,
+        "reconstruct": decode,
+        "score": score,
+        "decode": decode,
+        "literal": literal,
+        "mode": mode,
+    }
     options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text
@@ -76,7 +84,8 @@ def search(
     for rank, hit in enumerate(result.hits, start=1):
         extra = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
         near = [f"{hit.distance:.4f}", f"{hit.similarity:.2f}"]
-        rows.append([rank, hit.id, *near, hit.text, *hit.labels.values(), *extra])
+        times = f" ({hit.count} times)" if (hit.count or 1) > 1 else ""
+        rows.append([rank, hit.id, *near, hit.text + times, *hit.labels.values(), *extra])
     header = ["rank", "id", "distance", "similarity", "text", *labels, "decoded", "score"]
     shown = [*range(5 + len(labels)), *[-2] * decode, *[-1] * score]
     show([["" if row[i] is None else str(row[i]) for i in shown] for row in rows], header=[header[i] for i in shown])

@@ -115,7 +115,7 @@ class RowMap:
 
     def _within(self, name: str, numbers: np.ndarray, end: int) -> np.ndarray:
         """The numbers, if all are from 0 to below `end`; a file of millions is only checked where it is read."""
-        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < end:
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
             raise Unreadable(f"{self.paths[name]} holds numbers that cannot be; build the index again")
         return numbers
 

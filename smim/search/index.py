@@ -17,6 +17,7 @@ from smim.generation import SentenceModel, check_sentences, load
 from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
+from smim.search.folding import Equals
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
@@ -134,6 +135,9 @@ class _Alone:
 
     async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
         return Answer(self.index.nearest(codes, options, texts))
+
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        return self.index.snapshot.equals(texts, options)
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         return self.index.codes(ids)

@@ -11,6 +11,7 @@ from typing import Any
 from smim.errors import UserError, check_size, nearest, refuse_if
 
 MODES = ("dense", "sparse", "hybrid")
+FOLDS = ("none", "text", "words")
 # Of each query the text whose words are compared, if it has one; None where none are.
 Texts = Sequence[str | None] | None
 # Search settings and the least value of each.
@@ -79,6 +80,7 @@ class Options:
     where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
     max_distance: float | None = _option(None, "Find none that are farther.")
     least_similarity: float | None = _option(None, "Find none that are less similar, from 0 to 1.", ge=0, le=1)
+    fold: str = _option("none", "Make one hit of equal texts: by all of the text, or by its words alone.")
     mode: str = _option("dense", "What is compared: dense, codes; sparse, words; hybrid, both.")
     settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
@@ -96,6 +98,7 @@ class Options:
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
             f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in MODES,
+            f"fold is {self.fold!r}; {nearest(str(self.fold), list(FOLDS))}": self.fold not in FOLDS,
         })  # fmt: skip
         for name in ("literal", "least_similarity"):
             check_size(name, 0 if getattr(self, name) is None else getattr(self, name), most=1)
@@ -146,6 +149,7 @@ class Hit(Sentence):
     `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative; 0 where it was
     asked for by its id. `similarity` is the same from 0 to 1, the more, the nearer: the cosine, 1 / (1 + d) of `l2`,
     1 / (1 + e^-v) of an inner product v. `words`: those of the query's text that it holds; None of a query without one.
+    Where equal texts are folded, `count` is how many there are, and `ids` the first hundred of theirs.
 
     Where words were compared, the similarity is `word_similarity`, or the weighted mean of that and `code_similarity`
     (`smim.search.hybrid`), and the distance is 1 less that.
@@ -157,6 +161,8 @@ class Hit(Sentence):
     distance: float = 0.0
     similarity: float = 1.0
     words: list[str] | None = None
+    count: int | None = None
+    ids: list[int] | None = None
     code_similarity: float | None = None
     word_similarity: float | None = None
     reconstruction: str | None = None

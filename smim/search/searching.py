@@ -15,6 +15,7 @@ import torch
 from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
+from smim.search.folding import Equals
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
 from smim.search.words import words_of
 
@@ -46,6 +47,9 @@ class Asked(Protocol):
         """The hits of codes [N, D], of the options' `k`, `where`, `settings` and `mode`, whose words are those of
         `texts`.
         """
+
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         """Those of the index, fp32 [N, `dimension`], of length one where the metric is cosine."""
@@ -103,6 +107,9 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         _marked(options.page(hits, query), query.text if options.mode == "dense" else text)
         for hits, query, text in zip(answer.hits, queries, worded, strict=True)
     ]
+    if options.fold != "none":
+        counted = iter(await asked.equals([hit.text for hits in found for hit in hits], options))
+        found = [[replace(hit, **vars(next(counted))) for hit in hits] for hits in found]
     if (options.reconstruct or options.score) and any(found):
         posterior = None
         if options.score:  # each query is one text: one that was given, or that of an id

@@ -86,7 +86,7 @@ class Segment:
         self._paths = paths
         self.live = None if mask is None else ~np.unpackbits(mask, count=info.count, bitorder="little").view(bool)
         self._check(manifest)
-        self._live = None if self.live is None else self._of_rows(self.live)
+        self._live = None if self.live is None else self.allowed_of(self.live)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
         # Arrow makes a batch's columns anew each time that it is asked for them.
@@ -198,7 +198,7 @@ class Segment:
             passing = np.concatenate([passes(batch) for batch in self.batches()])
         except UnicodeDecodeError:
             raise self._unreadable(f"{ROWS} is no UTF-8") from None
-        return self._of_rows(passing if self.live is None else passing & self.live)
+        return self.allowed_of(passing if self.live is None else passing & self.live)
 
     def live_positions(self, where: Part | None = None) -> np.ndarray:
         """The positions of the rows that may be found."""
@@ -248,7 +248,8 @@ class Segment:
     def _unreadable(self, problem: str) -> Unreadable:
         return Unreadable(f"{self.folder} cannot be read ({problem}); build the index again")
 
-    def _of_rows(self, rows_R: np.ndarray) -> Allowed:
+    def allowed_of(self, rows_R: np.ndarray) -> Allowed:
+        """What may be found where only some rows, bool [R], may."""
         vectors = rows_R if self.map is None else self.map.any_of(rows_R)
         return Allowed(rows_R, int(np.count_nonzero(rows_R)), vectors)
 

@@ -15,12 +15,15 @@ import pyarrow as pa
 from smim.search import factory as factories
 from smim.search.errors import BadFilter
 from smim.search.filters import Where, condition, parse
+from smim.search.folding import Equals, equals, folded, without
 from smim.search.hybrid import by_both, by_words
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options
 from smim.search.segment import Allowed, Segment, similarity
 from smim.search.words import Statistics, WordQuery, words_of
 
+# Which rows of each segment may be found, all of them where it is None.
+Rows = list[Allowed | None]
 _FILTERS_KEPT = 32
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
 
@@ -66,17 +69,19 @@ class Snapshot:
                 self.filters.popitem(last=False)
         return found
 
-    def nearest(self, codes_ND: np.ndarray, options: Options, *, exact: bool = False) -> tuple[np.ndarray, ...]:
+    def nearest(
+        self, codes_ND: np.ndarray, options: Options, allowed: Rows | None = None, *, exact: bool = False
+    ) -> tuple[np.ndarray, ...]:
         """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
 
         Of the options `k`, `where` and `settings` count, which are all that there are: the index's own are not read.
-        K is k, or the number of sentences that may be found if that is less. `exact`: whatever the settings.
+        K is k, or the number of sentences that may be found if that is less. `exact`: whatever the settings. `allowed`
+        says which rows may be found, in the place of `where`.
         """
         k, settings = options.k, None if exact else dict(options.settings or {})
-        found = [
-            segment.search(codes_ND, k, settings, allowed)
-            for segment, allowed in zip(self.segments, self.allowed(options.where), strict=True)
-        ]
+        allowed = self.allowed(options.where) if allowed is None else allowed
+        pairs = zip(self.segments, allowed, strict=True)
+        found = [segment.search(codes_ND, k, settings, rows) for segment, rows in pairs]
         if not found:
             nothing = np.empty((len(codes_ND), 0), np.int64)
             return nothing.astype(np.float32), nothing, nothing, nothing
@@ -105,26 +110,56 @@ class Snapshot:
         """The hits of each query by the options' `mode`: as `nearest` finds them, or by the words of its text too.
 
         A query without a text is searched by its code. `statistics` of the words, those of this index unless given.
+        With the options' `fold`, the first hit of each text.
         """
         if options.mode == "dense" or texts is None:
-            return self._dense(codes_ND, options)
-        statistics = statistics or self.statistics(texts)
-        alone = [i for i, text in enumerate(texts) if text is None]
-        dense = iter(self._dense(codes_ND[alone], options) if alone else [])
+            texts = [None] * len(codes_ND)
+        elif statistics is None:
+            statistics = self.statistics(texts)
+        queries = [None if text is None else WordQuery(text, statistics) for text in texts]  # type: ignore[arg-type]
+        if options.fold != "none":
+            pairs = zip(codes_ND, queries, strict=True)
+            return [self._folded(code_D, query, options) for code_D, query in pairs]
+        allowed = self.allowed(options.where)
+        alone = [i for i, query in enumerate(queries) if query is None]
+        dense = iter(self._dense(codes_ND[alone], options, allowed) if alone else [])
         return [
-            next(dense) if text is None else self._worded(code_D, WordQuery(text, statistics), options)
-            for code_D, text in zip(codes_ND, texts, strict=True)
+            next(dense) if query is None else self._worded(code_D, query, options, allowed)
+            for code_D, query in zip(codes_ND, queries, strict=True)
         ]
 
-    def _worded(self, code_D: np.ndarray, query: WordQuery, options: Options) -> list[Hit]:
+    def _folded(self, code_D: np.ndarray, query: WordQuery | None, options: Options) -> list[Hit]:
+        """The first hit of each of the `k` nearest different texts: what was found is left out of the next search."""
+        allowed, found = self.allowed(options.where), list[Hit]()
+        while len(found) < options.k:
+            if query is None:
+                [hits] = self._dense(code_D[None], options, allowed)
+            else:
+                hits = self._worded(code_D, query, options, allowed)
+            different = folded(hits, options.fold)
+            found += different
+            if len(hits) < options.k:
+                break
+            texts = [hit.text for hit in different]
+            pairs = zip(self.segments, allowed, strict=True)
+            allowed = [without(segment, texts, options.fold, rows) for segment, rows in pairs]
+        return found[: options.k]
+
+    def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
+        found = [Equals(0, []) for _ in texts]
+        for segment, allowed in zip(self.segments, self.allowed(options.where), strict=True):
+            found = [one + more for one, more in zip(found, equals(segment, texts, options.fold, allowed), strict=True)]
+        return found
+
+    def _worded(self, code_D: np.ndarray, query: WordQuery, options: Options, allowed: Rows) -> list[Hit]:
         """The hits of one query by its words, or by both."""
         k, settings, hits = options.k, dict(options.settings or {}), []
-        for number, allowed in enumerate(self.allowed(options.where)):
-            segment = self.segments[number]
+        for number, (segment, rows) in enumerate(zip(self.segments, allowed, strict=True)):
             if options.mode == "sparse":
-                found = by_words(segment, query, k, allowed)
+                found = by_words(segment, query, k, rows)
             else:
-                found = by_both(segment, code_D, query, k, settings, allowed)
+                found = by_both(segment, code_D, query, k, settings, rows)
             of_codes = [None] * len(found.positions) if found.of_codes is None else found.of_codes.tolist()
             similarities = (found.similarities.tolist(), of_codes, found.of_words.tolist())
             for position, similar, of_code, of_words in zip(found.positions.tolist(), *similarities, strict=True):
@@ -132,8 +167,8 @@ class Snapshot:
                 hits.append(replace(hit, code_similarity=of_code, word_similarity=of_words))
         return sorted(hits, key=attrgetter("distance", "id"))[:k]
 
-    def _dense(self, codes_ND: np.ndarray, options: Options) -> list[list[Hit]]:
-        distances, _, *places = self.nearest(codes_ND, options)
+    def _dense(self, codes_ND: np.ndarray, options: Options, allowed: Rows) -> list[list[Hit]]:
+        distances, _, *places = self.nearest(codes_ND, options, allowed)
         similarities = similarity(self.manifest.metric, distances)
         found = (column.tolist() for column in (distances, similarities, *places))
         return [

@@ -134,6 +134,16 @@ class Words:
             scores_R[rows] += query.gain(word, counts.astype(np.float64), self._lengths[rows])
         return scores_R / query.most if query.most else scores_R
 
+    def holding_all(self, words: list[str]) -> np.ndarray:
+        """The rows of as many words that hold each of these, ascending."""
+        if not words:
+            return np.flatnonzero(np.asarray(self._lengths) == 0)
+        by_rarity = sorted((self._holding(word)[0] for word in set(words)), key=len)
+        rows = by_rarity[0]
+        for others in by_rarity[1:]:
+            rows = np.intersect1d(rows, others, assume_unique=True)
+        return rows[self._lengths[rows] == len(words)]
+
     def _holding(self, word: str) -> tuple[np.ndarray, np.ndarray]:
         """The rows that hold a word, ascending, and how often each does."""
         names, ends = self._batch.columns

@@ -17,6 +17,7 @@ import numpy as np
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, open_index
 from smim.search.filters import Where
+from smim.search.folding import Equals
 from smim.search.index import check_model, stamp_of
 from smim.search.manifest import Manifest
 from smim.search.query import Description, Hit, Options, Texts
@@ -39,6 +40,10 @@ class Backend(ABC):
     @abstractmethod
     async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
         """The hits of codes, and of the words of texts, of the options' `k`, `where`, `settings` and `mode`."""
+
+    @abstractmethod
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
 
     @abstractmethod
     async def get(self, ids: Sequence[int]) -> list[Hit]: ...
@@ -100,6 +105,9 @@ class LocalBackend(Backend):
 
     async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
         return Answer(await self._search(self.index.nearest, codes_ND, options, texts))
+
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        return await self._search(lambda: self.index.snapshot.equals(texts, options))
 
     async def get(self, ids: Sequence[int]) -> list[Hit]:
         return [Hit(**row) for row in await self._search(self.index.get, ids)]

@@ -28,6 +28,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search.errors import NoSuchSentence
 from smim.search.filters import Where
+from smim.search.folding import Equals, folded
 from smim.search.ids import as_ids, listed
 from smim.search.index import model_of, query_codes
 from smim.search.manifest import Manifest
@@ -94,7 +95,13 @@ class ClusterBackend(Backend):
         if not answers:
             _no_part(missing)
             return Answer([[] for _ in codes_ND], missing)
-        return Answer([merged(parts, options.k) for parts in zip(*answers, strict=True)], missing)
+        return Answer([merged(parts, options) for parts in zip(*answers, strict=True)], missing)
+
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        answers, missing = await self._ask_all("equals", lambda _: (list(texts), options))
+        if not answers:
+            _no_part(missing)
+        return [reduce(add, each) for each in zip(*answers, strict=True)]
 
     async def get(self, ids: Sequence[int]) -> list[Hit]:
         found = await self._of_ids("get", as_ids(ids))
@@ -184,9 +191,10 @@ class ClusterBackend(Backend):
             yield
 
 
-def merged(parts: Iterable[list[Hit]], k: int) -> list[Hit]:
-    """The first k of several lists of hits, nearest first, ties in order of their ids."""
-    return list(itertools.islice(heapq.merge(*parts, key=attrgetter("distance", "id")), k))
+def merged(parts: Iterable[list[Hit]], options: Options) -> list[Hit]:
+    """The first `k` of several lists of hits, nearest first, ties in order of their ids; folded as each list is."""
+    hits: Iterable[Hit] = heapq.merge(*parts, key=attrgetter("distance", "id"))
+    return list(itertools.islice(hits if options.fold == "none" else folded(hits, options.fold), options.k))
 
 
 def _no_part(missing: Iterable[str]) -> None:

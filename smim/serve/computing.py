@@ -21,6 +21,7 @@ from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Writing
+from smim.search.folding import Equals
 from smim.search.query import Options, Texts
 from smim.search.searching import Answer
 from smim.serve.backend import Backend
@@ -194,6 +195,9 @@ class Computing:
 
     async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
         return await self._searching.submit(Searching(codes, options, texts), len(codes))
+
+    async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
+        return await self.read(lambda: self.backend.equals(texts, options), len(texts))
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         self.limits.check_ids(ids)

@@ -72,6 +72,7 @@ class Bodies:
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
             **dict.fromkeys(("k", "offset"), hits),
+            "fold": Literal["none", "text", "words"],
             "mode": Literal["dense", "sparse", "hybrid"],
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "least_similarity": Annotated[float, Field(ge=0, le=1)],

@@ -13,6 +13,7 @@ import numpy as np
 
 from smim.errors import SmimError, UserError
 from smim.search.filters import Where
+from smim.search.folding import Equals
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Texts
 from smim.search.snapshot import Snapshot
@@ -56,6 +57,11 @@ class Shard:
         """Of the words of texts, in the sentences that are here."""
         with self._lock:
             return self._opened(part).statistics(texts or ())
+
+    def equals(self, part: Manifest, texts: list[str], options: Options) -> list[Equals]:
+        """Of each text the sentences here that are equal to it by the options' `fold`, and pass its filter."""
+        with self._lock:
+            return self._opened(part).equals(texts, options)
 
     def get(self, part: Manifest, ids: np.ndarray) -> dict[int, Hit]:
         """Those of the ids that are here."""

@@ -28,7 +28,7 @@ from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, open_index
 from smim.search import factory as factories
 from smim.search.errors import NoSuchSentence
-from smim.search.query import Options
+from smim.search.query import Options, Query
 from smim.search.searching import Answer
 from smim.search.segment import write_segment
 from smim.serve.app import create_app
@@ -131,6 +131,20 @@ def test_shards_count_words_together_as_one_process_does(flat, mode, where):
         found = asyncio.run(cluster(flat, shards=shards).search(codes, options, texts))
         assert rows(found) == [[hit.as_dict() for hit in hits] for hits in flat.nearest(codes, options, texts)]
         assert all(found.hits) and found.missing == []
+
+
+@pytest.mark.parametrize("fold", ["text", "words"])
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+def test_shards_fold_together_as_one_process_does(flat, mode, fold):
+    with IndexWriter(flat.directory, model=flat.model) as writer:
+        writer.add(["a bank sold shares"] * 30 + ["A bank sold shares."] * 30)
+    query, service = Query(text="a bank sold shares"), Service(flat.model, cluster(flat, shards=3))
+    for k in (1, 3, 100):
+        options = Options(k, mode=mode, fold=fold)
+        [result] = asyncio.run(service.search([query], options))
+        [alone] = flat.results([query], options)
+        assert [hit.as_dict() for hit in result.hits] == [hit.as_dict() for hit in alone.hits]
+        assert result.hits[0].count > 30
 
 
 def test_words_are_counted_anew_where_the_index_changes_between_counting_and_searching(flat):

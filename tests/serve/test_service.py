@@ -53,6 +53,7 @@ def same(results: list[SearchResult], hits: list[list[Hit]]) -> bool:
         {"k": 3, "offset": 38},
         {"k": 4, "offset": 2, "where": {"topic": {"$ne": "money"}}},
         {"k": 30, "max_distance": 0.2},
+        {"k": 3, "fold": "words"},
         {"k": 7, "offset": 2, "mode": "hybrid", "where": {"topic": {"$ne": "money"}}},
         {"k": 3, "reconstruct": True, "score": True},
         {"k": 3, "where": {"topic": "none such"}, "reconstruct": True, "score": True},
