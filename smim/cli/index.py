@@ -122,6 +122,27 @@ def index_delete(
         print(f"{deleted:,} sentences deleted, {writer.manifest.count:,} left")
 
 
+@app.command("rebuild")
+def index_rebuild(
+    index: IndexDir,
+    model: Annotated[Path, typer.Option(help="The new model's directory, or english-small.")],
+    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
+    part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; as it was.")] = None,
+    factory: Annotated[str | None, typer.Option(help="FAISS's index, or auto; as it was.")] = None,
+    store: Annotated[str | None, typer.Option(help="Of codes beside an approximate index; as it was.")] = None,
+) -> None:
+    """Encode an index's sentences by another model; texts, ids and labels stay.
+
+    Example: smim index rebuild indexes/yelp --model english-small
+    """
+    from smim.search import rebuild_index
+
+    settings = {"metric": metric, "part": part, "factory": factory, "store": store}
+    rebuilt = rebuild_index(index, smim.load(model), model_dir=model, **settings)
+    print(f"{len(rebuilt):,} sentences in {index}, of {model}")
+    _print_measured(rebuilt.manifest)
+
+
 @app.command("compact")
 def index_compact(index: IndexDir) -> None:
     """Write an index anew as one segment, without what was deleted.

@@ -6,10 +6,20 @@ open_index("indexes/ptb").search(["the company said profit rose"], k=5)
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["Hit", "Index", "IndexWriter", "Options", "Query", "build_index", "index_texts", "open_index"]
+__all__ = [
+    "Hit",
+    "Index",
+    "IndexWriter",
+    "Options",
+    "Query",
+    "build_index",
+    "index_texts",
+    "open_index",
+    "rebuild_index",
+]
 
 if TYPE_CHECKING:
-    from smim.search.build import build_index, index_texts
+    from smim.search.build import build_index, index_texts, rebuild_index
     from smim.search.index import Index, open_index
     from smim.search.query import Hit, Options, Query
     from smim.search.writer import IndexWriter

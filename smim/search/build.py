@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
-from smim.errors import Unsupported, UserError, nearest, refuse_if
+from smim.errors import RowError, Unsupported, UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.progress import track
@@ -30,6 +30,7 @@ from smim.search.latents import Latents
 from smim.search.manifest import LOCK, MANIFEST, PARTS, Manifest, segment_name
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
+from smim.search.snapshot import Snapshot
 from smim.shards import DTYPES
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
 
@@ -124,13 +125,12 @@ def index_texts(
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
     columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
-    tokens = pa.array(model.token_ids(texts, allow_unknown=False), pa.list_(pa.int32()))
-    own = {"text": pa.array(list(texts), pa.string()), "ids": tokens, "length": tokens.value_lengths()}
     order = np.argsort(numbers)
-    rows = Split("texts", pa.table({**own, **columns}).take(pa.array(order)))
+    table = pa.table({"text": pa.array(list(texts), pa.string()), **columns})
+    rows = _with_tokens(table, model.token_ids(texts, allow_unknown=False)).take(pa.array(order))
     return _build(
         model,
-        rows,
+        Split("texts", rows),
         f"{len(rows):,} texts",
         Path(output),
         model_dir=model_dir,
@@ -144,6 +144,66 @@ def index_texts(
         memory=memory,
         num_segments=1,
     )
+
+
+def rebuild_index(
+    directory: Path | str,
+    model: SentenceModel,
+    *,
+    model_dir: Path | str,
+    metric: str | None = None,
+    part: str | None = None,
+    factory: str | None = None,
+    store: str | None = None,
+) -> Index:
+    """Encodes the sentences of an index by another model, and puts the new index in the place of the old one.
+
+        rebuild_index("indexes/ptb", smim.load("english-small"), model_dir="english-small")
+
+    Texts, ids, labels and the next id stay. `metric` is the new model's own unless given; `factory` and `store` are
+    those that the index was built with; `part` too, of a model that has one. Deleted sentences go.
+
+    Raises `UserError` as `build_index` does, for an index without a sentence, a sentence that is too long for the
+    model, and an index that another process changes meanwhile.
+    """
+    directory = Path(directory)
+    manifest = Manifest.read(directory)
+    snapshot = Snapshot.open(directory, manifest)
+    live = [segment.live_positions() for segment in snapshot.segments]
+    if not any(map(len, live)):
+        raise UserError(f"{directory} holds no sentence; build an index of some")
+    pairs = list(zip(snapshot.segments, live, strict=True))
+    ids = np.concatenate([segment.ids[positions] for segment, positions in pairs])
+    order = np.argsort(ids)
+    ids, table = ids[order], pa.concat_tables(segment.table(own) for segment, own in pairs).take(pa.array(order))
+    try:
+        tokens = model.token_ids(table["text"].to_pylist())
+    except RowError as error:
+        raise UserError(f"{directory}, sentence {ids[error.row]}: {error.what}") from None
+    return _build(
+        model,
+        Split("texts", _with_tokens(table, tokens)),
+        f"{len(table):,} texts",
+        directory,
+        model_dir=model_dir,
+        latents=None,
+        ids=ids,
+        typed=True,
+        metric=metric,
+        part=part or (manifest.part if model.has_meaning_part else None),
+        factory=factory or manifest.factory,
+        store=store or manifest.store,
+        memory=manifest.memory,
+        num_segments=min(manifest.num_segments, len(table)),
+        replaced=manifest,
+    )
+
+
+def _with_tokens(table: pa.Table, ids: list[list[int]]) -> pa.Table:
+    """Texts and labels as a corpus has them, with the ids of their tokens."""
+    tokens = pa.array(ids, pa.list_(pa.int32()))
+    labels = {name: table[name] for name in table.column_names if name != "text"}
+    return pa.table({"text": table["text"], "ids": tokens, "length": tokens.value_lengths(), **labels})
 
 
 def _build(
@@ -162,8 +222,12 @@ def _build(
     store: str,
     memory: int | None,
     num_segments: int,
+    replaced: Manifest | None = None,
 ) -> Index:
-    """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers."""
+    """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers.
+
+    `replaced`: the index whose sentences these are, if it is to be still the same.
+    """
     can_be = f"it can be 1 to the {len(rows):,} sentences of {rows.name}"
     refuse_if({
         f"{output} exists and is not an index; give another place, so that it is not lost":
@@ -201,6 +265,8 @@ def _build(
 
     # The place is made before the long work, which an unwritable one would waste.
     with _in_the_place_of(output) as partial:
+        if replaced is not None and Manifest.read(output) != replaced:
+            raise lock.BeingChanged(f"{output} was changed by another process meanwhile; do it again")
         factories.train_on_sample(vectors, chosen, len(rows), sampled)
         doing = "encoding" if latents is None else "indexing"
         segments = []
@@ -232,7 +298,7 @@ def _build(
             store=store,
             dimension=dimension,
             part=part,
-            next_id=int(ids[-1]) + 1,
+            next_id=max(int(ids[-1]) + 1, replaced.next_id if replaced else 0),
             columns=rows.label_columns,
             search={},
             segments=segments,

@@ -179,7 +179,8 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
     if model.hash != manifest.model_hash:
         raise Unreadable(
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
-            "cannot be compared: give that model, or build the index again with this one"
+            "cannot be compared: give that model, or encode the index's sentences by this one, which "
+            f"`smim index rebuild {directory} --model MODEL` does"
         )
     dimension = model.dimension_of(manifest.part)
     if dimension != manifest.dimension:
