@@ -1,6 +1,7 @@
 """`smim search`: the sentences of an index nearest to a query."""
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +9,7 @@ import typer
 import smim
 from smim.cli.shared import Filter, IndexDir, Json, MovedModel, parse_filter, show
 from smim.errors import refuse_if
+from smim.progress import track
 from smim.search.query import Line, Options, Query, Sum
 
 _TOLD = {name: field.metadata["description"] for name, field in Options.__dataclass_fields__.items()}
@@ -24,6 +26,10 @@ def search(
     ] = None,
     plus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is added to TEXT's.")] = None,
     minus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is taken from TEXT's.")] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="A file of sentences to search for, one a line (-: standard input); prints JSON Lines."),
+    ] = None,
     where: Filter = None,
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
     fold: Annotated[str, typer.Option(metavar="none|text|words", help=_TOLD["fold"])] = Options.fold,
@@ -43,18 +49,30 @@ def search(
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     Example: smim search indexes/yelp "gluten free pizza" --hybrid
+    Example: smim search indexes/yelp --queries questions.txt -k 10 > found.jsonl
     """
     refuse_if({
-        "what is to be found? give a sentence (with --toward, or --plus and --minus), or --like ID":
-            (text is None) == (like is None) or (like is not None and (toward or plus or minus)),
+        "what is to be found? give a sentence (with --toward, or --plus and --minus), --like ID, or --queries FILE":
+            [text, like, queries].count(None) != 2 or (text is None and bool(toward or plus or minus)),
+        "--queries prints hits alone: leave --decode out": queries is not None and decode,
         "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
         "--hybrid and --mode exclude each other": hybrid and mode not in (Options.mode, "hybrid"),
         "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
     })  # fmt: skip
     from smim.search import open_index
     from smim.search.labels import jsonable
+    from smim.search.sentences import read_sentences
 
     opened = open_index(index, model=smim.load(model) if model else None)
+    told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "fold": fold}
+    told["mode"] = "hybrid" if hybrid else mode
+    options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
+    if queries is not None:
+        sentences = read_sentences([queries], columns=[]).texts
+        found = opened.stream(sentences, **{name: each for name, each in vars(options).items() if name != "settings"})
+        for sentence, hits in zip(sentences, track(found, "searching", total=len(sentences)), strict=True):
+            print(json.dumps(jsonable({"query": sentence, "hits": [hit.as_dict() for hit in hits]}), allow_nan=False))
+        return
     if like is not None:
         query = Query(id=like)
     elif toward is not None:
@@ -63,21 +81,11 @@ def search(
         query = Query(sum=Sum([text or "", *(plus or [])], minus or []))
     else:
         query = Query(text=text)
-    mode = "hybrid" if hybrid else mode
-    told: dict[str, Any] = {
-        "fold": fold,
-        "reconstruct": decode,
-        "score": score,
-        "decode": decode,
-        "literal": literal,
-        "mode": mode,
-    }
-    options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
     [result] = opened.results([query], options)
     named = opened.get([like])[0]["text"] if like is not None else text
     if as_json:
-        found = {"query": named, "hits": [hit.as_dict() for hit in result.hits]}
-        print(json.dumps(jsonable(found | ({"decoded": result.decoded} if decode else {})), allow_nan=False))
+        answer = {"query": named, "hits": [hit.as_dict() for hit in result.hits]}
+        print(json.dumps(jsonable(answer | ({"decoded": result.decoded} if decode else {})), allow_nan=False))
         return
     labels = list(result.hits[0].labels) if result.hits else []
     rows = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []

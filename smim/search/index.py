@@ -3,12 +3,14 @@
 Shapes: N queries, K results, D latent dimensions.
 """
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import faiss
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from smim.arrays import as_matrix
@@ -21,12 +23,16 @@ from smim.search.folding import Equals
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
+from smim.search.results import Results
 from smim.search.searching import Answer, search
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot
 
 T = TypeVar("T")
 _ATTEMPTS = 10
+_HITS_AT_ONCE = 16_384
+# Sentences or queries, or codes.
+Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
 
 
 class Index:
@@ -53,30 +59,40 @@ class Index:
     def __len__(self) -> int:
         return self.manifest.count
 
-    def search(
-        self, queries: Sequence[str] | Sequence[Query] | np.ndarray | Tensor, k: int = 5, **options: Any
-    ) -> list[list[Hit]]:
+    def search(self, queries: Queries, k: int = 5, **options: Any) -> Results:
         """The `k` nearest sentences of each query, or all if they are fewer, nearest first, ties in order of their ids.
 
             index.search(["the company said profit rose"], k=3, where={"stars": {"$gte": 4}})
 
-        Queries are sentences, codes [N, D], or any kind of `Query`. `options` are those of `Options`, and search
-        settings, such as `nprobe=64`, in the place of the index's own.
+        Queries are sentences (a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or any `Query`s.
+        The answer is a list of lists of hits, which has `to_pandas()` and `to_arrow()`. `options` are those of
+        `Options`, and search settings, such as `nprobe=64`, in the place of the index's own.
 
         Codes are those of the model; where the index holds their meaning part, that alone will do. Raises `UserError`
         for a `k` below 1, for sentences that the model cannot encode, and for codes of another dimension or that are
         not finite.
         """
-        settings = {name: options.pop(name) for name in [*options] if name not in Options.__dataclass_fields__}
-        return [result.hits for result in self.results(queries, Options(k, **{"settings": settings, **options}))]
+        return Results(result.hits for result in self.results(queries, _options(k, options)))
 
-    def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> list[list[Hit]]:
+    def stream(self, queries: Iterable[str | Query], k: int = 5, **options: Any) -> Iterator[list[Hit]]:
+        """The hits of each of any number of sentences or `Query`s, as `search` finds them, some at a time.
+
+        Neither all queries nor all hits are held in memory.
+        """
+        chosen, waiting = _options(k, options), iter(queries)
+        while some := list(islice(waiting, max(1, _HITS_AT_ONCE // chosen.k))):
+            asked = [Query(text=each) if isinstance(each, str) else each for each in some]
+            yield from (result.hits for result in self.results(asked, chosen))
+
+    def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> Results:
         """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
         return self.search([Query(id=id) for id in as_ids(ids).tolist()], k, **options)
 
     def results(self, queries: Any, options: Options) -> list[SearchResult]:
         """As `search`, of the queries that it takes, with what they decode to."""
-        if isinstance(queries, np.ndarray | Tensor):
+        if isinstance(queries, pa.Array | pa.ChunkedArray):
+            queries = queries.to_pylist()
+        if isinstance(queries, np.ndarray | Tensor) and queries.dtype != object:
             codes = _Alone(self).checked(queries, short=self.manifest.dimension)
             asked = [Query(code=code) for code in codes]
         elif isinstance(queries, list) and all(isinstance(query, Query) for query in queries):
@@ -150,6 +166,12 @@ class _Alone:
 
     def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
         return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are", short=short)
+
+
+def _options(k: int, given: dict[str, Any]) -> Options:
+    """Those of a search, of which the names that `Options` has not are search settings."""
+    settings = {name: value for name, value in given.items() if name not in Options.__dataclass_fields__}
+    return Options(k, **{"settings": settings, **{name: given[name] for name in given.keys() - settings}})
 
 
 def _done(work: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,56 @@
+"""What several queries found, as a list of their hits and as a table."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from smim.search.query import Hit
+
+# Beside the labels, which are called as they are in the index unless one of these has that name.
+_COLUMNS = {
+    "query": pa.int64(),
+    "rank": pa.int64(),
+    "id": pa.int64(),
+    "text": pa.string(),
+    "distance": pa.float64(),
+    "similarity": pa.float64(),
+    "words": pa.list_(pa.string()),
+    "count": pa.int64(),
+    "ids": pa.list_(pa.int64()),
+    "code_similarity": pa.float64(),
+    "word_similarity": pa.float64(),
+    "reconstruction": pa.string(),
+    "score": pa.float64(),
+}
+_ALWAYS = ("query", "rank", "id", "text", "distance", "similarity")
+
+
+class Results(list[list[Hit]]):
+    """The hits of each query, nearest first: a list of lists.
+
+    index.search(["the company said profit rose", "shares fell"], k=3).to_pandas()
+    """
+
+    def to_arrow(self) -> pa.Table:
+        """A row for each hit: `query`, its place from 0 on, `rank` from 1 on, the hit's fields, and a column a label.
+
+        What the search was not asked for is left out. A label with the name of a field is called `label_NAME`.
+        """
+        rows = [(query, rank, hit) for query, hits in enumerate(self) for rank, hit in enumerate(hits, start=1)]
+        columns: dict[str, Any] = {}
+        for name, kind in _COLUMNS.items():
+            if name in ("query", "rank"):
+                values = [row[name == "rank"] for row in rows]
+            else:
+                values = [getattr(hit, name) for *_, hit in rows]
+            if name in _ALWAYS or any(value is not None for value in values):
+                columns[name] = pa.array(values, kind)
+        labels = dict.fromkeys(name for *_, hit in rows for name in hit.labels)
+        for name in labels:
+            called = f"label_{name}" if name in _COLUMNS else name
+            columns[called] = pa.array([hit.labels.get(name) for *_, hit in rows])
+        return pa.table(columns)
+
+    def to_pandas(self) -> Any:
+        """`to_arrow` as a pandas DataFrame, which needs pandas."""
+        return self.to_arrow().to_pandas()
