@@ -125,9 +125,9 @@ def index_texts(
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
     columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
-    order = np.argsort(numbers)
+    tokens, order = model.token_ids(texts, allow_unknown=False), np.argsort(numbers)
     table = pa.table({"text": pa.array(list(texts), pa.string()), **columns})
-    rows = _with_tokens(table, model.token_ids(texts, allow_unknown=False)).take(pa.array(order))
+    rows = _with_tokens(table, tokens).take(pa.array(order))
     return _build(
         model,
         Split("texts", rows),
