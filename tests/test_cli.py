@@ -319,7 +319,8 @@ def test_sentences_are_shown_as_they_are(
         command("search", tmp_path / "index", "a bank", "-k", 1),
         command("corpus", "show", tmp_path / "marked"),
     )
-    assert text in found.out and label in found.out
+    assert text in re.sub(r"\x1b\[\d+m", "", found.out) and label in found.out
+    assert ("\x1b[1mbank\x1b[0m" in found.out) == terminal  # a word of the query
     assert text in shown.out and "[/i]" in shown.out
     assert ("[b]kind[/b]" in found.out) == terminal
 

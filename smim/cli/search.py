@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 import smim
 from smim.cli.shared import Filter, IndexDir, Json, MovedModel, parse_filter, show
 from smim.errors import refuse_if
 from smim.progress import track
-from smim.search.query import Line, Options, Query, Sum
+from smim.search.query import Hit, Line, Options, Query, Sum
 
 _TOLD = {name: field.metadata["description"] for name, field in Options.__dataclass_fields__.items()}
 
@@ -92,8 +93,18 @@ def search(
     for rank, hit in enumerate(result.hits, start=1):
         extra = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
         near = [f"{hit.distance:.4f}", f"{hit.similarity:.2f}"]
-        times = f" ({hit.count} times)" if (hit.count or 1) > 1 else ""
-        rows.append([rank, hit.id, *near, hit.text + times, *hit.labels.values(), *extra])
+        rows.append([rank, hit.id, *near, _marked(hit), *hit.labels.values(), *extra])
     header = ["rank", "id", "distance", "similarity", "text", *labels, "decoded", "score"]
     shown = [*range(5 + len(labels)), *[-2] * decode, *[-1] * score]
-    show([["" if row[i] is None else str(row[i]) for i in shown] for row in rows], header=[header[i] for i in shown])
+    plain = [[each if isinstance(each, Text) else "" if each is None else str(each) for each in row] for row in rows]
+    show([[row[i] for i in shown] for row in plain], header=[header[i] for i in shown])
+
+
+def _marked(hit: Hit) -> Text:
+    """A hit's text, in which a terminal shows the query's words, and how many there are of it."""
+    from smim.search.words import spans_of
+
+    text = Text(hit.text + (f" ({hit.count:,} times)" if (hit.count or 1) > 1 else ""))
+    for start, end in spans_of(hit.text, hit.words or ()):
+        text.stylize("bold", start, end)
+    return text

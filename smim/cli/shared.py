@@ -1,12 +1,14 @@
 """What the commands share: arguments, and how they print."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from smim.errors import UserError
 
@@ -36,12 +38,12 @@ def print_lines(lines: list[str]) -> None:
         print(line)
 
 
-def show(rows: list[list[str]], *, header: list[str] | None = None) -> None:
+def show(rows: Sequence[Sequence[str | Text]], *, header: list[str] | None = None) -> None:
     """A table on a terminal; elsewhere lines of tab-separated cells, without the header, for other programs."""
     console = Console(markup=False, highlight=False, emoji=False)  # brackets in a sentence are not markup
     if not console.is_terminal:
         breaks = str.maketrans("\t\r\n", "   ")
-        print_lines(["\t".join(cell.translate(breaks) for cell in row) for row in rows])
+        print_lines(["\t".join(str(cell).translate(breaks) for cell in row) for row in rows])
         return
     table = Table(*(header or []), show_header=header is not None, box=None, pad_edge=False)
     for row in rows:

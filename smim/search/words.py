@@ -44,6 +44,12 @@ def words_of(text: str) -> list[str]:
     return _WORD.findall(text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold())
 
 
+def spans_of(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
+    """Where in a text some of `words_of` other texts stand, in order."""
+    wanted = set(words)
+    return [found.span() for found in _WORD.finditer(text) if not wanted.isdisjoint(words_of(found.group()))]
+
+
 @dataclass(frozen=True)
 class Statistics:
     """How many sentences there are, how many words they have, and how many hold each word that was asked for."""

@@ -9,7 +9,17 @@ import pytest
 
 from smim.errors import UserError
 from smim.search.errors import Unreadable
-from smim.search.words import FILES, LENGTHS, ROWS_OF_WORDS, Statistics, WordQuery, Words, WordsWriter, words_of
+from smim.search.words import (
+    FILES,
+    LENGTHS,
+    ROWS_OF_WORDS,
+    Statistics,
+    WordQuery,
+    Words,
+    WordsWriter,
+    spans_of,
+    words_of,
+)
 
 TEXTS = ["A bank sold shares.", "the bank, the BANK; the river bank", "", "Straße über Wasser", "shares shares", "!?"]
 
@@ -44,6 +54,13 @@ def test_words_are_the_same_in_any_case_and_form_of_unicode() -> None:
     assert words_of("Straße") == words_of("STRASSE")
     assert words_of("你好 мир") == ["你好", "мир"]
     assert words_of(" !? ") == []
+
+
+def test_words_are_found_again_in_their_text() -> None:
+    text = "The BANK's ﬁne, a bank"
+    spans = spans_of(text, words_of("bank fine"))
+    assert [text[start:end] for start, end in spans] == ["BANK", "ﬁne", "bank"]
+    assert spans_of(text, []) == [] and spans_of("!?", ["bank"]) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 6])
