@@ -2,18 +2,20 @@
 
     python benchmarks/meaning.py ablation data/english --teacher data/english-teacher --sets SETS --judge DIR \
         --reader MODEL --heldout FILE
+    python benchmarks/meaning.py table
     python benchmarks/meaning.py encoder data/english --teacher data/english-teacher --sets SETS --layers 2
 
 `ablation` trains A-MIM, VAE and AE, each alone, with cMIM's contrast and with a teacher's second view, as superposition
 and as GRU, with two seeds. Without the second view no teacher is read at all: these are the controls. Each training is
-kept as `results/meaning/NAME.json` as it ends, and is not done again where that file is. `python eval/meaning.py` puts
-reports side by side.
+kept as `results/meaning/NAME.json` as it ends, and is not done again where that file is. `table` prints them as rows of
+Markdown: the mean of the seeds, and half of what is between the least and the greatest.
 
 `encoder` trains the meaning part alone, without a decoder: the static sum of words (0 layers), or with layers of
 attention that read their order. It prints how well it agrees with the judged sets, and how fast it encodes.
 """
 
 import itertools
+import json
 import shlex
 import subprocess
 import sys
@@ -95,6 +97,34 @@ def ablation(
         _run("eval/record.py", str(run_dir), "--command", f"python {shlex.join(training)}", "-o", str(kept))
 
 
+def table(on: Annotated[str, typer.Option(help="The similarity set of the first columns.")] = "stsb-dev") -> None:
+    """Print the trainings of `ablation` that are done."""
+    columns = {
+        "STS": f"spearman:{on}",
+        "its meaning part": f"spearman_by:{on}/meaning",
+        "SICK": "spearman:sick-dev",
+        "paraphrases": "hit_at_1:tatoeba.paraphrases-dev",
+        "word for word": f"word_for_word:{on}",
+        "midway: nats above real": "nats_above_real:between",
+        "cosine": "cosine_to_source:between",
+        "length": "length_ratio:between",
+        "latent entropy": "latent_entropy",
+    }
+    print(f"| | {' | '.join(columns)} | seeds |\n|{'---|' * (len(columns) + 2)}")
+    for shape, objective, addition in itertools.product(ARCHITECTURES, OBJECTIVES, ADDITIONS):
+        paths = sorted(RESULTS.glob(f"{shape}_{objective}_{addition}_[0-9].json"))
+        if not paths:
+            continue
+        reports = [json.loads(path.read_text())["reports"]["report"]["metrics"] for path in paths]
+        cells = []
+        for name in columns.values():
+            values = [report[name]["value"] for report in reports if name in report]
+            digits = 1 if name == "latent_entropy" else 3
+            spread = (max(values) - min(values)) / 2 if values else 0.0
+            cells.append(f"{np.mean(values):.{digits}f} ± {spread:.{digits}f}" if values else "")
+        print(f"| {shape}, {objective}, {addition} | {' | '.join(cells)} | {len(paths)} |")
+
+
 def encoder(
     corpus: CorpusDir,
     teacher: TeacherDir,
@@ -149,4 +179,4 @@ def _run(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(__doc__, ablation, encoder)
+    main(__doc__, ablation, table, encoder)
