@@ -4,6 +4,7 @@ Shapes: N sentences, D latent dimensions, T tokens.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from smim.model.directory import hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
 from smim.model.nearest import EXACT, nearest_ids, share_left
 from smim.model.use import Use, Writing
+from smim.progress import sentences_bar
 from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
 from smim.text.tokenizer import UNK_ID, Tokenizer
@@ -60,6 +62,10 @@ def check_sentences(texts: Sequence[str]) -> None:
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")
+
+
+def _unseen(number: int) -> None:
+    """Shows no progress."""
 
 
 class TrainedModel:
@@ -130,15 +136,15 @@ class SentenceModel(TrainedModel):
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
         return posterior.mean if self.deterministic else posterior.sample(noise.to(posterior.mean.device))
 
-    def encode(self, texts: Sequence[str], *, allow_unknown: bool = True) -> np.ndarray:
+    def encode(self, texts: Sequence[str], *, allow_unknown: bool = True, progress: bool = False) -> np.ndarray:
         """The mean of q(z|x) for each sentence, fp32 [N, D].
 
             model.encode(["the company said profit rose"]).shape  # (1, 512)
 
-        Raises `UserError` for a text without words, one longer than the model's limit and, unless
-        `allow_unknown`, one of which the vocabulary holds no word.
+        `progress`: whether a terminal shows how much is done. Raises `UserError` for a text without words, one longer
+        than the model's limit and, unless `allow_unknown`, one of which the vocabulary holds no word.
         """
-        return self.posterior(texts, allow_unknown=allow_unknown).mean.numpy()
+        return self.posterior(texts, allow_unknown=allow_unknown, progress=progress).mean.numpy()
 
     @torch.no_grad()
     def informative(self, texts: Sequence[str]) -> np.ndarray:
@@ -156,21 +162,27 @@ class SentenceModel(TrainedModel):
             states[rows] = self.autoencoder.mean_state(batch, z[rows].to(batch.rows.device)).cpu()
         return states.numpy()
 
-    def posterior(self, texts: Sequence[str], *, allow_unknown: bool = True) -> DiagonalGaussian:
+    def posterior(
+        self, texts: Sequence[str], *, allow_unknown: bool = True, progress: bool = False
+    ) -> DiagonalGaussian:
         """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
-        return self.posterior_of_ids(self.token_ids(texts, allow_unknown=allow_unknown))
+        return self.posterior_of_ids(self.token_ids(texts, allow_unknown=allow_unknown), progress=progress)
 
     @torch.no_grad()
-    def posterior_of_ids(self, ids: Sequence[Sequence[int] | np.ndarray]) -> DiagonalGaussian:
-        """q(z|x) for sentences of token ids, in their order, on the CPU."""
+    def posterior_of_ids(
+        self, ids: Sequence[Sequence[int] | np.ndarray], *, progress: bool = False
+    ) -> DiagonalGaussian:
+        """q(z|x) for sentences of token ids, in their order, on the CPU; `progress`: as of `encode`."""
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
         word_gates = self.autoencoder.word_gates() if worth_a_table else None
-        for batch in self._batches(ids):
-            posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
-            mean[batch.rows.cpu()] = posterior.mean.cpu()
-            log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
+        with sentences_bar("encoding", total=len(ids)) if progress else nullcontext(_unseen) as advance:
+            for batch in self._batches(ids):
+                posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
+                mean[batch.rows.cpu()] = posterior.mean.cpu()
+                log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
+                advance(len(batch.rows))
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
 
     def _batches(self, ids: Sequence[Sequence[int] | np.ndarray]) -> Iterator[Batch]:

@@ -34,6 +34,13 @@ def test_codes_come_in_the_order_of_the_texts(model):
         np.testing.assert_allclose(model.encode([text])[0], code, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_of_encoding_is_shown_where_it_is_asked_for(model, progress, capsys):
+    codes = model.encode(TEXTS, progress=progress)
+    assert ("encoding: 3 sentences in" in capsys.readouterr().err) == progress
+    np.testing.assert_array_equal(codes, model.encode(TEXTS))
+
+
 def test_greedy_decoding_takes_the_likeliest_word_at_each_step(model):
     z = torch.as_tensor(model.encode(TEXTS[:1]))
     [ids] = decode_ids(model.autoencoder, z, 6, allow_unknown=True)
