@@ -83,3 +83,37 @@ def test_mteb_measures_what_the_evaluation_does(
     )
     found = measure(smim.load(tiny_model, device="cpu").encode, read_sets(tmp_path / "near-dev.tsv"))
     assert line.split() == ["near-dev", "cosine_spearman", f"{found['spearman:near-dev'].value:.4f}"]
+
+
+def test_langchain_finds_what_the_index_does(
+    tiny_model: Path,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("langchain_core")
+    texts = Corpus.open(tiny_corpus).split("train").texts()
+    (tmp_path / "texts.txt").write_text("\n".join([*texts, texts[7]]) + "\n")
+    lines = output_of(
+        "langchain_store.py", [str(tiny_model), str(tmp_path / "texts.txt"), texts[7]], monkeypatch, capsys
+    )
+    assert lines[0].split(maxsplit=1) == ["7", texts[7]] and len(lines) == 6
+    assert sum(line.startswith("   decoded: ") for line in lines) == 3
+
+    example = runpy.run_path(str(EXAMPLES / "langchain_store.py"))
+    embeddings = example["SmimEmbeddings"](smim.load(tiny_model, device="cpu"))
+    assert embeddings.embed_query(texts[0]) == pytest.approx(embeddings.embed_documents(texts[:2])[0], abs=1e-5)
+    metadatas = [{"number": number} for number in range(10)]
+    store = example["SmimStore"].from_texts(
+        texts[:10], embeddings, metadatas, directory=tmp_path / "index", model_dir=tiny_model
+    )
+    assert store.add_texts([texts[10]], [{"number": 10}]) == ["10"]
+    [document] = store.get_by_ids(["10"])
+    assert (document.page_content, document.metadata, document.id) == (texts[10], {"number": 10}, "10")
+    assert store.similarity_search(texts[10], k=1)[0] == document
+    [(_, similarity)] = store.similarity_search_with_relevance_scores(texts[10], k=1)
+    assert similarity == pytest.approx(1, abs=1e-5)
+    found = store.similarity_search(texts[10], k=20, filter={"number": {"$lt": 5}})
+    assert found and all(document.metadata["number"] < 5 for document in found)
+    assert store.delete(["10"]) and not store.delete(["10"])
