@@ -131,19 +131,18 @@ class Snapshot:
     def _folded(self, code_D: np.ndarray, query: WordQuery | None, options: Options) -> list[Hit]:
         """The first hit of each of the `k` nearest different texts: what was found is left out of the next search."""
         allowed, found = self.allowed(options.where), list[Hit]()
-        while len(found) < options.k:
+        while True:
             if query is None:
                 [hits] = self._dense(code_D[None], options, allowed)
             else:
                 hits = self._worded(code_D, query, options, allowed)
             different = folded(hits, options.fold)
             found += different
-            if len(hits) < options.k:
-                break
+            if len(found) >= options.k or len(hits) < options.k:
+                return found[: options.k]
             texts = [hit.text for hit in different]
             pairs = zip(self.segments, allowed, strict=True)
             allowed = [without(segment, texts, options.fold, rows) for segment, rows in pairs]
-        return found[: options.k]
 
     def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
         """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""

@@ -197,7 +197,8 @@ class Computing:
         return await self._searching.submit(Searching(codes, options, texts), len(codes))
 
     async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
-        return await self.read(lambda: self.backend.equals(texts, options), len(texts))
+        # A search may find more sentences than may wait.
+        return await self.read(lambda: self.backend.equals(texts, options), min(len(texts), self.limits.max_batch))
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         self.limits.check_ids(ids)

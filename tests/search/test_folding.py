@@ -73,9 +73,7 @@ def test_folded_hits_are_those_of_the_whole_answer(
             assert found(index.search([query], k=2, offset=1, fold=fold, **options)[0]) == whole[1:3]
 
 
-def test_sentences_without_words_are_folded_by_their_text(
-    model: SentenceModel, asking_model: Path, tmp_path: Path
-) -> None:
+def test_sentences_without_words_are_folded_by_their_text() -> None:
     assert key_of("A bank, sold!", "words") == key_of("a  bank sold", "words") == "a bank sold"
     assert key_of("!", "words") == "!" and key_of("?", "words") == "?"
     assert key_of("A bank", "text") == "A bank"

@@ -74,6 +74,12 @@ def test_a_search_is_that_of_the_index(serve: Make, index: Index, options: dict[
         )
 
 
+def test_more_hits_than_may_wait_are_folded(serve: Make, index: Index) -> None:
+    options = Options(k=30, fold="words")
+    [result] = run(serve(max_batch=16, max_num=16, queue_size=16).search([Query(text=ONE)], options))
+    assert len(result.hits) == 30 and same([result], index.search([ONE], k=30, fold="words"))
+
+
 def test_queries_of_all_kinds_in_one_search_are_those_alone(serve: Make, index: Index, model: SentenceModel) -> None:
     queries = [
         Query(line=Line(ONE, OTHER, 0.3)),
