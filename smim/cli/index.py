@@ -172,6 +172,28 @@ def index_verify(index: IndexDir) -> None:
     print(f"{manifest.count:,} sentences in {index}, every file as it was written")
 
 
+@app.command("map")
+def index_map(
+    index: IndexDir,
+    points: Annotated[int, typer.Option(help="Sentences of it, spread evenly over the index.")] = 20_000,
+) -> None:
+    """Lay the index's map out, which the page of `smim serve` shows; else that does it when it is first asked for.
+
+    By t-SNE, which takes two minutes of a core for 20,000 sentences; it is kept in the index's directory.
+
+    Example: smim index map indexes/ptb
+    """
+    from smim.progress import console
+    from smim.search import map as maps
+    from smim.search.snapshot import open_newest
+
+    snapshot, _ = open_newest(index)
+    with console.status(f"laying out {min(points, snapshot.manifest.count):,} sentences"):
+        laid_out = maps.lay_out(snapshot, points=points)
+    maps.write(laid_out, index / maps.FILE)
+    print(f"{len(laid_out.ids_N):,} sentences on the map of {index}, by {laid_out.method}")
+
+
 @app.command("report")
 def index_report(
     index: IndexDir,

@@ -21,15 +21,13 @@ from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
 from smim.search.folding import Equals
 from smim.search.ids import as_ids, listed
-from smim.search.manifest import MANIFEST, Manifest
+from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
 from smim.search.results import Results
 from smim.search.searching import Answer, search
-from smim.search.segment import Segment
-from smim.search.snapshot import Snapshot
+from smim.search.snapshot import Snapshot, open_newest, stamp_of
 
 T = TypeVar("T")
-_ATTEMPTS = 10
 _HITS_AT_ONCE = 16_384
 # Sentences or queries, or codes.
 Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
@@ -47,7 +45,7 @@ class Index:
         """The newest version; a changed index is opened anew, but for the segments that stayed."""
         stamp = stamp_of(self.directory)
         if stamp != self._stamp:
-            snapshot, stamp = _open(self.directory, known=self._snapshot.segments)
+            snapshot, stamp = open_newest(self.directory, known=self._snapshot.segments)
             check_model(self.directory, snapshot.manifest, self.model)
             self._snapshot, self._stamp = snapshot, stamp
         return self._snapshot
@@ -192,7 +190,7 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> 
     longer where it was, and for another model than the one that the index was built with.
     """
     directory = Path(directory)
-    snapshot, stamp = _open(directory)
+    snapshot, stamp = open_newest(directory)
     return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp)
 
 
@@ -228,29 +226,6 @@ def comparable(codes_ND: np.ndarray, metric: str, dimension: int) -> np.ndarray:
     if metric == "cosine":
         faiss.normalize_L2(codes)
     return codes
-
-
-def stamp_of(directory: Path) -> tuple[int, int]:
-    """What is another after each change: the manifest's file is another one."""
-    try:
-        status = (directory / MANIFEST).stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return status.st_ino, status.st_mtime_ns
-
-
-def _open(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
-    """The version on disk, with those of `known` segments that are still in it."""
-    for attempt in range(_ATTEMPTS):
-        stamp = stamp_of(directory)
-        manifest = Manifest.read(directory)
-        try:
-            return Snapshot.open(directory, manifest, known=known), stamp
-        except Unreadable:
-            # Between the two reads a change may have removed what the older manifest names.
-            if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError
 
 
 def model_of(directory: Path, manifest: Manifest, model: SentenceModel | None = None) -> SentenceModel:

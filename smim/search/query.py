@@ -200,3 +200,26 @@ class Description:
     model_hash: str
     search: dict[str, int]
     part: str | None = None
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a label column, and how many sentences have it."""
+
+    value: str | bool | int | float
+    count: int
+
+
+@dataclass(frozen=True)
+class Column:
+    """A label column. `kind`: text, number, boolean or other. `values`: the most frequent, at most 20 of them.
+
+    `complete`: whether these are all. `least` and `greatest`: of numbers.
+    """
+
+    name: str
+    kind: str
+    values: list[Value]
+    complete: bool
+    least: float | None = None
+    greatest: float | None = None

@@ -74,24 +74,9 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
     if options.mode == "sparse" and not all(query.text is not None or query.id is not None for query in queries):
         raise UserError("mode is sparse, which compares words: it needs sentences as queries, or ids")
-    parts = [query.weights for query in queries]
-    texts = [text for weights in parts for text, _ in weights]
-    given = await asked.posterior(texts, allow_unknown=options.mode == "sparse") if texts else None
+    codes, codes_ND, given = await codes_of(asked, queries, allow_unknown=options.mode == "sparse")
     by_id = [i for i, query in enumerate(queries) if query.id is not None]
     ids = [query.id for query in queries if query.id is not None]
-    stored = iter(await asked.codes(ids) if ids else [])
-    means = iter(given.mean.numpy() if given else [])
-    as_given = [query.code for query in queries if query.code is not None]
-    checked = iter(asked.checked(as_given, short=await asked.dimension()) if as_given else [])
-    codes = [
-        _code(asked.model, query, weights, means, stored, checked)
-        for query, weights in zip(queries, parts, strict=True)
-    ]
-    # Of the meaning part alone, what is not known is left at zero: the index does not compare it.
-    codes_ND = np.zeros((len(codes), asked.model.latent_dim), np.float32)
-    for row, code in zip(codes_ND, codes, strict=True):
-        row[: len(code)] = code
-    codes_ND = asked.checked(codes_ND)
     of_ids, decoded_ND, worded = None, codes_ND.copy(), [query.text for query in queries]
     if ids and (options.score or options.decode or options.mode != "dense"):
         for i, text in zip(by_id, await asked.texts(ids), strict=True):
@@ -121,6 +106,29 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         literals = [_literal(asked.model, query, code, options) for query, code in zip(queries, codes, strict=True)]
         sentences = await decoded(asked, decoded_ND, literals)
     return [SearchResult(hits, text, answer.missing) for hits, text in zip(found, sentences, strict=True)]
+
+
+async def codes_of(
+    asked: Asked, queries: Sequence[Query], *, allow_unknown: bool = False
+) -> tuple[list[np.ndarray], np.ndarray, DiagonalGaussian | None]:
+    """Of each query its code as it is known, and as it is searched for, fp32 [N, D]; and q(z|x) of all their texts."""
+    parts = [query.weights for query in queries]
+    texts = [text for weights in parts for text, _ in weights]
+    given = await asked.posterior(texts, allow_unknown=allow_unknown) if texts else None
+    ids = [query.id for query in queries if query.id is not None]
+    stored = iter(await asked.codes(ids) if ids else [])
+    means = iter(given.mean.numpy() if given else [])
+    as_given = [query.code for query in queries if query.code is not None]
+    checked = iter(asked.checked(as_given, short=await asked.dimension()) if as_given else [])
+    codes = [
+        _code(asked.model, query, weights, means, stored, checked)
+        for query, weights in zip(queries, parts, strict=True)
+    ]
+    # Of the meaning part alone, what is not known is left at zero: the index does not compare it.
+    codes_ND = np.zeros((len(codes), asked.model.latent_dim), np.float32)
+    for row, code in zip(codes_ND, codes, strict=True):
+        row[: len(code)] = code
+    return codes, asked.checked(codes_ND), given
 
 
 async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float], **options: Any) -> list[str]:

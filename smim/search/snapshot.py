@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from smim.search import factory as factories
-from smim.search.errors import BadFilter
+from smim.search.errors import BadFilter, Unreadable
 from smim.search.filters import Where, condition, parse
 from smim.search.folding import Equals, equals, folded, without
 from smim.search.hybrid import by_both, by_words
-from smim.search.manifest import Manifest
+from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options
 from smim.search.segment import Allowed, Segment, similarity
 from smim.search.words import Statistics, WordQuery, words_of
@@ -25,6 +25,7 @@ from smim.search.words import Statistics, WordQuery, words_of
 # Which rows of each segment may be found, all of them where it is None.
 Rows = list[Allowed | None]
 _FILTERS_KEPT = 32
+_ATTEMPTS = 10  # to open an index that is being changed
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
 
 
@@ -209,6 +210,29 @@ class Snapshot:
             found, places = segment.positions_of(ids)
             numbers[found], positions[found] = i, places
         return numbers, positions
+
+
+def stamp_of(directory: Path) -> tuple[int, int]:
+    """What is another after each change: the manifest's file is another one."""
+    try:
+        status = (directory / MANIFEST).stat()
+    except FileNotFoundError:
+        return (0, 0)
+    return status.st_ino, status.st_mtime_ns
+
+
+def open_newest(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
+    """The version on disk, with those of `known` segments that are still in it."""
+    for attempt in range(_ATTEMPTS):
+        stamp = stamp_of(directory)
+        manifest = Manifest.read(directory)
+        try:
+            return Snapshot.open(directory, manifest, known=known), stamp
+        except Unreadable:
+            # Between the two reads a change may have removed what the older manifest names.
+            if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:

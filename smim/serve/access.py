@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from smim.errors import refuse_if
 from smim.serve.errors import error_response
@@ -73,7 +73,7 @@ def _name(host: str) -> str:
 
 
 class Gate:
-    """Refuses what `access` does not allow, keeps cookies to this site, and puts the proxy's prefix before paths."""
+    """Refuses what `access` does not allow, and puts the proxy's prefix before paths."""
 
     def __init__(self, app: ASGIApp, *, access: Access) -> None:
         self.app, self.access = app, access
@@ -98,20 +98,4 @@ class Gate:
         if not scope["path"].startswith(f"{root}/"):
             scope["path"] = root + scope["path"]
 
-        async def send_strict(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    (name, _strict(value, scope["scheme"]) if name.lower() == b"set-cookie" else value)
-                    for name, value in message.get("headers", [])
-                ]
-            await send(message)
-
-        await self.app(scope, receive, send_strict)
-
-
-def _strict(cookie: bytes, scheme: str) -> bytes:
-    """A cookie that no other site makes the browser send, and no script reads."""
-    kept = [part for part in cookie.split(b";") if not re.match(rb"\s*(samesite\b|httponly\b)", part, re.IGNORECASE)]
-    if scheme == "https" and not any(part.strip().lower() == b"secure" for part in kept):
-        kept.append(b" Secure")
-    return b";".join([*kept, b" HttpOnly", b" SameSite=Strict"])
+        await self.app(scope, receive, send)

@@ -1,5 +1,6 @@
 """The HTTP face of a service: `/v1/...`, `/health/...`, `/metrics`, `/docs`, and the page."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from smim.serve.errors import add_handlers, responses
 from smim.serve.keys import Keys
 from smim.serve.metrics import CONTENT_TYPE, Metrics
 from smim.serve.middleware import Guard, Observed
+from smim.serve.page import add_page
 from smim.serve.routes import routers
 from smim.serve.service import Service
 
@@ -44,7 +46,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # The page's first visitor should not wait for what is read once.
+        ahead = asyncio.create_task(service.overview()) if page else None
         yield
+        if ahead is not None:
+            await asyncio.gather(ahead, return_exceptions=True)
         await service.close()
 
     app = FastAPIOffline(
@@ -88,6 +94,8 @@ def create_app(
             description = None
         return Response(metrics.text(description), media_type=CONTENT_TYPE)
 
+    if page:
+        add_page(app)
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
     known = {route.path for route in all_routes if isinstance(route, APIRoute)}
     app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=service.limits.max_body)
@@ -103,10 +111,6 @@ def create_app(
     app.add_middleware(Observed, metrics=metrics, routes=known)
     if access.proxies:
         app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=access.proxies)
-    if page:
-        from smim.serve.page.layout import mount_page
-
-        app = mount_page(app, service, keys=keys)
     return app
 
 

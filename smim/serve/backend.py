@@ -18,10 +18,11 @@ from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, open_index
 from smim.search.filters import Where
 from smim.search.folding import Equals
-from smim.search.index import check_model, stamp_of
+from smim.search.index import check_model
 from smim.search.manifest import Manifest
 from smim.search.query import Description, Hit, Options, Texts
 from smim.search.searching import Answer
+from smim.search.snapshot import stamp_of
 
 T = TypeVar("T")
 

@@ -134,6 +134,16 @@ class Client:
     def index(self) -> Description:
         return self._ask("GET", "index", Description)
 
+    def overview(self) -> schemas.Overview:
+        return self._ask("GET", "overview", schemas.Overview)
+
+    def map(self) -> schemas.MapView:
+        return self._ask("GET", "map", schemas.MapView)
+
+    def place(self, queries: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+        """`place([{"text": "..."}, {"id": 3}])`: where each lies on the map, x and y."""
+        return self._post("map/place", schemas.PlacesResponse, queries=list(queries)).places
+
     def add(
         self,
         texts: Sequence[str],

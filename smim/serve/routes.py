@@ -47,6 +47,22 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
         """How many sentences there are."""
         return schemas.CountResponse(count=await service.count())
 
+    @read.get("/overview")
+    async def overview() -> schemas.Overview:
+        """What is searched, what the model can do, what labels hold, and sentences to try."""
+        return jsonable(await service.overview())
+
+    @read.get("/map")
+    async def map() -> schemas.MapView:
+        """Sentences as places in the plane, near ones near each other; `state` says whether a better one comes."""
+        return jsonable(await service.map())
+
+    @read.post("/map/place", responses=missing)
+    async def place(body: bodies.place) -> schemas.PlacesResponse:  # type: ignore[name-defined]
+        """Where each query's code lies on the map."""
+        places = await service.place([schemas.query_of(query) for query in body.queries])
+        return schemas.PlacesResponse(places=jsonable(places))
+
     @read.get("/index")
     async def index() -> Description:
         """What is searched."""

@@ -6,6 +6,7 @@ A request's are made of `smim.search.query` and of the service's operations, who
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
@@ -13,7 +14,7 @@ from pydantic.config import JsonDict
 
 from smim.model.use import MOST_CANDIDATES
 from smim.search.ids import LARGEST_ID
-from smim.search.query import SETTINGS, Line, Options, Query, SearchResult, Sentence, Sum
+from smim.search.query import SETTINGS, Column, Description, Line, Options, Query, SearchResult, Sentence, Sum
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
 
 _KINDS = list(Query.__dataclass_fields__)
@@ -84,6 +85,7 @@ class Bodies:
         self.types["queries"] = Annotated[list[query], Field(min_length=1, json_schema_extra=items)]
         self.search = self.make("SearchBody", Query, Options, base=_OneOf)
         self.search_batch = self.make("SearchBatchBody", lambda queries: None, Options)
+        self.place = self.make("PlaceBody", lambda queries: None)
 
     def make(self, name: str, *described: Callable[..., Any], base: type[Body] = Body) -> type[Body]:
         """The body that holds the fields of dataclasses, or the arguments of an operation."""
@@ -133,6 +135,10 @@ class AnswerResponse(BaseModel):
     answer: str
 
 
+class PlacesResponse(BaseModel):
+    places: list[list[float]]
+
+
 class StoredResponse(BaseModel):
     sentences: list[Sentence]
 
@@ -157,3 +163,65 @@ class ErrorInfo(BaseModel):
 
 class ErrorResponse(BaseModel):
     error: ErrorInfo
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """`latent_dim`: numbers of a code. `corpus`: that the model was trained on, if it is known.
+
+    `has_meaning_part`: whether it decodes otherwise than word for word; `answers`: whether it answers questions;
+    `deterministic`: whether its codes have no variance, so that hits have no score. `use`: the model's defaults.
+    """
+
+    latent_dim: int
+    corpus: str | None
+    has_meaning_part: bool
+    answers: bool
+    deterministic: bool
+    use: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Tries:
+    """Sentences of the index to try: to search for, the ends of a walk, first - second + third, and questions."""
+
+    searches: list[str] = field(default_factory=list)
+    walks: list[list[str]] = field(default_factory=list)
+    sum: list[str] = field(default_factory=list)
+    questions: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Overview:
+    name: str
+    index: Description
+    model: Abilities
+    columns: list[Column]
+    tries: Tries
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """A label column on the map: its most frequent values, and of each sentence the number of its own, or -1."""
+
+    column: str
+    values: list[str]
+    of: list[int]
+
+
+@dataclass(frozen=True)
+class MapView:
+    """`ids` of N sentences, ascending, and their places `x`, `y`, 0 to 1; `method` and `version`: how, of which index.
+
+    `state`: `making` while a better layout is being made, which takes minutes; `ready`: it stays. `count`: sentences
+    of the index.
+    """
+
+    state: Literal["making", "ready"]
+    method: str
+    version: int
+    count: int
+    ids: list[int]
+    x: list[float]
+    y: list[float]
+    labels: list[Coloured]

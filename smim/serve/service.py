@@ -19,11 +19,15 @@ from smim.generation import SentenceModel
 from smim.model import noise
 from smim.search import searching
 from smim.search.filters import Where, parse
+from smim.search.index import comparable
 from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
 from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.computing import Computing
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, check_within
+from smim.serve.maps import Maps
+from smim.serve.overview import Overviews
+from smim.serve.schemas import MapView, Overview
 
 _DEFAULTS = Options()
 P = ParamSpec("P")
@@ -61,6 +65,7 @@ class Service:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
         self._computing = Computing(model, backend, self.limits)
         self.batchers = self._computing.batchers  # for measurements: the queues before the model and the index
+        self._overviews, self._maps = Overviews(backend), Maps(backend.directory)
         self._running, self._closing, self._idle = 0, False, asyncio.Event()
         model.decode(model.encode(["a"]))  # what is imported at the first use takes seconds: no request should wait
 
@@ -244,12 +249,35 @@ class Service:
         """What is searched, as it is now."""
         return await self.backend.describe()
 
+    @_operation
+    async def overview(self) -> Overview:
+        """What is searched, what the model can do, what labels hold, and sentences to try."""
+        return await self._overviews.overview()
+
+    @_operation
+    async def map(self) -> MapView:
+        """At most 20,000 sentences, spread evenly over the index, as places in the plane, near ones near each other.
+
+        Where no good layout is there yet, a plain one comes at once, and a better one takes some minutes.
+        """
+        return await self._maps.view(await asyncio.to_thread(self._overviews.snapshot))
+
+    @_operation
+    async def place(self, queries: Sequence[Query]) -> np.ndarray:
+        """Where each query's code lies on the map, [N, 2]: among those of its sentences that are nearest to it."""
+        self.limits.check_search(queries, _DEFAULTS)
+        _, codes_ND, _ = await searching.codes_of(self._computing, queries, allow_unknown=True)
+        about = await self.backend.manifest()
+        codes_ND = comparable(codes_ND, about.metric, about.dimension)
+        return await self._maps.place(await asyncio.to_thread(self._overviews.snapshot), codes_ND)
+
     async def close(self) -> None:
         """Refuses new operations and returns when those that were accepted are done."""
         self._closing = True
         while self._running:
             self._idle.clear()
             await self._idle.wait()
+        await self._maps.close()
         await self._computing.close()
 
     async def _put(

@@ -1,0 +1,101 @@
+"""What a newcomer needs to begin: what is searched, what the model can do, what labels hold, and sentences to try.
+
+Shapes: N sentences of a sample, D latent dimensions.
+"""
+
+import asyncio
+from dataclasses import asdict
+
+import numpy as np
+
+from smim.generation import SentenceModel
+from smim.search import Index, open_index
+from smim.search.query import Description, Options, Sentence
+from smim.search.sample import columns, sentences, spread
+from smim.search.snapshot import Snapshot
+from smim.search.words import words_of
+from smim.serve.backend import Backend
+from smim.serve.schemas import Abilities, Overview, Tries
+
+_SIZE = 1_500  # of the sample
+_SEARCHES, _WALKS, _QUESTIONS = 6, 3, 4
+# Sentences that are tried as searches, the hits that each is judged by, and the share of words that two may share.
+_TRIED, _NEAREST, _SHARED = 80, 4, 0.3
+_LETTERS = 25, 90  # of a sentence to try
+# How alike the ends of a walk are: 0 at the sample's mean distance, 1 at the same place, where equal texts are.
+_APART, _SAME = 0.35, 1e-3
+
+
+class Overviews:
+    """The overview of a service's index, made once for each of its versions."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._lock = asyncio.Lock()
+        self._index: Index | None = getattr(backend, "index", None)
+        self._made: Overview | None = None
+
+    async def overview(self) -> Overview:
+        description = await self._backend.describe()
+        async with self._lock:
+            if self._made is None or self._made.index != description:
+                self._made = await asyncio.to_thread(self._make, description)
+            return self._made
+
+    def snapshot(self) -> Snapshot:
+        """The newest version. A cluster's shards are not asked: the index's files are here too."""
+        if self._index is None:
+            self._index = open_index(self._backend.directory, model=self._backend.model)
+        return self._index.snapshot
+
+    def _make(self, description: Description) -> Overview:
+        snapshot = self.snapshot()
+        numbers, positions = spread(snapshot, _SIZE)
+        found, codes_ND = sentences(snapshot, numbers, positions), snapshot.codes(numbers, positions)
+        tries = tries_of(snapshot, found, codes_ND) if len(found) > 1 else Tries([each.text for each in found])
+        abilities = abilities_of(self._backend.model)
+        return Overview(self._backend.directory.resolve().name, description, abilities, columns(snapshot), tries)
+
+
+def abilities_of(model: SentenceModel) -> Abilities:
+    known = model.has_meaning_part, model.use.answers, model.deterministic
+    return Abilities(model.latent_dim, model.config["training"].get("corpus"), *known, asdict(model.use))
+
+
+def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) -> Tries:
+    """What to try, of two sentences or more: where codes show that they compare more than words."""
+    short = [row for row, each in enumerate(found) if _LETTERS[0] <= len(each.text) <= _LETTERS[1]]
+    rows = np.array(short if len(short) > 1 else range(len(found)))
+    texts, codes_ND = [found[row].text for row in rows], codes_ND[rows]
+    squares = (codes_ND**2).sum(1)
+    squares = np.maximum(squares[:, None] + squares - 2 * codes_ND @ codes_ND.T, 0)
+    # 0 at the mean distance, 1 at the same place.
+    alike = 1 - squares / max(float(squares.mean()), 1e-9)
+    same = alike > 1 - _SAME
+    chosen = _telling(snapshot, texts, codes_ND)
+    ends = [int(np.abs(np.where(same[row], np.inf, alike[row] - _APART)).argmin()) for row in chosen]
+    first, less = np.unravel_index(np.where(same, -np.inf, alike).argmax(), alike.shape)
+    other = np.abs(np.where(same[first] | same[less], np.inf, alike[first] - _APART)).argmin()
+    begun = (each.text.partition("?")[0].strip() for each in found if "?" in each.text.rstrip(" ?"))
+    return Tries(
+        searches=[texts[row] for row in chosen],
+        walks=[[texts[row], texts[end]] for row, end in list(zip(chosen, ends, strict=True))[:_WALKS]],
+        sum=[texts[row] for row in (first, less, other)],
+        questions=list(dict.fromkeys(f"{text} ?" for text in begun))[:_QUESTIONS],
+    )
+
+
+def _telling(snapshot: Snapshot, texts: list[str], codes_ND: np.ndarray) -> list[int]:
+    """Some sentences that find what is much like them and shares few words with them, and share few themselves."""
+    rows = np.linspace(0, len(texts) - 1, min(_TRIED, len(texts))).astype(int)
+    words = {row: set(words_of(texts[row])) for row in rows.tolist()}
+    found = snapshot.hits(codes_ND[rows], Options(k=1 + _NEAREST).wide(snapshot.manifest.search))
+    told = {}
+    for (row, own), hits in zip(words.items(), found, strict=True):
+        others = [(hit.similarity, own & held) for hit in hits if (held := set(words_of(hit.text))) != own]
+        told[row] = sum(similar * (1 - len(shared) / max(1, len(own))) for similar, shared in others)
+    chosen: list[int] = []
+    for row in sorted(words, key=lambda row: -told[row]):
+        if all(len(words[row] & words[other]) <= _SHARED * len(words[row]) for other in chosen):
+            chosen.append(row)
+    return chosen[:_SEARCHES]
