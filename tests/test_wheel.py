@@ -92,7 +92,8 @@ def test_smim_and_smim_load_work_from_a_built_wheel(tiny_model, site, tmp_path):
     assert sorted(path.name for path in site.iterdir() if not path.name.endswith(".dist-info")) == ["bin", "smim"]
     assert (site / "smim" / "py.typed").is_file()  # type checkers read our annotations
     page = site / "smim" / "serve" / "page"
-    assert (page / "page.css").is_file() and (page / "map.js").is_file()
+    assert (page / "static" / "page.css").is_file() and (page / "static" / "map.js").is_file()
+    assert not (page / "source").exists()
     code = f"import smim; m = smim.load({str(tiny_model)!r}); print(smim.__file__, m.encode(['a bank lost']).shape)"
     used = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment(site), capture_output=True, text=True, check=True

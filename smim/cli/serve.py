@@ -21,9 +21,6 @@ def serve(
         typer.Option(help="A host name to answer for; *: all; may be repeated."),
     ] = None,
     root_path: Annotated[str, typer.Option(help="The prefix that a proxy takes away from paths, such as /smim.")] = "",
-    forwarded_allow_ips: Annotated[
-        str, typer.Option(help="Addresses of proxies, with commas, whose X-Forwarded headers are believed.")
-    ] = "",
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
     max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
@@ -69,7 +66,7 @@ def serve(
         host=host,
         port=port,
         keys=keys,
-        access=Access(cors or [], [host, *(allowed_host or [])], root_path, forwarded_allow_ips),
+        access=Access(cors or [], [host, *(allowed_host or [])], root_path),
         page=page,
         limits=limits,
         grace_seconds=grace,

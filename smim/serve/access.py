@@ -22,8 +22,7 @@ class Access:
 
     `origins`: those whose pages may ask besides the service's own, such as `https://their.example`; `*`: all.
     `hosts`: names under which it may be asked besides those of loopback and every IP address, which no page can give to
-    another machine; `*`: all. `root_path`: the prefix that a proxy takes away from paths, such as `/smim`. `proxies`:
-    addresses, with commas between them, whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    another machine; `*`: all. `root_path`: the prefix that a proxy takes away from paths, such as `/smim`.
 
     Raises `UserError` for what is no origin, host or prefix.
     """
@@ -31,7 +30,6 @@ class Access:
     origins: Sequence[str] = ()
     hosts: Sequence[str] = ()
     root_path: str = ""
-    proxies: str = ""
 
     def __post_init__(self) -> None:
         origin, host = r"\*|[a-z]+://[^/\s]+", r"[^/\s]+"

@@ -11,7 +11,6 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 import smim
 from smim.errors import UserError
@@ -109,8 +108,6 @@ def create_app(
         )
     app.add_middleware(Gate, access=access)
     app.add_middleware(Observed, metrics=metrics, routes=known)
-    if access.proxies:
-        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=access.proxies)
     return app
 
 

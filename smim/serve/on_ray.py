@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -52,8 +51,7 @@ def serve_cluster(
 
     The index is searched by `shards` times `replicas` processes, and `frontends` processes hold the model and take
     requests; each needs a CPU of the Ray cluster at `address` (`auto`: the one that this machine is in; None: one that
-    is started here). A search waits for its shards `timeout` seconds at most. With several frontends there is no page,
-    whose sessions live in one process.
+    is started here). A search waits for its shards `timeout` seconds at most.
 
     Raises `UserError` where Ray is not installed, not there or too small, for a port that is taken, and what
     `open_index` and `Keys.read` raise.
@@ -68,9 +66,7 @@ def serve_cluster(
             min(shards, replicas, frontends) < 1,
         "a cluster listens on the same port of each machine: give a --port": port == 0,
     })  # fmt: skip
-    if page and frontends > 1:
-        print("no page at /: its sessions need a single frontend", file=sys.stderr)
-    app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page and frontends == 1}
+    app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page}
     if address is None:
         listen(host, port).close()  # a port that is taken is reported before all of Ray has started
     directory, model_dir = Path(index).absolute(), None if model is None else find(model).absolute()

@@ -22,8 +22,8 @@ _SEARCHES, _WALKS, _QUESTIONS = 6, 3, 4
 # Sentences that are tried as searches, the hits that each is judged by, and the share of words that two may share.
 _TRIED, _NEAREST, _SHARED = 80, 4, 0.3
 _LETTERS = 25, 90  # of a sentence to try
-# How alike the ends of a walk are: 0 at the sample's mean distance, 1 at the same place, where equal texts are.
-_APART, _SAME = 0.35, 1e-3
+# How alike the ends of a walk are: 0 at the sample's mean distance, 1 at the same place.
+_APART = 0.35
 
 
 class Overviews:
@@ -52,9 +52,14 @@ class Overviews:
         snapshot = self.snapshot()
         numbers, positions = spread(snapshot, _SIZE)
         found, codes_ND = sentences(snapshot, numbers, positions), snapshot.codes(numbers, positions)
-        tries = tries_of(snapshot, found, codes_ND) if len(found) > 1 else Tries([each.text for each in found])
         abilities = abilities_of(self._backend.model)
-        return Overview(self._backend.directory.resolve().name, description, abilities, columns(snapshot), tries)
+        return Overview(
+            self._backend.directory.resolve().name,
+            description,
+            abilities,
+            columns(snapshot),
+            tries_of(snapshot, found, codes_ND),
+        )
 
 
 def abilities_of(model: SentenceModel) -> Abilities:
@@ -63,24 +68,28 @@ def abilities_of(model: SentenceModel) -> Abilities:
 
 
 def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) -> Tries:
-    """What to try, of two sentences or more: where codes show that they compare more than words."""
-    short = [row for row, each in enumerate(found) if _LETTERS[0] <= len(each.text) <= _LETTERS[1]]
-    rows = np.array(short if len(short) > 1 else range(len(found)))
-    texts, codes_ND = [found[row].text for row in rows], codes_ND[rows]
+    """What to try: where codes show that they compare more than words."""
+    first = {each.text: row for row, each in reversed(list(enumerate(found)))}
+    short = [text for text in first if _LETTERS[0] <= len(text) <= _LETTERS[1]]
+    texts = short if len(short) > 2 else list(first)
+    if len(texts) < 3:
+        return Tries(texts, [texts] if len(texts) == 2 else [])
+    codes_ND = codes_ND[[first[text] for text in texts]]
     squares = (codes_ND**2).sum(1)
     squares = np.maximum(squares[:, None] + squares - 2 * codes_ND @ codes_ND.T, 0)
-    # 0 at the mean distance, 1 at the same place.
+    # 0 at the mean distance, 1 at the same place, which is left out.
     alike = 1 - squares / max(float(squares.mean()), 1e-9)
-    same = alike > 1 - _SAME
+    np.fill_diagonal(alike, -np.inf)
     chosen = _telling(snapshot, texts, codes_ND)
-    ends = [int(np.abs(np.where(same[row], np.inf, alike[row] - _APART)).argmin()) for row in chosen]
-    first, less = np.unravel_index(np.where(same, -np.inf, alike).argmax(), alike.shape)
-    other = np.abs(np.where(same[first] | same[less], np.inf, alike[first] - _APART)).argmin()
+    ends = [int(np.abs(alike[row] - _APART).argmin()) for row in chosen]
+    one, less = np.unravel_index(alike.argmax(), alike.shape)
+    from_one = np.abs(alike[one] - _APART)
+    from_one[less] = np.inf
     begun = (each.text.partition("?")[0].strip() for each in found if "?" in each.text.rstrip(" ?"))
     return Tries(
         searches=[texts[row] for row in chosen],
         walks=[[texts[row], texts[end]] for row, end in list(zip(chosen, ends, strict=True))[:_WALKS]],
-        sum=[texts[row] for row in (first, less, other)],
+        sum=[texts[row] for row in (one, less, from_one.argmin())],
         questions=list(dict.fromkeys(f"{text} ?" for text in begun))[:_QUESTIONS],
     )
 

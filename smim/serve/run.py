@@ -143,7 +143,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # the application knows which proxies are believed
+            proxy_headers=False,  # nothing that is answered depends on them
             limit_concurrency=limits.most_requests,
             timeout_graceful_shutdown=grace_seconds,
         )
