@@ -1,8 +1,10 @@
 // The view of the map: sentences as points of the plane, hits and walks drawn over them, and a list for the keyboard.
 
 import Graph from "graphology";
+import KDBush from "kdbush";
 import { useCallback, useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import Sigma from "sigma";
+import { NodePointProgram } from "sigma/rendering";
 import * as api from "./api";
 import type { Hit, MapView as Laid, Overview } from "./api";
 import { walk, type Stop } from "./between";
@@ -17,10 +19,39 @@ const OTHER = "#8a8f98";
 const LISTED = 12;
 const HITS = 10;
 const MANY = 4000; // points, which are drawn smaller
+const REACH = 8; // pixels from the pointer to a point
 const POLL_MS = 4000;
 const SETTLED_MS = 200;
 
 type Point = { number: number; id: number; text: string };
+
+// Points by their places. Sigma would read what is under the pointer back from the GPU at each move, and wait for it.
+class Places {
+  private readonly tree: KDBush;
+
+  constructor(private readonly laid: Laid) {
+    this.tree = new KDBush(laid.ids.length);
+    laid.ids.forEach((_, number) => this.tree.add(laid.x[number], laid.y[number]));
+    this.tree.finish();
+  }
+
+  // The numbers of the nearest points, at most so many, no farther than `radius`.
+  nearest({ x, y }: { x: number; y: number }, most: number, radius: number): number[] {
+    const far = (number: number) => (this.laid.x[number] - x) ** 2 + (this.laid.y[number] - y) ** 2;
+    const within = this.tree.within(x, y, radius);
+    return within.sort((one, other) => far(one) - far(other)).slice(0, most);
+  }
+}
+
+function pickBy(view: Sigma, places: Places) {
+  const pick = (at: { x: number; y: number }) => {
+    const here = view.viewportToGraph(at);
+    const beside = view.viewportToGraph({ x: at.x + REACH, y: at.y });
+    const [nearest] = places.nearest(here, 1, Math.hypot(beside.x - here.x, beside.y - here.y));
+    return nearest === undefined ? null : String(nearest);
+  };
+  (view as unknown as { getNodeAtPosition: typeof pick }).getNodeAtPosition = pick;
+}
 
 // The texts of points, asked for once each.
 function useTexts(laid: Laid | null) {
@@ -87,6 +118,7 @@ function Drawn(props: {
   const searching = useWork();
   const walking = useWork();
   const texts = useTexts(laid);
+  const places = useMemo(() => new Places(laid), [laid]);
   const ids = { problem: useId(), keys: useId() };
   const labels = laid.labels.find((each) => each.column === column);
 
@@ -117,11 +149,9 @@ function Drawn(props: {
       const { width, height } = view.getDimensions();
       middle = view.viewportToGraph({ x: width / 2, y: height / 2 });
     }
-    const nearest = laid.ids
-      .map((_, number) => [(laid.x[number] - middle.x) ** 2 + (laid.y[number] - middle.y) ** 2, number])
-      .sort((one, other) => one[0] - other[0])
-      .slice(0, LISTED)
-      .map(([, number]) => number);
+    let nearest: number[] = [];
+    for (let radius = 0.02; nearest.length < Math.min(LISTED, laid.ids.length) && radius < 4; radius *= 2)
+      nearest = places.nearest(middle, LISTED, radius);
     setListed(await texts(nearest).catch(() => []));
   }, [laid]);
 
@@ -133,6 +163,7 @@ function Drawn(props: {
     try {
       view = new Sigma(graph, box.current!, {
         renderLabels: false,
+        nodeProgramClasses: { circle: NodePointProgram },
         minCameraRatio: 0.01,
         maxCameraRatio: 1.5,
         stagePadding: 24,
@@ -143,6 +174,7 @@ function Drawn(props: {
       return;
     }
     sigma.current = view;
+    pickBy(view, places);
     const over = (overlay.current = new Overlay(view));
     let hovered = -1;
     let dragged = -1;
