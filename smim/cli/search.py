@@ -38,6 +38,10 @@ def search(
     hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
     least_similarity: Annotated[float | None, typer.Option(help=_TOLD["least_similarity"])] = None,
+    rerank: Annotated[int, typer.Option(help=_TOLD["rerank"])] = Options.rerank,
+    reranker: Annotated[
+        str | None, typer.Option(help="A cross-encoder of sentence-transformers to do that by: a directory or a name.")
+    ] = None,
     model: MovedModel = None,
     as_json: Json = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
@@ -50,6 +54,7 @@ def search(
 
     Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
     Example: smim search indexes/yelp "gluten free pizza" --hybrid
+    Example: smim search indexes/yelp "how do I cook rice" --rerank 50 --reranker cross-encoder/ms-marco-MiniLM-L6-v2
     Example: smim search indexes/yelp --queries questions.txt -k 10 > found.jsonl
     """
     refuse_if({
@@ -57,16 +62,19 @@ def search(
             [text, like, queries].count(None) != 2 or (text is None and bool(toward or plus or minus)),
         "--queries prints hits alone: leave --decode out": queries is not None and decode,
         "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
+        "--reranker orders the first hits anew: say how many by --rerank N": reranker is not None and not rerank,
         "--hybrid and --mode exclude each other": hybrid and mode not in (Options.mode, "hybrid"),
         "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
     })  # fmt: skip
     from smim.search import open_index
     from smim.search.labels import jsonable
+    from smim.search.rerank import cross_encoder
     from smim.search.sentences import read_sentences
 
-    opened = open_index(index, model=smim.load(model) if model else None)
+    by = cross_encoder(reranker) if reranker else None
+    opened = open_index(index, model=smim.load(model) if model else None, reranker=by)
     told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "fold": fold}
-    told["mode"] = "hybrid" if hybrid else mode
+    told |= {"mode": "hybrid" if hybrid else mode, "rerank": rerank}
     options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
     if queries is not None:
         sentences = read_sentences([queries], columns=[]).texts
@@ -91,11 +99,12 @@ def search(
     labels = list(result.hits[0].labels) if result.hits else []
     rows = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
     for rank, hit in enumerate(result.hits, start=1):
-        extra = [hit.reconstruction, "" if hit.score is None else f"{hit.score:.1f}"]
+        worth = hit.score if hit.relevance is None else hit.relevance
+        extra = [hit.reconstruction, "" if worth is None else f"{worth:.3f}" if hit.relevance else f"{worth:.1f}"]
         near = [f"{hit.distance:.4f}", f"{hit.similarity:.2f}"]
         rows.append([rank, hit.id, *near, _marked(hit), *hit.labels.values(), *extra])
     header = ["rank", "id", "distance", "similarity", "text", *labels, "decoded", "score"]
-    shown = [*range(5 + len(labels)), *[-2] * decode, *[-1] * score]
+    shown = [*range(5 + len(labels)), *[-2] * decode, *[-1] * bool(score or rerank)]
     plain = [[each if isinstance(each, Text) else "" if each is None else str(each) for each in row] for row in rows]
     show([[row[i] for i in shown] for row in plain], header=[header[i] for i in shown])
 

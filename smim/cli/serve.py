@@ -21,6 +21,10 @@ def serve(
         typer.Option(help="A host name to answer for; *: all; may be repeated."),
     ] = None,
     root_path: Annotated[str, typer.Option(help="The prefix that a proxy takes away from paths, such as /smim.")] = "",
+    reranker: Annotated[
+        str | None,
+        typer.Option(help="A cross-encoder for searches with rerank: a directory or a name; without: log q."),
+    ] = None,
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
     max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
@@ -68,6 +72,7 @@ def serve(
         keys=keys,
         access=Access(cors or [], [host, *(allowed_host or [])], root_path),
         page=page,
+        reranker=reranker,
         limits=limits,
         grace_seconds=grace,
     )

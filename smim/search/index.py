@@ -23,6 +23,7 @@ from smim.search.folding import Equals
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
+from smim.search.rerank import Reranker, scores_of
 from smim.search.results import Results
 from smim.search.searching import Answer, search
 from smim.search.snapshot import Snapshot, open_newest, stamp_of
@@ -36,8 +37,15 @@ Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.
 class Index:
     """An index that was opened with `open_index`. Each search is of the newest version on disk."""
 
-    def __init__(self, directory: Path, model: SentenceModel, snapshot: Snapshot, stamp: tuple[int, int]) -> None:
-        self.directory, self.model = directory, model
+    def __init__(
+        self,
+        directory: Path,
+        model: SentenceModel,
+        snapshot: Snapshot,
+        stamp: tuple[int, int],
+        reranker: Reranker | None = None,
+    ) -> None:
+        self.directory, self.model, self.reranker = directory, model, reranker
         self._snapshot, self._stamp = snapshot, stamp
 
     @property
@@ -162,6 +170,9 @@ class _Alone:
     async def dimension(self) -> int:
         return self.index.manifest.dimension
 
+    async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
+        return None if self.index.reranker is None else scores_of(self.index.reranker, pairs)
+
     def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
         return as_matrix(codes, self.model.latent_dim, "the query codes", of="this index's are", short=short)
 
@@ -181,8 +192,11 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError
 
 
-def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> Index:
+def open_index(directory: Path | str, *, model: SentenceModel | None = None, reranker: Reranker | None = None) -> Index:
     """Opens an index, with the model that its manifest names unless `model` is given.
+
+    `reranker` gives scores to pairs of a query and a sentence, such as `smim.search.rerank.cross_encoder`, for searches
+    with `rerank=N`; without it these go by log q(z|query).
 
     Nothing is read but what tells whether the files are the right ones: an index of any size opens at once.
 
@@ -191,7 +205,7 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None) -> 
     """
     directory = Path(directory)
     snapshot, stamp = open_newest(directory)
-    return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp)
+    return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp, reranker)
 
 
 def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:

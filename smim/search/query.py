@@ -83,18 +83,20 @@ class Options:
     fold: str = _option("none", "Make one hit of equal texts: by all of the text, or by its words alone.")
     mode: str = _option("dense", "What is compared: dense, codes; sparse, words; hybrid, both.")
     settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
+    rerank: int = _option(0, "Order so many of the first hits anew, by log q(z|query) or a cross-encoder.", ge=0)
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
     score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats; queries are texts or ids.")
     decode: bool = _option(False, "Give the query as its code decodes.")
     literal: float | None = _option(None, "How literally these decode: 1 word for word to 0; the model's own.", le=1)
 
     def __post_init__(self) -> None:
-        check_whole({"k": self.k, "offset": self.offset})
+        check_whole({"k": self.k, "offset": self.offset, "rerank": self.rerank})
         check_settings(self.settings or {})
         farthest = 0 if self.max_distance is None else self.max_distance
         refuse_if({
             f"k is {self.k} and offset {self.offset}; k must be at least 1, offset not negative":
                 self.k < 1 or self.offset < 0,
+            f"rerank is {self.rerank}; it must not be negative": self.rerank < 0,
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
             f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in MODES,
@@ -106,14 +108,22 @@ class Options:
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
         settings = {name: int(value) for name, value in {**(own or {}), **(self.settings or {})}.items()}
-        return replace(self, k=int(self.k) + int(self.offset) + extra, offset=0, settings=settings)
+        return replace(self, k=self.depth + extra, offset=0, settings=settings)
 
-    def page(self, hits: "Iterable[Hit]", query: Query) -> "list[Hit]":
-        """Of what a wide search found, what was asked for."""
+    @property
+    def depth(self) -> int:
+        """How many of the nearest the search has to find."""
+        return max(int(self.k) + int(self.offset), int(self.rerank))
+
+    def near(self, hits: "Iterable[Hit]", query: Query) -> "list[Hit]":
+        """Of what a wide search found, what is near enough, and not the query itself."""
         farthest = float("inf") if self.max_distance is None else self.max_distance
         least = 0.0 if self.least_similarity is None else self.least_similarity
-        near = [hit for hit in hits if hit.distance <= farthest and hit.similarity >= least and hit.id != query.id]
-        return near[self.offset : self.offset + self.k]
+        return [hit for hit in hits if hit.distance <= farthest and hit.similarity >= least and hit.id != query.id]
+
+    def page(self, hits: "Sequence[Hit]") -> "list[Hit]":
+        """Of what is near, in its order, what was asked for."""
+        return list(hits[self.offset : self.offset + self.k])
 
 
 def check_settings(settings: Mapping[str, int]) -> None:
@@ -155,7 +165,7 @@ class Hit(Sentence):
     (`smim.search.hybrid`), and the distance is 1 less that.
 
     `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the sentence's code z,
-    are None unless the search was asked for them.
+    are None unless the search was asked for them; `relevance` is what a cross-encoder gave, where hits were reranked.
     """
 
     distance: float = 0.0
@@ -167,6 +177,7 @@ class Hit(Sentence):
     word_similarity: float | None = None
     reconstruction: str | None = None
     score: float | None = None
+    relevance: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """What is known of it; without what the search was not asked for."""

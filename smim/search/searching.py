@@ -59,6 +59,9 @@ class Asked(Protocol):
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
+    async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
+        """What a cross-encoder gives to pairs of a query and a sentence; None where there is none."""
+
     def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
         """Codes that queries gave or came to, fp32 [N, D], or [N, `short`].
 
@@ -68,44 +71,91 @@ class Asked(Protocol):
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
     """A result for each query, of which there is at least one."""
-    if options.score and not all(query.text is not None or query.id is not None for query in queries):
-        raise UserError("a score is log q(z|query): it needs sentences as queries, not codes")
-    if options.score and asked.model.deterministic:
-        raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
-    if options.mode == "sparse" and not all(query.text is not None or query.id is not None for query in queries):
-        raise UserError("mode is sparse, which compares words: it needs sentences as queries, or ids")
+    _check(asked.model, queries, options)
     codes, codes_ND, given = await codes_of(asked, queries, allow_unknown=options.mode == "sparse")
     by_id = [i for i, query in enumerate(queries) if query.id is not None]
     ids = [query.id for query in queries if query.id is not None]
     of_ids, decoded_ND, worded = None, codes_ND.copy(), [query.text for query in queries]
-    if ids and (options.score or options.decode or options.mode != "dense"):
+    if ids and (options.score or options.decode or options.rerank or options.mode != "dense"):
         for i, text in zip(by_id, await asked.texts(ids), strict=True):
             worded[i] = text
-    if ids and (options.score or options.decode):
+    if ids and (options.score or options.decode or options.rerank):
         # The index may hold codes of length one, which decode to something else.
         of_ids = await asked.posterior([worded[i] or "" for i in by_id], stored=True)
         decoded_ND[by_id] = of_ids.mean.numpy()
+    posterior = None
+    if options.score or options.rerank:  # each query is one text: one that was given, or that of an id
+        order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
+        posterior = _rows([each for each in (given, of_ids) if each], order)
     # A sentence of the index finds itself: one more is searched for, and that one left out.
     wide = options.wide(extra=1 if ids else 0)
     answer = await asked.nearest(codes_ND, wide, None if options.mode == "dense" else worded)
-    found = [
-        _marked(options.page(hits, query), query.text if options.mode == "dense" else text)
-        for hits, query, text in zip(answer.hits, queries, worded, strict=True)
-    ]
+    near = [options.near(hits, query) for hits, query in zip(answer.hits, queries, strict=True)]
+    if options.rerank and posterior is not None:
+        near = await _reranked(asked, near, worded, posterior, options.rerank)
+    marked = [query.text for query in queries] if options.mode == "dense" else worded
+    found = [_marked(options.page(hits), text) for hits, text in zip(near, marked, strict=True)]
     if options.fold != "none":
         counted = iter(await asked.equals([hit.text for hits in found for hit in hits], options))
         found = [[replace(hit, **vars(next(counted))) for hit in hits] for hits in found]
     if (options.reconstruct or options.score) and any(found):
-        posterior = None
-        if options.score:  # each query is one text: one that was given, or that of an id
-            order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
-            posterior = _rows([each for each in (given, of_ids) if each], order)
-        found = await _explained(asked, found, posterior, options)
+        found = await _explained(asked, found, posterior if options.score else None, options)
     sentences: Sequence[str | None] = [None] * len(queries)
     if options.decode:
         literals = [_literal(asked.model, query, code, options) for query, code in zip(queries, codes, strict=True)]
         sentences = await decoded(asked, decoded_ND, literals)
     return [SearchResult(hits, text, answer.missing) for hits, text in zip(found, sentences, strict=True)]
+
+
+def _check(model: SentenceModel, queries: Sequence[Query], options: Options) -> None:
+    """Raises `UserError` where what is asked for needs other queries, or another model."""
+    of_sentences = all(query.text is not None or query.id is not None for query in queries)
+    for asked, what in (
+        (options.score, "a score is log q(z|query)"),
+        (options.rerank, "hits are reranked by sentences"),
+        (options.mode == "sparse", "mode is sparse, which compares words"),
+    ):
+        if asked and not of_sentences:
+            raise UserError(f"{what}: it needs sentences as queries, or ids; not codes, lines or sums")
+    if options.score and model.deterministic:
+        raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
+
+
+async def _reranked(
+    asked: Asked, near: list[list[Hit]], texts: Sequence[str | None], posterior: DiagonalGaussian, num: int
+) -> list[list[Hit]]:
+    """The first hits of each query in another order: by a cross-encoder, or log q(z|query) of their codes."""
+    first = [hits[:num] for hits in near]
+    flat = [hit for hits in first for hit in hits]
+    relevance = await asked.relevance(
+        [(text or "", hit.text) for text, hits in zip(texts, first, strict=True) for hit in hits]
+    )
+    if relevance is not None:
+        flat = [replace(hit, relevance=each) for hit, each in zip(flat, relevance, strict=True)]
+    elif asked.model.deterministic:
+        raise UserError(
+            "hits are reranked by log q(z|query), but this model's variance was never trained: give a reranker"
+        )
+    elif flat:
+        codes = (await asked.posterior([hit.text for hit in flat], stored=True)).mean
+        flat = _scored(flat, codes, _repeated(posterior, first))
+    rest = iter(flat)
+    ordered = [sorted((next(rest) for _ in hits), key=lambda hit: -_worth(hit)) for hits in first]
+    return [[*hits, *all_of[num:]] for hits, all_of in zip(ordered, near, strict=True)]
+
+
+def _worth(hit: Hit) -> float:
+    return (hit.score if hit.relevance is None else hit.relevance) or 0.0
+
+
+def _scored(hits: list[Hit], codes: torch.Tensor, posterior: DiagonalGaussian) -> list[Hit]:
+    """The hits with log q(z|query) at their codes."""
+    return [replace(hit, score=each) for hit, each in zip(hits, posterior.log_prob(codes).tolist(), strict=True)]
+
+
+def _repeated(posterior: DiagonalGaussian, found: list[list[Hit]]) -> DiagonalGaussian:
+    """That of each hit's query."""
+    return _rows([posterior], np.repeat(np.arange(len(found)), [len(hits) for hits in found]))
 
 
 async def codes_of(
@@ -180,9 +230,7 @@ async def _explained(
         sentences = await asked.decode(codes.numpy(), literal=literal)
         hits = [replace(hit, reconstruction=each) for hit, each in zip(hits, sentences, strict=True)]
     if posterior is not None:
-        of_hits = _rows([posterior], np.repeat(np.arange(len(found)), [len(each) for each in found]))
-        scores = of_hits.log_prob(codes).tolist()
-        hits = [replace(hit, score=each) for hit, each in zip(hits, scores, strict=True)]
+        hits = _scored(hits, codes, _repeated(posterior, found))
     rest = iter(hits)
     return [[next(rest) for _ in each] for each in found]
 

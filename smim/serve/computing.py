@@ -23,6 +23,7 @@ from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Writing
 from smim.search.folding import Equals
 from smim.search.query import Options, Texts
+from smim.search.rerank import Reranker, scores_of
 from smim.search.searching import Answer
 from smim.serve.backend import Backend
 from smim.serve.batching import Batcher
@@ -52,7 +53,7 @@ class Searching:
 
 # What is no search, and answered in its turn.
 Reading = Callable[[], Awaitable[Any]]
-Answering = Callable[[], list[str]]
+Answering = Callable[[], list[Any]]
 # Gives the token ids of texts.
 Encoding = Callable[[], list[list[int]]]
 
@@ -152,14 +153,16 @@ class Computing:
     It is what `smim.search.searching` asks for the searches of many clients.
     """
 
-    def __init__(self, model: SentenceModel, backend: Backend, limits: Limits) -> None:
-        self.model, self.backend, self.limits = model, backend, limits
+    def __init__(
+        self, model: SentenceModel, backend: Backend, limits: Limits, reranker: Reranker | None = None
+    ) -> None:
+        self.model, self.backend, self.limits, self.reranker = model, backend, limits, reranker
         self._threads: list[ThreadPoolExecutor] = []
         search_all = partial(search, backend, max_hits=limits.max_hits)
         small = limits.max_batch // _SMALL
         sizes = {"small": small, "max_items": limits.max_batch, "queue_size": limits.queue_size}
         self._encoding: Batcher[Encoding, DiagonalGaussian] = Batcher("encode", self._in_thread(encode), **sizes)
-        self._decoding: Batcher[Decoding | Answering, list[str]] = Batcher("decode", self._in_thread(decode), **sizes)
+        self._decoding: Batcher[Decoding | Answering, list[Any]] = Batcher("decode", self._in_thread(decode), **sizes)
         self._searching: Batcher[Searching | Reading, Any] = Batcher("search", search_all, **sizes)
         # One at a time: nobody waits for another's change after their own is done.
         self._changing: Batcher[Reading, Any] = Batcher("change", search_all, **sizes | {"max_items": 1})
@@ -188,6 +191,11 @@ class Computing:
         codes = self.checked(codes)
         self.limits.check_drawn(len(codes), how.candidates)
         return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.candidates)
+
+    async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
+        if self.reranker is None:
+            return None
+        return await self._decoding.submit(partial(scores_of, self.reranker, pairs), len(pairs) or 1)
 
     async def write(self, work: Answering, size: int = 1) -> list[str]:
         """What the model writes otherwise, in its turn."""

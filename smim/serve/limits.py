@@ -57,9 +57,11 @@ class Limits:
     def check_search(self, queries: Sequence[Query], options: Options) -> None:
         """Raises `UserError` for a search beyond the limits."""
         self.check_count("queries", queries)
-        num, k, wanted = len(queries), options.k, options.k + options.offset
+        num, k, wanted = len(queries), options.k, options.depth
         refuse_if({
-            f"k + offset is {wanted}, at most {self.max_k} are allowed": wanted > self.max_k,
+            f"{num} queries whose first {options.rerank} hits are reranked; at most {self.max_batch} in all":
+                num * options.rerank > self.max_batch,
+            f"k + offset, or rerank, is {wanted}, at most {self.max_k} are allowed": wanted > self.max_k,
             f"{num} queries for {wanted} hits each; at most {self.max_hits} in all": num * wanted > self.max_hits,
             f"{num} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored":
                 (options.reconstruct or options.score) and num * k > self.max_batch,

@@ -43,6 +43,7 @@ def serve_cluster(
     keys: Path | str | None = None,
     access: Access | None = None,
     page: bool = True,
+    reranker: Path | str | None = None,
     limits: Limits | None = None,
     grace_seconds: int = 30,
     timeout: float = 5.0,
@@ -99,6 +100,7 @@ def serve_cluster(
             timeout=timeout,
             limits=limits,
             grace_seconds=grace_seconds,
+            reranker=reranker,
             app_options=app_options,
         )
         try:
@@ -123,6 +125,7 @@ def _application(
     timeout: float,
     limits: Limits | None,
     grace_seconds: int,
+    reranker: Path | str | None,
     app_options: dict[str, Any],
 ) -> Any:
     from ray import serve
@@ -131,6 +134,7 @@ def _application(
 
     def frontend() -> Any:
         """Called in each frontend's own process."""
+        from smim.search.rerank import cross_encoder
         from smim.serve.app import create_app
         from smim.serve.middleware import log_to_stderr
         from smim.serve.service import Service
@@ -138,7 +142,8 @@ def _application(
         log_to_stderr(others=False)  # Ray has its own log of a replica
         model = _model(directory, model_dir)
         backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
-        app = create_app(Service(model, backend, limits), **app_options)
+        by = cross_encoder(reranker) if reranker else None
+        app = create_app(Service(model, backend, limits, reranker=by), **app_options)
         answer_promptly()
         return app
 

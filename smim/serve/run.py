@@ -21,6 +21,7 @@ import smim
 from smim.errors import UserError
 from smim.search import Index
 from smim.search.factory import half_of_memory
+from smim.search.rerank import cross_encoder
 from smim.search.segment import VECTORS
 from smim.serve.access import Access
 from smim.serve.app import create_app
@@ -47,18 +48,21 @@ def serve(
     keys: Path | str | None = None,
     access: Access | None = None,
     page: bool = True,
+    reranker: Path | str | None = None,
     limits: Limits | None = None,
     grace_seconds: int = 30,
 ) -> None:
     """Serves an index until SIGTERM or SIGINT, then finishes what was accepted, for `grace_seconds` at most.
 
-    `port` 0: a free one. `keys`: a file of `smim.serve.keys`. Prints the address when it is ready; the log is JSON
-    lines on stderr. Raises `UserError` for a port that is taken, and what `open_index` and `Keys.read` raise.
+    `port` 0: a free one. `keys`: a file of `smim.serve.keys`. `reranker`: a cross-encoder for searches with `rerank`.
+    Prints the address when it is ready; the log is JSON lines on stderr. Raises `UserError` for a port that is taken,
+    and what `open_index`, `cross_encoder` and `Keys.read` raise.
     """
     known = Keys.read(keys) if keys else None
     listening = listen(host, port)  # before the model is loaded, which takes longer
+    by = cross_encoder(reranker) if reranker else None
     backend = LocalBackend(index, model=smim.load(model) if model else None)
-    service = Service(backend.model, backend, limits)
+    service = Service(backend.model, backend, limits, reranker=by)
     app = create_app(service, keys=known, page=page, access=access)
     log_to_stderr()
     allow_open_files(service.limits.most_requests + _OTHER_FILES)

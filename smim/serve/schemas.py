@@ -72,7 +72,7 @@ class Bodies:
             "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
-            **dict.fromkeys(("k", "offset"), hits),
+            **dict.fromkeys(("k", "offset", "rerank"), hits),
             "fold": Literal["none", "text", "words"],
             "mode": Literal["dense", "sparse", "hybrid"],
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],

@@ -21,6 +21,7 @@ from smim.search import searching
 from smim.search.filters import Where, parse
 from smim.search.index import comparable
 from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
+from smim.search.rerank import Reranker
 from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.computing import Computing
@@ -61,9 +62,16 @@ class Service:
     waits, and `Unavailable` after `close`. `smim.serve.errors.for_clients` is what clients see of them.
     """
 
-    def __init__(self, model: SentenceModel, backend: Backend, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        model: SentenceModel,
+        backend: Backend,
+        limits: Limits | None = None,
+        *,
+        reranker: Reranker | None = None,
+    ) -> None:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
-        self._computing = Computing(model, backend, self.limits)
+        self._computing = Computing(model, backend, self.limits, reranker)
         self.batchers = self._computing.batchers  # for measurements: the queues before the model and the index
         self._overviews, self._maps = Overviews(backend), Maps(backend.directory)
         self._running, self._closing, self._idle = 0, False, asyncio.Event()

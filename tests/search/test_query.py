@@ -53,7 +53,7 @@ def test_a_page_is_the_part_of_a_wide_search_that_was_asked_for() -> None:
         k=4, max_distance=5.0, settings={"nprobe": 4, "refine": 2}
     )
     hits = [Hit(id, "", {}, float(id)) for id in range(8)]
-    assert [hit.id for hit in options.page(hits, Query(id=1))] == [2, 3]
+    assert [hit.id for hit in options.page(options.near(hits, Query(id=1)))] == [2, 3]
     assert [hit.id for hit in options.page(hits, Query(text=ONE))] == [1, 2]
     assert [hit.id for hit in Options(k=9, offset=3, max_distance=5.0).page(hits, Query(text=ONE))] == [3, 4, 5]
 

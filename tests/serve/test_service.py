@@ -1,7 +1,7 @@
 """A service answers as the index and the model do, whoever else is asking."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from smim.generation import SentenceModel
 from smim.lock import BeingChanged
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
-from smim.search import Index, IndexWriter, build_index, index_texts
+from smim.search import Index, IndexWriter, build_index, index_texts, open_index
 from smim.search.errors import NoSuchSentence
 from smim.search.query import Hit, Line, Options, Query, SearchResult, Sum
 from smim.serve.backend import LocalBackend
@@ -387,3 +387,22 @@ def test_limits_under_which_no_request_would_pass_are_refused() -> None:
         Limits(queue_size=10)
     with pytest.raises(UserError, match="max_k"):
         Limits(max_k=0)
+
+
+def test_a_services_reranker_orders_the_first_hits(model: SentenceModel, index: Index) -> None:
+    def by_length(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        return [len(text) for _, text in pairs]
+
+    service = Service(model, LocalBackend(index.directory, model=model), Limits(max_batch=40), reranker=by_length)
+    own = open_index(index.directory, model=model, reranker=by_length)
+
+    async def ask() -> None:
+        text = "a bank sold shares"
+        [result] = await service.search([Query(text=text)], Options(k=4, offset=1, rerank=9))
+        expected = own.search([text], 4, offset=1, rerank=9)[0]
+        assert [(hit.id, hit.relevance) for hit in result.hits] == [(hit.id, hit.relevance) for hit in expected]
+        with pytest.raises(UserError, match="at most 40 in all"):
+            await service.search([Query(text=text)] * 5, Options(k=1, rerank=9))
+        await service.close()
+
+    asyncio.run(ask())
