@@ -4,7 +4,9 @@ index = open_index("indexes/mine", reranker=cross_encoder("cross-encoder/ms-marc
 index.search(["how do I cook rice"], k=10, rerank=50)
 """
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +22,19 @@ def cross_encoder(name: Path | str) -> Reranker:
 
     Raises `UserError` where sentence-transformers is not installed, and for what is no cross-encoder of one score.
     """
-    try:
-        from sentence_transformers import CrossEncoder
-    except ModuleNotFoundError:
-        raise UserError(
-            "a cross-encoder needs sentence-transformers; install it with `pip install 'smim[hub]'`"
-        ) from None
-    try:
-        model = CrossEncoder(str(name))
-        labels = int(model.num_labels)
-    except Exception as error:  # of many kinds, by what is missing
-        message = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise UserError(f"{name} cannot be loaded as a cross-encoder: {message}") from None
+    with redirect_stdout(sys.stderr):  # what libraries say while they load is no answer
+        try:
+            from sentence_transformers import CrossEncoder
+        except ModuleNotFoundError:
+            raise UserError(
+                "a cross-encoder needs sentence-transformers; install it with `pip install 'smim[hub]'`"
+            ) from None
+        try:
+            model = CrossEncoder(str(name))
+            labels = int(model.num_labels)
+        except Exception as error:  # of many kinds, by what is missing
+            message = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            raise UserError(f"{name} cannot be loaded as a cross-encoder: {message}") from None
     if labels != 1:
         raise UserError(f"{name} gives {labels} numbers for a pair; a cross-encoder that gives one score is needed")
     return lambda pairs: model.predict(list(pairs), show_progress_bar=False).tolist()

@@ -129,6 +129,7 @@ def test_a_cross_encoder_of_a_directory_in_python_and_by_the_command(
     opened = open_index(index.directory, model=model, reranker=judge)
     assert [hit.text for hit in opened.search([QUERY], 4, rerank=10)[0]] == best[:4]
 
+    capsys.readouterr()  # what libraries said
     command = make_command(monkeypatch, capsys, "search")
     done = command(index.directory, QUERY, "-k", 4, "--rerank", 10, "--reranker", directory)
     assert done.status == 0, done.err
