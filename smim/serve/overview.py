@@ -21,7 +21,7 @@ _SIZE = 1_500  # of the sample
 _SEARCHES, _WALKS, _QUESTIONS = 6, 3, 4
 # Sentences that are tried as searches, the hits that each is judged by, and the share of words that two may share.
 _TRIED, _NEAREST, _SHARED = 80, 4, 0.3
-_LETTERS = 25, 90  # of a sentence to try
+_LETTERS, _WALKED = (25, 90), 45  # of a sentence to try, and at most at the end of a walk
 # How alike the ends of a walk are: 0 at the sample's mean distance, 1 at the same place.
 _APART = 0.35
 
@@ -81,14 +81,17 @@ def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) ->
     alike = 1 - squares / max(float(squares.mean()), 1e-9)
     np.fill_diagonal(alike, -np.inf)
     chosen = _telling(snapshot, texts, codes_ND)
-    ends = [int(np.abs(alike[row] - _APART).argmin()) for row in chosen]
+    # The shorter both ends are, the sooner a walk is read.
+    starts = sorted(chosen, key=lambda row: len(texts[row]))[:_WALKS]
+    long = np.array([len(text) > _WALKED for text in texts])
+    ends = [int((np.abs(alike[row] - _APART) + long).argmin()) for row in starts]
     one, less = np.unravel_index(alike.argmax(), alike.shape)
     from_one = np.abs(alike[one] - _APART)
     from_one[less] = np.inf
     begun = (each.text.partition("?")[0].strip() for each in found if "?" in each.text.rstrip(" ?"))
     return Tries(
         searches=[texts[row] for row in chosen],
-        walks=[[texts[row], texts[end]] for row, end in list(zip(chosen, ends, strict=True))[:_WALKS]],
+        walks=[[texts[row], texts[end]] for row, end in zip(starts, ends, strict=True)],
         sum=[texts[row] for row in (one, less, from_one.argmin())],
         questions=list(dict.fromkeys(f"{text} ?" for text in begun))[:_QUESTIONS],
     )

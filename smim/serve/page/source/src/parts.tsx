@@ -4,7 +4,8 @@ import type { ComponentChildren } from "preact";
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
 import { Refused } from "./api";
 
-const WORD = /[\p{L}\p{N}_]+/gu;
+const PART = /[\p{L}\p{N}_]+/gu; // a word as the index knows it
+const WORD = /[\p{L}\p{N}_]+(?:['’][\p{L}\p{N}_]+)*/gu; // and as it is read: couldn't
 
 export const normal = (text: string) => text.normalize("NFKC").toLowerCase();
 
@@ -20,7 +21,7 @@ export function Sentence({ text, words = [] }: { text: string; words?: string[] 
   const parts: ComponentChildren[] = [];
   let end = 0;
   for (const found of text.matchAll(WORD)) {
-    if (!wanted.has(normal(found[0]))) continue;
+    if (!found[0].match(PART)!.every((part) => wanted.has(normal(part)))) continue;
     parts.push(text.slice(end, found.index), <mark>{found[0]}</mark>);
     end = found.index + found[0].length;
   }
