@@ -60,7 +60,12 @@ class EngineArgs:
 
 
 class Engine(Protocol):
-    """Runs a function on each task; results come as they are ready, each with the number of its task."""
+    """Runs a function on each task; results come as they are ready, each with the number of its task.
+
+    `workers`: how many tasks run at a time.
+    """
+
+    workers: int
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[tuple[int, R]]: ...
 

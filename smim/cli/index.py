@@ -39,8 +39,13 @@ def index_build(
     ] = "auto",
     latents: Annotated[Path | None, typer.Option(help="The split's codes, if `smim encode` has written them.")] = None,
     segments: Annotated[
-        int | None, typer.Option(help="Parts that are built one after another, to need less memory; 1.")
+        int | None, typer.Option(help="Parts, each built by itself, to need less memory; 1, or one a worker.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="local|ray", help="Build segments beside each other, in processes or on Ray.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Of the engine: processes, or Ray tasks at a time; all.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster; one is started here.")] = None,
     store: Annotated[str, typer.Option(help="Codes kept beside an approximate index: fp32 or fp16.")] = "fp32",
     memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
@@ -51,13 +56,16 @@ def index_build(
 
     Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
     smim index build english-small mine.txt -o indexes/mine
+    smim index build english-small data/mine -o indexes/mine --engine ray --ray-address 10.0.0.1:6379
     """
     refuse_if({
         f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,
         f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb": not corpus.exists(),
+        "--workers and --ray-address are of an --engine: give local or ray": not engine and (workers or ray_address),
         f"--memory is {memory}; gigabytes are needed, above 0": memory is not None and not 0 < memory < math.inf,
     })  # fmt: skip
     from smim.search import build_index, index_texts
+    from smim.search.build import BuildArgs
     from smim.search.latents import Latents
     from smim.search.sentences import read_sentences
     from smim.text.corpus import Corpus
@@ -70,7 +78,7 @@ def index_build(
         "store": store,
         "memory": None if memory is None else int(memory * 1e9),
     }
-    for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents}
+    for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
         raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
     if corpus.is_file():
@@ -81,6 +89,8 @@ def index_build(
     else:
         given = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
         given = {name: value for name, value in given.items() if value is not None}
+        if engine:
+            given["engine"] = BuildArgs(engine, workers, ray_address)
         index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
     of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
     print(f"{len(index):,} sentences in {output}{of_split}")

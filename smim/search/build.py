@@ -9,6 +9,8 @@ Shapes: R rows, D latent dimensions.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,19 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
+from smim.engine import Engine, EngineArgs, open_engine
 from smim.errors import RowError, Unsupported, UserError, nearest, refuse_if
-from smim.generation import SentenceModel
+from smim.generation import SentenceModel, load
 from smim.model.directory import find
 from smim.progress import track
 from smim.search import factory as factories
 from smim.search.equals import are_new, number_distinct
+from smim.search.files import open_vectors
 from smim.search.ids import new_ids
 from smim.search.index import Index, comparable, open_index
 from smim.search.labels import label_column, with_types
 from smim.search.latents import Latents
-from smim.search.manifest import LOCK, MANIFEST, PARTS, Manifest, segment_name
+from smim.search.manifest import LOCK, MANIFEST, PARTS, Manifest, SegmentInfo, segment_name
 from smim.search.report import tuned
 from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
 from smim.search.snapshot import Snapshot
@@ -48,7 +52,8 @@ def build_index(
     store: str = "fp32",
     memory: int | None = None,
     latents: Latents | None = None,
-    num_segments: int = 1,
+    num_segments: int | None = None,
+    engine: EngineArgs | None = None,
 ) -> Index:
     """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
 
@@ -59,7 +64,8 @@ def build_index(
     `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
 
     `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
-    is cut, each built by itself; more, where one would need more than `memory`.
+    is cut, each built by itself; more, where one would need more than `memory`. `engine`: builds them beside each
+    other, in processes or on a Ray cluster, by default as many as it has workers; FAISS is trained here, once.
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
@@ -84,6 +90,7 @@ def build_index(
         latents=latents,
         ids=range(len(rows)),
         typed=False,
+        workers=None if engine is None else _Workers(engine, corpus.directory, split),
         metric=metric,
         part=part,
         factory=factory,
@@ -142,7 +149,6 @@ def index_texts(
         factory=factory,
         store=store,
         memory=memory,
-        num_segments=1,
     )
 
 
@@ -206,9 +212,128 @@ def _with_tokens(table: pa.Table, ids: list[list[int]]) -> pa.Table:
     return pa.table({"text": table["text"], "ids": tokens, "length": tokens.value_lengths(), **labels})
 
 
+@dataclass(frozen=True)
+class BuildArgs(EngineArgs):
+    """Where segments are built beside each other: `engine` local (processes) or ray; `workers`; Ray's `address`."""
+
+    section = "build"
+    task_size = "segment (more `num_segments`)"
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Who builds segments beside each other, of a prepared corpus that each of them opens."""
+
+    engine: EngineArgs
+    corpus: Path
+    split: str
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What an index is built of: rows, their `ids`, ascending, and their codes, of `dimension` numbers for `metric`.
+
+    `typed`: whether labels of text are meant so; a corpus's may be numbers.
+    """
+
+    model: SentenceModel
+    split: Split
+    latents: Latents | None
+    ids: range | np.ndarray
+    typed: bool
+    metric: str
+    dimension: int
+
+    @cached_property
+    def answers(self) -> pa.Table:
+        """Texts and labels."""
+        return self.split.table.select(["text", *self.split.label_columns])
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return self.answers.schema if self.typed else with_types(self.answers)
+
+    def codes(self, which: range | np.ndarray) -> np.ndarray:
+        """The codes of the given rows, fp32 [len(which), D]."""
+        if self.latents is None:
+            found = self.model.posterior_of_ids(self.split.ids(which)).mean.numpy()
+        else:
+            found = self.latents.mean(which)
+        return comparable(found, self.metric, self.dimension)
+
+    def sampled(self, which: np.ndarray, description: str) -> Iterator[np.ndarray]:
+        for start in track(range(0, len(which), ROWS_PER_BATCH), description):
+            yield self.codes(which[start : start + ROWS_PER_BATCH])
+
+    def chunks(self, stretch: range, new: np.ndarray, description: str) -> Iterator[Chunk]:
+        """Rows with their ids, and the codes of those that have new ones."""
+        for start in track(range(0, len(stretch), ROWS_PER_BATCH), description):
+            part = stretch[start : start + ROWS_PER_BATCH]
+            at, own = slice(part.start, part.stop), np.array(part)[new[start : start + len(part)]]
+            yield np.asarray(self.ids[at]), self.codes(own), self.answers[at].cast(self.schema)
+
+    def write(
+        self, folder: Path, stretch: range, vectors: Any, factory: str, store: str, *, name: str, doing: str = ""
+    ) -> SegmentInfo:
+        """Writes the segment of a stretch of rows into an empty folder.
+
+        `vectors`: FAISS's index, empty and trained. `doing`: what a progress bar says.
+        """
+        texts = self.answers["text"].slice(stretch.start, len(stretch)).chunks
+        exact = factories.is_exact(vectors)
+        vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
+        return write_segment(
+            folder,
+            name=name,
+            factory=factory,
+            vectors=vectors,
+            vector_of=vector_of,
+            chunks=self.chunks(stretch, are_new(vector_of), doing),
+            store=store,
+        )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Of `_Rows`, what a worker that knows nothing yet opens; all paths are absolute."""
+
+    model: Path
+    corpus: Path
+    split: str
+    latents: Path | None
+    metric: str
+    dimension: int
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One segment of a corpus's index: the rows of `stretch`, into `folder`; `trained`: FAISS's index, empty."""
+
+    source: _Source
+    stretch: range
+    folder: Path
+    trained: Path
+    factory: str
+    store: str
+
+
+def build_segment(task: SegmentTask) -> SegmentInfo:
+    """Writes a segment's folder beside its place, and renames it in; run again, it writes the same."""
+    rows, vectors = _opened(task.source), faiss.clone_index(open_vectors(task.trained))
+    with storage.new_directory(task.folder) as partial:
+        return rows.write(partial, task.stretch, vectors, task.factory, task.store, name=task.folder.name)
+
+
+@lru_cache(maxsize=1)
+def _opened(source: _Source) -> _Rows:
+    split = Corpus.open(source.corpus).split(source.split)
+    latents = None if source.latents is None else Latents.open(source.latents)
+    return _Rows(load(source.model), split, latents, range(len(split)), False, source.metric, source.dimension)
+
+
 def _build(
     model: SentenceModel,
-    rows: Split,
+    split: Split,
     name: str,
     output: Path,
     *,
@@ -221,73 +346,56 @@ def _build(
     factory: str,
     store: str,
     memory: int | None,
-    num_segments: int,
+    num_segments: int | None = None,
+    workers: _Workers | None = None,
     replaced: Manifest | None = None,
 ) -> Index:
-    """`ids`: of the rows, ascending. `typed`: whether labels of text are meant so; a corpus's may be numbers.
+    """`ids` and `typed` as of `_Rows`; `name` is for messages.
 
     `replaced`: the index whose sentences these are, if it is to be still the same.
     """
-    can_be = f"it can be 1 to the {len(rows):,} sentences of {rows.name}"
+    count = len(split)
+    can_be = f"it can be 1 to the {count:,} sentences of {split.name}"
     refuse_if({
         f"{output} exists and is not an index; give another place, so that it is not lost":
             output.exists() and not (output / MANIFEST).is_file(),
         f"store is {store!r}; {nearest(store, list(DTYPES))}": store not in DTYPES,
-        f"num_segments is {num_segments}; {can_be}": not 1 <= num_segments <= len(rows),
+        f"num_segments is {num_segments}; {can_be}": num_segments is not None and not 1 <= num_segments <= count,
         f"part is {part!r}; {nearest(str(part), list(PARTS))}, or None for all of a code": part not in (None, *PARTS),
     })  # fmt: skip
     if part and not model.has_meaning_part:
         raise Unsupported("this model's codes have no meaning part; index them whole")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
-    chosen = factories.resolve(factory, -(-len(rows) // num_segments), dimension, memory)
-    vectors = factories.make_vectors(chosen, metric, dimension)
-    limit = factories.half_of_memory() if memory is None else max(1, memory)
-    num_segments = min(max(num_segments, -(-len(rows) * factories.bytes_per_row(vectors) // limit)), len(rows))
-    exact = factories.is_exact(vectors)
-    answers = rows.table.select(["text", *rows.label_columns])
-    schema = answers.schema if typed else with_types(answers)
-
-    def codes(which: range | np.ndarray) -> np.ndarray:
-        """The codes of the given rows, fp32 [len(which), D]."""
-        found = model.posterior_of_ids(rows.ids(which)).mean.numpy() if latents is None else latents.mean(which)
-        return comparable(found, metric, dimension)
-
-    def sampled(which: np.ndarray) -> Iterator[np.ndarray]:
-        for start in track(range(0, len(which), ROWS_PER_BATCH), f"training {chosen}"):
-            yield codes(which[start : start + ROWS_PER_BATCH])
-
-    def chunks(stretch: range, new: np.ndarray, description: str) -> Iterator[Chunk]:
-        """Rows with their ids, and the codes of those that have new ones."""
-        for start in track(range(0, len(stretch), ROWS_PER_BATCH), description):
-            part = stretch[start : start + ROWS_PER_BATCH]
-            at = slice(part.start, part.stop)
-            yield np.asarray(ids[at]), codes(np.array(part)[new[start : start + len(part)]]), answers[at].cast(schema)
-
+    rows = _Rows(model, split, latents, ids, typed, metric, dimension)
     # The place is made before the long work, which an unwritable one would waste.
-    with _in_the_place_of(output) as partial:
+    with ExitStack() as held:
+        engine = None if workers is None else held.enter_context(open_engine(workers.engine, gpu=latents is None))
+        asked = num_segments or (1 if engine is None else min(engine.workers, count))
+        chosen = factories.resolve(factory, -(-count // asked), dimension, memory)
+        vectors = factories.make_vectors(chosen, metric, dimension)
+        limit = factories.half_of_memory() if memory is None else max(1, memory)
+        num = min(max(asked, -(-count * factories.bytes_per_row(vectors) // limit)), count)
+        partial = held.enter_context(_in_the_place_of(output))
         if replaced is not None and Manifest.read(output) != replaced:
             raise lock.BeingChanged(f"{output} was changed by another process meanwhile; do it again")
-        factories.train_on_sample(vectors, chosen, len(rows), sampled)
-        doing = "encoding" if latents is None else "indexing"
-        segments = []
-        for number in range(1, num_segments + 1):
-            stretch = range(len(rows) * (number - 1) // num_segments, len(rows) * number // num_segments)
-            folder = partial / segment_name(number)
-            folder.mkdir()
-            which = f", segment {number} of {num_segments}" if num_segments > 1 else ""
-            texts = answers["text"].slice(stretch.start, len(stretch)).chunks
-            vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
-            segments.append(
-                write_segment(
-                    folder,
-                    name=folder.name,
-                    factory=chosen,
-                    vectors=faiss.clone_index(vectors) if number < num_segments else vectors,
-                    vector_of=vector_of,
-                    chunks=chunks(stretch, are_new(vector_of), f"{doing} {name}{which}"),
-                    store=store,
-                )
-            )
+        factories.train_on_sample(vectors, chosen, count, lambda which: rows.sampled(which, f"training {chosen}"))
+        stretches = {
+            partial / segment_name(number): range(count * (number - 1) // num, count * number // num)
+            for number in range(1, num + 1)
+        }
+        if engine is None or workers is None:
+            segments: list[SegmentInfo] = []
+            doing = f"{'encoding' if latents is None else 'indexing'} {name}"
+            for folder, stretch in stretches.items():
+                folder.mkdir()
+                own = faiss.clone_index(vectors) if len(segments) < num - 1 else vectors
+                which = f", segment {len(segments) + 1} of {num}" if num > 1 else ""
+                segments.append(rows.write(folder, stretch, own, chosen, store, name=folder.name, doing=doing + which))
+        else:
+            directory = None if latents is None else latents.directory.absolute()
+            at = find(model_dir).absolute(), workers.corpus.absolute(), workers.split
+            source = _Source(*at, directory, metric, dimension)
+            segments = _beside_each_other(engine, source, stretches, vectors, chosen, store)
         manifest = Manifest(
             version=1,
             model=str(find(model_dir).resolve()),
@@ -299,14 +407,27 @@ def _build(
             dimension=dimension,
             part=part,
             next_id=max(int(ids[-1]) + 1, replaced.next_id if replaced else 0),
-            columns=rows.label_columns,
+            columns=split.label_columns,
             search={},
             segments=segments,
-            num_segments=num_segments,
+            num_segments=num,
             memory=memory,
         )
         tuned(partial, manifest, least={}).write(partial)
     return open_index(output, model=model)
+
+
+def _beside_each_other(
+    engine: Engine, source: _Source, stretches: Mapping[Path, range], vectors: Any, factory: str, store: str
+) -> list[SegmentInfo]:
+    """The segments of stretches of rows, built by the engine's workers from what was trained here."""
+    trained = next(iter(stretches)).parent / "trained.faiss"
+    faiss.write_index(vectors, str(trained))
+    tasks = [SegmentTask(source, stretch, folder.absolute(), trained.absolute(), factory, store)
+             for folder, stretch in stretches.items()]  # fmt: skip
+    built = dict(track(engine.map(build_segment, tasks), "building segments", total=len(tasks)))
+    trained.unlink()
+    return [built[number] for number in range(len(tasks))]
 
 
 @contextmanager
