@@ -11,6 +11,7 @@ import pytest
 import smim
 from smim.evaluation.semantic_sets import read_sets
 from smim.evaluation.semantics import measure
+from smim.search import index_texts
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.text.corpus import Corpus
 
@@ -117,3 +118,39 @@ def test_langchain_finds_what_the_index_does(
     found = store.similarity_search(texts[10], k=20, filter={"number": {"$lt": 5}})
     assert found and all(document.metadata["number"] < 5 for document in found)
     assert store.delete(["10"]) and not store.delete(["10"])
+
+
+def test_haystack_finds_what_the_index_does(
+    tiny_model: Path,
+    tiny_corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    haystack = pytest.importorskip("haystack")
+    texts = Corpus.open(tiny_corpus).split("train").texts()
+    (tmp_path / "texts.txt").write_text("\n".join([*texts, texts[7]]) + "\n")
+    lines = output_of(
+        "haystack_retriever.py", [str(tiny_model), str(tmp_path / "texts.txt"), texts[7]], monkeypatch, capsys
+    )
+    assert lines[0] == f"1.000  {texts[7]}" and len(lines) == 3
+
+    example = runpy.run_path(str(EXAMPLES / "haystack_retriever.py"))
+    labels = {"number": list(range(10))}
+    index = index_texts(
+        smim.load(tiny_model, device="cpu"), texts[:10], tmp_path / "index", model_dir=tiny_model, labels=labels
+    )
+    retriever = example["SmimRetriever"](str(tmp_path / "index"), options={"mode": "dense"})
+    found = retriever.run(texts[3], top_k=4, filters={"number": {"$lt": 5}})["documents"]
+    hits = index.search([texts[3]], 4, where={"number": {"$lt": 5}})[0]
+    assert [(each.id, each.content, each.meta) for each in found] == [(str(h.id), h.text, h.labels) for h in hits]
+    assert retriever.to_dict()["init_parameters"] == {
+        "directory": str(tmp_path / "index"),
+        "top_k": 10,
+        "options": {"mode": "dense"},
+    }
+    one = example["SmimTextEmbedder"](str(tiny_model)).run(texts[0])["embedding"]
+    [document] = example["SmimDocumentEmbedder"](str(tiny_model)).run([haystack.Document(content=texts[0])])[
+        "documents"
+    ]
+    assert document.embedding == pytest.approx(one, abs=1e-6) and document.content == texts[0]
