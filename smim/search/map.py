@@ -33,6 +33,7 @@ _AXES_FROM = 4_000  # sentences
 _NEIGHBOURS = 5
 FEWEST = 4  # sentences of a layout
 _CHANGED = 0.1
+_NUMBERS = ("version", "count", "points")
 _SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("y", pa.float32())])
 
 
@@ -40,11 +41,13 @@ _SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("y", pa.float32()
 class Map:
     """`ids_N`, ascending, and the places of their sentences, fp32 [N, 2], 0 to 1.
 
-    `version` and `count` of the index when it was laid out; `model_hash` of the model whose codes they are.
+    `version` and `count` of the index when it was laid out, with so many `points`; `model_hash` of the model whose
+    codes they are.
     """
 
     version: int
     count: int
+    points: int
     model_hash: str
     method: str
     ids_N: np.ndarray
@@ -55,9 +58,9 @@ class Map:
         numbers, _ = snapshot.places_of(self.ids_N)
         return replace(self, ids_N=self.ids_N[numbers >= 0], places_N2=self.places_N2[numbers >= 0])
 
-    def is_fit(self, manifest: Manifest, points: int = POINTS) -> bool:
+    def is_fit(self, manifest: Manifest) -> bool:
         """Whether it still shows the index: it is of its model, and no tenth was deleted or added since."""
-        kept = len(self.ids_N) >= (1 - _CHANGED) * min(points, self.count)
+        kept = len(self.ids_N) >= (1 - _CHANGED) * self.points
         return kept and manifest.count <= (1 + _CHANGED) * self.count and self.model_hash == manifest.model_hash
 
 
@@ -99,7 +102,7 @@ def lay_out(snapshot: Snapshot, *, points: int = POINTS, method: str = "t-SNE") 
         places = _tsne(reduced) if method == "t-SNE" else reduced[:, :2]
     low, high = (places.min(0), places.max(0)) if len(places) else (0.0, 1.0)
     places = ((places - low) / np.maximum(high - low, 1e-9)).astype(np.float32)
-    return Map(manifest.version, manifest.count, manifest.model_hash, method, ids[order], places)
+    return Map(manifest.version, manifest.count, len(ids), manifest.model_hash, method, ids[order], places)
 
 
 def _tsne(codes: np.ndarray) -> np.ndarray:
@@ -113,7 +116,8 @@ def _tsne(codes: np.ndarray) -> np.ndarray:
 
 def write(map: Map, path: Path | str) -> None:
     """Writes a map beside its place, and renames it in."""
-    about = {"version": str(map.version), "count": str(map.count), "model_hash": map.model_hash, "method": map.method}
+    numbers = {name: str(getattr(map, name)) for name in _NUMBERS}
+    about = {**numbers, "model_hash": map.model_hash, "method": map.method}
     columns = [pa.array(map.ids_N), pa.array(map.places_N2[:, 0]), pa.array(map.places_N2[:, 1])]
     schema = _SCHEMA.with_metadata(about)
     with storage.new_file(path) as partial, pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, schema) as to:
@@ -134,8 +138,9 @@ def read(path: Path | str) -> Map | None:
             raise damaged
         batch = check_batch(rows.get_batch(0))
         ids, x, y = (batch.column(name).to_numpy() for name in _SCHEMA.names)
-        about = int(known["version"]), int(known["count"]), known["model_hash"], known["method"]
-        found = Map(*about, ids, np.stack([x, y], 1))
+        version, count, points = (int(known[name]) for name in _NUMBERS)
+        about = known["model_hash"], known["method"]
+        found = Map(version, count, points, *about, ids, np.stack([x, y], 1))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); make it anew with `smim index map`") from None
     inside = np.isfinite(found.places_N2).all() and (np.diff(ids) > 0).all() and (ids >= 0).all()

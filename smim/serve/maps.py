@@ -91,7 +91,7 @@ class Maps:
             except UserError as error:
                 logger.warning("map", extra={"known": {"message": str(error)}})
                 continue
-            if found is not None and (found := found.of(snapshot)).is_fit(snapshot.manifest, self._points):
+            if found is not None and (found := found.of(snapshot)).is_fit(snapshot.manifest):
                 return found
         return None
 

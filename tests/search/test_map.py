@@ -44,7 +44,7 @@ def test_it_is_read_as_it_was_written(index: Index, tmp_path: Path) -> None:
 
 
 def written(tmp_path: Path, **changes: object) -> Path:
-    good = Map(1, 3, "hash", "PCA", np.array([0, 2, 5]), np.array([[0, 1], [0.5, 0.5], [1, 0]], np.float32))
+    good = Map(1, 3, 3, "hash", "PCA", np.array([0, 2, 5]), np.array([[0, 1], [0.5, 0.5], [1, 0]], np.float32))
     maps.write(replace(good, **changes), tmp_path / "map.arrow")  # type: ignore[arg-type]
     return tmp_path / "map.arrow"
 

@@ -143,6 +143,12 @@ def test_the_map_follows_small_changes_and_is_made_anew_after_large_ones(client:
     assert len(final_map(client)["ids"]) == 50
 
 
+def test_a_map_of_fewer_points_that_was_asked_for_stays(client: TestClient, index: Index) -> None:
+    maps.write(maps.lay_out(index.snapshot, points=12), index.directory / maps.FILE)
+    found = get(client, "map")
+    assert (found["state"], len(found["ids"]), found["count"]) == ("ready", 12, 40)
+
+
 def test_an_index_that_cannot_be_written_has_a_map_too(
     serve: Callable[..., Service], index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
