@@ -5,6 +5,7 @@ import runpy
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -18,47 +19,44 @@ from smim.text.corpus import Corpus
 EXAMPLES = Path(__file__).resolve().parents[1] / "docs" / "examples"
 
 
-def output_of(
-    example: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> list[str]:
-    """The lines that the example prints."""
-    monkeypatch.setattr(sys, "argv", [example, *arguments])
-    capsys.readouterr()
-    runpy.run_path(str(EXAMPLES / example), run_name="__main__")
-    return capsys.readouterr().out.splitlines()
+class Example(Protocol):
+    """Runs an example with arguments; the lines that it prints."""
+
+    def __call__(self, name: str, *arguments: object) -> list[str]: ...
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Example:
+    def lines(name: str, *arguments: object) -> list[str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return lines
 
 
 def test_a_dataset_gets_codes_and_finds_the_query_itself(
-    tiny_model: Path,
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path, tiny_corpus: Path, tmp_path: Path, run: Example, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     texts = Corpus.open(tiny_corpus).split("train").texts()
     (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    arguments = [str(tiny_model), str(tmp_path / "texts.jsonl"), texts[7]]
-    lines = output_of("encode_datasets.py", arguments, monkeypatch, capsys)
+    lines = run("encode_datasets.py", tiny_model, tmp_path / "texts.jsonl", texts[7])
     assert lines[0] == "40 sentences, columns text, code, 8 dimensions"
     assert lines[3].split(maxsplit=1) == ["0.000", texts[7]]
     assert len(lines) == 3 + 5 + 2 + 5
 
 
 def test_a_vector_database_is_fed_from_latents_and_finds_the_query_itself(
-    tiny_model: Path,
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path, tiny_corpus: Path, tmp_path: Path, run: Example
 ) -> None:
     pytest.importorskip("qdrant_client")
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "latents", args=EncodeArgs(rows_per_shard=16))
     text = Corpus.open(tiny_corpus).split("train").texts([33])[0]
-    arguments = [*map(str, (tiny_model, tiny_corpus, tmp_path / "latents")), text]
-    arguments += ["--database", str(tmp_path / "database")]
-    first, second = (output_of("vector_database.py", arguments, monkeypatch, capsys) for _ in range(2))
+    arguments = tiny_model, tiny_corpus, tmp_path / "latents", text, "--database", tmp_path / "database"
+    first, second = (run("vector_database.py", *arguments) for _ in range(2))
     assert first == second  # the second time the sentences are there
     assert first[0].startswith("40 sentences of 8 dimensions")
     assert first[1].split(maxsplit=1) == ["0.000", text]
@@ -66,11 +64,7 @@ def test_a_vector_database_is_fed_from_latents_and_finds_the_query_itself(
 
 
 def test_mteb_measures_what_the_evaluation_does(
-    tiny_model: Path,
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_model: Path, tiny_corpus: Path, tmp_path: Path, run: Example
 ) -> None:
     pytest.importorskip("mteb")
     from smim.sentence_transformer import export
@@ -79,26 +73,16 @@ def test_mteb_measures_what_the_evaluation_does(
     lines = [f"{row % 7}\t{one}\t{other}" for row, (one, other) in enumerate(pairwise(texts))]
     (tmp_path / "near-dev.tsv").write_text("\n".join(lines))
     export(tiny_model, tmp_path / "exported", similarity="cosine")
-    [line] = output_of(
-        "mteb_local.py", [*map(str, (tmp_path / "exported", tmp_path / "near-dev.tsv"))], monkeypatch, capsys
-    )
+    [line] = run("mteb_local.py", tmp_path / "exported", tmp_path / "near-dev.tsv")
     found = measure(smim.load(tiny_model, device="cpu").encode, read_sets(tmp_path / "near-dev.tsv"))
     assert line.split() == ["near-dev", "cosine_spearman", f"{found['spearman:near-dev'].value:.4f}"]
 
 
-def test_langchain_finds_what_the_index_does(
-    tiny_model: Path,
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_langchain_finds_what_the_index_does(tiny_model: Path, tiny_corpus: Path, tmp_path: Path, run: Example) -> None:
     pytest.importorskip("langchain_core")
     texts = Corpus.open(tiny_corpus).split("train").texts()
     (tmp_path / "texts.txt").write_text("\n".join([*texts, texts[7]]) + "\n")
-    lines = output_of(
-        "langchain_store.py", [str(tiny_model), str(tmp_path / "texts.txt"), texts[7]], monkeypatch, capsys
-    )
+    lines = run("langchain_store.py", tiny_model, tmp_path / "texts.txt", texts[7])
     assert lines[0].split(maxsplit=1) == ["7", texts[7]] and len(lines) == 6
     assert sum(line.startswith("   decoded: ") for line in lines) == 3
 
@@ -120,19 +104,11 @@ def test_langchain_finds_what_the_index_does(
     assert store.delete(["10"]) and not store.delete(["10"])
 
 
-def test_haystack_finds_what_the_index_does(
-    tiny_model: Path,
-    tiny_corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_haystack_finds_what_the_index_does(tiny_model: Path, tiny_corpus: Path, tmp_path: Path, run: Example) -> None:
     haystack = pytest.importorskip("haystack")
     texts = Corpus.open(tiny_corpus).split("train").texts()
     (tmp_path / "texts.txt").write_text("\n".join([*texts, texts[7]]) + "\n")
-    lines = output_of(
-        "haystack_retriever.py", [str(tiny_model), str(tmp_path / "texts.txt"), texts[7]], monkeypatch, capsys
-    )
+    lines = run("haystack_retriever.py", tiny_model, tmp_path / "texts.txt", texts[7])
     assert lines[0] == f"1.000  {texts[7]}" and len(lines) == 3
 
     example = runpy.run_path(str(EXAMPLES / "haystack_retriever.py"))

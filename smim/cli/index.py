@@ -189,7 +189,7 @@ def index_map(
 ) -> None:
     """Lay the index's map out, which the page of `smim serve` shows; else that does it when it is first asked for.
 
-    By t-SNE, which takes two minutes of a core for 20,000 sentences; it is kept in the index's directory.
+    By t-SNE, which takes nearly three minutes of a core for 20,000 sentences; it is kept in the index's directory.
 
     Example: smim index map indexes/ptb
     """

@@ -100,7 +100,10 @@ def search(
     rows = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
     for rank, hit in enumerate(result.hits, start=1):
         worth = hit.score if hit.relevance is None else hit.relevance
-        extra = [hit.reconstruction, "" if worth is None else f"{worth:.3f}" if hit.relevance else f"{worth:.1f}"]
+        extra = [
+            hit.reconstruction,
+            "" if worth is None else f"{worth:.1f}" if hit.relevance is None else f"{worth:.3f}",
+        ]
         near = [f"{hit.distance:.4f}", f"{hit.similarity:.2f}"]
         rows.append([rank, hit.id, *near, _marked(hit), *hit.labels.values(), *extra])
     header = ["rank", "id", "distance", "similarity", "text", *labels, "decoded", "score"]

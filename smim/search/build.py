@@ -10,7 +10,6 @@ Shapes: R rows, D latent dimensions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,18 @@ import numpy as np
 import pyarrow as pa
 
 from smim import lock, storage
-from smim.engine import Engine, EngineArgs, open_engine
+from smim.engine import EngineArgs, open_engine
 from smim.errors import RowError, Unsupported, UserError, nearest, refuse_if
-from smim.generation import SentenceModel, load
+from smim.generation import SentenceModel
 from smim.model.directory import find
-from smim.progress import track
 from smim.search import factory as factories
-from smim.search.equals import are_new, number_distinct
-from smim.search.files import open_vectors
 from smim.search.ids import new_ids
-from smim.search.index import Index, comparable, open_index
-from smim.search.labels import label_column, with_types
+from smim.search.index import Index, open_index
+from smim.search.labels import label_column
 from smim.search.latents import Latents
 from smim.search.manifest import LOCK, MANIFEST, PARTS, Manifest, SegmentInfo, segment_name
 from smim.search.report import tuned
-from smim.search.segment import ROWS_PER_BATCH, Chunk, write_segment
+from smim.search.rows import Rows, Source, build_beside
 from smim.search.snapshot import Snapshot
 from smim.shards import DTYPES
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
@@ -229,108 +225,6 @@ class _Workers:
     split: str
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """What an index is built of: rows, their `ids`, ascending, and their codes, of `dimension` numbers for `metric`.
-
-    `typed`: whether labels of text are meant so; a corpus's may be numbers.
-    """
-
-    model: SentenceModel
-    split: Split
-    latents: Latents | None
-    ids: range | np.ndarray
-    typed: bool
-    metric: str
-    dimension: int
-
-    @cached_property
-    def answers(self) -> pa.Table:
-        """Texts and labels."""
-        return self.split.table.select(["text", *self.split.label_columns])
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        return self.answers.schema if self.typed else with_types(self.answers)
-
-    def codes(self, which: range | np.ndarray) -> np.ndarray:
-        """The codes of the given rows, fp32 [len(which), D]."""
-        if self.latents is None:
-            found = self.model.posterior_of_ids(self.split.ids(which)).mean.numpy()
-        else:
-            found = self.latents.mean(which)
-        return comparable(found, self.metric, self.dimension)
-
-    def sampled(self, which: np.ndarray, description: str) -> Iterator[np.ndarray]:
-        for start in track(range(0, len(which), ROWS_PER_BATCH), description):
-            yield self.codes(which[start : start + ROWS_PER_BATCH])
-
-    def chunks(self, stretch: range, new: np.ndarray, description: str) -> Iterator[Chunk]:
-        """Rows with their ids, and the codes of those that have new ones."""
-        for start in track(range(0, len(stretch), ROWS_PER_BATCH), description):
-            part = stretch[start : start + ROWS_PER_BATCH]
-            at, own = slice(part.start, part.stop), np.array(part)[new[start : start + len(part)]]
-            yield np.asarray(self.ids[at]), self.codes(own), self.answers[at].cast(self.schema)
-
-    def write(
-        self, folder: Path, stretch: range, vectors: Any, factory: str, store: str, *, name: str, doing: str = ""
-    ) -> SegmentInfo:
-        """Writes the segment of a stretch of rows into an empty folder.
-
-        `vectors`: FAISS's index, empty and trained. `doing`: what a progress bar says.
-        """
-        texts = self.answers["text"].slice(stretch.start, len(stretch)).chunks
-        exact = factories.is_exact(vectors)
-        vector_of = np.arange(len(stretch)) if exact else number_distinct(texts, len(stretch))
-        return write_segment(
-            folder,
-            name=name,
-            factory=factory,
-            vectors=vectors,
-            vector_of=vector_of,
-            chunks=self.chunks(stretch, are_new(vector_of), doing),
-            store=store,
-        )
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Of `_Rows`, what a worker that knows nothing yet opens; all paths are absolute."""
-
-    model: Path
-    corpus: Path
-    split: str
-    latents: Path | None
-    metric: str
-    dimension: int
-
-
-@dataclass(frozen=True)
-class SegmentTask:
-    """One segment of a corpus's index: the rows of `stretch`, into `folder`; `trained`: FAISS's index, empty."""
-
-    source: _Source
-    stretch: range
-    folder: Path
-    trained: Path
-    factory: str
-    store: str
-
-
-def build_segment(task: SegmentTask) -> SegmentInfo:
-    """Writes a segment's folder beside its place, and renames it in; run again, it writes the same."""
-    rows, vectors = _opened(task.source), faiss.clone_index(open_vectors(task.trained))
-    with storage.new_directory(task.folder) as partial:
-        return rows.write(partial, task.stretch, vectors, task.factory, task.store, name=task.folder.name)
-
-
-@lru_cache(maxsize=1)
-def _opened(source: _Source) -> _Rows:
-    split = Corpus.open(source.corpus).split(source.split)
-    latents = None if source.latents is None else Latents.open(source.latents)
-    return _Rows(load(source.model), split, latents, range(len(split)), False, source.metric, source.dimension)
-
-
 def _build(
     model: SentenceModel,
     split: Split,
@@ -350,7 +244,7 @@ def _build(
     workers: _Workers | None = None,
     replaced: Manifest | None = None,
 ) -> Index:
-    """`ids` and `typed` as of `_Rows`; `name` is for messages.
+    """`ids` and `typed` as of `Rows`; `name` is for messages.
 
     `replaced`: the index whose sentences these are, if it is to be still the same.
     """
@@ -366,7 +260,7 @@ def _build(
     if part and not model.has_meaning_part:
         raise Unsupported("this model's codes have no meaning part; index them whole")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
-    rows = _Rows(model, split, latents, ids, typed, metric, dimension)
+    rows = Rows(model, split, latents, ids, typed, metric, dimension)
     # The place is made before the long work, which an unwritable one would waste.
     with ExitStack() as held:
         engine = None if workers is None else held.enter_context(open_engine(workers.engine, gpu=latents is None))
@@ -394,8 +288,8 @@ def _build(
         else:
             directory = None if latents is None else latents.directory.absolute()
             at = find(model_dir).absolute(), workers.corpus.absolute(), workers.split
-            source = _Source(*at, directory, metric, dimension)
-            segments = _beside_each_other(engine, source, stretches, vectors, chosen, store)
+            source = Source(*at, directory, metric, dimension)
+            segments = build_beside(engine, source, stretches, vectors, chosen, store)
         manifest = Manifest(
             version=1,
             model=str(find(model_dir).resolve()),
@@ -415,19 +309,6 @@ def _build(
         )
         tuned(partial, manifest, least={}).write(partial)
     return open_index(output, model=model)
-
-
-def _beside_each_other(
-    engine: Engine, source: _Source, stretches: Mapping[Path, range], vectors: Any, factory: str, store: str
-) -> list[SegmentInfo]:
-    """The segments of stretches of rows, built by the engine's workers from what was trained here."""
-    trained = next(iter(stretches)).parent / "trained.faiss"
-    faiss.write_index(vectors, str(trained))
-    tasks = [SegmentTask(source, stretch, folder.absolute(), trained.absolute(), factory, store)
-             for folder, stretch in stretches.items()]  # fmt: skip
-    built = dict(track(engine.map(build_segment, tasks), "building segments", total=len(tasks)))
-    trained.unlink()
-    return [built[number] for number in range(len(tasks))]
 
 
 @contextmanager

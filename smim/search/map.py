@@ -84,7 +84,7 @@ class Placing:
 def lay_out(snapshot: Snapshot, *, points: int = POINTS, method: str = "t-SNE") -> Map:
     """The map of at most `points` sentences, evenly spread: by t-SNE, or on the first two principal components.
 
-    t-SNE of 20,000 takes two minutes of a core. Raises `UserError` where scikit-learn, which does it, is not installed.
+    t-SNE of 20,000 takes nearly three minutes of a core. Raises `UserError` where scikit-learn is not installed.
     """
     refuse_if({f"a map of {points} points; 1 to 1,000,000 are possible": not 1 <= points <= 1_000_000})
     numbers, positions = spread(snapshot, points)

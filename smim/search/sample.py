@@ -49,7 +49,9 @@ def columns(snapshot: Snapshot) -> list[Column]:
 
 def _column(snapshot: Snapshot, name: str) -> Column:
     counts: Counter[Any] = Counter()
-    complete, bounds, kind = True, [], "text"
+    # Where every sentence was deleted, the manifest has the type.
+    kind = _kind(pa.type_for_alias(snapshot.manifest.column_types.get(name, "string")))
+    complete, bounds = True, []
     for segment in snapshot.segments:
         live, start = segment.live, 0
         for batch in segment.batches():

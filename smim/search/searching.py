@@ -145,7 +145,9 @@ async def _reranked(
 
 
 def _worth(hit: Hit) -> float:
-    return (hit.score if hit.relevance is None else hit.relevance) or 0.0
+    worth = hit.score if hit.relevance is None else hit.relevance
+    assert worth is not None
+    return worth
 
 
 def _scored(hits: list[Hit], codes: torch.Tensor, posterior: DiagonalGaussian) -> list[Hit]:

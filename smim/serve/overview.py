@@ -56,6 +56,7 @@ class Overviews:
         return Overview(
             self._backend.directory.resolve().name,
             description,
+            all(segment.has_words for segment in snapshot.segments),
             abilities,
             columns(snapshot),
             tries_of(snapshot, found, codes_ND),

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BaseModel
 
 from smim.search.ids import LARGEST_ID
@@ -13,6 +13,7 @@ from smim.search.query import Description, SearchResult, Sentence
 from smim.serve import schemas
 from smim.serve.errors import responses
 from smim.serve.service import Service
+from smim.serve.tagged import tagged
 
 Operation = Callable[..., Awaitable[Any]]
 
@@ -52,10 +53,11 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
         """What is searched, what the model can do, what labels hold, and sentences to try."""
         return jsonable(await service.overview())
 
-    @read.get("/map")
-    async def map() -> schemas.MapView:
+    @read.get("/map", response_model=schemas.MapView, responses={304: {"description": "The one that `ETag` names."}})
+    async def map(request: Request) -> Response:
         """Sentences as places in the plane, near ones near each other; `state` says whether a better one comes."""
-        return jsonable(await service.map())
+        made = await service.map()
+        return tagged(request, made.json, made.tag, "application/json")
 
     @read.post("/map/place", responses=missing)
     async def place(body: bodies.place) -> schemas.PlacesResponse:  # type: ignore[name-defined]

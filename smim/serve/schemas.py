@@ -193,8 +193,11 @@ class Tries:
 
 @dataclass(frozen=True)
 class Overview:
+    """`name`: the index's directory. `has_words`: whether it can be searched by words, and equal sentences found."""
+
     name: str
     index: Description
+    has_words: bool
     model: Abilities
     columns: list[Column]
     tries: Tries

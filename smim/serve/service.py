@@ -26,9 +26,9 @@ from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.computing import Computing
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, Limits, check_within
-from smim.serve.maps import Maps
+from smim.serve.maps import Maps, Viewed
 from smim.serve.overview import Overviews
-from smim.serve.schemas import MapView, Overview
+from smim.serve.schemas import Overview
 
 _DEFAULTS = Options()
 P = ParamSpec("P")
@@ -263,7 +263,7 @@ class Service:
         return await self._overviews.overview()
 
     @_operation
-    async def map(self) -> MapView:
+    async def map(self) -> Viewed:
         """At most 20,000 sentences, spread evenly over the index, as places in the plane, near ones near each other.
 
         Where no good layout is there yet, a plain one comes at once, and a better one takes some minutes.

@@ -10,7 +10,7 @@ import smim
 from smim.engine import EngineArgs
 from smim.errors import SmimError, UserError
 from smim.generation import SentenceModel
-from smim.search import Index, build, build_index
+from smim.search import Index, build_index, rows
 from smim.search.build import BuildArgs
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
@@ -103,7 +103,7 @@ def test_what_fails_in_a_worker_leaves_what_was_there(
     def fail(task: object) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr(build, "build_segment", fail)
+    monkeypatch.setattr(rows, "build_segment", fail)
     with pytest.raises((UserError, SmimError)):
         build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, engine=EngineArgs(engine="ray"))
     assert answers(before) and not list(tmp_path.glob(".*.partial"))

@@ -18,7 +18,7 @@ from smim.generation import SentenceModel
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.directory import load_model, save_model
 from smim.search import Index, IndexWriter, build_index, index_texts, open_index
-from smim.search import build as build_module
+from smim.search import rows as rows_module
 from smim.search import segment as segment_module
 from smim.text.corpus import Corpus
 from smim.text.words import WordTokenizer
@@ -121,7 +121,7 @@ def test_texts_that_cannot_be_indexed_are_refused(
 def test_exact_index_agrees_with_brute_force(
     metric: str, model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (build_module, segment_module):
+    for module in (rows_module, segment_module):
         monkeypatch.setattr(module, "ROWS_PER_BATCH", 7)  # 40 rows come in several chunks, the last a short one
     index = build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, metric=metric)
     queries = corpus.split("test").texts()

@@ -52,10 +52,18 @@ def test_by_default_they_go_by_log_q(index: Index) -> None:
         assert [hit.score for hit in found] == pytest.approx([hit.score for hit in best[:5]], abs=1e-3)
 
 
-def test_more_like_a_sentence_is_judged_by_its_text(index: Index, lengths: Index) -> None:
-    [query] = index.search([QUERY], 1)[0]
-    found = lengths.search([Query(id=query.id)], 5, rerank=5)[0] if query.text == QUERY else []
-    assert query.id not in [hit.id for hit in found]
+def test_more_like_a_sentence_is_judged_by_its_text(index: Index, model: SentenceModel) -> None:
+    asked: list[str] = []
+
+    def judge(pairs: Sequence[tuple[str, str]]) -> list[float]:
+        asked.extend(query for query, _ in pairs)
+        return by_length([(QUERY, text) for _, text in pairs])
+
+    opened, text = open_index(index.directory, model=model, reranker=judge), index.get([7])[0]["text"]
+    found = opened.search([Query(id=7)], 5, rerank=5)[0]
+    plain = index.search([Query(id=7)], 5)[0]
+    assert [hit.id for hit in found] == [hit.id for hit in sorted(plain, key=lambda hit: -len(hit.text))]
+    assert 7 not in [hit.id for hit in found] and asked == [text] * 5
 
 
 def test_a_threshold_and_folding_come_before(model: SentenceModel, tiny_model: Path, tmp_path: Path) -> None:
@@ -64,8 +72,10 @@ def test_a_threshold_and_folding_come_before(model: SentenceModel, tiny_model: P
     lengths = open_index(index.directory, model=model, reranker=by_length)
     found = lengths.search([QUERY], 3, fold="text", rerank=3)[0]
     assert [hit.text for hit in found] == [texts[1], texts[3], QUERY] and found[2].count == 2
-    near = index.search([QUERY], 4)[0][2].distance
-    assert texts[1] not in [hit.text for hit in lengths.search([QUERY], 4, rerank=4, max_distance=near)[0]] or near > 0
+    *near, farthest = index.search([QUERY], 4)[0]
+    left = lengths.search([QUERY], 4, rerank=4, max_distance=near[-1].distance)[0]
+    assert near[-1].distance < farthest.distance
+    assert sorted(hit.id for hit in left) == sorted(hit.id for hit in near)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def final_map(client: TestClient) -> Any:
 
 def test_the_overview_says_what_is_searched_and_what_the_model_can_do(client: TestClient, index: Index) -> None:
     about = get(client, "overview")
-    assert about["name"] == "index" and about["index"] == get(client, "index")
+    assert about["name"] == "index" and about["index"] == get(client, "index") and about["has_words"]
     assert about["model"] | {"use": None} == {
         "latent_dim": 8,
         "corpus": None,
@@ -110,6 +110,10 @@ def test_a_plain_map_comes_first_and_what_is_made_is_kept(client: TestClient, in
     wanted = [index.get([id])[0]["labels"]["topic"] for id in made["ids"]]
     assert [topic["values"][number] for number in topic["of"]] == wanted
     assert get(client, "map") == made
+    tag = client.get("/v1/map").headers["ETag"]
+    again = client.get("/v1/map", headers={"If-None-Match": tag})
+    assert again.status_code == 304 and not again.content
+    assert client.get("/v1/map", headers={"If-None-Match": '"another"'}).json() == made
 
 
 def test_any_query_is_placed(client: TestClient, index: Index) -> None:

@@ -4,12 +4,13 @@ They are read once, and served by their names, so that no path leads anywhere el
 everybody gets them; where the service has keys, the page asks for one.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
+
+from smim.serve.tagged import tag_of, tagged
 
 _KINDS = {
     ".html": "text/html; charset=utf-8",
@@ -42,18 +43,14 @@ def add_page(app: FastAPI) -> None:
 
 
 def _sender(content: bytes, kind: str) -> Callable[[Request], Awaitable[Response]]:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    tag = tag_of(content)
     headers = {
-        "ETag": tag,
-        "Cache-Control": "no-cache",  # asked for again each time, and sent where it changed
         "Content-Security-Policy": _POLICY,
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
     }
 
     async def send(request: Request) -> Response:
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, media_type=kind, headers=headers)
+        return tagged(request, content, tag, kind, headers)
 
     return send

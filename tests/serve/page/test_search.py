@@ -1,9 +1,14 @@
 """The page's view of searches."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
+from smim.search.manifest import Manifest
+from smim.search.words import FILES as WORDS
 from tests.search.test_filters import LARGE
-from tests.serve.page.sites import MARKUP, Site, Visit, expect
+from tests.serve.page.sites import MARKUP, Site, Visit, expect, playwright, served
 
 TEXT = "a bank sold shares"
 
@@ -166,3 +171,22 @@ def test_markup_is_shown_as_it_is_written(visit: Visit) -> None:
     expect(panel.get_by_role("alert")).to_contain_text("No column '<img src=x onerror=alert(1)>'")
     assert page.locator("img, .hits b, .hits a").count() == 0
     page.get_by_role("button", name="Remove the filter").click()
+
+
+def test_an_index_without_words_is_searched_by_codes(
+    browser: "playwright.Browser", directory: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(directory, tmp_path / "old")
+    manifest = Manifest.read(tmp_path / "old")
+    kept = [{name: info.files[name] for name in info.files.keys() - set(WORDS)} for info in manifest.segments]
+    segments = [replace(info, files=files) for info, files in zip(manifest.segments, kept, strict=True)]
+    manifest.changed(segments=segments).write(tmp_path / "old")  # as an older version wrote it
+    with served(tmp_path / "old") as site:
+        visit = Visit(browser, site.url)
+        visit.search(TEXT)
+        visit.shows(site.texts(TEXT, 10, mode="dense", fold="none"))
+        expect(visit.page.get_by_text("smim index compact")).to_be_visible()
+        expect(visit.page.get_by_role("radio")).to_have_count(0)
+        visit.view("Map")
+        expect(visit.page.locator(".overlay .hit")).to_have_count(10)
+        visit.close()

@@ -56,6 +56,7 @@ export interface Column {
 
 export interface Overview {
   name: string;
+  has_words: boolean;
   index: { count: number; dimension: number; metric: string; columns: string[]; version: number };
   model: {
     latent_dim: number;
@@ -131,6 +132,9 @@ function sentence(message: string): string {
   const told = message.replace(/^body\.(\w+): /, "");
   return told.charAt(0).toUpperCase() + told.slice(1) + (/[.!?]$/.test(told) ? "" : ".");
 }
+
+// How the page searches unless another way is chosen: an index of an older version has no words.
+export const usual = (about: Overview): Options => (about.has_words ? { mode: "hybrid", fold: "words" } : {});
 
 export const overview = () => ask<Overview>("overview");
 export const map = () => ask<MapView>("map");

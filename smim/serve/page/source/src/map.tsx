@@ -134,7 +134,7 @@ function Drawn(props: {
 
   const search = (wanted: string) =>
     searching.run(async (signal) => {
-      const { hits } = await api.search({ text: wanted }, { k: HITS, mode: "hybrid", fold: "words" }, signal);
+      const { hits } = await api.search({ text: wanted }, { ...api.usual(about), k: HITS }, signal);
       const [query, ...found] = await api.place([{ text: wanted }, ...hits.map(({ id }) => ({ id }))], signal);
       setHits(hits.map((hit, place) => ({ hit, at: found[place] })));
       const marks: Mark[] = found.map((at, place) => ({ at, name: String(place + 1) }));

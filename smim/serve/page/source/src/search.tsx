@@ -37,7 +37,7 @@ export function Search(props: {
 }) {
   const { about, text } = props;
   const [asked, setAsked] = useState<Asked | null>(null);
-  const [mode, setMode] = useState<Mode>("hybrid");
+  const [mode, setMode] = useState<Mode>(about.has_words ? "hybrid" : "dense");
   const [conditions, setConditions] = useState<Condition[]>([]);
   const [own, setOwn] = useState<Where | null>(null); // a filter that was written as JSON
   const [filtering, setFiltering] = useState(false);
@@ -62,7 +62,7 @@ export function Search(props: {
   useEffect(() => {
     if (!asked) return;
     work.run(async (signal) => {
-      const options: api.Options = { k: size + 1, offset: asked.offset, mode, fold: "words" };
+      const options: api.Options = { ...api.usual(about), k: size + 1, offset: asked.offset, mode };
       if (where) options.where = where;
       if (least) options.least_similarity = least / 100;
       if (decoding) Object.assign(options, { reconstruct: true, decode: mode !== "sparse" });
@@ -105,7 +105,11 @@ export function Search(props: {
       <Problem id={ids.problem} error={ofFilter ? null : work.error} />
       <Chips label="Try" texts={about.tries.searches} pick={pick} />
       <div class="toolbar">
-        <Choice label="What is compared" name="mode" value={mode} values={MODES} choose={setMode} />
+        {about.has_words ? (
+          <Choice label="What is compared" name="mode" value={mode} values={MODES} choose={setMode} />
+        ) : (
+          <small class="muted">An index of an older version: `smim index compact` adds the search by words.</small>
+        )}
         <button type="button" aria-expanded={filtering} onClick={() => setFiltering(!filtering)}>
           Filter
         </button>
