@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import smim
-from smim.cli.shared import Filter, IndexDir, Json, Model, MovedModel, parse_filter, show
+from smim.cli.shared import Filter, Gpu, IndexDir, Json, Model, MovedModel, parse_filter, show
 from smim.errors import UserError, refuse_if
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
@@ -48,6 +48,7 @@ def index_build(
     ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster; one is started here.")] = None,
     store: Annotated[str, typer.Option(help="Codes kept beside an approximate index: fp32 or fp16.")] = "fp32",
     memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
+    gpu: Gpu = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
     """Encode a split of a prepared corpus, or a file, into an index to search in.
@@ -77,6 +78,7 @@ def index_build(
         "factory": factory,
         "store": store,
         "memory": None if memory is None else int(memory * 1e9),
+        "gpu": gpu,
     }
     for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
@@ -140,6 +142,7 @@ def index_rebuild(
     part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; as it was.")] = None,
     factory: Annotated[str | None, typer.Option(help="FAISS's index, or auto; as it was.")] = None,
     store: Annotated[str | None, typer.Option(help="Of codes beside an approximate index; as it was.")] = None,
+    gpu: Gpu = False,
 ) -> None:
     """Encode an index's sentences by another model; texts, ids and labels stay.
 
@@ -148,20 +151,20 @@ def index_rebuild(
     from smim.search import rebuild_index
 
     settings = {"metric": metric, "part": part, "factory": factory, "store": store}
-    rebuilt = rebuild_index(index, smim.load(model), model_dir=model, **settings)
+    rebuilt = rebuild_index(index, smim.load(model), model_dir=model, gpu=gpu, **settings)
     print(f"{len(rebuilt):,} sentences in {index}, of {model}")
     _print_measured(rebuilt.manifest)
 
 
 @app.command("compact")
-def index_compact(index: IndexDir) -> None:
+def index_compact(index: IndexDir, gpu: Gpu = False) -> None:
     """Write an index anew as one segment, without what was deleted.
 
     Example: smim index compact indexes/ptb
     """
     from smim.search import IndexWriter
 
-    with IndexWriter(index) as writer:
+    with IndexWriter(index, gpu=gpu) as writer:
         writer.compact()
         print(f"{writer.manifest.count:,} sentences in {index}")
         _print_measured(writer.manifest)
@@ -211,6 +214,7 @@ def index_report(
     queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
     recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
     apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
+    gpu: Gpu = False,
     as_json: Json = False,
     model: MovedModel = None,
 ) -> None:
@@ -223,7 +227,7 @@ def index_report(
     from smim.search import IndexWriter, open_index
     from smim.search.report import measure
 
-    opened = open_index(index, model=smim.load(model) if model else None)
+    opened = open_index(index, model=smim.load(model) if model else None, gpu=gpu)
     report = measure(opened, k=k, queries=queries, recall=recall)
     if as_json:
         print(json.dumps(asdict(report)))

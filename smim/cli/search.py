@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 import smim
-from smim.cli.shared import Filter, IndexDir, Json, MovedModel, parse_filter, show
+from smim.cli.shared import Filter, Gpu, IndexDir, Json, MovedModel, parse_filter, show
 from smim.errors import refuse_if
 from smim.progress import track
 from smim.search.query import Hit, Line, Options, Query, Sum
@@ -43,6 +43,7 @@ def search(
         str | None, typer.Option(help="A cross-encoder of sentence-transformers to do that by: a directory or a name.")
     ] = None,
     model: MovedModel = None,
+    gpu: Gpu = False,
     as_json: Json = False,
     decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
     literal: Annotated[float | None, typer.Option(help=_TOLD["literal"])] = None,
@@ -72,7 +73,7 @@ def search(
     from smim.search.sentences import read_sentences
 
     by = cross_encoder(reranker) if reranker else None
-    opened = open_index(index, model=smim.load(model) if model else None, reranker=by)
+    opened = open_index(index, model=smim.load(model) if model else None, reranker=by, gpu=gpu)
     told: dict[str, Any] = {"reconstruct": decode, "score": score, "decode": decode, "literal": literal, "fold": fold}
     told |= {"mode": "hybrid" if hybrid else mode, "rerank": rerank}
     options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from smim.cli.shared import Gpu
 from smim.errors import UserError
 
 
@@ -25,6 +26,7 @@ def serve(
         str | None,
         typer.Option(help="A cross-encoder for searches with rerank: a directory or a name; without: log q."),
     ] = None,
+    gpu: Gpu = False,
     page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
     max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
     max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
@@ -73,6 +75,7 @@ def serve(
         access=Access(cors or [], [host, *(allowed_host or [])], root_path),
         page=page,
         reranker=reranker,
+        gpu=gpu,
         limits=limits,
         grace_seconds=grace,
     )

@@ -19,6 +19,7 @@ Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk>` among the words.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
+Gpu = Annotated[bool, typer.Option("--gpu", help="FAISS works on a GPU; faiss-gpu is needed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Filter = Annotated[
     str | None,

@@ -23,6 +23,7 @@ from smim.errors import RowError, Unsupported, UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.search import factory as factories
+from smim.search.gpu import check_gpu
 from smim.search.ids import new_ids
 from smim.search.index import Index, open_index
 from smim.search.labels import label_column
@@ -50,6 +51,7 @@ def build_index(
     latents: Latents | None = None,
     num_segments: int | None = None,
     engine: EngineArgs | None = None,
+    gpu: bool = False,
 ) -> Index:
     """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
 
@@ -62,6 +64,7 @@ def build_index(
     `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
     is cut, each built by itself; more, where one would need more than `memory`. `engine`: builds them beside each
     other, in processes or on a Ray cluster, by default as many as it has workers; FAISS is trained here, once.
+    `gpu`: FAISS trains and adds on a GPU.
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
@@ -93,6 +96,7 @@ def build_index(
         store=store,
         memory=memory,
         num_segments=num_segments,
+        gpu=gpu,
     )
 
 
@@ -109,6 +113,7 @@ def index_texts(
     factory: str = factories.AUTO,
     store: str = "fp32",
     memory: int | None = None,
+    gpu: bool = False,
 ) -> Index:
     """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
 
@@ -145,6 +150,7 @@ def index_texts(
         factory=factory,
         store=store,
         memory=memory,
+        gpu=gpu,
     )
 
 
@@ -157,13 +163,15 @@ def rebuild_index(
     part: str | None = None,
     factory: str | None = None,
     store: str | None = None,
+    gpu: bool = False,
 ) -> Index:
     """Encodes the sentences of an index by another model, and puts the new index in the place of the old one.
 
         rebuild_index("indexes/ptb", smim.load("english-small"), model_dir="english-small")
 
     Texts, ids, labels and the next id stay. `metric` is the new model's own unless given; `factory` and `store` are
-    those that the index was built with; `part` too, of a model that has one. Deleted sentences go.
+    those that the index was built with; `part` too, of a model that has one. `gpu` as of `build_index`. Deleted
+    sentences go.
 
     Raises `UserError` as `build_index` does, for an index without a sentence, a sentence that is too long for the
     model, and an index that another process changes meanwhile.
@@ -197,6 +205,7 @@ def rebuild_index(
         store=store or manifest.store,
         memory=manifest.memory,
         num_segments=min(manifest.num_segments, len(table)),
+        gpu=gpu,
         replaced=manifest,
     )
 
@@ -241,6 +250,7 @@ def _build(
     store: str,
     memory: int | None,
     num_segments: int | None = None,
+    gpu: bool = False,
     workers: _Workers | None = None,
     replaced: Manifest | None = None,
 ) -> Index:
@@ -248,6 +258,7 @@ def _build(
 
     `replaced`: the index whose sentences these are, if it is to be still the same.
     """
+    check_gpu(gpu)
     count = len(split)
     can_be = f"it can be 1 to the {count:,} sentences of {split.name}"
     refuse_if({
@@ -260,19 +271,24 @@ def _build(
     if part and not model.has_meaning_part:
         raise Unsupported("this model's codes have no meaning part; index them whole")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
-    rows = Rows(model, split, latents, ids, typed, metric, dimension)
+    rows = Rows(model, split, latents, ids, typed, metric, dimension, gpu)
     # The place is made before the long work, which an unwritable one would waste.
     with ExitStack() as held:
-        engine = None if workers is None else held.enter_context(open_engine(workers.engine, gpu=latents is None))
+        computes = gpu or latents is None
+        engine = None if workers is None else held.enter_context(open_engine(workers.engine, gpu=computes))
         asked = num_segments or (1 if engine is None else min(engine.workers, count))
-        chosen = factories.resolve(factory, -(-count // asked), dimension, memory)
+        chosen = factories.resolve(factory, -(-count // asked), dimension, memory, gpu=gpu)
         vectors = factories.make_vectors(chosen, metric, dimension)
         limit = factories.half_of_memory() if memory is None else max(1, memory)
         num = min(max(asked, -(-count * factories.bytes_per_row(vectors) // limit)), count)
         partial = held.enter_context(_in_the_place_of(output))
         if replaced is not None and Manifest.read(output) != replaced:
             raise lock.BeingChanged(f"{output} was changed by another process meanwhile; do it again")
-        factories.train_on_sample(vectors, chosen, count, lambda which: rows.sampled(which, f"training {chosen}"))
+
+        def sampled(which: np.ndarray) -> Iterator[np.ndarray]:
+            return rows.sampled(which, f"training {chosen}")
+
+        factories.train_on_sample(vectors, chosen, count, sampled, gpu=gpu)
         stretches = {
             partial / segment_name(number): range(count * (number - 1) // num, count * number // num)
             for number in range(1, num + 1)
@@ -288,7 +304,7 @@ def _build(
         else:
             directory = None if latents is None else latents.directory.absolute()
             at = find(model_dir).absolute(), workers.corpus.absolute(), workers.split
-            source = Source(*at, directory, metric, dimension)
+            source = Source(*at, directory, metric, dimension, gpu)
             segments = build_beside(engine, source, stretches, vectors, chosen, store)
         manifest = Manifest(
             version=1,
@@ -308,7 +324,7 @@ def _build(
             memory=memory,
         )
         tuned(partial, manifest, least={}).write(partial)
-    return open_index(output, model=model)
+    return open_index(output, model=model, gpu=gpu)
 
 
 @contextmanager

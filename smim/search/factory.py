@@ -36,11 +36,12 @@ _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
 
-def resolve(factory: str, count: int, dimension: int, memory: int | None = None) -> str:
+def resolve(factory: str, count: int, dimension: int, memory: int | None = None, *, gpu: bool = False) -> str:
     """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's).
 
     Exact up to 100,000 rows; then a graph over fp16 codes (HNSW), if it fits; then inverted lists of product codes
-    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions. Raises `UserError` for no memory at all.
+    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions. `gpu`: no graph, which FAISS has not on a
+    GPU. Raises `UserError` for no memory at all.
     """
     if memory is not None and memory < 1:
         raise UserError(
@@ -51,7 +52,7 @@ def resolve(factory: str, count: int, dimension: int, memory: int | None = None)
     if count <= _EXACT_UP_TO:
         return EXACT
     graph_bytes = count * (2 * dimension + 4 * 2 * _HNSW_NEIGHBOURS + 24)
-    if graph_bytes <= (half_of_memory() if memory is None else memory):
+    if not gpu and graph_bytes <= (half_of_memory() if memory is None else memory):
         return f"HNSW{_HNSW_NEIGHBOURS},SQfp16"
     num_lists = 2 ** round(math.log2(4 * math.sqrt(count)))
     num_codes = next(size for size in range(max(1, dimension // 8), 0, -1) if dimension % size == 0)
@@ -76,7 +77,7 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
         vectors = faiss.index_factory(dimension, factory, METRICS[metric])
     except RuntimeError as error:
         raise UserError(
-            f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({_reason(error)}); "
+            f"FAISS cannot make an index {factory!r} for codes of {dimension} dimensions ({reason_of(error)}); "
             "write for example Flat, IVF1024,Flat or HNSW32, or auto"
         ) from None
     if not takes_filters(vectors):
@@ -110,9 +111,11 @@ def training_size(vectors: Any, count: int) -> int:
 
 
 def train_on_sample(
-    vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]]
+    vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]], *, gpu: bool = False
 ) -> None:
     """Trains an index, where it needs that, on a random sample of `count` rows, whose codes `codes_of` gives in parts.
+
+    `gpu`: the centroids of inverted lists are found on all GPUs.
 
     Raises `UserError` where they are too few for this factory.
     """
@@ -124,7 +127,7 @@ def train_on_sample(
         for part in codes_of(sample):
             codes_ND[start : start + len(part)] = part
             start += len(part)
-        inverted = inverted_lists(vectors) if faiss.get_num_gpus() > 0 else None
+        inverted = inverted_lists(vectors) if gpu else None
         if inverted is not None:
             # The k-means of the lists' centroids is nearly all of the work.
             clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlat(inverted.d, inverted.metric_type))
@@ -133,7 +136,7 @@ def train_on_sample(
             vectors.train(codes_ND)
         except RuntimeError as error:
             raise UserError(
-                f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({_reason(error)}); "
+                f"an index {factory!r} cannot be trained on {len(codes_ND):,} sentences ({reason_of(error)}); "
                 "choose a smaller one, or Flat"
             ) from None
         finally:
@@ -259,6 +262,6 @@ def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | No
     return faiss.SearchParameters(**chosen)
 
 
-def _reason(error: RuntimeError) -> str:
+def reason_of(error: RuntimeError) -> str:
     """What FAISS says, without its function and source line."""
-    return str(error).rpartition(".cpp:")[2].partition(": ")[2].rpartition(" failed: ")[2]
+    return re.split(r"\.(?:cpp|cuh?|h):\d+: ", str(error))[-1].rpartition(" failed: ")[2]

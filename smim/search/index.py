@@ -20,6 +20,7 @@ from smim.model.distributions import DiagonalGaussian
 from smim.search.errors import NoSuchSentence, Unreadable
 from smim.search.filters import Where
 from smim.search.folding import Equals
+from smim.search.gpu import check_gpu
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
@@ -44,16 +45,18 @@ class Index:
         snapshot: Snapshot,
         stamp: tuple[int, int],
         reranker: Reranker | None = None,
+        *,
+        gpu: bool = False,
     ) -> None:
         self.directory, self.model, self.reranker = directory, model, reranker
-        self._snapshot, self._stamp = snapshot, stamp
+        self._snapshot, self._stamp, self._gpu = snapshot, stamp, gpu
 
     @property
     def snapshot(self) -> Snapshot:
         """The newest version; a changed index is opened anew, but for the segments that stayed."""
         stamp = stamp_of(self.directory)
         if stamp != self._stamp:
-            snapshot, stamp = open_newest(self.directory, known=self._snapshot.segments)
+            snapshot, stamp = open_newest(self.directory, known=self._snapshot.segments, gpu=self._gpu)
             check_model(self.directory, snapshot.manifest, self.model)
             self._snapshot, self._stamp = snapshot, stamp
         return self._snapshot
@@ -192,11 +195,14 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError
 
 
-def open_index(directory: Path | str, *, model: SentenceModel | None = None, reranker: Reranker | None = None) -> Index:
+def open_index(
+    directory: Path | str, *, model: SentenceModel | None = None, reranker: Reranker | None = None, gpu: bool = False
+) -> Index:
     """Opens an index, with the model that its manifest names unless `model` is given.
 
     `reranker` gives scores to pairs of a query and a sentence, such as `smim.search.rerank.cross_encoder`, for searches
-    with `rerank=N`; without it these go by log q(z|query).
+    with `rerank=N`; without it these go by log q(z|query). `gpu`: FAISS searches on a GPU, all but graphs and filtered
+    searches; `faiss-gpu` is needed.
 
     Nothing is read but what tells whether the files are the right ones: an index of any size opens at once.
 
@@ -204,8 +210,8 @@ def open_index(directory: Path | str, *, model: SentenceModel | None = None, rer
     longer where it was, and for another model than the one that the index was built with.
     """
     directory = Path(directory)
-    snapshot, stamp = open_newest(directory)
-    return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp, reranker)
+    snapshot, stamp = open_newest(directory, gpu=check_gpu(gpu))
+    return Index(directory, model_of(directory, snapshot.manifest, model), snapshot, stamp, reranker, gpu=gpu)
 
 
 def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:

@@ -32,7 +32,7 @@ from smim.text.corpus import Corpus, Split
 class Rows:
     """What an index is built of: rows, their `ids`, ascending, and their codes, of `dimension` numbers for `metric`.
 
-    `typed`: whether labels of text are meant so; a corpus's may be numbers.
+    `typed`: whether labels of text are meant so; a corpus's may be numbers. `gpu`: where FAISS adds them.
     """
 
     model: SentenceModel
@@ -42,6 +42,7 @@ class Rows:
     typed: bool
     metric: str
     dimension: int
+    gpu: bool = False
 
     @cached_property
     def answers(self) -> pa.Table:
@@ -89,6 +90,7 @@ class Rows:
             vector_of=vector_of,
             chunks=self.chunks(stretch, are_new(vector_of), doing),
             store=store,
+            gpu=self.gpu,
         )
 
 
@@ -102,6 +104,7 @@ class Source:
     latents: Path | None
     metric: str
     dimension: int
+    gpu: bool
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def build_segment(task: SegmentTask) -> SegmentInfo:
 def _opened(source: Source) -> Rows:
     split = Corpus.open(source.corpus).split(source.split)
     latents = None if source.latents is None else Latents.open(source.latents)
-    return Rows(load(source.model), split, latents, range(len(split)), False, source.metric, source.dimension)
+    ids, of_codes = range(len(split)), (source.metric, source.dimension, source.gpu)
+    return Rows(load(source.model), split, latents, ids, False, *of_codes)
 
 
 def build_beside(

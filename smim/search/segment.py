@@ -30,6 +30,7 @@ from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
 from smim.search.files import array_file, flat_file, open_vectors
 from smim.search.filters import Part, condition
+from smim.search.gpu import VectorsOnGpu, on_gpu
 from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 from smim.search.words import FILES as OF_WORDS
@@ -65,8 +66,11 @@ class Allowed:
 class Segment:
     """A segment that was opened: searched by position, 0 to R - 1."""
 
-    def __init__(self, directory: Path, info: SegmentInfo, manifest: Manifest) -> None:
-        """Raises `Unreadable` where a file is missing, is not the one that the manifest names, or does not fit it."""
+    def __init__(self, directory: Path, info: SegmentInfo, manifest: Manifest, *, gpu: bool = False) -> None:
+        """Raises `Unreadable` where a file is missing, is not the one that the manifest names, or does not fit it.
+
+        `gpu`: it is copied to the GPU, and searched there as far as FAISS can: all but graphs, and not among some rows.
+        """
         self.info, self.metric, self.folder = info, manifest.metric, directory / info.name
         try:
             paths = {name: info.path(directory, name) for name in info.files}
@@ -88,6 +92,7 @@ class Segment:
         self._check(manifest)
         self._live = None if self.live is None else self.allowed_of(self.live)
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
+        self._on_gpu = VectorsOnGpu(self.vectors) if gpu and factories.graph(self.vectors) is None else None
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
         # Arrow makes a batch's columns anew each time that it is asked for them.
         self._columns = lru_cache(maxsize=1024)(
@@ -112,11 +117,8 @@ class Segment:
             return self._compare(queries_ND, k, allowed)
         refine = settings.get("refine", self._refine)
         wanted = min(num_vectors, max(k * refine, k + _SPARE) if refine or exact else k)
-        bitmap = None if allowed is None else np.packbits(allowed.vectors, bitorder="little")
-        selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
-        parameters = factories.search_parameters(self.vectors, settings, selector)
         try:
-            scores, vectors = self.vectors.search(queries_ND, wanted, params=parameters)
+            scores, vectors = self._proposed(queries_ND, wanted, settings, allowed)
         except RuntimeError as error:
             raise self._unreadable(str(error).splitlines()[0]) from None
         if len(vectors) and vectors.max() >= self.vectors.ntotal:
@@ -132,6 +134,18 @@ class Segment:
             short = np.flatnonzero(positions[:, -1] < 0)
             distances[short], positions[short] = self._compare(queries_ND[short], k, allowed)
         return distances, positions
+
+    def _proposed(
+        self, queries_ND: np.ndarray, wanted: int, settings: dict[str, int], allowed: Allowed | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What FAISS finds: its scores and the numbers of vectors, [N, wanted]."""
+        if allowed is None and self._on_gpu is not None and self._on_gpu.takes(wanted, settings):
+            return self._on_gpu.search(queries_ND, wanted, settings)
+        bitmap = None if allowed is None else np.packbits(allowed.vectors, bitorder="little")
+        selector = None if bitmap is None else faiss.IDSelectorBitmap(bitmap)
+        parameters = factories.search_parameters(self.vectors, settings, selector)
+        scores, vectors = self.vectors.search(queries_ND, wanted, params=parameters)
+        return scores, vectors
 
     @property
     def has_words(self) -> bool:
@@ -327,15 +341,20 @@ def write_segment(
     vector_of: np.ndarray,
     chunks: Iterator[Chunk],
     store: str,
+    gpu: bool = False,
 ) -> SegmentInfo:
     """Writes a segment into an empty folder, from chunks of its rows, ids ascending.
 
     `vector_of`: the number of each row's vector, int64 [R], as of `number_distinct`; in an exact one each has its own.
 
-    `vectors` is FAISS's index, empty and trained; unless it is exact, it is held in memory, and nothing else is.
+    `vectors` is FAISS's index, empty and trained; unless it is exact, it is held in memory, or with `gpu` in the GPU's,
+    and nothing else is.
     """
     exact, num_vectors = factories.is_exact(vectors), int(vector_of.max()) + 1
-    if not exact:
+    gpu = gpu and not exact and factories.graph(vectors) is None
+    if gpu:
+        vectors = on_gpu(vectors)
+    elif not exact:
         factories.reserve(vectors, num_vectors)
     dtype = np.float32 if exact else DTYPES[store]
     first, words = next(chunks), WordsWriter()
@@ -354,6 +373,8 @@ def write_segment(
             words.add(rows[TEXT].cast(pa.binary()).to_pylist())
             if not exact and len(codes):
                 vectors.add(codes)
+    if gpu:
+        vectors = faiss.index_gpu_to_cpu(vectors)
     if not exact:
         factories.link_lost(vectors, np.load(folder / CODES, mmap_mode="r"))
         with open(folder / VECTORS, "wb") as file:

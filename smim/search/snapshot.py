@@ -38,12 +38,14 @@ class Snapshot:
     filters: OrderedDict[str, list[Allowed | None]] = field(default_factory=OrderedDict)
 
     @classmethod
-    def open(cls, directory: Path, manifest: Manifest, *, known: Sequence[Segment] = ()) -> "Snapshot":
-        """Opens the segments that a manifest names, but for `known` ones; raises `Unreadable` as `Segment` does."""
+    def open(
+        cls, directory: Path, manifest: Manifest, *, known: Sequence[Segment] = (), gpu: bool = False
+    ) -> "Snapshot":
+        """Opens the segments that a manifest names, but for `known` ones; `gpu` and errors as of `Segment`."""
         # A segment's info holds its files' checksums: where it is equal, so is the content.
         opened = [next((segment for segment in known if segment.info == info), None) for info in manifest.segments]
         pairs = zip(opened, manifest.segments, strict=True)
-        segments = [segment or Segment(directory, info, manifest) for segment, info in pairs]
+        segments = [segment or Segment(directory, info, manifest, gpu=gpu) for segment, info in pairs]
         # For large tables opening an index would take seconds, and memory that does not depend on its size on disk.
         if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
             for segment in segments:
@@ -221,13 +223,15 @@ def stamp_of(directory: Path) -> tuple[int, int]:
     return status.st_ino, status.st_mtime_ns
 
 
-def open_newest(directory: Path, known: Sequence[Segment] = ()) -> tuple[Snapshot, tuple[int, int]]:
+def open_newest(
+    directory: Path, known: Sequence[Segment] = (), *, gpu: bool = False
+) -> tuple[Snapshot, tuple[int, int]]:
     """The version on disk, with those of `known` segments that are still in it."""
     for attempt in range(_ATTEMPTS):
         stamp = stamp_of(directory)
         manifest = Manifest.read(directory)
         try:
-            return Snapshot.open(directory, manifest, known=known), stamp
+            return Snapshot.open(directory, manifest, known=known, gpu=gpu), stamp
         except Unreadable:
             # Between the two reads a change may have removed what the older manifest names.
             if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:

@@ -24,6 +24,7 @@ from smim.search import factory as factories
 from smim.search.equals import are_new, number_distinct
 from smim.search.errors import OfIndex
 from smim.search.filters import Where, parse
+from smim.search.gpu import check_gpu
 from smim.search.ids import as_ids, new_ids
 from smim.search.index import comparable, model_of
 from smim.search.labels import label_column
@@ -45,11 +46,12 @@ class IndexWriter:
         with IndexWriter("indexes/ptb") as writer:
             writer.add(["the company said profit rose"], labels={"topic": ["money"]})
 
-    Raises `UserError` where another writer, or a build that replaces the index, is at work.
+    `gpu`: FAISS trains and adds on a GPU. Raises `UserError` where another writer, or a build that replaces the index,
+    is at work, and for a `gpu` that is not there.
     """
 
-    def __init__(self, directory: Path | str, *, model: SentenceModel | None = None) -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: Path | str, *, model: SentenceModel | None = None, gpu: bool = False) -> None:
+        self.directory, self._gpu = Path(directory), check_gpu(gpu)
         self.manifest = Manifest.read(self.directory)
         self._model = model
         self._lock: IO[str] | None = None
@@ -239,10 +241,12 @@ class IndexWriter:
         ]
         manifest, factory = self.manifest, factories.EXACT
         if len(ids) >= exact_below:
-            factory = factories.resolve(manifest.factory, len(ids), manifest.dimension, manifest.memory)
+            factory = factories.resolve(manifest.factory, len(ids), manifest.dimension, manifest.memory, gpu=self._gpu)
         vectors = self._empty(factory)
         try:
-            factories.train_on_sample(vectors, factory, len(ids), lambda sample: iter([gathered(sample)]))
+            factories.train_on_sample(
+                vectors, factory, len(ids), lambda sample: iter([gathered(sample)]), gpu=self._gpu
+            )
         except UserError:  # deletions have left too few
             factory, vectors = factories.EXACT, self._empty(factories.EXACT)
         exact = factories.is_exact(vectors)
@@ -265,6 +269,7 @@ class IndexWriter:
                 vector_of=vector_of,
                 chunks=chunks,
                 store=self.manifest.store,
+                gpu=self._gpu,
             )
 
     def _is_new(self, info: SegmentInfo) -> bool:

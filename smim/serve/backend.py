@@ -99,8 +99,8 @@ class Backend(ABC):
 class LocalBackend(Backend):
     """An index in this process: one thread searches, another one changes."""
 
-    def __init__(self, directory: Path | str, *, model: SentenceModel | None = None) -> None:
-        self.index: Index = open_index(directory, model=model)
+    def __init__(self, directory: Path | str, *, model: SentenceModel | None = None, gpu: bool = False) -> None:
+        self.index: Index = open_index(directory, model=model, gpu=gpu)
         super().__init__(self.index.directory, self.index.model)
         self._searching = ThreadPoolExecutor(1, "search")
 

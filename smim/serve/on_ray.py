@@ -44,6 +44,7 @@ def serve_cluster(
     access: Access | None = None,
     page: bool = True,
     reranker: Path | str | None = None,
+    gpu: bool = False,
     limits: Limits | None = None,
     grace_seconds: int = 30,
     timeout: float = 5.0,
@@ -53,6 +54,7 @@ def serve_cluster(
     The index is searched by `shards` times `replicas` processes, and `frontends` processes hold the model and take
     requests; each needs a CPU of the Ray cluster at `address` (`auto`: the one that this machine is in; None: one that
     is started here). A search waits for its shards `timeout` seconds at most.
+    `gpu`: each process that searches gets a GPU of the cluster for it.
 
     Raises `UserError` where Ray is not installed, not there or too small, for a port that is taken, and what
     `open_index` and `Keys.read` raise.
@@ -89,8 +91,12 @@ def serve_cluster(
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
         there = int(ray.cluster_resources().get("CPU", 0))
-        if there < num_cpus:
-            raise UserError(f"{num_cpus} processes need as many CPUs, the Ray cluster has {there}; ask for fewer")
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        refuse_if({
+            f"{num_cpus} processes need as many CPUs, the Ray cluster has {there}; ask for fewer": there < num_cpus,
+            f"{shards * replicas} processes need as many GPUs, the Ray cluster has {gpus}; ask for fewer":
+                gpu and gpus < shards * replicas,
+        })  # fmt: skip
         try:
             serve.start(proxy_location="EveryNode", http_options={"host": host, "port": port})
         except RuntimeError as error:
@@ -101,6 +107,7 @@ def serve_cluster(
             limits=limits,
             grace_seconds=grace_seconds,
             reranker=reranker,
+            gpu=gpu,
             app_options=app_options,
         )
         try:
@@ -126,6 +133,7 @@ def _application(
     limits: Limits | None,
     grace_seconds: int,
     reranker: Path | str | None,
+    gpu: bool,
     app_options: dict[str, Any],
 ) -> Any:
     from ray import serve
@@ -147,9 +155,8 @@ def _application(
         answer_promptly()
         return app
 
-    bound = [
-        serve.deployment(name=name, num_replicas=replicas, **_HEALTH)(Shard).bind(str(directory)) for name in names
-    ]
+    each: dict[str, Any] = {"num_replicas": replicas, "ray_actor_options": {"num_gpus": int(gpu)}, **_HEALTH}
+    bound = [serve.deployment(name=name, **each)(Shard).bind(str(directory), gpu) for name in names]
     deployment = serve.deployment(
         name="frontend",
         num_replicas=frontends,

@@ -49,19 +49,21 @@ def serve(
     access: Access | None = None,
     page: bool = True,
     reranker: Path | str | None = None,
+    gpu: bool = False,
     limits: Limits | None = None,
     grace_seconds: int = 30,
 ) -> None:
     """Serves an index until SIGTERM or SIGINT, then finishes what was accepted, for `grace_seconds` at most.
 
     `port` 0: a free one. `keys`: a file of `smim.serve.keys`. `reranker`: a cross-encoder for searches with `rerank`.
+    `gpu`: FAISS searches on a GPU.
     Prints the address when it is ready; the log is JSON lines on stderr. Raises `UserError` for a port that is taken,
     and what `open_index`, `cross_encoder` and `Keys.read` raise.
     """
     known = Keys.read(keys) if keys else None
     listening = listen(host, port)  # before the model is loaded, which takes longer
     by = cross_encoder(reranker) if reranker else None
-    backend = LocalBackend(index, model=smim.load(model) if model else None)
+    backend = LocalBackend(index, model=smim.load(model) if model else None, gpu=gpu)
     service = Service(backend.model, backend, limits, reranker=by)
     app = create_app(service, keys=known, page=page, access=access)
     log_to_stderr()

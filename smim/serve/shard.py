@@ -14,6 +14,7 @@ import numpy as np
 from smim.errors import SmimError, UserError
 from smim.search.filters import Where
 from smim.search.folding import Equals
+from smim.search.gpu import check_gpu
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Texts
 from smim.search.snapshot import Snapshot
@@ -30,11 +31,12 @@ class SegmentsGone(SmimError):
 class Shard:
     """Answers for the segments that a request names, which it opens once, and drops when newer versions lack them.
 
-    Raises `UserError` for a filter that does not fit, `SegmentsGone` where it has not what is asked for.
+    `gpu`: it searches on the GPU that it is given. Raises `UserError` for a filter that does not fit, `SegmentsGone`
+    where it has not what is asked for.
     """
 
-    def __init__(self, directory: Path | str) -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: Path | str, gpu: bool = False) -> None:
+        self.directory, self._gpu = Path(directory), check_gpu(gpu)
         self._snapshots: list[Snapshot] = []
         # Serve calls from several threads; FAISS uses all cores of the replica for one search.
         self._lock = threading.Lock()
@@ -88,7 +90,7 @@ class Shard:
         if snapshot is None:
             known = [segment for each in self._snapshots for segment in each.segments]
             try:
-                snapshot = Snapshot.open(self.directory, part, known=known)
+                snapshot = Snapshot.open(self.directory, part, known=known, gpu=self._gpu)
             except UserError as error:
                 raise SegmentsGone(str(error)) from None
         others = [each for each in self._snapshots if each is not snapshot]
