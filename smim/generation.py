@@ -3,9 +3,10 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         max_length: int = DECODED_LENGTH,
         allow_unknown: bool = False,
+        distinct: bool = False,
     ) -> list[str]:
         """The sentence of each code [N, D]: the likeliest word at each step, or with `sample` a draw.
 
@@ -215,14 +217,15 @@ class SentenceModel(TrainedModel):
         one of the same meaning. Of several `candidates`, which are drawn, the one whose own code is most like the code
         is kept, by the cosine of their meaning parts. Words are drawn at a `temperature`, among the likeliest that
         together have the probability `top_p`. These three are 1 unless given, and below literal 1 those of `use`. At
-        most `max_length` tokens are decoded, and unless `allow_unknown` none that is `<unk>`.
+        most `max_length` tokens are decoded, and unless `allow_unknown` none that is `<unk>`. `distinct`: no candidate
+        is kept for two codes, as long as there are others.
 
         Raises `UserError` for codes of a wrong shape or NaN, and `Unsupported` for a `literal` that the model has not.
         """
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
         options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "allow_unknown": allow_unknown}
-        how = self.writing(literal, candidates, sample=sample, **options)
+        how = self.writing(literal, candidates, sample=sample, distinct=distinct, **options)
         ids = self.ids_of_codes(z, how, lambda draw: noise.uniform(seed, range(len(z)), draw, max_length), max_length)
         return [self.tokenizer.decode(sentence) for sentence in ids]
 
@@ -233,9 +236,18 @@ class SentenceModel(TrainedModel):
         return how
 
     def ids_of_codes(
-        self, z: Tensor, how: Writing, uniform: Callable[[int], Tensor], max_length: int = DECODED_LENGTH
+        self,
+        z: Tensor,
+        how: Writing,
+        uniform: Callable[[int], Tensor],
+        max_length: int = DECODED_LENGTH,
+        *,
+        calls: Sequence[int] | None = None,
     ) -> list[list[int]]:
-        """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw."""
+        """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw.
+
+        `calls`: how many of the codes each call of `decode` brought, of which sentences are `distinct`; else one did.
+        """
         options = how.options
         if how.candidates == 1 or not len(z):
             ids = decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
@@ -245,8 +257,21 @@ class SentenceModel(TrainedModel):
         longest = min(max_length, self.autoencoder.args.max_length)
         drawn = decode_ids(self.autoencoder, z.repeat(how.candidates, 1), longest, uniform=draws, **options)
         meant_CNM = self.autoencoder.meaning(self.posterior_of_ids(drawn).mean).unflatten(0, (how.candidates, len(z)))
-        best_N = F.cosine_similarity(meant_CNM, self.autoencoder.meaning(z), dim=-1).argmax(0)
-        return [drawn[len(z) * draw + row] for row, draw in enumerate(best_N.tolist())]
+        order_CN = F.cosine_similarity(meant_CNM, self.autoencoder.meaning(z), dim=-1).argsort(0, descending=True)
+        best_first = [[drawn[len(z) * draw + row] for draw in order_CN[:, row].tolist()] for row in range(len(z))]
+        if not how.distinct:
+            return [candidates[0] for candidates in best_first]
+        rows = iter(best_first)
+        return [ids for size in calls or [len(z)] for ids in self._distinct(islice(rows, size))]
+
+    def _distinct(self, best_first: Iterable[list[list[int]]]) -> Iterator[list[int]]:
+        """Of each list of sentences the first whose letters and digits none before has, or its first."""
+        given: set[str] = set()
+        for sentences in best_first:
+            letters = ["".join(filter(str.isalnum, self.tokenizer.decode(ids).casefold())) for ids in sentences]
+            chosen = next((i for i, each in enumerate(letters) if each not in given), 0)
+            given.add(letters[chosen])
+            yield sentences[chosen]
 
     def _nearest(self, ids: list[list[int]], z: Tensor, how: Writing, max_length: int) -> list[list[int]]:
         """The same sentences, but where one has not the code and another is found that is nearer to it."""
@@ -330,7 +355,8 @@ class SentenceModel(TrainedModel):
         """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.
 
         Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal` and
-        `allow_unknown`: as of `decode`. Scale and literal are the model's own unless given.
+        `allow_unknown`: as of `decode`. Scale and literal are the model's own unless given. Where the sentences are the
+        best of several candidates, they differ.
         """
         check_whole("num", num)
         scale = self.use.perturb_scale if scale is None else scale
@@ -339,7 +365,7 @@ class SentenceModel(TrainedModel):
         draws = noise.normal(seed, range(num), 0, self.latent_dim)
         literal = self.use.literal.perturb if literal is None else literal
         codes = posterior.mean + scale * posterior.standard_deviation * draws
-        return self.decode(codes, literal=literal, seed=seed, allow_unknown=allow_unknown)
+        return self.decode(codes, literal=literal, seed=seed, allow_unknown=allow_unknown, distinct=True)
 
     def sample(
         self,
@@ -363,7 +389,7 @@ class SentenceModel(TrainedModel):
         chain_steps = self.use.sample.chain_steps if chain_steps is None else chain_steps
         how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
         if chain_steps == 0:
-            return self.decode(codes, sample=True, **how)
+            return self.decode(codes, sample=True, distinct=True, **how)
         return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, **how)]
 
     def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:

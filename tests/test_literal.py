@@ -51,6 +51,21 @@ def test_what_is_written_depends_on_neither_the_batch_nor_what_was_drawn_before(
     assert together == free.decode(codes, literal=literal, candidates=3, seed=5) and len(set(together)) == 3
 
 
+def test_variants_and_samples_differ_while_candidates_do(free):
+    code = free.encode(TEXTS[:1])
+    assert len(set(free.decode(np.repeat(code, 6, axis=0), literal=0.0, candidates=1))) == 1
+    varied = free.perturb(TEXTS[0], num=6, scale=0.0, literal=0.0)
+    assert len({text.replace(" ", "") for text in varied}) == 6
+    how = free.writing(0.0, 4, distinct=True)
+    codes = torch.as_tensor(np.concatenate([code] * 4))
+
+    def uniform(draw):
+        return noise.uniform(3, [0, 1, 0, 1], draw, 20)  # those of two calls, of two codes each
+
+    together = free.ids_of_codes(codes, how, uniform, 20, calls=[2, 2])
+    assert together[:2] == together[2:] and together[0] != together[1]
+
+
 def test_of_the_candidates_the_one_nearest_in_meaning_is_kept(free):
     codes = torch.as_tensor(free.encode(TEXTS))
     uniform = torch.cat([noise.uniform(3, range(3), draw, 20) for draw in range(12)])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, encode, generate, index, judge, pipeline, search, serve, share, teach, tzk
+from smim.cli import corpus, encode, fit_prior, generate, index, judge, pipeline, search, serve, share, teach, tzk
 from smim.errors import reported_to_user
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -23,6 +23,7 @@ for command in (
     serve.serve,
     encode.encode,
     teach.teach,
+    fit_prior.fit_prior,
     generate.reconstruct,
     generate.interpolate,
     generate.perturb,

@@ -33,13 +33,17 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Writing:
-    """How codes become sentences: as the arguments of `SentenceModel.decode`, with defaults filled in."""
+    """How codes become sentences: as the arguments of `SentenceModel.decode`, with defaults filled in.
+
+    `distinct`: of several candidates none is taken that an earlier code of the same call has, if there is another.
+    """
 
     literal: float
     candidates: int
     sample: bool
     drawing: Drawing
     allow_unknown: bool = False
+    distinct: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -99,6 +103,7 @@ class Literal:
         temperature: float | None = None,
         top_p: float | None = None,
         allow_unknown: bool = False,
+        distinct: bool = False,
     ) -> Writing:
         """What these arguments of `decode` come to; raises `UserError` for numbers that are none of theirs."""
         check_size("literal", literal, most=1)
@@ -109,7 +114,7 @@ class Literal:
         check_whole("candidates", candidates, most=MOST_CANDIDATES)
         check_size("temperature", temperature, above=True)
         check_size("top_p", top_p, most=1, above=True)
-        return Writing(literal, candidates, sample, Drawing(temperature, top_p), allow_unknown)
+        return Writing(literal, candidates, sample, Drawing(temperature, top_p), allow_unknown, distinct)
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,8 @@ def _written(model: SentenceModel, how: Writing, group: list[Decoding]) -> list[
     def uniform(draw: int) -> Tensor:
         return torch.cat([noise.uniform(each.seed, range(len(each.codes)), draw, DECODED_LENGTH) for each in group])
 
-    return model.ids_of_codes(torch.from_numpy(np.concatenate([each.codes for each in group])), how, uniform)
+    codes = torch.from_numpy(np.concatenate([each.codes for each in group]))
+    return model.ids_of_codes(codes, how, uniform, calls=[len(each.codes) for each in group])
 
 
 def _or_error(work: Callable[[], T]) -> T | UserError:
@@ -186,8 +187,9 @@ class Computing:
         sample: bool = False,
         seed: int = 0,
         allow_unknown: bool = False,
+        distinct: bool = False,
     ) -> list[str]:
-        how = self.model.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown)
+        how = self.model.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown, distinct=distinct)
         codes = self.checked(codes)
         self.limits.check_drawn(len(codes), how.candidates)
         return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.candidates)

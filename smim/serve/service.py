@@ -162,7 +162,8 @@ class Service:
         posterior = await self._computing.posterior([text])
         draws = noise.normal(seed, range(num), 0, self.model.latent_dim)
         codes = (posterior.mean + scale * posterior.standard_deviation * draws).numpy()
-        return await self._computing.decode(codes, literal=literal, seed=seed, allow_unknown=allow_unknown)
+        how: dict[str, Any] = {"literal": literal, "seed": seed, "allow_unknown": allow_unknown}
+        return await self._computing.decode(codes, distinct=True, **how)
 
     @_operation
     async def arithmetic(
@@ -204,7 +205,7 @@ class Service:
             codes: dict[str, Any] = {"standard_deviation": standard_deviation, "prior": prior}
             return await self._computing.write(lambda: self.model.sample(num, **codes, **how), num)
         z = self.model.draw_codes(num, spread, seed=seed)
-        return await self._computing.decode(z.numpy(), sample=True, **how)
+        return await self._computing.decode(z.numpy(), sample=True, distinct=True, **how)
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:
