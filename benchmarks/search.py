@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -208,17 +209,19 @@ def hybrid(
     keywords: Annotated[Path, typer.Option(help="Sentences, which are looked for by two or three of their words.")],
     split: Annotated[str, typer.Option(help="Of the sets: dev or test.")] = "dev",
     queries: Annotated[int, typer.Option(help="Of keywords, each with two and with three words.")] = 500,
+    rerank: Annotated[int, typer.Option(help="How many of the first hits log q(z|query) orders.")] = 20,
 ) -> None:
-    """The mean of 1/rank of what is looked for, in searches by codes, by words, and by both."""
+    """The mean of 1/rank of what is looked for: by codes, by words, by both, and by codes with the first reranked."""
     loaded = smim.load(model, device="cpu")
     tasks = [_of_set(each) for each in read_sets(sets, split)]
     tasks += [_of_keywords(keywords, num, queries, seed=int(split == "test")) for num in (2, 3)]
-    print(f"{'':24}" + "".join(f"{mode:>10}" for mode in MODES) + f"{'queries':>10}")
+    ways = {mode: Options(_DEPTH, mode=mode) for mode in MODES} | {"log q": Options(_DEPTH, rerank=rerank)}
+    print(f"{'':24}" + "".join(f"{name:>10}" for name in ways) + f"{'queries':>10}")
     means = []
     for name, texts, groups, asked in tasks:
         with tempfile.TemporaryDirectory() as folder:
             index = index_texts(loaded, texts, Path(folder) / "index", model_dir=model, labels={"group": groups})
-            found = [[1 / rank for rank in _ranks(index, asked, mode)] for mode in MODES]
+            found = [[1 / rank for rank in _ranks(index, asked, options)] for options in ways.values()]
         means.append([float(np.mean(each)) for each in found])
         print(f"{name:24}" + "".join(f"{mean:10.3f}" for mean in means[-1]) + f"{len(asked):10,}", flush=True)
     print(f"{'mean':24}" + "".join(f"{mean:10.3f}" for mean in np.mean(means, axis=0)))
@@ -231,10 +234,10 @@ Task = tuple[str, list[str], list[int], list[Asked]]
 _DEPTH = 100  # what is not among so many counts as infinitely far
 
 
-def _ranks(index: Index, asked: list[Asked], mode: str) -> list[float]:
+def _ranks(index: Index, asked: list[Asked], options: Options) -> list[float]:
     ranks = []
     for query, right, group in asked:
-        [result] = index.results([query], Options(_DEPTH, where={"group": group}, mode=mode))
+        [result] = index.results([query], replace(options, where={"group": group}))
         ranks.append(next((rank for rank, hit in enumerate(result.hits, 1) if hit.id in right), float("inf")))
     return ranks
 

@@ -21,7 +21,7 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 if TYPE_CHECKING:
     from smim.model.autoencoder import SentenceAutoencoder
 
-_HYPOTHESES = 8
+HYPOTHESES = 8
 _SENTENCES_TOGETHER = 32
 # Nats for what is left of a code, in units of a word's power.
 _WEIGHT_OF_REST = 3.0
@@ -35,14 +35,19 @@ _ASTRAY = 4.0
 
 @torch.no_grad()
 def nearest_ids(
-    autoencoder: "SentenceAutoencoder", z: Tensor, max_length: int, *, allow_unknown: bool = False
+    autoencoder: "SentenceAutoencoder",
+    z: Tensor,
+    max_length: int,
+    *,
+    allow_unknown: bool = False,
+    hypotheses: int = HYPOTHESES,
 ) -> tuple[list[list[int]], Tensor]:
     """Of each code [N, ...] the words of the nearest sentence that was found, and the share of the code that it leaves.
 
-    That share is [N], of its length: 0 where the sentence has exactly this code.
+    That share is [N], of its length: 0 where the sentence has exactly this code. `hypotheses`: how many the beam keeps.
     """
     parts = z.split(_SENTENCES_TOGETHER) if len(z) else ()
-    found = [_nearest(autoencoder, part, max_length, allow_unknown) for part in parts]
+    found = [_nearest(autoencoder, part, max_length, allow_unknown, hypotheses) for part in parts]
     return [ids for of_part, _ in found for ids in of_part], torch.cat(
         [z.new_zeros(0), *(left.to(z.device) for _, left in found)]
     )
@@ -67,13 +72,13 @@ class _Hypotheses:
     log_p_NB: Tensor
 
     @classmethod
-    def begin(cls, sum_ND: Tensor) -> "_Hypotheses":
-        """One for each code, without words; the others are impossible."""
+    def begin(cls, sum_ND: Tensor, num: int) -> "_Hypotheses":
+        """One for each code, without words; the others of the `num` are impossible."""
         rows_N = torch.arange(len(sum_ND), device=sum_ND.device)
-        log_p_NB = sum_ND.new_full((len(sum_ND), _HYPOTHESES), -torch.inf)
+        log_p_NB = sum_ND.new_full((len(sum_ND), num), -torch.inf)
         log_p_NB[:, 0] = 0
-        left_NBD = sum_ND[:, None].repeat(1, _HYPOTHESES, 1)
-        words_NBT = rows_N.new_zeros(len(sum_ND), _HYPOTHESES, 0)
+        left_NBD = sum_ND[:, None].repeat(1, num, 1)
+        words_NBT = rows_N.new_zeros(len(sum_ND), num, 0)
         return cls(rows_N, words_NBT, left_NBD, torch.zeros_like(log_p_NB), log_p_NB)
 
     def longer(
@@ -84,7 +89,7 @@ class _Hypotheses:
         log_p_NBK = self.log_p_NB[..., None] + log_p_NBK
         owed_NBK = self.owed_NB[..., None] + _LEAST_TAKEN * added_NBKD.square().sum(-1)
         rank_NBK = log_p_NBK - _WEIGHT_OF_REST * left_NBKD.square().sum(-1) / power
-        best_NB = rank_NBK.flatten(1).topk(_HYPOTHESES).indices
+        best_NB = rank_NBK.flatten(1).topk(self.log_p_NB.shape[1]).indices
         parent_NB = best_NB // word_NBK.shape[-1]
         word_NB, log_p_NB, owed_NB = (each.flatten(1).gather(1, best_NB) for each in (word_NBK, log_p_NBK, owed_NBK))
         before_NBT = self.words_NBT.take_along_dim(parent_NB[..., None], 1)
@@ -103,7 +108,7 @@ class _Hypotheses:
 
 
 def _nearest(
-    autoencoder: "SentenceAutoencoder", z: Tensor, max_length: int, allow_unknown: bool
+    autoencoder: "SentenceAutoencoder", z: Tensor, max_length: int, allow_unknown: bool, num: int
 ) -> tuple[list[list[int]], Tensor]:
     z = z.to(autoencoder.device)
     words, never = autoencoder.words_of_sum, [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]
@@ -114,19 +119,17 @@ def _nearest(
     length_N = sum_ND.norm(dim=-1).clamp(min=torch.finfo(sum_ND.dtype).tiny)
     nearest: list[list[int]] = [[] for _ in z]
     left_N, least_cost_N = length_N.clone(), length_N.square()
-    hypotheses = _Hypotheses.begin(sum_ND)
-    token_R = torch.full((len(z) * _HYPOTHESES,), SOS_ID, device=z.device)
-    state = autoencoder.start(z.repeat_interleave(_HYPOTHESES, 0))
+    hypotheses = _Hypotheses.begin(sum_ND, num)
+    token_R = torch.full((len(z) * num,), SOS_ID, device=z.device)
+    state = autoencoder.start(z.repeat_interleave(num, 0))
     for place in range(max_length):
         logits_RV, state = autoencoder.next_token(token_R, state)
         logits_RV[:, never] = -torch.inf
         log_p_RV = logits_RV.log_softmax(-1)
         log_p_RV[:, EOS_ID] = -torch.inf  # any may be the last word: what is left says which
-        log_p_RK, word_RK = log_p_RV.topk(min(_HYPOTHESES, log_p_RV.shape[-1]))
+        log_p_RK, word_RK = log_p_RV.topk(min(num, log_p_RV.shape[-1]))
         added_RKD = words.added(table_VE[word_RK], word_RK.new_full((1, 1), place))
-        word_NBK, log_p_NBK, added_NBKD = (
-            each.unflatten(0, (-1, _HYPOTHESES)) for each in (word_RK, log_p_RK, added_RKD)
-        )
+        word_NBK, log_p_NBK, added_NBKD = (each.unflatten(0, (-1, num)) for each in (word_RK, log_p_RK, added_RKD))
         hypotheses, parent_NB = hypotheses.longer(word_NBK, log_p_NBK, added_NBKD, power)
         rows_N = hypotheses.rows_N
         cost_N, best_N = hypotheses.costs().min(1)
@@ -137,7 +140,7 @@ def _nearest(
         going_N = (left_N > EXACT * length_N)[rows_N] & (cost_N < least_cost_N[rows_N] + _ASTRAY * power)
         if not going_N.any():
             break
-        first_of_N1 = torch.arange(0, len(token_R), _HYPOTHESES, device=z.device)[:, None]
+        first_of_N1 = torch.arange(0, len(token_R), num, device=z.device)[:, None]
         parents_R = (first_of_N1 + parent_NB)[going_N].flatten()
         state = tuple(part.index_select(0, parents_R) for part in state)
         hypotheses = hypotheses.of(going_N)
