@@ -31,7 +31,7 @@ _SCRIPT = ("FireAnimationFrame", "EventDispatch", "TimerFire", "FunctionCall")
 
 def page(index: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
     """First hits, searches, and frames of the map."""
-    texts = [row["text"] for row in open_index(index).get(list(range(0, 10 * _SEARCHES, 10)))]
+    texts = [row.text for row in open_index(index).get(list(range(0, 10 * _SEARCHES, 10)))]
     with (
         tempfile.TemporaryDirectory() as folder,
         common.served(index, Path(folder) / "log") as (port, _),

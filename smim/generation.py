@@ -20,11 +20,12 @@ from smim.errors import RowError, Unsupported, UserError, check_size, check_whol
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
-from smim.model.directory import hash_of, is_deterministic, load_model, use_of
+from smim.model.directory import find, hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
 from smim.model.nearest import EXACT, nearest_ids, share_left
 from smim.model.use import Use, Writing
 from smim.progress import sentences_bar
+from smim.similarity import distances, similarity
 from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
 from smim.text.tokenizer import UNK_ID, Tokenizer
@@ -44,7 +45,7 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     """
     autoencoder, tokenizer, config = load_model(directory)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=hash_of(directory))
+    return SentenceModel(autoencoder.to(target), tokenizer, config, hash=hash_of(directory), directory=find(directory))
 
 
 def check_sentences(texts: Sequence[str]) -> None:
@@ -86,17 +87,32 @@ class TrainedModel:
         return is_deterministic(self.config)
 
     def checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
-        """Codes [N, D] of any type of numbers in fp32; raises `UserError` for a wrong shape or NaN."""
-        return torch.from_numpy(as_matrix(codes, self.latent_dim, "codes"))
+        """Codes [N, D], or one [D], of any type of numbers, as fp32 [N, D]; raises `UserError` for others, and NaN."""
+        one = isinstance(codes, np.ndarray | Tensor) and codes.ndim == 1 and len(codes) == self.latent_dim
+        return torch.from_numpy(as_matrix(codes[None] if one else codes, self.latent_dim, "codes"))
 
 
 class SentenceModel(TrainedModel):
-    """Encodes sentences into codes and decodes codes into sentences, in fp32."""
+    """Encodes sentences into codes and decodes codes into sentences, in fp32. `directory`: where it was loaded from."""
 
     def __init__(
-        self, autoencoder: SentenceAutoencoder, tokenizer: Tokenizer, config: dict[str, Any], *, hash: str
+        self,
+        autoencoder: SentenceAutoencoder,
+        tokenizer: Tokenizer,
+        config: dict[str, Any],
+        *,
+        hash: str,
+        directory: Path | None = None,
     ) -> None:
         self.autoencoder, self.tokenizer, self.config, self.hash = autoencoder, tokenizer, config, hash
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        part = f", {self.dimension_of('meaning')} of them meaning," if self.has_meaning_part else ""
+        return (
+            f"<SentenceModel {self.directory or 'without a directory'}: {self.autoencoder.args.kind}; codes of "
+            f"{self.latent_dim} dimensions{part} compared by {self.use.metric}>"
+        )
 
     @cached_property
     def use(self) -> Use:
@@ -137,15 +153,46 @@ class SentenceModel(TrainedModel):
         """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
         return posterior.mean if self.deterministic else posterior.sample(noise.to(posterior.mean.device))
 
-    def encode(self, texts: Sequence[str], *, allow_unknown: bool = True, progress: bool = False) -> np.ndarray:
-        """The mean of q(z|x) for each sentence, fp32 [N, D].
+    def encode(
+        self,
+        texts: Sequence[str] | str,
+        *,
+        allow_unknown: bool = True,
+        normalize: bool = False,
+        batch_size: int | None = None,
+        show_progress: bool = False,
+    ) -> np.ndarray:
+        """The mean of q(z|x) for each sentence, fp32 [N, D]; of one string its code, [D].
 
             model.encode(["the company said profit rose"]).shape  # (1, 512)
 
-        `progress`: whether a terminal shows how much is done. Raises `UserError` for a text without words, one longer
-        than the model's limit and, unless `allow_unknown`, one of which the vocabulary holds no word.
+        `normalize`: codes of length one. `batch_size`: so many sentences at a time at most; never more than 8,192
+        tokens. `show_progress`: whether a terminal shows how much is done. Raises `UserError` for a text without words,
+        one longer than the model's limit and, unless `allow_unknown`, one of which the vocabulary holds no word.
         """
-        return self.posterior(texts, allow_unknown=allow_unknown, progress=progress).mean.numpy()
+        several = [texts] if isinstance(texts, str) else texts
+        options: dict[str, Any] = {"batch_size": batch_size, "show_progress": show_progress}
+        codes = self.posterior(several, allow_unknown=allow_unknown, **options).mean.numpy()
+        if normalize:
+            codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), _SMALLEST)
+        return codes[0] if isinstance(texts, str) else codes
+
+    def similarity(
+        self, first: Sequence[str] | str | np.ndarray | Tensor, second: Sequence[str] | str | np.ndarray | Tensor
+    ) -> np.ndarray:
+        """How alike each of the first is to each of the second, from 0 to 1, fp64 [N, M], by the model's own metric.
+
+            model.similarity("a cold soup", ["my soup was cold", "profit rose"])
+
+        Sentences or codes, one or several; the numbers are the `similarity` of hits. Raises `UserError` as `encode`.
+        """
+        codes, others = (np.atleast_2d(self._as_codes(each)) for each in (first, second))
+        return similarity(self.use.metric, distances(self.use.metric, codes, others))
+
+    def _as_codes(self, given: Any) -> np.ndarray:
+        if isinstance(given, np.ndarray | Tensor):
+            return self.checked_codes(given).numpy()
+        return self.encode(given)
 
     @torch.no_grad()
     def informative(self, texts: Sequence[str]) -> np.ndarray:
@@ -164,33 +211,47 @@ class SentenceModel(TrainedModel):
         return states.numpy()
 
     def posterior(
-        self, texts: Sequence[str], *, allow_unknown: bool = True, progress: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        allow_unknown: bool = True,
+        batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> DiagonalGaussian:
         """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
-        return self.posterior_of_ids(self.token_ids(texts, allow_unknown=allow_unknown), progress=progress)
+        ids = self.token_ids(texts, allow_unknown=allow_unknown)
+        return self.posterior_of_ids(ids, batch_size=batch_size, show_progress=show_progress)
 
     @torch.no_grad()
     def posterior_of_ids(
-        self, ids: Sequence[Sequence[int] | np.ndarray], *, progress: bool = False
+        self,
+        ids: Sequence[Sequence[int] | np.ndarray],
+        *,
+        batch_size: int | None = None,
+        show_progress: bool = False,
     ) -> DiagonalGaussian:
-        """q(z|x) for sentences of token ids, in their order, on the CPU; `progress`: as of `encode`."""
+        """q(z|x) for sentences of token ids, in their order, on the CPU; options as of `encode`."""
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
         word_gates = self.autoencoder.word_gates() if worth_a_table else None
-        with sentences_bar("encoding", total=len(ids)) if progress else nullcontext(_unseen) as advance:
-            for batch in self._batches(ids):
+        with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
+            for batch in self._batches(ids, batch_size):
                 posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
                 mean[batch.rows.cpu()] = posterior.mean.cpu()
                 log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
                 advance(len(batch.rows))
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
 
-    def _batches(self, ids: Sequence[Sequence[int] | np.ndarray]) -> Iterator[Batch]:
+    def _batches(self, ids: Sequence[Sequence[int] | np.ndarray], batch_size: int | None = None) -> Iterator[Batch]:
         """All sentences, longest first; `rows` are their places among `ids`."""
+        if batch_size is not None:
+            check_whole("batch_size", batch_size)
         lengths = np.array([len(sentence) for sentence in ids])
-        for rows in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
-            yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
+        for group in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
+            size = batch_size or len(group)
+            for rows in (group[start : start + size] for start in range(0, len(group), size)):
+                yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
 
     def decode(
         self,
@@ -206,7 +267,7 @@ class SentenceModel(TrainedModel):
         allow_unknown: bool = False,
         distinct: bool = False,
     ) -> list[str]:
-        """The sentence of each code [N, D]: the likeliest word at each step, or with `sample` a draw.
+        """The sentence of each code [N, D], or of one [D]: the likeliest word at each step, or with `sample` a draw.
 
         A superposition's sentence is encoded again, and where it has another code, one that is nearer to the code is
         looked for (`smim.model.nearest`).
@@ -287,7 +348,7 @@ class SentenceModel(TrainedModel):
 
     def reconstruct(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str] | str,
         *,
         literal: float = 1.0,
         candidates: int | None = None,
@@ -299,10 +360,10 @@ class SentenceModel(TrainedModel):
 
         `literal`, `candidates` and `allow_unknown`: as of `decode`.
         """
-        posterior = self.posterior(texts, allow_unknown=False)
+        posterior = self.posterior([texts] if isinstance(texts, str) else texts, allow_unknown=False)
         z = posterior.mean
         if sample:
-            z = self.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.latent_dim))
+            z = self.draw(posterior, noise.normal(seed, range(len(z)), 0, self.latent_dim))
         how: dict[str, Any] = {"literal": literal, "candidates": candidates, "allow_unknown": allow_unknown}
         return self.decode(z, **how, sample=sample, seed=seed)
 

@@ -10,6 +10,7 @@ from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.decoding import decode_ids
 from smim.model.directory import save_model
 from smim.model.priors import GaussianMixture
+from smim.search import index_texts
 from smim.text.batch import collate
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 from tests.models import sentence_args
@@ -34,9 +35,49 @@ def test_codes_come_in_the_order_of_the_texts(model):
         np.testing.assert_allclose(model.encode([text])[0], code, rtol=1e-5, atol=1e-6)
 
 
+def test_one_string_is_as_good_as_a_list(model):
+    [code] = model.encode(TEXTS[:1])
+    np.testing.assert_array_equal(model.encode(TEXTS[0]), code)
+    assert model.reconstruct(TEXTS[0]) == model.decode(code) == model.decode(code[None]) == model.reconstruct(TEXTS[:1])
+
+
+def test_codes_are_normalized_and_encoded_in_batches_as_asked(model):
+    codes = model.encode(TEXTS)
+    np.testing.assert_allclose(model.encode(TEXTS, batch_size=1), codes, rtol=1e-5, atol=1e-6)
+    lengths = np.linalg.norm(codes, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.encode(TEXTS, normalize=True), codes / lengths, rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(model.encode(TEXTS[0], normalize=True)), 1, rtol=1e-5)
+    with pytest.raises(UserError, match="batch_size is 0"):
+        model.encode(TEXTS, batch_size=0)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
+def test_similarity_is_that_of_hits(model, tmp_path, metric):
+    directory = tmp_path / "model"
+    save_model(directory, model.autoencoder, model.tokenizer, training=model.config["training"], use={"metric": metric})
+    own = smim.load(directory, device="cpu")
+    index = index_texts(own, TEXTS, tmp_path / "index")
+    expected = {hit.id: hit.similarity for hit in index.search(TEXTS[0], k=3)[0]}
+    found = own.similarity(TEXTS[0], TEXTS)
+    assert found.shape == (1, 3) and found[0, 0] == max(found[0])
+    np.testing.assert_allclose(found[0], [expected[i] for i in range(3)], rtol=1e-4, atol=1e-5)
+    codes = own.encode(TEXTS)
+    np.testing.assert_allclose(own.similarity(codes, codes[1]), own.similarity(TEXTS, TEXTS[1:2]), atol=1e-6)
+
+
+def test_a_model_and_an_index_say_what_they_are(model, index, tiny_model):
+    assert repr(model) == f"<SentenceModel {tiny_model}: gru; codes of 8 dimensions compared by l2>"
+    assert repr(smim.load("english-small")).endswith(
+        "codes of 512 dimensions, 128 of them meaning, compared by cosine>"
+    )
+    assert repr(index) == (
+        f"<Index {index.directory}: 40 sentences, labels topic; codes of 8 dimensions, l2, Flat; of {tiny_model}>"
+    )
+
+
 @pytest.mark.parametrize("progress", [True, False])
 def test_progress_of_encoding_is_shown_where_it_is_asked_for(model, progress, capsys):
-    codes = model.encode(TEXTS, progress=progress)
+    codes = model.encode(TEXTS, show_progress=progress)
     assert ("encoding: 3 sentences in" in capsys.readouterr().err) == progress
     np.testing.assert_array_equal(codes, model.encode(TEXTS))
 
@@ -213,7 +254,6 @@ def test_a_model_that_knows_no_question_mark_answers_nothing(model, tmp_path):
         (lambda m: m.encode([""]), "is empty"),
         (lambda m: m.encode(["   "]), "is empty"),
         (lambda m: m.encode(["bank " * 30]), "has 30 tokens, this model takes at most 20"),
-        (lambda m: m.encode("a bank"), "a list of sentences"),
         (lambda m: m.encode(["a bank", None]), "a list of sentences is needed, not"),
         (lambda m: m.encode(3), "a list of sentences is needed, not 3"),
         (lambda m: m.reconstruct(["xyzzy plugh"]), "holds no word of 'xyzzy plugh'"),

@@ -78,7 +78,7 @@ class SmimStore(VectorStore):
             return writer.delete([int(id) for id in ids or []]) > 0
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        return [_document(**row) for row in self.index.get([int(id) for id in ids])]
+        return [_document(**vars(row)) for row in self.index.get([int(id) for id in ids])]
 
     def similarity_search(self, query: str, k: int = 4, **options: Any) -> list[Document]:
         return [document for document, _ in self.similarity_search_with_score(query, k, **options)]

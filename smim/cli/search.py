@@ -92,13 +92,13 @@ def search(
     else:
         query = Query(text=text)
     [result] = opened.results([query], options)
-    named = opened.get([like])[0]["text"] if like is not None else text
+    named = opened.get([like])[0].text if like is not None else text
     if as_json:
         answer = {"query": named, "hits": [hit.as_dict() for hit in result.hits]}
         print(json.dumps(jsonable(answer | ({"decoded": result.decoded} if decode else {})), allow_nan=False))
         return
     labels = list(result.hits[0].labels) if result.hits else []
-    rows = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
+    rows: list[list[Any]] = [["query", "", "", "", named, *[""] * len(labels), result.decoded, ""]] if decode else []
     for rank, hit in enumerate(result.hits, start=1):
         worth = hit.score if hit.relevance is None else hit.relevance
         extra = [

@@ -41,7 +41,7 @@ def build_index(
     corpus: Corpus,
     output: Path | str,
     *,
-    model_dir: Path | str,
+    model_dir: Path | str | None = None,
     split: str = "train",
     metric: str | None = None,
     part: str | None = None,
@@ -59,7 +59,8 @@ def build_index(
     of codes alone, of a model that has one. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
     `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
     index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
-    `model_dir` is where `open_index` will find the model. A sentence's id is its row in the split.
+    `model_dir` is where `open_index` will find the model, by default where it was loaded from. A
+    sentence's id is its row in the split.
 
     `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
     is cut, each built by itself; more, where one would need more than `memory`. `engine`: builds them beside each
@@ -105,7 +106,7 @@ def index_texts(
     texts: Sequence[str],
     output: Path | str,
     *,
-    model_dir: Path | str,
+    model_dir: Path | str | None = None,
     ids: Sequence[int] | None = None,
     labels: Mapping[str, Sequence[Any]] | None = None,
     metric: str | None = None,
@@ -118,7 +119,7 @@ def index_texts(
     """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
 
         model = smim.load("english-small")
-        index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two", model_dir="english-small")
+        index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two")
 
     `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
     memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels
@@ -158,7 +159,7 @@ def rebuild_index(
     directory: Path | str,
     model: SentenceModel,
     *,
-    model_dir: Path | str,
+    model_dir: Path | str | None = None,
     metric: str | None = None,
     part: str | None = None,
     factory: str | None = None,
@@ -167,7 +168,7 @@ def rebuild_index(
 ) -> Index:
     """Encodes the sentences of an index by another model, and puts the new index in the place of the old one.
 
-        rebuild_index("indexes/ptb", smim.load("english-small"), model_dir="english-small")
+        rebuild_index("indexes/ptb", smim.load("english-small"))
 
     Texts, ids, labels and the next id stay. `metric` is the new model's own unless given; `factory` and `store` are
     those that the index was built with; `part` too, of a model that has one. `gpu` as of `build_index`. Deleted
@@ -240,7 +241,7 @@ def _build(
     name: str,
     output: Path,
     *,
-    model_dir: Path | str,
+    model_dir: Path | str | None,
     latents: Latents | None,
     ids: range | np.ndarray,
     typed: bool,
@@ -259,6 +260,9 @@ def _build(
     `replaced`: the index whose sentences these are, if it is to be still the same.
     """
     check_gpu(gpu)
+    model_dir = model.directory if model_dir is None else find(model_dir)
+    if model_dir is None:
+        raise UserError("this model was not loaded from a directory: save it, and say where it is by `model_dir`")
     count = len(split)
     can_be = f"it can be 1 to the {count:,} sentences of {split.name}"
     refuse_if({
@@ -303,12 +307,12 @@ def _build(
                 segments.append(rows.write(folder, stretch, own, chosen, store, name=folder.name, doing=doing + which))
         else:
             directory = None if latents is None else latents.directory.absolute()
-            at = find(model_dir).absolute(), workers.corpus.absolute(), workers.split
+            at = model_dir.absolute(), workers.corpus.absolute(), workers.split
             source = Source(*at, directory, metric, dimension, gpu)
             segments = build_beside(engine, source, stretches, vectors, chosen, store)
         manifest = Manifest(
             version=1,
-            model=str(find(model_dir).resolve()),
+            model=str(model_dir.resolve()),
             model_hash=model.hash,
             tokenizer_hash=model.tokenizer.hash,
             metric=metric,

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from smim.search.segment import Allowed, Segment, similarity
+from smim.search.segment import Allowed, Segment
 from smim.search.words import WordQuery
+from smim.similarity import similarity
 
 _LEAST_DEPTH = 128
 _DEEPER = 4

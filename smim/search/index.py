@@ -23,7 +23,7 @@ from smim.search.folding import Equals
 from smim.search.gpu import check_gpu
 from smim.search.ids import as_ids, listed
 from smim.search.manifest import Manifest
-from smim.search.query import Hit, Options, Query, SearchResult, Texts
+from smim.search.query import Hit, Options, Query, SearchResult, Sentence, Texts
 from smim.search.rerank import Reranker, scores_of
 from smim.search.results import Results
 from smim.search.searching import Answer, search
@@ -32,7 +32,7 @@ from smim.search.snapshot import Snapshot, open_newest, stamp_of
 T = TypeVar("T")
 _HITS_AT_ONCE = 16_384
 # Sentences or queries, or codes.
-Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
+Queries: TypeAlias = str | Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
 
 
 class Index:
@@ -68,12 +68,21 @@ class Index:
     def __len__(self) -> int:
         return self.manifest.count
 
+    def __repr__(self) -> str:
+        about = self.manifest
+        labels = f", labels {', '.join(about.columns)}" if about.columns else ""
+        kinds = ", ".join(dict.fromkeys(segment.factory for segment in about.segments)) or about.factory
+        return (
+            f"<Index {self.directory}: {about.count:,} sentences{labels}; codes of {about.dimension} dimensions, "
+            f"{about.metric}, {kinds}; of {about.model}>"
+        )
+
     def search(self, queries: Queries, k: int = 5, **options: Any) -> Results:
         """The `k` nearest sentences of each query, or all if they are fewer, nearest first, ties in order of their ids.
 
             index.search(["the company said profit rose"], k=3, where={"stars": {"$gte": 4}})
 
-        Queries are sentences (a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or any `Query`s.
+        Queries are sentences (one, a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or any `Query`s.
         The answer is a list of lists of hits, which has `to_pandas()` and `to_arrow()`. `options` are those of
         `Options`, and search settings, such as `nprobe=64`, in the place of the index's own.
 
@@ -99,6 +108,8 @@ class Index:
 
     def results(self, queries: Any, options: Options) -> list[SearchResult]:
         """As `search`, of the queries that it takes, with what they decode to."""
+        if isinstance(queries, str):
+            queries = [queries]
         if isinstance(queries, pa.Array | pa.ChunkedArray):
             queries = queries.to_pylist()
         if isinstance(queries, np.ndarray | Tensor) and queries.dtype != object:
@@ -125,12 +136,12 @@ class Index:
         snapshot = self.snapshot
         return snapshot.codes(*self._places(snapshot, ids))
 
-    def get(self, ids: Sequence[int]) -> list[dict[str, Any]]:
-        """The id, text and labels of each of the given ids; raises `UserError` naming those that there are not."""
+    def get(self, ids: Sequence[int]) -> list[Sentence]:
+        """The sentences of the given ids, with their labels; raises `UserError` naming those that there are not."""
         snapshot = self.snapshot
         places = zip(*map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
         hits = (snapshot.hit(number, position) for number, position in places)
-        return [{"id": hit.id, "text": hit.text, "labels": hit.labels} for hit in hits]
+        return [Sentence(hit.id, hit.text, hit.labels) for hit in hits]
 
     def count(self, where: Where | None = None) -> int:
         """How many sentences there are, or how many pass a filter."""
@@ -168,7 +179,7 @@ class _Alone:
         return self.index.codes(ids)
 
     async def texts(self, ids: Sequence[int]) -> list[str]:
-        return [row["text"] for row in self.index.get(ids)]
+        return [row.text for row in self.index.get(ids)]
 
     async def dimension(self) -> int:
         return self.index.manifest.dimension

@@ -317,14 +317,6 @@ class Segment:
         return np.sqrt(np.maximum(scores, 0))
 
 
-def similarity(metric: str, distances: np.ndarray) -> np.ndarray:
-    """From 0 to 1: cosines, and 0 of negative ones; 1 / (1 + d) of `l2`; 1 / (1 + e^-v) of an inner product v."""
-    if metric == "cosine":
-        return np.clip(1.0 - distances.astype(np.float64), 0.0, 1.0)
-    with np.errstate(over="ignore"):
-        return 1.0 / (1.0 + (np.exp(distances.astype(np.float64)) if metric == "inner_product" else distances))
-
-
 def _sorted(distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The first k by distance, ties in order of their numbers."""
     order = np.lexsort((vectors_NC, distances_NC), axis=-1)[:, :k]

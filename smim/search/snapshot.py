@@ -19,8 +19,9 @@ from smim.search.folding import Equals, equals, folded, without
 from smim.search.hybrid import by_both, by_words
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options
-from smim.search.segment import Allowed, Segment, similarity
+from smim.search.segment import Allowed, Segment
 from smim.search.words import Statistics, WordQuery, words_of
+from smim.similarity import similarity
 
 # Which rows of each segment may be found, all of them where it is None.
 Rows = list[Allowed | None]

@@ -111,7 +111,7 @@ class LocalBackend(Backend):
         return await self._search(lambda: self.index.snapshot.equals(texts, options))
 
     async def get(self, ids: Sequence[int]) -> list[Hit]:
-        return [Hit(**row) for row in await self._search(self.index.get, ids)]
+        return [Hit(**vars(row)) for row in await self._search(self.index.get, ids)]
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         return await self._search(self.index.codes, ids)

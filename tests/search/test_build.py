@@ -190,7 +190,7 @@ def test_labels_that_are_numbers_are_compared_as_numbers(
     ]
     write_corpus(tmp_path / "corpus", {"train": rows}, model.tokenizer, name="numbers")
     index = build_index(model, Corpus.open(tmp_path / "corpus"), tmp_path / "index", model_dir=tiny_model)
-    assert [row["labels"] for row in index.get([0, 2])] == [
+    assert [row.labels for row in index.get([0, 2])] == [
         {"stars": 9, "code": "007", "mixed": "1"},
         {"stars": -2, "code": "11", "mixed": "many"},
     ]

@@ -80,7 +80,7 @@ def check(approximate: Index, exact: Index, most: dict[str, int]) -> None:
         for k in (1, 10, 700):
             found = approximate.search(texts, k, where=where, **most)
             for text, hits in zip(texts, found, strict=True):
-                equals = [r["id"] for r in rows if r["text"] == text and (not where or r["labels"]["third"] == 1)]
+                equals = [r.id for r in rows if r.text == text and (not where or r.labels["third"] == 1)]
                 assert [hit.id for hit in hits if hit.text == text] == equals[:k]
                 order = [(hit.distance, hit.id) for hit in hits]
                 assert order == sorted(order) and len({hit.id for hit in hits}) == k

@@ -90,7 +90,7 @@ def test_a_changed_index_is_still_searched_there(index: Index, model: SentenceMo
         assert opened.search(["a bank sold shares"], 1)[0][0].text == "a bank sold shares"
         assert len(searched) == before + 2  # segments
         writer.compact()
-    assert opened.get([id])[0]["text"] == "a bank sold shares"
+    assert opened.get([id])[0].text == "a bank sold shares"
 
 
 def test_graphs_stay_on_the_cpu_and_auto_takes_none(

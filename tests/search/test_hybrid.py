@@ -40,23 +40,23 @@ def answers(index: Index, queries: list[str], **options: Any) -> list[list[tuple
 def compared(index: Index, model: SentenceModel, query: str) -> list[tuple[int, float]]:
     """All sentences of an index by their distance in a hybrid search, from the definition."""
     rows = index.get([int(id) for segment in index.snapshot.segments for id in segment.ids[segment.live_positions()]])
-    lengths, words = [len(words_of(row["text"])) for row in rows], words_of(query)
-    holding = {word: sum(word in words_of(row["text"]) for row in rows) for word in words}
+    lengths, words = [len(words_of(row.text)) for row in rows], words_of(query)
+    holding = {word: sum(word in words_of(row.text) for row in rows) for word in words}
     asked = WordQuery(query, Statistics(len(rows), sum(lengths), holding))
     [code], metric = model.encode([query]), index.manifest.metric
     found = []
     for row, length in zip(rows, lengths, strict=True):
-        [own] = model.encode([row["text"]])
+        [own] = model.encode([row.text])
         if metric == "cosine":
             of_code = max(0.0, float(own @ code / np.linalg.norm(own) / np.linalg.norm(code)))
         elif metric == "l2":
             of_code = 1 / (1 + float(np.linalg.norm(own - code)))
         else:
             of_code = 1 / (1 + np.exp(-float(own @ code)))
-        count = {word: words_of(row["text"]).count(word) for word in asked.counts}
+        count = {word: words_of(row.text).count(word) for word in asked.counts}
         gains = [asked.gain(word, np.array([n]), np.array([length]))[0] for word, n in count.items() if n]
         similar = (1 - asked.share) * of_code + asked.share * min(1.0, sum(gains) / asked.most)
-        found.append((row["id"], 1 - similar))
+        found.append((row.id, 1 - similar))
     return sorted(found, key=lambda pair: (round(pair[1], 5), pair[0]))
 
 
@@ -138,7 +138,7 @@ def test_what_has_no_words_is_searched_by_its_code(model: SentenceModel, tiny_mo
     same(mixed, alone)
     same(text, text_alone)
     [like] = index.more_like([3], k=5, mode="hybrid")
-    [itself] = index.search([index.get([3])[0]["text"]], k=6, mode="hybrid")
+    [itself] = index.search([index.get([3])[0].text], k=6, mode="hybrid")
     same(like, [hit for hit in itself if hit.id != 3][:5])
     for query in (line, Query(code=codes[0])):
         with pytest.raises(UserError, match=r"mode is sparse, .* needs sentences"):

@@ -82,12 +82,12 @@ def test_texts_keep_their_ids_and_the_types_of_their_labels(
     texts = ["a bank sold shares", "her brother lost", "the company lost"]
     index = index_texts(model, texts, tmp_path / "index", model_dir=tiny_model, ids=[17, 3, 40], labels=labels)
     rows = index.get([17, 3, 40])
-    assert [row["text"] for row in rows] == texts
-    assert {name: [row["labels"][name] for row in rows] for name in labels} == labels
+    assert [row.text for row in rows] == texts
+    assert {name: [row.labels[name] for row in rows] for name in labels} == labels
     assert [hit.id for hit in index.search(texts[:1], k=3, where={"stars": {"$gte": 4}})[0]] == [17]
     with IndexWriter(index.directory, model=model) as writer:
         assert writer.add(["a bank"], labels={"price": [3], "code": ["007"]}) == [41]
-    assert index.get([41])[0]["labels"] == {"stars": None, "price": 3.0, "open": None, "code": "007"}
+    assert index.get([41])[0].labels == {"stars": None, "price": 3.0, "open": None, "code": "007"}
 
 
 @pytest.mark.parametrize(
@@ -269,6 +269,10 @@ def test_text_that_the_model_cannot_encode_is_refused(built: Index, text: str, m
         built.search([text])
 
 
+def test_one_string_is_one_query(built: Index) -> None:
+    assert built.search("a bank", 3) == built.search(["a bank"], 3) and len(built.search("a bank", 3)) == 1
+
+
 def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> None:
     with pytest.raises(UserError, match="has 2000000 tokens, this model takes at most 20") as refused:
         built.search(["bank " * 2_000_000])
@@ -277,8 +281,8 @@ def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> No
 
 @pytest.mark.parametrize(
     "queries",
-    ["a bank", None, 3, [3], [None], [[0.0] * 8], (text for text in ["a bank"])],
-    ids=["a string", "nothing", "a number", "numbers", "nothings", "codes", "a generator"],
+    [None, 3, [3], [None], [[0.0] * 8], (text for text in ["a bank"])],
+    ids=["nothing", "a number", "numbers", "nothings", "codes", "a generator"],
 )
 def test_queries_that_are_no_sentences_are_refused(built: Index, queries: Any) -> None:
     with pytest.raises(UserError, match="a list of sentences is needed, not"):
@@ -442,7 +446,7 @@ def test_entries_that_older_versions_do_not_know_are_written_where_they_say_some
         writer.delete(range(40))
         assert entries() == {"column_types"}
         writer.add(["a bank"], labels={"topic": ["money"]})
-    assert open_index(copy).get([40])[0]["labels"] == {"topic": "money"}
+    assert open_index(copy).get([40])[0].labels == {"topic": "money"}
 
 
 def test_newer_format_is_refused(copy: Path) -> None:

@@ -173,7 +173,7 @@ def test_no_value_stays_none_and_what_stands_beside_it_keeps_its_type(
     tmp_path: Path,
 ) -> None:
     index = build(model, tiny_model, tmp_path / "index", values)
-    stored = [row["labels"]["stars"] for row in index.get([0, 1, 2])]
+    stored = [row.labels["stars"] for row in index.get([0, 1, 2])]
     assert stored == values and [type(value) for value in stored if isinstance(value, bool)] == [
         type(value) for value in values if isinstance(value, bool)
     ]
@@ -224,5 +224,5 @@ def test_a_label_that_does_not_fit_the_index_is_refused_and_nothing_changes(
             with pytest.raises(UserError, match=r"^sentence 2: the labels 'stars'"):
                 put(TEXTS[:2], labels={"stars": [5, value]})
         assert writer.add(TEXTS[:2], labels={"stars": [5.0, float("nan")]}) == [3, 4]
-    assert [row["labels"]["stars"] for row in index.get([3, 4])] == [5, None]
+    assert [row.labels["stars"] for row in index.get([3, 4])] == [5, None]
     assert len(index) == 5

@@ -96,7 +96,7 @@ def test_a_manifest_that_does_not_fit_its_files_is_refused(
 def test_offsets_out_of_a_text_column_are_found_when_it_is_read(index: Index) -> None:
     path = index.directory / "00000001" / "rows.arrow"
     content = path.read_bytes()
-    start = content.index(np.array([0, len(index.get([0])[0]["text"])], np.int32).tobytes())
+    start = content.index(np.array([0, len(index.get([0])[0].text)], np.int32).tobytes())
     path.write_bytes(content[: start + 4] + np.int32(2**30).tobytes() + content[start + 8 :])
     described = vars(FileInfo.of(path))
     edit(index.directory, lambda content: content["segments"][0]["files"].update({"rows.arrow": described}))

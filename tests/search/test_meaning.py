@@ -93,7 +93,7 @@ def test_what_it_decodes_comes_of_whole_codes_where_there_is_one(meant: Index, f
         Query(sum=Sum([ONE, OTHER], [ONE])),
     ]
     results = meant.results(queries, Options(3, decode=True, reconstruct=True))
-    own = meant.get([3])[0]["text"]
+    own = meant.get([3])[0].text
     blends = [free.interpolation(ONE, OTHER, steps=3)[1], free.arithmetic([ONE, OTHER], [ONE])]
     between, of_sum = free.decode(np.stack(blends), literal=0.0)
     expected = [*free.reconstruct([ONE, own, ONE]), between, *free.reconstruct([OTHER]), of_sum]

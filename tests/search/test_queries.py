@@ -59,7 +59,7 @@ def test_score_is_the_querys_posterior_at_the_hits_code(
         expected = -0.5 * (((z - posterior.mean[i]) / deviations) ** 2 + np.log(2 * np.pi)) - deviations.log()
         assert [hit.score for hit in hits] == pytest.approx(expected.sum(-1).tolist(), rel=1e-5)
     [hits] = index.more_like([3], k=2, score=True)
-    [itself] = index.search([index.get([3])[0]["text"]], k=3, score=True)
+    [itself] = index.search([index.get([3])[0].text], k=3, score=True)
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in itself if hit.id != 3])
 
 

@@ -42,11 +42,11 @@ def test_texts_ids_and_labels_stay_and_codes_are_the_new_models(
     assert (new.manifest.next_id, new.manifest.metric) == (before.next_id, other.use.metric)
     fresh = index_texts(
         other,
-        [row["text"] for row in rows],
+        [row.text for row in rows],
         old.directory.with_name("fresh"),
         model_dir=meaning_model,
         ids=ids,
-        labels={name: [row["labels"][name] for row in rows] for name in LABELS},
+        labels={name: [row.labels[name] for row in rows] for name in LABELS},
     )
     for mode in ("dense", "sparse", "hybrid"):
         assert new.search(["a bank sold"], 4, mode=mode) == fresh.search(["a bank sold"], 4, mode=mode)

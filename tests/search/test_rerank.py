@@ -59,7 +59,7 @@ def test_more_like_a_sentence_is_judged_by_its_text(index: Index, model: Sentenc
         asked.extend(query for query, _ in pairs)
         return by_length([(QUERY, text) for _, text in pairs])
 
-    opened, text = open_index(index.directory, model=model, reranker=judge), index.get([7])[0]["text"]
+    opened, text = open_index(index.directory, model=model, reranker=judge), index.get([7])[0].text
     found = opened.search([Query(id=7)], 5, rerank=5)[0]
     plain = index.search([Query(id=7)], 5)[0]
     assert [hit.id for hit in found] == [hit.id for hit in sorted(plain, key=lambda hit: -len(hit.text))]

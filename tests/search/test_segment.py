@@ -8,6 +8,7 @@ import pytest
 
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter
+from smim.search.query import Sentence
 from smim.search.segment import ROWS_PER_BATCH
 from tests.search.codes import index_of_codes
 
@@ -28,7 +29,7 @@ def many(model: SentenceModel, tmp_path: Path) -> Index:
 def test_a_row_has_its_own_text_and_labels_in_whatever_batch_it_is(many: Index) -> None:
     ids = [0, NUM_ROWS - 1, *(border + i for border in (ROWS_PER_BATCH, 2 * ROWS_PER_BATCH) for i in (-1, 0, 1))]
     expected = [(id, str(id), {"number": id}) for id in ids]
-    assert [(row["id"], row["text"], row["labels"]) for row in many.get(ids)] == expected
+    assert [(row.id, row.text, row.labels) for row in many.get(ids)] == expected
     found = many.search(many.codes(ids), k=1)
     assert [(hit.id, hit.text, hit.labels) for [hit] in found] == expected
     for id in ids:
@@ -44,7 +45,7 @@ def test_deletes_and_a_compaction_leave_each_row_its_id_text_labels_and_code(man
         assert many.count() == len(rest)
         writer.compact()
     assert [info.count for info in many.manifest.segments] == [len(rest)]
-    assert many.get(rest) == [{"id": id, "text": str(id), "labels": {"number": id}} for id in rest]
+    assert many.get(rest) == [Sentence(id, str(id), {"number": id}) for id in rest]
     assert (many.codes(rest) == codes[rest]).all()
 
 

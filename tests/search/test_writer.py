@@ -16,6 +16,7 @@ from smim.search import Index, IndexWriter, build_index, open_index
 from smim.search import factory as factories
 from smim.search import ids as ids_module
 from smim.search import writer as writer_module
+from smim.search.query import Sentence
 from smim.text.corpus import Corpus
 
 WORDS = [["the company", "a bank", "her brother"], ["sold", "lost", "never liked"], ["shares", "a small house"]]
@@ -51,7 +52,7 @@ def test_added_sentences_are_found_by_a_reader_that_was_there_before(index: Inde
     [[hit]] = index.search(["her brother never liked the bank"], k=1)
     assert (hit.id, hit.text, hit.labels) == (40, "her brother never liked the bank", {"topic": "new"})
     assert hit.distance == pytest.approx(0, abs=1e-5)
-    assert index.get([41]) == [{"id": 41, "text": "a bank lost", "labels": {"topic": None}}]
+    assert index.get([41]) == [Sentence(41, "a bank lost", {"topic": None})]
     assert open_index(index.directory).search(["a bank lost"], k=3) == index.search(["a bank lost"], k=3)
 
 
@@ -83,8 +84,8 @@ def test_upsert_takes_the_place_of_the_ids(index: Index) -> None:
         assert writer.add(["a bank"]) == [51]
     assert len(index) == 42
     assert index.get([3, 50]) == [
-        {"id": 3, "text": "her brother lost", "labels": {"topic": "y"}},
-        {"id": 50, "text": "a bank lost shares", "labels": {"topic": "x"}},
+        Sentence(3, "her brother lost", {"topic": "y"}),
+        Sentence(50, "a bank lost shares", {"topic": "x"}),
     ]
 
 
@@ -210,7 +211,7 @@ def test_maximum_distance_that_is_no_number_is_refused(index: Index, distance: A
 
 
 def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
-    [text] = [row["text"] for row in index.get([7])]
+    [text] = [row.text for row in index.get([7])]
     [hits] = index.more_like([7], k=5)
     assert [hit.id for hit in hits] == [hit.id for hit in index.search([text], k=6)[0] if hit.id != 7]
     assert index.more_like([7], k=2, offset=2) == [hits[2:4]]
@@ -274,7 +275,7 @@ def test_a_writer_goes_on_from_what_another_one_changed_before_it_began(index: I
         other.delete([3])
     with early as writer:
         assert writer.add(["a bank sold"]) == [41]
-    assert len(index) == 41 and [row["text"] for row in index.get([40, 41])] == ["a bank lost", "a bank sold"]
+    assert len(index) == 41 and [row.text for row in index.get([40, 41])] == ["a bank lost", "a bank sold"]
 
 
 def test_a_change_removes_no_file_that_is_not_the_indexs_own(index: Index) -> None:
@@ -364,7 +365,7 @@ def test_ids_go_on_behind_the_largest(index: Index) -> None:
         with pytest.raises(UserError, match="give each sentence an id that is free"):
             writer.add(["a bank"])
         assert writer.add(["a bank"], ids=[41]) == [41]
-    assert [row["id"] for row in index.get([2**53 - 1, 41])] == [2**53 - 1, 41]
+    assert [row.id for row in index.get([2**53 - 1, 41])] == [2**53 - 1, 41]
 
 
 def test_an_index_with_ids_beyond_the_largest_is_searched_and_its_sentences_are_deleted_by_a_filter(

@@ -154,8 +154,10 @@ def test_what_the_model_cannot_do_has_a_code_of_its_own(tiny_model: Path, tiny_c
 
 
 def test_sentences_are_read_and_counted(client: TestClient, unchanged: Index) -> None:
-    assert client.get("/v1/sentences/3").json() == unchanged.get([3])[0]
-    assert client.post("/v1/sentences/get", json={"ids": [5, 3]}).json() == {"sentences": unchanged.get([5, 3])}
+    assert client.get("/v1/sentences/3").json() == vars(unchanged.get([3])[0])
+    assert client.post("/v1/sentences/get", json={"ids": [5, 3]}).json() == {
+        "sentences": [vars(row) for row in unchanged.get([5, 3])]
+    }
     assert client.get("/v1/count").json() == client.post("/v1/count", json={}).json() == {"count": 40}
     money = client.post("/v1/count", json={"where": {"topic": "money"}}).json()["count"]
     assert money == unchanged.count({"topic": "money"})

@@ -70,7 +70,7 @@ def expected(index: Index, *arguments: Any, **options: Any) -> list[list[dict[st
 def flat(index: Index) -> Index:
     """Four exact segments of 46 sentences, of which three are deleted, with labels or without."""
     with IndexWriter(index.directory, model=index.model) as writer:
-        texts = [row["text"] for row in index.get([3, 17])]
+        texts = [row.text for row in index.get([3, 17])]
         writer.add(texts, labels={"topic": ["home", "money"]})
         writer.add(["the company bought shares", "a bank sold shares"], labels={"topic": ["money", None]})
         writer.add(["her brother lost the new law", "the old minister sold shares"])
@@ -199,7 +199,7 @@ def test_shards_get_count_and_give_codes_as_one_process(flat, approximate):
     for index, ids in ((flat, [44, 0, 17, 0]), (approximate, [5999, 0, 2001])):
         backend = cluster(index)
         assert [hit.as_dict() for hit in asyncio.run(backend.get(ids))] == [
-            {**row, "distance": 0.0, "similarity": 1.0} for row in index.get(ids)
+            {**vars(row), "distance": 0.0, "similarity": 1.0} for row in index.get(ids)
         ]
         np.testing.assert_array_equal(asyncio.run(backend.codes(ids)), index.codes(ids))
         for where in (None, {}, {"topic": "money"}):

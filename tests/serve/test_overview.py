@@ -68,7 +68,7 @@ def test_the_overview_says_what_is_searched_and_what_the_model_can_do(client: Te
 
 def test_what_is_to_be_tried_is_of_the_index_and_changes_with_it(client: TestClient, index: Index) -> None:
     tries = get(client, "overview")["tries"]
-    texts = {index.get([id])[0]["text"] for id in range(40)}
+    texts = {index.get([id])[0].text for id in range(40)}
     for each in (tries["searches"], *tries["walks"], tries["sum"]):
         assert set(each) <= texts
     assert 1 <= len(tries["searches"]) <= 6 and len(tries["sum"]) == 3
@@ -79,7 +79,7 @@ def test_what_is_to_be_tried_is_of_the_index_and_changes_with_it(client: TestCli
     assert left["index"]["count"] == 2 and len(left["tries"]["searches"]) >= 1
     with IndexWriter(index.directory, model=index.model) as writer:
         writer.delete([0])
-    assert get(client, "overview")["tries"]["searches"] == [index.get([1])[0]["text"]]
+    assert get(client, "overview")["tries"]["searches"] == [index.get([1])[0].text]
     with IndexWriter(index.directory, model=index.model) as writer:
         writer.delete([1])
     assert get(client, "overview")["tries"] == {"searches": [], "walks": [], "sum": [], "questions": []}
@@ -107,7 +107,7 @@ def test_a_plain_map_comes_first_and_what_is_made_is_kept(client: TestClient, in
     assert kept is not None and made["method"] == "t-SNE" and made["ids"] == kept.ids_N.tolist()
     np.testing.assert_allclose(np.array([made["x"], made["y"]]).T, kept.places_N2, atol=1e-4)
     [topic] = made["labels"]
-    wanted = [index.get([id])[0]["labels"]["topic"] for id in made["ids"]]
+    wanted = [index.get([id])[0].labels["topic"] for id in made["ids"]]
     assert [topic["values"][number] for number in topic["of"]] == wanted
     assert get(client, "map") == made
     tag = client.get("/v1/map").headers["ETag"]
@@ -118,7 +118,7 @@ def test_a_plain_map_comes_first_and_what_is_made_is_kept(client: TestClient, in
 
 def test_any_query_is_placed(client: TestClient, index: Index) -> None:
     made = final_map(client)
-    text, other = (index.get([id])[0]["text"] for id in (4, 9))
+    text, other = (index.get([id])[0].text for id in (4, 9))
     line = {"first": text, "second": other, "at": 0.0}
     code = index.model.encode([text])[0].tolist()
     queries = [{"text": text}, {"id": 4}, {"line": line}, {"code": code}, {"line": line | {"at": 0.5}}, {"text": "zz"}]

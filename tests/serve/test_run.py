@@ -57,7 +57,7 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         assert [hit.id for hit in client.search(text=ONE, k=3).hits] == [hit.id for hit in hits]
         batch = client.search_batch([{"id": 3}, {"line": {"first": ONE, "second": ONE}}], k=2, decode=True)
         assert [hit.id for hit in batch[0].hits] == [hit.id for hit in index.more_like([3], 2)[0]]
-        decoded = index.model.reconstruct([index.get([3])[0]["text"], ONE])
+        decoded = index.model.reconstruct([index.get([3])[0].text, ONE])
         assert [each.decoded for each in batch] == decoded and decoded[0] != decoded[1]
         codes = client.encode([ONE, OTHER]).mean
         written = [

@@ -118,7 +118,7 @@ def test_a_cosine_indexs_sentence_decodes_from_its_own_code(
     index = build_index(model, corpus, tmp_path / "cosine", model_dir=asking_model, metric="cosine")
     service = Service(model, LocalBackend(index.directory, model=model))
     results = run(service.search([Query(id=3), Query(text=ONE)], Options(k=3, decode=True)))
-    texts = [index.get([3])[0]["text"], ONE]
+    texts = [index.get([3])[0].text, ONE]
     assert [result.decoded for result in results] == model.reconstruct(texts)
     assert results[0].decoded != results[1].decoded
     assert same(results, [*index.more_like([3], 3), *index.search([ONE], 3)])
