@@ -3,11 +3,13 @@
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from io import TextIOWrapper
 from numbers import Integral, Real
+from typing import Any
 
 
 class SmimError(Exception):
@@ -116,6 +118,13 @@ def check_size(name: str, value: float, *, most: float | None = None, above: boo
         raise UserError(f"{name} is {value!r}, a number {bounds} is needed")
 
 
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """Of ours the words alone, without a line of code."""
+    ours = category.__module__.startswith("smim.")
+    shown = f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
+    print(shown, file=sys.stderr)
+
+
 @contextmanager
 def reported_to_user() -> Iterator[None]:
     """Ends the process with one clear line instead of a traceback where an error is meant for the user.
@@ -124,6 +133,7 @@ def reported_to_user() -> Iterator[None]:
     """
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:
         yield
     except SmimError as error:

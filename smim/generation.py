@@ -28,6 +28,7 @@ from smim.progress import sentences_bar
 from smim.similarity import distances, similarity
 from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
+from smim.text.fitting import Fitted, fit, is_missing, shown
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
@@ -48,22 +49,24 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
     return SentenceModel(autoencoder.to(target), tokenizer, config, hash=hash_of(directory), directory=find(directory))
 
 
-def check_sentences(texts: Sequence[str]) -> None:
-    """Raises `UserError` for what is no list of strings, and for strings that UTF-8 cannot hold."""
+def check_sentences(texts: Any, *, missing: bool = False) -> None:
+    """Raises `UserError` for what is no list of strings, and for strings that UTF-8 cannot hold.
+
+    `missing`: None, NaN and the like may be among them.
+    """
     if isinstance(texts, str):
         raise UserError("a list of sentences is needed, not one string: write [text]")
-    if not isinstance(texts, Collection) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(texts, Collection) or not all(
+        isinstance(text, str) or (missing and is_missing(text)) for text in texts
+    ):
         raise UserError(f"a list of sentences is needed, not {str(texts)[:60]}")
     for row, text in enumerate(texts):
         try:
-            text.encode()
+            if isinstance(text, str):
+                text.encode()
         except UnicodeEncodeError:
-            what = f"the text {_shown(text)} holds a half of a surrogate pair, which is no text"
+            what = f"the text {shown(text)} holds a half of a surrogate pair, which is no text"
             raise RowError(what, row, numbered=False) from None
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _unseen(number: int) -> None:
@@ -158,6 +161,8 @@ class SentenceModel(TrainedModel):
         texts: Sequence[str] | str,
         *,
         allow_unknown: bool = True,
+        too_long: str = "truncate",
+        empty: str = "error",
         normalize: bool = False,
         batch_size: int | None = None,
         show_progress: bool = False,
@@ -166,13 +171,19 @@ class SentenceModel(TrainedModel):
 
             model.encode(["the company said profit rose"]).shape  # (1, 512)
 
-        `normalize`: codes of length one. `batch_size`: so many sentences at a time at most; never more than 8,192
-        tokens. `show_progress`: whether a terminal shows how much is done. Raises `UserError` for a text without words,
-        one longer than the model's limit and, unless `allow_unknown`, one of which the vocabulary holds no word.
+        `too_long`: `truncate` cuts a text after the model's limit, and warns; `skip` gives it NaN, and warns; `error`
+        refuses it. `empty`: `error` refuses texts without a word, None and NaN, `skip` gives them NaN, and warns;
+        unless `allow_unknown`, a text of which the vocabulary holds no word is one of them. `normalize`: codes of
+        length one. `batch_size`: so many sentences at a time at most; never more than 8,192 tokens. `show_progress`:
+        whether a terminal shows how much is done.
+
+        Raises `UserError` for what is no list of texts, and where a text does not fit and that is an error.
         """
         several = [texts] if isinstance(texts, str) else texts
-        options: dict[str, Any] = {"batch_size": batch_size, "show_progress": show_progress}
-        codes = self.posterior(several, allow_unknown=allow_unknown, **options).mean.numpy()
+        fitted = self.fitted(several, allow_unknown=allow_unknown, too_long=too_long, empty=empty)
+        codes = np.full((len(several), self.latent_dim), np.nan, np.float32)
+        posterior = self.posterior_of_ids(fitted.ids, batch_size=batch_size, show_progress=show_progress)
+        codes[fitted.rows] = posterior.mean.numpy()
         if normalize:
             codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), _SMALLEST)
         return codes[0] if isinstance(texts, str) else codes
@@ -513,19 +524,29 @@ class SentenceModel(TrainedModel):
         return answer.strip()
 
     def token_ids(self, texts: Sequence[str], *, allow_unknown: bool = True) -> list[list[int]]:
-        """The vocabulary ids of each sentence; raises `UserError` as `encode` does."""
-        check_sentences(texts)
+        """The vocabulary ids of each sentence; raises `UserError` for one that does not fit."""
+        return self.fitted(texts, allow_unknown=allow_unknown, too_long="error", empty="error").ids
+
+    def fitted(
+        self,
+        texts: Sequence[Any],
+        *,
+        allow_unknown: bool = True,
+        too_long: str = "truncate",
+        empty: str = "error",
+    ) -> Fitted:
+        """The token ids of texts, as far as they fit this model: see `smim.text.fitting`.
+
+        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. Raises `UserError` for
+        what are no texts, `RowError` for one that does not fit where that is an error.
+        """
+        check_sentences(texts, missing=True)
+
+        def refused(text: str, ids: list[int]) -> str | None:
+            if allow_unknown or any(i != UNK_ID for i in ids):
+                return None
+            words = f"{self.tokenizer.vocabulary_size:,} words"
+            return f"this model's vocabulary of {words} holds no word of {shown(text)}"
+
         limit = self.autoencoder.args.max_length
-        all_ids = [self.tokenizer.encode(text) for text in texts]
-        for row, (text, ids) in enumerate(zip(texts, all_ids, strict=True)):
-            wrong = None
-            if not ids or not text.strip():
-                wrong = f"the text {_shown(text)} is empty; give at least one word"
-            elif len(ids) > limit:
-                wrong = f"the text {_shown(text)} has {len(ids)} tokens, this model takes at most {limit}"
-            elif not allow_unknown and all(i == UNK_ID for i in ids):
-                words = f"{self.tokenizer.vocabulary_size:,} words"
-                wrong = f"this model's vocabulary of {words} holds no word of {_shown(text)}"
-            if wrong:
-                raise RowError(wrong, row, numbered=False)
-        return all_ids
+        return fit(texts, self.tokenizer.encode, limit, too_long=too_long, empty=empty, refused=refused)

@@ -157,21 +157,30 @@ def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tm
     assert refused.status == 2 and "mine.txt holds JSON, not a sentence a line" in refused.err
 
 
-@pytest.mark.parametrize(
-    "name", ["a.csv", "a.TSV", "a.json", "a.parquet", "a.arrow", "a.txt.gz", "a.jsonl.zst", "a.txt.xz"]
-)
-def test_a_file_that_is_not_of_lines_is_refused(
-    command: Command, own_index: Path, tiny_model: Path, tmp_path: Path, name: str
+def test_a_table_with_rows_that_do_not_fit_is_indexed_and_what_was_done_is_told(
+    command: Command, tiny_model: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / name).write_text("text\na bank sold shares\n")
-    for words in (
-        ["build", tiny_model, tmp_path / name, "-o", tmp_path / "index"],
-        ["add", own_index, tmp_path / name],
-    ):
-        refused = command("index", *words)
-        assert refused.status == 2
-        assert f"{name} is neither a sentence a line nor .jsonl" in refused.err and "data_prep/build.py" in refused.err
-    assert not (tmp_path / "index").exists()
+    table = tmp_path / "reviews.csv"
+    rows = ['5,"a bank, ""sold""\nshares"', "1,", f"2,{'bank ' * 30}", "4,her brother lost", "3,   ", "3,qwxzy"]
+    table.write_text("\n".join(["stars,review", *rows]))
+    index = tmp_path / "index"
+    built = command("index", "build", tiny_model, table, "-o", index, "--text-column", "review")
+    assert built.out.startswith(f"3 sentences in {index}")
+    assert built.err.splitlines()[-3:] == [
+        f"warning: 2 of 6 rows hold no text and were left out: {table}, row 2, {table}, row 5",
+        f"warning: 1 of 4 texts were cut after this model's 20 tokens: {table}, row 3",
+        f"warning: 1 of 4 texts hold no word and were left out: {table}, row 6",
+    ]
+    found = command("search", index, "her brother lost", "-k", 3, "--where", '{"stars": {"$gte": 2}}', "--json")
+    hits = json.loads(found.out)["hits"]
+    assert hits[0]["labels"] == {"stars": 4} and len(hits) == 3
+    added = command("index", "add", index, table, "--text-column", "review", "--too-long", "skip")
+    assert added.out.startswith("2 sentences put into") and "have more than this model's 20 tokens" in added.err
+    for words in (["--label", "stars", "--label", "price"], ["--text-column", "text"], ["--too-long", "cut"]):
+        refused = command(
+            "index", "build", tiny_model, table, "-o", tmp_path / "new", "--text-column", "review", *words
+        )
+        assert refused.status == 2 and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("option", [["--split", "train"], ["--segments", 2], ["--latents", "latents/ptb"]])
@@ -434,7 +443,8 @@ def own_index(index: Path, tmp_path: Path) -> Path:
     ("row", "message"),
     [
         ({"text": "qwxzy"}, "holds no word of 'qwxzy'"),
-        ({"text": ""}, "is empty"),
+        ({"text": ""}, "there is no text"),
+        ({"text": None}, "there is no text"),
         ({"text": "a bank " * 20}, "has 40 tokens"),
         ({"text": "a \ud800"}, "half of a surrogate pair"),
         ({"id": 2**53}, "ids are a list of whole numbers from 0 to 2**53 - 1, not '9007199254740992'"),
@@ -460,10 +470,11 @@ def test_what_is_wrong_with_a_sentence_of_a_file_is_told_with_its_line_by_every_
     path = tmp_path / "new.jsonl"
     path.write_text("\n\n".join(map(json.dumps, rows)))
     before = (own_index / "manifest.json").read_bytes()
-    refused = command("index", name, own_index, path)
+    strict = ["--too-long", "error", "--empty", "error"]
+    refused = command("index", name, own_index, path, *strict)
     assert refused.status == 2 and refused.err.startswith(f"error: {path}, line 3: ") and message in refused.err
     assert (own_index / "manifest.json").read_bytes() == before
-    built = command("index", "build", tiny_model, path, "-o", tmp_path / "index")
+    built = command("index", "build", tiny_model, path, "-o", tmp_path / "index", *strict)
     assert built.status == 2 and built.err.startswith(f"error: {path}, line 3: ")
     assert message.replace("the index's", "one another") in built.err and not (tmp_path / "index").exists()
 
@@ -556,7 +567,7 @@ def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index:
     ("file", "content", "message"),
     [
         ("a.jsonl", '{"text": "a bank"', "a.jsonl, line 1: not JSON"),
-        ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: an object with a text is needed"),
+        ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: an object with a 'text' is needed"),
         ("a.jsonl", '{"text": "a bank", "topics": 1}', "the index has no column 'topics'; did you mean 'topic'"),
         ("a.jsonl", '{"text": "a bank", "id": "x"}', "ids are a list of whole numbers"),
         ("a.jsonl", '{"text": "a bank", "id": ' + "1" * 5000 + "}", "a.jsonl, line 1: not JSON"),
@@ -566,7 +577,7 @@ def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index:
         ("a.jsonl", '{"text": "a bank \\ud800"}', "half of a surrogate pair"),
         ("a.txt", "", "no sentence in it"),
         ("a.txt", b"\xff\xfe", "is not UTF-8 text"),
-        ("missing.txt", None, "cannot be read: No such file"),
+        ("missing.txt", None, "missing.txt does not exist"),
     ],
 )
 def test_sentences_that_cannot_be_added_are_refused(
@@ -580,7 +591,7 @@ def test_sentences_that_cannot_be_added_are_refused(
 
 def test_a_text_of_ten_megabytes_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("bank " * 2_000_000)
-    refused = command("index", "add", own_index, tmp_path / "a.txt")
+    refused = command("index", "add", own_index, tmp_path / "a.txt", "--too-long", "error")
     assert refused.status == 2 and "has 2000000 tokens, this model takes at most 20" in refused.err
     assert len(refused.err) < 300
 

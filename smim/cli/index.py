@@ -19,18 +19,33 @@ Sentences = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...",
-        help="A .jsonl file (objects with text, perhaps id, labels), or a sentence a line; -: standard input, lines.",
+        help="CSV, TSV, Parquet, JSON lines, or a sentence a line, compressed or not; -: standard input, lines.",
     ),
 ]
+TextColumn = Annotated[str, typer.Option(help="The column, or key, of the text.")]
+IdColumn = Annotated[str, typer.Option(help="The column of ids, whole numbers; '': there is none.")]
+Label = Annotated[list[str] | None, typer.Option(help="A column to keep as a label; may be given again; all others.")]
+TooLong = Annotated[
+    str, typer.Option(metavar="truncate|skip|error", help="What becomes of texts longer than the model takes.")
+]
+Empty = Annotated[str, typer.Option(metavar="skip|error", help="What becomes of rows without a text.")]
 
 
 @app.command("build")
 def index_build(
     model: Model,
     corpus: Annotated[
-        Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb, or a .txt or .jsonl.")
+        Path,
+        typer.Argument(
+            metavar="CORPUS", help="A prepared corpus, such as data/ptb, or a file: .csv, .jsonl, .txt, ..."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The index's directory, such as indexes/ptb.")],
+    text_column: TextColumn = "text",
+    label: Label = None,
+    id_column: IdColumn = "id",
+    too_long: TooLong = "truncate",
+    empty: Empty = "skip",
     split: Annotated[str | None, typer.Option(help="The split to index; train.")] = None,
     metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
     part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; all of it.")] = None,
@@ -53,10 +68,10 @@ def index_build(
 ) -> None:
     """Encode a split of a prepared corpus, or a file, into an index to search in.
 
-    A file has a sentence a line, or is .jsonl: objects with text, perhaps id, and labels.
+    A file is CSV, TSV, Parquet, JSON lines (objects), or has a sentence a line; it may be compressed, as .csv.gz.
 
-    Examples: smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
-    smim index build english-small mine.txt -o indexes/mine
+    Examples: smim index build english-small reviews.csv --text-column review --label stars -o indexes/reviews
+    smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
     smim index build english-small data/mine -o indexes/mine --engine ray --ray-address 10.0.0.1:6379
     """
     refuse_if({
@@ -68,7 +83,7 @@ def index_build(
     from smim.search import build_index, index_texts
     from smim.search.build import BuildArgs
     from smim.search.latents import Latents
-    from smim.search.sentences import read_sentences
+    from smim.search.sentences import Columns, read_sentences
     from smim.text.corpus import Corpus
 
     settings: dict[str, Any] = {
@@ -84,8 +99,9 @@ def index_build(
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
         raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
     if corpus.is_file():
-        sentences = read_sentences([corpus], columns=None)
+        sentences = read_sentences([corpus], columns=Columns(text_column, id_column, label), empty=empty)
         given: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
+        given |= {"too_long": too_long, "empty": empty}
         with sentences.placed():
             index = index_texts(smim.load(model), sentences.texts, output, **settings, **given)
     else:
@@ -100,21 +116,42 @@ def index_build(
 
 
 @app.command("add")
-def index_add(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+def index_add(
+    index: IndexDir,
+    files: Sentences,
+    model: MovedModel = None,
+    text_column: TextColumn = "text",
+    label: Label = None,
+    id_column: IdColumn = "id",
+    too_long: TooLong = "truncate",
+    empty: Empty = "skip",
+) -> None:
     """Add sentences to an index; without ids they get the next ones.
 
-    Example: smim index add indexes/ptb new.jsonl
+    Examples: smim index add indexes/ptb new.jsonl
+    smim index add indexes/reviews more.csv --text-column review --label stars
     """
-    _put(index, files, model, replace=False)
+    columns = {"text": text_column, "id": id_column, "labels": label}
+    _put(index, files, model, columns, too_long=too_long, empty=empty, replace=False)
 
 
 @app.command("upsert")
-def index_upsert(index: IndexDir, files: Sentences, model: MovedModel = None) -> None:
+def index_upsert(
+    index: IndexDir,
+    files: Sentences,
+    model: MovedModel = None,
+    text_column: TextColumn = "text",
+    label: Label = None,
+    id_column: IdColumn = "id",
+    too_long: TooLong = "truncate",
+    empty: Empty = "skip",
+) -> None:
     """Add sentences in the place of those that have their ids; labels that are left out become null.
 
     Example: smim index upsert indexes/ptb corrected.jsonl
     """
-    _put(index, files, model, replace=True)
+    columns = {"text": text_column, "id": id_column, "labels": label}
+    _put(index, files, model, columns, too_long=too_long, empty=empty, replace=True)
 
 
 @app.command("delete")
@@ -248,16 +285,19 @@ def index_report(
             writer.set_search(report.suggested.settings)
 
 
-def _put(index: Path, files: list[Path], model: Path | None, *, replace: bool) -> None:
+def _put(
+    index: Path, files: list[Path], model: Path | None, columns: dict[str, Any], *, replace: bool, **policies: str
+) -> None:
     from smim.search import IndexWriter
-    from smim.search.sentences import read_sentences
+    from smim.search.sentences import Columns, read_sentences
 
     with IndexWriter(index, model=smim.load(model) if model else None) as writer:
-        sentences = read_sentences(files, columns=writer.manifest.columns)
+        chosen = Columns(**columns, known=writer.manifest.columns)
+        sentences = read_sentences(files, columns=chosen, empty=policies["empty"])
         if replace and sentences.ids is None:
-            raise UserError("upsert needs an id with each sentence: a .jsonl file of objects with id and text")
+            raise UserError("upsert needs an id with each sentence: a column id, or the one that --id-column names")
         with sentences.placed():
-            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace)
+            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies)
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 

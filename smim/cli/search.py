@@ -70,7 +70,7 @@ def search(
     from smim.search import open_index
     from smim.search.labels import jsonable
     from smim.search.rerank import cross_encoder
-    from smim.search.sentences import read_sentences
+    from smim.search.sentences import Columns, read_sentences
 
     by = cross_encoder(reranker) if reranker else None
     opened = open_index(index, model=smim.load(model) if model else None, reranker=by, gpu=gpu)
@@ -78,7 +78,7 @@ def search(
     told |= {"mode": "hybrid" if hybrid else mode, "rerank": rerank}
     options = Options(k, offset, parse_filter(where), max_distance, least_similarity, **told)
     if queries is not None:
-        sentences = read_sentences([queries], columns=[]).texts
+        sentences = read_sentences([queries], columns=Columns(known=())).texts
         found = opened.stream(sentences, **{name: each for name, each in vars(options).items() if name != "settings"})
         for sentence, hits in zip(sentences, track(found, "searching", total=len(sentences)), strict=True):
             print(json.dumps(jsonable({"query": sentence, "hits": [hit.as_dict() for hit in hits]}), allow_nan=False))

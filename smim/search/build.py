@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from smim import lock, storage
 from smim.engine import EngineArgs, open_engine
-from smim.errors import RowError, Unsupported, UserError, nearest, refuse_if
+from smim.errors import Unsupported, UserError, nearest, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
 from smim.search import factory as factories
@@ -34,6 +34,7 @@ from smim.search.rows import Rows, Source, build_beside
 from smim.search.snapshot import Snapshot
 from smim.shards import DTYPES
 from smim.text.corpus import OWN_COLUMNS, Corpus, Split
+from smim.text.fitting import at_places
 
 
 def build_index(
@@ -115,6 +116,8 @@ def index_texts(
     store: str = "fp32",
     memory: int | None = None,
     gpu: bool = False,
+    too_long: str = "truncate",
+    empty: str = "skip",
 ) -> Index:
     """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
 
@@ -122,8 +125,11 @@ def index_texts(
         index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two")
 
     `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
-    memory holds are prepared as a corpus first. Raises `UserError` as `build_index` does, and for texts, ids and labels
-    that `IndexWriter.add` refuses.
+    memory holds are prepared as a corpus first.
+
+    `too_long` and `empty` say what becomes of texts that do not fit (`smim.text.fitting`): by default long ones are
+    cut, and those without a word left out, with their ids and labels; warnings say which. Raises `UserError` as
+    `build_index` does, and for texts, ids and labels that `IndexWriter.add` refuses.
     """
     labels = {} if labels is None else labels
     refuse_if({
@@ -134,9 +140,15 @@ def index_texts(
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
     columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
-    tokens, order = model.token_ids(texts, allow_unknown=False), np.argsort(numbers)
-    table = pa.table({"text": pa.array(list(texts), pa.string()), **columns})
-    rows = _with_tokens(table, tokens).take(pa.array(order))
+    fitted = model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty)
+    if not fitted.rows:
+        raise UserError("there is no sentence to index: no text holds a word")
+    table = pa.table({"text": pa.array([texts[row] for row in fitted.rows], pa.string())})
+    for name, column in columns.items():
+        table = table.append_column(name, column.take(pa.array(fitted.rows)))
+    numbers = numbers[fitted.rows]
+    order = np.argsort(numbers)
+    rows = _with_tokens(table, fitted.ids).take(pa.array(order))
     return _build(
         model,
         Split("texts", rows),
@@ -174,8 +186,9 @@ def rebuild_index(
     those that the index was built with; `part` too, of a model that has one. `gpu` as of `build_index`. Deleted
     sentences go.
 
-    Raises `UserError` as `build_index` does, for an index without a sentence, a sentence that is too long for the
-    model, and an index that another process changes meanwhile.
+    A sentence that is too long for the new model is cut for its code; a warning says so. Raises `UserError` as
+    `build_index` does, for an index without a sentence, one in which the model finds no word, and an index that another
+    process changes meanwhile.
     """
     directory = Path(directory)
     manifest = Manifest.read(directory)
@@ -187,10 +200,8 @@ def rebuild_index(
     ids = np.concatenate([segment.ids[positions] for segment, positions in pairs])
     order = np.argsort(ids)
     ids, table = ids[order], pa.concat_tables(segment.table(own) for segment, own in pairs).take(pa.array(order))
-    try:
-        tokens = model.token_ids(table["text"].to_pylist())
-    except RowError as error:
-        raise UserError(f"{directory}, sentence {ids[error.row]}: {error.what}") from None
+    with at_places([f"{directory}, sentence {id}" for id in ids]):
+        tokens = model.fitted(table["text"].to_pylist()).ids
     return _build(
         model,
         Split("texts", _with_tokens(table, tokens)),

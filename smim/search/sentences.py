@@ -1,74 +1,170 @@
-"""Sentences of the user's files, to put into an index."""
+"""Sentences of the user's files, to put into an index: lines, JSON lines and tables, compressed ones too."""
 
+import io
 import json
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from smim.errors import RowError, UserError, nearest
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-# What `data_prep/build.py` reads, and here would be taken for lines of text.
-_NOT_LINES = (".csv", ".tsv", ".json", ".parquet", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".lzma")
-_OF_OBJECTS = (".jsonl", ".ndjson")
+from smim.errors import UserError, nearest
+from smim.preparation.readers.base import Intake, Piece, find_columns, is_compressed, listed, reading
+from smim.preparation.readers.chunks import open_lines
+from smim.preparation.readers.delimited import Delimited
+from smim.search.labels import with_types
+from smim.text.fitting import TextsChanged, at_places, is_missing
+
+_OF_OBJECTS = (".jsonl", ".ndjson", ".json")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OF_ARROW = (".parquet", ".arrow")
+_TEXT, _ID = "text", "id"
+# Each row with its place.
+_Rows = Iterator[tuple[str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file are text, id and labels. `labels`: None for all others; `known`: those of an index."""
+
+    text: str = _TEXT
+    id: str = _ID
+    labels: Sequence[str] | None = None
+    known: Sequence[str] | None = None
+
+    def named(self, present: Sequence[str], path: Path) -> dict[str, str]:
+        """The columns that are read, with the names that they get; raises `UserError` for one that there is not."""
+        if self.text not in present:
+            raise UserError(
+                f"{path} has no column {self.text!r}; its columns: {listed(present)}; name the text's by --text-column"
+            )
+        own = {self.text: _TEXT} | ({self.id: _ID} if self.id in present else {})
+        rest = [name for name in present if name not in own]
+        labels = rest if self.labels is None else list(self.labels)
+        find_columns(self.text, [*labels, *own], present, path)
+        if missing := [name for name in labels if name not in present]:
+            raise UserError(f"{path} has no column {missing[0]!r}; its columns: {listed(present)}")
+        self.check(labels, str(path))
+        return own | {name: name for name in labels}
+
+    def check(self, labels: Sequence[str], place: str) -> None:
+        """Raises `UserError` for labels that the index has not, and for names that it uses itself."""
+        for name in labels:
+            if self.known is not None and name not in self.known:
+                raise UserError(
+                    f"{place}: the index has no column {name!r}; {nearest(name, [_ID, _TEXT, *self.known])}"
+                )
+            if name in (_ID, _TEXT):
+                raise UserError(f"{place}: a label cannot be called {name!r}; rename it, or name others by --label")
 
 
 @dataclass(frozen=True)
 class Sentences:
     """Texts, their ids where they have some, a value for each of them by label column, and their files and lines."""
 
-    texts: list[str]
+    texts: list[Any]
     ids: list[int] | None
     labels: dict[str, list[Any]]
     places: list[str]
 
-    @contextmanager
-    def placed(self) -> Iterator[None]:
-        """What is wrong with one of the sentences is reported with its file and line."""
-        try:
-            yield
-        except RowError as error:
-            raise UserError(f"{self.places[error.row]}: {error.what}") from None
+    def placed(self) -> AbstractContextManager[None]:
+        """What is said of one of the sentences, as wrong or as cut, names its file and line."""
+        return at_places(self.places)
 
 
-def read_sentences(files: Sequence[Path], *, columns: Sequence[str] | None) -> Sentences:
-    """Reads `.jsonl` or `.ndjson` files (objects with `text`, perhaps `id`, and labels), and others as lines of text.
+def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, empty: str = "error") -> Sentences:
+    """Reads files by their suffix: `.csv`, `.tsv`, `.parquet`, `.arrow`, `.jsonl` (objects), others as lines of text.
 
-    `columns`: the labels that there may be; None for whatever there are. `-` is standard input, lines of text. Empty
-    lines are passed over. Raises `UserError` naming file and line, and for files of another kind.
+    `-` is standard input, lines of text. Files may be compressed: `.csv.gz`. Empty lines are passed over. `empty`:
+    `skip` leaves out rows without a text, and warns. Labels of CSV and TSV that are numbers throughout are numbers.
+    Raises `UserError` naming file and line, for ids that are no whole numbers, and for what cannot be read.
     """
+    columns = columns or Columns()
     found = [placed for path in files for placed in _rows(path, columns)]
     if not found:
         raise UserError(f"{', '.join(map(str, files))}: no sentence in it")
+    without = [i for i, (_, row) in enumerate(found) if is_missing(row[_TEXT]) or not str(row[_TEXT]).strip()]
+    if without and empty == "skip":
+        what = f"{len(without):,} of {len(found):,} rows hold no text and were left out"
+        warnings.warn(TextsChanged(what, without, [place for place, _ in found]), stacklevel=2)
+        found = [each for i, each in enumerate(found) if i not in set(without)]
+    elif without:
+        raise UserError(f"{found[without[0]][0]}: there is no text; give one, or leave such rows out by --empty skip")
+    if not found:
+        raise UserError(f"{', '.join(map(str, files))}: no sentence in it")
     places, rows = [place for place, _ in found], [row for _, row in found]
-    with_id = sum("id" in row for row in rows)
+    with_id = sum(_ID in row for row in rows)
     if 0 < with_id < len(rows):
-        without = next(place for place, row in found if "id" not in row)
+        place = next(place for place, row in found if _ID not in row)
         raise UserError(
-            f"{with_id} of {len(rows)} sentences have an id; either all do, or none ({without}: without an id)"
+            f"{with_id} of {len(rows)} sentences have an id; either all do, or none ({place}: without an id)"
         )
-    if columns is None:
-        columns = [name for name in dict.fromkeys(name for row in rows for name in row) if name not in ("id", "text")]
-    given = [column for column in columns if any(column in row for row in rows)]
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in (_ID, _TEXT)))
+    names = [name for name in columns.known if name in names] if columns.known is not None else names
     return Sentences(
-        texts=[row["text"] for row in rows],
-        ids=[row["id"] for row in rows] if with_id else None,
-        labels={column: [row.get(column) for row in rows] for column in given},
+        texts=[row[_TEXT] for row in rows],
+        ids=[row[_ID] for row in rows] if with_id else None,
+        labels={name: [row.get(name) for row in rows] for name in names},
         places=places,
     )
 
 
-def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row with its place."""
-    suffix = path.suffix.lower()
-    if suffix in _NOT_LINES:
-        raise UserError(
-            f"{path} is neither a sentence a line nor .jsonl; rewrite it as that, or prepare a corpus of it to index: "
-            f"`python data_prep/build.py corpus=text corpus.path={path} corpus.tokenizer.dir=MODEL/tokenizer ...`"
-        )
+def _rows(path: Path, columns: Columns) -> _Rows:
+    suffix = Path(path.stem).suffix.lower() if is_compressed(path) else path.suffix.lower()
+    with reading(path):
+        if suffix in _DELIMITERS:
+            yield from _of_table(_delimited(path, _DELIMITERS[suffix], columns), path, columns)
+        elif suffix in _OF_ARROW and not is_compressed(path):
+            yield from _of_table(_of_arrow(path, columns), path, columns)
+        else:
+            yield from _of_lines(path, suffix, columns)
+
+
+def _delimited(path: Path, delimiter: str, columns: Columns) -> pa.Table:
+    names = Delimited(columns.text, delimiter=delimiter).columns(path) or []
+    wanted = columns.named(names, path)
+    labels = tuple(name for name in wanted if name != columns.text)
+    blocks = list(Delimited(columns.text, labels, delimiter=delimiter).read(Piece(path), Intake(path)))
+    if not blocks:
+        raise UserError(f"{path}: no sentence in it")
+    table = pa.concat_tables(blocks)  # the text first, whatever it is called
+    return table.cast(with_types(table))
+
+
+def _of_arrow(path: Path, columns: Columns) -> pa.Table:
+    if path.suffix.lower() == ".parquet":
+        with pq.ParquetFile(path) as file:
+            return file.read(list(columns.named(file.schema_arrow.names, path)))
+    with open(path, "rb") as file:
+        try:
+            table = pa.ipc.open_file(file).read_all()
+        except pa.ArrowInvalid:
+            file.seek(0)
+            table = pa.ipc.open_stream(file).read_all()
+    return table.select(list(columns.named(table.column_names, path)))
+
+
+def _of_table(table: pa.Table, path: Path, columns: Columns) -> _Rows:
+    """The rows of a table, whose text may be called so already."""
+    own = {columns.text: _TEXT, columns.id: _ID}
+    table = table.rename_columns([own.get(name, name) for name in table.column_names])
+    kind = table.schema.field(_TEXT).type
+    if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        raise UserError(f"{path}: the column {columns.text!r} holds no text, but {kind}")
+    number = 0
+    for batch in table.to_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield _identified(row, f"{path}, row {number}")
+
+
+def _of_lines(path: Path, suffix: str, columns: Columns) -> _Rows:
     try:
-        with open(0 if str(path) == "-" else path, encoding="utf-8", closefd=str(path) != "-") as file:
+        with _opened(path) as file:
             for number, marked in enumerate(file, start=1):
                 # Windows's editors begin a file with a mark of its encoding, and joined files have several.
                 line = marked.lstrip("\ufeff")
@@ -77,30 +173,49 @@ def _rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[str, dict
                 if number == 1 and suffix not in _OF_OBJECTS and _is_object(line):
                     raise UserError(f"{path} holds JSON, not a sentence a line; give it as a file called .jsonl")
                 place = f"{path}, line {number}"
-                yield place, _row(line, place, columns) if suffix in _OF_OBJECTS else {"text": line.strip()}
+                yield place, _object(line, place, columns) if suffix in _OF_OBJECTS else {_TEXT: line.strip()}
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    if str(path) == "-":
+        with open(0, encoding="utf-8", closefd=False) as file:
+            yield file
+    else:
+        with io.TextIOWrapper(open_lines(path), encoding="utf-8") as file:
+            yield file
 
 
 def _is_object(line: str) -> bool:
     try:
-        return "text" in json.loads(line)
+        return _TEXT in json.loads(line)
     except (ValueError, RecursionError, TypeError):
         return False
 
 
-def _row(line: str, place: str, columns: Sequence[str] | None) -> dict[str, Any]:
+def _object(line: str, place: str, columns: Columns) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({getattr(error, 'msg', error)})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise UserError(f"{place}: an object with a text is needed")
-    if columns is not None:
-        known = ["id", "text", *columns]
-        for key in row:
-            if key not in known:
-                raise UserError(f"{place}: the index has no column {key!r}; {nearest(key, known)}")
-    return row
+    if not isinstance(row, dict) or columns.text not in row:
+        raise UserError(f"{place}: an object with a {columns.text!r} is needed")
+    text = row.pop(columns.text)
+    if not isinstance(text, str) and not is_missing(text):
+        raise UserError(f"{place}: {columns.text!r} is no text, but {str(text)[:60]}")
+    own = {_TEXT: text} | ({_ID: row.pop(columns.id)} if columns.id in row else {})
+    if columns.labels is not None:
+        row = {name: row.get(name) for name in columns.labels}
+    columns.check(list(row), place)
+    return own | row
+
+
+def _identified(row: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
+    if _ID in row and (isinstance(row[_ID], bool) or not isinstance(row[_ID], int)):
+        raise UserError(
+            f"{place}: an id is a whole number, not {str(row[_ID])[:60]!r}; name another column by --id-column, "
+            "or none of them by --id-column ''"
+        )
+    return place, row

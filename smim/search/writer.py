@@ -79,19 +79,28 @@ class IndexWriter:
         *,
         ids: Sequence[int] | None = None,
         labels: Mapping[str, Sequence[Any]] | None = None,
+        too_long: str = "truncate",
+        empty: str = "error",
     ) -> list[int]:
         """Adds sentences; their ids, which continue those that there are unless given.
 
-        `labels`: a value a sentence, by column; a column that is left out is null. Raises `UserError` for an id that is
-        there already, and for texts or labels that do not fit.
+        `labels`: a value a sentence, by column; a column that is left out is null. `too_long` and `empty` say what
+        becomes of texts that do not fit (`smim.text.fitting`); of those that are left out there is no id in the answer.
+        Raises `UserError` for an id that is there already, and for texts or labels that do not fit.
         """
-        return self.put(texts, ids, labels, replace=False)
+        return self.put(texts, ids, labels, replace=False, too_long=too_long, empty=empty)
 
     def upsert(
-        self, texts: Sequence[str], *, ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]] | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        ids: Sequence[int] | None,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+        too_long: str = "truncate",
+        empty: str = "error",
     ) -> list[int]:
-        """Adds sentences, in the place of those that have their ids; `labels` as `add` takes them."""
-        return self.put(texts, ids, labels, replace=True)
+        """Adds sentences, in the place of those that have their ids; the rest is as of `add`."""
+        return self.put(texts, ids, labels, replace=True, too_long=too_long, empty=empty)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
@@ -133,24 +142,33 @@ class IndexWriter:
         labels: Mapping[str, Sequence[Any]] | None,
         *,
         replace: bool,
+        too_long: str = "truncate",
+        empty: str = "error",
     ) -> list[int]:
         """`upsert`, or without `replace` `add`."""
         if replace and ids is None:
             raise UserError("upsert needs an id with each sentence")
-        check_sentences(texts)
+        check_sentences(texts, missing=True)
         if not len(texts):
             return []
         manifest, segments = self.manifest, self._open()
-        numbers = new_ids(ids, len(texts), first=manifest.next_id)
+        new_ids(ids, len(texts), first=manifest.next_id)
         rows = self._rows(texts, labels or {}, segments)
+        fitted = self.model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty)
+        if not fitted.rows:
+            return []
+        given = None if ids is None else [ids[row] for row in fitted.rows]
+        numbers = new_ids(given, len(fitted.rows), first=manifest.next_id)
+        rows = rows.take(pa.array(fitted.rows))
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
             raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
-        codes = comparable(self.model.encode(texts, allow_unknown=False), manifest.metric, manifest.dimension)
+        means = self.model.posterior_of_ids(fitted.ids).mean.numpy()
+        codes = comparable(means, manifest.metric, manifest.dimension)
         order = np.argsort(numbers)
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
-        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(texts)), iter([chunk]))
+        added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(rows)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
             # All but the largest, as many as the index was built of, become one.
@@ -186,7 +204,7 @@ class IndexWriter:
                 )
         schema = segments[0].rows.schema if segments else None
         types = {name: pa.type_for_alias(alias) for name, alias in self.manifest.column_types.items()}
-        arrays = {"text": pa.array(list(texts), pa.string())}
+        arrays = {"text": pa.array([text if isinstance(text, str) else None for text in texts], pa.string())}
         for name in self.manifest.columns:
             type = schema.field(name).type if schema else types.get(name)
             arrays[name] = label_column(name, labels.get(name, [None] * len(texts)), len(texts), type)

@@ -94,7 +94,8 @@ def test_texts_keep_their_ids_and_the_types_of_their_labels(
     ("texts", "options", "message"),
     [
         ([], {}, "no sentence to index"),
-        (["a bank", " "], {}, "is empty"),
+        (["a bank", " "], {"empty": "error"}, "is empty"),
+        ([" ", "zyzzyva"], {}, "no text holds a word"),
         (["a bank", "shares"], {"ids": [3, 3]}, "an id is given twice"),
         (["a bank", "shares"], {"ids": [3]}, "1 ids for 2 sentences"),
         (["a bank", "shares"], {"ids": [3, "x"]}, "ids are a list of whole numbers"),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +12,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, index_texts, open_index, rebuild_index
 from smim.search.manifest import Manifest
+from smim.text.fitting import Fitted, TextsChanged
 
 TEXTS = ["a bank sold shares", "her brother lost a small house", "the company bought shares", "the new law"]
 LABELS = {"stars": [5, None, 3, 1], "topic": ["money", "home", None, "law"]}
@@ -69,36 +71,43 @@ def test_a_part_a_factory_and_a_metric_may_be_given(old: Index, other: SentenceM
 def test_a_change_meanwhile_is_not_lost(
     old: Index, model: SentenceModel, other: SentenceModel, meaning_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    token_ids = other.token_ids
+    fitted = other.fitted
 
-    def changing(texts: list[str]) -> list[list[int]]:
+    def changing(texts: list[str]) -> Fitted:
         with IndexWriter(old.directory, model=model) as writer:
             writer.add(["the old minister"])
-        return token_ids(texts)
+        return fitted(texts)
 
-    monkeypatch.setattr(other, "token_ids", changing)
+    monkeypatch.setattr(other, "fitted", changing)
     with pytest.raises(UserError, match="was changed by another process meanwhile"):
         rebuild_index(old.directory, other, model_dir=meaning_model)
     assert len(open_index(old.directory, model=model)) == 5
     assert sorted(path.name for path in old.directory.parent.iterdir()) == ["index"]
 
 
-def test_what_cannot_be_encoded_is_refused_and_the_index_stays(
-    old: Index, other: SentenceModel, meaning_model: Path, long_model: Path, tmp_path: Path
+def test_a_text_that_is_too_long_for_the_new_model_is_cut_and_named(
+    other: SentenceModel, meaning_model: Path, long_model: Path, tmp_path: Path
 ) -> None:
-    long = " ".join(["bank"] * (other.autoencoder.args.max_length + 1))
-    model = smim.load(long_model, device="cpu")
-    index_texts(model, [TEXTS[0], long], tmp_path / "long", model_dir=long_model, ids=[1, 77])
+    limit = other.autoencoder.args.max_length
+    long = " ".join(["bank"] * (limit + 1))
+    index_texts(smim.load(long_model, device="cpu"), [TEXTS[0], long], tmp_path / "long", ids=[1, 77])
+    with pytest.warns(TextsChanged, match=f"1 of 2 texts were cut after this model's {limit} tokens: .*, sentence 77"):
+        rebuilt = rebuild_index(tmp_path / "long", other, model_dir=meaning_model)
+    assert rebuilt.get([77])[0].text == long
+    np.testing.assert_allclose(rebuilt.codes([77]), normalised(other.encode(" ".join(["bank"] * limit))), atol=1e-5)
+
+
+def normalised(code: np.ndarray) -> np.ndarray:
+    return (code / np.linalg.norm(code))[None]
+
+
+def test_an_index_without_a_sentence_is_not_rebuilt(old: Index, other: SentenceModel, meaning_model: Path) -> None:
     with IndexWriter(old.directory, model=old.model) as writer:
         writer.delete([3, 4, 20, 21])
-    for directory, message in (
-        (tmp_path / "long", r"sentence 77: the text .* this model takes at most"),
-        (old.directory, "holds no sentence"),
-    ):
-        before = Manifest.read(directory)
-        with pytest.raises(UserError, match=message):
-            rebuild_index(directory, other, model_dir=meaning_model)
-        assert Manifest.read(directory) == before
+    before = Manifest.read(old.directory)
+    with pytest.raises(UserError, match="holds no sentence"):
+        rebuild_index(old.directory, other, model_dir=meaning_model)
+    assert Manifest.read(old.directory) == before
 
 
 def test_the_command_line_rebuilds(old: Index, meaning_model: Path) -> None:

@@ -1,0 +1,124 @@
+"""Texts that do not fit a model: longer than it takes, or without a word. Whoever hands them over says what to do.
+
+`too_long`: `truncate` cuts a text after the model's limit, `skip` leaves it out, `error` refuses all. `empty`, of texts
+without a word, None and NaN: `skip` or `error`. What is cut or left out is told by a warning, `TextsChanged`.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from smim.errors import RowError, UserError, nearest
+
+TOO_LONG = ("truncate", "skip", "error")
+EMPTY = ("skip", "error")
+_SHOWN = 5
+
+
+class TextsChanged(UserWarning):
+    """What was done to texts that do not fit: `what` says it, of `rows` among the texts."""
+
+    def __init__(self, what: str, rows: Sequence[int], places: Sequence[str] | None = None) -> None:
+        self.what, self.rows = what, list(rows)
+        named = [places[row] if places else f"sentence {row + 1}" for row in self.rows[:_SHOWN]]
+        more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
+        super().__init__(f"{what}: {', '.join(named)}{more}")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The token ids of the texts that are left, and which `rows` of the given ones those are.
+
+    `truncated`: rows that were cut. `skipped`: rows that were left out, for being too long or empty.
+    """
+
+    ids: list[list[int]]
+    rows: list[int]
+    truncated: list[int]
+    skipped: list[int]
+
+
+@contextmanager
+def at_places(places: Sequence[str]) -> Iterator[None]:
+    """What is said inside of it of rows, by an error or a warning, names their places instead."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except RowError as error:
+            raise UserError(f"{places[error.row]}: {error.what}") from None
+    for each in caught:
+        if isinstance(each.message, TextsChanged):
+            warnings.warn(TextsChanged(each.message.what, each.message.rows, places), stacklevel=3)
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+
+
+def is_missing(text: Any) -> bool:
+    """Whether a value stands for no text: None, NaN, or what pandas and Arrow have for it."""
+    if text is None or (isinstance(text, float) and math.isnan(text)):
+        return True
+    return type(text).__name__ in ("NAType", "NaTType")
+
+
+def check_policies(too_long: str, empty: str) -> None:
+    """Raises `UserError` for words that are none of `TOO_LONG` and `EMPTY`."""
+    for name, given, known in (("too_long", too_long, TOO_LONG), ("empty", empty, EMPTY)):
+        if given not in known:
+            raise UserError(f"{name} is {given!r}; {nearest(str(given), list(known))}")
+
+
+def fit(
+    texts: Sequence[Any],
+    encode: Callable[[str], list[int]],
+    limit: int,
+    *,
+    too_long: str,
+    empty: str,
+    refused: Callable[[str, list[int]], str | None],
+) -> Fitted:
+    """The token ids of texts, of at most `limit` tokens each.
+
+    `refused` says why a text of these ids, although it holds something, has no word for the model, or gives None.
+    Raises `RowError` where a text does not fit and the policy is `error`.
+    """
+    check_policies(too_long, empty)
+    ids, rows, truncated, long, without = list[list[int]](), list[int](), list[int](), list[int](), list[int]()
+    for row, text in enumerate(texts):
+        own = [] if is_missing(text) else encode(text)
+        if is_missing(text):
+            problem: str | None = f"there is no text, but {text!r}"
+        elif not own or not text.strip():
+            problem = f"the text {shown(text)} is empty; give at least one word"
+        else:
+            problem = refused(text, own)
+        if problem and empty == "error":
+            raise RowError(problem, row, numbered=len(texts) > 1)
+        if not problem and len(own) > limit and too_long == "error":
+            what = f"the text {shown(text)} has {len(own)} tokens, this model takes at most {limit}"
+            raise RowError(what, row, numbered=len(texts) > 1)
+        if problem:
+            without.append(row)
+        elif len(own) > limit and too_long == "skip":
+            long.append(row)
+        else:
+            truncated += [row] * (len(own) > limit)
+            ids.append(own[:limit])
+            rows.append(row)
+    told = {
+        f"{len(truncated):,} of {len(texts):,} texts were cut after this model's {limit:,} tokens": truncated,
+        f"{len(long):,} of {len(texts):,} texts have more than this model's {limit:,} tokens and were left out": long,
+        f"{len(without):,} of {len(texts):,} texts hold no word and were left out": without,
+    }
+    for what, of in told.items():
+        if of:
+            warnings.warn(TextsChanged(what, of), stacklevel=2)
+    return Fitted(ids, rows, truncated, sorted(long + without))
+
+
+def shown(text: str) -> str:
+    """A text for a message, not all of a long one."""
+    return repr(text if len(text) <= 60 else text[:57] + "...")
