@@ -297,7 +297,7 @@ def _put(
         if replace and sentences.ids is None:
             raise UserError("upsert needs an id with each sentence: a column id, or the one that --id-column names")
         with sentences.placed():
-            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies)
+            ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies).ids
         print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
 
 

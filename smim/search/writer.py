@@ -8,7 +8,7 @@ Shapes: R rows, D latent dimensions.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, Self
@@ -38,6 +38,15 @@ _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
 # Every segment is searched: with more of them the small ones are merged.
 _MOST_SEGMENTS = 8
 _EXACT_BELOW = 10_000  # sentences of a segment that was merged from small ones
+
+
+@dataclass(frozen=True)
+class Put:
+    """What was put into an index: the `ids` of its sentences, and which of the given texts were cut or left out."""
+
+    ids: list[int]
+    truncated: list[int] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
 
 
 class IndexWriter:
@@ -88,7 +97,7 @@ class IndexWriter:
         becomes of texts that do not fit (`smim.text.fitting`); of those that are left out there is no id in the answer.
         Raises `UserError` for an id that is there already, and for texts or labels that do not fit.
         """
-        return self.put(texts, ids, labels, replace=False, too_long=too_long, empty=empty)
+        return self.put(texts, ids, labels, replace=False, too_long=too_long, empty=empty).ids
 
     def upsert(
         self,
@@ -100,7 +109,7 @@ class IndexWriter:
         empty: str = "error",
     ) -> list[int]:
         """Adds sentences, in the place of those that have their ids; the rest is as of `add`."""
-        return self.put(texts, ids, labels, replace=True, too_long=too_long, empty=empty)
+        return self.put(texts, ids, labels, replace=True, too_long=too_long, empty=empty).ids
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
         """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
@@ -137,26 +146,26 @@ class IndexWriter:
 
     def put(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         ids: Sequence[int] | None,
         labels: Mapping[str, Sequence[Any]] | None,
         *,
         replace: bool,
         too_long: str = "truncate",
         empty: str = "error",
-    ) -> list[int]:
-        """`upsert`, or without `replace` `add`."""
+    ) -> Put:
+        """`upsert`, or without `replace` `add`; says what became of each text."""
         if replace and ids is None:
             raise UserError("upsert needs an id with each sentence")
         check_sentences(texts, missing=True)
         if not len(texts):
-            return []
+            return Put([])
         manifest, segments = self.manifest, self._open()
         new_ids(ids, len(texts), first=manifest.next_id)
         rows = self._rows(texts, labels or {}, segments)
         fitted = self.model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty)
         if not fitted.rows:
-            return []
+            return Put([], skipped=fitted.skipped)
         given = None if ids is None else [ids[row] for row in fitted.rows]
         numbers = new_ids(given, len(fitted.rows), first=manifest.next_id)
         rows = rows.take(pa.array(fitted.rows))
@@ -180,7 +189,7 @@ class IndexWriter:
                 least = factories.default_search(added.factory) if self._is_new(added) else {}
                 fields = self._tuned(added, least | manifest.search)
         self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1), **fields)
-        return numbers.tolist()
+        return Put(numbers.tolist(), fitted.truncated, fitted.skipped)
 
     def _tuned(self, added: SegmentInfo, least: dict[str, int]) -> dict[str, Any]:
         """The manifest's fields that say how a new segment is searched."""
@@ -191,7 +200,9 @@ class IndexWriter:
         self._check_lock()
         return [Segment(self.directory, info, self.manifest) for info in self.manifest.segments]
 
-    def _rows(self, texts: Sequence[str], labels: Mapping[str, Sequence[Any]], segments: list[Segment]) -> pa.Table:
+    def _rows(
+        self, texts: Sequence[str | None], labels: Mapping[str, Sequence[Any]], segments: list[Segment]
+    ) -> pa.Table:
         """The texts and labels as the index's other rows have them."""
         if not isinstance(labels, Mapping):
             raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")

@@ -23,6 +23,7 @@ from smim.search.manifest import Manifest
 from smim.search.query import Description, Hit, Options, Texts
 from smim.search.searching import Answer
 from smim.search.snapshot import stamp_of
+from smim.search.writer import Put
 
 T = TypeVar("T")
 
@@ -65,9 +66,17 @@ class Backend(ABC):
         return await asyncio.to_thread(self._manifest)
 
     async def add(
-        self, texts: Sequence[str], ids: Sequence[int] | None, labels: Mapping[str, Sequence[Any]], *, replace: bool
-    ) -> list[int]:
-        return await self._change(lambda writer: writer.put(texts, ids, labels, replace=replace))
+        self,
+        texts: Sequence[str | None],
+        ids: Sequence[int] | None,
+        labels: Mapping[str, Sequence[Any]],
+        *,
+        replace: bool,
+        too_long: str = "truncate",
+        empty: str = "error",
+    ) -> Put:
+        policies = {"too_long": too_long, "empty": empty}
+        return await self._change(lambda writer: writer.put(texts, ids, labels, replace=replace, **policies))
 
     async def delete(self, ids: Sequence[int] | None, where: Where | None) -> int:
         return await self._change(lambda writer: writer.delete(ids, where=where))

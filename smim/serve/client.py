@@ -8,6 +8,7 @@ with Client("http://127.0.0.1:8000") as client:
 """
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -21,6 +22,7 @@ from smim.search.labels import plain
 from smim.search.query import Description, SearchResult, Sentence
 from smim.serve import schemas
 from smim.serve.batching import Busy, Unavailable
+from smim.text.fitting import TextsChanged
 
 _LONGEST_WAIT = 30.0
 Answer = TypeVar("Answer")
@@ -68,6 +70,13 @@ class Decoding(Saying, total=False):
     candidates: int | None
 
 
+class Fitting(TypedDict, total=False):
+    """What becomes of texts that do not fit, as `SentenceModel.encode` takes it."""
+
+    too_long: str
+    empty: str
+
+
 class Client:
     """Asks a service at `address`; `key` is an API key, where it needs one.
 
@@ -97,8 +106,10 @@ class Client:
         """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
         return self._post("search/batch", schemas.SearchBatchResponse, queries=list(queries), **options).results
 
-    def encode(self, texts: Sequence[str]) -> schemas.EncodeResponse:
-        return self._post("encode", schemas.EncodeResponse, texts=list(texts))
+    def encode(self, texts: Sequence[str | None], **policies: Unpack[Fitting]) -> schemas.EncodeResponse:
+        answer = self._post("encode", schemas.EncodeResponse, texts=list(texts), **policies)
+        _tell("cut", answer.truncated, len(texts))
+        return answer
 
     def decode(self, codes: Sequence[Sequence[float]], **how: Unpack[Decoding]) -> list[str]:
         return self._sentences("decode", codes=[list(code) for code in codes], **how)
@@ -150,13 +161,19 @@ class Client:
         *,
         ids: Sequence[int] | None = None,
         labels: Mapping[str, Sequence[Any]] | None = None,
+        **policies: Unpack[Fitting],
     ) -> list[int]:
-        return self._put("POST", texts, ids if ids is None else list(ids), labels)
+        return self._put("POST", texts, ids if ids is None else list(ids), labels, policies)
 
     def upsert(
-        self, texts: Sequence[str], ids: Sequence[int], *, labels: Mapping[str, Sequence[Any]] | None = None
+        self,
+        texts: Sequence[str],
+        ids: Sequence[int],
+        *,
+        labels: Mapping[str, Sequence[Any]] | None = None,
+        **policies: Unpack[Fitting],
     ) -> list[int]:
-        return self._put("PUT", texts, list(ids), labels)
+        return self._put("PUT", texts, list(ids), labels, policies)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
         given = ids if ids is None else list(ids)
@@ -173,11 +190,19 @@ class Client:
         return self._post(path, schemas.SentencesResponse, **body).sentences
 
     def _put(
-        self, method: str, texts: Sequence[str], ids: list[int] | None, labels: Mapping[str, Sequence[Any]] | None
+        self,
+        method: str,
+        texts: Sequence[str],
+        ids: list[int] | None,
+        labels: Mapping[str, Sequence[Any]] | None,
+        policies: Fitting,
     ) -> list[int]:
         lists = {name: [plain(value) for value in values] for name, values in (labels or {}).items()}
-        body = {"texts": list(texts), "ids": ids, "labels": lists}
-        return self._ask(method, "sentences", schemas.IdsResponse, body).ids
+        body = {"texts": list(texts), "ids": ids, "labels": lists, **policies}
+        answer = self._ask(method, "sentences", schemas.IdsResponse, body)
+        _tell("cut", answer.truncated, len(texts))
+        _tell("left out", answer.skipped, len(texts))
+        return answer.ids
 
     def _post(self, path: str, answer: type[Answer], **body: Any) -> Answer:
         return self._ask("POST", path, answer, body)
@@ -202,3 +227,8 @@ class Client:
             message = f"{self._http.base_url} answers otherwise than this client's version of the service"
             raise ServiceError(response.status_code, message) from None
         raise _RAISED.get(failure.code, ServiceError)(response.status_code, failure.message, failure.code)
+
+
+def _tell(what: str, rows: list[int], count: int) -> None:
+    if rows:
+        warnings.warn(TextsChanged(f"{len(rows):,} of {count:,} texts were {what}", rows), stacklevel=4)

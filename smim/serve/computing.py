@@ -28,6 +28,7 @@ from smim.search.searching import Answer
 from smim.serve.backend import Backend
 from smim.serve.batching import Batcher
 from smim.serve.limits import LARGEST_NUMBER, Limits
+from smim.text.fitting import Fitted
 
 T = TypeVar("T")
 _SMALL = 8  # of the items of the largest request, a small one has at most so small a part
@@ -177,6 +178,20 @@ class Computing:
             self.limits.check_texts(texts)
         ids = partial(self.model.token_ids, texts, allow_unknown=allow_unknown or stored)
         return await self._encoding.submit(ids, len(texts))
+
+    async def posterior_as_far_as_they_fit(
+        self, texts: Sequence[str | None], *, too_long: str, empty: str
+    ) -> tuple[Fitted, DiagonalGaussian]:
+        """q(z|x) of those of a client's texts that are left by `smim.text.fitting`'s policies."""
+        self.limits.check_texts(texts)
+        found: list[Fitted] = []
+
+        def ids() -> list[list[int]]:
+            found.append(self.model.fitted(texts, too_long=too_long, empty=empty))
+            return found[-1].ids
+
+        posterior = await self._encoding.submit(ids, len(texts))
+        return found[-1], posterior
 
     async def decode(
         self,

@@ -72,9 +72,9 @@ class Limits:
             check_within("at", line.at, -LARGEST_NUMBER, LARGEST_NUMBER)
         parse(options.where or {})
 
-    def check_texts(self, texts: Sequence[str]) -> None:
+    def check_texts(self, texts: Sequence[str | None]) -> None:
         self.check_count("texts", texts)
-        longest = max(map(len, texts))
+        longest = max(len(text) if isinstance(text, str) else 0 for text in texts)
         if longest > self.max_text:
             raise UserError(f"a text has {longest} characters, at most {self.max_text} are allowed")
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Awaitable, Callable
+from dataclasses import is_dataclass
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request, Response
@@ -98,10 +99,12 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
 
 
 def _endpoint(operation: Operation, given: Any, answers: type[BaseModel]) -> Callable[..., Any]:
-    """Takes an operation's arguments as a body; its results, one or several, are the fields of the answer."""
+    """Takes an operation's arguments as a body; its results, one, several or a dataclass's, are the answer's fields."""
 
     async def endpoint(body: given) -> answers:  # type: ignore[valid-type]
         result = await operation(**vars(body))
+        if is_dataclass(result):
+            return answers(**jsonable(result))
         values = result if isinstance(result, tuple) else (result,)
         return answers(**{name: jsonable(value) for name, value in zip(answers.model_fields, values, strict=True)})
 

@@ -16,6 +16,7 @@ from smim.model.use import MOST_CANDIDATES
 from smim.search.ids import LARGEST_ID
 from smim.search.query import SETTINGS, Column, Description, Line, Options, Query, SearchResult, Sentence, Sum
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
+from smim.text.fitting import EMPTY, TOO_LONG
 
 _KINDS = list(Query.__dataclass_fields__)
 
@@ -44,6 +45,7 @@ class Bodies:
         items: JsonDict = {"maxItems": limits.max_batch}
         most: JsonDict = {"maximum": limits.max_num}
         text: Any = Annotated[str, Field(min_length=1, json_schema_extra={"maxLength": limits.max_text})]
+        some: Any = Annotated[str, Field(json_schema_extra={"maxLength": limits.max_text})]
         texts: Any = Annotated[list[text], Field(min_length=1, json_schema_extra=items)]
         id: Any = Annotated[int, Field(ge=0, le=LARGEST_ID)]
         size = Annotated[float, Field(ge=0, le=LARGEST_NUMBER, allow_inf_nan=False)]
@@ -56,7 +58,10 @@ class Bodies:
         }
         self.types: dict[str, Any] = {
             **dict.fromkeys(("text", "first", "second", "question"), text),
-            **dict.fromkeys(("texts", "plus"), texts),
+            "texts": Annotated[list[some | None], Field(min_length=1, json_schema_extra=items)],
+            "plus": texts,
+            "too_long": Literal[TOO_LONG],
+            "empty": Literal[EMPTY],
             "minus": Annotated[list[text], Field(json_schema_extra=items)],
             "id": id,
             "ids": Annotated[list[id], Field(min_length=1, json_schema_extra=items)],
@@ -118,8 +123,11 @@ class SearchBatchResponse(BaseModel):
 
 
 class EncodeResponse(BaseModel):
-    mean: list[list[float]]
-    log_variance: list[list[float]]
+    """Null stands for a text that was left out; `truncated`: the places of those that were cut, from 0."""
+
+    mean: list[list[float] | None]
+    log_variance: list[list[float] | None]
+    truncated: list[int]
 
 
 class SentencesResponse(BaseModel):
@@ -144,7 +152,11 @@ class StoredResponse(BaseModel):
 
 
 class IdsResponse(BaseModel):
+    """`truncated` and `skipped`: the places of texts that were cut, and of those that were left out, from 0."""
+
     ids: list[int]
+    truncated: list[int]
+    skipped: list[int]
 
 
 class CountResponse(BaseModel):

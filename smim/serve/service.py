@@ -22,6 +22,7 @@ from smim.search.filters import Where, parse
 from smim.search.index import comparable
 from smim.search.query import Description, Hit, Options, Query, SearchResult, Sum
 from smim.search.rerank import Reranker
+from smim.search.writer import Put
 from smim.serve.backend import Backend
 from smim.serve.batching import Unavailable
 from smim.serve.computing import Computing
@@ -84,10 +85,20 @@ class Service:
         return await searching.search(self._computing, queries, options)
 
     @_operation
-    async def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and log variance of q(z|x) of each text, fp32 [N, D] each."""
-        posterior = await self._computing.posterior(texts, allow_unknown=True)
-        return posterior.mean.numpy(), posterior.log_variance.numpy()
+    async def encode(
+        self, texts: Sequence[str | None], too_long: str = "truncate", empty: str = "error"
+    ) -> tuple[list[np.ndarray | None], list[np.ndarray | None], list[int]]:
+        """Mean and log variance of q(z|x) of each text, fp32 [D] each, and which texts were cut, counted from 0.
+
+        `too_long`: `truncate` cuts a text after the model's limit, `skip` gives it null, `error` refuses it. `empty`:
+        `skip` gives null to a text without a word, `error` refuses it.
+        """
+        fitted, posterior = await self._computing.posterior_as_far_as_they_fit(texts, too_long=too_long, empty=empty)
+        means: list[np.ndarray | None] = [None] * len(texts)
+        log_variances = means.copy()
+        for row, mean, log_variance in zip(fitted.rows, posterior.mean, posterior.log_variance, strict=True):
+            means[row], log_variances[row] = mean.numpy(), log_variance.numpy()
+        return means, log_variances, fitted.truncated
 
     @_operation
     async def decode(
@@ -229,19 +240,30 @@ class Service:
     @_operation
     async def add(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         ids: Sequence[int] | None = None,
         labels: Mapping[str, Sequence[Any]] | None = None,
-    ) -> list[int]:
-        """Adds sentences as `IndexWriter.add` does; their ids."""
-        return await self._put(texts, ids, labels or {}, replace=False)
+        too_long: str = "truncate",
+        empty: str = "error",
+    ) -> Put:
+        """Adds sentences as `IndexWriter.add` does; their ids, and which texts were cut and left out, from 0.
+
+        `too_long`: `truncate` cuts a text after the model's limit, `skip` leaves it out, `error` refuses all. `empty`:
+        `skip` leaves out texts without a word, `error` refuses all.
+        """
+        return await self._put(texts, ids, labels or {}, replace=False, too_long=too_long, empty=empty)
 
     @_operation
     async def upsert(
-        self, texts: Sequence[str], ids: Sequence[int], labels: Mapping[str, Sequence[Any]] | None = None
-    ) -> list[int]:
-        """Adds sentences in the place of those that have their ids, as `IndexWriter.upsert` does."""
-        return await self._put(texts, ids, labels or {}, replace=True)
+        self,
+        texts: Sequence[str | None],
+        ids: Sequence[int],
+        labels: Mapping[str, Sequence[Any]] | None = None,
+        too_long: str = "truncate",
+        empty: str = "error",
+    ) -> Put:
+        """Adds sentences in the place of those that have their ids, as `IndexWriter.upsert` does; else as `add`."""
+        return await self._put(texts, ids, labels or {}, replace=True, too_long=too_long, empty=empty)
 
     @_operation
     async def delete(self, ids: Sequence[int] | None = None, where: Where | None = None) -> int:
@@ -291,13 +313,16 @@ class Service:
 
     async def _put(
         self,
-        texts: Sequence[str],
+        texts: Sequence[str | None],
         ids: Sequence[int] | None,
         labels: Mapping[str, Sequence[Any]],
         *,
         replace: bool,
-    ) -> list[int]:
+        **policies: str,
+    ) -> Put:
         self.limits.check_texts(texts)
         if ids is not None:
             self.limits.check_ids(ids)
-        return await self._computing.change(lambda: self.backend.add(texts, ids, labels, replace=replace), len(texts))
+        return await self._computing.change(
+            lambda: self.backend.add(texts, ids, labels, replace=replace, **policies), len(texts)
+        )

@@ -167,8 +167,8 @@ def test_sentences_are_read_and_counted(client: TestClient, unchanged: Index) ->
 
 def test_sentences_are_changed(writer: TestClient) -> None:
     added = writer.post("/v1/sentences", json={"texts": [ONE, OTHER], "labels": {"topic": ["money", None]}})
-    assert added.json() == {"ids": [40, 41]}
-    assert writer.put("/v1/sentences", json={"texts": [OTHER], "ids": [40]}).json() == {"ids": [40]}
+    assert added.json() == {"ids": [40, 41], "truncated": [], "skipped": []}
+    assert writer.put("/v1/sentences", json={"texts": [OTHER], "ids": [40]}).json()["ids"] == [40]
     assert writer.get("/v1/sentences/40").json() == {"id": 40, "text": OTHER, "labels": {"topic": None}}
     assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [40]}).status_code == 422
     assert writer.post("/v1/sentences/delete", json={"ids": [40, 41]}).json() == {"count": 2}
@@ -231,10 +231,29 @@ def test_a_label_that_the_index_does_not_hold_as_it_is_is_refused_with_its_row(
     assert typed.get("/v1/count").json() == {"count": 3}
 
 
+def test_texts_that_do_not_fit_are_cut_or_left_out_and_told(writer: TestClient) -> None:
+    long = "bank " * 25  # the model takes 20 words
+    encoded = writer.post("/v1/encode", json={"texts": [ONE, long]}).json()
+    assert encoded["truncated"] == [1] and encoded["mean"][1] == pytest.approx(
+        writer.post("/v1/encode", json={"texts": ["bank " * 20]}).json()["mean"][0], abs=1e-5
+    )
+    holes = writer.post("/v1/encode", json={"texts": [None, ONE, "", long], "too_long": "skip", "empty": "skip"}).json()
+    assert [mean is None for mean in holes["mean"]] == [True, False, True, True] and holes["truncated"] == []
+    added = writer.post("/v1/sentences", json={"texts": [ONE, None, long], "empty": "skip"}).json()
+    assert added == {"ids": [40, 41], "truncated": [2], "skipped": [1]}
+    put = writer.put("/v1/sentences", json={"texts": ["", OTHER], "ids": [40, 41], "empty": "skip"}).json()
+    assert put == {"ids": [41], "truncated": [], "skipped": [0]}
+    refused = {"texts": [ONE, long], "too_long": "error"}
+    assert "sentence 2: the text 'bank" in error(writer, 422, "POST", "/v1/encode", json=refused)
+    assert "there is no text" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE, None]})
+    assert "too_long" in error(writer, 422, "POST", "/v1/encode", json={"texts": [ONE], "too_long": "cut"})
+    assert "there is no text" in error(writer, 422, "POST", "/v1/reconstruct", json={"texts": [ONE, None]})
+
+
 def test_nan_and_null_are_no_value_and_are_counted_as_such(typed: TestClient) -> None:
     content = f'{{"texts": ["{ONE}", "{OTHER}"], "labels": {{"score": [NaN, null], "stars": [4.0, NaN]}}}}'
     added = typed.post("/v1/sentences", content=content, headers={"Content-Type": "application/json"}).json()
-    assert added == {"ids": [3, 4]}
+    assert added["ids"] == [3, 4]
     nothing = {"score": None, "stars": None, "open": None, "city": None}
     assert typed.get("/v1/sentences/3").json()["labels"] == {**nothing, "stars": 4}
     assert typed.get("/v1/sentences/4").json()["labels"] == nothing
@@ -260,7 +279,7 @@ def test_an_id_that_cannot_be_is_refused_wherever_it_enters(writer: TestClient, 
 
 def test_the_largest_id_is_used_like_any_other_and_nothing_is_added_behind_it(writer: TestClient) -> None:
     largest = 2**53 - 1
-    assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [largest]}).json() == {"ids": [largest]}
+    assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [largest]}).json()["ids"] == [largest]
     assert writer.get(f"/v1/sentences/{largest}").json()["text"] == ONE
     assert writer.post("/v1/search", json={"id": largest, "k": 1}).status_code == 200
     assert "an id that is free" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
@@ -565,7 +584,7 @@ def test_openapi_tells_the_limits_of_this_service(serve: Make) -> None:
     limits = Limits(max_text=77, max_batch=9, max_num=8, max_k=66)
     schemas = create_app(serve(**vars(limits)), page=False).openapi()["components"]["schemas"]
     texts = schemas["EncodeBody"]["properties"]["texts"]
-    assert (texts["minItems"], texts["maxItems"], texts["items"]["maxLength"]) == (1, 9, 77)
+    assert (texts["minItems"], texts["maxItems"], texts["items"]["anyOf"][0]["maxLength"]) == (1, 9, 77)
     assert schemas["SearchBody"]["properties"]["k"]["maximum"] == 66
     assert schemas["PerturbBody"]["properties"]["num"]["maximum"] == 8
     assert "x-limit" not in json.dumps(schemas)

@@ -225,7 +225,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
             asyncio.run(backend.add(["a bank", "a bank lost"], None, labels, replace=False))
     with pytest.raises(UserError, match="ids are a list of whole numbers"):
         asyncio.run(backend.get([2**53]))
-    [id] = asyncio.run(backend.add(["a bank"], None, {"topic": [float("nan")]}, replace=False))
+    [id] = asyncio.run(backend.add(["a bank"], None, {"topic": [float("nan")]}, replace=False)).ids
     assert asyncio.run(backend.get([id]))[0].labels == {"topic": None}
 
 
@@ -254,7 +254,7 @@ def test_a_change_is_seen_by_all_shards_at_the_next_request(flat):
         writing, reading = cluster(flat), cluster(flat)
         codes = flat.model.encode(["the company bought shares"])
         await reading.search(codes, Options(5))
-        assert await writing.add(["a bank lost shares"], None, {"topic": ["money"]}, replace=False) == [46]
+        assert (await writing.add(["a bank lost shares"], None, {"topic": ["money"]}, replace=False)).ids == [46]
         assert await writing.delete([43, 1], None) == 2
         for backend in (writing, reading):
             found = await backend.search(codes, Options(42))
@@ -274,7 +274,7 @@ def test_changes_through_several_fronts_wait_for_one_another(flat):
         added = await asyncio.gather(
             *(front.add(["a bank sold shares"], None, {}, replace=False) for front in frontends)
         )
-        assert sorted(added) == [[46], [47], [48], [49]]
+        assert sorted(put.ids for put in added) == [[46], [47], [48], [49]]
 
     asyncio.run(scenario())
     assert len(flat) == 47

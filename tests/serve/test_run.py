@@ -21,6 +21,7 @@ from smim.serve.app import create_app
 from smim.serve.limits import Limits
 from smim.serve.run import allow_open_files, listen, read_ahead
 from smim.serve.service import Service
+from smim.text.fitting import TextsChanged
 from tests.serve.processes import Served, served
 from tests.serve.test_keys import GOOD, READER, WRITER, write
 
@@ -73,6 +74,10 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         assert client.answer(ONE) == index.model.answer(ONE) != ""
         assert client.add([ONE], labels={"topic": ["money"]}) == [40]
         assert client.upsert([ONE], [40]) == [40]
+        with pytest.warns(TextsChanged, match="1 of 2 texts were cut: sentence 2"):
+            assert client.encode([ONE, "bank " * 30]).truncated == [1]
+        with pytest.warns(TextsChanged, match="1 of 2 texts were left out: sentence 1"):
+            assert client.upsert(["", ONE], [41, 40], empty="skip") == [40]
         assert client.get([40])[0].labels == {"topic": None}
         assert client.index().count == client.count() == 41 and client.count({"topic": None}) == 1
         assert client.delete([40]) == 1

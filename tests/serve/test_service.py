@@ -128,7 +128,9 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
     service = serve()
 
     async def all_of_them() -> None:
-        mean, log_variance = await service.encode([ONE, "zzz"])
+        means, log_variances, cut = await service.encode([ONE, "zzz"])
+        mean, log_variance = np.stack(means), np.stack(log_variances)
+        assert cut == []
         posterior = model.posterior([ONE, "zzz"])
         np.testing.assert_allclose(mean, posterior.mean, atol=1e-5)
         np.testing.assert_allclose(log_variance, posterior.log_variance, atol=1e-5)
@@ -200,9 +202,9 @@ def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
     service = serve()
 
     async def change() -> None:
-        assert await service.add([ONE, OTHER], labels={"topic": ["money", None]}) == [40, 41]
+        assert (await service.add([ONE, OTHER], labels={"topic": ["money", None]})).ids == [40, 41]
         assert [row.labels for row in await service.get([41, 40])] == [{"topic": None}, {"topic": "money"}]
-        assert await service.upsert([OTHER], [40]) == [40]
+        assert (await service.upsert([OTHER], [40])).ids == [40]
         assert [row.text for row in await service.get([40])] == [OTHER]
         assert (await service.describe()).count == await service.count() == 42
         assert await service.delete([40, 41]) == 2
