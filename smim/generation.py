@@ -534,11 +534,12 @@ class SentenceModel(TrainedModel):
         allow_unknown: bool = True,
         too_long: str = "truncate",
         empty: str = "error",
+        tell: bool = True,
     ) -> Fitted:
         """The token ids of texts, as far as they fit this model: see `smim.text.fitting`.
 
-        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. Raises `UserError` for
-        what are no texts, `RowError` for one that does not fit where that is an error.
+        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. `tell`: with the warnings.
+        Raises `UserError` for what are no texts, `RowError` for one that does not fit where that is an error.
         """
         check_sentences(texts, missing=True)
 
@@ -549,4 +550,4 @@ class SentenceModel(TrainedModel):
             return f"this model's vocabulary of {words} holds no word of {shown(text)}"
 
         limit = self.autoencoder.args.max_length
-        return fit(texts, self.tokenizer.encode, limit, too_long=too_long, empty=empty, refused=refused)
+        return fit(texts, self.tokenizer.encode, limit, too_long=too_long, empty=empty, refused=refused, tell=tell)

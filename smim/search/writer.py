@@ -153,8 +153,9 @@ class IndexWriter:
         replace: bool,
         too_long: str = "truncate",
         empty: str = "error",
+        tell: bool = True,
     ) -> Put:
-        """`upsert`, or without `replace` `add`; says what became of each text."""
+        """`upsert`, or without `replace` `add`; says what became of each text, and unless `tell` warns of nothing."""
         if replace and ids is None:
             raise UserError("upsert needs an id with each sentence")
         check_sentences(texts, missing=True)
@@ -163,7 +164,7 @@ class IndexWriter:
         manifest, segments = self.manifest, self._open()
         new_ids(ids, len(texts), first=manifest.next_id)
         rows = self._rows(texts, labels or {}, segments)
-        fitted = self.model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty)
+        fitted = self.model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty, tell=tell)
         if not fitted.rows:
             return Put([], skipped=fitted.skipped)
         given = None if ids is None else [ids[row] for row in fitted.rows]

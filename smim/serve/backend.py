@@ -75,7 +75,7 @@ class Backend(ABC):
         too_long: str = "truncate",
         empty: str = "error",
     ) -> Put:
-        policies = {"too_long": too_long, "empty": empty}
+        policies: dict[str, Any] = {"too_long": too_long, "empty": empty, "tell": False}
         return await self._change(lambda writer: writer.put(texts, ids, labels, replace=replace, **policies))
 
     async def delete(self, ids: Sequence[int] | None, where: Where | None) -> int:

@@ -187,7 +187,7 @@ class Computing:
         found: list[Fitted] = []
 
         def ids() -> list[list[int]]:
-            found.append(self.model.fitted(texts, too_long=too_long, empty=empty))
+            found.append(self.model.fitted(texts, too_long=too_long, empty=empty, tell=False))
             return found[-1].ids
 
         posterior = await self._encoding.submit(ids, len(texts))

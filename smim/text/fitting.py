@@ -79,10 +79,12 @@ def fit(
     too_long: str,
     empty: str,
     refused: Callable[[str, list[int]], str | None],
+    tell: bool = True,
 ) -> Fitted:
     """The token ids of texts, of at most `limit` tokens each.
 
     `refused` says why a text of these ids, although it holds something, has no word for the model, or gives None.
+    `tell`: with the warnings.
     Raises `RowError` where a text does not fit and the policy is `error`.
     """
     check_policies(too_long, empty)
@@ -113,7 +115,7 @@ def fit(
         f"{len(long):,} of {len(texts):,} texts have more than this model's {limit:,} tokens and were left out": long,
         f"{len(without):,} of {len(texts):,} texts hold no word and were left out": without,
     }
-    for what, of in told.items():
+    for what, of in told.items() if tell else ():
         if of:
             warnings.warn(TextsChanged(what, of), stacklevel=2)
     return Fitted(ids, rows, truncated, sorted(long + without))
