@@ -3,6 +3,7 @@
 Shapes: N sentences, D latent dimensions, T tokens.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
@@ -28,7 +29,7 @@ from smim.progress import sentences_bar
 from smim.similarity import distances, similarity
 from smim.text.batch import Batch, collate
 from smim.text.batches import evaluation_order
-from smim.text.fitting import Fitted, fit, is_missing, shown
+from smim.text.fitting import Fitted, TextsChanged, fit, is_missing, shown
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
@@ -241,7 +242,13 @@ class SentenceModel(TrainedModel):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> DiagonalGaussian:
-        """q(z|x) for sentences of token ids, in their order, on the CPU; options as of `encode`."""
+        """q(z|x) for sentences of token ids, in their order, on the CPU; options as of `encode`.
+
+        Of sentences longer than the model takes, as a prepared corpus may have them, the beginning is encoded.
+        """
+        limit = self.autoencoder.args.max_length
+        if any(len(sentence) > limit for sentence in ids):
+            ids = [sentence[:limit] for sentence in ids]
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
@@ -526,6 +533,23 @@ class SentenceModel(TrainedModel):
     def token_ids(self, texts: Sequence[str], *, allow_unknown: bool = True) -> list[list[int]]:
         """The vocabulary ids of each sentence; raises `UserError` for one that does not fit."""
         return self.fitted(texts, allow_unknown=allow_unknown, too_long="error", empty="error").ids
+
+    def tell_cut(self, lengths_N: np.ndarray, name: str, *, too_long: str = "truncate") -> None:
+        """Warns of a prepared corpus's sentences, by their numbers of tokens, that are cut when they are encoded.
+
+        Raises `UserError` that names the first where `too_long` is `error`, and for another policy than these two.
+        """
+        limit = self.autoencoder.args.max_length
+        rows = np.flatnonzero(lengths_N > limit).tolist()
+        if too_long not in ("truncate", "error"):
+            raise UserError(f"too_long is {too_long!r}; of a prepared corpus it can be truncate or error")
+        if rows and too_long == "error":
+            raise UserError(f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, this model takes at most {limit}")
+        if rows:
+            what = (
+                f"{len(rows):,} of {len(lengths_N):,} sentences of {name} are cut after this model's {limit:,} tokens"
+            )
+            warnings.warn(TextsChanged(what, rows), stacklevel=3)
 
     def fitted(
         self,

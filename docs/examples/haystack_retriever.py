@@ -77,7 +77,7 @@ def main() -> None:
     texts = list(filter(None, Path(file).read_text(encoding="utf-8").splitlines()))
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "index"
-        index_texts(smim.load(model_dir), texts, directory, model_dir=model_dir)
+        index_texts(smim.load(model_dir), texts, directory)
         pipeline = Pipeline()
         pipeline.add_component("retriever", SmimRetriever(str(directory), top_k=3))
         found = pipeline.run({"retriever": {"query": query}})["retriever"]["documents"]

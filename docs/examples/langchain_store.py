@@ -58,7 +58,7 @@ class SmimStore(VectorStore):
         assert isinstance(embedding, SmimEmbeddings) and directory
         numbers = None if ids is None else [int(id) for id in ids]
         labels = _columns(metadatas or [])
-        index_texts(embedding.model, texts, directory, model_dir=model_dir, ids=numbers, labels=labels)
+        index_texts(embedding.model, texts, directory, ids=numbers, labels=labels)
         return cls(directory, embedding.model)
 
     def add_texts(

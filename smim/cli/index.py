@@ -106,7 +106,7 @@ def index_build(
             index = index_texts(smim.load(model), sentences.texts, output, **settings, **given)
     else:
         given = {"split": split, "num_segments": segments, "latents": Latents.open(latents) if latents else None}
-        given = {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None} | {"too_long": too_long}
         if engine:
             given["engine"] = BuildArgs(engine, workers, ray_address)
         index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
@@ -286,7 +286,7 @@ def index_report(
 
 
 def _put(
-    index: Path, files: list[Path], model: Path | None, columns: dict[str, Any], *, replace: bool, **policies: str
+    index: Path, files: list[Path], model: Path | None, columns: dict[str, Any], *, replace: bool, **policies: Any
 ) -> None:
     from smim.search import IndexWriter
     from smim.search.sentences import Columns, read_sentences

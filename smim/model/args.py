@@ -77,5 +77,10 @@ class ModelArgs:
         """The encoder and the decoder by name, such as "gru" or "superposition and gru"."""
         return " and ".join(dict.fromkeys([self.encoder.name, self.decoder.name]))
 
+    @property
+    def token_limit(self) -> int | None:
+        """The most tokens that a sentence may have; None of what are no sentences."""
+        return None
+
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Raises `UserError` for a split that such a model cannot hold; `cut`: tokens that sentences are cut to."""

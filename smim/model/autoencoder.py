@@ -50,6 +50,10 @@ class SentenceArgs(ModelArgs):
     pseudo_input_length: int = bounded(10, least=1)
     max_length: int = bounded(1000, least=1)
 
+    @property
+    def token_limit(self) -> int:
+        return self.max_length
+
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Refuses a sentence without a word, and one that is longer than `max_length`; those of pairs too."""
         lengths = [split.table.column("length")]
@@ -62,7 +66,7 @@ class SentenceArgs(ModelArgs):
         if longest > self.max_length:
             raise UserError(
                 f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is {self.max_length}; "
-                f"raise it" + (", or cut training sentences with train.max_length" if split.name == "train" else "")
+                "raise it, or cut sentences after it by train.too_long=truncate"
             )
 
 

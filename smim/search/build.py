@@ -53,6 +53,7 @@ def build_index(
     num_segments: int | None = None,
     engine: EngineArgs | None = None,
     gpu: bool = False,
+    too_long: str = "truncate",
 ) -> Index:
     """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
 
@@ -66,7 +67,8 @@ def build_index(
     `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
     is cut, each built by itself; more, where one would need more than `memory`. `engine`: builds them beside each
     other, in processes or on a Ray cluster, by default as many as it has workers; FAISS is trained here, once.
-    `gpu`: FAISS trains and adds on a GPU.
+    `gpu`: FAISS trains and adds on a GPU. `too_long`: of sentences that are longer than the model takes,
+    `truncate` encodes the beginning, and warns; `error` refuses them.
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
     else, a split too small to train the factory, an `output` that holds something else than an index, and an index
@@ -82,6 +84,8 @@ def build_index(
     })  # fmt: skip
     if latents is not None:
         check_latents(latents, model, corpus, split)
+    else:
+        model.tell_cut(rows.lengths, f"{corpus.directory}, split {split}", too_long=too_long)
     return _build(
         model,
         rows,

@@ -45,7 +45,8 @@ class EncodeArgs(EngineArgs):
 
     `dtype`: fp32 or fp16, of what is stored. `log_variance`: store the posterior's log variance beside its mean.
     `rows_per_shard`: sentences of a shard, which is what a process or Ray task encodes at a time. `engine`: local, the
-    processes of this launch, or ray.
+    processes of this launch, or ray. `too_long`: of sentences that are longer than the model takes, truncate
+    encodes the beginning, and error refuses them.
     """
 
     section = "encode"
@@ -55,10 +56,13 @@ class EncodeArgs(EngineArgs):
     dtype: str = "fp32"
     log_variance: bool = False
     rows_per_shard: int = 65_536
+    too_long: str = "truncate"
 
     def problems(self) -> list[str]:
         problems = (
-            super().problems() + not_among(self, "encode", dtype=DTYPES) + too_low(self, "encode", rows_per_shard=1)
+            super().problems()
+            + not_among(self, "encode", dtype=DTYPES, too_long=["truncate", "error"])
+            + too_low(self, "encode", rows_per_shard=1)
         )
         if self.workers is not None and self.engine == "local":
             problems.append(
@@ -127,6 +131,8 @@ def encode_corpus(
         rank, num_processes = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
         own = range(card.num_shards)[rank::num_processes]
         waiting = [number for number in own if _finished(folder, number) is None]
+        if is_main:
+            model.tell_cut(split.lengths, f"{corpus.directory}, split {args.split}", too_long=args.too_long)
         total = sum(len(card.rows_of(number)) for number in waiting)
         name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
         with sentences_bar(name, total=total, visible=is_main) as advance:

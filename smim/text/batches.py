@@ -183,8 +183,13 @@ def evaluation_order(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.n
 
 
 def evaluation_batches(
-    split: Split, *, tokens_per_batch: int = 8192, rank: int = 0, world_size: int = 1
+    split: Split,
+    *,
+    tokens_per_batch: int = 8192,
+    rank: int = 0,
+    world_size: int = 1,
+    max_length: int | None = None,
 ) -> Iterator[Batch]:
-    """This rank's share of a split, every row exactly once over all ranks, nothing cut or dropped."""
+    """This rank's share of a split, every row exactly once over all ranks; cut after `max_length` tokens if given."""
     for rows in evaluation_order(split.lengths, tokens_per_batch=tokens_per_batch)[rank::world_size]:
-        yield split.batch(rows)
+        yield split.batch(rows, max_length=max_length)

@@ -40,7 +40,8 @@ class TrainArgs:
     `length_window`: sentences are sorted by length within so many batches; 1 mixes lengths in each batch.
     `shuffle_window`: sentences that are shuffled, and held in memory as row numbers, together; a corpus of
     more is visited in such groups, random stretches of it in each (about 60 bytes a sentence of the window).
-    `max_length`: cut training sentences after so many tokens; None keeps them whole.
+    `max_length`: cut training sentences after so many tokens; None keeps them whole. `too_long`: what becomes of those
+    with more than the model's own `max_length`: truncate, for validation too, or error. Preparation leaves them out.
     `random_sentences`: the share of training sentences whose words are drawn anew, each as likely as any other: a
     superposition gives back rare words and strange sentences better for it.
     `overfit_batches`: train on the first so many batches of the first epoch, over and over, for debugging;
@@ -72,6 +73,7 @@ class TrainArgs:
     length_window: int = bounded(100, decides=Decides.BATCHES, least=1)
     shuffle_window: int = bounded(1_000_000, decides=Decides.BATCHES, least=1)
     max_length: int | None = bounded(None, decides=Decides.BATCHES, least=1)
+    too_long: str = bounded("truncate", decides=Decides.LOSSES, among=("truncate", "error"))
     random_sentences: float = bounded(0.0, decides=Decides.LOSSES, least=0, below=1)
     overfit_batches: int | None = bounded(None, decides=Decides.BATCHES | Decides.RATE, least=1)
     precision: str = bounded("auto", decides=Decides.LOSSES, among=PRECISIONS)

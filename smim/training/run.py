@@ -71,11 +71,14 @@ class Run:
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
-        model_args.check_split(self.train_split, cut=args.max_length)
-        model_args.check_split(self.valid_split, cut=None)
+        limit = model_args.token_limit if args.too_long == "truncate" else None
+        self.cut = min(filter(None, [args.max_length, limit]), default=None)
+        self.valid_cut = limit
+        model_args.check_split(self.train_split, cut=self.cut)
+        model_args.check_split(self.valid_split, cut=self.valid_cut)
         checks.check_additions(corpus, objective, self.train_split)
         checks.check_random_sentences(corpus, args, self.train_split)
-        epoch_steps = epoch_batches(self.train_split, **args.batching())
+        epoch_steps = epoch_batches(self.train_split, **self.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
         self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
@@ -86,6 +89,13 @@ class Run:
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
         self.console = Console(visible=self.is_main)
+        if limit is not None and not args.max_length:
+            for split in (self.train_split, self.valid_split):
+                if long := int((split.lengths > limit).sum()):
+                    self.console.say(
+                        f"{long:,} of {len(split):,} sentences of split {split.name} are cut after {limit:,} tokens "
+                        "(model.max_length); train.too_long=error refuses them, corpus.max_words leaves them out"
+                    )
 
         found, changed = self.checkpoint_to_resume(settings)
         set_seed(args.seed)
@@ -101,7 +111,7 @@ class Run:
                 words = (torch.tensor(each) for each in (corpus.teacher.pieces, corpus.teacher.counts))
                 self.model.initialize_words(*words)
                 if objective.second_view.epochs_alone:
-                    how = {"max_length": args.max_length, "seed": args.seed, "visible": self.is_main}
+                    how = {"max_length": self.cut, "seed": args.seed, "visible": self.is_main}
                     learn_meaning(self.model.to(accelerator.device), self.train_split, objective.second_view, **how)
             if num := self.model.num_initial_observations:
                 self.model.initialize(self.random_training_batch(num))
@@ -110,7 +120,7 @@ class Run:
         # Before ZeRO 3 takes the weights apart.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")
-        cut = lengths if args.max_length is None else pc.min_element_wise(lengths, args.max_length)
+        cut = lengths if self.cut is None else pc.min_element_wise(lengths, self.cut)
         self.flops_per_token = self.model.flops_per_token(pc.mean(cut).as_py())
         if args.compile:
             for part in self.model.compile_parts():
@@ -136,6 +146,10 @@ class Run:
         else:
             self.log.rewind(0)
 
+    def batching(self) -> dict[str, Any]:
+        """The settings that `training_order` and `epoch_batches` make batches by."""
+        return self.args.batching() | {"max_length": self.cut}
+
     def make_step(self, critic: Critic | None) -> TrainingStep:
         """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
@@ -153,7 +167,7 @@ class Run:
         """Training observations by the seed, the same on each process; some of them again where there are fewer."""
         random = np.random.default_rng([self.args.seed, 0, 1])  # of numbers that no epoch's order takes
         rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
-        return self.train_split.batch(np.resize(rows, num))
+        return self.train_split.batch(np.resize(rows, num), max_length=self.cut)
 
     def checkpoint_to_resume(self, settings: dict[str, Any]) -> tuple[Path | None, set[str]]:
         """The checkpoint that this run goes on from, and which settings differ there.

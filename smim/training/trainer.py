@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smim.errors import SmimError
 from smim.model.directory import save_model
-from smim.model.latent_variable_model import Observations
+from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.objectives import Terms
 from smim.schema import changed
 from smim.text.batch import with_random_words
@@ -24,6 +24,9 @@ from smim.training.console import step_line, validation_line
 from smim.training.profiling import make_profiler
 from smim.training.run import Interrupted, Run
 from smim.training.validation import validate
+
+# After fewer optimizer steps a stop leaves no model.
+_LEAST_STEPS = 100
 
 
 class Trainer(Run):
@@ -52,6 +55,7 @@ class Trainer(Run):
                     if stopping or self.step % self.args.checkpoint_every == 0:
                         self.save()
                     if stopping:
+                        self.leave_model()
                         raise Interrupted(
                             f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on",
                             signal_number=self.stop_signal or signal.SIGTERM,
@@ -77,7 +81,7 @@ class Trainer(Run):
         """The rows of each global batch that is left of this epoch."""
         order = training_order(
             self.train_split,
-            **self.args.batching(),
+            **self.batching(),
             seed=self.args.seed,
             epoch=0 if self.args.overfit_batches else self.epoch,
         )
@@ -96,7 +100,7 @@ class Trainer(Run):
         for i, part in enumerate(parts):
             # A process without a row takes part with a gradient of zero.
             places = part if len(part) else [0]
-            batch = read.batch(places, max_length=self.args.max_length).to(self.accelerator.device)
+            batch = read.batch(places, max_length=self.cut).to(self.accelerator.device)
             if self.args.random_sentences:
                 batch = with_random_words(batch, self.args.random_sentences, self.model.input_size)
             with self.parallel.part(last=i == len(parts) - 1):
@@ -180,6 +184,7 @@ class Trainer(Run):
             self.valid_split,
             accelerator=self.accelerator,
             seed=self.args.seed,
+            max_length=self.valid_cut,
             critic=self.parallel.critic.network if self.parallel.critic else None,
         )
         if not math.isfinite(metrics["loss"]):
@@ -201,22 +206,38 @@ class Trainer(Run):
             )
         )
         if is_best and self.is_main:
-            training = {
-                "objective": self.objective.name,
-                "deterministic": self.objective.deterministic,
-                "settings": changed(self.objective),
-                "corpus": self.corpus.name,
-                "seed": self.args.seed,
-                "step": self.step,
-                "epoch": self.epoch + 1,
+            measured = {
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
                 "code_deviation": metrics["code_deviation"],
             }
-            save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training, use=self.use)
+            self.keep(model, measured)
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
+
+    def leave_model(self) -> None:
+        """Before the first validation, what has been learned so far becomes the model, said to be unfinished."""
+        if self.validated_step is not None or self.step < _LEAST_STEPS:
+            return
+        model = self.model_to_keep()
+        if self.is_main and not (self.run_dir / "model").exists():
+            self.keep(model, {"valid_loss": None, "unfinished": True})
+            self.console.say(f"{self.run_dir / 'model'} is what was learned in {self.step:,} steps, not validated yet")
+
+    def keep(self, model: LatentVariableModel, measured: dict[str, Any]) -> None:
+        """Writes the run's model, with what is known of it."""
+        training = {
+            "objective": self.objective.name,
+            "deterministic": self.objective.deterministic,
+            "settings": changed(self.objective),
+            "corpus": self.corpus.name,
+            "seed": self.args.seed,
+            "step": self.step,
+            "epoch": self.epoch + 1,
+            **measured,
+        }
+        save_model(self.run_dir / "model", model, self.corpus.tokenizer, training=training, use=self.use)
 
 
 def _descended(terms: Terms) -> Tensor:

@@ -37,9 +37,12 @@ def validate(
     *,
     accelerator: Accelerator,
     seed: int,
+    max_length: int | None = None,
     critic: nn.Module | None = None,
 ) -> dict[str, float]:
     """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
+
+    Sentences are cut after `max_length` tokens where that is given.
 
     Beside them, how many dimensions are in use, and the root mean square of the numbers of codes, of their meaning part
     where they have one.
@@ -52,7 +55,7 @@ def validate(
     meter, latent_dim = Meter(), model.args.latent_dim
     moments = torch.zeros(4, latent_dim, dtype=torch.float64, device=accelerator.device)
     rank, world_size = accelerator.process_index, accelerator.num_processes
-    for batch in evaluation_batches(split, rank=rank, world_size=world_size):
+    for batch in evaluation_batches(split, rank=rank, world_size=world_size, max_length=max_length):
         batch_noise = noise.normal(seed, batch.rows, 0, latent_dim).to(accelerator.device)
         batch = batch.to(accelerator.device)
         with torch.random.fork_rng():

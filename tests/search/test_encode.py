@@ -58,16 +58,6 @@ def test_fp16_and_log_variances_are_stored_where_that_is_asked_for(
     assert (latents.log_variance(range(10)) == posterior.log_variance.half().float().numpy()).all()
 
 
-def test_sentences_longer_than_the_models_limit_are_encoded_whole(
-    model: SentenceModel, tiny_model: Path, odd_corpus: Path, tmp_path: Path
-) -> None:
-    split = Corpus.open(odd_corpus).split("test")
-    assert split.lengths.max() > model.autoencoder.args.max_length
-    encode_corpus(tiny_model, odd_corpus, tmp_path / "odd", args=EncodeArgs(split="test"))
-    expected = model.posterior_of_ids(split.ids(range(407))).mean.numpy()
-    assert (Latents.open(tmp_path / "odd").mean(range(407)) == expected).all()
-
-
 def test_two_processes_write_the_same_bytes_as_one(
     encoded: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Texts that do not fit a model: cut, left out or refused, and told."""
 
+import re
 import warnings
 
 import numpy as np
@@ -8,7 +9,10 @@ import pytest
 
 from smim.errors import RowError, UserError
 from smim.generation import SentenceModel
-from smim.search import Index, IndexWriter, index_texts
+from smim.search import Index, IndexWriter, build_index, index_texts
+from smim.search.encode import EncodeArgs, encode_corpus
+from smim.search.latents import Latents
+from smim.text.corpus import Corpus
 from smim.text.fitting import TextsChanged, at_places
 
 LONG = "bank " * 25  # the model takes 20 words
@@ -87,3 +91,28 @@ def test_places_take_the_place_of_row_numbers() -> None:
         raise RowError("is bad", 1)
     with pytest.warns(DeprecationWarning, match="old"), at_places([]):
         warnings.warn("old", DeprecationWarning, stacklevel=1)
+
+
+def test_sentences_of_a_prepared_corpus_are_cut_and_told_or_refused(
+    odd_corpus, tiny_model, model: SentenceModel, tmp_path
+) -> None:
+    corpus = Corpus.open(odd_corpus)
+    lengths = corpus.split("test").lengths
+    long = int((lengths > 20).sum())
+    assert 1 < long < len(lengths)
+    told = f"{long} of {len(lengths)} sentences of {odd_corpus}, split test are cut after this model's 20 tokens"
+    with pytest.warns(TextsChanged, match=re.escape(told)):
+        index = build_index(model, corpus, tmp_path / "index", split="test")
+    row = int(np.argmax(lengths > 20))
+    [code] = model.posterior_of_ids([corpus.split("test").ids([row])[0][:20]]).mean.numpy()
+    np.testing.assert_allclose(index.codes([row])[0], code, atol=1e-5)
+    with pytest.raises(UserError, match=f"split test, row {row}, has {lengths[row]} tokens, this model takes"):
+        build_index(model, corpus, tmp_path / "no", split="test", too_long="error")
+    with pytest.raises(UserError, match="it can be truncate or error"):
+        build_index(model, corpus, tmp_path / "no", split="test", too_long="skip")
+    with pytest.warns(TextsChanged, match=re.escape(told)):
+        encode_corpus(tiny_model, odd_corpus, tmp_path / "latents", args=EncodeArgs(split="test"))
+    np.testing.assert_allclose(Latents.open(tmp_path / "latents").mean([row])[0], code, atol=1e-4)
+    with pytest.raises(UserError, match="this model takes at most 20"):
+        strict = EncodeArgs(split="test", too_long="error")
+        encode_corpus(tiny_model, odd_corpus, tmp_path / "refused", args=strict)

@@ -101,10 +101,11 @@ def read_status(run_dir: Path) -> dict:
     return json.loads((run_dir / "status.json").read_text())
 
 
-def wait_for_steps(run_dir: Path) -> None:
+def wait_for_steps(run_dir: Path, lines: int = 9) -> None:
+    """Until so many lines of metrics are there."""
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:
-        if (run_dir / "metrics.jsonl").exists() and len((run_dir / "metrics.jsonl").read_text().splitlines()) > 8:
+        if (run_dir / "metrics.jsonl").exists() and len((run_dir / "metrics.jsonl").read_text().splitlines()) >= lines:
             return
         time.sleep(0.02)
     raise AssertionError("the training did not begin")

@@ -12,9 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+import smim
 from smim import storage
 from smim.text.corpus import CARD, Corpus
 from smim.training import checkpoint
+from tests.corpora import write_corpus
 from tests.scripts import run_script
 from tests.training.conftest import (
     BIN,
@@ -216,6 +218,24 @@ def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(start, tr
     assert [line["step"] for line in read_metrics(run_dir) if line["split"] == "train"] == list(
         range(1, status["step"] + 3)
     )
+
+
+def test_a_stop_before_the_first_validation_leaves_a_model_that_says_so(start, train, corpus, tmp_path):
+    rows = [{"text": text} for text in corpus.split("train").texts()]
+    write_corpus(tmp_path / "long", {"train": rows * 200, "valid": rows[:4]}, corpus.tokenizer, name="long")
+    own = [f"corpus.dir={tmp_path / 'long'}", "train.batch_size=2", "train.log_every=10", "train.max_steps=null"]
+    training = start(*own)
+    run_dir = tmp_path / "run"
+    wait_for_steps(run_dir, lines=11)
+    training.signal(signal.SIGTERM)
+    ended = training.wait(60)
+    assert ended.returncode == 143 and "not validated yet" in ended.stdout + ended.stderr
+    model = smim.load(run_dir / "model", device="cpu")
+    assert model.config["training"]["unfinished"] and model.config["training"]["step"] >= 100
+    assert model.encode(["a bank"]).shape == (1, model.latent_dim)
+    step = model.config["training"]["step"]
+    assert train(*own, f"train.max_steps={step + 2}", "train.resume=auto").returncode == 0
+    assert "unfinished" not in smim.load(run_dir / "model", device="cpu").config["training"]
 
 
 def test_sigterm_to_the_process_group_of_a_launch_saves(command, tmp_path):

@@ -243,3 +243,14 @@ def test_as_it_is_set_up_a_run_takes_the_machines_precision_and_writes_its_losse
 def test_a_tracker_that_is_not_installed_is_named(train):
     refused = train("train.trackers=[wandb]", "train.max_steps=1")
     assert refused.returncode == 2 and "pip install wandb" in refused.stderr
+
+
+def test_sentences_longer_than_the_model_takes_are_cut_and_told_or_refused(train, tmp_path):
+    whole = train("train.max_steps=2", "train.max_length=4", f"run.dir={tmp_path / 'cut'}")
+    ended = train("train.max_steps=2", "model.max_length=4")
+    assert (whole.returncode, ended.returncode) == (0, 0), ended.stderr
+    assert "sentences of split train are cut after 4 tokens" in ended.stdout + ended.stderr
+    assert [line["loss"] for line in lines(tmp_path / "run")] == [line["loss"] for line in lines(tmp_path / "cut")]
+    assert lines(tmp_path / "run", "valid")[-1]["loss"] < lines(tmp_path / "cut", "valid")[-1]["loss"]
+    refused = train("train.max_steps=2", "model.max_length=4", "train.too_long=error", f"run.dir={tmp_path / 'no'}")
+    assert refused.returncode == 2 and "model.max_length is 4" in refused.stderr
