@@ -1,8 +1,9 @@
 """Models by what their codes are good for: python eval/meaning.py NAME=REPORT ... [--output FILE.png]
 
-A REPORT is a report directory of `eval=codes`; further ones of the same model, such as of `eval=generativity`, follow
-after commas. Prints a table in Markdown. `--output` is the picture: meaning against fidelity, a point for each model,
-and a line for each way of comparing texts from which nothing can be decoded.
+A REPORT is a report directory of `eval=codes`, or a file of `results/`, which has all of a training's; further ones of
+the same model, such as of `eval=generativity`, follow after commas. Prints a table in Markdown. `--output` is the
+picture: meaning against fidelity, a point for each model, and a line for each way of comparing texts from which nothing
+can be decoded.
 """
 
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 from eval.compare import Report, read_report, run_command
+from smim import storage
 from smim.errors import UserError
 from smim.evaluation import plots
 from smim.evaluation.markup import literal, table
@@ -53,9 +55,15 @@ def _read(given: str) -> tuple[str, Report]:
     name, sign, paths = given.partition("=")
     if not sign:
         raise UserError(f"{given}: give a name before the report, such as ours={given}")
-    return literal(name), {
-        name: found for path in paths.split(",") for name, found in read_report(path)["metrics"].items()
-    }
+    return literal(name), {name: found for path in paths.split(",") for name, found in _metrics(path).items()}
+
+
+def _metrics(path: str) -> Report:
+    if not path.endswith(".json"):
+        metrics: Report = read_report(path)["metrics"]
+        return metrics
+    reports = storage.read_json(Path(path)).get("reports", {})
+    return {name: found for report in reports.values() for name, found in report["metrics"].items()}
 
 
 def _shown(metrics: Report, name: str) -> str:

@@ -1,5 +1,7 @@
 """Models side by side by meaning and fidelity, as a table and a picture."""
 
+import json
+
 import pytest
 
 from tests.evaluation.reports import content, metrics, write
@@ -25,6 +27,15 @@ def test_reports_of_a_model_are_one_row_and_one_point(reports):
     assert header[:3] == ["model", "spearman:stsb-dev", "word_for_word:stsb-dev"]
     assert ours[0] == "ours" and ours[1].startswith("0.810 ±") and ours[3].startswith("0.250 ±") and ours[4] == ""
     assert (reports / "meaning.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_file_of_results_stands_for_its_reports(reports):
+    given = {"a": OURS, "b": {"nats_above_real:between": 1.0}}
+    kept = {at: {"metrics": {name: {"value": value} for name, value in of.items()}} for at, of in given.items()}
+    (reports / "kept.json").write_text(json.dumps({"reports": kept}))
+    finished = run_script("eval/meaning.py", [f"kept={reports / 'kept.json'}"])
+    assert finished.returncode == 0, finished.stderr
+    assert "| kept | 0.810 | 0.950 | 1.000 |" in finished.stdout
 
 
 def test_what_a_report_lacks_is_named(reports):
