@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import smim
 from smim.search.manifest import Manifest
@@ -60,14 +61,44 @@ def test_help_does_not_wait_for_torch_or_faiss() -> None:
 
 
 def test_every_command_has_an_example_in_its_help(command: Command) -> None:
-    names = ["search", "serve", "encode", "export", "push"]
+    names = ["search", "serve", "encode", "export", "push", "doctor", "fit-prior", "teach"]
     names += ["reconstruct", "interpolate", "perturb", "arithmetic", "sample", "answer"]
     changes = [["index", name] for name in ("build", "add", "upsert", "delete", "compact", "verify", "report")]
     for words in [*changes, ["corpus", "show"], ["corpus", "table"], *[[name] for name in names]]:
         outcome = command(*words, "--help")
         assert outcome.status == 0
         shown = " ".join(outcome.out.split())
-        assert f"Example: smim {' '.join(words)} " in shown or f"Examples: smim {' '.join(words)} " in shown
+        assert re.search(rf"Examples?: smim {' '.join(words)}\b", shown)
+
+
+@pytest.mark.parametrize("group", [[], ["index"], ["corpus"], ["tzk"], ["judge"]], ids=str)
+def test_no_command_is_described_by_half_a_sentence(command: Command, group: list[str]) -> None:
+    listed = command(*group, "--help").out.partition("Commands:")[2].splitlines()
+    assert listed and not [line for line in listed if line.endswith("...")]
+
+
+def test_completion_of_a_shell_is_printed(command: Command) -> None:
+    assert "_smim_completion" in command("--show-completion", "bash").out
+
+
+def test_the_doctor_says_what_is_there_and_what_is_wrong(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=10**12)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: len(os.sched_getaffinity(0)))
+    monkeypatch.setattr(torch.version, "cuda", None)
+    well = command("doctor")
+    assert (well.status, well.out.splitlines()[-1]) == (0, "nothing is wrong")
+    versions = (f"smim\t{smim.__version__}", f"torch\t{torch.__version__}")
+    for shown in (*versions, "free disk\t1000.0 GB", "smim[serve]\tis there"):
+        assert shown in well.out
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 0)
+    monkeypatch.setattr(torch.version, "cuda", "12.8")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    ill = command("doctor")
+    assert ill.status == 1
+    assert [line.partition(" ")[0] for line in ill.out.splitlines()[-3:]] == ["wrong:"] * 3
+    assert "https://download.pytorch.org/whl/cpu" in ill.out and "1.0 GB of disk are free" in ill.out
 
 
 def test_version_is_printed(command: Command) -> None:

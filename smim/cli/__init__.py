@@ -8,10 +8,24 @@ from typing import Annotated
 import typer
 
 import smim
-from smim.cli import corpus, encode, fit_prior, generate, index, judge, pipeline, search, serve, share, teach, tzk
+from smim.cli import (
+    corpus,
+    doctor,
+    encode,
+    fit_prior,
+    generate,
+    index,
+    judge,
+    pipeline,
+    search,
+    serve,
+    share,
+    teach,
+    tzk,
+)
 from smim.errors import reported_to_user
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index.app, name="index")
 app.add_typer(corpus.app, name="corpus")
 app.add_typer(tzk.app, name="tzk")
@@ -32,6 +46,7 @@ for command in (
     generate.answer,
     share.export,
     share.push,
+    doctor.doctor,
 ):
     app.command()(command)
 

@@ -27,7 +27,9 @@ _COUNTED_TOKENS = 10_000_000
 def corpusshow(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A prepared corpus, such as data/ptb.")],
 ) -> None:
-    """Show what a prepared corpus holds: its source and splits, first sentences and most frequent words, or vectors.
+    """Show what a prepared corpus holds.
+
+    That is its source and splits, first sentences and most frequent words, or vectors.
 
     Example: smim corpus show data/ptb
     """
@@ -41,7 +43,9 @@ def corpusshow(
 def corpus_table(
     directories: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Prepared corpora.")],
 ) -> None:
-    """Compare corpora with Table 7.1 of the thesis: each cell is ours | the thesis's.
+    """Compare corpora with Table 7.1 of the thesis.
+
+    Each cell is ours | the thesis's.
 
     Example: smim corpus table data/ptb data/wt103
     """

@@ -16,7 +16,9 @@ def encode(
     dtype: Annotated[str, typer.Option(help="What is stored: fp32 or fp16.")] = "fp32",
     log_variance: Annotated[bool, typer.Option("--log-variance", help="Store the log variances too.")] = False,
 ) -> None:
-    """Encode a split of a prepared corpus into arrays on disk, for an index or for other programs.
+    """Encode a split of a prepared corpus into arrays.
+
+    The arrays on disk are for an index, or for other programs.
 
     Goes on where it was when it was interrupted. On more processes or machines: smim/search/encode.py.
 

@@ -21,7 +21,9 @@ def fit_prior(
     where: Filter = None,
     seed: Seed = 0,
 ) -> None:
-    """Fit a model's prior to its codes, so that `smim sample` draws codes from where sentences lie.
+    """Fit a trained model's prior to its codes.
+
+    Then `smim sample` draws codes from where sentences lie.
 
     Codes of sentences stay what they are, but it is another model: build indexes after this, not before.
 

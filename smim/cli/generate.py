@@ -40,7 +40,9 @@ def interpolate(
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
 ) -> None:
-    """Decode sentences on the straight line between two sentences' codes.
+    """Decode sentences between two sentences.
+
+    They are decoded at even steps on the straight line from the one's code to the other's.
 
     Example: smim interpolate runs/ptb_smim_512/model "profit rose" "he left the company" --steps 7
     """
@@ -98,7 +100,9 @@ def answer(
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
     num_words: Annotated[int, typer.Option(help="How many unknown words stand for the answer.")] = 10,
 ) -> None:
-    """Answer a question, with a model that was trained on questions and answers.
+    """Answer a question, where the model can.
+
+    It can where it was trained on questions with answers behind them.
 
     Example: smim answer runs/yahoocqa/model "what is a good name for a cat"
     """

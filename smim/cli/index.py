@@ -66,7 +66,7 @@ def index_build(
     gpu: Gpu = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
 ) -> None:
-    """Encode a split of a prepared corpus, or a file, into an index to search in.
+    """Encode a corpus or a file into an index to search in.
 
     A file is CSV, TSV, Parquet, JSON lines (objects), or has a sentence a line; it may be compressed, as .csv.gz.
 
@@ -146,7 +146,9 @@ def index_upsert(
     too_long: TooLong = "truncate",
     empty: Empty = "skip",
 ) -> None:
-    """Add sentences in the place of those that have their ids; labels that are left out become null.
+    """Add sentences in the place of those of their ids.
+
+    Labels that are left out become null.
 
     Example: smim index upsert indexes/ptb corrected.jsonl
     """
@@ -181,7 +183,9 @@ def index_rebuild(
     store: Annotated[str | None, typer.Option(help="Of codes beside an approximate index; as it was.")] = None,
     gpu: Gpu = False,
 ) -> None:
-    """Encode an index's sentences by another model; texts, ids and labels stay.
+    """Encode an index's sentences by another model.
+
+    Texts, ids and labels stay.
 
     Example: smim index rebuild indexes/yelp --model english-small
     """
@@ -209,7 +213,9 @@ def index_compact(index: IndexDir, gpu: Gpu = False) -> None:
 
 @app.command("verify")
 def index_verify(index: IndexDir) -> None:
-    """Read an index whole and compare it with its checksums; opening one reads only samples.
+    """Read an index whole and compare it with its checksums.
+
+    Opening one reads only samples.
 
     Example: smim index verify indexes/ptb
     """
@@ -227,7 +233,9 @@ def index_map(
     index: IndexDir,
     points: Annotated[int, typer.Option(help="Sentences of it, spread evenly over the index.")] = 20_000,
 ) -> None:
-    """Lay the index's map out, which the page of `smim serve` shows; else that does it when it is first asked for.
+    """Lay out the map that the page of `smim serve` shows.
+
+    Else the service does it when it is first asked for.
 
     By t-SNE, which takes nearly three minutes of a core for 20,000 sentences; it is kept in the index's directory.
 
@@ -255,7 +263,9 @@ def index_report(
     as_json: Json = False,
     model: MovedModel = None,
 ) -> None:
-    """Measure an index against exact search: recall, latency of a query, size; and suggest search settings.
+    """Measure an index against exact search.
+
+    Recall, latency of a query, and size; and suggest search settings.
 
     Exit status 1: --apply was given, but no settings reach the recall.
 

@@ -37,7 +37,9 @@ def judge_split(
     model: Annotated[Path, typer.Option(help="The file for those of the models to be judged.")],
     share: Annotated[float, typer.Option(min=0, max=1, help="Share of the sentences that are the judge's.")] = 0.3,
 ) -> None:
-    """Split text into what a judge and what models are made of, by a hash of each sentence's words.
+    """Split text into a judge's part and a model's part.
+
+    The side of a sentence goes by a hash of its words.
 
     The same sentence is always on the same side, in capitals or not, whatever file it stands in.
 

@@ -15,7 +15,9 @@ Settings = Annotated[
 
 
 def prepare(settings: Settings = None) -> None:
-    """Prepare a corpus of your own text: files of any usual format, or a dataset of the Hugging Face hub.
+    """Prepare a corpus of your own text.
+
+    From files of any usual format, or from a dataset of the Hugging Face hub.
 
     Killed at any moment, the same command goes on from there.
 
@@ -44,7 +46,7 @@ def train(settings: Settings = None) -> None:
 
 
 def evaluate(settings: Settings = None) -> None:
-    """Evaluate a trained model on a prepared corpus, and write a report.
+    """Evaluate a trained model, and write a report.
 
     A job that was killed goes on behind the last metric group that it finished.
 

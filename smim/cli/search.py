@@ -49,7 +49,7 @@ def search(
     literal: Annotated[float | None, typer.Option(help=_TOLD["literal"])] = None,
     score: Annotated[bool, typer.Option("--score", help="Also print log q(hit|query), in nats.")] = False,
 ) -> None:
-    """Find the sentences of an index whose codes are nearest to a sentence's.
+    """Find the sentences of an index nearest to a sentence.
 
     Columns: rank, id, distance (the smaller, the nearer), similarity (0 to 1), sentence, and the corpus's labels.
 

@@ -17,7 +17,9 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an exported model that is there.")] = False,
 ) -> None:
-    """Write a model for sentence-transformers, which encodes the same codes with it.
+    """Write a model for sentence-transformers.
+
+    It encodes the same codes with it.
 
     Example: smim export runs/ptb_smim_512/model -o exported
     """
@@ -34,7 +36,9 @@ def push(
     name: Annotated[str, typer.Argument(metavar="ORGANISATION/NAME", help="The model's repository on the hub.")],
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
 ) -> None:
-    """Upload a model to the Hugging Face hub; `smim.from_hub("ORGANISATION/NAME")` loads it.
+    """Upload a model to the Hugging Face hub.
+
+    `smim.from_hub("ORGANISATION/NAME")` loads it.
 
     Example: smim push runs/ptb_smim_512/model our-team/ptb-smim
     """

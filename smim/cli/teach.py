@@ -28,7 +28,9 @@ def teach(
     workers: Annotated[int | None, typer.Option(help="Processes, each with its share of the threads.")] = None,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of a running Ray cluster.")] = None,
 ) -> None:
-    """Have a teacher read a prepared corpus: vectors that say which sentences mean the same, for corpus.teacher=DIR.
+    """Have a teacher read a prepared corpus.
+
+    Its vectors say which sentences mean the same, for corpus.teacher=DIR.
 
     Goes on where it was when it was interrupted. Sentences of `--without` are compared by their letters and digits.
 

@@ -51,7 +51,9 @@ def tzk_fit(
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a directory that is there, with its labels.")] = False,
 ) -> None:
-    """Learn how a model's codes of a corpus are distributed, without labels.
+    """Learn how a model's codes are distributed.
+
+    Labels are not looked at.
 
     Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
     """
@@ -89,7 +91,9 @@ def tzk_add(
     force: Annotated[bool, typer.Option("--force", help="Replace labels that are there.")] = False,
     model: Moved = None,
 ) -> None:
-    """Learn labels one after another, each from the sentences that have it and those that do not.
+    """Learn labels one after another.
+
+    Each is learned from the sentences that have it and those that do not.
 
     Example: smim tzk add tzk/yelp data/yelp --label stars=5 --label stars=1
     """
@@ -114,7 +118,9 @@ def tzk_sample(
     seed: Seed = 0,
     model: Moved = None,
 ) -> None:
-    """Decode codes drawn of a label, or of several at once; without a label, of all codes.
+    """Decode codes drawn of a label, or of several at once.
+
+    Without a label they are drawn of all codes.
 
     Example: smim tzk sample tzk/yelp --label stars=5 --label topic=food --num 10
     """
@@ -129,7 +135,9 @@ def tzk_classify(
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Print the probability that each label holds for each sentence, the likeliest label first.
+    """Print how probable each label is for each sentence.
+
+    The likeliest label comes first.
 
     Columns: probability, label, sentence. Labels are judged one by one: they need not add up to one.
 
@@ -158,7 +166,9 @@ def tzk_rank(
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Print the sentences of a corpus for which a label holds with the highest probability, or several at once.
+    """Print the sentences for which a label is likeliest.
+
+    Of a corpus, for one label or several at once.
 
     Columns: rank, probability, sentence, and the corpus's labels.
 
@@ -192,7 +202,9 @@ def tzk_report(
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Judge labels: by default all of them one by one, else those given, and these together.
+    """Judge how well labels were learned.
+
+    By default all of them one by one, else those given, and these together.
 
     The first table is the share of sentences that a classifier takes to have the label; the second is in nats a
     dimension, of held-out codes that have it. Both with standard errors.
