@@ -77,8 +77,11 @@ def test_no_command_is_described_by_half_a_sentence(command: Command, group: lis
     assert listed and not [line for line in listed if line.endswith("...")]
 
 
-def test_completion_of_a_shell_is_printed(command: Command) -> None:
-    assert "_smim_completion" in command("--show-completion", "bash").out
+def test_a_shell_completes_commands() -> None:
+    typed = {"_SMIM_COMPLETE": "complete_bash", "COMP_WORDS": "smim inte", "COMP_CWORD": "1"}
+    asked = [sys.executable, "-c", "from smim.cli import main; main()"]
+    completed = subprocess.run(asked, env={**os.environ, **typed}, capture_output=True, text=True)
+    assert completed.stdout.split() == ["interpolate"]
 
 
 def test_the_doctor_says_what_is_there_and_what_is_wrong(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
