@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 
 # The thesis's VAE is red and its MIM blue; methods beyond the first two get the others.
 _COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
+_SHAPES = "o^sDv"
 _LOG_SCALE_FROM = 20  # where the largest of the values is so many times the smallest
 _SHOWN_POSTERIORS, _SHOWN_RECONSTRUCTIONS = 100, 1000
 _LEVELS, _GRID = 6, 120
@@ -167,8 +168,9 @@ def points(
 ) -> None:
     """A point (x, y) under each name, and a level line under each name."""
     with _axes(output, 1, 1, (7, 4.2)) as [[axis]]:
-        for (name, (x, y)), colour in zip(named.items(), cycle(_COLOURS)):
-            axis.plot(x, y, "o", color=colour, label=name)
+        # No two of a colour have one shape.
+        for number, ((name, (x, y)), colour) in enumerate(zip(named.items(), cycle(_COLOURS))):
+            axis.plot(x, y, _SHAPES[number // len(_COLOURS) % len(_SHAPES)], color=colour, label=name)
         for (name, y), style in zip(lines.items(), cycle(("--", ":", "-."))):
             axis.axhline(y, color="gray", linestyle=style, linewidth=1, label=name)
         axis.set(xlabel=xlabel, ylabel=ylabel, xlim=(-0.03, 1.03))
