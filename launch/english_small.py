@@ -176,6 +176,7 @@ print(model.decode(codes, literal=0))  # another one that means the same
   that every text can be encoded and comes back as it was written. A-MIM with a second view, {steps} steps.
 - **Compare codes by cosine**, as `smim` does by default. The meaning part alone is a quarter of the size
   (`--part meaning`). What suits it beside that stands in `config.json`, section `use`.
+- **Samples** (`model.sample()`) are drawn around the codes of 500 of Tatoeba's sentences (`smim fit-prior`).
 - **Teacher.** [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), Apache-2.0.
 - **Text.** Sentences of Tatoeba (CC BY 2.0 FR, tatoeba.org), of the English Wikipedia by way of WikiText (Merity et al.
   2016; CC BY-SA), and WordNet's definitions and examples (Copyright 2006 by Princeton University, WordNet 3.0 license).
