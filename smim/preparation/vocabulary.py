@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import smim
 from smim.engine import Engine, run_all
 from smim.errors import not_among, refuse, too_low
 from smim.preparation.reading import Part, read_batches, texts_of
@@ -27,7 +28,8 @@ _PARTS_PER_MERGE = 16
 class TokenizerArgs:
     """`corpus.tokenizer.` on the command line.
 
-    `dir`: a tokenizer that is there, such as a trained model's, instead of a new one; nothing else counts then.
+    `dir`: a tokenizer that is there instead of a new one, by its directory, its model's, or the name of a model that
+    comes with the package; nothing else counts then.
     `kind`: word, or SentencePiece's unigram or bpe. Word level: `splitter` whitespace or tweet; words seen less than
     `min_count` times in train become `<unk>`; `max_size` bounds the vocabulary; with `near`, the minimum count is
     the one from `min_count` up whose vocabulary comes nearest to that size. SentencePiece: vocabulary of `size`,
@@ -48,6 +50,8 @@ class TokenizerArgs:
         problems = too_low(self, prefix, min_count=1, max_size=5, near=5, size=5, sample_bytes=1)
         problems += not_among(self, prefix, kind=_KINDS, splitter=SPLITTERS)
         refuse(problems)
+        if self.dir is not None:
+            object.__setattr__(self, "dir", str(_found(self.dir)))
 
     def describe(self) -> dict[str, Any]:
         """The settings that this kind of tokenizer uses, for the corpus's card."""
@@ -55,6 +59,14 @@ class TokenizerArgs:
             return {"kind": Tokenizer.load(self.dir).kind, "dir": self.dir}
         names = ["splitter", "min_count", "max_size"] if self.kind == "word" else ["size", "sample_bytes"]
         return {"kind": self.kind, **{name: getattr(self, name) for name in names}}
+
+
+def _found(given: str) -> Path:
+    """A tokenizer's directory."""
+    path, packaged = Path(given), Path(smim.__file__).parent / "pretrained" / given
+    if len(path.parts) == 1 and not path.exists() and packaged.is_dir():
+        path = packaged
+    return path / "tokenizer" if (path / "tokenizer").is_dir() else path
 
 
 def make_tokenizer(

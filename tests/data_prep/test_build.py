@@ -192,7 +192,7 @@ def test_a_corpus_takes_a_tokenizer_that_is_there(tmp_path, kind):
     (tmp_path / "two.txt").write_text("\n".join(line.replace("Cat", "DOG") for line in lines))
     options = [f"corpus.tokenizer.kind={kind}", "corpus.tokenizer.size=300", "corpus.tokenizer.splitter=tweet"]
     one = build(tmp_path / "one", "corpus=text", f"corpus.path={tmp_path}/one.txt", *options)
-    given = f"corpus.tokenizer.dir={tmp_path}/one/tokenizer"
+    given = f"corpus.tokenizer.dir={tmp_path}/one"  # the directory of what has a tokenizer, such as a model
     whole = ["corpus.valid=0", "corpus.test=0"]
     two = build(tmp_path / "two", "corpus=text", f"corpus.path={tmp_path}/two.txt", given, *whole)
     assert two.tokenizer.hash == one.tokenizer.hash

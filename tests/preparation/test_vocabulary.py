@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import xxhash
 
+import smim
+from smim.preparation.vocabulary import TokenizerArgs
 from smim.text.pieces import SentencePieceTokenizer
 from smim.text.tokenizer import SPECIAL
 from smim.text.words import WordTokenizer
@@ -52,3 +54,10 @@ def test_of_a_large_train_pieces_are_those_of_a_sample_that_its_texts_decide(tmp
     sample = [line for line, value in zip(TRAIN, half, strict=True) if value <= 0.25]
     assert 70 < len(sample) < 130
     assert corpus.tokenizer.hash == SentencePieceTokenizer.train(sample, algorithm="bpe", vocabulary_size=300).hash
+
+
+def test_the_tokenizer_of_a_packaged_model_is_had_by_its_name() -> None:
+    packaged = Path(smim.__file__).parent / "pretrained" / "english-small" / "tokenizer"
+    for given in ("english-small", str(packaged), str(packaged.parent)):
+        assert TokenizerArgs(dir=given).dir == str(packaged)
+    assert TokenizerArgs(dir="elsewhere").dir == "elsewhere"
