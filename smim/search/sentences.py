@@ -91,7 +91,8 @@ def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, emp
     if without and empty == "skip":
         what = f"{len(without):,} of {len(found):,} rows hold no text and were left out"
         warnings.warn(TextsChanged(what, without, [place for place, _ in found]), stacklevel=2)
-        found = [each for i, each in enumerate(found) if i not in set(without)]
+        left_out = set(without)
+        found = [each for i, each in enumerate(found) if i not in left_out]
     elif without:
         raise UserError(f"{found[without[0]][0]}: there is no text; give one, or leave such rows out by --empty skip")
     if not found:
