@@ -11,6 +11,7 @@ OPTIMIZERS = ["adam", "adamw", "sgd"]
 SCHEDULES = ["plateau", "cosine", "constant"]
 PRECISIONS = ["auto", "fp32", "bf16"]
 TRACKERS = ["tensorboard", "wandb"]
+_SENTENCES_A_BATCH = 20
 
 
 class Decides(Flag):
@@ -34,9 +35,10 @@ class Decides(Flag):
 class TrainArgs:
     """How a model is trained; the defaults are the thesis's for PTB (section 7.2).
 
-    Data. `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps.
-    `tokens_per_batch` takes its place, which is None then: tokens of a step, padding and `<eos>` counted, over
-    all processes and accumulation steps. `accumulation_steps`: parts that a process takes its share of a batch in.
+    Data. `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps; 20 where
+    neither it nor `tokens_per_batch` is given. `tokens_per_batch` takes its place, which is None then: tokens of a
+    step, padding and `<eos>` counted, over all processes and accumulation steps. `accumulation_steps`: parts that a
+    process takes its share of a batch in.
     `length_window`: sentences are sorted by length within so many batches; 1 mixes lengths in each batch.
     `shuffle_window`: sentences that are shuffled, and held in memory as row numbers, together; a corpus of
     more is visited in such groups, random stretches of it in each (about 60 bytes a sentence of the window).
@@ -67,7 +69,7 @@ class TrainArgs:
     seed: int = bounded(0, decides=Decides.BATCHES, least=0)
     max_epochs: int = bounded(100, decides=Decides.LENGTH, least=1)
     max_steps: int | None = bounded(None, decides=Decides.LENGTH, least=1)
-    batch_size: int | None = bounded(20, decides=Decides.BATCHES, least=1)
+    batch_size: int | None = bounded(None, decides=Decides.BATCHES, least=1)
     tokens_per_batch: int | None = bounded(None, decides=Decides.BATCHES, least=1)
     accumulation_steps: int = bounded(1, decides=Decides.LOSSES, least=1)
     length_window: int = bounded(100, decides=Decides.BATCHES, least=1)
@@ -100,13 +102,16 @@ class TrainArgs:
     process_timeout: int = bounded(1800, decides=Decides.NOTHING, least=1)
 
     def __post_init__(self) -> None:
-        if self.tokens_per_batch is not None:
-            object.__setattr__(self, "batch_size", None)
+        if self.batch_size is None and self.tokens_per_batch is None:
+            object.__setattr__(self, "batch_size", _SENTENCES_A_BATCH)
         problems = out_of_bounds(self, "train")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
             problems.append(f"train.adam_betas is {self.adam_betas}, it must be two numbers in [0, 1)")
-        if self.batch_size is None and self.tokens_per_batch is None:
-            problems.append("train.batch_size and train.tokens_per_batch are both null; give one of them")
+        if self.batch_size is not None and self.tokens_per_batch is not None:
+            problems.append(
+                f"train.batch_size is {self.batch_size} and train.tokens_per_batch is {self.tokens_per_batch}, and a "
+                "batch has one of them; add train.tokens_per_batch=null, or train.batch_size=null"
+            )
         if self.min_learning_rate > self.learning_rate > 0:
             problems.append(
                 f"train.min_learning_rate is {self.min_learning_rate}, it must not be above "

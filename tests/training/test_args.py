@@ -28,7 +28,7 @@ def test_every_training_is_valid(path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"batch_size": None}, "batch_size and train.tokens_per_batch are both null"),
+        ({"batch_size": 20, "tokens_per_batch": 70}, "batch_size is 20 .* 70, .* add train.tokens_per_batch=null, or"),
         ({"tokens_per_batch": 0}, "tokens_per_batch is 0, it must be at least 1"),
         ({"overfit_batches": 0}, "overfit_batches is 0, it must be at least 1"),
         ({"process_timeout": 0}, "process_timeout is 0, it must be at least 1"),
@@ -58,9 +58,22 @@ def test_all_wrong_values_are_told_at_once():
         TrainArgs(batch_size=0, ema_decay=2, schedule="x")
 
 
-def test_a_token_budget_takes_the_place_of_a_number_of_sentences():
-    args = composed("train.tokens_per_batch=3000")
-    assert (args.batch_size, args.tokens_per_batch) == (None, 3000)
+def test_a_batch_is_of_twenty_sentences_or_of_what_is_asked_for():
+    batches = {
+        (): (20, None),
+        ("train.batch_size=7",): (7, None),
+        ("train.tokens_per_batch=3000",): (None, 3000),
+        ("train=adamw",): (None, 4096),
+        ("train=adamw", "train.batch_size=7", "train.tokens_per_batch=null"): (7, None),
+    }
+    for overrides, expected in batches.items():
+        args = composed(*overrides)
+        assert (args.batch_size, args.tokens_per_batch) == expected
+
+
+def test_a_number_of_sentences_is_not_overruled_in_silence():
+    with pytest.raises(UserError, match=r"batch_size is 20 and train\.tokens_per_batch is 4096"):
+        composed("train=adamw", "train.batch_size=20")
 
 
 CHANGES_NO_LOSS = {

@@ -134,6 +134,17 @@ def test_what_a_run_reports_and_how_long_it_is_may_change_at_any_resume(tmp_path
         different(stored, tmp_path, cosine)
 
 
+@pytest.mark.parametrize("size", [{"batch_size": None}, {"batch_size": None, "tokens_per_batch": 70}], ids=str)
+def test_a_run_that_named_its_batch_as_the_version_before_is_the_same_run(tmp_path: Path, size: dict) -> None:
+    stored = make_identity("input", "rows", settings_of(**size))
+    stored.pop("train.batch_size", None)
+    if "tokens_per_batch" in size:
+        stored["train.batch_size"] = None
+    assert not different(stored, tmp_path, settings_of(**size, resume="auto"))
+    with pytest.raises(UserError, match=r"train\.batch_size: (20|None) there, 8 here"):
+        different(stored, tmp_path, settings_of(batch_size=8, resume="auto"))
+
+
 def test_other_settings_of_the_training_are_taken_from_a_named_checkpoint_and_no_other_model(tmp_path: Path) -> None:
     stored = make_identity("input", "rows", settings_of(learning_rate=0.1))
     named = settings_of(learning_rate=0.01, resume=str(tmp_path))
@@ -151,7 +162,8 @@ def as_before(settings: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_checkpoint_of_the_version_before_is_of_the_same_run(tmp_path: Path, name: str) -> None:
-    settings = settings_of(objective=objective_class(name)(), tokens_per_batch=70, ema_decay=0.9, resume="auto")
+    train = {"batch_size": None, "tokens_per_batch": 70, "ema_decay": 0.9, "resume": "auto"}
+    settings = settings_of(objective=objective_class(name)(), **train)
     assert not different(as_before(settings, MODEL), tmp_path, settings)
     with pytest.raises(UserError, match=r"another run \(model\.latent_dim: 9 there, 8 here\)"):
         different(as_before(settings, {**MODEL, "latent_dim": 9}), tmp_path, settings)

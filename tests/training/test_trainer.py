@@ -24,6 +24,7 @@ from tests.test_processes import NO_NOISE
 from tests.training.conftest import read_metrics, read_status
 
 STEPS = "train.max_steps=12"
+OF_TOKENS = ["train.tokens_per_batch=70", "train.batch_size=null"]
 
 
 def lines(run_dir, split="train") -> list[dict]:
@@ -31,7 +32,7 @@ def lines(run_dir, split="train") -> list[dict]:
 
 
 def test_a_token_budget_trains_each_sentence_once_an_epoch_on_one_process_and_on_two(train, tmp_path, tiny_corpus):
-    budget = [*NO_NOISE, "train.tokens_per_batch=70", "train.max_epochs=2", "train.max_steps=null"]
+    budget = [*NO_NOISE, *OF_TOKENS, "train.max_epochs=2", "train.max_steps=null"]
     assert train(*budget, f"run.dir={tmp_path / 'one'}").returncode == 0
     assert train(*budget, f"run.dir={tmp_path / 'two'}", processes=2).returncode == 0
     one, two = lines(tmp_path / "one"), lines(tmp_path / "two")
@@ -42,7 +43,7 @@ def test_a_token_budget_trains_each_sentence_once_an_epoch_on_one_process_and_on
 
 
 def test_under_a_token_budget_each_sentence_weighs_alike_whatever_batch_it_is_in(train, tmp_path, corpus):
-    still = ["train.optimizer=sgd", "train.learning_rate=1e-8", "train.tokens_per_batch=70", "train.max_epochs=1"]
+    still = ["train.optimizer=sgd", "train.learning_rate=1e-8", *OF_TOKENS, "train.max_epochs=1"]
     assert train(*NO_NOISE, *still, "train.max_steps=null").returncode == 0
     model, *_ = load_model(tmp_path / "run" / "model")
     split = corpus.split("train")
