@@ -22,15 +22,18 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
-def progress_bar(*, visible: bool = True) -> Progress:
-    """A bar with count, time so far and time left, on stderr; `visible` is for one process of many."""
+def progress_bar(*, visible: bool = True, says_left: bool = False) -> Progress:
+    """A bar with count, time so far and time left, on stderr; `visible` is for one process of many.
+
+    `says_left`: the time left is what a task says of itself, `left=TEXT`.
+    """
+    left = [TextColumn("{task.fields[left]}")] if says_left else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        *left,
         console=console,
         transient=True,
         disable=not (visible and console.is_terminal),

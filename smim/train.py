@@ -12,6 +12,7 @@ command with `train.resume=auto` goes on from there. Every option: `python smim/
 """
 
 import signal
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from smim.training.trainer import Trainer
 
 def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
+    started = time.monotonic()
     model_args, objective, args, use = config.make_all(
         cfg,
         model=make_args,
@@ -45,7 +47,13 @@ def main(cfg: DictConfig) -> None:
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
         corpus = open_corpus(cfg.corpus.dir, teacher=cfg.corpus.get("teacher"))
-        trainer = Trainer(corpus, model_args, objective, args, accelerator=accelerator, run_dir=run_dir, use=use)
+        trainer = Trainer(
+            *(corpus, model_args, objective, args),
+            accelerator=accelerator,
+            run_dir=run_dir,
+            use=use,
+            started=started,
+        )
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
         accelerator.init_trackers("smim")

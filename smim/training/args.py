@@ -17,8 +17,8 @@ _SENTENCES_A_BATCH = 20
 class Decides(Flag):
     """What a setting decides, and so whether a run may go on from a checkpoint with another value.
 
-    It may with `train.resume=auto` where the setting decides `NOTHING` of the losses, or only the `LENGTH` of the run
-    (of a cosine schedule that is its losses too). Every other setting decides the losses, and may be another only where
+    It may with `train.resume=auto` where the setting decides `NOTHING` of the losses, or only the `LENGTH` of the run.
+    A cosine goes on as that of the new length. Every other setting decides the losses, and may be another only where
     the checkpoint is named. Then the rest goes on (`LOSSES`), but the batches of the epoch (`BATCHES`), the schedule
     (`RATE`) or the optimizer (`MEANS`, of gradients) begin anew.
     """
@@ -34,6 +34,9 @@ class Decides(Flag):
 @dataclass(frozen=True)
 class TrainArgs:
     """How a model is trained; the defaults are the thesis's for PTB (section 7.2).
+
+    Length. The run ends at `max_epochs`, `max_steps` or `max_minutes`, whichever comes first. `max_minutes` counts
+    from the start of the run, or of the resumed run, to its last validation; a cosine and the warm-up fit into it.
 
     Data. `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps; 20 where
     neither it nor `tokens_per_batch` is given. `tokens_per_batch` takes its place, which is None then: tokens of a
@@ -57,7 +60,7 @@ class TrainArgs:
     Schedule. `schedule`: plateau multiplies the rate with `learning_rate_decay` once more than `patience` validations
     brought no new best, and ends the run when it falls below `min_learning_rate`; cosine goes down to
     `min_learning_rate` at the run's end; constant stays. Each begins with `warmup_steps` optimizer steps of a rate
-    that grows linearly.
+    that grows linearly; of a run with `max_minutes` that is at most a twentieth.
 
     Run. `log_every`, `checkpoint_every`: optimizer steps. `keep_checkpoints`: the newest so many. `resume`: never,
     auto, or a checkpoint's path. `compile`: torch.compile of transformers. `cuda_graphs`: where one
@@ -69,6 +72,7 @@ class TrainArgs:
     seed: int = bounded(0, decides=Decides.BATCHES, least=0)
     max_epochs: int = bounded(100, decides=Decides.LENGTH, least=1)
     max_steps: int | None = bounded(None, decides=Decides.LENGTH, least=1)
+    max_minutes: float | None = bounded(None, decides=Decides.LENGTH, above=0)
     batch_size: int | None = bounded(None, decides=Decides.BATCHES, least=1)
     tokens_per_batch: int | None = bounded(None, decides=Decides.BATCHES, least=1)
     accumulation_steps: int = bounded(1, decides=Decides.LOSSES, least=1)
@@ -132,4 +136,5 @@ class TrainArgs:
         """What the setting of this name decides in this run; one that this version does not know decides the losses."""
         known = self.__dataclass_fields__.get(name)
         decided = known.metadata["decides"] if known else Decides.LOSSES
-        return Decides.LOSSES if decided is Decides.LENGTH and self.schedule == "cosine" else decided
+        # It ends a plateau; a cosine's every rate depends on it.
+        return Decides.LOSSES if name == "min_learning_rate" and self.schedule == "cosine" else decided

@@ -11,19 +11,19 @@ class Console:
 
     def __init__(self, *, visible: bool) -> None:
         self.visible = visible
-        self.bar = progress_bar(visible=visible)
+        self.bar = progress_bar(visible=visible, says_left=True)
 
     def say(self, text: str) -> None:
         if self.visible:
             console.print(text, highlight=False, soft_wrap=True)
 
 
-def step_line(means: dict[str, float], speed: dict[str, float], *, step: int, epoch: int, seconds_left: float) -> str:
-    """What the steps since the last line came to: `means` of the loss's terms, and the `speed`."""
+def step_line(means: dict[str, float], speed: dict[str, float], *, step: int, epoch: int, left: str) -> str:
+    """What the steps since the last line came to: `means` of the loss's terms, the `speed`, and the time `left`."""
     shown = "  ".join(f"{name} {value:.2f}" for name, value in means.items())
     return (
         f"step {step}  epoch {epoch}  {shown}  {speed['tokens_per_second']:,.0f} tokens/s  "
-        f"{speed['model_flops_utilisation']:.0%} of the machine's matrix rate  at most {duration(seconds_left)} left"
+        f"{speed['model_flops_utilisation']:.0%} of the machine's matrix rate  {left}"
     )
 
 
@@ -40,9 +40,41 @@ def validation_line(
     )
 
 
+def time_left(seconds: float, *, epoch: int | None, max_epochs: int, at_most: bool) -> str:
+    """The `seconds` that are left: of the `epoch` where that is given, counted from 1, else of the run.
+
+    `at_most`: the run may end before.
+    """
+    left = f"{duration(seconds)} left"
+    if epoch is not None:
+        return f"{left} in epoch {epoch} of at most {max_epochs}"
+    return f"at most {left}" if at_most else left
+
+
+def fitting_line(
+    steps: float, *, epoch_steps: int, minutes: float, step: int, most_steps: int, enough_steps: int
+) -> str:
+    """How many `steps` fit into a run of so many `minutes`, which is at `step` already and ends after `most_steps`.
+
+    A warning where that are not `enough_steps` for a model. One step is made in any case.
+    """
+    whole, fit = most_steps - step, f"fit into {minutes:g} min"
+    if steps >= whole:
+        return f"all {whole:,} steps {fit}"
+    number = max(1, int(steps))
+    unit = 10 ** max(0, len(str(number)) - 2)  # of the first two figures
+    counted = f"{number // unit * unit:,} {'more ' if step else ''}{'step' if number == 1 else 'steps'}"
+    shown = f"about {counted}, {number / epoch_steps:.1f} epochs, {fit}"
+    if number >= enough_steps:
+        return shown
+    return f"warning: only {shown}, too few for a model of use; give more train.max_minutes"
+
+
 def duration(seconds: float) -> str:
-    """Hours and minutes; "?" where they are not finite."""
+    """Seconds, or hours and minutes; "?" where they are not finite."""
     if not math.isfinite(seconds):
         return "?"
+    if round(seconds) < 60:
+        return f"{max(0, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"

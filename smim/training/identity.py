@@ -36,20 +36,23 @@ def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any
     """What differs between a checkpoint's run and this one, each in words; raises `UserError` where it may not.
 
     Model, objective and data may never differ. Settings of the training may where a checkpoint is named, and those
-    that decide no loss in any case (`Decides`).
+    of the run's length in any case. Those that decide nothing are left out (`Decides`).
     """
     there, train = _read_identity(path), settings["train"]
-    different = {}
+    different: dict[str, str] = {}
+    lengths = set()
     for key in {**there, **identity}:
         part, _, name = key.partition(".")
         theirs = there[key] if key in there else _default(settings.get(part), name, there)
         ours = identity[key] if key in identity else _value(settings.get(part), name)
-        indifferent = part == "train" and train.decides(name) in (Decides.NOTHING, Decides.LENGTH)
-        if theirs != ours and not indifferent:
+        decides = train.decides(name) if part == "train" else Decides.LOSSES
+        if theirs != ours and decides is not Decides.NOTHING:
             different[key] = f"{key}: {theirs} there, {ours} here"
+            lengths |= {key} if decides is Decides.LENGTH else set()
     may_differ = () if train.resume == "auto" else ("train.",)
-    if not all(key.startswith(may_differ) for key in different):
-        changes = "; ".join(different.values())
+    others = [key for key in different if key not in lengths]
+    if not all(key.startswith(may_differ) for key in others):
+        changes = "; ".join(different[key] for key in others)
         raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
     return different
 

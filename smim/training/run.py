@@ -4,6 +4,7 @@ config.yaml  metrics.jsonl  status.json  logs/  checkpoints/step-*/  model/
 """
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from smim.training.identity import check_identity, make_identity
 from smim.training.meaning import learn_meaning
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
+from smim.training.pace import Budget, Pace
 from smim.training.schedule import make_schedule
 from smim.training.step import TrainingStep
 from smim.training.throughput import matrix_rate
@@ -51,7 +53,8 @@ class Run:
     """The parts of a training, made and checked, at its beginning or where its checkpoint left it.
 
     Its position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last one after
-    which it was validated. Raises `UserError` where parts do not go together, or another run is in `run_dir`.
+    which it was validated. `started`: the reading of `time.monotonic` that `max_minutes` counts from; None: now.
+    Raises `UserError` where parts do not go together, or another run is in `run_dir`.
     """
 
     def __init__(
@@ -64,7 +67,10 @@ class Run:
         accelerator: Accelerator,
         run_dir: Path,
         use: Mapping[str, Any] | None = None,
+        started: float | None = None,
     ) -> None:
+        minutes = math.inf if args.max_minutes is None else args.max_minutes
+        self.budget = Budget(60 * minutes, started=time.monotonic() if started is None else started)
         self.corpus, self.objective, self.args, self.use = corpus, objective, args, use
         self.accelerator, self.run_dir = accelerator, run_dir
         self.is_main = accelerator.is_main_process
@@ -81,7 +87,10 @@ class Run:
         epoch_steps = epoch_batches(self.train_split, **self.batching())
         # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
-        self.total_steps = min(args.max_steps or math.inf, args.max_epochs * (args.overfit_batches or epoch_steps))
+        self.epoch_steps = min(args.overfit_batches or epoch_steps, epoch_steps)
+        self.most_steps = int(min(args.max_steps or math.inf, args.max_epochs * self.epoch_steps))
+        validated = len(self.valid_split) / self.sentences_per_batch
+        self.pace = Pace(self.epoch_steps, batches_to_validate=validated, steps_a_save=args.checkpoint_every)
         settings = {"model": model_args, "objective": objective, "train": args}
         teacher_hash = None if corpus.teacher is None else corpus.teacher.hash
         self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings, teacher_hash)
@@ -134,7 +143,7 @@ class Run:
             grad_clip=args.grad_clip,
             critic=critic,
         )
-        self.schedule = make_schedule(args, total_steps=int(self.total_steps))
+        self.schedule = make_schedule(args, total_steps=self.most_steps)
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         if self.average and self.parallel.sharded:
             raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
@@ -187,8 +196,12 @@ class Run:
         if path is None:
             return None, set()
         changed = check_identity(path, self.identity, settings)
-        if changed:
-            self.console.say(f"warning: going on from {path} with other settings: {'; '.join(changed.values())}")
+        lengths = [said for key, said in changed.items() if self.args.decides(key.partition(".")[2]) is Decides.LENGTH]
+        if lengths:
+            cosine = "; the cosine goes on as that of the new length" if self.args.schedule == "cosine" else ""
+            self.console.say(f"going on with another length: {'; '.join(lengths)}{cosine}")
+        if others := [said for said in changed.values() if said not in lengths]:
+            self.console.say(f"warning: going on from {path} with other settings: {'; '.join(others)}")
         if left := [each.name for each in saved if each.name > path.name]:
             self.console.say(
                 f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"

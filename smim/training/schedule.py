@@ -6,10 +6,16 @@ from typing import Any, ClassVar
 
 from smim.training.args import TrainArgs
 
+# The share of a run's steps that its warm-up takes, where the run ends by the clock.
+_MOST_WARMUP = 0.05
+
 
 @dataclass
 class Schedule:
-    """A constant rate, and what all schedules share; `kept` are the fields that a checkpoint keeps."""
+    """A constant rate, and what all schedules share; `kept` are the fields that a checkpoint keeps.
+
+    `total_steps` of a run that ends by the clock is estimated anew at each step.
+    """
 
     kept: ClassVar[tuple[str, ...]] = ("best",)
     args: TrainArgs
@@ -19,7 +25,14 @@ class Schedule:
 
     def rate(self, step: int) -> float:
         """The rate of optimizer step number `step`, counted from 0."""
-        return self.rate_when_warm(step) * min(1.0, (step + 1) / max(1, self.args.warmup_steps))
+        return self.rate_when_warm(step) * min(1.0, (step + 1) / max(1, self.warmup_steps))
+
+    @property
+    def warmup_steps(self) -> float:
+        """The steps that are asked for; of a run that ends by the clock, at most a small share of all."""
+        if self.args.max_minutes is None or self.total_steps is None:
+            return self.args.warmup_steps
+        return min(self.args.warmup_steps, _MOST_WARMUP * self.total_steps)
 
     def rate_when_warm(self, step: int) -> float:
         """The rate without the warm-up."""
@@ -76,7 +89,7 @@ class CosineSchedule(Schedule):
 
     def rate_when_warm(self, step: int) -> float:
         assert self.total_steps is not None
-        warmup_steps, lowest = self.args.warmup_steps, self.args.min_learning_rate
+        warmup_steps, lowest = self.warmup_steps, self.args.min_learning_rate
         progress = min(1.0, max(0.0, (step - warmup_steps) / max(1, self.total_steps - warmup_steps)))
         return lowest + (self.learning_rate - lowest) * (1 + math.cos(math.pi * progress)) / 2
 

@@ -13,31 +13,36 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from smim.errors import SmimError
-from smim.model.directory import save_model
+from smim.model.directory import read_config, save_model
 from smim.model.latent_variable_model import LatentVariableModel, Observations
 from smim.objectives import Terms
 from smim.schema import changed
 from smim.text.batch import with_random_words
 from smim.text.batches import share_of_rank, training_order
 from smim.training import checkpoint
-from smim.training.console import step_line, validation_line
+from smim.training.console import fitting_line, step_line, time_left, validation_line
 from smim.training.profiling import make_profiler
 from smim.training.run import Interrupted, Run
+from smim.training.schedule import PlateauSchedule
 from smim.training.validation import validate
 
 # After fewer optimizer steps a stop leaves no model.
 _LEAST_STEPS = 100
+# How many steps fit into a time is said once so many were measured, or a fifth of it is over.
+_STEPS_MEASURED = 30
 
 
 class Trainer(Run):
     """Trains a run from its position to its end, `fit`: what follows is in the order of its calls."""
 
     stop_signal = 0
+    # After which step the run's time is over, as the main process estimates it; all processes have the same.
+    last_step_in_time = math.inf
+    said_what_fits = False
 
     def fit(self) -> None:
         """Trains to the end of the schedule; raises `Interrupted` after a signal, `SmimError` where it diverges."""
-        started, first_step = time.monotonic(), self.step
-        task = self.console.bar.add_task("training", total=self.total_steps, completed=self.step)
+        task = self.console.bar.add_task("training", **self.shown())
         with make_profiler(self.run_dir / "profile", steps=self.args.profile_steps * self.is_main) as profiler:
             while not self.finished:
                 for rows in self.batches_left():
@@ -46,14 +51,17 @@ class Trainer(Run):
                         break
                     step_started = time.monotonic()
                     stopping = self.train_step(rows)
-                    self.console.bar.update(task, completed=self.step)
                     profiler.step()
-                    self.meter.seconds += time.monotonic() - step_started
+                    seconds = time.monotonic() - step_started
+                    self.meter.seconds += seconds
+                    self.pace.add_step(seconds)
+                    self.console.bar.update(task, **self.shown())
                     if self.step % self.args.log_every == 0:
-                        seconds_a_step = (time.monotonic() - started) / (self.step - first_step)
-                        self.report(seconds_left=seconds_a_step * (self.total_steps - self.step))
+                        self.report()
                     if stopping or self.step % self.args.checkpoint_every == 0:
+                        save_started = time.monotonic()
                         self.save()
+                        self.pace.save = time.monotonic() - save_started
                     if stopping:
                         self.leave_model()
                         raise Interrupted(
@@ -74,8 +82,13 @@ class Trainer(Run):
 
     @property
     def out_of_steps(self) -> bool:
-        """True at `train.max_steps`, or past it: the checkpoint that the run went on from may be."""
-        return self.args.max_steps is not None and self.step >= self.args.max_steps
+        """True at `train.max_steps`, or past it, as a resumed run may be; and where no more steps fit into the time."""
+        return self.step >= min(self.args.max_steps or math.inf, self.last_step_in_time)
+
+    @property
+    def to_epoch_end(self) -> int:
+        """Steps that are left of this epoch, at least one; an estimate where batches are filled by tokens."""
+        return max(1, self.epoch_steps - self.batch_in_epoch)
 
     def batches_left(self) -> Iterator[np.ndarray]:
         """The rows of each global batch that is left of this epoch."""
@@ -124,13 +137,65 @@ class Trainer(Run):
         return stopping
 
     def agree(self, losses: Tensor) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether any has a loss that is NaN or infinite."""
-        if self.accelerator.num_processes == 1:
-            return self.stop_signal > 0, not losses.isfinite().all()
-        flags = torch.stack([losses.new_tensor(float(self.stop_signal)), (~losses.isfinite()).sum()])
-        flags = self.accelerator.reduce(flags, reduction="sum")
-        stopping, broken = flags.tolist()
+        """Whether any process was asked to stop, and whether any has a loss that is NaN or infinite.
+
+        All processes also take over how many steps, with the one in progress, the main one expects to fit into the
+        run's time.
+        """
+        fit = self.budget.steps_left(self.pace, to_epoch_end=self.to_epoch_end, now=time.monotonic())
+        own = [float(self.stop_signal), float((~losses.isfinite()).sum()), fit if self.is_main else 0.0]
+        if self.accelerator.num_processes > 1:
+            flags = torch.tensor(own, dtype=torch.float64, device=losses.device)
+            own = self.accelerator.reduce(flags, reduction="sum").tolist()
+        stopping, broken, fit = own
+        self.plan(fit)
         return stopping > 0, broken > 0
+
+    def plan(self, fit: float) -> None:
+        """Ends the run, and its schedule, where no more than `fit` steps fit into its time."""
+        self.last_step_in_time = self.step + fit
+        if fit == math.inf:
+            return
+        self.schedule.total_steps = int(min(self.most_steps, self.last_step_in_time))
+        minutes, left = self.args.max_minutes, self.budget.left(time.monotonic())
+        assert minutes is not None
+        if not self.said_what_fits and (self.pace.num_steps >= _STEPS_MEASURED or left < 0.8 * self.budget.seconds):
+            self.said_what_fits = True
+            begun = self.step - self.pace.num_steps
+            self.console.say(
+                fitting_line(
+                    self.last_step_in_time - begun,
+                    epoch_steps=self.epoch_steps,
+                    minutes=minutes,
+                    step=begun,
+                    most_steps=self.most_steps,
+                    enough_steps=_LEAST_STEPS,
+                )
+            )
+
+    def shown(self) -> dict[str, Any]:
+        """What the progress bar shows: of a plateau that may end at any validation, the epoch."""
+        if self.may_end_soon:
+            return {"completed": self.batch_in_epoch, "total": self.epoch_steps, "left": self.time_left()}
+        last_step = min(self.most_steps, self.last_step_in_time)
+        return {"completed": self.step, "total": int(last_step), "left": self.time_left()}
+
+    @property
+    def may_end_soon(self) -> bool:
+        """Whether epochs alone bound the run, and its schedule ends it as a rule long before."""
+        bounded = self.args.max_steps is not None or self.args.max_minutes is not None
+        return isinstance(self.schedule, PlateauSchedule) and not bounded
+
+    def time_left(self) -> str:
+        """The time that is left, of the epoch or of the run, by what was measured so far."""
+        steps = self.to_epoch_end if self.may_end_soon else self.most_steps - self.step
+        needed = self.pace.seconds_for(steps, to_epoch_end=self.to_epoch_end) if self.pace.num_steps else math.inf
+        return time_left(
+            min(needed, self.budget.left(time.monotonic())),
+            epoch=self.epoch + 1 if self.may_end_soon else None,
+            max_epochs=self.args.max_epochs,
+            at_most=isinstance(self.schedule, PlateauSchedule),
+        )
 
     def on_signal(self, number: int, frame: Any) -> None:
         """Lets the step in progress end and the state be saved; a second Ctrl-C does not wait for that."""
@@ -160,7 +225,7 @@ class Trainer(Run):
             f"train.learning_rate (train.resume=CHECKPOINT takes it) or train.precision=fp32"
         )
 
-    def report(self, *, seconds_left: float) -> None:
+    def report(self) -> None:
         """A line of log and of `metrics.jsonl` for the steps since the last one."""
         seconds = self.meter.seconds
         means = self.meter.read(self.accelerator)
@@ -173,10 +238,11 @@ class Trainer(Run):
             "seconds": seconds,
         }
         self.write_metrics("train", {**means, **speed})
-        self.console.say(step_line(means, speed, step=self.step, epoch=self.epoch + 1, seconds_left=seconds_left))
+        self.console.say(step_line(means, speed, step=self.step, epoch=self.epoch + 1, left=self.time_left()))
 
     def end_epoch(self, *, finished: bool) -> None:
         """Validates, keeps the model if it is the best, moves the schedule, and saves."""
+        started = time.monotonic()
         model = self.model_to_keep()
         metrics = validate(
             model,
@@ -205,7 +271,7 @@ class Trainer(Run):
                 learning_rate=self.schedule.rate(self.step),
             )
         )
-        if is_best and self.is_main:
+        if self.is_main and (is_best or not self.has_validated_model):
             measured = {
                 "valid_loss": metrics["loss"],
                 "valid_reconstruction": metrics["reconstruction"],
@@ -215,13 +281,23 @@ class Trainer(Run):
         if finished:
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
+        self.pace.validations.append(time.monotonic() - started)
+        self.agree(torch.zeros(1, device=self.accelerator.device))  # a signal is seen to after the next step
+
+    @property
+    def has_validated_model(self) -> bool:
+        """Whether a validation has left a model in the run's directory; a named checkpoint's may be elsewhere."""
+        try:
+            return "unfinished" not in read_config(self.run_dir / "model")["training"]
+        except (SmimError, KeyError):
+            return False
 
     def leave_model(self) -> None:
         """Before the first validation, what has been learned so far becomes the model, said to be unfinished."""
-        if self.validated_step is not None or self.step < _LEAST_STEPS:
+        if self.step < _LEAST_STEPS:
             return
         model = self.model_to_keep()
-        if self.is_main and not (self.run_dir / "model").exists():
+        if self.is_main and not self.has_validated_model:
             self.keep(model, {"valid_loss": None, "unfinished": True})
             self.console.say(f"{self.run_dir / 'model'} is what was learned in {self.step:,} steps, not validated yet")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from smim.text.corpus import Corpus
+from tests.corpora import write_corpus
 from tests.scripts import ROOT, Script
 
 BIN = Path(sys.executable).parent
@@ -30,6 +32,15 @@ Train = Callable[..., subprocess.CompletedProcess[str]]
 def environment() -> dict[str, str]:
     # One thread a process: two of them, or a busy machine, would else wait for each other.
     return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def long_corpus(tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus's training sentences 400 times, and four of them to validate."""
+    corpus, directory = Corpus.open(tiny_corpus), tmp_path_factory.mktemp("long") / "corpus"
+    rows = [{"text": text} for text in corpus.split("train").texts()]
+    write_corpus(directory, {"train": rows * 400, "valid": rows[:4]}, corpus.tokenizer, name="long")
+    return directory
 
 
 @pytest.fixture

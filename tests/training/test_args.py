@@ -29,6 +29,7 @@ def test_every_training_is_valid(path):
     ("setting", "message"),
     [
         ({"batch_size": 20, "tokens_per_batch": 70}, "batch_size is 20 .* 70, .* add train.tokens_per_batch=null, or"),
+        ({"max_minutes": 0.0}, "max_minutes is 0.0, it must be above 0"),
         ({"tokens_per_batch": 0}, "tokens_per_batch is 0, it must be at least 1"),
         ({"overfit_batches": 0}, "overfit_batches is 0, it must be at least 1"),
         ({"process_timeout": 0}, "process_timeout is 0, it must be at least 1"),
@@ -89,9 +90,8 @@ def that_decide(*what: Decides, **settings) -> set[str]:
 
 def test_every_setting_decides_the_losses_but_those_of_what_a_run_reports_and_how_long_it_is():
     assert that_decide(Decides.NOTHING) == CHANGES_NO_LOSS
-    assert that_decide(Decides.LENGTH) == {"max_epochs", "max_steps", "min_learning_rate"}
+    assert that_decide(Decides.LENGTH) == {"max_epochs", "max_steps", "max_minutes", "min_learning_rate"}
 
 
-def test_the_end_of_a_cosine_decides_its_losses():
-    assert not that_decide(Decides.LENGTH, schedule="cosine")
-    assert {"max_epochs", "max_steps", "min_learning_rate"} <= that_decide(Decides.LOSSES, schedule="cosine")
+def test_the_rate_that_a_cosine_ends_at_decides_its_losses():
+    assert that_decide(Decides.LENGTH, schedule="cosine") == {"max_epochs", "max_steps", "max_minutes"}

@@ -2,21 +2,37 @@ import math
 
 import pytest
 
-from smim.training.console import Console, duration, step_line, validation_line
+from smim.training.console import Console, duration, fitting_line, step_line, time_left, validation_line
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(29, "0 min"), (3570, "1 h 00 min"), (7500, "2 h 05 min"), (math.inf, "?")]
+    ("seconds", "shown"),
+    [(-1, "0 s"), (29.4, "29 s"), (59.6, "1 min"), (3570, "1 h 00 min"), (7500, "2 h 05 min"), (math.inf, "?")],
 )
-def test_a_duration_is_in_hours_and_minutes(seconds, shown):
+def test_a_duration_is_in_seconds_or_in_hours_and_minutes(seconds, shown):
     assert duration(seconds) == shown
 
 
 def test_a_line_of_steps_has_every_term_the_speed_and_the_time_left():
     speed = {"tokens_per_second": 1234.5, "model_flops_utilisation": 0.126}
-    line = step_line({"loss": 3.456, "kl": 1.0}, speed, step=7, epoch=2, seconds_left=120)
+    line = step_line({"loss": 3.456, "kl": 1.0}, speed, step=7, epoch=2, left="2 min left")
     assert line.startswith("step 7  epoch 2  loss 3.46  kl 1.00  1,234 tokens/s  13% of the machine's matrix rate")
-    assert line.endswith("at most 2 min left")
+    assert line.endswith("rate  2 min left")
+
+
+def test_the_time_left_is_of_the_run_or_of_an_epoch_where_the_run_may_end_at_any():
+    of = {"max_epochs": 100}
+    assert time_left(120, epoch=None, at_most=False, **of) == "2 min left"
+    assert time_left(120, epoch=None, at_most=True, **of) == "at most 2 min left"
+    assert time_left(120, epoch=3, at_most=True, **of) == "2 min left in epoch 3 of at most 100"
+
+
+def test_what_fits_into_a_time_is_said_with_a_warning_where_it_is_too_little():
+    of = {"epoch_steps": 1300, "minutes": 6.0, "most_steps": 39_000, "enough_steps": 100}
+    assert fitting_line(4168.0, step=0, **of) == "about 4,100 steps, 3.2 epochs, fit into 6 min"
+    assert fitting_line(4168.0, step=500, **of) == "about 4,100 more steps, 3.2 epochs, fit into 6 min"
+    assert fitting_line(39_000.0, step=500, **of) == "all 38,500 steps fit into 6 min"
+    assert fitting_line(9.0, step=0, **of).startswith("warning: only about 9 steps, 0.0 epochs, fit into 6 min, ")
 
 
 def test_a_line_of_a_validation_says_whether_it_is_the_best():

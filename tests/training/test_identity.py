@@ -127,11 +127,18 @@ def test_a_setting_that_this_version_has_not_is_another_run(tmp_path: Path) -> N
 
 def test_what_a_run_reports_and_how_long_it_is_may_change_at_any_resume(tmp_path: Path) -> None:
     stored = make_identity("input", "rows", settings_of(max_epochs=3, log_every=7))
-    assert not different(stored, tmp_path, settings_of(max_steps=4, keep_checkpoints=5, resume="auto"))
-    cosine = settings_of(schedule="cosine", max_epochs=5, resume="auto")
+    assert different(stored, tmp_path, settings_of(max_steps=4, keep_checkpoints=5, resume="auto")) == {
+        "train.max_epochs": "train.max_epochs: 3 there, 100 here",
+        "train.max_steps": "train.max_steps: None there, 4 here",
+    }
+
+
+def test_a_cosine_may_have_another_length_and_no_other_end(tmp_path: Path) -> None:
     stored = make_identity("input", "rows", settings_of(schedule="cosine", max_epochs=3))
-    with pytest.raises(UserError, match=r"another run \(train\.max_epochs: 3 there, 5 here\)"):
-        different(stored, tmp_path, cosine)
+    longer = {"schedule": "cosine", "max_epochs": 5, "resume": "auto"}
+    assert list(different(stored, tmp_path, settings_of(**longer))) == ["train.max_epochs"]
+    with pytest.raises(UserError, match=r"another run \(train\.min_learning_rate: 1e-08 there, 1e-07 here\)"):
+        different(stored, tmp_path, settings_of(**longer, min_learning_rate=1e-7))
 
 
 @pytest.mark.parametrize("size", [{"batch_size": None}, {"batch_size": None, "tokens_per_batch": 70}], ids=str)

@@ -16,7 +16,6 @@ import smim
 from smim import storage
 from smim.text.corpus import CARD, Corpus
 from smim.training import checkpoint
-from tests.corpora import write_corpus
 from tests.scripts import run_script
 from tests.training.conftest import (
     BIN,
@@ -213,6 +212,9 @@ def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(start, tr
     status = read_status(run_dir)
     assert status["status"] == "interrupted"
     assert checkpoint.list_checkpoints(run_dir / "checkpoints")[-1].name == f"step-{status['step']:08d}"
+    kept = storage.read_json(run_dir / "model" / "config.json")["training"]
+    validations = [line["loss"] for line in read_metrics(run_dir) if line["split"] == "valid"]
+    assert kept["valid_loss"] == min(validations) and "unfinished" not in kept
     resumed = train(f"train.max_steps={status['step'] + 2}", "train.max_epochs=100000", "train.resume=auto")
     assert resumed.returncode == 0 and read_status(run_dir)["status"] == "finished"
     assert [line["step"] for line in read_metrics(run_dir) if line["split"] == "train"] == list(
@@ -220,10 +222,8 @@ def test_a_signal_saves_and_leaves_with_its_status_and_the_run_goes_on(start, tr
     )
 
 
-def test_a_stop_before_the_first_validation_leaves_a_model_that_says_so(start, train, corpus, tmp_path):
-    rows = [{"text": text} for text in corpus.split("train").texts()]
-    write_corpus(tmp_path / "long", {"train": rows * 200, "valid": rows[:4]}, corpus.tokenizer, name="long")
-    own = [f"corpus.dir={tmp_path / 'long'}", "train.batch_size=2", "train.log_every=10", "train.max_steps=null"]
+def test_a_stop_before_the_first_validation_leaves_a_model_that_says_so(start, train, long_corpus, tmp_path):
+    own = [f"corpus.dir={long_corpus}", "train.batch_size=2", "train.log_every=10", "train.max_steps=null"]
     training = start(*own)
     run_dir = tmp_path / "run"
     wait_for_steps(run_dir, lines=11)

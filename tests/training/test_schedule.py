@@ -64,6 +64,16 @@ def test_a_run_that_is_shorter_than_its_warm_up_ends_in_it():
     assert [schedule.rate(step) for step in (0, 9)] == pytest.approx([0.01, 0.1])
 
 
+def test_a_run_that_ends_by_the_clock_warms_up_in_a_twentieth_and_falls_to_the_end_that_is_estimated():
+    args = TrainArgs(schedule="cosine", learning_rate=1.0, min_learning_rate=0.2, warmup_steps=1000, max_minutes=1.0)
+    schedule = make_schedule(args, total_steps=1_000_000)
+    schedule.total_steps = 200
+    assert [schedule.rate(step) for step in (0, 4, 10, 105, 200)] == pytest.approx([0.1, 0.5, 1.0, 0.6, 0.2])
+    schedule.total_steps = 105
+    assert schedule.rate(105) == pytest.approx(0.2)
+    assert make_schedule(args, total_steps=1_000_000).rate(0) == pytest.approx(1e-3)
+
+
 def test_a_constant_rate_stays():
     schedule = make_schedule(TrainArgs(schedule="constant", learning_rate=0.5), total_steps=None)
     for loss in [1, 2, 2, 2, 2]:
