@@ -558,11 +558,13 @@ class SentenceModel(TrainedModel):
         allow_unknown: bool = True,
         too_long: str = "truncate",
         empty: str = "error",
+        split: str = "none",
         tell: bool = True,
     ) -> Fitted:
         """The token ids of texts, as far as they fit this model: see `smim.text.fitting`.
 
-        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. `tell`: with the warnings.
+        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. `split`: whether texts
+        become sentences, `auto`, `sentences` or `none` (`smim.text.sentences`). `tell`: with the warnings.
         Raises `UserError` for what are no texts, `RowError` for one that does not fit where that is an error.
         """
         check_sentences(texts, missing=True)
@@ -573,5 +575,5 @@ class SentenceModel(TrainedModel):
             words = f"{self.tokenizer.vocabulary_size:,} words"
             return f"this model's vocabulary of {words} holds no word of {shown(text)}"
 
-        limit = self.autoencoder.args.max_length
-        return fit(texts, self.tokenizer.encode, limit, too_long=too_long, empty=empty, refused=refused, tell=tell)
+        limit, how = self.autoencoder.args.max_length, {"too_long": too_long, "empty": empty, "split": split}
+        return fit(texts, self.tokenizer.encode, limit, refused=refused, tell=tell, **how)

@@ -28,6 +28,13 @@ Label = Annotated[list[str] | None, typer.Option(help="A column to keep as a lab
 TooLong = Annotated[
     str, typer.Option(metavar="truncate|skip|error", help="What becomes of texts longer than the model takes.")
 ]
+SplitTexts = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|sentences|none|NAME",
+        help="Of a file: which rows become sentences; auto: those of over 60 tokens. Of a corpus: its split; train.",
+    ),
+]
 Empty = Annotated[str, typer.Option(metavar="skip|error", help="What becomes of rows without a text.")]
 
 
@@ -46,7 +53,7 @@ def index_build(
     id_column: IdColumn = "id",
     too_long: TooLong = "truncate",
     empty: Empty = "skip",
-    split: Annotated[str | None, typer.Option(help="The split to index; train.")] = None,
+    split: SplitTexts = None,
     metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
     part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; all of it.")] = None,
     factory: Annotated[
@@ -68,7 +75,8 @@ def index_build(
 ) -> None:
     """Encode a corpus or a file into an index to search in.
 
-    A file is CSV, TSV, Parquet, JSON lines (objects), or has a sentence a line; it may be compressed, as .csv.gz.
+    A file is CSV, TSV, Parquet, JSON lines (objects), or has a text a line; it may be compressed, as .csv.gz.
+    The sentences of a long row are indexed under its id: a search finds the row, and shows its nearest sentence.
 
     Examples: smim index build english-small reviews.csv --text-column review --label stars -o indexes/reviews
     smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
@@ -95,13 +103,13 @@ def index_build(
         "memory": None if memory is None else int(memory * 1e9),
         "gpu": gpu,
     }
-    for_a_corpus = {"--split": split, "--segments": segments, "--latents": latents, "--engine": engine}
+    for_a_corpus = {"--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
         raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
     if corpus.is_file():
         sentences = read_sentences([corpus], columns=Columns(text_column, id_column, label), empty=empty)
         given: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}
-        given |= {"too_long": too_long, "empty": empty}
+        given |= {"too_long": too_long, "empty": empty, "split": split or "auto"}
         with sentences.placed():
             index = index_texts(smim.load(model), sentences.texts, output, **settings, **given)
     else:
@@ -111,7 +119,7 @@ def index_build(
             given["engine"] = BuildArgs(engine, workers, ray_address)
         index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
     of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
-    print(f"{len(index):,} sentences in {output}{of_split}")
+    print(f"{index.manifest.size} in {output}{of_split}")
     _print_measured(index.manifest)
 
 
@@ -170,7 +178,8 @@ def index_delete(
 
     with IndexWriter(index) as writer:
         deleted = writer.delete(ids or None, where=parse_filter(where))
-        print(f"{deleted:,} sentences deleted, {writer.manifest.count:,} left")
+        what = "texts" if writer.manifest.is_split else "sentences"
+        print(f"{deleted:,} {what} deleted, {writer.manifest.count:,} left")
 
 
 @app.command("rebuild")
@@ -193,7 +202,7 @@ def index_rebuild(
 
     settings = {"metric": metric, "part": part, "factory": factory, "store": store}
     rebuilt = rebuild_index(index, smim.load(model), model_dir=model, gpu=gpu, **settings)
-    print(f"{len(rebuilt):,} sentences in {index}, of {model}")
+    print(f"{rebuilt.manifest.size} in {index}, of {model}")
     _print_measured(rebuilt.manifest)
 
 
@@ -207,7 +216,7 @@ def index_compact(index: IndexDir, gpu: Gpu = False) -> None:
 
     with IndexWriter(index, gpu=gpu) as writer:
         writer.compact()
-        print(f"{writer.manifest.count:,} sentences in {index}")
+        print(f"{writer.manifest.size} in {index}")
         _print_measured(writer.manifest)
 
 
@@ -308,7 +317,8 @@ def _put(
             raise UserError("upsert needs an id with each sentence: a column id, or the one that --id-column names")
         with sentences.placed():
             ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies).ids
-        print(f"{len(ids):,} sentences put into {index}, which holds {writer.manifest.count:,}")
+        what = "texts" if writer.manifest.split else "sentences"
+        print(f"{len(ids):,} {what} put into {index}, which holds {writer.manifest.size}")
 
 
 def _print_measured(manifest: Any) -> None:

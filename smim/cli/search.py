@@ -33,8 +33,8 @@ def search(
     ] = None,
     where: Filter = None,
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
-    fold: Annotated[str, typer.Option(metavar="none|text|words", help=_TOLD["fold"])] = Options.fold,
-    mode: Annotated[str, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
+    fold: Annotated[str | None, typer.Option(metavar="none|row|text|words", help=_TOLD["fold"])] = Options.fold,
+    mode: Annotated[str | None, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
     hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
     least_similarity: Annotated[float | None, typer.Option(help=_TOLD["least_similarity"])] = None,
@@ -64,7 +64,7 @@ def search(
         "--queries prints hits alone: leave --decode out": queries is not None and decode,
         "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
         "--reranker orders the first hits anew: say how many by --rerank N": reranker is not None and not rerank,
-        "--hybrid and --mode exclude each other": hybrid and mode not in (Options.mode, "hybrid"),
+        "--hybrid and --mode exclude each other": hybrid and mode not in (None, "hybrid"),
         "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
     })  # fmt: skip
     from smim.search import open_index

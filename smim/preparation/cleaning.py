@@ -10,9 +10,9 @@ from itertools import chain
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import sentencex
 
 from smim.errors import not_among, refuse
+from smim.text.sentences import sentences_of
 
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
 # Under which name they are counted.
@@ -74,7 +74,7 @@ class Cleaning:
         return block
 
     def _sentences(self, text: str) -> list[str]:
-        return [stripped for each in sentencex.segment(self.language, text) if (stripped := each.strip())]
+        return sentences_of(text, self.language)
 
     def _limited(self, counts: Counter[str], text: str) -> list[str]:
         pieces = [text]

@@ -10,6 +10,7 @@ Shapes: R rows, D latent dimensions.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +123,19 @@ def index_texts(
     gpu: bool = False,
     too_long: str = "truncate",
     empty: str = "skip",
+    split: str = "auto",
 ) -> Index:
-    """As `build_index`, of a list of sentences; a sentence's id is its place in it unless `ids` are given.
+    """As `build_index`, of a list of texts; a text's id is its place in it unless `ids` are given.
 
         model = smim.load("english-small")
         index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two")
 
     `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
     memory holds are prepared as a corpus first.
+
+    `split`: by `auto` a text of more than 60 tokens is indexed as its sentences, by `sentences` each that has several,
+    by `none` each as it is. The sentences of a text have its id and labels, and a hit is the nearest of them. Where a
+    text was split, a search is by codes and words together unless it says otherwise (`Options`).
 
     `too_long` and `empty` say what becomes of texts that do not fit (`smim.text.fitting`): by default long ones are
     cut, and those without a word left out, with their ids and labels; warnings say which. Raises `UserError` as
@@ -144,14 +150,14 @@ def index_texts(
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
         raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
     columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
-    fitted = model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty)
+    fitted = model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty, split=split)
     if not fitted.rows:
         raise UserError("there is no sentence to index: no text holds a word")
-    table = pa.table({"text": pa.array([texts[row] for row in fitted.rows], pa.string())})
+    table = pa.table({"text": pa.array(fitted.texts, pa.string())})
     for name, column in columns.items():
         table = table.append_column(name, column.take(pa.array(fitted.rows)))
     numbers = numbers[fitted.rows]
-    order = np.argsort(numbers)
+    order = np.argsort(numbers, kind="stable")
     rows = _with_tokens(table, fitted.ids).take(pa.array(order))
     return _build(
         model,
@@ -162,6 +168,7 @@ def index_texts(
         latents=None,
         ids=numbers[order],
         typed=True,
+        split_texts=None if split == "none" else split,
         metric=metric,
         part=part,
         factory=factory,
@@ -202,7 +209,7 @@ def rebuild_index(
         raise UserError(f"{directory} holds no sentence; build an index of some")
     pairs = list(zip(snapshot.segments, live, strict=True))
     ids = np.concatenate([segment.ids[positions] for segment, positions in pairs])
-    order = np.argsort(ids)
+    order = np.argsort(ids, kind="stable")
     ids, table = ids[order], pa.concat_tables(segment.table(own) for segment, own in pairs).take(pa.array(order))
     with at_places([f"{directory}, sentence {id}" for id in ids]):
         tokens = model.fitted(table["text"].to_pylist()).ids
@@ -221,6 +228,7 @@ def rebuild_index(
         store=store or manifest.store,
         memory=manifest.memory,
         num_segments=min(manifest.num_segments, len(table)),
+        split_texts=manifest.split,
         gpu=gpu,
         replaced=manifest,
     )
@@ -269,8 +277,9 @@ def _build(
     gpu: bool = False,
     workers: _Workers | None = None,
     replaced: Manifest | None = None,
+    split_texts: str | None = None,
 ) -> Index:
-    """`ids` and `typed` as of `Rows`; `name` is for messages.
+    """`ids` and `typed` as of `Rows`; `name` is for messages; `split_texts` as of `Manifest.split`.
 
     `replaced`: the index whose sentences these are, if it is to be still the same.
     """
@@ -308,10 +317,10 @@ def _build(
             return rows.sampled(which, f"training {chosen}")
 
         factories.train_on_sample(vectors, chosen, count, sampled, gpu=gpu)
-        stretches = {
-            partial / segment_name(number): range(count * (number - 1) // num, count * number // num)
-            for number in range(1, num + 1)
-        }
+        ends = [0, *(_end_of_text(ids, count * number // num) for number in range(1, num + 1))]
+        parts = [range(start, end) for start, end in pairwise(ends) if start < end]
+        num = len(parts)
+        stretches = {partial / segment_name(number): part for number, part in enumerate(parts, start=1)}
         if engine is None or workers is None:
             segments: list[SegmentInfo] = []
             doing = f"{'encoding' if latents is None else 'indexing'} {name}"
@@ -341,9 +350,15 @@ def _build(
             segments=segments,
             num_segments=num,
             memory=memory,
+            split=split_texts,
         )
         tuned(partial, manifest, least={}).write(partial)
     return open_index(output, model=model, gpu=gpu)
+
+
+def _end_of_text(ids: range | np.ndarray, end: int) -> int:
+    """`end`, or where the sentences of the text before it end: a text lies in one segment."""
+    return end if isinstance(ids, range) or end == 0 else int(np.searchsorted(ids, ids[end - 1], side="right"))
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import operator
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,24 @@ def condition(part: Part, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.nd
     return lambda batch: passes(_Rows(batch))
 
 
+def asks_of(part: Part, column: str) -> bool:
+    """Whether a filter compares a column."""
+    return any(isinstance(leaf, Comparison) and leaf.column == column for leaf in _leaves(part))
+
+
+def excludes(part: Part) -> bool:
+    """Whether a comparison passes what is unlike its values: what has several must be unlike in all of them."""
+    return isinstance(part, Comparison) and part.operator == "$nin"
+
+
+def combined(part: Combination, passing: list[np.ndarray], count: int) -> np.ndarray:
+    """Which of `count` rows pass, bool, by those that pass each of the parts."""
+    if part.operator == "$not":
+        return ~passing[0]
+    combine, start = (np.logical_and, True) if part.operator == "$and" else (np.logical_or, False)
+    return reduce(combine, passing, np.full(count, start))
+
+
 def _check_size(where: Where) -> None:
     count, waiting = 0, [(where, 1)]
     while waiting:
@@ -178,19 +196,8 @@ def _leaves(part: Part) -> Iterator[Part]:
 def _bound(part: Part, schema: pa.Schema) -> _Condition:
     if isinstance(part, Comparison):
         return _compared(part, schema)
-    conditions = [_bound(each, schema) for each in part.parts]
-    if part.operator == "$not":
-        return lambda rows: ~conditions[0](rows)
-    is_and = part.operator == "$and"
-    combine = np.logical_and if is_and else np.logical_or
-
-    def combined(rows: _Rows) -> np.ndarray:
-        passing = np.full(rows.count, is_and)
-        for each in conditions:
-            combine(passing, each(rows), out=passing)
-        return passing
-
-    return combined
+    conditions, combination = [_bound(each, schema) for each in part.parts], part
+    return lambda rows: combined(combination, [each(rows) for each in conditions], rows.count)
 
 
 def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:

@@ -33,9 +33,15 @@ class Found:
 
 
 def by_words(segment: Segment, query: WordQuery, k: int, allowed: Allowed | None) -> Found:
-    """The sentences that share a word with the query, k at most."""
+    """The sentences that share a word with the query, or are of a text that does, k at most."""
     of_words_R = _of_words(segment, query, allowed)
-    positions = _first(of_words_R, k)
+    if segment.texts is None:
+        positions = _first(of_words_R, k)
+    else:
+        # Of a text the sentence first that has most of the words.
+        own_R = np.minimum(segment.words.similarities(query), 1.0)
+        rows = np.flatnonzero(of_words_R)
+        positions = rows[np.lexsort((rows, -own_R[rows], -of_words_R[rows]))[:k]]
     return Found(positions, of_words_R[positions], of_words_R[positions])
 
 
@@ -69,7 +75,7 @@ def by_both(
 
 def _of_words(segment: Segment, query: WordQuery, allowed: Allowed | None) -> np.ndarray:
     """Of each row, fp64 [R] from 0 to 1; 0 of those that may not be found."""
-    of_words_R = np.minimum(segment.words.similarities(query), 1.0)
+    of_words_R = np.minimum(segment.words.similarities(query, segment.texts), 1.0)
     return of_words_R if allowed is None else of_words_R * allowed.rows
 
 

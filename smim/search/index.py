@@ -66,6 +66,7 @@ class Index:
         return self.snapshot.manifest
 
     def __len__(self) -> int:
+        """How many texts there are: sentences, or what was split into several."""
         return self.manifest.count
 
     def __repr__(self) -> str:
@@ -73,7 +74,7 @@ class Index:
         labels = f", labels {', '.join(about.columns)}" if about.columns else ""
         kinds = ", ".join(dict.fromkeys(segment.factory for segment in about.segments)) or about.factory
         return (
-            f"<Index {self.directory}: {about.count:,} sentences{labels}; codes of {about.dimension} dimensions, "
+            f"<Index {self.directory}: {about.size}{labels}; codes of {about.dimension} dimensions, "
             f"{about.metric}, {kinds}; of {about.model}>"
         )
 
@@ -132,19 +133,25 @@ class Index:
         return snapshot.hits(codes_ND, options.wide(snapshot.manifest.search), texts)
 
     def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine)."""
+        """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine).
+
+        Of an id with several sentences, the mean of their codes.
+        """
         snapshot = self.snapshot
-        return snapshot.codes(*self._places(snapshot, ids))
+        return snapshot.codes_of_texts(*self._places(snapshot, ids))
 
     def get(self, ids: Sequence[int]) -> list[Sentence]:
-        """The sentences of the given ids, with their labels; raises `UserError` naming those that there are not."""
+        """The sentences of the given ids, with their labels; raises `UserError` naming those that there are not.
+
+        Of an id with several sentences, all of them, with spaces between.
+        """
         snapshot = self.snapshot
         places = zip(*map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
-        hits = (snapshot.hit(number, position) for number, position in places)
+        hits = (snapshot.text(number, position) for number, position in places)
         return [Sentence(hit.id, hit.text, hit.labels) for hit in hits]
 
     def count(self, where: Where | None = None) -> int:
-        """How many sentences there are, or how many pass a filter."""
+        """How many texts there are, or how many pass a filter."""
         return self.snapshot.count(where)
 
     def _places(self, snapshot: Snapshot, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -181,8 +188,8 @@ class _Alone:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [row.text for row in self.index.get(ids)]
 
-    async def dimension(self) -> int:
-        return self.index.manifest.dimension
+    async def manifest(self) -> Manifest:
+        return self.index.manifest
 
     async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
         return None if self.index.reranker is None else scores_of(self.index.reranker, pairs)

@@ -19,6 +19,7 @@ from smim.search.errors import Unreadable
 from smim.search.factory import METRICS
 from smim.search.query import check_settings
 from smim.shards import DTYPES
+from smim.text.sentences import SPLITS
 
 FORMAT = 3
 MANIFEST = "manifest.json"
@@ -56,6 +57,7 @@ class SegmentInfo:
     """A part of the index's sentences: `count` rows, of which `num_deleted` are marked in the file `deleted`.
 
     `factory` is FAISS's, of this segment; `files` are those of its folder, with `deleted` by its name, if any.
+    `num_texts`: of how many texts the rows that are left are the sentences; None where each row is a text.
     """
 
     name: str
@@ -64,10 +66,16 @@ class SegmentInfo:
     files: dict[str, FileInfo]
     num_deleted: int = 0
     deleted: str | None = None
+    num_texts: int | None = None
 
     @property
     def num_live(self) -> int:
         return self.count - self.num_deleted
+
+    @property
+    def is_split(self) -> bool:
+        """Whether rows may be sentences of one text."""
+        return self.num_texts is not None
 
     def __post_init__(self) -> None:
         mask = re.compile(rf"{self.name}\.deleted-\d{{8}}\.npy")
@@ -76,6 +84,8 @@ class SegmentInfo:
                 not _SEGMENT.fullmatch(self.name) or (self.deleted is not None and not mask.fullmatch(self.deleted)),
             f"segment {self.name[:60]} has {self.count} rows, of which {self.num_deleted} are deleted":
                 self.num_deleted > self.count or self.count < 1 or (self.num_deleted > 0) != (self.deleted is not None),
+            f"segment {self.name[:60]} has {self.num_texts} texts of {self.num_live} sentences":
+                self.num_texts is not None and self.num_texts > self.num_live,
         })  # fmt: skip
 
     def path(self, directory: Path, file: str) -> Path:
@@ -92,7 +102,8 @@ class Manifest:
     labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
     before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
     `column_types`: Arrow's types of the text and the labels, kept once a deletion has left no segment that has them.
-    `part`: `meaning` where the meaning part of codes alone is held, which has `dimension` numbers. `measured`: the
+    `part`: `meaning` where the meaning part of codes alone is held, which has `dimension` numbers. `split`: which texts
+    become sentences, `auto` or `sentences`; None where none do. `measured`: the
     `recall` at `k` of the approximate segments that were written last, over `queries` of their own sentences, and the
     `seconds` of a query, with the settings that were chosen then.
     """
@@ -112,6 +123,7 @@ class Manifest:
     num_segments: int = 1
     memory: int | None = None
     part: str | None = None
+    split: str | None = None
     column_types: dict[str, str] = field(default_factory=dict)
     measured: dict[str, float] = field(default_factory=dict)
     format: int = FORMAT
@@ -120,22 +132,43 @@ class Manifest:
         problems = not_among(self, "manifest", metric=METRICS, store=DTYPES) + too_low(self, "manifest", dimension=1)
         if self.part is not None:
             problems += not_among(self, "manifest", part=PARTS)
+        if self.split is not None:
+            problems += not_among(self, "manifest", split=SPLITS)
         twice = len({segment.name for segment in self.segments}) < len(self.segments)
         refuse(problems + ["two segments have one name"] * twice)
         check_settings(self.search)
 
     @property
     def count(self) -> int:
+        """How many texts can be found: sentences, or what was split into several."""
+        return sum(segment.num_live if segment.num_texts is None else segment.num_texts for segment in self.segments)
+
+    @property
+    def num_sentences(self) -> int:
         """How many sentences can be found."""
         return sum(segment.num_live for segment in self.segments)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether texts may have several sentences: a hit is a text then, searched by words too."""
+        return any(segment.is_split for segment in self.segments)
+
+    @property
+    def size(self) -> str:
+        """What can be found, in words."""
+        texts = f"{self.count:,} texts, as " if self.is_split else ""
+        return f"{texts}{self.num_sentences:,} sentences"
 
     def changed(self, **fields: Any) -> "Manifest":
         """The next version."""
         return replace(self, version=self.version + 1, **fields)
 
     def write(self, directory: Path) -> None:
-        optional = ("memory", "part", "column_types", "measured")  # which older versions do not know
+        optional = ("memory", "part", "split", "column_types", "measured")  # which older versions do not know
         content = {name: value for name, value in asdict(self).items() if value or name not in optional}
+        for segment in content["segments"]:
+            if segment["num_texts"] is None:
+                del segment["num_texts"]
         content["count"] = self.count
         storage.write_json(directory / MANIFEST, {**content, _CHECKSUM: _checksum(content)})
 

@@ -11,7 +11,7 @@ from typing import Any
 from smim.errors import UserError, check_size, nearest, refuse_if
 
 MODES = ("dense", "sparse", "hybrid")
-FOLDS = ("none", "text", "words")
+FOLDS = ("none", "row", "text", "words")
 # Of each query the text whose words are compared, if it has one; None where none are.
 Texts = Sequence[str | None] | None
 # Search settings and the least value of each.
@@ -80,8 +80,8 @@ class Options:
     where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
     max_distance: float | None = _option(None, "Find none that are farther.")
     least_similarity: float | None = _option(None, "Find none that are less similar, from 0 to 1.", ge=0, le=1)
-    fold: str = _option("none", "Make one hit of equal texts: by all of the text, or by its words alone.")
-    mode: str = _option("dense", "What is compared: dense, codes; sparse, words; hybrid, both.")
+    fold: str | None = _option(None, "One hit of each row, of equal texts too, or equal words; none: of each sentence.")
+    mode: str | None = _option(None, "What is compared: dense, codes; sparse, words; hybrid, both.")
     settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
     rerank: int = _option(0, "Order so many of the first hits anew, by log q(z|query) or a cross-encoder.", ge=0)
     reconstruct: bool = _option(False, "Give each hit as its code decodes.")
@@ -99,11 +99,21 @@ class Options:
             f"rerank is {self.rerank}; it must not be negative": self.rerank < 0,
             f"max_distance is {farthest!r}, a number is needed":
                 not isinstance(farthest, Real) or farthest != farthest,
-            f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in MODES,
-            f"fold is {self.fold!r}; {nearest(str(self.fold), list(FOLDS))}": self.fold not in FOLDS,
+            f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in (None, *MODES),
+            f"fold is {self.fold!r}; {nearest(str(self.fold), list(FOLDS))}": self.fold not in (None, *FOLDS),
         })  # fmt: skip
         for name in ("literal", "least_similarity"):
             check_size(name, 0 if getattr(self, name) is None else getattr(self, name), most=1)
+
+    def chosen(self, *, is_split: bool, has_words: bool = True) -> "Options":
+        """With what is not said as the index has it.
+
+        One whose texts have several sentences is searched by codes and words, and a text is one hit; any other by
+        codes, and each sentence is one.
+        """
+        mode = self.mode or ("hybrid" if is_split and has_words else "dense")
+        fold = self.fold or ("row" if is_split else "none")
+        return replace(self, mode=mode, fold="none" if fold == "row" and not is_split else fold)
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
         """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""

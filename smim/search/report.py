@@ -70,9 +70,11 @@ class _Sample:
 
     def __init__(self, snapshot: Snapshot, *, k: int, queries: int, seed: int = 0) -> None:
         self.snapshot, self.k = snapshot, k
-        ids = np.concatenate([np.asarray(s.ids[s.live_positions()]) for s in snapshot.segments])
-        self.ids = np.random.default_rng(seed).choice(ids, min(queries, len(ids)), replace=False)
-        self.codes_ND = snapshot.codes(*snapshot.places_of(self.ids))
+        positions = [segment.live_positions() for segment in snapshot.segments]
+        numbers = np.repeat(np.arange(len(positions)), [len(each) for each in positions])
+        chosen = np.random.default_rng(seed).choice(len(numbers), min(queries, len(numbers)), replace=False)
+        self.numbers, self.positions = numbers[chosen], np.concatenate(positions)[chosen]
+        self.codes_ND = snapshot.codes(self.numbers, self.positions)
         self.farthest_N = self._distances(None)[:, -1]
 
     def measured(self, settings: dict[str, int]) -> Measured:
@@ -87,9 +89,9 @@ class _Sample:
     def _distances(self, settings: dict[str, int] | None) -> np.ndarray:
         """The exact distances of the first k that are found, without the query itself, in ascending order, [N, k]."""
         options = Options(self.k + 1, settings=settings)
-        _, ids, numbers, positions = self.snapshot.nearest(self.codes_ND, options, exact=settings is None)
+        _, _, numbers, positions = self.snapshot.nearest(self.codes_ND, options, exact=settings is None)
         distances = self.snapshot.distances(self.codes_ND, numbers, positions)
-        distances[ids == self.ids[:, None]] = np.inf
+        distances[(numbers == self.numbers[:, None]) & (positions == self.positions[:, None])] = np.inf
         return np.sort(distances, axis=1)[:, : self.k]
 
 
@@ -105,8 +107,8 @@ def measure(
     refuse_if({
         f"k is {k}, queries {queries}, recall {recall}: k and queries are at least 1, recall in (0, 1]":
             k < 1 or queries < 1 or not 0 < recall <= 1,
-        f"{index.directory} holds {snapshot.manifest.count:,} sentences, too few for recall@{k}":
-            snapshot.manifest.count <= k,
+        f"{index.directory} holds {snapshot.manifest.num_sentences:,} sentences, too few for recall@{k}":
+            snapshot.manifest.num_sentences <= k,
     })  # fmt: skip
     sample = _Sample(snapshot, k=k, queries=queries, seed=seed)
     current = sample.measured(snapshot.manifest.search)
@@ -118,9 +120,9 @@ def measure(
         for name, file in info.files.items():
             sizes["deleted" if name == info.deleted else name] += file.bytes
     return Report(
-        count=snapshot.manifest.count,
+        count=snapshot.manifest.num_sentences,
         k=k,
-        queries=len(sample.ids),
+        queries=len(sample.positions),
         bytes=dict(sizes),
         current=current,
         tried=tried,
@@ -136,7 +138,7 @@ def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> M
     """
     segments = [Segment(directory, info, manifest) for info in manifest.segments]
     grid = _grid(segments, least)
-    if not grid or manifest.count <= _K:
+    if not grid or manifest.num_sentences <= _K:
         return replace(manifest, search=dict(least), measured={})
     if least:
         higher = ([each for each in row if all(each.get(name, 0) >= least[name] for name in least)] for row in grid)
@@ -158,7 +160,7 @@ def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> M
             "another factory finds more, such as HNSW32,SQfp16, or Flat all",
             file=sys.stderr,
         )
-    measured = {"recall": chosen.recall, "k": _K, "queries": len(sample.ids), "seconds": chosen.seconds}
+    measured = {"recall": chosen.recall, "k": _K, "queries": len(sample.positions), "seconds": chosen.seconds}
     return replace(manifest, search=chosen.settings, measured=measured)
 
 

@@ -16,6 +16,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model.distributions import DiagonalGaussian
 from smim.search.folding import Equals
+from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Texts
 from smim.search.words import words_of
 
@@ -54,8 +55,8 @@ class Asked(Protocol):
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
         """Those of the index, fp32 [N, `dimension`], of length one where the metric is cosine."""
 
-    async def dimension(self) -> int:
-        """How many of a code's first numbers the index holds: D, or those of its meaning part."""
+    async def manifest(self) -> Manifest:
+        """The index's newest."""
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
@@ -71,6 +72,8 @@ class Asked(Protocol):
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
     """A result for each query, of which there is at least one."""
+    manifest = await asked.manifest()
+    options = options.chosen(is_split=manifest.is_split)
     _check(asked.model, queries, options)
     codes, codes_ND, given = await codes_of(asked, queries, allow_unknown=options.mode == "sparse")
     by_id = [i for i, query in enumerate(queries) if query.id is not None]
@@ -95,7 +98,7 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         near = await _reranked(asked, near, worded, posterior, options.rerank)
     marked = [query.text for query in queries] if options.mode == "dense" else worded
     found = [_marked(options.page(hits), text) for hits, text in zip(near, marked, strict=True)]
-    if options.fold != "none":
+    if options.fold in ("text", "words"):
         counted = iter(await asked.equals([hit.text for hits in found for hit in hits], options))
         found = [[replace(hit, **vars(next(counted))) for hit in hits] for hits in found]
     if (options.reconstruct or options.score) and any(found):
@@ -171,7 +174,7 @@ async def codes_of(
     stored = iter(await asked.codes(ids) if ids else [])
     means = iter(given.mean.numpy() if given else [])
     as_given = [query.code for query in queries if query.code is not None]
-    checked = iter(asked.checked(as_given, short=await asked.dimension()) if as_given else [])
+    checked = iter(asked.checked(as_given, short=(await asked.manifest()).dimension) if as_given else [])
     codes = [
         _code(asked.model, query, weights, means, stored, checked)
         for query, weights in zip(queries, parts, strict=True)

@@ -3,7 +3,8 @@
     00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]  [vector_of.npy  rows_of.npy  starts.npy]
              words.arrow  word_rows.npy  word_counts.npy  lengths.npy
 
-Everything is memory-mapped. Rows stand in ascending order of their ids. `rows.arrow` is an Arrow IPC file with the
+Everything is memory-mapped. Rows stand in ascending order of their ids. A row is a sentence; the sentences of a text
+that was split have one id, and stand in their order (`Texts`). `rows.arrow` is an Arrow IPC file with the
 column `text` and the labels, in batches of one size, so that a row is found without reading others. An approximate
 segment has the exact codes in `codes.npy`, and one vector for equal sentences (`equals.py`); without those files the
 vectors are the rows. The last line's files say which words each row has (`words.py`); segments of older versions lack
@@ -29,12 +30,12 @@ from smim.search import factory as factories
 from smim.search.equals import VECTOR_OF, RowMap
 from smim.search.errors import Unreadable
 from smim.search.files import array_file, flat_file, open_vectors
-from smim.search.filters import Part, condition
+from smim.search.filters import Combination, Part, asks_of, combined, condition, excludes
 from smim.search.gpu import VectorsOnGpu, on_gpu
 from smim.search.labels import plain
 from smim.search.manifest import FileInfo, Manifest, SegmentInfo
 from smim.search.words import FILES as OF_WORDS
-from smim.search.words import Words, WordsWriter
+from smim.search.words import Texts, Words, WordsWriter
 from smim.shards import DTYPES, open_array
 
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
@@ -164,6 +165,23 @@ class Segment:
         except UserError as error:
             raise error if isinstance(error, Unreadable) else self._unreadable(str(error)) from None
 
+    @cached_property
+    def texts(self) -> Texts | None:
+        """Which rows are sentences of one text; None where each is a text."""
+        return Texts.of(np.asarray(self.ids)) if self.info.is_split else None
+
+    def count_texts(self, allowed: Allowed | None) -> int:
+        """How many texts may be found."""
+        if allowed is None:
+            return self.info.count if self.texts is None else self.texts.count
+        return allowed.count if self.texts is None else self.texts.count_of(np.flatnonzero(allowed.rows))
+
+    def sentences_of(self, position: int) -> np.ndarray:
+        """The positions of the sentences of a text, by that of its first."""
+        if self.texts is None:
+            return np.array([position])
+        return np.arange(position, np.searchsorted(self.ids, self.ids[position], side="right"))
+
     def codes(self, positions: np.ndarray) -> np.ndarray:
         """The codes of the given rows as they were indexed, fp32 [len(positions), D]."""
         return self._codes(positions if self.map is None else self.map.vectors(positions))
@@ -196,7 +214,7 @@ class Segment:
         return map(self._read_batch, range(self.rows.num_record_batches))
 
     def positions_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of `ids` are found here, as their places in `ids`, and where, as positions."""
+        """Which of `ids` are found here, as their places in `ids`, and where, as positions: of a text its first."""
         places = np.searchsorted(self.ids, ids)
         found = np.flatnonzero(self.ids[np.minimum(places, self.info.count - 1)] == ids)
         if self.live is not None:
@@ -207,9 +225,8 @@ class Segment:
         """Which rows may be found: not deleted, and passing the filter. None: all."""
         if where is None:
             return self._live
-        passes = condition(where, self.rows.schema)
         try:
-            passing = np.concatenate([passes(batch) for batch in self.batches()])
+            passing = self._passing(where)
         except UnicodeDecodeError:
             raise self._unreadable(f"{ROWS} is no UTF-8") from None
         return self.allowed_of(passing if self.live is None else passing & self.live)
@@ -218,6 +235,16 @@ class Segment:
         """The positions of the rows that may be found."""
         allowed = self.allowed(where)
         return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed.rows)
+
+    def _passing(self, where: Part) -> np.ndarray:
+        """Which rows pass a filter, bool [R]. A text that was split passes what is asked of `text` by any sentence."""
+        if isinstance(where, Combination) and self.texts is not None and asks_of(where, TEXT):
+            return combined(where, [self._passing(part) for part in where.parts], self.info.count)
+        passes = condition(where, self.rows.schema)
+        passing = np.concatenate([passes(batch) for batch in self.batches()])
+        if self.texts is None or not asks_of(where, TEXT):
+            return passing
+        return self.texts.all(passing) if excludes(where) else self.texts.any(passing)
 
     def _check(self, manifest: Manifest) -> None:
         """Raises `Unreadable` where the files do not fit each other."""
@@ -350,6 +377,7 @@ def write_segment(
         factories.reserve(vectors, num_vectors)
     dtype = np.float32 if exact else DTYPES[store]
     first, words = next(chunks), WordsWriter()
+    num_texts, last_id = 0, -1
     with (
         array_file(folder / IDS, np.int64, (len(vector_of),)) as ids_file,
         pa.OSFile(str(folder / ROWS), "wb") as sink,
@@ -359,6 +387,8 @@ def write_segment(
         else array_file(folder / CODES, dtype, (num_vectors, vectors.d)) as codes_file,
     ):
         for ids, codes, rows in chain([first], chunks):
+            num_texts += int(np.count_nonzero(np.diff(ids, prepend=last_id)))
+            last_id = int(ids[-1])
             ids_file.write(ids.astype(np.int64).tobytes())
             rows_file.write_table(rows.combine_chunks(), max_chunksize=ROWS_PER_BATCH)
             codes_file.write(codes.astype(dtype).tobytes())
@@ -376,4 +406,6 @@ def write_segment(
     if num_vectors < len(vector_of):
         RowMap.write(folder, vector_of)
     files = {path.name: FileInfo.of(path) for path in sorted(folder.iterdir())}
-    return SegmentInfo(name=name, factory=factory, count=len(vector_of), files=files)
+    count = len(vector_of)
+    of_texts = num_texts if num_texts < count else None
+    return SegmentInfo(name=name, factory=factory, count=count, files=files, num_texts=of_texts)

@@ -15,11 +15,11 @@ import pyarrow as pa
 from smim.search import factory as factories
 from smim.search.errors import BadFilter, Unreadable
 from smim.search.filters import Where, condition, parse
-from smim.search.folding import Equals, equals, folded, without
+from smim.search.folding import Equals, Folding, equals, without
 from smim.search.hybrid import by_both, by_words
 from smim.search.manifest import MANIFEST, Manifest
 from smim.search.query import Hit, Options
-from smim.search.segment import Allowed, Segment
+from smim.search.segment import TEXT, Allowed, Segment
 from smim.search.words import Statistics, WordQuery, words_of
 from smim.similarity import similarity
 
@@ -27,6 +27,8 @@ from smim.similarity import similarity
 Rows = list[Allowed | None]
 _FILTERS_KEPT = 32
 _ATTEMPTS = 10  # to open an index that is being changed
+_DEEPER = 4  # times as many sentences as rows are searched for at first
+_SMALLEST = 1e-12
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
 
 
@@ -102,7 +104,8 @@ class Snapshot:
         """Of the words of some texts, in the sentences that are there, whatever filter a search has."""
         words = dict.fromkeys(word for text in texts if text is not None for word in words_of(text))
         empty = Statistics(0, 0, dict.fromkeys(words, 0))
-        return sum((segment.words.statistics(words, segment.live) for segment in self.segments), empty)
+        counted = (segment.words.statistics(words, segment.live, segment.texts) for segment in self.segments)
+        return sum(counted, empty)
 
     def hits(
         self,
@@ -114,17 +117,27 @@ class Snapshot:
         """The hits of each query by the options' `mode`: as `nearest` finds them, or by the words of its text too.
 
         A query without a text is searched by its code. `statistics` of the words, those of this index unless given.
-        With the options' `fold`, the first hit of each text.
+        With the options' `fold`, the first hit of each row, or of equal texts.
         """
+        options = options.chosen(is_split=self.manifest.is_split)
         if options.mode == "dense" or texts is None:
             texts = [None] * len(codes_ND)
         elif statistics is None:
             statistics = self.statistics(texts)
         queries = [None if text is None else WordQuery(text, statistics) for text in texts]  # type: ignore[arg-type]
-        if options.fold != "none":
-            pairs = zip(codes_ND, queries, strict=True)
-            return [self._folded(code_D, query, options) for code_D, query in pairs]
         allowed = self.allowed(options.where)
+        if options.fold == "none":
+            return self._ordered(codes_ND, queries, options, allowed)
+        # Most rows have other sentences among the first.
+        deeper = replace(options, k=_DEEPER * options.k) if self.manifest.is_split else options
+        first = self._ordered(codes_ND, queries, deeper, allowed)
+        asked = zip(codes_ND, queries, first, strict=True)
+        return [self._folded(code_D, query, options, allowed, hits, deeper.k) for code_D, query, hits in asked]
+
+    def _ordered(
+        self, codes_ND: np.ndarray, queries: Sequence[WordQuery | None], options: Options, allowed: Rows
+    ) -> list[list[Hit]]:
+        """The hits of each query, of which nothing is folded."""
         alone = [i for i, query in enumerate(queries) if query is None]
         dense = iter(self._dense(codes_ND[alone], options, allowed) if alone else [])
         return [
@@ -132,27 +145,31 @@ class Snapshot:
             for code_D, query in zip(codes_ND, queries, strict=True)
         ]
 
-    def _folded(self, code_D: np.ndarray, query: WordQuery | None, options: Options) -> list[Hit]:
-        """The first hit of each of the `k` nearest different texts: what was found is left out of the next search."""
-        allowed, found = self.allowed(options.where), list[Hit]()
+    def _folded(
+        self, code_D: np.ndarray, query: WordQuery | None, options: Options, allowed: Rows, hits: list[Hit], k: int
+    ) -> list[Hit]:
+        """The first hit of each of the `k` nearest rows, or different texts; `hits`: the first `k` sentences.
+
+        What was found is left out of the next search.
+        """
+        folding = Folding(options.fold or "none")
         while True:
-            if query is None:
-                [hits] = self._dense(code_D[None], options, allowed)
-            else:
-                hits = self._worded(code_D, query, options, allowed)
-            different = folded(hits, options.fold)
-            found += different
-            if len(found) >= options.k or len(hits) < options.k:
-                return found[: options.k]
-            texts = [hit.text for hit in different]
+            new = folding.add(hits)
+            if len(folding.found) >= options.k or len(hits) < k:
+                return folding.found[: options.k]
             pairs = zip(self.segments, allowed, strict=True)
-            allowed = [without(segment, texts, options.fold, rows) for segment, rows in pairs]
+            allowed = [without(segment, new, options.fold or "none", rows) for segment, rows in pairs]
+            k *= 2
+            [hits] = self._ordered(code_D[None], [query], replace(options, k=k), allowed)
 
     def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
         """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
         found = [Equals(0, []) for _ in texts]
         for segment, allowed in zip(self.segments, self.allowed(options.where), strict=True):
-            found = [one + more for one, more in zip(found, equals(segment, texts, options.fold, allowed), strict=True)]
+            found = [
+                one + more
+                for one, more in zip(found, equals(segment, texts, options.fold or "none", allowed), strict=True)
+            ]
         return found
 
     def _worded(self, code_D: np.ndarray, query: WordQuery, options: Options, allowed: Rows) -> list[Hit]:
@@ -185,11 +202,32 @@ class Snapshot:
         row = segment.row(position)
         return Hit(int(segment.ids[position]), row.pop("text"), row, distance, similar)
 
+    def text(self, number: int, position: int) -> Hit:
+        """A text by its segment and the position of its first sentence: all of its sentences."""
+        hit, segment = self.hit(number, position), self.segments[number]
+        if segment.texts is None:
+            return hit
+        sentences = segment.table(segment.sentences_of(position))[TEXT].to_pylist()
+        return replace(hit, text=" ".join(sentences))
+
+    def codes_of_texts(self, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """The codes of texts by their segments and first sentences, fp32 [N, D]: the mean of their sentences' codes."""
+        if not self.manifest.is_split:
+            return self.codes(numbers, positions)
+        codes = np.empty((len(positions), self.manifest.dimension), np.float32)
+        for i, (number, position) in enumerate(zip(numbers, positions, strict=True)):
+            segment = self.segments[number]
+            codes[i] = segment.codes(segment.sentences_of(int(position))).mean(0)
+        if self.manifest.metric == "cosine":
+            codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), _SMALLEST)
+        return codes
+
     def count(self, where: Where | None) -> int:
-        """How many sentences there are, or how many pass a filter."""
+        """How many texts there are, or how many pass a filter."""
         if where is None or where == {}:
             return self.manifest.count
-        return sum(rows.count for rows in self.allowed(where) if rows is not None)
+        pairs = zip(self.segments, self.allowed(where), strict=True)
+        return sum(segment.count_texts(rows) for segment, rows in pairs)
 
     def codes(self, numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """The codes of sentences by their segments and positions, fp32 [len(positions), D]."""
@@ -207,7 +245,10 @@ class Snapshot:
         return distances
 
     def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none."""
+        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none.
+
+        Of a text that was split, that of its first sentence.
+        """
         numbers, positions = np.full(len(ids), -1), np.full(len(ids), -1)
         for i, segment in enumerate(self.segments):
             found, places = segment.positions_of(ids)

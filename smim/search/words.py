@@ -8,7 +8,10 @@
 Counts alone are stored. How much a word counts follows from the rows that are there when it is searched, so that an
 answer depends neither on segments nor on what was deleted.
 
-Shapes: R rows, P pairs of a word and a row.
+Where rows are sentences of longer texts, it is the texts whose words are compared: what a query says in one sentence, a
+review may say in two.
+
+Shapes: R rows, P pairs of a word and a row, T texts.
 """
 
 import math
@@ -36,6 +39,8 @@ _MOST = 255
 _K1, _B = 1.2, 0.75
 # How much words count beside codes: least and most, for queries whose words are so rare on the mean.
 _LEAST_SHARE, _MOST_SHARE = 0.2, 0.9
+# Of texts of several sentences all words are compared, but the code of one sentence alone.
+_LEAST_SHARE_OF_TEXTS = 0.5
 _OF_SENTENCES, _OF_KEYWORDS = 0.45, 0.7
 
 
@@ -51,16 +56,49 @@ def spans_of(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Which rows are sentences of one text: the number of each row's text, int32 [R], ascending from 0."""
+
+    of_R: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, ids_R: np.ndarray) -> "Texts":
+        """By the rows' ids, which those of one text share."""
+        of_R = np.zeros(len(ids_R), np.int32)
+        np.cumsum(ids_R[1:] != ids_R[:-1], out=of_R[1:])
+        return cls(of_R, int(of_R[-1]) + 1)
+
+    def any(self, rows_R: np.ndarray) -> np.ndarray:
+        """Bool [R]: true of all rows of a text where it is of one."""
+        return np.bincount(self.of_R[rows_R], minlength=self.count).astype(bool)[self.of_R]
+
+    def all(self, rows_R: np.ndarray) -> np.ndarray:
+        """Bool [R]: true of all rows of a text where it is of each."""
+        return ~self.any(~rows_R)
+
+    def count_of(self, rows: np.ndarray) -> int:
+        """How many texts some rows, ascending, are sentences of."""
+        texts = self.of_R[rows]
+        return int(np.count_nonzero(texts[1:] != texts[:-1])) + 1 if len(texts) else 0
+
+
+@dataclass(frozen=True)
 class Statistics:
-    """How many sentences there are, how many words they have, and how many hold each word that was asked for."""
+    """How many sentences there are, how many words they have, and how many hold each word that was asked for.
+
+    `of_texts`: whether some are texts of several sentences.
+    """
 
     sentences: int
     words: int
     holding: Mapping[str, int]
+    of_texts: bool = False
 
     def __add__(self, other: "Statistics") -> "Statistics":
         holding = {word: count + other.holding[word] for word, count in self.holding.items()}
-        return Statistics(self.sentences + other.sentences, self.words + other.words, holding)
+        of_texts = self.of_texts or other.of_texts
+        return Statistics(self.sentences + other.sentences, self.words + other.words, holding, of_texts)
 
     @property
     def mean_length(self) -> float:
@@ -88,7 +126,8 @@ class WordQuery:
         self.most = sum(float(self.gain(word, np.array([count]), own)[0]) for word, count in self.counts.items())
         mean_rarity = sum(self.weights.values()) / len(words) / _rarity(statistics, 0) if words else 0.0
         between = (mean_rarity - _OF_SENTENCES) / (_OF_KEYWORDS - _OF_SENTENCES)
-        self.share = _LEAST_SHARE + (_MOST_SHARE - _LEAST_SHARE) * min(max(between, 0.0), 1.0) if words else 0.0
+        least = _LEAST_SHARE_OF_TEXTS if statistics.of_texts else _LEAST_SHARE
+        self.share = least + (_MOST_SHARE - least) * min(max(between, 0.0), 1.0) if words else 0.0
 
     def gain(self, word: str, count: np.ndarray, length: np.ndarray) -> np.ndarray:
         """What a word adds to the scores of sentences that hold it, fp64."""
@@ -111,6 +150,7 @@ class Words:
         num_pairs = self._batch.column(1)[-1].as_py() if len(self._batch) else 0
         self._rows = open_array(paths[ROWS_OF_WORDS], np.int32, (num_pairs,))
         self._counts = open_array(paths[COUNTS], np.uint8, (num_pairs,))
+        self._text_lengths: np.ndarray | None = None
 
     @cached_property
     def _batch(self) -> pa.RecordBatch:
@@ -123,22 +163,38 @@ class Words:
             raise self._unreadable(first_line(error)) from None
         return batch
 
-    def statistics(self, words: Iterable[str], live_R: np.ndarray | None) -> Statistics:
-        """Of the rows that are there, all of them where `live` is None."""
+    def statistics(self, words: Iterable[str], live_R: np.ndarray | None, texts: Texts | None = None) -> Statistics:
+        """Of the rows that are there, all of them where `live` is None, or of the texts."""
         holding = {}
         for word in words:
             rows, _ = self._holding(word)
-            holding[word] = len(rows) if live_R is None else int(np.count_nonzero(live_R[rows]))
+            rows = rows if live_R is None else rows[live_R[rows]]
+            holding[word] = len(rows) if texts is None else texts.count_of(rows)
         lengths = self._lengths if live_R is None else self._lengths[live_R]
-        return Statistics(len(lengths), int(lengths.sum(dtype=np.int64)), holding)
+        count = len(lengths)
+        if texts is not None:
+            count = texts.count if live_R is None else texts.count_of(np.flatnonzero(live_R))
+        return Statistics(count, int(lengths.sum(dtype=np.int64)), holding, texts is not None)
 
-    def similarities(self, query: WordQuery) -> np.ndarray:
-        """Of each row to the text of a query, fp64 [R]; 0 where no word is shared. They can be above 1."""
-        scores_R = np.zeros(self.num_rows)
+    def similarities(self, query: WordQuery, texts: Texts | None = None) -> np.ndarray:
+        """Of each row, or its text, to a query's text, fp64 [R]; 0 where no word is shared. They can be above 1."""
+        if texts is None:
+            lengths, scores = self._lengths, np.zeros(self.num_rows)
+        else:
+            lengths, scores = self._lengths_of(texts), np.zeros(texts.count)
         for word in query.counts:
             rows, counts = self._holding(word)
-            scores_R[rows] += query.gain(word, counts.astype(np.float64), self._lengths[rows])
-        return scores_R / query.most if query.most else scores_R
+            if texts is not None:
+                rows, counts = _summed(texts.of_R[rows], counts)
+            scores[rows] += query.gain(word, counts.astype(np.float64), lengths[rows])
+        scores = scores / query.most if query.most else scores
+        return scores if texts is None else scores[texts.of_R]
+
+    def _lengths_of(self, texts: Texts) -> np.ndarray:
+        """How many words each text has, fp64 [T]."""
+        if self._text_lengths is None:
+            self._text_lengths = np.bincount(texts.of_R, weights=self._lengths, minlength=texts.count)
+        return self._text_lengths
 
     def holding_all(self, words: list[str]) -> np.ndarray:
         """The rows of as many words that hold each of these, ascending."""
@@ -165,6 +221,14 @@ class Words:
 
     def _unreadable(self, problem: str) -> Unreadable:
         return Unreadable(f"{self.path} cannot be read ({problem}); build the index again")
+
+
+def _summed(texts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ones of ascending numbers, and the sum of the counts of each."""
+    if not len(texts):
+        return texts, counts
+    starts = np.flatnonzero(np.r_[True, texts[1:] != texts[:-1]])
+    return texts[starts], np.add.reduceat(counts, starts, dtype=np.int64)
 
 
 def _falls(rows: np.ndarray) -> bool:

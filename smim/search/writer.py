@@ -93,8 +93,9 @@ class IndexWriter:
     ) -> list[int]:
         """Adds sentences; their ids, which continue those that there are unless given.
 
-        `labels`: a value a sentence, by column; a column that is left out is null. `too_long` and `empty` say what
-        becomes of texts that do not fit (`smim.text.fitting`); of those that are left out there is no id in the answer.
+        Long texts become sentences where the index was built so; each text has one id. `labels`: a value a text, by
+        column; a column that is left out is null. `too_long` and `empty` say what becomes of texts that do not fit
+        (`smim.text.fitting`); of those that are left out there is no id in the answer.
         Raises `UserError` for an id that is there already, and for texts or labels that do not fit.
         """
         return self.put(texts, ids, labels, replace=False, too_long=too_long, empty=empty).ids
@@ -112,7 +113,7 @@ class IndexWriter:
         return self.put(texts, ids, labels, replace=True, too_long=too_long, empty=empty).ids
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
-        """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
+        """Deletes the texts of the given ids, or those that pass a filter; how many there were."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
         segments = self._open()
@@ -121,12 +122,13 @@ class IndexWriter:
         else:
             part = parse(where or {})
             doomed = [segment.live_positions(part) for segment in segments]
-        count = sum(map(len, doomed))
-        if count:
+        if any(map(len, doomed)):
             kept = self._without(segments, doomed)
             types = {field.name: str(field.type) for field in segments[0].rows.schema}
+            left = self.manifest.count
             self._commit(kept, **({} if kept else {"column_types": types}))
-        return count
+            return left - self.manifest.count
+        return 0
 
     def set_search(self, settings: Mapping[str, int]) -> None:
         """The settings of searches that bring none of their own."""
@@ -164,19 +166,22 @@ class IndexWriter:
         manifest, segments = self.manifest, self._open()
         new_ids(ids, len(texts), first=manifest.next_id)
         rows = self._rows(texts, labels or {}, segments)
-        fitted = self.model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty, tell=tell)
+        how: dict[str, Any] = {"too_long": too_long, "empty": empty, "tell": tell, "split": manifest.split or "none"}
+        fitted = self.model.fitted(texts, allow_unknown=False, **how)
         if not fitted.rows:
             return Put([], skipped=fitted.skipped)
-        given = None if ids is None else [ids[row] for row in fitted.rows]
-        numbers = new_ids(given, len(fitted.rows), first=manifest.next_id)
-        rows = rows.take(pa.array(fitted.rows))
+        whole, text_of = np.unique(fitted.rows, return_inverse=True)
+        given = None if ids is None else [ids[row] for row in whole.tolist()]
+        of_texts = new_ids(given, len(whole), first=manifest.next_id)
+        numbers = of_texts[text_of]
+        rows = rows.take(pa.array(fitted.rows)).set_column(0, rows.schema.field(0), [fitted.texts])
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
             raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
         means = self.model.posterior_of_ids(fitted.ids).mean.numpy()
         codes = comparable(means, manifest.metric, manifest.dimension)
-        order = np.argsort(numbers)
+        order = np.argsort(numbers, kind="stable")
         chunk = numbers[order], codes[order], rows.take(pa.array(order))
         added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(rows)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
@@ -190,7 +195,7 @@ class IndexWriter:
                 least = factories.default_search(added.factory) if self._is_new(added) else {}
                 fields = self._tuned(added, least | manifest.search)
         self._commit([*kept, added], next_id=max(manifest.next_id, int(numbers.max()) + 1), **fields)
-        return Put(numbers.tolist(), fitted.truncated, fitted.skipped)
+        return Put(of_texts.tolist(), fitted.truncated, fitted.skipped)
 
     def _tuned(self, added: SegmentInfo, least: dict[str, int]) -> dict[str, Any]:
         """The manifest's fields that say how a new segment is searched."""
@@ -224,8 +229,14 @@ class IndexWriter:
         return table.cast(schema) if schema else table
 
     def _doomed(self, segments: list[Segment], ids: np.ndarray) -> list[np.ndarray]:
-        """For each segment, the positions of those ids that it holds."""
-        return [segment.positions_of(ids)[1] for segment in segments]
+        """For each segment, the positions of those ids that it holds, all of an id's."""
+        found = [segment.positions_of(np.unique(ids))[1] for segment in segments]
+        return [
+            positions
+            if segment.texts is None
+            else np.concatenate([*map(segment.sentences_of, positions), positions[:0]])
+            for segment, positions in zip(segments, found, strict=True)
+        ]
 
     def _without(self, segments: list[Segment], doomed: list[np.ndarray]) -> list[SegmentInfo]:
         """The segments with more rows marked as deleted; those of which nothing is left are left out."""
@@ -242,7 +253,9 @@ class IndexWriter:
                     np.save(file, np.packbits(~live, bitorder="little"))
                 files = {file: described for file, described in info.files.items() if file != info.deleted}
                 files[name] = FileInfo.of(self.directory / name)
-                info = replace(info, files=files, num_deleted=int(np.count_nonzero(~live)), deleted=name)
+                texts = None if segment.texts is None else segment.texts.count_of(np.flatnonzero(live))
+                num_deleted = int(np.count_nonzero(~live))
+                info = replace(info, files=files, num_deleted=num_deleted, deleted=name, num_texts=texts)
             kept.append(info)
         return kept
 
@@ -251,7 +264,7 @@ class IndexWriter:
         ids = np.concatenate([np.asarray(s.ids[positions]) for s, positions in zip(segments, live, strict=True)])
         numbers = np.concatenate([np.full(len(positions), i) for i, positions in enumerate(live)])
         positions = np.concatenate(live)
-        order = np.argsort(ids)
+        order = np.argsort(ids, kind="stable")
         ids, numbers, positions = ids[order], numbers[order], positions[order]
 
         def gathered(which: np.ndarray) -> np.ndarray:

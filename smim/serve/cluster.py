@@ -194,7 +194,8 @@ class ClusterBackend(Backend):
 def merged(parts: Iterable[list[Hit]], options: Options) -> list[Hit]:
     """The first `k` of several lists of hits, nearest first, ties in order of their ids; folded as each list is."""
     hits: Iterable[Hit] = heapq.merge(*parts, key=attrgetter("distance", "id"))
-    return list(itertools.islice(hits if options.fold == "none" else folded(hits, options.fold), options.k))
+    whole = options.fold in (None, "none")
+    return list(itertools.islice(hits if whole else folded(hits, str(options.fold)), options.k))
 
 
 def _no_part(missing: Iterable[str]) -> None:

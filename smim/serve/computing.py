@@ -22,6 +22,7 @@ from smim.model import noise
 from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Writing
 from smim.search.folding import Equals
+from smim.search.manifest import Manifest
 from smim.search.query import Options, Texts
 from smim.search.rerank import Reranker, scores_of
 from smim.search.searching import Answer
@@ -176,7 +177,13 @@ class Computing:
         """q(z|x) of texts that a client gave, or that the index holds (`stored`), which have no limits."""
         if not stored:
             self.limits.check_texts(texts)
-        ids = partial(self.model.token_ids, texts, allow_unknown=allow_unknown or stored)
+            return await self._encoding.submit(
+                partial(self.model.token_ids, texts, allow_unknown=allow_unknown), len(texts)
+            )
+
+        def ids() -> list[list[int]]:
+            return self.model.fitted(texts, tell=False).ids
+
         return await self._encoding.submit(ids, len(texts))
 
     async def posterior_as_far_as_they_fit(
@@ -232,8 +239,8 @@ class Computing:
     async def texts(self, ids: Sequence[int]) -> list[str]:
         return [hit.text for hit in await self.read(lambda: self.backend.get(ids), len(ids))]
 
-    async def dimension(self) -> int:
-        return (await self.backend.manifest()).dimension
+    async def manifest(self) -> Manifest:
+        return await self.backend.manifest()
 
     def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
         return as_codes(codes, self.model.latent_dim, short=short)

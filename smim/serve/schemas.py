@@ -14,7 +14,19 @@ from pydantic.config import JsonDict
 
 from smim.model.use import MOST_CANDIDATES
 from smim.search.ids import LARGEST_ID
-from smim.search.query import SETTINGS, Column, Description, Line, Options, Query, SearchResult, Sentence, Sum
+from smim.search.query import (
+    FOLDS,
+    MODES,
+    SETTINGS,
+    Column,
+    Description,
+    Line,
+    Options,
+    Query,
+    SearchResult,
+    Sentence,
+    Sum,
+)
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
 from smim.text.fitting import EMPTY, TOO_LONG
 
@@ -78,8 +90,8 @@ class Bodies:
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],
             **dict.fromkeys(("k", "offset", "rerank"), hits),
-            "fold": Literal["none", "text", "words"],
-            "mode": Literal["dense", "sparse", "hybrid"],
+            "fold": Literal[FOLDS],
+            "mode": Literal[MODES],
             "max_distance": Annotated[float, Field(allow_inf_nan=False)],
             "least_similarity": Annotated[float, Field(ge=0, le=1)],
             "settings": create_model("Settings", __base__=Body, **setting),

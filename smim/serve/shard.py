@@ -70,7 +70,7 @@ class Shard:
         with self._lock:
             snapshot = self._opened(part)
             places = zip(ids.tolist(), *map(np.ndarray.tolist, snapshot.places_of(ids)), strict=True)
-            return {id: snapshot.hit(number, position) for id, number, position in places if number >= 0}
+            return {id: snapshot.text(number, position) for id, number, position in places if number >= 0}
 
     def codes(self, part: Manifest, ids: np.ndarray) -> dict[int, np.ndarray]:
         """The codes, fp32 [D], of those of the ids that are here."""
@@ -78,7 +78,7 @@ class Shard:
             snapshot = self._opened(part)
             numbers, positions = snapshot.places_of(ids)
             here = numbers >= 0
-            return dict(zip(ids[here].tolist(), snapshot.codes(numbers[here], positions[here]), strict=True))
+            return dict(zip(ids[here].tolist(), snapshot.codes_of_texts(numbers[here], positions[here]), strict=True))
 
     def count(self, part: Manifest, where: Where) -> int:
         """How many sentences pass a filter."""

@@ -1,5 +1,7 @@
 """Texts that do not fit a model: longer than it takes, or without a word. Whoever hands them over says what to do.
 
+Texts may be split into sentences (`smim.text.sentences`), each of which then has to fit.
+
 `too_long`: `truncate` cuts a text after the model's limit, `skip` leaves it out, `error` refuses all. `empty`, of texts
 without a word, None and NaN: `skip` or `error`. What is cut or left out is told by a warning, `TextsChanged`.
 """
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smim.errors import RowError, UserError, nearest
+from smim.text.sentences import check_split, split_text
 
 TOO_LONG = ("truncate", "skip", "error")
 EMPTY = ("skip", "error")
@@ -30,11 +33,13 @@ class TextsChanged(UserWarning):
 
 @dataclass(frozen=True)
 class Fitted:
-    """The token ids of the texts that are left, and which `rows` of the given ones those are.
+    """The `texts` that are left, the token ids of each, and which `rows` of the given ones those are, ascending.
 
-    `truncated`: rows that were cut. `skipped`: rows that were left out, for being too long or empty.
+    A row that was split has several texts. `truncated`: rows of which something was cut. `skipped`: rows that were left
+    out, for being too long or empty.
     """
 
+    texts: list[str]
     ids: list[list[int]]
     rows: list[int]
     truncated: list[int]
@@ -79,37 +84,46 @@ def fit(
     too_long: str,
     empty: str,
     refused: Callable[[str, list[int]], str | None],
+    split: str = "none",
     tell: bool = True,
 ) -> Fitted:
     """The token ids of texts, of at most `limit` tokens each.
 
     `refused` says why a text of these ids, although it holds something, has no word for the model, or gives None.
-    `tell`: with the warnings.
+    `split`: one of `smim.text.sentences.SPLITS`. Of a row that is split, sentences without a word are left out; with
+    too long a sentence, the row is too long. `tell`: with the warnings.
     Raises `RowError` where a text does not fit and the policy is `error`.
     """
     check_policies(too_long, empty)
-    ids, rows, truncated, long, without = list[list[int]](), list[int](), list[int](), list[int](), list[int]()
-    for row, text in enumerate(texts):
-        own = [] if is_missing(text) else encode(text)
+    check_split(split)
+    fitted, kept_ids, rows = list[str](), list[list[int]](), list[int]()
+    truncated, long, without = list[int](), list[int](), list[int]()
+
+    def problem_of(text: Any, ids: list[int]) -> str | None:
         if is_missing(text):
-            problem: str | None = f"there is no text, but {text!r}"
-        elif not own or not text.strip():
-            problem = f"the text {shown(text)} is empty; give at least one word"
-        else:
-            problem = refused(text, own)
-        if problem and empty == "error":
-            raise RowError(problem, row, numbered=len(texts) > 1)
-        if not problem and len(own) > limit and too_long == "error":
-            what = f"the text {shown(text)} has {len(own)} tokens, this model takes at most {limit}"
+            return f"there is no text, but {text!r}"
+        if not ids or not text.strip():
+            return f"the text {shown(text)} is empty; give at least one word"
+        return refused(text, ids)
+
+    for row, text in enumerate(texts):
+        parts = [(text, [])] if is_missing(text) else split_text(text, encode, split)
+        usable = [(part, ids) for part, ids in parts if problem_of(part, ids) is None]
+        too_many = next(((part, len(ids)) for part, ids in usable if len(ids) > limit), None)
+        if not usable and empty == "error":
+            raise RowError(str(problem_of(*parts[0])), row, numbered=len(texts) > 1)
+        if too_many and too_long == "error":
+            what = f"the text {shown(too_many[0])} has {too_many[1]} tokens, this model takes at most {limit}"
             raise RowError(what, row, numbered=len(texts) > 1)
-        if problem:
+        if not usable:
             without.append(row)
-        elif len(own) > limit and too_long == "skip":
+        elif too_many and too_long == "skip":
             long.append(row)
         else:
-            truncated += [row] * (len(own) > limit)
-            ids.append(own[:limit])
-            rows.append(row)
+            truncated += [row] * bool(too_many)
+            fitted += [part for part, _ in usable]
+            kept_ids += [ids[:limit] for _, ids in usable]
+            rows += [row] * len(usable)
     told = {
         f"{len(truncated):,} of {len(texts):,} texts were cut after this model's {limit:,} tokens": truncated,
         f"{len(long):,} of {len(texts):,} texts have more than this model's {limit:,} tokens and were left out": long,
@@ -118,7 +132,7 @@ def fit(
     for what, of in told.items() if tell else ():
         if of:
             warnings.warn(TextsChanged(what, of), stacklevel=2)
-    return Fitted(ids, rows, truncated, sorted(long + without))
+    return Fitted(fitted, kept_ids, rows, truncated, sorted(long + without))
 
 
 def shown(text: str) -> str:
