@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from smim.cli import app
 from smim.errors import UserError
 from smim.generation import SentenceModel
-from smim.search import Index, IndexWriter, build_index, open_index
+from smim.search import Index, IndexWriter, build_index, index_texts, open_index
 from smim.search import factory as factories
 from smim.search.errors import NoSuchSentence
 from smim.search.query import Options, Query
@@ -39,6 +39,8 @@ from smim.serve.service import Service
 from smim.serve.shard import SegmentsGone, Shard
 from smim.text.corpus import Corpus
 from tests.search.test_filters import LARGE
+
+_PARTS = ["a bank sold shares", "her brother lost a small house", "the company", "the old minister", "the new law"]
 
 KEY = "a key for the tests only"
 TOPICS = ["home", "money", "politics"]
@@ -145,6 +147,25 @@ def test_shards_fold_together_as_one_process_does(flat, mode, fold):
         [alone] = flat.results([query], options)
         assert [hit.as_dict() for hit in result.hits] == [hit.as_dict() for hit in alone.hits]
         assert result.hits[0].count > 30
+
+
+@pytest.mark.parametrize("fold", [None, "text", "none"])
+@pytest.mark.parametrize("mode", [None, "dense", "sparse"])
+def test_shards_answer_by_texts_of_several_sentences_as_one_process_does(model, tmp_path, mode, fold):
+    texts = [f"{first}\n\na bank\n\n{second}" for first in _PARTS for second in _PARTS]
+    with IndexWriter(index_texts(model, texts, tmp_path / "i", split="sentences").directory, model=model) as writer:
+        writer.add(["a bank sold shares\n\na bank", *texts[:9]])
+        writer.add(texts[5:12])
+        writer.delete([3, 30])
+    split = open_index(tmp_path / "i", model=model)
+    service = Service(model, cluster(split, shards=2))
+    for query in (Query(text="a bank sold shares"), Query(id=4)):
+        for k in (1, 5, 100):
+            options = Options(k, mode=mode, fold=fold)
+            [result] = asyncio.run(service.search([query], options))
+            [alone] = split.results([query], options)
+            assert [hit.as_dict() for hit in result.hits] == [hit.as_dict() for hit in alone.hits]
+    assert [row.text for row in asyncio.run(service.backend.get([4]))] == [split.get([4])[0].text]
 
 
 def test_words_are_counted_anew_where_the_index_changes_between_counting_and_searching(flat):
