@@ -12,13 +12,15 @@ from typing import Any
 
 GOOD = 0.8  # R from here on: the codes hold their sentences
 POOR = 0.6  # R below: a sentence is not to be recognized
-GAP = 0.1  # R of training sentences above R: more than chance and a harder test set make of it
+GAP = 0.1  # R of training sentences is so far above R, and by two standard errors, where they are learned by heart
 MEMORIZED = 0.7  # -log p(x|z) of training sentences below so much of the validation set's: they are learned by heart
 FALLING = 0.02  # by this share -log p(x|z) of the validation set fell in the last epoch: there is more to learn
 FEW_EPOCHS = 5
+UNKNOWN = 0.1  # share of the tokens that are `<unk>`; from here on R flatters
 LEAST_SENTENCES = 20  # fewer evaluated ones decide nothing
 SMALL = 10_000  # training sentences; below, a model of one's own seldom learns to write new sentences
 
+_SUPERPOSITION = "`model=superposition train=adamw`, whose codes are sums of the words' codes"
 _SELDOM_COLLAPSE = ("amim", "mim", "autoencoder")
 _PACKAGED = '`smim.load("english-small")`, the English model that comes with this package'
 
@@ -36,17 +38,20 @@ class _Facts:
     """What the rules look at; what a report does not say is None."""
 
     def __init__(self, report: dict[str, Any]) -> None:
-        values = {name: metric["value"] for name, metric in report["metrics"].items()}
+        metrics, of_gap = report["metrics"], ("bleu1_mean", "bleu1_mean_train")
+        values = {name: metric["value"] for name, metric in metrics.items()}
         model, corpus = report["model"], report["corpus"]
         history = model.get("history") or {}
         self.mean: float = values["bleu1_mean"]
         self.exact: float | None = values.get("exact_match_mean")
         self.short, self.long = values.get("bleu1_mean_short"), values.get("bleu1_mean_long")
         self.train: float | None = values.get("bleu1_mean_train")
+        self.error = math.hypot(*(metrics[name].get("standard_error") or 0.0 for name in of_gap if name in metrics))
         self.information, self.cap = values.get("mutual_information"), values.get("mutual_information_cap")
         self.collapsed = bool(values.get("collapsed"))
         self.objective, self.latent_dim, self.epoch = model["objective"], model["latent_dim"], model["epoch"]
         self.num_train: int | None = model.get("train_sentences")
+        self.unknown: float = corpus.get("unknown_share") or 0.0
         self.superposition = str(model.get("architecture", "")).startswith("superposition")
         self.unfinished = bool(history.get("unfinished"))
         self.fall, self.train_to_valid = history.get("fall"), history.get("train_to_valid")
@@ -59,12 +64,12 @@ class _Facts:
     @property
     def gap(self) -> bool:
         """Training sentences come back far better than the evaluated ones."""
-        return self.train is not None and self.train - self.mean >= GAP
+        return self.train is not None and self.train - self.mean >= max(GAP, 2 * self.error)
 
     @property
     def memorized(self) -> bool:
         """At its end the training did far better on its own sentences than on the validation set's."""
-        return self.train_to_valid is not None and self.train_to_valid < MEMORIZED and not self.falling
+        return self.train_to_valid is not None and self.train_to_valid < MEMORIZED
 
     @property
     def long_are_lost(self) -> bool:
@@ -75,9 +80,14 @@ class _Facts:
         return self.trained_on is not None and self.trained_on != self.evaluated_on
 
     @property
+    def stopped_early(self) -> bool:
+        """There was more to learn when the training ended."""
+        return self.unfinished or self.falling
+
+    @property
     def hardly_trained(self) -> bool:
         few = self.epoch < FEW_EPOCHS and self.train is not None and self.train < GOOD
-        return self.unfinished or self.falling or few
+        return self.stopped_early or few
 
     @property
     def back(self) -> str:
@@ -101,12 +111,13 @@ def judge(report: dict[str, Any]) -> Verdict | None:
     facts = _Facts(report)
     for kind, (holds, say) in _RULES.items():
         if holds(facts):
-            return Verdict(kind, *say(facts))
+            text, advice = say(facts)
+            return Verdict(kind, text, advice + _if_unknown(facts))
     raise AssertionError("the last rule always holds")
 
 
 def _reconstructs(f: _Facts) -> tuple[str, str]:
-    advice = "Nothing has to change: use the codes for search, interpolation and comparison."
+    advice = "Use the codes as they are, for search, interpolation and comparison."
     if f.hardly_trained and not f.elsewhere:
         advice = f"It can be used as it is. More training may still improve it: {_go_on(f)}."
     return f"Good: the codes hold their sentences. {f.back}", advice
@@ -130,8 +141,10 @@ def _collapsed(f: _Facts) -> tuple[str, str]:
         cure = f"Train anew with `objective=amim` in place of `objective={f.objective}`: its codes seldom collapse"
     elif f.hardly_trained:
         cure = f"Training had hardly begun: {_go_on(f)}, and evaluate again"
+    elif f.superposition:
+        cure = f"Train longer: {_go_on(f)}"
     else:
-        cure = "Train anew with `model.word_dropout=0.3`, so that the decoder has to read the code"
+        cure = f"Train anew with {_SUPERPOSITION}"
     return f"Collapsed: the codes say next to nothing of their sentences.{told} {f.back}", f"{cure}.{_if_small(f)}"
 
 
@@ -150,8 +163,9 @@ def _overfitted(f: _Facts) -> tuple[str, str]:
             f"-log p(x|z) of training sentences was {_percent(f.train_to_valid)} of that of the validation set, which "
             "no longer fell; the model is the one that was best on the latter."
         )
+    other = "" if f.superposition else f", or with {_SUPERPOSITION}"
     advice = (
-        "Train on more sentences, or with more noise, `model.word_dropout=0.3`. "
+        f"Train on more sentences{other}. "
         f"For a small corpus of English use {_PACKAGED}, instead of a model of your own."
     )
     return found, advice
@@ -161,7 +175,7 @@ def _undertrained(f: _Facts) -> tuple[str, str]:
     if f.unfinished:
         why = "The training was stopped before its end"
     elif f.fall is not None and f.falling:
-        why = f"The validation set's -log p(x|z) was still falling, by {_percent(f.fall)} in the last epoch"
+        why = f"The validation set's -log p(x|z) was still falling, by {_percent(f.fall)} at the last validation"
     else:
         why = "The model saw its training set once" if f.epoch <= 1 else f"It saw its training set {f.epoch} times"
     return f"Not trained enough. {f.back} {why}.", f"Go on with the training: {_go_on(f)}.{_if_small(f)}"
@@ -184,7 +198,7 @@ def _partial(f: _Facts) -> tuple[str, str]:
 
 
 def _more_room(f: _Facts) -> str:
-    other = "" if f.superposition else " or with `model=superposition`, which gives back more words"
+    other = "" if f.superposition else f" or with {_SUPERPOSITION}"
     return f"train a model with a larger code, `model.latent_dim={2 * f.latent_dim}`{other}"
 
 
@@ -193,6 +207,15 @@ def _go_on(f: _Facts) -> str:
         return "repeat the command of the training with `train.resume=auto`"
     limit = " and without `train.max_steps`" if f.epoch < FEW_EPOCHS else ""
     return f"repeat the command of the training with `train.resume=auto train.max_epochs={max(10, 2 * f.epoch)}`{limit}"
+
+
+def _if_unknown(f: _Facts) -> str:
+    if f.unknown < UNKNOWN:
+        return ""
+    return (
+        f" {_percent(f.unknown)} of the tokens are words that the model does not know; `<unk>` for `<unk>` counts as "
+        "given back. Prepare the corpus with `corpus.tokenizer.kind=unigram`, which knows every word by its pieces."
+    )
 
 
 def _percent(share: float) -> str:
@@ -210,7 +233,7 @@ _RULES: dict[str, tuple[Callable[[_Facts], bool], Callable[[_Facts], tuple[str, 
     "long_sentences": (lambda f: f.long_are_lost and (f.mean >= GOOD or not f.hardly_trained), _long_sentences),
     "reconstructs": (lambda f: f.mean >= GOOD, _reconstructs),
     "collapsed": (lambda f: f.collapsed, _collapsed),
-    "overfitted": (lambda f: (f.gap or f.memorized) and not f.elsewhere, _overfitted),
+    "overfitted": (lambda f: (f.gap or f.memorized) and not (f.stopped_early or f.elsewhere), _overfitted),
     "undertrained": (lambda f: f.hardly_trained and not f.elsewhere, _undertrained),
     "other_text": (lambda f: f.elsewhere, _other_text),
     "partial": (lambda f: True, _partial),

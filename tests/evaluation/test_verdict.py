@@ -76,6 +76,7 @@ def test_the_thresholds_are_those_of_the_docs(change, expected):
         ({"train_to_valid": 0.69}, "overfitted"),
         ({"train_to_valid": 0.71}, "partial"),
         ({"train_to_valid": 0.69, "fall": 0.02}, "undertrained"),
+        ({"train_to_valid": 0.69, "unfinished": True}, "undertrained"),
         ({"unfinished": None, "fall": None, "train_to_valid": None}, "partial"),
     ],
 )
@@ -88,6 +89,15 @@ def test_few_epochs_are_too_few_only_where_training_sentences_do_not_come_back()
     assert kind(FAIR, epoch=4) == "undertrained" and kind(FAIR, epoch=5) == "partial"
     without = {name: value for name, value in FAIR.items() if name != "bleu1_mean_train"}
     assert kind(without, epoch=1) == "partial"
+
+
+def test_a_gap_within_two_standard_errors_is_none():
+    described = report(FAIR | {"bleu1_mean_train": 0.82})
+    for error, expected in ((0.04, "overfitted"), (0.05, "partial")):
+        for name in ("bleu1_mean", "bleu1_mean_train"):
+            described["metrics"][name]["standard_error"] = error
+        verdict = judge(described)
+        assert verdict is not None and verdict.kind == expected
 
 
 def test_another_corpus_says_nothing_of_the_training():
@@ -113,11 +123,14 @@ def test_the_advice_names_what_to_type():
 
     assert "`objective=amim` in place of `objective=vae`" in advice(COLLAPSED, objective="vae", epoch=2)
     assert "train.resume=auto" in advice(COLLAPSED, epoch=2)
-    assert "model.word_dropout" in advice(COLLAPSED)
+    assert "Train anew with `model=superposition" in advice(COLLAPSED)
+    assert "Train longer" in advice(COLLAPSED, architecture="superposition, word_dropout 0.1")
     assert "`train.resume=auto train.max_epochs=30`" in advice(EARLY, history={"fall": 0.1})
     assert advice(EARLY, history={"unfinished": True}).endswith("with `train.resume=auto`.")
-    assert "`model.latent_dim=64` or with `model=superposition`" in advice(FAIR)
-    assert "model=superposition" not in advice(FAIR, architecture="superposition")
+    assert "`model.latent_dim=64` or with `model=superposition train=adamw`" in advice(FAIR)
+    for values in (FAIR, OVER | {"bleu1_mean_train": 0.7}):
+        assert "model=superposition" in advice(values)
+        assert "model=superposition" not in advice(values, architecture="superposition")
     assert "corpus.split_sentences=true" in advice(REVIEWS)
 
 
@@ -129,6 +142,14 @@ def test_a_small_training_set_is_named_and_the_packaged_model_offered():
         assert "english-small" not in large.advice
     overfitted = judge(report(OVER, train_sentences=903, history={"fall": -0.1, "train_to_valid": 0.04}))
     assert overfitted is not None and "903 sentences" in overfitted.text and "english-small" in overfitted.advice
+
+
+def test_many_unknown_words_are_named_whatever_the_verdict():
+    for share, named in ((0.1, True), (0.09, False), (None, False)):
+        described = report(PACKAGED)
+        described["corpus"]["unknown_share"] = share
+        verdict = judge(described)
+        assert verdict is not None and ("corpus.tokenizer.kind=unigram" in verdict.advice) is named
 
 
 def test_shares_are_rounded_down():
