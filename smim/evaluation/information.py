@@ -59,37 +59,43 @@ def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMom
 
 # Of posteriors of sentences or vectors: `information`, terms of I(x; z) [Q]; `kl` and `clamped` [N]; `moments`; `mmd`.
 OF_POSTERIORS = [
-    Definition("mutual_information", "nats", "E[log q(z|x) - log mean_j q(z|x_j)] over the whole split",
+    Definition("mutual_information", "nats",
+               "how much a code tells of whose code it is, E[log q(z|x) - log mean_j q(z|x_j)]",
                lambda c: c["information"], title="mutual information", better="higher",
                equation="InfoVAE, appendix B.2"),
     Definition("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed",
                lambda c: scalar(_cap(c["kl"]), n=len(c["kl"])), title="its cap, log M"),
-    Definition("kl", "nats", "KL(q(z|x) || p(z)), of the model's own prior", lambda c: c["kl"], title="KL"),
+    Definition("kl", "nats", "KL(q(z|x) || p(z)): how far a code's distribution is from the model's own prior",
+               lambda c: c["kl"], title="KL"),
     Definition("active_units", "dimensions", "Var(mean) > 0.01",
                lambda c: scalar(c["moments"].num_active_units(), n=len(c["kl"])), better="higher",
                equation="Burda et al. 2016"),
-    Definition("active_units_relative", "dimensions", "Var(mean) > mean posterior variance",
+    Definition("active_units_relative", "dimensions",
+               "dimensions that the code uses: Var(mean) > mean posterior variance",
                lambda c: scalar(c["moments"].num_active_units_scale_free(), n=len(c["kl"])), title="active units",
                better="higher"),
     Definition("clamped", "", "share of posterior dimensions on the variance clamp", lambda c: c["clamped"]),
-    Definition("mmd", "", "squared MMD between the aggregate posterior and N(0, I), unbiased",
+    Definition("mmd", "", "how far all codes together are from N(0, I): squared MMD, unbiased",
                lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
 ]  # fmt: skip
 # Also of `codes` and of draws from N(0, I) [N, D], `normal`: terms of their entropies [Q]; `posterior_entropy` [N].
 METRICS = [
-    Definition("latent_entropy", "nats", "entropy of the codes, by nearest neighbours (Kozachenko-Leonenko)",
-               lambda c: c["code_entropy"], title="entropy", equation="Kraskov et al. 2004, eq. 20"),
+    Definition("latent_entropy", "nats", "how widely the codes are spread: their entropy (Kozachenko-Leonenko)",
+               lambda c: c["code_entropy"], title="entropy", equation="Kraskov et al. 2004, eq. 20",
+               zero_is_least=False),
     Definition("latent_entropy_normal", "nats", "entropy of N(0, I) in as many dimensions",
                lambda c: scalar(estimators.standard_normal_entropy(c["normal"].shape[1]), n=len(c["normal"])),
                title="N(0, I)"),
     Definition("latent_entropy_normal_knn", "nats", "the estimate of `latent_entropy` for as many draws from N(0, I)",
                lambda c: c["normal_entropy"]),
     *OF_POSTERIORS,
-    Definition("posterior_entropy", "nats", "mean entropy of q(z|x)", lambda c: c["posterior_entropy"],
-               title="entropy of q(z|x)"),
-    Definition("mutual_information_knn", "nats", "`latent_entropy` of draws less `posterior_entropy`",
+    Definition("posterior_entropy", "nats", "how wide a single code is: the mean entropy of q(z|x)",
+               lambda c: c["posterior_entropy"],
+               title="entropy of q(z|x)", zero_is_least=False),
+    Definition("mutual_information_knn", "nats",
+               "mutual information without a cap: `latent_entropy` of draws less `posterior_entropy`",
                lambda c: _difference(mean(c["code_entropy"]), mean(c["posterior_entropy"])), title="by kNN entropy",
-               better="higher"),
+               better="higher", zero_is_least=False),
     Definition("collapsed", "", "1 where the information says that the code has collapsed, else 0",
                lambda c: scalar(_is_collapsed(c["information"], c["kl"], c["moments"]), n=len(c["kl"])),
                better="lower"),
@@ -109,7 +115,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
         computed["kl"], computed["posterior_entropy"], computed["clamped"] = posterior_terms(job).T
         computed["information"] = mutual_information_terms(job, args.max_queries)
     moments = computed["moments"] = estimators.aggregate_moments(posterior)
-    notes = [note] if job.model.deterministic else [_verdict(computed, job.model), note]
+    notes = [note] if job.model.deterministic else [_collapse(computed, job.model), note]
     log_det = moments.log_determinant_per_dimension()
     if math.isfinite(log_det):
         computed["log_det"] = log_det
@@ -194,7 +200,7 @@ def mmd(codes: np.ndarray, *, device: torch.device | str = "cpu") -> Metric:
     return scalar(value, n=len(codes), standard_error=error)
 
 
-def _verdict(computed: dict[str, Any], model: SentenceModel) -> str:
+def _collapse(computed: dict[str, Any], model: SentenceModel) -> str:
     information, kl, moments = computed["information"], computed["kl"], computed["moments"]
     return (
         f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: a code tells "

@@ -81,10 +81,12 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
         Definition(f"nll{suffix}", "nats/sentence", f"{bound}, `<eos>` left out",
                    lambda b: b.words, title=title, better="lower", equation=equation),
         Definition(f"ppl{suffix}", "", f"perplexity from {nll}, over the words",
-                   lambda b: _perplexity(ratio(b.words, b.tokens)), better="lower", equation="section 6.3"),
+                   lambda b: _perplexity(ratio(b.words, b.tokens)), better="lower", equation="section 6.3",
+                   exponent_of=f"nats_per_token{suffix}"),
         Definition(f"ppl_thesis{suffix}", "",
                    f"perplexity from {nll}, over the words and one `<eos>` a sentence, as in the thesis's tables",
-                   lambda b: _perplexity(ratio(b.words, b.tokens + 1)), title="" if suffix else "PPL", better="lower"),
+                   lambda b: _perplexity(ratio(b.words, b.tokens + 1)), title="" if suffix else "PPL", better="lower",
+                   exponent_of=f"nll{suffix}"),
         Definition(f"nll_with_eos{suffix}", "nats/sentence", f"{nll} with `<eos>`, so that the length is not given",
                    lambda b: b.with_eos, better="lower", equation="eq. 6.2"),
         Definition(f"nats_per_token{suffix}", "nats/token", f"{nll} over the words",
@@ -99,7 +101,7 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
 BOUNDS = {
     suffix: _of_bound(suffix, *texts)
     for suffix, *texts in (
-        ("", "MELBO bound", "eq. 6.17", "NLL"),
+        ("", "MELBO bound: reconstruction and log N", "eq. 6.17", "NLL"),
         ("_elbo", "ELBO bound under the model's own prior", "", "NLL under the prior (ELBO)"),
         ("_iw", "importance-weighted bound under the model's own prior, at the largest K, of a sample of sentences",
          "Burda et al. 2016, eq. 8", "NLL under the prior (IW)"),
@@ -108,7 +110,7 @@ BOUNDS = {
     )
 }  # fmt: skip
 RECONSTRUCTION = Definition(
-    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x); of sentences, `nll` without its log N",
+    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x): what its code leaves open of a sentence, or vector",
     lambda values: values, title="-log p(x|z)", better="lower",
 )  # fmt: skip
 METRICS = [RECONSTRUCTION, *(each for definitions in BOUNDS.values() for each in definitions)]
@@ -129,7 +131,7 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             rows = job.sample(len(job.split), args.importance_sentences)
             log_weights = importance_log_weights(job, rows, num_samples=args.importance_samples)
             words, with_eos = importance_bound(log_weights, args.importance_samples).T
-            name = f"importance-weighted, {prior}, K = {args.importance_samples}"
+            name = f"importance-weighted, {prior}, K = {args.importance_samples}, of {len(rows)} sentences"
             bounds["_iw"] = (name, Bound(words, with_eos, reconstruction.tokens[rows], reconstruction.bytes[rows]))
             tables.append(_importance_table(log_weights))
         if args.train_sentences and job.split.name == "train":
@@ -250,13 +252,13 @@ def _counted(counted: Bound) -> str:
 
 def _bounds_table(names: dict[str, str], metrics: dict[str, Metric]) -> Table:
     columns = {"nll": "nats/sentence", "nll_with_eos": "with `<eos>`", "nats_per_token": "nats/token", "ppl": "ppl",
-               "ppl_thesis": "ppl_thesis", "bits_per_byte": "bits/byte"}  # fmt: skip
+               "bits_per_byte": "bits/byte"}  # fmt: skip
     rows = []
     for suffix, name in names.items():
         cells = [metrics.get(column + suffix) for column in columns]
         shown = ["> e^600" if cell is None else f"{cell.value:.5g}" for cell in cells]
-        rows.append([name, *shown, f"{metrics[f'nll{suffix}'].n:,}"])
-    return Table("Upper bounds on the negative log likelihood", ["prior or bound", *columns.values(), "N"], rows)
+        rows.append([name, *shown])
+    return Table("Upper bounds on the negative log likelihood", ["prior or bound", *columns.values()], rows)
 
 
 def _importance_table(log_weights: np.ndarray) -> Table:

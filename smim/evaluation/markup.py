@@ -68,13 +68,16 @@ def with_error(value: float, error: float | None) -> str:
 def html(markdown: str, *, images: Mapping[str, bytes] | None = None) -> str:
     """A Markdown page as one HTML file, with a table of contents and its images (PNG by path) within.
 
+    The contents come before the first heading of second rank, behind what the page says first.
+
     HTML in the page is shown as text, and links out of the page are not made.
     """
     renderer = _Renderer(images or {})
     tokens = renderer.parse(markdown)
     has_title = bool(tokens) and tokens[0].tag == "h1"
     title = "".join(child.content for child in tokens[1].children or []) if has_title else ""
-    head = 3 if has_title else 0  # the contents come after the page's heading
+    parts = (i for i, token in enumerate(tokens) if token.type == "heading_open" and token.tag == "h2")
+    head = next(parts, 3 if has_title else 0)
     contents = _contents(renderer, tokens)
     before, after = (renderer.renderer.render(part, renderer.options, {}) for part in (tokens[:head], tokens[head:]))
     template = Template(_TEMPLATE.read_text(encoding="utf-8"))

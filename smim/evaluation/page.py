@@ -4,10 +4,13 @@ import math
 from typing import Any
 
 from smim.evaluation.groups import definition, headlines
-from smim.evaluation.markup import code, literal, prose, rounded, table, with_error
+from smim.evaluation.markup import code, literal, prose, table, with_error
 from smim.evaluation.reference import name_of
+from smim.evaluation.section import Definition
 from smim.vectors.corpus import KIND
 
+_COLUMNS = 6  # of a table
+_UNCERTAIN = 0.25  # standard errors above so much of a value are marked
 _OTHER_PRIORS = {
     "nll_elbo": "`nll_elbo` (the model's own prior)",
     "nll_iw": "`nll_iw` (the model's own prior, importance-weighted)",
@@ -16,8 +19,8 @@ _OTHER_PRIORS = {
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """At a glance, then every section, what MELBO is, and where the numbers come from."""
-    blocks = [*_heading(report), *_at_a_glance(report)]
+    """Verdict, some sentences, at a glance, then every section, what MELBO is, and where the numbers come from."""
+    blocks = [_title(report), *_verdict(report), *_samples(report), _heading(report), *_at_a_glance(report)]
     for key, section in report["sections"].items():
         blocks += _section(report, key, section)
     if "nll" in report["metrics"]:
@@ -26,14 +29,45 @@ def as_markdown(report: dict[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _heading(report: dict[str, Any]) -> list[str]:
-    model, corpus = report["model"], report["corpus"]
-    trained = f" on {literal(model['trained_on'])}" if model.get("trained_on") else ""
-    evaluated = _evaluated(corpus) + (
+def _title(report: dict[str, Any]) -> str:
+    corpus = report["corpus"]
+    return f"# {literal(name_of(report))} on {literal(corpus['name'])}, {literal(corpus['split'])}"
+
+
+def _verdict(report: dict[str, Any]) -> list[str]:
+    if report["verdict"] is None:
+        return []
+    first, _, rest = report["verdict"]["text"].partition(". ")
+    return [f"**{prose(first)}.** {prose(rest)}", f"**What to do.** {prose(report['verdict']['advice'])}"]
+
+
+def _samples(report: dict[str, Any]) -> list[str]:
+    blocks = []
+    for section in report["sections"].values():
+        if shown := section["samples"]:
+            blocks += [f"{prose(shown['title'])}:", _table(shown["header"], shown["rows"])]
+    return blocks
+
+
+def _heading(report: dict[str, Any]) -> str:
+    model = report["model"]
+    return _evaluated(report["corpus"]) + (
         f"The model: {model['parameters']:,} parameters, {model['latent_dim']} latent dimensions; "
-        f"trained{trained} for {model['step']:,} steps ({model['epoch']} epochs)."
+        f"trained{_trained_on(report)} for {model['step']:,} steps ({_count(model['epoch'], 'epoch')})."
     )
-    return [f"# {literal(name_of(report))} on {literal(corpus['name'])}, {literal(corpus['split'])}", evaluated]
+
+
+def _trained_on(report: dict[str, Any]) -> str:
+    """Such as " on 20,575 sentences of demo", as far as it is known."""
+    model = report["model"]
+    corpus = literal(model["trained_on"]) if model.get("trained_on") else ""
+    if num := model.get("train_sentences"):
+        return f" on {num:,} {'vectors' if _of_vectors(report) else 'sentences'}" + (f" of {corpus}" if corpus else "")
+    return f" on {corpus} (the model does not say how large that is)" if corpus else ""
+
+
+def _count(num: int, unit: str) -> str:
+    return f"{num:,} {unit}{'s' * (num != 1)}"
 
 
 def _evaluated(corpus: dict[str, Any]) -> str:
@@ -62,7 +96,7 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
         ours = with_error(metric["value"], metric["standard_error"])
         if each.name == "active_units_relative":
             ours += f" of {report['model']['latent_dim']}"
-        rows.append([code(each.name), ours, *_beside(report, each.name), each.unit])
+        rows.append([code(each.name), ours, *_beside(report, each.name), each.unit, _in_short(report, each)])
     if not rows:
         return []
     settings = report["settings"]
@@ -72,11 +106,30 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
             f"; repetitions with fresh noise: {settings['num_runs']}; longest decode: {settings['max_length']} tokens"
         )
     explained = (
-        "± is the standard error over the items evaluated (N in the tables below), not over trainings: the model is "
-        f"one training. {drawn}."
+        f"± is the standard error over the {report['corpus']['sentences']:,} items evaluated, or as many as a "
+        f"row names, not over trainings: the model is one training. {drawn}."
     )
+    return ["## At a glance", _metrics_table(report, rows), explained]
+
+
+def _in_short(report: dict[str, Any], each: Definition) -> str:
+    """What a metric means and whether more of it is better, after a warning where it is too uncertain."""
+    metric, meaning = report["metrics"][each.name], prose(each.meaning)
+    if each.name == "nll":
+        meaning += f"; a perfect autoencoder scores log N = {math.log(metric['n']):.2f} here"
+    meaning += f"; {each.better} is better" if each.better else "; neither higher nor lower is better"
+    error = metric["standard_error"]
+    if each.zero_is_least and error is not None and error > _UNCERTAIN * abs(metric["value"]):
+        instead = each.exponent_of if each.exponent_of in report["metrics"] else ""
+        look = f", or look at `{instead}`" if instead else ""
+        why = "; as an exponential it is dominated by a few sentences" if each.exponent_of else ""
+        meaning = f"**(too uncertain to compare; evaluate more sentences{look})** {meaning}{why}"
+    return meaning
+
+
+def _metrics_table(report: dict[str, Any], rows: list[list[str]]) -> str:
     sources = list(report["published"])
-    return ["## At a glance", table(["metric", "ours", *sources, "unit"], rows, optional=sources), explained]
+    return table(["metric", "ours", *sources, "unit", "meaning"], rows, optional=("unit", *sources))
 
 
 def _beside(report: dict[str, Any], name: str) -> list[str]:
@@ -91,24 +144,34 @@ def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[
         if metric["section"] == key and not definition(name).in_tables
     ]
     if rows:
-        sources = list(report["published"])
-        header = ["metric", "ours", "standard error", "stdev over runs", "N", *sources, "unit", "meaning"]
-        blocks.append(table(header, rows, optional=("stdev over runs", "unit", *sources)))
+        blocks.append(_metrics_table(report, rows))
     for each in section["tables"]:
-        cells = [[literal(cell) for cell in row] for row in each["rows"]]
-        blocks += [f"### {prose(each['title'])}", table([prose(name) for name in each["header"]], cells)]
+        blocks += [f"### {prose(each['title'])}", *_pieces(each["header"], each["rows"])]
     for name, caption in section["plots"].items():
         blocks += [f"![{prose(caption)}](plots/{name})", f"*{prose(caption)}*"]
     return blocks
 
 
+def _pieces(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A table as one or several of at most six columns, of which the first is that of each."""
+    others = range(1, len(header))
+    parts = [others[i : i + _COLUMNS - 1] for i in range(0, len(others), _COLUMNS - 1)] or [others]
+    chosen = [[0, *part] for part in parts]
+    return [_table([header[i] for i in part], [[row[i] for i in part] for row in rows]) for part in chosen]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return table([prose(name) for name in header], [[literal(cell) for cell in row] for row in rows])
+
+
 def _metric_row(report: dict[str, Any], name: str) -> list[str]:
     metric, defined = report["metrics"][name], definition(name)
-    value, error = rounded(metric["value"], metric["standard_error"])
-    _, stdev = rounded(metric["value"], metric["stdev_over_runs"])
+    ours = with_error(metric["value"], metric["standard_error"])
     meaning = defined.meaning + (f" ({defined.equation})" if defined.equation else "")
     meaning += f"; {defined.better} is better" if defined.better else ""
-    return [code(name), value, error, stdev, str(metric["n"]), *_beside(report, name), defined.unit, prose(meaning)]
+    if metric["n"] != report["corpus"]["sentences"]:
+        meaning += f"; N = {metric['n']:,}"
+    return [code(name), ours, *_beside(report, name), defined.unit, prose(meaning)]
 
 
 def _what_melbo_is(report: dict[str, Any]) -> list[str]:

@@ -1,11 +1,12 @@
 """How well a sentence comes back from its code: BLEU-1, corpus BLEU-4, exact matches, words in their place.
 
 Each sentence is decoded from a draw z ~ q(z|x) (an autoencoder's mean) twice in every run, by drawing each
-word at temperature 1, as in the thesis, and greedily; and once greedily from the mean.
+word at temperature 1, as in the thesis, and greedily; and once greedily from the mean, as some training sentences are.
 
-Shapes: N sentences, R runs.
+Shapes: N sentences, R runs, M training sentences.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,24 +15,36 @@ import torch
 from torch import Tensor
 
 from smim.evaluation import plots
-from smim.evaluation.job import Job, select
+from smim.evaluation.history import is_trained_on
+from smim.evaluation.job import Job, select, split_of_rows
 from smim.evaluation.section import Definition, Section, Table, measure, scalar
 from smim.model import noise
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
+from smim.text.corpus import Split
 
 _DECODED_TOGETHER = 2048  # sentences
 _ORDERS = 4  # n-grams of corpus BLEU-4
 _LENGTHS = [1, 11, 21, 31, 51, 101]  # first length of each row of the table by length
+_SHORT = 20  # tokens of a short sentence at most
+_LEAST = 10  # short sentences, or long ones, that a mean is taken of
+_TRAIN_SENTENCES = 300
+_SAMPLES = 5
+_SHOWN = 400  # characters of a sentence
+# Streams of the job's random numbers, which the examples do not take.
+_TRAINING, _SHOWN_STREAM = 20, 21
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each sentence, in [0, 1]: BLEU-1 `sampled` and `greedy` fp64 [N, R], `from_mean` [N].
+    """Of each sentence, in [0, 1]: BLEU-1 `sampled` and `greedy` fp64 [N, R], `from_mean` [N], and `lengths` int [N].
 
     Of the greedy reconstruction in the first run: `exact` [N], `accuracy` [N], the share of the sentence's
-    words that it has in their place, and `bleu4_counts` [N, 10], what corpus BLEU-4 sums.
+    words that it has in their place, and `bleu4_counts` [N, 10], what corpus BLEU-4 sums. Of that from the mean:
+    `exact_from_mean` [N]. `train_from_mean` [M]: `from_mean` of training sentences, None where they are not known.
     """
+
+    lengths: np.ndarray
 
     sampled: np.ndarray
     greedy: np.ndarray
@@ -39,6 +52,21 @@ class Scores:
     exact: np.ndarray
     accuracy: np.ndarray
     bleu4_counts: np.ndarray
+    exact_from_mean: np.ndarray
+    train_from_mean: np.ndarray | None = None
+
+    def of_length(self, *, short: bool) -> np.ndarray:
+        """`from_mean` of the short sentences, or of the others; KeyError where they are few."""
+        chosen = (self.lengths <= _SHORT) == short
+        if chosen.sum() < _LEAST:
+            raise KeyError("too few sentences")
+        return self.from_mean[chosen]
+
+    def of_training(self) -> np.ndarray:
+        """`train_from_mean`; KeyError where there is none."""
+        if self.train_from_mean is None:
+            raise KeyError("no training sentences")
+        return self.train_from_mean
 
 
 # Of `Scores`.
@@ -50,10 +78,18 @@ METRICS = [
                lambda scores: scores.greedy, title="BLEU-1 greedy", better="higher"),
     Definition("bleu1_mean", "", "sentence BLEU-1 of the greedy reconstruction from the mean of q(z|x)",
                lambda scores: scores.from_mean, better="higher"),
+    Definition("bleu1_mean_short", "", f"`bleu1_mean` of the sentences of at most {_SHORT} tokens",
+               lambda scores: scores.of_length(short=True), better="higher"),
+    Definition("bleu1_mean_long", "", "`bleu1_mean` of the longer sentences",
+               lambda scores: scores.of_length(short=False), better="higher"),
+    Definition("bleu1_mean_train", "", f"`bleu1_mean` of up to {_TRAIN_SENTENCES} sentences of the training set",
+               lambda scores: scores.of_training(), better="higher"),
     Definition("bleu4_corpus_greedy", "", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction",
                lambda scores: scalar(corpus_bleu4(scores.bleu4_counts), n=len(scores.exact)), better="higher"),
     Definition("exact_match_greedy", "", "share of sentences whose greedy reconstruction is exact",
                lambda scores: scores.exact, better="higher"),
+    Definition("exact_match_mean", "", "share of sentences that come back word for word from the mean",
+               lambda scores: scores.exact_from_mean, title="word for word", better="higher"),
     Definition("word_accuracy_greedy", "", "share of words that the greedy reconstruction has in their place",
                lambda scores: scores.accuracy, better="higher"),
 ]  # fmt: skip
@@ -85,47 +121,110 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
         ],
         tables=[_by_length(lengths, scores)],
         plots={"accuracy_by_length.png": "Greedy reconstruction by sentence length"},
+        samples=_samples(job) if job.is_main else None,
     )
 
 
 @torch.no_grad()
 def reconstruct(job: Job) -> Scores:
-    """Decodes every sentence, at most `job.max_length` tokens."""
-    posteriors, runs = job.posterior(), job.num_runs
-    longest_first = np.argsort(-job.split.lengths, kind="stable")
+    """Decodes every sentence, and some training sentences from their means, at most `job.max_length` tokens."""
+    runs = job.num_runs
+    gathered = _by_row(job, job.split, lambda rows, posterior: _score(job, rows, posterior), "reconstruction")
+    sampled, greedy, others, counts = np.split(gathered, [runs, 2 * runs, 2 * runs + 4], axis=1)
+    from_mean, exact_from_mean, exact, accuracy = others.T
+    return Scores(
+        job.split.lengths, sampled, greedy, from_mean, exact, accuracy, counts, exact_from_mean, _of_training(job)
+    )
 
-    def score(places: np.ndarray) -> Tensor:
+
+def _by_row(
+    job: Job, split: Split, score: Callable[[np.ndarray, DiagonalGaussian], Tensor], description: str
+) -> np.ndarray:
+    """What `score` gives of the rows of a split and their posteriors, fp64 [N, ...] by row."""
+    posteriors, device = job.posterior(split), job.model.autoencoder.device
+    longest_first = np.argsort(-split.lengths, kind="stable")
+
+    def of_places(places: np.ndarray) -> Tensor:
         rows = longest_first[places]
-        return _score(job, rows, select(posteriors, rows, job.model.autoencoder.device))
+        return score(rows, select(posteriors, rows, device))
 
-    scores = job.compute(len(job.split), score, at_once=_DECODED_TOGETHER, description="reconstruction")
-    gathered = scores[np.argsort(longest_first)]
-    sampled, greedy, others, counts = np.split(gathered, [runs, 2 * runs, 2 * runs + 3], axis=1)
-    from_mean, exact, accuracy = others.T
-    return Scores(sampled, greedy, from_mean, exact, accuracy, counts)
+    scores = job.compute(len(split), of_places, at_once=_DECODED_TOGETHER, description=description)
+    return scores[np.argsort(longest_first)]
+
+
+def _of_training(job: Job) -> np.ndarray | None:
+    """BLEU-1 of training sentences from their means, fp64 [M]; None where the model was trained on another corpus.
+
+    They are drawn by the seed, and none is longer than what is decoded.
+    """
+    own = is_trained_on(job.model.config["training"], job.corpus)
+    train = job.train_split if own and job.corpus.tokenizer.hash == job.model.tokenizer.hash else None
+    if train is None:
+        return None
+    fit = np.flatnonzero(train.lengths <= job.max_length)
+    rows = fit[job.sample(len(fit), _TRAIN_SENTENCES, stream=_TRAINING)]
+    if not len(rows):
+        return None
+    chosen = split_of_rows(train, rows, name="train_reconstruction")
+
+    def score(rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
+        return torch.tensor(_bleu1(_words(job, chosen, rows), _decode(job, posterior.mean)), dtype=torch.float64)
+
+    return _by_row(job, chosen, score, "training sentences")
+
+
+def _words(job: Job, split: Split, rows: np.ndarray) -> list[list[str]]:
+    return [job.model.tokenizer.decode(ids).split() for ids in split.ids(rows)]
+
+
+def _decode(job: Job, z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
+    decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform, allow_unknown=True)
+    return [job.model.tokenizer.decode(ids).split() for ids in decoded]
+
+
+def _bleu1(references: list[list[str]], hypotheses: list[list[str]]) -> list[float]:
+    return [sentence_bleu1(*pair) for pair in zip(references, hypotheses, strict=True)]
 
 
 def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
-    references = [job.model.tokenizer.decode(ids).split() for ids in job.split.ids(rows)]
-
-    def decode(z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
-        decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform, allow_unknown=True)
-        return [job.model.tokenizer.decode(ids).split() for ids in decoded]
-
-    def bleu1(hypotheses: list[list[str]]) -> list[float]:
-        return [sentence_bleu1(*pair) for pair in zip(references, hypotheses, strict=True)]
-
+    references = _words(job, job.split, rows)
     draws = [job.draw(posterior, rows, number=run) for run in range(job.num_runs)]
-    sampled = [bleu1(decode(z, noise.uniform(job.seed, rows, run, job.max_length))) for run, z in enumerate(draws)]
-    hypotheses = [decode(z) for z in draws]
-    greedy = [bleu1(each) for each in hypotheses]
+    words = [noise.uniform(job.seed, rows, run, job.max_length) for run in range(job.num_runs)]
+    sampled = [_bleu1(references, _decode(job, *pair)) for pair in zip(draws, words, strict=True)]
+    greedy = [_decode(job, z) for z in draws]
     # An autoencoder's draw is its mean.
-    from_mean = greedy[0] if job.model.deterministic else bleu1(decode(posterior.mean))
-    pairs = list(zip(references, hypotheses[0], strict=True))
-    exact = [float(reference == hypothesis) for reference, hypothesis in pairs]
-    accuracy = [word_accuracy(*pair) for pair in pairs]
-    columns = torch.tensor([*sampled, *greedy, from_mean, exact, accuracy], dtype=torch.float64).T
+    from_mean = greedy[0] if job.model.deterministic else _decode(job, posterior.mean)
+    pairs = list(zip(references, greedy[0], strict=True))
+    scores = [
+        *sampled,
+        *(_bleu1(references, each) for each in greedy),
+        _bleu1(references, from_mean),
+        [float(reference == hypothesis) for reference, hypothesis in zip(references, from_mean, strict=True)],
+        [float(reference == hypothesis) for reference, hypothesis in pairs],
+        [word_accuracy(*pair) for pair in pairs],
+    ]
+    columns = torch.tensor(scores, dtype=torch.float64).T
     return torch.cat([columns, torch.tensor([bleu4_counts(*pair) for pair in pairs], dtype=torch.float64)], dim=1)
+
+
+@torch.no_grad()
+def _samples(job: Job) -> Table:
+    """Sentences beside what is decoded greedily from their means: one by the seed of each fifth by length."""
+    parts = np.array_split(np.argsort(job.split.lengths, kind="stable"), _SAMPLES)
+    random = np.random.default_rng([job.seed, _SHOWN_STREAM])
+    rows = np.array([random.choice(part) for part in parts if len(part)])
+    means = select(job.posterior(), rows, job.model.autoencoder.device).mean
+    pairs = zip(_words(job, job.split, rows), _decode(job, means), strict=True)
+    cells = [[_shortened(words) for words in pair] for pair in pairs]
+    lengths = map(str, job.split.lengths[rows])
+    header = ["tokens", "sentence", "from its code"]
+    title = "Evaluated sentences, drawn by the seed across their lengths, and what is decoded from their codes"
+    return Table(title, header, [[length, *pair] for length, pair in zip(lengths, cells, strict=True)])
+
+
+def _shortened(words: list[str]) -> str:
+    text = " ".join(words)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + " …"
 
 
 def sentence_bleu1(reference: list[str], hypothesis: list[str]) -> float:

@@ -19,6 +19,7 @@ from smim.evaluation.groups import definition
 from smim.evaluation.page import as_markdown
 from smim.evaluation.reference import Row, published
 from smim.evaluation.section import Section
+from smim.evaluation.verdict import judge
 from smim.text.corpus import CARD
 
 FORMAT = 3
@@ -56,9 +57,11 @@ def assemble(content: dict[str, Any], sections: dict[str, Section], reference: S
             assert name not in metrics, f"{name} is a metric of {key} and of {metrics[name]['section']}"
             metrics[name] = {**metric, "unit": definition(name).unit, "section": key, "seed": seed}
     questions = _questions(content) if "p_at_1" in metrics else None
+    verdict = judge({**content, "metrics": metrics})
     return {
         "format": FORMAT,
         **content,
+        "verdict": verdict and asdict(verdict),
         "environment": environment(),
         "questions": questions,
         "published": _published(content, questions, reference),

@@ -17,6 +17,7 @@ from smim import config, generation, schema, storage, vector_model
 from smim.errors import SmimError, UserError, nearest, refuse
 from smim.evaluation import answering, likelihood, report, semantics, vectors
 from smim.evaluation.groups import BY_DEFAULT, GROUPS, OF_SENTENCES
+from smim.evaluation.history import history_of, train_sentences
 from smim.evaluation.job import Job, sample, split_of_rows
 from smim.evaluation.reference import Row
 from smim.evaluation.retokenize import unknown_share
@@ -98,7 +99,7 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
         sections, seconds = evaluate(job, args, names)
         if accelerator.is_main_process:
             content = {
-                "model": _describe_model(model, model_dir),
+                "model": _describe_model(model, model_dir, corpus),
                 **described,
                 "processes": accelerator.num_processes,
                 "device": str(accelerator.device),
@@ -214,7 +215,9 @@ def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus,
     }
 
 
-def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict[str, Any]:
+def _describe_model(
+    model: SentenceModel | VectorModel, directory: Path, corpus: Corpus | VectorCorpus
+) -> dict[str, Any]:
     """What the report says of the model; `architecture` such as "gru, word_dropout 0.1", which tells models apart."""
     training, changed = model.config["training"], schema.changed(model.autoencoder.args)
     noise = [f"{name.removeprefix('encoder.')} {changed[name]:g}" for name in _NOISE if name in changed]
@@ -225,6 +228,8 @@ def _describe_model(model: SentenceModel | VectorModel, directory: Path) -> dict
         "parameters": model.config["num_parameters"],
         "architecture": ", ".join([model.autoencoder.args.kind, *noise]),
         "trained_on": training.get("corpus"),
+        "train_sentences": train_sentences(training, corpus),
+        "history": history_of(directory, training),
         "settings": training.get("settings", {})
         | {name: value for name, value in changed.items() if name in ("prior", "posterior")},
         **{name: training[name] for name in ("objective", "seed", "step", "epoch", "valid_loss")},

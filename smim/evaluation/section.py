@@ -33,7 +33,8 @@ class Definition:
     `of` takes that and gives a `Metric`, or values of each item, [N] or [N, R] in R runs, whose mean it is. `title`:
     its short name; one with a title is shown at a glance and in comparisons too. `better`: "higher" or "lower", ""
     where neither is. `equation`: where it is from. One of each label column has "{label}" in its texts. `in_tables`: a
-    page shows it only in the tables of its section.
+    page shows it only in the tables of its section. `zero_is_least`: false where 0 is a value like any other, of which
+    an error is no share. `exponent_of`: the metric that it is the exponential of.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Definition:
     better: str = ""
     equation: str = ""
     in_tables: bool = False
+    zero_is_least: bool = True
+    exponent_of: str = ""
 
     def for_label(self, label: str) -> "Definition":
         """That of one label column; `self` where it is for no label."""
@@ -65,7 +68,7 @@ class Section:
     """A group's part of the report.
 
     `metrics` by name, each with a `Definition`; `notes`: paragraphs of Markdown; `plots`: caption by file name, each
-    drawn into the directory that the group was given.
+    drawn into the directory that the group was given; `samples`: what a reader is to see before all numbers.
     """
 
     title: str
@@ -73,6 +76,7 @@ class Section:
     notes: list[str] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     plots: dict[str, str] = field(default_factory=dict)
+    samples: Table | None = None
 
 
 def measure(definitions: Iterable[Definition], computed: Any, *, label: str = "") -> dict[str, Metric]:

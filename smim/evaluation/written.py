@@ -28,7 +28,7 @@ METRICS = [
                lambda read: ratio(*read["nats"])),
     Definition("nats_above_real", "nats", "the same less that of the input sentences; best near 0",
                lambda read: _combined(ratio(*read["nats"]), ratio(*read["real_nats"]), lambda a, b: (a - b, 1, 1)),
-               title="nats a word above real text, {label}"),
+               title="nats a word above real text, {label}", zero_is_least=False),
     Definition("cosine_to_source", "", "teacher's cosine of the sentences `{label}` to their source, the lesser to two",
                lambda read: read["cosine"], title="cosine to the farther source, {label}", better="higher"),
     Definition("length_ratio", "", "words of the sentences `{label}` for each word of their longer source",

@@ -308,6 +308,7 @@ class Trainer(Run):
             "deterministic": self.objective.deterministic,
             "settings": changed(self.objective),
             "corpus": self.corpus.name,
+            "sentences": len(self.train_split),
             "seed": self.args.seed,
             "step": self.step,
             "epoch": self.epoch + 1,

@@ -9,7 +9,8 @@ from nltk.translate.bleu_score import sentence_bleu
 
 import smim
 from smim.evaluation import reconstruction
-from smim.evaluation.reconstruction import bleu4_counts, corpus_bleu4, sentence_bleu1, word_accuracy
+from smim.evaluation.reconstruction import Scores, bleu4_counts, corpus_bleu4, sentence_bleu1, word_accuracy
+from smim.evaluation.section import measure
 from smim.model import noise
 from smim.model.decoding import decode_ids
 from smim.text.tokenizer import Tokenizer
@@ -71,6 +72,51 @@ def test_every_sentence_is_scored_against_itself(tiny_model, tiny_corpus, tmp_pa
     assert all(len(set(column)) > 1 for column in [scores.from_mean, *scores.greedy.T, *scores.sampled.T])
 
 
+def test_training_sentences_come_back_as_they_do_where_they_are_evaluated(tiny_model, tiny_corpus, tmp_path):
+    jobs = [make_job(tiny_model, tiny_corpus, tmp_path / each, each, num_runs=1) for each in ("train", "test")]
+    for job in jobs:
+        job.model.config["training"]["corpus"] = "tiny"
+    train, test = map(reconstruction.reconstruct, jobs)
+    assert train.train_from_mean is None  # they would be compared with themselves
+    assert test.train_from_mean is not None and test.train_from_mean.tolist() == train.from_mean.tolist()
+
+
+def test_training_sentences_that_are_longer_than_what_is_decoded_do_not_count(tiny_model, tiny_corpus, tmp_path):
+    job = make_job(tiny_model, tiny_corpus, tmp_path, num_runs=1, max_length=5)
+    job.model.config["training"]["corpus"] = "tiny"
+    scores = reconstruction.reconstruct(job)
+    assert scores.train_from_mean is not None and job.train_split is not None
+    assert 0 < len(scores.train_from_mean) == (job.train_split.lengths <= 5).sum() < 40
+
+
+def test_a_model_of_another_corpus_has_no_training_sentences(tiny_model, tiny_corpus, tmp_path):
+    job = make_job(tiny_model, tiny_corpus, tmp_path, num_runs=1)
+    job.model.config["training"]["corpus"] = "others"
+    assert reconstruction.reconstruct(job).train_from_mean is None
+
+
+def test_short_and_long_sentences_have_a_mean_where_they_are_enough():
+    lengths = np.array([3] * 10 + [20] * 5 + [21] * 10)
+    blank = np.zeros(25)
+    scores = Scores(lengths, blank[:, None], blank[:, None], np.arange(25.0), blank, blank, np.ones((25, 10)), blank)
+    metrics = measure(reconstruction.METRICS, scores)
+    assert metrics["bleu1_mean_short"].value == 7 and metrics["bleu1_mean_long"].value == 19.5
+    assert "bleu1_mean_train" not in metrics and metrics["bleu1_mean_short"].n == 15
+    fewer = replace(scores, lengths=np.array([3] * 9 + [30] * 16))
+    assert "bleu1_mean_short" not in measure(reconstruction.METRICS, fewer)
+
+
+def test_the_samples_are_across_the_lengths_and_what_their_means_give(tiny_model, tiny_corpus, tmp_path, plots):
+    job = make_job(tiny_model, tiny_corpus, tmp_path, num_runs=1)
+    shown = reconstruction.evaluate(job, plots).samples
+    assert shown is not None and len(shown.rows) == 5
+    lengths = [int(row[0]) for row in shown.rows]
+    assert lengths == sorted(lengths) and {row[1] for row in shown.rows} <= set(job.split.texts())
+    means = job.model.posterior([row[1] for row in shown.rows]).mean
+    decoded = job.model.decode(means, max_length=job.max_length, allow_unknown=True)
+    assert [row[2] for row in shown.rows] == decoded
+
+
 def test_unk_stays_among_the_words_that_are_scored(unknowing_model, tmp_path):
     tokenizer = Tokenizer.load(unknowing_model / "tokenizer")
     write_corpus(tmp_path / "unknown", {"test": [{"text": "<unk> <unk>"}]}, tokenizer, name="unknown")
@@ -88,6 +134,7 @@ def test_a_sentence_that_comes_back_whole_is_an_exact_match(tmp_path):
     beginnings = reconstruction.reconstruct(replace(job, max_length=3))
     assert beginnings.greedy.min() > 0 and beginnings.exact.tolist() == [0, 0, 0]
     assert scores.exact.tolist() == [1, 1, 0] and scores.accuracy[:2].tolist() == [1, 1]
+    assert scores.exact_from_mean.tolist() == [1, 1, 0]
     assert scores.greedy[:2, 0].tolist() == scores.from_mean[:2].tolist() == [1, 1] and scores.from_mean[2] < 1
 
 

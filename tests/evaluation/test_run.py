@@ -109,7 +109,8 @@ def test_what_was_answered_of_other_questions_is_not_used(odd_corpus, long_model
 
 def test_the_thesis_evaluation_holds_every_group_that_needs_no_text_of_its_own(report):
     assert list(report["sections"]) == BY_DEFAULT
-    assert report["model"]["architecture"] == "gru"
+    assert report["model"]["architecture"] == "gru" and report["verdict"]["kind"] == "other_text"
+    assert len(report["sections"]["reconstruction"]["samples"]["rows"]) == 5
     expected = {"nll", "ppl", "ppl_thesis", "nll_elbo", "nll_iw", "nll_train_prior", "bleu1_sampled", "bleu1_mean"}
     expected |= {"latent_entropy", "mutual_information", "kl", "mmd", "overlap_auc_p", "overlap_auc_q"}
     assert expected | {"knn_accuracy:topic"} <= set(report["metrics"])

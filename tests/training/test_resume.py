@@ -145,6 +145,7 @@ def test_a_run_goes_on_at_the_rate_it_had_fallen_to_and_keeps_its_best_model(tra
     assert validations[-1]["learning_rate"] == 0.0075
     assert min(validations[-2:], key=lambda line: line["loss"])["loss"] > schedule["best"] + 0.1
     kept = storage.read_json(whole / "model" / "config.json")["training"]
+    assert kept["sentences"] == 40
     assert kept["valid_loss"] == schedule["best"] == min(line["loss"] for line in validations)
     assert train(*settings, "train.max_steps=50", f"run.dir={stopped}", "train.resume=auto").returncode == 0
     assert outcome(stopped) == outcome(whole)
