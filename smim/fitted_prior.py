@@ -61,8 +61,7 @@ def fit_prior(
         raise UserError(f"{len(rows):,} sentences of {corpus.directory} can be taken, {components:,} are asked for")
     rows = np.random.default_rng(seed).permutation(rows)[: max(components, _SPREAD_OF)]
     codes_ND = SentenceModel(old, tokenizer, config, hash=hash_of(model_dir)).posterior_of_ids(split.ids(rows)).mean
-    deviation_D = spread * codes_ND.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
-    model = _with_mixture(old, codes_ND[:components], deviation_D)
+    model = with_prior_of(old, codes_ND, components=components, spread=spread)
     about = {"components": components, "spread": spread, "seed": seed, "corpus": corpus.name}
     training = config["training"] | {"fitted_prior": about | ({"where": where} if where else {})}
     save_model(
@@ -72,6 +71,12 @@ def fit_prior(
         training=training,
         use=_sampled_by_prior(config.get("use") or {}),
     )
+
+
+def with_prior_of(old: SentenceAutoencoder, codes_ND: Tensor, *, components: int, spread: float) -> SentenceAutoencoder:
+    """The same model with the prior of `fit_prior`, around the first `components` of its codes."""
+    deviation_D = spread * codes_ND.std(0, correction=0).clamp_min(_LEAST_DEVIATION)
+    return _with_mixture(old, codes_ND[:components], deviation_D)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import typer
 
 import smim
 from smim.cli import (
+    adapt,
     corpus,
     doctor,
     encode,
@@ -37,6 +38,7 @@ for command in (
     serve.serve,
     encode.encode,
     teach.teach,
+    adapt.adapt,
     fit_prior.fit_prior,
     generate.reconstruct,
     generate.interpolate,

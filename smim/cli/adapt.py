@@ -1,0 +1,45 @@
+"""`smim adapt`: a model adapted to one's own texts, and which search finds most in them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import smim
+from smim.cli.index import Sentences, TextColumn
+from smim.cli.shared import Model, Seed
+from smim.errors import UserError, refuse_if
+
+
+def adapt(
+    model: Model,
+    files: Sentences,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new model's directory, such as models/reviews.")],
+    text_column: TextColumn = "text",
+    minutes: Annotated[float, typer.Option(help="How long it may take; less where there is no more to learn.")] = 8.0,
+    seed: Seed = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+) -> None:
+    """Adapt a model to your own texts, in minutes.
+
+    For small collections of texts of several sentences, such as reviews. The model learns which sentences go together
+    in them, and to write them. A tenth of the texts is left out, and shows at the end which search finds most: by
+    keywords, by the model as it was, by the new one, or by both together.
+
+    Example: smim adapt english-small reviews.csv --text-column review -o models/reviews
+    """
+    refuse_if({f"{output} exists; replace it with --force, or give another --output": output.exists() and not force})
+    try:
+        from smim.evaluation.halves import compare
+    except ModuleNotFoundError as error:
+        raise UserError(f"smim adapt needs {error.name}: pip install 'smim[pipeline]'") from None
+    from smim.adapting import adapt as adapt_model
+    from smim.search.sentences import Columns, read_sentences
+
+    texts = read_sentences(files, columns=Columns(text_column, labels=()), empty="skip").texts
+    adapted = adapt_model(model, texts, output, minutes=minutes, seed=seed)
+    print(f"{output}: {model}, adapted to {len(texts) - len(adapted.held_out):,} texts")
+    name, before = str(output), str(model)
+    for line in compare(adapted.held_out, {name: smim.load(output), before: smim.load(model)}).lines():
+        print(line)
+    print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")
