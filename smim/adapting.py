@@ -44,7 +44,7 @@ _LEARNING_RATES = [1.5e-3, 5e-4]
 _SHARE_OF_WARMUP = 0.1
 _TOKENS_OF_A_PART = 96  # of each part of a text
 # Of the time that is left after the meaning part.
-_DECODER_LEARNING_RATE, _TOKENS_A_BATCH, _TOKENS_OF_A_SENTENCE = 5e-4, 2048, 80
+_DECODER_LEARNING_RATE, _TOKENS_A_BATCH, _FEWEST_TOKENS, _TOKENS_OF_A_SENTENCE = 5e-4, 2048, 256, 80
 _RANDOM_SENTENCES = 0.1
 _SHARE_OF_MEANING = 0.6  # of the time, at most
 _MOST_DECODER_EPOCHS = 3
@@ -251,9 +251,10 @@ def _found(model: SentenceAutoencoder, texts: list[Ids]) -> float:
 def _batches(sentences: Ids, seed: int) -> Iterator[list[int]]:
     """Rows of about as many tokens, those of like length together, each sentence once an epoch."""
     lengths = np.array([len(each) for each in sentences])
+    size = min(_TOKENS_A_BATCH, max(_FEWEST_TOKENS, int(lengths.sum()) // 40))
     for epoch in range(_MOST_DECODER_EPOCHS):
         random = np.random.default_rng([seed, 2, epoch])
         by_length = np.lexsort((random.random(len(sentences)), lengths))
-        ends = np.flatnonzero(np.diff(np.cumsum(lengths[by_length]) // _TOKENS_A_BATCH)) + 1
+        ends = np.flatnonzero(np.diff(np.cumsum(lengths[by_length]) // size)) + 1
         parts = np.split(by_length, ends)
         yield from (parts[i].tolist() for i in random.permutation(len(parts)))
