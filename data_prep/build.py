@@ -9,6 +9,11 @@
 Killed at any moment, the same command goes on from there. Every option: `python data_prep/build.py --cfg job`.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from smim.waiting import starting
+
+    starting("starting the preparation")
+
 from omegaconf import DictConfig
 
 from data_prep.corpora import (

@@ -8,6 +8,11 @@ Runs on any number of processes, each sentence exactly once, and writes `report.
 last group of metrics that it finished. Every option: `python eval/run.py --cfg job`.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from smim.waiting import starting
+
+    starting("starting the evaluation")
+
 from functools import partial
 
 from eval import thesis

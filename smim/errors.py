@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from io import TextIOWrapper
 from numbers import Integral, Real
 from typing import Any
 
@@ -131,7 +130,7 @@ def reported_to_user() -> Iterator[None]:
 
     What the encoding of standard output lacks is printed as an escape, such as \\xe9.
     """
-    if isinstance(sys.stdout, TextIOWrapper):
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     try:

@@ -1,5 +1,9 @@
-"""Progress bars with time left for work that takes long; silent where the output is not a terminal."""
+"""Progress bars with time left for work that takes long; silent where the output is not a terminal.
 
+What has no bar is said by `smim/waiting.py`.
+"""
+
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +15,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -22,22 +27,29 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
-def progress_bar(*, visible: bool = True, says_left: bool = False) -> Progress:
-    """A bar with count, time so far and time left, on stderr; `visible` is for one process of many.
-
-    `says_left`: the time left is what a task says of itself, `left=TEXT`.
-    """
+def _bar(*columns: ProgressColumn, visible: bool = True, says_left: bool = False) -> Progress:
+    """A bar on stderr with a name before, and the time so far and left behind, what it counts."""
     left = [TextColumn("{task.fields[left]}")] if says_left else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *columns,
         TimeElapsedColumn(),
         *left,
         console=console,
         transient=True,
         disable=not (visible and console.is_terminal),
+        # What is printed into a file or a pipe has to arrive there.
+        redirect_stdout=sys.stdout.isatty(),
     )
+
+
+def progress_bar(*, visible: bool = True, says_left: bool = False) -> Progress:
+    """A bar with count, time so far and time left, on stderr; `visible` is for one process of many.
+
+    `says_left`: the time left is what a task says of itself, `left=TEXT`.
+    """
+    return _bar(MofNCompleteColumn(), visible=visible, says_left=says_left)
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None, visible: bool = True) -> Iterator[T]:
@@ -50,42 +62,23 @@ def track(items: Iterable[T], description: str, *, total: int | None = None, vis
 def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
     """A bar with MB/s and time left; yields the function to tell how many more bytes are done.
 
-    Where the output is not a terminal, one line at the end says what was done and how fast.
+    With a `total` of 0, which says that nobody knows, it shows the time so far. Where the output is not a terminal, one
+    line at the end says what was done and how fast.
     """
     started = time.monotonic()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    bar = _bar(*([DownloadColumn(), TransferSpeedColumn()] if total else []))
     with bar:
-        task = bar.add_task(description, total=total)
+        task = bar.add_task(description, total=total or None)
         yield lambda done: bar.advance(task, done)
-    seconds = time.monotonic() - started
-    console.print(f"{description}: {total / 1e6:,.1f} MB in {seconds:,.1f} s", highlight=False)
+    seconds, size = time.monotonic() - started, f"{total / 1e6:,.1f} MB in " if total else ""
+    console.print(f"{description}: {size}{seconds:,.1f} s", highlight=False)
 
 
 @contextmanager
 def sentences_bar(description: str, *, total: int, visible: bool = True) -> Iterator[Callable[[int], None]]:
     """As `bytes_bar`, for sentences and sentences a second; `visible` is for one process of many."""
     started = time.monotonic()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f} sentences/s"),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not (visible and console.is_terminal),
-    )
+    bar = _bar(MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f} sentences/s"), visible=visible)
     finished = 0
 
     def advance(number: int) -> None:

@@ -11,6 +11,11 @@ Writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the bes
 command with `train.resume=auto` goes on from there. Every option: `python smim/train.py --cfg job`.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from smim.waiting import starting
+
+    starting("starting the training")
+
 import signal
 import time
 from dataclasses import asdict
@@ -29,6 +34,7 @@ from smim.objectives import objective_class
 from smim.processes import close, make_accelerator
 from smim.training.args import TrainArgs
 from smim.training.trainer import Trainer
+from smim.waiting import doing
 
 
 def main(cfg: DictConfig) -> None:
@@ -44,9 +50,11 @@ def main(cfg: DictConfig) -> None:
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
     run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")
+    doing("opening the corpus")
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
         corpus = open_corpus(cfg.corpus.dir, teacher=cfg.corpus.get("teacher"))
+        doing("preparing the training")
         trainer = Trainer(
             *(corpus, model_args, objective, args),
             accelerator=accelerator,
@@ -67,6 +75,7 @@ def main(cfg: DictConfig) -> None:
         with trainer.recorded():
             with trainer.console.bar:
                 trainer.fit()
+            doing("ending the training")
             close(accelerator)
         trainer.console.say(
             f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}"

@@ -3,6 +3,7 @@
 torch and FAISS take seconds to import: each command imports what it needs, so that --help answers at once.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -25,6 +26,7 @@ from smim.cli import (
     tzk,
 )
 from smim.errors import reported_to_user
+from smim.waiting import starting
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 app.add_typer(index.app, name="index")
@@ -55,6 +57,8 @@ for command in (
 
 def main() -> None:
     """The console entry: a mistake of the user's ends with one line on stderr and exit status 2."""
+    if not ("-" in sys.argv and sys.stdin.isatty()):  # somebody types sentences
+        starting(" ".join(["smim", *sys.argv[1:2], "is working"]))
     with reported_to_user():
         app(prog_name="smim")
 

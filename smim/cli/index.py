@@ -12,6 +12,7 @@ import typer
 import smim
 from smim.cli.shared import Filter, Gpu, IndexDir, Json, Model, MovedModel, parse_filter, show
 from smim.errors import UserError, refuse_if
+from smim.waiting import doing
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Build and change indexes of sentence codes.")
 
@@ -106,6 +107,7 @@ def index_build(
     for_a_corpus = {"--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
         raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
+    doing("reading the sentences and loading the model")
     if corpus.is_file():
         sentences = read_sentences([corpus], columns=Columns(text_column, id_column, label), empty=empty)
         given: dict[str, Any] = {"ids": sentences.ids, "labels": sentences.labels}

@@ -8,6 +8,7 @@ Shapes: N sentences, R runs, M training sentences.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from smim.evaluation.section import Definition, Section, Table, measure, scalar
 from smim.model import noise
 from smim.model.decoding import decode_ids
 from smim.model.distributions import DiagonalGaussian
+from smim.progress import progress_bar
 from smim.text.corpus import Split
 
 _DECODED_TOGETHER = 2048  # sentences
@@ -33,6 +35,9 @@ _SAMPLES = 5
 _SHOWN = 400  # characters of a sentence
 # Streams of the job's random numbers, which the examples do not take.
 _TRAINING, _SHOWN_STREAM = 20, 21
+
+# Decodes codes, with uniform numbers that draw the words if there are any.
+Decode = Callable[..., list[list[str]]]
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,7 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
 def reconstruct(job: Job) -> Scores:
     """Decodes every sentence, and some training sentences from their means, at most `job.max_length` tokens."""
     runs = job.num_runs
-    gathered = _by_row(job, job.split, lambda rows, posterior: _score(job, rows, posterior), "reconstruction")
+    gathered = _by_row(job, job.split, partial(_score, job), "reconstruction", decodings=2 * runs + (not job.model.deterministic))
     sampled, greedy, others, counts = np.split(gathered, [runs, 2 * runs, 2 * runs + 4], axis=1)
     from_mean, exact_from_mean, exact, accuracy = others.T
     return Scores(
@@ -138,17 +143,32 @@ def reconstruct(job: Job) -> Scores:
 
 
 def _by_row(
-    job: Job, split: Split, score: Callable[[np.ndarray, DiagonalGaussian], Tensor], description: str
+    job: Job,
+    split: Split,
+    score: Callable[[np.ndarray, DiagonalGaussian, Decode], Tensor],
+    description: str,
+    *,
+    decodings: int,
 ) -> np.ndarray:
-    """What `score` gives of the rows of a split and their posteriors, fp64 [N, ...] by row."""
+    """What `score` gives of the rows of a split and their posteriors, fp64 [N, ...] by row.
+
+    It decodes each sentence so many times, by what it is given, which a bar counts.
+    """
     posteriors, device = job.posterior(split), job.model.autoencoder.device
     longest_first = np.argsort(-split.lengths, kind="stable")
+    with progress_bar(visible=job.is_main) as bar:
+        task = bar.add_task(description, total=len(job.share(len(split))) * decodings)
 
-    def of_places(places: np.ndarray) -> Tensor:
-        rows = longest_first[places]
-        return score(rows, select(posteriors, rows, device))
+        def decode(z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
+            decoded = _decode(job, z, uniform)
+            bar.advance(task, len(decoded))
+            return decoded
 
-    scores = job.compute(len(split), of_places, at_once=_DECODED_TOGETHER, description=description)
+        def of_places(places: np.ndarray) -> Tensor:
+            rows = longest_first[places]
+            return score(rows, select(posteriors, rows, device), decode)
+
+        scores = job.compute(len(split), of_places, at_once=_DECODED_TOGETHER)
     return scores[np.argsort(longest_first)]
 
 
@@ -167,10 +187,10 @@ def _of_training(job: Job) -> np.ndarray | None:
         return None
     chosen = split_of_rows(train, rows, name="train_reconstruction")
 
-    def score(rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
-        return torch.tensor(_bleu1(_words(job, chosen, rows), _decode(job, posterior.mean)), dtype=torch.float64)
+    def score(rows: np.ndarray, posterior: DiagonalGaussian, decode: Decode) -> Tensor:
+        return torch.tensor(_bleu1(_words(job, chosen, rows), decode(posterior.mean)), dtype=torch.float64)
 
-    return _by_row(job, chosen, score, "training sentences")
+    return _by_row(job, chosen, score, "training sentences", decodings=1)
 
 
 def _words(job: Job, split: Split, rows: np.ndarray) -> list[list[str]]:
@@ -186,14 +206,14 @@ def _bleu1(references: list[list[str]], hypotheses: list[list[str]]) -> list[flo
     return [sentence_bleu1(*pair) for pair in zip(references, hypotheses, strict=True)]
 
 
-def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian) -> Tensor:
+def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian, decode: Decode) -> Tensor:
     references = _words(job, job.split, rows)
     draws = [job.draw(posterior, rows, number=run) for run in range(job.num_runs)]
     words = [noise.uniform(job.seed, rows, run, job.max_length) for run in range(job.num_runs)]
-    sampled = [_bleu1(references, _decode(job, *pair)) for pair in zip(draws, words, strict=True)]
-    greedy = [_decode(job, z) for z in draws]
+    sampled = [_bleu1(references, decode(*pair)) for pair in zip(draws, words, strict=True)]
+    greedy = [decode(z) for z in draws]
     # An autoencoder's draw is its mean.
-    from_mean = greedy[0] if job.model.deterministic else _decode(job, posterior.mean)
+    from_mean = greedy[0] if job.model.deterministic else decode(posterior.mean)
     pairs = list(zip(references, greedy[0], strict=True))
     scores = [
         *sampled,

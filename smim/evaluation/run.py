@@ -1,5 +1,10 @@
 """Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py` and `smim evaluate`."""
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from smim.waiting import starting
+
+    starting("starting the evaluation")
+
 import hashlib
 import time
 from collections.abc import Sequence
@@ -30,6 +35,7 @@ from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
+from smim.waiting import doing
 from smim.work import WorkDirectory
 
 # Each group's settings under its name.
@@ -82,6 +88,7 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     if cfg.model.dir is None or cfg.corpus.dir is None:
         raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report").absolute()
+    doing("loading the model")
     accelerator = make_accelerator()
     model: SentenceModel | VectorModel
     corpus: Corpus | VectorCorpus
@@ -97,6 +104,7 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
             (work.path / "plots").mkdir(exist_ok=True)
         job, names, described = prepare(args, accelerator, work.path)
         sections, seconds = evaluate(job, args, names)
+        doing("writing the report")
         if accelerator.is_main_process:
             content = {
                 "model": _describe_model(model, model_dir, corpus),
@@ -180,6 +188,7 @@ def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tupl
         settings = [getattr(args, name)] if name in _GROUPS else []
         done = job.work / f"{name}.json"
         if not done.exists():
+            doing(f"evaluating {name}")
             started = time.monotonic()
             try:
                 section = GROUPS[name].evaluate(job, *settings, job.work / "plots")

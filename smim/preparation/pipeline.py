@@ -29,6 +29,7 @@ from smim.preparation.vocabulary import make_tokenizer
 from smim.preparation.without import describe, without_files
 from smim.text.corpus import CARD, FORMAT, HISTOGRAM
 from smim.text.tokenizer import Tokenizer
+from smim.waiting import doing
 from smim.work import WorkDirectory
 
 # Raise it when a change of the code changes the bytes that come out.
@@ -76,7 +77,9 @@ class _Build:
         """All steps; `pieces` of the inputs are of about `part_bytes`."""
         files = self.describe_files()
         parts = self.read(pieces, part_bytes)
+        doing("drawing the splits")
         splits = self.select(parts)
+        doing("making the tokenizer")
         train, words = self.recipe.splits.index("train"), self.work / "words"
         tokenizer, tokenizer_card = make_tokenizer(
             self.args.tokenizer, parts, splits, train=train, engine=self.engine, folder=words
@@ -102,6 +105,7 @@ class _Build:
             **({"pair_column": self.recipe.pair_column} if self.recipe.pair_column else {}),
             "splits": described,
         }
+        doing("drawing the lengths")
         length_histograms(
             {split: each.lengths for split, each in statistics.items()}, self.corpus / HISTOGRAM, name=self.args.name
         )

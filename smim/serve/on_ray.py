@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import smim
+from smim import waiting
 from smim.errors import SmimError, UserError, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
@@ -113,6 +114,7 @@ def serve_cluster(
         try:
             serve.run(application, name=_APPLICATION)
             print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}, process {os.getpid()}", flush=True)
+            waiting.ended()
             stop.wait()
         except RuntimeError as error:
             raise SmimError(f"the service did not start: {error}") from None

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import smim
+from smim import waiting
 from smim.errors import UserError
 from smim.search import Index
 from smim.search.factory import half_of_memory
@@ -159,6 +160,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"serving on {self._address}, process {os.getpid()}", flush=True)
+        waiting.ended()
 
 
 def listen(host: str, port: int) -> socket.socket:

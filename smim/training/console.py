@@ -1,6 +1,8 @@
 """What a person sees of a training: a progress bar, and lines of log."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from smim.progress import console, progress_bar
@@ -12,6 +14,13 @@ class Console:
     def __init__(self, *, visible: bool) -> None:
         self.visible = visible
         self.bar = progress_bar(visible=visible, says_left=True)
+
+    @contextmanager
+    def counting(self, what: str, *, total: int) -> Iterator[Callable[[int], None]]:
+        """A second line of the bar, while the block runs; yields the function to tell how many more are done."""
+        task = self.bar.add_task(what, total=total)
+        yield lambda done: self.bar.advance(task, done)
+        self.bar.remove_task(task)
 
     def say(self, text: str) -> None:
         if self.visible:

@@ -244,15 +244,18 @@ class Trainer(Run):
         """Validates, keeps the model if it is the best, moves the schedule, and saves."""
         started = time.monotonic()
         model = self.model_to_keep()
-        metrics = validate(
-            model,
-            self.objective,
-            self.valid_split,
-            accelerator=self.accelerator,
-            seed=self.args.seed,
-            max_length=self.valid_cut,
-            critic=self.parallel.critic.network if self.parallel.critic else None,
-        )
+        share = math.ceil(len(self.valid_split) / self.accelerator.num_processes)
+        with self.console.counting("validation", total=share) as done:
+            metrics = validate(
+                model,
+                self.objective,
+                self.valid_split,
+                accelerator=self.accelerator,
+                seed=self.args.seed,
+                max_length=self.valid_cut,
+                critic=self.parallel.critic.network if self.parallel.critic else None,
+                done=done,
+            )
         if not math.isfinite(metrics["loss"]):
             raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")

@@ -1,6 +1,7 @@
 """The validation pass: mean terms over a whole split, and whether the code is in use."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
@@ -39,6 +40,7 @@ def validate(
     seed: int,
     max_length: int | None = None,
     critic: nn.Module | None = None,
+    done: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
     """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
 
@@ -48,7 +50,8 @@ def validate(
     where they have one.
 
     The noise is a function of (seed, sentence), what else an objective draws one of (seed, batch), and the batches
-    do not depend on the processes: any number of them gives the same.
+    do not depend on the processes: any number of them gives the same. `done` is told how many more sentences of this
+    process's share are finished.
     """
     was_training = model.training
     model.eval()
@@ -65,6 +68,8 @@ def validate(
         mean, variance = draw.posterior.mean.double(), draw.posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))
         moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])
+        if done:
+            done(len(batch))
     model.train(was_training)
     means, moments = meter.read(accelerator), accelerator.reduce(moments, reduction="sum")
     count, _, squared_mean, _ = moments[:, : model.meaning_dim]

@@ -48,3 +48,12 @@ def test_only_the_process_that_is_visible_speaks(capsys):
     for visible in (True, False):
         Console(visible=visible).say(f"visible: {visible}")
     assert capsys.readouterr().err == "visible: True\n"
+
+
+def test_what_is_counted_has_a_line_of_the_bar_while_it_lasts():
+    console = Console(visible=True)
+    with console.counting("validation", total=5) as done:
+        done(3)
+        [line] = console.bar.tasks
+        assert (line.description, line.completed, line.total) == ("validation", 3, 5)
+    assert not console.bar.tasks

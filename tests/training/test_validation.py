@@ -106,3 +106,10 @@ def test_training_goes_on_with_the_mode_and_the_random_numbers_that_it_had(check
         assert check("mim") == first  # dropout is off, whatever the mode was
     finally:
         autoencoder.train(before)
+
+
+def test_it_tells_of_each_sentence_that_it_is_done(model, corpus) -> None:
+    split, told = corpus.split("valid"), []
+    accelerator = Accelerator(cpu=True)
+    validate(model.autoencoder, objective_class("vae")(), split, accelerator=accelerator, seed=0, done=told.append)
+    assert sum(told) == len(split)

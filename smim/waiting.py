@@ -1,0 +1,101 @@
+"""A line that says what a program does and for how long, wherever it writes nothing else to the terminal.
+
+Light, so that an entry point calls `starting` before the imports that take seconds. A progress bar writes ten times a
+second, so the line and a bar are never there together.
+"""
+
+import atexit
+import os
+import shutil
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+_BEGINS_AFTER = 0.5  # seconds
+_QUIET = 1.0  # seconds without output, after which the line comes back
+_ERASE = "\r\x1b[K"
+
+
+class _Watched:
+    """Standard output or error, which takes the line away before anything else is written."""
+
+    def __init__(self, stream: TextIO, line: "_Line") -> None:
+        self._stream, self._line = stream, line
+
+    def write(self, text: str) -> int:
+        with self._line.lock:
+            self._line.make_way(text)
+            return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Line(threading.Thread):
+    def __init__(self, terminal: TextIO, doing: str) -> None:
+        super().__init__(daemon=True)
+        self.terminal, self.lock, self.ended = terminal, threading.RLock(), threading.Event()
+        self.shown, self.between_lines = False, True
+        self.wrote_at = time.monotonic() + _BEGINS_AFTER - _QUIET
+        self.say(doing)
+
+    def say(self, doing: str) -> None:
+        self.doing, self.since = doing, time.monotonic()
+
+    def make_way(self, text: str = "") -> None:
+        if self.shown:
+            self.terminal.write(_ERASE)
+            self.terminal.flush()
+        self.shown, self.wrote_at = False, time.monotonic()
+        self.between_lines = text.endswith("\n") if text else self.between_lines
+
+    def run(self) -> None:
+        while not self.ended.wait(0.25):
+            with self.lock:
+                now = time.monotonic()
+                if self.between_lines and now - self.wrote_at >= _QUIET:
+                    line = f"{self.doing}, {now - self.since:.0f} s"
+                    self.terminal.write(_ERASE + line[: shutil.get_terminal_size().columns - 1])
+                    self.terminal.flush()
+                    self.shown = True
+
+    def be_silent(self) -> None:
+        self.lock, self.shown = threading.RLock(), False
+
+    def end(self) -> None:
+        self.ended.set()
+        self.join()
+        self.make_way()
+
+
+_line: _Line | None = None
+
+
+def starting(doing: str) -> None:
+    """Shows what is done from now on, until the process ends, in the pauses of its output.
+
+    Nothing happens where standard error is not a terminal, or in another than the first of several processes.
+    """
+    global _line
+    if _line or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("RANK", "0") != "0":
+        return
+    _line = _Line(sys.stderr, doing)
+    for name in ("stdout", "stderr"):
+        if (stream := getattr(sys, name)).isatty():
+            setattr(sys, name, _Watched(stream, _line))
+    _line.start()
+    os.register_at_fork(after_in_child=_line.be_silent)  # the thread is the parent's, and so may be the lock
+    atexit.register(_line.end)
+
+
+def doing(what: str) -> None:
+    """Says what is done from now on, where `starting` was called."""
+    if _line:
+        _line.say(what)
+
+
+def ended() -> None:
+    """The line does not come back: a server waits for requests."""
+    if _line:
+        _line.end()
