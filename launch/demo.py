@@ -1,69 +1,64 @@
 """`make demo`: the whole way on an embedded corpus, from sentences to search, in minutes on two CPU cores.
 
-It runs the commands that a user would, and says each one. What is there already is reused.
+It runs the commands that a user would, and says each one and what it is for. What is there already is not done again.
 """
 
+if __name__ == "__main__":  # before the imports below, which take seconds
+    from smim.waiting import starting
+
+    starting("starting the demo")
+
+import json
+import math
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from omegaconf import OmegaConf
 from rich.console import Console
+from rich.table import Table
 
 import smim
-from eval import compare, tables
+from eval import compare
+from launch.beside import Job, run_beside
+from launch.sentences import QUERIES, SENTENCES
 from smim.evaluation import neighbours, plots
+from smim.generation import SentenceModel
 from smim.model.noise import normal
 from smim.search import index_texts, open_index
-from smim.storage import write_text
-from smim.text.corpus import Corpus
+from smim.storage import read_json, write_text
+from smim.text.corpus import Corpus, Split
+from smim.waiting import doing
 
 DEMO = Path("demo")
 CORPUS = DEMO / "corpus"
 RUNS = {"sMIM": DEMO / "smim", "sVAE": DEMO / "svae"}
-ENGLISH = (
-    "My soup was lukewarm and our server was impolite.",
-    "The food was good and the service was great.",
-    "The weather was cold and the journey was long.",
-    "The waiter brought us a second bottle of wine.",
-    "A dog is running across a field of snow.",
-    "A puppy plays in the snow.",
-    "The bank raised its interest rates on Friday.",
-    "The company said its profit rose last year.",
-    "He could not sleep because of the noise.",
-    "She is learning to play the violin.",
-)
-QUESTIONS = ("It was freezing and the trip took hours.", "She practises a musical instrument.")
-LAUNCH = "accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"
+SHOWN_QUERIES = 5
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 def main() -> None:
     started = time.monotonic()
-    if not (CORPUS / "corpus.json").exists():
-        heading("1. Prepare a corpus: sentences of a seeded grammar, with topics, paraphrases and questions")
-        run(f"python data_prep/build.py corpus=demo output={CORPUS}")
-    heading("2. Train sMIM, then sVAE: the same model, two objectives")
-    for name, run_dir in RUNS.items():
-        experiment = f"experiment=demo_{name.lower()}"
-        run(f"{LAUNCH} smim/train.py {experiment} corpus.dir={CORPUS} run.dir={run_dir} train.resume=auto")
-    heading("3. Evaluate both on sentences that training never saw")
-    for run_dir in RUNS.values():
-        run(f"{LAUNCH} eval/run.py model.dir={run_dir}/model corpus.dir={CORPUS} output={run_dir}/report")
-    reports = [compare.read_report(run_dir / "report") for run_dir in RUNS.values()]
-    write_text(DEMO / "comparison.md", compare.as_markdown(reports) + "\n")
-    heading("4. What the method is for")
-    print(tables.language_modelling(reports))
-    console.print(
-        "\nThe two differ in the objective alone. sVAE's code has collapsed: it says next to nothing of the "
-        "sentence,\nand a reconstruction is just some sentence. sMIM's code holds it."
-        if [report["metrics"]["collapsed"]["value"] for report in reports] == [0, 1]
-        else "\nIn this run the collapse of sVAE did not show as it usually does."
+    doing("")
+    say(
+        "sMIM turns a sentence into a code, a short list of numbers, and a code back into a sentence. Sentences that "
+        "are alike get codes that are near each other. So one can search for a sentence, and also write new ones."
     )
+    heading("1. Sentences to learn from: 25,000, written by a small grammar")
+    if (CORPUS / "corpus.json").exists():
+        console.print(f"{CORPUS} is there already")
+    else:
+        run(f"python data_prep/build.py corpus=demo output={CORPUS} prep.workers=1")
+    train()
+    evaluate()
     search_and_decode()
     search_english()
     minutes = (time.monotonic() - started) / 60
@@ -76,15 +71,71 @@ def main() -> None:
     )
 
 
+def train() -> None:
+    """Trains what is not trained yet, both models beside each other."""
+    heading("2. Train two models beside each other")
+    say(
+        "Both have the same parts: an encoder that reads a sentence into a code of 32 numbers, and a decoder that "
+        "writes a sentence from a code. They differ only in what the training rewards. sVAE is the usual way (a "
+        "variational autoencoder), sMIM is the way of this project.\n"
+    )
+    jobs = []
+    for name, run_dir in RUNS.items():
+        if status(run_dir) == "finished":
+            console.print(f"{run_dir} is trained already")
+            continue
+        experiment = f"experiment=demo_{name.lower()}"
+        command = f"smim train {experiment} corpus.dir={CORPUS} run.dir={run_dir} train.resume=auto"
+        log = run_dir.with_name(f"{run_dir.name}-training.log")
+        jobs.append(job(name, command, log, partial(trained, run_dir)))
+    run_beside(jobs)
+
+
+def evaluate() -> None:
+    """Measures both models on the test sentences, and says what came of it."""
+    heading("3. Test both on 2,240 sentences that they have not seen")
+    say("Each sentence is encoded, and its code decoded again. The test counts what comes back.\n")
+    jobs = []
+    for name, run_dir in RUNS.items():
+        report, model = run_dir / "report" / "report.json", run_dir / "model" / "config.json"
+        if report.exists() and report.stat().st_mtime > model.stat().st_mtime:
+            console.print(f"{run_dir}/report is there already")
+            continue
+        command = f"python eval/run.py model.dir={run_dir}/model corpus.dir={CORPUS} output={run_dir}/report"
+        log = run_dir.with_name(f"{run_dir.name}-evaluation.log")
+        jobs.append(job(name, command, log, partial(evaluated, run_dir)))
+    run_beside(jobs)
+    reports = [compare.read_report(run_dir / "report") for run_dir in RUNS.values()]
+    write_text(DEMO / "comparison.md", compare.as_markdown(reports) + "\n")
+    found = [{name: each["value"] for name, each in report["metrics"].items()} for report in reports]
+    table = Table("", *RUNS, box=None, pad_edge=False)
+    for title, cell in (
+        ("words that come back (BLEU-1 of the likeliest words)", lambda of: f"{of['bleu1_greedy']:.0%}"),
+        (
+            "surprise at a sentence whose code is known (nats, lower is better)",
+            lambda of: f"{of['reconstruction']:.1f}",
+        ),
+        ("numbers of its code that say something, of 32", lambda of: f"{of['active_units_relative']:.0f}"),
+    ):
+        table.add_row(title, *map(cell, found))
+    console.print(table)
+    say(
+        "\nsVAE's code has collapsed: it says next to nothing of its sentence, and the decoder writes just some "
+        "sentence. sMIM's code holds its sentence. The two differ in nothing but what the training rewards."
+        if [of["collapsed"] for of in found] == [0, 1]
+        else "\nIn this run the collapse of sVAE did not show as it usually does."
+    )
+
+
 def search_and_decode() -> None:
     """Indexes the test sentences by code, searches them, and decodes codes between two of them."""
     test = Corpus.open(CORPUS).split("test")
+    heading("4. Search: the sentences whose codes are nearest")
+    run(f"smim index build {RUNS['sMIM']}/model {CORPUS} --split test -o {DEMO}/index --force")
+    doing("loading the models")
     models = {name: smim.load(run_dir / "model") for name, run_dir in RUNS.items()}
     model = models["sMIM"]
-    heading("5. Index the codes of the test sentences, and search")
-    run(f"smim index build {RUNS['sMIM']}/model {CORPUS} --split test -o {DEMO}/index --force")
     index = open_index(DEMO / "index", model=model)
-    families = test.labels("family")
     statements = [i for i, kind in enumerate(test.labels("kind")) if kind == "statement"]
     queries = [test.texts([statements[i]])[0] for i in np.linspace(0, len(statements) - 1, 5).astype(int)[1:4]]
     for query, hits in zip(queries, index.search(queries, k=4), strict=True):
@@ -92,66 +143,132 @@ def search_and_decode() -> None:
         for hit in hits:
             if hit.text != query:
                 console.print(f"  {hit.distance:8.3f}  {hit.text}", markup=False)
-    texts = test.texts()
-    relatives = {
-        "sMIM's code": neighbours.nearest_by_code(model.encode(texts)),
-        "sVAE's code": neighbours.nearest_by_code(models["sVAE"].encode(texts)),
-        "BM25 (shared words)": neighbours.nearest_by_bm25(texts),
-    }
-    console.print("\nThe nearest of the other test sentences is a paraphrase (or the same fact asked otherwise):")
-    for name, found in relatives.items():
-        console.print(f"  {neighbours.share_of_same_label(found, families):6.1%}  {name}")
-    console.print(f"  {neighbours.share_by_chance(families):6.1%}  random choice")
+    doing("comparing with search by keywords")
+    texts, families = test.texts(), test.labels("family")
+    by_code, by_keywords = neighbours.nearest_by_code(model.encode(texts)), neighbours.nearest_by_bm25(texts)
+    code, keywords = (neighbours.share_of_same_label(each, families) for each in (by_code, by_keywords))
+    say(
+        "\nThe number before a hit is its code's distance from the query's: the smaller, the more alike. The nearest "
+        f"sentence says the same in other words in {code:.0%} of the cases. A search by keywords finds such a "
+        f"sentence in {keywords:.0%}, because this grammar keeps most words when it says something again. "
+        "English does not: part 6."
+    )
 
-    heading("6. Decode: what search libraries cannot do")
+    heading("5. Decode: what search libraries cannot do")
     first, second = queries[0], queries[2]
     console.print(f"  sentence        {first}", markup=False)
     for name, each in models.items():
         console.print(f"  {name} rebuilds   {each.reconstruct([first])[0]}", markup=False)
-    console.print("\n  interpolation between two codes")
+    console.print("\n  Between the codes of two sentences lie codes of other sentences:")
     for text in [first, *model.interpolate(first, second, steps=6), second]:
         console.print(f"    {text}", markup=False)
+    draw(models, test)
+
+
+def draw(models: dict[str, SentenceModel], test: Split) -> None:
+    """How the trainings went, and maps of both models' codes."""
+    doing("drawing the learning curves")
     plots.learning_curves(RUNS, DEMO / "learning_curves.png")
-    # Draws of z, not means: what a collapsed code says of its sentence is drowned in its own variance.
-    codes = {
-        name: each.draw(each.posterior(texts), normal(0, range(len(texts)), 0, each.latent_dim)).numpy()
-        for name, each in models.items()
-    }
-    topics = np.array(test.labels("topic"))
-    maps = {name: (plots.tsne(vectors, seed=0), topics) for name, vectors in codes.items()}
+    texts, topics, maps = test.texts(), np.array(test.labels("topic")), {}
+    for name, model in models.items():
+        doing(f"drawing a map of {name}'s codes")
+        # Draws of z, not means: what a collapsed code says of its sentence is drowned in its own variance.
+        codes = model.draw(model.posterior(texts), normal(0, range(len(texts)), 0, model.latent_dim)).numpy()
+        maps[name] = plots.tsne(codes, seed=0), topics
     plots.latent_maps(maps, DEMO / "latent_maps.png")
 
 
 def search_english() -> None:
-    """What the packaged model of English does with a few sentences: searches by meaning, and decodes what it found."""
-    heading("7. English: a model that comes with the package, whose codes say what a sentence means")
+    """What the packaged model of English does with everyday sentences: searches by meaning, and decodes codes."""
+    heading("6. English: a model that comes with the package, whose codes say what a sentence means")
+    doing("encoding the sentences")
     model = smim.load("english-small")
     folder = DEMO / "english"
     shutil.rmtree(folder, ignore_errors=True)
-    index = index_texts(model, ENGLISH, folder, model_dir="english-small")
-    for query, hits in zip(QUESTIONS, index.search(list(QUESTIONS), k=2, reconstruct=True), strict=True):
+    index = index_texts(model, SENTENCES, folder, model_dir="english-small")
+    by_meaning, by_keywords = (index.search(list(QUERIES), k=1, mode=mode) for mode in ("dense", "sparse"))
+    say(
+        f"{len(SENTENCES)} everyday sentences, and {len(QUERIES)} queries that each say the same as one of them in "
+        "other words. Search by keywords (BM25, as in most search engines) looks for the query's words. Search by "
+        "meaning compares codes."
+    )
+    found = list(zip(QUERIES, by_meaning, by_keywords, strict=True))
+    for query, *hits in found[:SHOWN_QUERIES]:
         console.print(f"\n  query     {query}", markup=False)
-        for hit in hits:
-            console.print(f"  {1 - hit.distance:8.3f}  {hit.text}", markup=False)
-            console.print(f"            decoded from its code: {hit.reconstruction}", markup=False)
-    console.print("\n  between two sentences, from their meaning alone")
-    for text in model.interpolate(ENGLISH[4], ENGLISH[7], steps=5):
-        console.print(f"    {text}", markup=False)
+        for name, of_query in zip(("meaning", "keywords"), hits, strict=True):
+            console.print(f"  {name:9} {of_query[0].text if of_query else '(nothing)'}", markup=False)
+    meaning, keywords = (
+        sum(bool(hits) and hits[0].text == QUERIES[query] for query, hits in zip(QUERIES, each, strict=True))
+        for each in (by_meaning, by_keywords)
+    )
+    say(
+        f"\nThe first hit is the sentence that is meant in {meaning} of the {len(QUERIES)} queries by meaning, and in "
+        f"{keywords} by keywords. Where a name or an exact word matters, keywords are good: `smim search --hybrid` "
+        "uses both."
+    )
+    back = sum(a == b for a, b in zip(SENTENCES, model.reconstruct(SENTENCES), strict=True))
+    say(f"Decoded from their codes, {back} of the {len(SENTENCES)} sentences come back word for word.")
+
+
+def status(run_dir: Path) -> str | None:
+    """What a training says of itself: running, finished, interrupted or failed; None before its first step."""
+    path = run_dir / "status.json"
+    return read_json(path)["status"] if path.exists() else None
+
+
+def trained(run_dir: Path) -> tuple[float, float | None, str]:
+    """Steps so far, of how many at most, and where the training stands."""
+    config, log = run_dir / "config.yaml", run_dir / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    rows = [json.loads(line) for line in lines if line.endswith("\n")]
+    if not rows or not config.exists():
+        return 0, None, "starting"
+    last, settings = rows[-1], OmegaConf.load(config).train
+    sentences = Corpus.open(CORPUS).card["splits"]["train"]["sentences"]
+    steps = settings.max_epochs * math.ceil(sentences / settings.batch_size)
+    text = f"epoch {last['epoch']} of {settings.max_epochs}, {last['reconstruction']:.1f} nats from its sentences"
+    return last["step"], steps, text
+
+
+def evaluated(run_dir: Path) -> tuple[float, float | None, str]:
+    """Groups of metrics that are done; how many there are, only the job knows."""
+    done = sorted((run_dir / ".report.work").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    names = [path.stem for path in done if path.stem != "identity"]
+    return len(names), None, f"done: {', '.join(names)}" if names else "starting"
+
+
+def job(name: str, command: str, log: Path, progress: Callable[[], tuple[float, float | None, str]]) -> Job:
+    """A command for `run_beside`, which is printed."""
+    console.print(f"$ {command}", style="bold")
+    return Job(name, words(command), log, progress)
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=False, width=min(console.width, 100))
 
 
 def heading(text: str) -> None:
     console.print(f"\n[bold cyan]{text}[/]\n")
 
 
-def run(command: str) -> None:
-    """Prints and runs a command of this environment; a failure ends the demo with its message."""
-    console.print(f"$ {command}", style="bold")
+def words(command: str) -> list[str]:
+    """A command of this environment."""
     program, *arguments = shlex.split(command)
-    executable = shutil.which(program, path=str(Path(sys.executable).parent)) or program
-    finished = subprocess.run([executable, *arguments])
+    return [shutil.which(program, path=str(Path(sys.executable).parent)) or program, *arguments]
+
+
+def run(command: str) -> None:
+    """Prints and runs a command; a failure ends the demo with its message."""
+    console.print(f"$ {command}", style="bold")
+    doing("")
+    finished = subprocess.run(words(command))
     if finished.returncode:
         sys.exit(f"the demo stopped: `{command}` ended with status {finished.returncode}")
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from here")

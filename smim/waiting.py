@@ -54,7 +54,7 @@ class _Line(threading.Thread):
         while not self.ended.wait(0.25):
             with self.lock:
                 now = time.monotonic()
-                if self.between_lines and now - self.wrote_at >= _QUIET:
+                if self.doing and self.between_lines and now - self.wrote_at >= _QUIET:
                     line = f"{self.doing}, {now - self.since:.0f} s"
                     self.terminal.write(_ERASE + line[: shutil.get_terminal_size().columns - 1])
                     self.terminal.flush()
@@ -90,12 +90,8 @@ def starting(doing: str) -> None:
 
 
 def doing(what: str) -> None:
-    """Says what is done from now on, where `starting` was called."""
+    """Says what is done from now on, where `starting` was called; "" says nothing: a server waits for requests."""
     if _line:
-        _line.say(what)
-
-
-def ended() -> None:
-    """The line does not come back: a server waits for requests."""
-    if _line:
-        _line.end()
+        with _line.lock:
+            _line.make_way()
+            _line.say(what)

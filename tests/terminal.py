@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def on_a_terminal(*arguments: str, stdout: bool = True) -> tuple[str, str]:
-    """What `python ARGUMENTS...` writes to its terminal; without `stdout` its standard output is a pipe, the second text."""
+    """What `python ARGUMENTS...` writes to its terminal, and to its standard output where that is a pipe instead."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"}
     command: Sequence[str] = [sys.executable, *arguments]

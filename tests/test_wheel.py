@@ -14,6 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+# MB of an installation without extras, torch left out: README.md says so.
+STATED = 600
 # Runs a command a line, as where the modules that the first argument names are not installed.
 ALONE = """
 import sys
@@ -54,14 +56,19 @@ def required(of: Distribution) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the wheel is installed, without what it requires."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     [wheel] = folder.glob("*.whl")
     assert wheel.stat().st_size < 30e6
-    site = folder / "site"
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def site(wheel: Path) -> Path:
+    """Where the wheel is installed, without what it requires."""
+    site = wheel.parent / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)
     return site
@@ -159,3 +166,66 @@ def test_the_extra_that_a_command_needs_is_named(site, tmp_path, command):
     refused = run_alone(site, tmp_path, [f"{command} | corpus.path=mine.txt"], of_extras(site))
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert f"smim {command} needs hydra: pip install 'smim[pipeline]'" in refused.stderr
+
+
+# A newcomer's table: quotes, a line break inside of quotes, a text too long for the model, none, and no label.
+REVIEWS = (
+    ('"The waiter said ""hello"" and was kind."', "5"),
+    ('"The food was cold.\nThe waiter was rude."', "1"),
+    ("We waited for a long time and then " * 500, "2"),
+    ("", "3"),
+    ("The pizza was great.", ""),
+)
+PYTHON = """
+import smim
+from smim.search import open_index
+
+model = smim.load("english-small")
+assert model.encode(["The server was impolite.", "Bread."]).shape == (2, 512)
+index = open_index("reviews", model=model)
+[[hit]] = index.search("The server was impolite.", k=1)
+assert (hit.text, hit.labels) == ("The food was cold.\\nThe waiter was rude.", {"stars": 1}), hit
+[[hit]] = index.search("I liked the pizza.", k=1)
+assert (hit.text, hit.labels) == ("The pizza was great.", {"stars": None}), hit
+"""
+
+
+def megabytes(folder: Path) -> float:
+    """What its files take of the disk."""
+    return sum(512 * path.stat().st_blocks for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_from_the_wheel_alone_a_table_is_searched_in_an_environment_of_the_stated_size(wheel, tmp_path):
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    python = tmp_path / "venv" / "bin" / "python"
+
+    def run(*command: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run([*map(str, command)], cwd=tmp_path, env=alone, capture_output=True, text=True)
+        assert not check or ended.returncode == 0, ended.stderr
+        return ended
+
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    pip = (python, "-m", "pip", "install", "--quiet")
+    constraints = ROOT / "constraints.txt"
+    [torch] = [line for line in constraints.read_text().splitlines() if line.startswith("torch==")]
+    # The CPU build, as launch/install.sh takes it.
+    if run(*pip, "--no-index", "--no-deps", torch, check=False).returncode:
+        run(*pip, "--no-deps", "--index-url", "https://download.pytorch.org/whl/cpu", torch)
+    run(*pip, "-c", constraints, wheel)
+
+    (tmp_path / "reviews.csv").write_text("review,stars\n" + "".join(f"{','.join(row)}\n" for row in REVIEWS))
+    smim = python.with_name("smim")
+    built = run(smim, "index", "build", "english-small", "reviews.csv", "--text-column", "review", "-o", "reviews")
+    assert built.stdout.startswith("4 sentences in reviews\n")
+    assert "1 of 5 rows hold no text and were left out: reviews.csv, row 4" in built.stderr
+    assert "1 of 4 texts" in built.stderr
+    found = run(smim, "search", "reviews", "The server was impolite.", "-k", "1")
+    assert found.stdout.endswith("\tThe food was cold. The waiter was rude.\t1\n")
+    run(python, "-c", PYTHON)
+
+    [packages] = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    of_torch = megabytes(packages / "torch")
+    print(f"{megabytes(packages):.0f} MB, {of_torch:.0f} of them torch")
+    assert megabytes(packages) - of_torch < STATED  # as the README states it, whose torch is the CPU build

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import smim
-from smim import waiting
 from smim.errors import SmimError, UserError, refuse_if
 from smim.generation import SentenceModel
 from smim.model.directory import find
@@ -24,6 +23,7 @@ from smim.serve.keys import Keys
 from smim.serve.limits import Limits
 from smim.serve.run import answer_promptly, listen
 from smim.serve.shard import Shard
+from smim.waiting import doing
 
 _APPLICATION = "smim"
 # A replica that died is noticed within a second, one that hangs when a check has run out three times.
@@ -114,7 +114,7 @@ def serve_cluster(
         try:
             serve.run(application, name=_APPLICATION)
             print(f"serving on http://{f'[{host}]' if ':' in host else host}:{port}, process {os.getpid()}", flush=True)
-            waiting.ended()
+            doing("")
             stop.wait()
         except RuntimeError as error:
             raise SmimError(f"the service did not start: {error}") from None

@@ -18,7 +18,6 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 import smim
-from smim import waiting
 from smim.errors import UserError
 from smim.search import Index
 from smim.search.factory import half_of_memory
@@ -31,6 +30,7 @@ from smim.serve.keys import Keys
 from smim.serve.limits import Limits
 from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Service
+from smim.waiting import doing
 
 # How long Python lets a thread run before another has its turn, by default 5 ms. Encoding and decoding are many short
 # steps, each of which would wait so long while the event loop is busy with refusing what is too much.
@@ -160,7 +160,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(f"serving on {self._address}, process {os.getpid()}", flush=True)
-        waiting.ended()
+        doing("")
 
 
 def listen(host: str, port: int) -> socket.socket:

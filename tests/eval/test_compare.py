@@ -187,7 +187,7 @@ def test_information_stands_beside_its_cap_and_the_verdict(make):
     ]
 
 
-def test_the_demo_prints_one_table(make):
+def test_language_modelling_is_one_table(make):
     table = tables.language_modelling([make(LIKELIHOOD, corpus="demo"), make(LIKELIHOOD, "vae", corpus="demo")])
     assert len(table.splitlines()) == 4 and tables.language_modelling([make({"kl": 1.0})]) == ""
 

@@ -1,0 +1,92 @@
+"""Runs commands beside each other, each with its share of the cores and its output in a file, under one bar each."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from smim.progress import console, progress_bar
+
+_LOOK_AGAIN = 0.5  # seconds
+_LINES_SHOWN = 20  # of a failed command's log
+
+
+@dataclass
+class Job:
+    """A command of this environment, and what a person sees of it.
+
+    `log`: the file that takes what it prints. `progress`: what is done of what there is to do, and a few words.
+    """
+
+    name: str
+    command: list[str]
+    log: Path
+    progress: Callable[[], tuple[float, float | None, str]]
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self, *, threads: int) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log, env=environment)
+
+
+def run_beside(jobs: Sequence[Job], *, cores: int | None = None) -> None:
+    """Runs all jobs, as many at a time as there are `cores` (this machine's), and returns when the last has ended.
+
+    A job that fails ends the others and the program, with the end of its log. So does Ctrl-C or SIGTERM: each job is
+    sent SIGTERM and may save what it has.
+    """
+    cores = cores or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
+    at_once = min(len(jobs), cores)
+    started, waiting, running = time.monotonic(), list(jobs), list[Job]()
+    with progress_bar() as bar:
+        tasks = {job.name: bar.add_task(f"{job.name}: waiting", total=None, start=False) for job in jobs}
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    running.append(waiting.pop(0))
+                    bar.start_task(tasks[running[-1].name])
+                    running[-1].start(threads=max(1, cores // at_once))
+                time.sleep(_LOOK_AGAIN)
+                for job in running.copy():
+                    assert job.process is not None
+                    done, total, text = job.progress()
+                    bar.update(tasks[job.name], completed=done, total=total, description=f"{job.name}: {text}")
+                    if job.process.poll() is None:
+                        continue
+                    running.remove(job)
+                    if job.process.returncode:
+                        _fail(job)
+                    bar.remove_task(tasks[job.name])
+                    console.print(f"{job.name}: finished after {time.monotonic() - started:.0f} s", highlight=False)
+        finally:
+            _end(running)
+
+
+def _fail(job: Job) -> None:
+    lines = job.log.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]
+    print(*lines, sep="\n", file=sys.stderr)
+    assert job.process is not None
+    sys.exit(f"{' '.join(job.command)} ended with status {job.process.returncode}; all that it said is in {job.log}")
+
+
+def _end(running: Sequence[Job]) -> None:
+    """Lets jobs end in their own way; a second Ctrl-C does not wait for that."""
+    processes = [job.process for job in running if job.process and job.process.poll() is None]
+    if processes:
+        console.print("ending what runs; the state so far is saved")
+    try:
+        for process in processes:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        for process in processes:
+            process.wait()
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()
+        raise
