@@ -21,11 +21,12 @@ class _Watched:
     """Standard output or error, which takes the line away before anything else is written."""
 
     def __init__(self, stream: TextIO, line: "_Line") -> None:
-        self._stream, self._line = stream, line
+        self._stream, self._line, self._is_terminal = stream, line, stream.isatty()
 
     def write(self, text: str) -> int:
         with self._line.lock:
-            self._line.make_way(text)
+            # What goes into a pipe may come to the terminal by another program, as in `smim ... | head`.
+            self._line.make_way(text if self._is_terminal else "")
             return self._stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -81,9 +82,7 @@ def starting(doing: str) -> None:
     if _line or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("RANK", "0") != "0":
         return
     _line = _Line(sys.stderr, doing)
-    for name in ("stdout", "stderr"):
-        if (stream := getattr(sys, name)).isatty():
-            setattr(sys, name, _Watched(stream, _line))
+    sys.stdout, sys.stderr = _Watched(sys.stdout, _line), _Watched(sys.stderr, _line)
     _line.start()
     os.register_at_fork(after_in_child=_line.be_silent)  # the thread is the parent's, and so may be the lock
     atexit.register(_line.end)

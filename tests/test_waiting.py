@@ -53,3 +53,4 @@ def test_the_line_makes_way_for_what_is_printed_and_comes_back():
 def test_what_is_printed_elsewhere_holds_no_line():
     shown, printed = on_a_terminal("-c", WAITS, stdout=False)
     assert printed == "found\nend\n" and "starting something" in shown and "found" not in shown
+    assert shown.endswith("\r\x1b[K")  # the reader of the pipe may write to the terminal too
