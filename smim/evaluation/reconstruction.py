@@ -134,7 +134,8 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
 def reconstruct(job: Job) -> Scores:
     """Decodes every sentence, and some training sentences from their means, at most `job.max_length` tokens."""
     runs = job.num_runs
-    gathered = _by_row(job, job.split, partial(_score, job), "reconstruction", decodings=2 * runs + (not job.model.deterministic))
+    decodings = 2 * runs + (not job.model.deterministic)
+    gathered = _by_row(job, job.split, partial(_score, job), "reconstruction", decodings=decodings)
     sampled, greedy, others, counts = np.split(gathered, [runs, 2 * runs, 2 * runs + 4], axis=1)
     from_mean, exact_from_mean, exact, accuracy = others.T
     return Scores(

@@ -18,7 +18,7 @@ class Console:
     @contextmanager
     def counting(self, what: str, *, total: int) -> Iterator[Callable[[int], None]]:
         """A second line of the bar, while the block runs; yields the function to tell how many more are done."""
-        task = self.bar.add_task(what, total=total)
+        task = self.bar.add_task(what, total=total, left="")
         yield lambda done: self.bar.advance(task, done)
         self.bar.remove_task(task)
 
