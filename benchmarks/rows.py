@@ -14,13 +14,14 @@ import numpy as np
 import typer
 
 import smim
+from benchmarks import common
 from smim.cli.shared import show
 from smim.search.sentences import Columns, read_sentences
 from smim.search.words import Statistics, WordQuery, words_of
 from smim.text.sentences import sentences_of
 
 
-def main(
+def weights(
     model: str,
     files: list[Path],
     text_column: str = "text",
@@ -67,4 +68,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    common.main(__doc__, weights)
