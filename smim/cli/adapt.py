@@ -30,16 +30,24 @@ def adapt(
     """
     refuse_if({f"{output} exists; replace it with --force, or give another --output": output.exists() and not force})
     try:
-        from smim.evaluation.halves import compare
+        from smim.evaluation.halves import compare, share_that_comes_back
     except ModuleNotFoundError as error:
         raise UserError(f"smim adapt needs {error.name}: pip install 'smim[pipeline]'") from None
     from smim.adapting import adapt as adapt_model
+    from smim.progress import console
     from smim.search.sentences import Columns, read_sentences
+    from smim.text.sentences import sentences_of
 
     texts = read_sentences(files, columns=Columns(text_column, labels=()), empty="skip").texts
     adapted = adapt_model(model, texts, output, minutes=minutes, seed=seed)
     print(f"{output}: {model}, adapted to {len(texts) - len(adapted.held_out):,} texts")
-    name, before = str(output), str(model)
-    for line in compare(adapted.held_out, {name: smim.load(output), before: smim.load(model)}).lines():
-        print(line)
+    models = {str(output): smim.load(output), str(model): smim.load(model)}
+    with console.status("comparing it with the model as it was"):
+        sentences = [each for text in adapted.held_out for each in sentences_of(text)]
+        after, before = (share_that_comes_back(each, sentences) for each in models.values())
+        print(
+            f"Of sentences that were left out, {after:.1%} come back word for word from their codes, {before:.1%} before"
+        )
+        for line in compare(adapted.held_out, models).lines():
+            print(line)
     print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")

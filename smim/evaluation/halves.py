@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -19,7 +20,7 @@ from smim.generation import SentenceModel
 from smim.search.words import Statistics, WordQuery, words_of
 from smim.similarity import distances, similarity
 from smim.text.fitting import TextsChanged
-from smim.text.sentences import sentences_of
+from smim.text.sentences import SPLIT_ABOVE, sentences_of
 
 KEYWORDS = "keywords (TF-IDF)"
 FEWEST = 20  # texts that can be cut; fewer say nothing
@@ -91,6 +92,18 @@ def compare(texts: Sequence[str], models: Mapping[str, SentenceModel], *, seed: 
         both = (1 - _SHARE_OF_WORDS) * by_code + _SHARE_OF_WORDS * by_words
         found.append(measure(f"{name} and keywords (hybrid)", both))
     return Halves(len(halves), found)
+
+
+def share_that_comes_back(model: SentenceModel, sentences: Sequence[str], *, most: int = 500) -> float:
+    """The share of the first `most` sentences that a model decodes word for word from their codes' means.
+
+    White space is that of its tokenizer. Sentences of more than 60 tokens are passed over.
+    """
+    ids = (model.tokenizer.encode(text) for text in sentences)
+    short = list(islice((each for each in ids if 0 < len(each) <= SPLIT_ABOVE), most))
+    codes = model.posterior_of_ids(short).mean.numpy()
+    texts = [model.tokenizer.decode(each) for each in short]
+    return float(np.mean([text == back for text, back in zip(texts, model.decode(codes), strict=True)]))
 
 
 def cut(text: str) -> tuple[str, str] | None:

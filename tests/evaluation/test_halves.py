@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from smim.evaluation.halves import KEYWORDS, Found, Halves, compare, cut, measure, word_similarities
+from smim.evaluation.halves import (
+    KEYWORDS,
+    Found,
+    Halves,
+    compare,
+    cut,
+    measure,
+    share_that_comes_back,
+    word_similarities,
+)
 from smim.generation import SentenceModel
 from smim.search import index_texts
 
@@ -45,6 +54,12 @@ def test_keywords_models_and_both_are_compared_and_the_best_is_recommended(model
     assert "(24)" in head and len(table) == 3
     assert "100.0% first" in table[0] and advice.startswith(f"Recommended: {KEYWORDS}.")
     assert compare(texts, {"tiny": model}, most=20).count == 20
+
+
+def test_sentences_that_come_back_are_counted(model: SentenceModel) -> None:
+    sentences = [half for text in TEXTS for half in text.split("\n\n")]
+    back = [a == b for a, b in zip(sentences[:20], model.reconstruct(sentences[:20]), strict=True)]
+    assert share_that_comes_back(model, ["bank " * 70, *sentences], most=20) == np.mean(back)
 
 
 def test_few_texts_say_nothing(model: SentenceModel) -> None:
