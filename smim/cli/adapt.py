@@ -45,9 +45,7 @@ def adapt(
     with console.status("comparing it with the model as it was"):
         sentences = [each for text in adapted.held_out for each in sentences_of(text)]
         after, before = (share_that_comes_back(each, sentences) for each in models.values())
-        print(
-            f"Of sentences that were left out, {after:.1%} come back word for word from their codes, {before:.1%} before"
-        )
+        print(f"Of sentences left out, {after:.1%} come back word for word from their codes, {before:.1%} before")
         for line in compare(adapted.held_out, models).lines():
             print(line)
     print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")
