@@ -183,9 +183,9 @@ from smim.search import open_index
 model = smim.load("english-small")
 assert model.encode(["The server was impolite.", "Bread."]).shape == (2, 512)
 index = open_index("reviews", model=model)
-[[hit]] = index.search("The server was impolite.", k=1)
+[hit] = index.search("The server was impolite.", k=1)
 assert (hit.text, hit.labels) == ("The food was cold.\\nThe waiter was rude.", {"stars": 1}), hit
-[[hit]] = index.search("I liked the pizza.", k=1)
+[hit] = index.search("I liked the pizza.", k=1)
 assert (hit.text, hit.labels) == ("The pizza was great.", {"stars": None}), hit
 """
 

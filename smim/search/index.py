@@ -6,7 +6,7 @@ Shapes: N queries, K results, D latent dimensions.
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, overload
 
 import faiss
 import numpy as np
@@ -25,14 +25,14 @@ from smim.search.ids import as_ids, listed
 from smim.search.manifest import Manifest
 from smim.search.query import Hit, Options, Query, SearchResult, Sentence, Texts
 from smim.search.rerank import Reranker, scores_of
-from smim.search.results import Results
+from smim.search.results import Hits, Results
 from smim.search.searching import Answer, search
 from smim.search.snapshot import Snapshot, open_newest, stamp_of
 
 T = TypeVar("T")
 _HITS_AT_ONCE = 16_384
 # Sentences or queries, or codes.
-Queries: TypeAlias = str | Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
+Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
 
 
 class Index:
@@ -78,20 +78,28 @@ class Index:
             f"{about.metric}, {kinds}; of {about.model}>"
         )
 
-    def search(self, queries: Queries, k: int = 5, **options: Any) -> Results:
+    @overload
+    def search(self, queries: str, k: int = 5, **options: Any) -> Hits: ...
+
+    @overload
+    def search(self, queries: Queries, k: int = 5, **options: Any) -> Results: ...
+
+    def search(self, queries: str | Queries, k: int = 5, **options: Any) -> Hits | Results:
         """The `k` nearest sentences of each query, or all if they are fewer, nearest first, ties in order of their ids.
 
-            index.search(["the company said profit rose"], k=3, where={"stars": {"$gte": 4}})
+            index.search("the company said profit rose", k=3, where={"stars": {"$gte": 4}})
 
         Queries are sentences (one, a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or any `Query`s.
-        The answer is a list of lists of hits, which has `to_pandas()` and `to_arrow()`. `options` are those of
+        The answer to one string is a list of hits, to others a list of such lists, a list for each query. Both have
+        `to_pandas()` and `to_arrow()`. `options` are those of
         `Options`, and search settings, such as `nprobe=64`, in the place of the index's own.
 
         Codes are those of the model; where the index holds their meaning part, that alone will do. Raises `UserError`
         for a `k` below 1, for sentences that the model cannot encode, and for codes of another dimension or that are
         not finite.
         """
-        return Results(result.hits for result in self.results(queries, _options(k, options)))
+        found = [result.hits for result in self.results(queries, _options(k, options))]
+        return Hits(found[0]) if isinstance(queries, str) else Results(found)
 
     def stream(self, queries: Iterable[str | Query], k: int = 5, **options: Any) -> Iterator[list[Hit]]:
         """The hits of each of any number of sentences or `Query`s, as `search` finds them, some at a time.

@@ -25,6 +25,21 @@ _COLUMNS = {
 _ALWAYS = ("query", "rank", "id", "text", "distance", "similarity")
 
 
+class Hits(list[Hit]):
+    """The hits of one query, nearest first: a list.
+
+    index.search("the company said profit rose", k=3).to_pandas()
+    """
+
+    def to_arrow(self) -> pa.Table:
+        """As that of `Results`, of one query."""
+        return Results([self]).to_arrow()
+
+    def to_pandas(self) -> Any:
+        """`to_arrow` as a pandas DataFrame, which needs pandas."""
+        return self.to_arrow().to_pandas()
+
+
 class Results(list[list[Hit]]):
     """The hits of each query, nearest first: a list of lists.
 

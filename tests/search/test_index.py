@@ -271,7 +271,8 @@ def test_text_that_the_model_cannot_encode_is_refused(built: Index, text: str, m
 
 
 def test_one_string_is_one_query(built: Index) -> None:
-    assert built.search("a bank", 3) == built.search(["a bank"], 3) and len(built.search("a bank", 3)) == 1
+    assert built.search("a bank", 3) == built.search(["a bank"], 3)[0] and len(built.search("a bank", 3)) == 3
+    assert built.search("a bank", 3).to_arrow() == built.search(["a bank"], 3).to_arrow()
 
 
 def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> None:
