@@ -217,7 +217,7 @@ def test_a_table_with_rows_that_do_not_fit_is_indexed_and_what_was_done_is_told(
         assert refused.status == 2 and not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("option", [["--split", "train"], ["--segments", 2], ["--latents", "latents/ptb"]])
+@pytest.mark.parametrize("option", [["--engine", "local"], ["--segments", 2], ["--latents", "latents/ptb"]])
 def test_an_option_of_a_corpus_is_refused_for_a_file(
     command: Command, tiny_model: Path, tmp_path: Path, option: list[object]
 ) -> None:
@@ -577,7 +577,7 @@ def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> 
     )
     assert command("index", "add", own_index, tmp_path / "new.jsonl").out.startswith("2 sentences put into ")
     assert command("index", "upsert", own_index, tmp_path / "other.jsonl").status == 0
-    assert command("index", "add", own_index, tmp_path / "lines.txt").out.endswith(", which holds 43\n")
+    assert command("index", "add", own_index, tmp_path / "lines.txt").out.endswith(", which holds 43 sentences\n")
     assert command("index", "delete", own_index, 41).out == "1 sentences deleted, 42 left\n"
     found = command("search", own_index, "a bank lost", "-k", 42, "--json")
     texts = {hit["id"]: hit["text"] for hit in json.loads(found.out)["hits"]}

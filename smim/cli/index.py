@@ -319,7 +319,7 @@ def _put(
             raise UserError("upsert needs an id with each sentence: a column id, or the one that --id-column names")
         with sentences.placed():
             ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies).ids
-        what = "texts" if writer.manifest.split else "sentences"
+        what = "texts" if writer.manifest.is_split else "sentences"
         print(f"{len(ids):,} {what} put into {index}, which holds {writer.manifest.size}")
 
 

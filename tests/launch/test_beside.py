@@ -69,9 +69,11 @@ raise SystemExit(3)
 
 def test_ctrl_c_ends_all_of_them(tmp_path):
     code = f"""
+import signal
 from pathlib import Path
 from tests.launch.test_beside import WAITS, make_job
 from launch.beside import run_beside
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs lack
 run_beside([make_job(name, WAITS, Path({str(tmp_path)!r})) for name in "ab"], cores=2)
 """
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE) as running:
