@@ -234,7 +234,7 @@ def index_verify(index: IndexDir) -> None:
     for info in manifest.segments:
         for name, file in info.files.items():
             file.check_whole(info.path(index, name))
-    print(f"{manifest.count:,} sentences in {index}, every file as it was written")
+    print(f"{manifest.size} in {index}, every file as it was written")
 
 
 @app.command("map")
@@ -255,7 +255,7 @@ def index_map(
     from smim.search.snapshot import open_newest
 
     snapshot, _ = open_newest(index)
-    with console.status(f"laying out {min(points, snapshot.manifest.count):,} sentences"):
+    with console.status(f"laying out {min(points, snapshot.manifest.num_sentences):,} sentences"):
         laid_out = maps.lay_out(snapshot, points=points)
     maps.write(laid_out, index / maps.FILE)
     print(f"{len(laid_out.ids_N):,} sentences on the map of {index}, by {laid_out.method}")
