@@ -3,6 +3,7 @@
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
     accelerate launch smim/train.py corpus=gmm model=mlp objective=mim
+    accelerate launch smim/train.py model.init=english-small corpus.dir=data/mine
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
@@ -28,12 +29,22 @@ from smim.model.use import Use
 from smim.objectives import objective_class
 from smim.processes import close, make_accelerator
 from smim.training.args import TrainArgs
+from smim.training.initial import Initial, check_overrides
 from smim.training.trainer import Trainer
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """The arguments of a command line, none of which contradict each other."""
+    check_overrides(arguments)
+    return arguments
 
 
 def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
     started = time.monotonic()
+    initial = Initial.open(cfg.model.init) if cfg.model.get("init") else None
+    if initial:
+        cfg.model = initial.section
     model_args, objective, args, use = config.make_all(
         cfg,
         model=make_args,
@@ -43,6 +54,8 @@ def main(cfg: DictConfig) -> None:
     )
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
+    if initial:
+        use = OmegaConf.to_container(OmegaConf.merge(initial.use, use))
     run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
     with own(run_dir, accelerator):
@@ -53,6 +66,7 @@ def main(cfg: DictConfig) -> None:
             run_dir=run_dir,
             use=use,
             started=started,
+            initial=initial,
         )
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -90,4 +104,4 @@ def _not_null(said: Any, values: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    config.run("train", main)
+    config.run("train", main, expand=expand)

@@ -61,12 +61,12 @@ def evaluate(settings: Settings = None) -> None:
 
 
 def _run(command: str, config_name: str, module: str, settings: list[str] | None) -> None:
-    """Runs the `main` of a module as its script does."""
+    """Runs the `main` of a module as its script does, with its `expand` where it has one."""
     try:
         from smim import config
 
-        main = import_module(module).main
+        job = import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"smim {command} needs {error.name}: pip install 'smim[pipeline]'") from None
     sys.argv = [f"smim {command}", *(settings or [])]
-    config.run(config_name, main)
+    config.run(config_name, job.main, expand=getattr(job, "expand", None))
