@@ -3,6 +3,7 @@
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
     accelerate launch smim/train.py corpus=gmm model=mlp objective=mim
+    accelerate launch smim/train.py experiment=own_small corpus.dir=data/mine
     accelerate launch smim/train.py model.init=english-small corpus.dir=data/mine
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
@@ -18,8 +19,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+import smim
 from smim import config, storage
 from smim.corpora import open_corpus
 from smim.errors import UserError
@@ -28,15 +31,21 @@ from smim.model.registry import make_args
 from smim.model.use import Use
 from smim.objectives import objective_class
 from smim.processes import close, make_accelerator
+from smim.text.corpus import Corpus
+from smim.training import own_small
 from smim.training.args import TrainArgs
 from smim.training.initial import Initial, check_overrides
 from smim.training.trainer import Trainer
+from smim.vectors.corpus import VectorCorpus
+
+# Texts of the test split that models are compared by at the end of a run.
+_COMPARED = 1000
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """The arguments of a command line, none of which contradict each other."""
+    """The arguments of a command line with those that `experiment=own_small` chooses for the corpus."""
     check_overrides(arguments)
-    return arguments
+    return own_small.expand(arguments)
 
 
 def main(cfg: DictConfig) -> None:
@@ -85,6 +94,25 @@ def main(cfg: DictConfig) -> None:
         trainer.console.say(
             f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}"
         )
+        if cfg.run.compare is not None and trainer.is_main:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for line in _compared(corpus, run_dir / "model", cfg.run.compare):
+                trainer.console.say(line)
+
+
+def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> list[str]:
+    """What texts of the test split say of the trained model, beside another one; never an error: the model is there."""
+    try:
+        from smim.evaluation.halves import compare
+
+        assert isinstance(corpus, Corpus)
+        split = corpus.split("test" if "test" in corpus.card["splits"] else "valid")
+        rows = np.random.default_rng(0).permutation(len(split))[:_COMPARED]
+        models = {"this model": smim.load(model_dir), other: smim.load(other)}
+        return compare(split.texts(np.sort(rows)), models, seed=0).lines()
+    except Exception as error:  # whatever it is
+        return [f"warning: the model could not be compared with {other}: {error or type(error).__name__}"]
 
 
 def _given_use(section: DictConfig) -> dict[str, Any]:

@@ -37,6 +37,7 @@ def train(settings: Settings = None) -> None:
 
     \b
     Examples:
+      smim train experiment=own_small corpus.dir=data/reviews run.dir=runs/reviews
       smim train corpus.dir=data/reviews model.latent_dim=128 run.dir=runs/reviews
       smim train corpus.dir=data/reviews model=transformer objective=mim train.max_steps=20000
     In many processes, on GPUs:
