@@ -25,11 +25,13 @@ CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "config
 T = TypeVar("T")
 
 
-def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
+def run(
+    config_name: str, main: Callable[[DictConfig], None], *, expand: Callable[[list[str]], list[str]] | None = None
+) -> None:
     """Runs `main` with the configuration `configs/CONFIG_NAME.yaml` and the command line's overrides.
 
     Hydra's own flags (`--help`, `--cfg job`, `--multirun`) work. A mistake ends the process with one
-    message and exit status 2.
+    message and exit status 2. `expand`: gives the arguments, flags among them, in the place of the command line's.
     """
 
     def reporting(config: DictConfig) -> None:
@@ -37,6 +39,8 @@ def run(config_name: str, main: Callable[[DictConfig], None]) -> None:
             main(config)
 
     with reported_to_user():
+        if expand is not None:
+            sys.argv[1:] = expand(sys.argv[1:])
         # What `--multirun` makes of commas is Hydra's to take apart; the arguments of other flags have no "=".
         flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
         if not flags:

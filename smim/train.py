@@ -3,6 +3,8 @@
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
     accelerate launch smim/train.py corpus=gmm model=mlp objective=mim
+    accelerate launch smim/train.py experiment=own_small corpus.dir=data/mine
+    accelerate launch smim/train.py model.init=english-small corpus.dir=data/mine
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
@@ -22,8 +24,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+import smim
 from smim import config, storage
 from smim.corpora import open_corpus
 from smim.errors import UserError
@@ -32,14 +36,30 @@ from smim.model.registry import make_args
 from smim.model.use import Use
 from smim.objectives import objective_class
 from smim.processes import close, make_accelerator
+from smim.text.corpus import Corpus
+from smim.training import own_small
 from smim.training.args import TrainArgs
+from smim.training.initial import Initial, check_overrides
 from smim.training.trainer import Trainer
+from smim.vectors.corpus import VectorCorpus
 from smim.waiting import doing
+
+# Texts of the test split that models are compared by at the end of a run.
+_COMPARED = 1000
+
+
+def expand(arguments: list[str]) -> list[str]:
+    """The arguments of a command line with those that `experiment=own_small` chooses for the corpus."""
+    check_overrides(arguments)
+    return own_small.expand(arguments)
 
 
 def main(cfg: DictConfig) -> None:
     """Checks the configuration, then trains."""
     started = time.monotonic()
+    initial = Initial.open(cfg.model.init) if cfg.model.get("init") else None
+    if initial:
+        cfg.model = initial.section
     model_args, objective, args, use = config.make_all(
         cfg,
         model=make_args,
@@ -49,6 +69,8 @@ def main(cfg: DictConfig) -> None:
     )
     if cfg.corpus.dir is None:
         raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
+    if initial:
+        use = OmegaConf.to_container(OmegaConf.merge(initial.use, use))
     run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")
     doing("opening the corpus")
     accelerator = make_accelerator(sharding=True, trackers=args.trackers, run_dir=run_dir, timeout=args.process_timeout)
@@ -61,6 +83,7 @@ def main(cfg: DictConfig) -> None:
             run_dir=run_dir,
             use=use,
             started=started,
+            initial=initial,
         )
         if trainer.is_main:
             storage.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
@@ -80,6 +103,26 @@ def main(cfg: DictConfig) -> None:
         trainer.console.say(
             f"finished after {trainer.step} steps; best validation loss {trainer.schedule.best:.3f}; {run_dir}"
         )
+        if cfg.run.compare is not None and trainer.is_main:
+            doing("comparing the model")
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for line in _compared(corpus, run_dir / "model", cfg.run.compare):
+                trainer.console.say(line)
+
+
+def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> list[str]:
+    """What texts of the test split say of the trained model, beside another one; never an error: the model is there."""
+    try:
+        from smim.evaluation.halves import compare
+
+        assert isinstance(corpus, Corpus)
+        split = corpus.split("test" if "test" in corpus.card["splits"] else "valid")
+        rows = np.random.default_rng(0).permutation(len(split))[:_COMPARED]
+        models = {"this model": smim.load(model_dir), other: smim.load(other)}
+        return compare(split.texts(np.sort(rows)), models, seed=0).lines()
+    except Exception as error:  # whatever it is
+        return [f"warning: the model could not be compared with {other}: {error or type(error).__name__}"]
 
 
 def _given_use(section: DictConfig) -> dict[str, Any]:
@@ -99,4 +142,4 @@ def _not_null(said: Any, values: Any) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    config.run("train", main)
+    config.run("train", main, expand=expand)

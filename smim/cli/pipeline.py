@@ -37,6 +37,7 @@ def train(settings: Settings = None) -> None:
 
     \b
     Examples:
+      smim train experiment=own_small corpus.dir=data/reviews run.dir=runs/reviews
       smim train corpus.dir=data/reviews model.latent_dim=128 run.dir=runs/reviews
       smim train corpus.dir=data/reviews model=transformer objective=mim train.max_steps=20000
     In many processes, on GPUs:
@@ -61,12 +62,12 @@ def evaluate(settings: Settings = None) -> None:
 
 
 def _run(command: str, config_name: str, module: str, settings: list[str] | None) -> None:
-    """Runs the `main` of a module as its script does."""
+    """Runs the `main` of a module as its script does, with its `expand` where it has one."""
     try:
         from smim import config
 
-        main = import_module(module).main
+        job = import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(f"smim {command} needs {error.name}: pip install 'smim[pipeline]'") from None
     sys.argv = [f"smim {command}", *(settings or [])]
-    config.run(config_name, main)
+    config.run(config_name, job.main, expand=getattr(job, "expand", None))

@@ -47,14 +47,17 @@ def make_model(args: ModelArgs, *, input_size: int) -> LatentVariableModel:
 def make_args(settings: Mapping[str, Any]) -> ModelArgs:
     """The settings of a model from a section of the configuration, or from a dictionary like it, which may be short.
 
-    Raises `UserError` that names what is unknown or wrong, as `model.NAME`.
+    `init`, where weights come from, is none of them. Raises `UserError` that names what is unknown or wrong, as
+    `model.NAME`.
     """
     from omegaconf import OmegaConf  # with the pipeline only
 
     from smim import config
 
     given = OmegaConf.create(settings) if isinstance(settings, dict) else settings
-    args, kinds, own, rest = _apart(OmegaConf.to_container(given, resolve=True), short=True)
+    values: Any = OmegaConf.to_container(given, resolve=True)
+    values.pop("init", None)
+    args, kinds, own, rest = _apart(values, short=True)
     made = {part: config.make(kind, OmegaConf.create(own[part]), f"model.{part}") for part, kind in kinds.items()}
     return config.make(args, OmegaConf.create(rest), "model", **made)
 

@@ -53,8 +53,6 @@ class Objective(ABC):
                 f"objective.second_view.epochs_alone is {view.epochs_alone}; "
                 "it needs a weight above 0, and another loss than head"
             )
-        if view.hold and not view.epochs_alone:
-            problems.append("objective.second_view.hold=true needs objective.second_view.epochs_alone above 0")
         refuse(problems)
 
     def _all_additions(self) -> dict[str, Addition]:

@@ -28,7 +28,7 @@ class SecondView(Addition):
     place of m, where W and b are learned beside the model, which leaves the geometry of codes open: for comparison.
 
     `epochs_alone`: over the sentences that the teacher has read, by this term alone, before the training begins.
-    `hold`: whether the meaning part stays then as it is.
+    `hold`: whether the meaning part stays then as it is, or as the model has it that the training begins with.
     """
 
     loss: str = bounded("similarities", among=["similarities", "vector", "head"])

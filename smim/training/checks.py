@@ -34,6 +34,20 @@ def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: 
     )
 
 
+def check_meaning(objective: Objective, *, has_initial: bool) -> None:
+    """Refuses to hold a meaning part that nothing taught, and to teach one from its beginning that a model has."""
+    view = objective.second_view
+    if view.hold and not (view.epochs_alone or has_initial):
+        raise UserError(
+            "objective.second_view.hold=true needs objective.second_view.epochs_alone above 0, or a trained model.init"
+        )
+    if view.epochs_alone and has_initial:
+        raise UserError(
+            f"objective.second_view.epochs_alone={view.epochs_alone} teaches a model that begins at random, and "
+            "model.init is trained; leave one of them out"
+        )
+
+
 def check_random_sentences(corpus: Corpus | VectorCorpus, args: TrainArgs, split: Split) -> None:
     """Refuses words drawn at random where a training example is more than the words of a sentence."""
     if args.random_sentences and (corpus.unit != "sentence" or split.batch([0]).pair is not None):

@@ -31,6 +31,7 @@ from smim.training.console import Console
 from smim.training.ema import WeightAverage
 from smim.training.graphs import GraphedTrainingStep
 from smim.training.identity import check_identity, make_identity
+from smim.training.initial import KEY, Initial
 from smim.training.meaning import learn_meaning
 from smim.training.metrics import Meter, MetricsLog
 from smim.training.optimizer import make_optimizer
@@ -54,6 +55,7 @@ class Run:
 
     Its position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last one after
     which it was validated. `started`: the reading of `time.monotonic` that `max_minutes` counts from; None: now.
+    `initial`: the model whose weights it begins with; None: random weights.
     Raises `UserError` where parts do not go together, or another run is in `run_dir`.
     """
 
@@ -68,6 +70,7 @@ class Run:
         run_dir: Path,
         use: Mapping[str, Any] | None = None,
         started: float | None = None,
+        initial: Initial | None = None,
     ) -> None:
         minutes = math.inf if args.max_minutes is None else args.max_minutes
         self.budget = Budget(60 * minutes, started=time.monotonic() if started is None else started)
@@ -77,11 +80,14 @@ class Run:
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
+        if initial:
+            initial.check(corpus)
         limit = model_args.token_limit if args.too_long == "truncate" else None
         self.cut = min(filter(None, [args.max_length, limit]), default=None)
         self.valid_cut = limit
         model_args.check_split(self.train_split, cut=self.cut)
         model_args.check_split(self.valid_split, cut=self.valid_cut)
+        checks.check_meaning(objective, has_initial=initial is not None)
         checks.check_additions(corpus, objective, self.train_split)
         checks.check_random_sentences(corpus, args, self.train_split)
         epoch_steps = epoch_batches(self.train_split, **self.batching())
@@ -94,6 +100,8 @@ class Run:
         settings = {"model": model_args, "objective": objective, "train": args}
         teacher_hash = None if corpus.teacher is None else corpus.teacher.hash
         self.identity = make_identity(corpus.input_hash, corpus.hash_of("train"), settings, teacher_hash)
+        if initial:
+            self.identity[KEY] = initial.hash
         self.step = self.epoch = self.batch_in_epoch = 0
         self.validated_step: int | None = None
         self.meter, self.log = Meter(), MetricsLog(run_dir / "metrics.jsonl", enabled=self.is_main)
@@ -115,6 +123,8 @@ class Run:
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
+        elif initial:
+            self.model.load_state_dict(initial.weights())
         else:
             if corpus.teacher is not None:
                 words = (torch.tensor(each) for each in (corpus.teacher.pieces, corpus.teacher.counts))

@@ -105,8 +105,12 @@ def test_a_meaning_part_that_is_held_stays_as_it_is(viewed, tmp_path):
 def test_epochs_alone_need_a_weight_and_no_head(view):
     with pytest.raises(UserError, match=r"epochs_alone is 2; it needs a weight above 0, and another loss than head"):
         objective_class("amim")(second_view=view)
+
+
+def test_a_meaning_part_that_nothing_taught_is_not_held(viewed, tmp_path):
+    settings = (objective_class("amim")(second_view=SecondView(weight=1.0, hold=True)), TrainArgs(trackers=[]))
     with pytest.raises(UserError, match=r"second_view\.hold=true needs objective\.second_view\.epochs_alone above 0"):
-        objective_class("amim")(second_view=SecondView(weight=1.0, hold=True))
+        Run(viewed, make_args(MEANING), *settings, accelerator=Accelerator(cpu=True), run_dir=tmp_path)
 
 
 def test_a_model_of_a_whole_code_has_the_meaning_that_it_encodes(viewed):

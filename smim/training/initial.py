@@ -1,0 +1,85 @@
+"""A trained model whose weights a training begins with: `model.init` on the command line."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from smim.errors import UserError, refuse
+from smim.model.args import ModelArgs
+from smim.model.directory import CONFIG, find, hash_of, load_model, read_config, use_of
+from smim.model.registry import read_args
+from smim.text.corpus import Corpus
+from smim.vectors.corpus import VectorCorpus
+
+KEY = "model.init"
+# What a model's `training` has of jobs that fit its prior.
+_FITTING_PRIORS = {"fitted_prior", "adapted"}
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A model of sentences, by its `name`: a directory, or the name of one that comes with the package.
+
+    `args`: its architecture. A prior that was fitted after its training is left out: it is narrow around codes of
+    other text, and its gradient would drown the reconstruction's. `hash`: what names the model in a
+    checkpoint. `use`: how it is used, but for samples, which depend on what codes become.
+    """
+
+    name: str
+    args: ModelArgs
+    tokenizer_hash: str
+    hash: str
+    use: dict[str, Any]
+
+    @classmethod
+    def open(cls, name: str) -> "Initial":
+        """Reads all but the weights; raises `UserError` where there is no such model, or one of vectors."""
+        config = read_config(find(name))
+        args = read_args(config.get("model"), find(name) / CONFIG)
+        if args.unit != "sentence":
+            raise UserError(f"{KEY}={name} is a model of {args.unit}s; it must be one of sentences")
+        if not _FITTING_PRIORS.isdisjoint(config["training"]):
+            args = replace(args, prior="standard_normal", num_prior_components=ModelArgs.num_prior_components)
+        use = asdict(use_of(config))
+        del use["sample"]
+        return cls(name, args, config["tokenizer_hash"], hash_of(name), use)
+
+    @property
+    def section(self) -> dict[str, Any]:
+        """The section `model` of a configuration that begins with this model."""
+        return {**asdict(self.args), "init": self.name}
+
+    def check(self, corpus: Corpus | VectorCorpus) -> None:
+        """Raises `UserError` where the ids of the corpus mean other words than those of the model."""
+        if corpus.input_hash != self.tokenizer_hash:
+            raise UserError(
+                f"{corpus.directory} was prepared with another tokenizer than that of {KEY}={self.name}; prepare it "
+                f"again: `smim prepare ... corpus.tokenizer.dir={self.name}`"
+            )
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by name, on the CPU; raises `UserError` where they are damaged."""
+        model, _, _ = load_model(self.name)
+        kept = model.args.prior == self.args.prior
+        return {name: weight for name, weight in model.state_dict().items() if kept or not name.startswith("prior.")}
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses settings of the model beside `model.init`, in whose place the initial model's would be taken."""
+    said = said_values(overrides)
+    if said.get(KEY) in (None, "null"):
+        return
+    refuse(
+        f"{key}={value} does not go with {KEY}={said[KEY]}, which keeps the architecture of that model; "
+        "leave one of them out"
+        for key, value in said.items()
+        if (key.startswith("model.") and key != KEY) or key == "model"
+    )
+
+
+def said_values(overrides: Sequence[str]) -> Mapping[str, str]:
+    """What a command line says, KEY=VALUE, by key; the last one counts."""
+    pairs = (override.partition("=") for override in overrides if "=" in override and override[0] != "-")
+    return {key.lstrip("+~"): value for key, _, value in pairs}
