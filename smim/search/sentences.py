@@ -72,8 +72,10 @@ class Sentences:
     places: list[str]
 
     def placed(self) -> AbstractContextManager[None]:
-        """What is said of one of the sentences, as wrong or as cut, names its file and line."""
-        return at_places(self.places)
+        """What is said of one of the sentences, as wrong or as cut, names its file, line and id, if it has one."""
+        if self.ids is None:
+            return at_places(self.places)
+        return at_places([f"{place}, id {str(id)[:20]}" for place, id in zip(self.places, self.ids, strict=True)])
 
 
 def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, empty: str = "error") -> Sentences:

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from smim.errors import UserError
+from smim.generation import SentenceModel
 from smim.search.sentences import Columns, read_sentences
 from smim.text.fitting import TextsChanged
 
@@ -103,3 +105,13 @@ def test_a_column_of_numbers_is_no_text(tmp_path: Path) -> None:
     pd.DataFrame({"text": [1, 2]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(UserError, match="the column 'text' holds no text, but int64"):
         read_sentences([tmp_path / "a.parquet"])
+
+
+def test_what_is_said_of_a_sentence_names_its_file_line_and_id(model: SentenceModel, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,text\n7,a bank\n17," + "bank " * 25 + "\n")
+    sentences = read_sentences([tmp_path / "a.csv"])
+    where = re.escape(f"{tmp_path / 'a.csv'}, row 2, id 17")
+    with pytest.warns(TextsChanged, match=f": {where}$"), sentences.placed():
+        model.encode(sentences.texts)
+    with pytest.raises(UserError, match=f"^{where}: the text .* has 25 tokens"), sentences.placed():
+        model.encode(sentences.texts, too_long="error")
