@@ -1,4 +1,4 @@
-# make demo: the method in five minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
+# make demo: the method in four minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
 # They install what they need into .venv.
 VENV ?= .venv
 BIN := $(VENV)/bin
