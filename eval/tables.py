@@ -91,6 +91,11 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
     ]
 
 
+def in_millions(num: int) -> str:
+    """A count of parameters, such as "3.1M"; a small one in full."""
+    return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+
+
 def _table(
     reports: Sequence[Report],
     names: Sequence[str],
@@ -118,8 +123,7 @@ def _published(reports: Sequence[Report], name: str) -> list[Row]:
 def _ours(report: Report | None, name: str) -> str:
     """The cell of a report; "" where it has no such metric."""
     if report and name == "parameters":
-        num = report["model"]["parameters"]
-        return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
+        return in_millions(report["model"]["parameters"])
     metric = report["metrics"].get(name) if report else None
     if metric is None or report is None:
         return ""

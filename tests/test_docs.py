@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("results/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("results/*.md")])
 TERMS = re.findall(r"^- \*\*(.+?)\*\*: (.+)$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
 SUPERPOSITION = "holographic bag of words with positions"
 
@@ -45,7 +45,8 @@ def test_the_glossary_is_linked_from_the_first_pages() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *("README.md", "docs/superposition.md", "docs/training.md", "docs/results.md", "docs/glossary.md"),
+        *("README.md", "docs/superposition.md", "docs/training.md", "docs/glossary.md"),
+        *("docs/results.md", "docs/results/superposition.md"),
         *("smim/pretrained/english-small/README.md", "launch/english_small.py"),
         *("configs/model/superposition.yaml", "smim/model/superposition.py"),
     ],
