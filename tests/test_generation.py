@@ -57,7 +57,7 @@ def test_similarity_is_that_of_hits(model, tmp_path, metric):
     save_model(directory, model.autoencoder, model.tokenizer, training=model.config["training"], use={"metric": metric})
     own = smim.load(directory, device="cpu")
     index = index_texts(own, TEXTS, tmp_path / "index")
-    expected = {hit.id: hit.similarity for hit in index.search(TEXTS[0], k=3)[0]}
+    expected = {hit.id: hit.similarity for hit in index.search(TEXTS[0], k=3)}
     found = own.similarity(TEXTS[0], TEXTS)
     assert found.shape == (1, 3) and found[0, 0] == max(found[0])
     np.testing.assert_allclose(found[0], [expected[i] for i in range(3)], rtol=1e-4, atol=1e-5)
