@@ -157,7 +157,8 @@ license: cc-by-sa-4.0
 ---
 # english-small
 
-One code of {latent} numbers for an English sentence: near codes mean the same, and the sentence comes back from it.
+This model gives each English sentence a code of {latent} numbers. Sentences with similar meanings have near codes,
+and a code can be decoded back into its sentence.
 
 ```python
 import smim
@@ -168,29 +169,34 @@ print(model.decode(codes))  # the sentence itself
 print(model.decode(codes, literal=0))  # another one that means the same
 ```
 
-- **English only.** It has read no other language, and a sentence of one has a code of little meaning. It is a small
-  model: it does not know what a sentence implies, and "not" counts little.
-- **What it is.** A superposition: a holographic bag of words with positions. Of a code, {meaning} numbers say what
-  the sentence means, by a table of words and a layer of attention that a teacher taught; the others say which words
-  stand where. {parameters} parameters, in fp16; {vocabulary} SentencePiece pieces, with a piece for each byte, so
-  that every text can be encoded and comes back as it was written. A-MIM with a second view, {steps} steps.
-- **Compare codes by cosine**, as `smim` does by default. The meaning part alone is a quarter of the size
-  (`--part meaning`). What suits it beside that stands in `config.json`, section `use`.
-- **Samples** (`model.sample()`) are drawn around the codes of 500 of Tatoeba's sentences (`smim fit-prior`).
+- **English only.** The model has read no other language, so the codes of other languages have little meaning. It is
+  a small model. It does not know what a sentence implies, and the word "not" changes a code only a little.
+- **What it is.** A superposition: a holographic bag of words with positions. {meaning} numbers of a code say what
+  the sentence means. They come from a lookup table of words and an attention layer, which learned from a teacher.
+  The other numbers say which words the sentence has, and where.
+- **Size.** {parameters} parameters, stored in fp16.
+- **Tokenizer.** {vocabulary} SentencePiece pieces, with a piece for each byte. So every text can be encoded, and
+  can come back as it was written.
+- **Training.** {steps} steps of A-MIM with a second view (docs/objectives.md).
+- **Compare codes by cosine**, as `smim` does by default. The meaning part alone has a quarter of the size
+  (`--part meaning`). The section `use` of `config.json` holds the other defaults for this model.
+- **Samples** (`model.sample()`) are drawn around the codes of 500 sentences of Tatoeba (`smim fit-prior`).
 - **Teacher.** [all-MiniLM-L6-v2](https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2), Apache-2.0.
-- **Text.** Sentences of Tatoeba (CC BY 2.0 FR, tatoeba.org), of the English Wikipedia by way of WikiText (Merity et al.
-  2016; CC BY-SA), and WordNet's definitions and examples (Copyright 2006 by Princeton University, WordNet 3.0 license).
-  No sentence of STS-B, SICK and MRPC is among them; most of Tatoeba's paraphrases below are.
-  These weights are under CC BY-SA 4.0.
+- **Training text.** Sentences of Tatoeba (CC BY 2.0 FR, tatoeba.org); of the English Wikipedia, from WikiText
+  (Merity et al. 2016; CC BY-SA); and WordNet's definitions and examples (Copyright 2006 by Princeton University,
+  WordNet 3.0 license). It contains no sentence of STS-B, SICK and MRPC, but most of Tatoeba's paraphrases below.
+- **License.** These weights are under CC BY-SA 4.0.
 - **How it was made.** `python launch/english_small.py --ship ...`
 
-Test sets, seen once (Spearman's correlation, average precision, accuracy, and the share that comes back word for
-word; docs/evaluation.md says what each is):
+The next table shows test sets, each evaluated once. Its metrics are Spearman's correlation, average precision,
+accuracy, and the share of sentences that come back word for word. docs/evaluation.md defines each of them.
 
 {codes}
 
-What it writes (sentences of Tatoeba and STS-B that it never saw; nats a word beside real text's, the teacher's cosine
-to the source, length, share copied from the training text, distinct pairs of words beside real text's):
+The next table shows what the model writes. The inputs are sentences of Tatoeba and STS-B that it never saw. The
+columns are the nats per word above those of real text, the teacher's cosine to the source, and the length relative
+to the source. Then follow the share copied from the training text, and the distinct pairs of words relative to real
+text.
 
 {written}
 """
