@@ -26,10 +26,8 @@ version = release = metadata.version("smim")
 root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 include_patterns = ["*.md", "docs/**.md", "benchmarks/notes/*.md", "results/*.md"]
-exclude_patterns = [
-    "docs/navigation.md",
-    *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in WITH_PAGES),
-]
+_others = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in WITH_PAGES}
+exclude_patterns = ["docs/navigation.md", *sorted(_others | {"build"})]
 highlight_language = "none"
 
 # Anchors of headings as GitHub has them: `page.md#section`.
@@ -100,7 +98,9 @@ def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
 
 def _navigation(app: Any, page: str, source: list[str]) -> None:
     if page == root_doc:
-        source[0] += "\n" + (ROOT / "docs/navigation.md").read_text()
+        navigation = ROOT / "docs/navigation.md"
+        source[0] += "\n" + navigation.read_text()
+        app.env.note_dependency(str(navigation), docname=page)
 
 
 def _outside(app: Any, doctree: Any) -> None:
