@@ -1,10 +1,11 @@
 # make demo: the method in four minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
-# They install what they need into .venv.
+# make docs: the documentation, into build/site.   They install what they need into .venv.
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo figures test slow lint audit clean
+.PHONY: demo figures docs test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -12,6 +13,10 @@ demo: $(INSTALLED)
 # Into figures/; what is finished there is not done again.
 figures: $(INSTALLED)
 	$(BIN)/python eval/figures.py
+
+# Warnings are errors: a link that leads nowhere is one. To read it: open build/site/index.html in a browser.
+docs: $(INSTALLED_DOCS)
+	$(BIN)/sphinx-build -q -j auto -W --keep-going -c docs -d build/doctrees . build/site
 
 # A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)
@@ -34,6 +39,10 @@ audit: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt launch/install.sh
 	sh launch/install.sh $(VENV)
+	touch $@
+
+$(INSTALLED_DOCS): $(INSTALLED)
+	SMIM_EXTRAS=docs sh launch/install.sh $(VENV)
 	touch $@
 
 clean:
