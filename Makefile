@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo figures test slow lint audit clean
+.PHONY: demo figures notebooks test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -12,6 +12,10 @@ demo: $(INSTALLED)
 # Into figures/; what is finished there is not done again.
 figures: $(INSTALLED)
 	$(BIN)/python eval/figures.py
+
+# Executes examples/*.ipynb and writes them anew, with their outputs.
+notebooks: $(INSTALLED)
+	$(BIN)/python launch/notebooks.py
 
 # A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)
