@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo figures docs test slow lint audit clean
+.PHONY: demo figures docs notebooks test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -17,6 +17,10 @@ figures: $(INSTALLED)
 # Warnings are errors: a link that leads nowhere is one. To read it: open build/site/index.html in a browser.
 docs: $(INSTALLED_DOCS)
 	$(BIN)/sphinx-build -q -j auto -W --keep-going -c docs -d build/doctrees . build/site
+
+# Executes examples/*.ipynb and writes them anew, with their outputs.
+notebooks: $(INSTALLED)
+	$(BIN)/python launch/notebooks.py
 
 # A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)
