@@ -1,4 +1,4 @@
-"""Runs commands beside each other, each with its share of the cores and its output in a file, under one bar each."""
+"""Run commands in parallel, each with its share of the cores, a log file, and a progress bar."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ from pathlib import Path
 from smim.progress import console, progress_bar
 
 _LOOK_AGAIN = 0.5  # seconds
-_LINES_SHOWN = 20  # of a failed command's log
+_LINES_SHOWN = 20  # last lines of a failed command's log
 
 
 @dataclass
 class Job:
-    """A command of this environment, and what a person sees of it.
+    """A command of this environment, with its log and progress.
 
-    `log`: the file that takes what it prints. `progress`: what is done of what there is to do, and a few words.
+    `log`: the file for its output. `progress`: gives the finished amount, the total, and a short text.
     """
 
     name: str
@@ -36,10 +36,10 @@ class Job:
 
 
 def run_beside(jobs: Sequence[Job], *, cores: int | None = None) -> None:
-    """Runs all jobs, as many at a time as there are `cores` (this machine's), and returns when the last has ended.
+    """Run all jobs, at most as many at a time as there are `cores` (this machine's), until the last has ended.
 
-    A job that fails ends the others and the program, with the end of its log. So does Ctrl-C or SIGTERM: each job is
-    sent SIGTERM and may save what it has.
+    If a job fails, the others and the program end, and the end of its log is printed. Ctrl-C and SIGTERM end them too:
+    each job gets SIGTERM and may save its state.
     """
     cores = cores or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
     at_once = min(len(jobs), cores)
@@ -76,7 +76,7 @@ def _fail(job: Job) -> None:
 
 
 def _end(running: Sequence[Job]) -> None:
-    """Lets jobs end in their own way; a second Ctrl-C does not wait for that."""
+    """Let jobs end by themselves; a second Ctrl-C kills them."""
     processes = [job.process for job in running if job.process and job.process.poll() is None]
     if processes:
         console.print("ending what runs; the state so far is saved")

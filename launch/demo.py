@@ -1,6 +1,6 @@
 """`make demo`: the whole way on an embedded corpus, from sentences to search, in minutes on two CPU cores.
 
-It runs the commands that a user would, and says each one and what it is for. What is there already is not done again.
+It runs the commands that a user would run, and explains each. It skips what is done already.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def train() -> None:
-    """Trains what is not trained yet, both models beside each other."""
+    """Train both models in parallel, unless they are trained already."""
     heading("2. Train two models beside each other")
     say(
         "Both have the same parts: an encoder that reads a sentence into a code of 32 numbers, and a decoder that "
@@ -92,7 +92,7 @@ def train() -> None:
 
 
 def evaluate() -> None:
-    """Measures both models on the test sentences, and says what came of it."""
+    """Measure both models on the test sentences, and explain the result."""
     heading("3. Test both on 2,240 sentences that they have not seen")
     say("Each sentence is encoded, and its code decoded again. The test counts what comes back.\n")
     jobs = []
@@ -128,7 +128,7 @@ def evaluate() -> None:
 
 
 def search_and_decode() -> None:
-    """Indexes the test sentences by code, searches them, and decodes codes between two of them."""
+    """Index the test sentences, search them, and decode codes between two of them."""
     test = Corpus.open(CORPUS).split("test")
     heading("4. Search: the sentences whose codes are nearest")
     run(f"smim index build {RUNS['sMIM']}/model {CORPUS} --split test -o {DEMO}/index --force")
@@ -166,20 +166,20 @@ def search_and_decode() -> None:
 
 
 def draw(models: dict[str, SentenceModel], test: Split) -> None:
-    """How the trainings went, and maps of both models' codes."""
+    """Plot the learning curves, and maps of both models' codes."""
     doing("drawing the learning curves")
     plots.learning_curves(RUNS, DEMO / "learning_curves.png")
     texts, topics, maps = test.texts(), np.array(test.labels("topic")), {}
     for name, model in models.items():
         doing(f"drawing a map of {name}'s codes")
-        # Draws of z, not means: what a collapsed code says of its sentence is drowned in its own variance.
+        # Plot samples of z, not means: in a collapsed code, the variance hides what the mean says of its sentence.
         codes = model.draw(model.posterior(texts), normal(0, range(len(texts)), 0, model.latent_dim)).numpy()
         maps[name] = plots.tsne(codes, seed=0), topics
     plots.latent_maps(maps, DEMO / "latent_maps.png")
 
 
 def search_english() -> None:
-    """What the packaged model of English does with everyday sentences: searches by meaning, and decodes codes."""
+    """Search everyday sentences by meaning with the packaged English model, and decode their codes."""
     heading("6. English: a model that comes with the package, whose codes say what a sentence means")
     doing("encoding the sentences")
     model = smim.load("english-small")
@@ -211,13 +211,13 @@ def search_english() -> None:
 
 
 def status(run_dir: Path) -> str | None:
-    """What a training says of itself: running, finished, interrupted or failed; None before its first step."""
+    """A training's status: running, finished, interrupted or failed; None before its first step."""
     path = run_dir / "status.json"
     return read_json(path)["status"] if path.exists() else None
 
 
 def trained(run_dir: Path) -> tuple[float, float | None, str]:
-    """Steps so far, of how many at most, and where the training stands."""
+    """The steps so far, the most steps, and the state of the training."""
     config, log = run_dir / "config.yaml", run_dir / "metrics.jsonl"
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -231,14 +231,14 @@ def trained(run_dir: Path) -> tuple[float, float | None, str]:
 
 
 def evaluated(run_dir: Path) -> tuple[float, float | None, str]:
-    """Groups of metrics that are done; how many there are, only the job knows."""
+    """The number of finished metric groups; only the job knows the total."""
     done = sorted((run_dir / ".report.work").glob("*.json"), key=lambda path: path.stat().st_mtime)
     names = [path.stem for path in done if path.stem != "identity"]
     return len(names), None, f"done: {', '.join(names)}" if names else "starting"
 
 
 def job(name: str, command: str, log: Path, progress: Callable[[], tuple[float, float | None, str]]) -> Job:
-    """A command for `run_beside`, which is printed."""
+    """Print a command, and make it a job for `run_beside`."""
     console.print(f"$ {command}", style="bold")
     return Job(name, words(command), log, progress)
 
@@ -252,13 +252,13 @@ def heading(text: str) -> None:
 
 
 def words(command: str) -> list[str]:
-    """A command of this environment."""
+    """The words of a command, with its program from this environment."""
     program, *arguments = shlex.split(command)
     return [shutil.which(program, path=str(Path(sys.executable).parent)) or program, *arguments]
 
 
 def run(command: str) -> None:
-    """Prints and runs a command; a failure ends the demo with its message."""
+    """Print and run a command; a failure ends the demo with its message."""
     console.print(f"$ {command}", style="bold")
     doing("")
     finished = subprocess.run(words(command))

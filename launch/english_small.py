@@ -1,17 +1,17 @@
-"""Makes the model that comes with the package, `smim/pretrained/english-small`: codes that mean what a sentence means.
+"""Make the packaged model `smim/pretrained/english-small`, whose codes represent the meaning of a sentence.
 
     python launch/english_small.py --teacher MODEL --tatoeba FILE --wikitext PATH... --wordnet FOLDER \\
         --without FILE... --sets PATH... --judge DIR --heldout FILE... --ship
 
-It is a superposition (smim/model/superposition.py), a holographic bag of words with positions, with a meaning part that
-a teacher taught (docs/meaning.md). Prepares, teaches, trains and evaluates, and goes on where it was ended. `MODEL` is
-one of sentence-transformers, a directory or a name of the hub. No sentence of the files `--without`, such as those of
-`--sets`, is learned from. `--sets` are the sets of meaning that `eval=codes` reads, `--judge` and `--heldout` the
-language model and the sentences of `eval=generativity`; where they are given, `--tatoeba` is the file that `smim judge
-split` made for models (docs/evaluation.md).
+The model is a superposition (smim/model/superposition.py), a holographic bag of words with positions. Its meaning part
+learns from a teacher (docs/meaning.md). The script prepares, teaches, trains and evaluates; after an interruption it
+continues. `MODEL` is a sentence-transformers model, a directory or a name on the hub. Training uses no sentence of the
+files `--without`, such as those of `--sets`. `--sets` are the evaluation sets of `eval=codes`. `--judge` and
+`--heldout` are the language model and the sentences of `eval=generativity`; if they are given, `--tatoeba` must be the
+file that `smim judge split` made for models (docs/evaluation.md).
 
-Without `--ship` the dev sets are evaluated. With it, the test sets are, once, and the packaged model is replaced:
-weights in fp16, and a card with these figures. Settings such as `train.max_steps=9000` are passed on.
+Without `--ship`, the script evaluates the dev sets. With it, it evaluates the test sets, once, and replaces the
+packaged model: weights in fp16, and a card with these figures. It passes on settings such as `train.max_steps=9000`.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from smim.text.corpus import Corpus
 
 NAME = "english-small"
 CORPUS, TEACHER, RUN = Path("data/english"), Path("data/english-teacher"), Path("runs/english_small")
-# Distinct sentences of the corpus that the teacher reads.
+# The number of distinct sentences of the corpus that the teacher reads.
 _TAUGHT = 150_000
-# Without those that stand in the corpus in another form too: tokenised, or without the mark at their end.
+# Exclude the other forms of sentences in the corpus: tokenised, or without the final punctuation mark.
 _WRITTEN = {"form": "written"}
 _DEFAULT_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 _KINDS = {
@@ -42,7 +42,7 @@ _KINDS = {
     "between": "midway between two sentences",
     "drawn": "drawn from the prior",
 }
-# What it draws are everyday sentences, which it writes best.
+# Sample everyday sentences, which the model writes best.
 _DRAWN_AROUND = {"source": "tatoeba", "form": "written"}
 _COLUMNS = ("nats_above_real", "cosine_to_source", "length_ratio", "copied", "distinct_2_ratio")
 
@@ -50,13 +50,13 @@ _COLUMNS = ("nats_above_real", "cosine_to_source", "length_ratio", "copied", "di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher", default=_DEFAULT_TEACHER, help=f"by default {_DEFAULT_TEACHER}")
-    parser.add_argument("--tatoeba", help="its sentences; else an archive is downloaded")
-    parser.add_argument("--wikitext", nargs="*", help="folders and files of WikiText; else WikiText-2 of the hub")
-    parser.add_argument("--wordnet", help="the folder of WordNet's data files; else where Debian installs them")
-    parser.add_argument("--without", nargs="*", help="files of sentences that are not to be learned from")
-    parser.add_argument("--sets", nargs="*", help="sets of meaning, files or folders; else they are not evaluated")
-    parser.add_argument("--judge", help="a language model of `smim judge make`; else nothing is judged")
-    parser.add_argument("--heldout", nargs="*", default=[], help="files of sentences that --judge goes by")
+    parser.add_argument("--tatoeba", help="a file of its sentences; default: download an archive")
+    parser.add_argument("--wikitext", nargs="*", help="folders and files of WikiText; default: WikiText-2 from the hub")
+    parser.add_argument("--wordnet", help="the folder of WordNet's data files; default: Debian's")
+    parser.add_argument("--without", nargs="*", help="files of sentences to exclude from training")
+    parser.add_argument("--sets", nargs="*", help="evaluation sets of meaning, files or folders; default: none")
+    parser.add_argument("--judge", help="a language model of `smim judge make`; default: no judging")
+    parser.add_argument("--heldout", nargs="*", default=[], help="files of held-out sentences for --judge")
     parser.add_argument("--ship", action="store_true", help="evaluate the test sets, and replace the packaged model")
     args, settings = parser.parse_known_args()
     if args.ship and not (args.sets and args.judge):
@@ -103,7 +103,7 @@ def _listed(paths: Iterable[str]) -> str:
 
 
 def ship(model_dir: Path, output: Path, codes: dict[str, Any], generativity: dict[str, Any]) -> None:
-    """Writes the packaged model of a trained one that was evaluated: fp16 weights, and its card."""
+    """Write the packaged model from a trained and evaluated one: fp16 weights, and its card."""
     model, tokenizer, config = load_model(model_dir)
     save_model(output, model, tokenizer, training=config["training"], use=config.get("use"), half=True)
     numbers = {
@@ -119,7 +119,7 @@ def ship(model_dir: Path, output: Path, codes: dict[str, Any], generativity: dic
 
 
 def of_codes(report: dict[str, Any]) -> str:
-    """The figures of `eval=codes` as rows of Markdown: the code's, its meaning part's, TF-IDF's and the teacher's."""
+    """The figures of `eval=codes` as a Markdown table: for the code, its meaning part, TF-IDF and the teacher."""
     metrics = report["metrics"]
     ways = list(dict.fromkeys(name.rpartition("/")[2] for name in metrics if "_by:" in name))
     teachers = [way for way in ways if not way.startswith(("code", "meaning", "TF-IDF", "BM25", "random"))]
@@ -134,7 +134,7 @@ def of_codes(report: dict[str, Any]) -> str:
 
 
 def of_written(report: dict[str, Any]) -> str:
-    """The figures of `eval=generativity` as rows of Markdown, a row a kind of sentences."""
+    """The figures of `eval=generativity` as a Markdown table, one row per kind of sentences."""
     metrics = report["metrics"]
     rows = [_row(["", *(f"`{name}`" for name in _COLUMNS)]), _row(["---"] * (1 + len(_COLUMNS)))]
     for kind, words in _KINDS.items():

@@ -1,4 +1,4 @@
-"""Everyday sentences for the demo's search, and queries that say the same as one of them in other words.
+"""Everyday sentences for the demo's search, and queries that paraphrase some of them.
 
 They were written before any search was run on them, and none was changed or left out afterwards.
 """
@@ -61,7 +61,7 @@ The old bridge was destroyed by a flood.
 Firefighters rescued a child from the burning house.
 """.strip().splitlines()
 
-# The sentence that is meant, by the query.
+# For each query, the sentence that it paraphrases.
 QUERIES = {
     "It was freezing and the trip took hours.": "The weather was cold and the journey was long.",
     "She practises a musical instrument.": "She is learning to play the violin.",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import; `smim --help` and corpus tools should not wait for it.
+    # Importing torch takes seconds; `smim --help` and corpus tools should not wait for it.
     if name == "from_hub":
         from smim.hub import from_hub
 

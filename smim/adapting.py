@@ -1,10 +1,11 @@
-"""`smim adapt`: a trained model with a meaning part, adapted to a small corpus of texts, in minutes.
+"""`smim adapt`: adapt a trained model with a meaning part to a small corpus of texts, in minutes.
 
-First the meaning part learns what goes together in these texts. Each text is cut in two between two of its sentences,
-anew each time, and the meaning of one part should tell its other part from the other texts' (InfoNCE, van den Oord et
-al. 2018; for texts cut in two, the inverse cloze task of Lee et al. 2019). The epoch that finds most of the second
-halves of texts that are left out is kept. Then the meaning part stays as it is, and the decoder learns to write the
-texts' sentences from their new codes. At last the prior is fitted to these.
+1. The meaning part learns which sentences belong together. Each text is cut in two between sentences, at a new place
+   each time. The meaning of one part should identify its other part among those of other texts (InfoNCE, van den Oord
+   et al. 2018; with texts cut in two, the inverse cloze task of Lee et al. 2019). The epoch that is best on held-out
+   texts is kept.
+2. The meaning part is frozen, and the decoder learns to write the texts' sentences from their new codes.
+3. The prior is fitted to these codes.
 
 Shapes: B texts, M dimensions of the meaning part.
 """
@@ -36,27 +37,27 @@ from smim.text.tokenizer import Tokenizer
 
 FEWEST = 200  # texts that can be cut in two
 _MOST_HELD_OUT = 1000
-# Of the texts: those that choose the epoch, and those of the figure at the end.
+# Shares of the texts: to choose the epoch, and to report the result.
 _SHARES_HELD_OUT = (0.05, 0.1)
 _MOST_EPOCHS, _TEXTS_A_BATCH, _FEWEST_A_BATCH, _TEMPERATURE = 5, 192, 16, 0.05
-# Of the table of words, each of which has a gradient seldom, and of all else.
+# Learning rates of the word embeddings, which get sparse gradients, and of all other weights.
 _LEARNING_RATES = [1.5e-3, 5e-4]
 _SHARE_OF_WARMUP = 0.1
-_TOKENS_OF_A_PART = 96  # of each part of a text
-# Of the time that is left after the meaning part.
+_TOKENS_OF_A_PART = 96  # the most tokens of each part of a text
+# Training of the decoder, after the meaning part.
 _DECODER_LEARNING_RATE, _TOKENS_A_BATCH, _FEWEST_TOKENS, _TOKENS_OF_A_SENTENCE = 5e-4, 2048, 256, 80
 _RANDOM_SENTENCES = 0.1
-_SHARE_OF_MEANING = 0.6  # of the time, at most
+_SHARE_OF_MEANING = 0.6  # the most of the time for the meaning part
 _MOST_DECODER_EPOCHS = 3
 _COMPONENTS, _SPREAD, _CODES_OF_THE_PRIOR, _TOKENS_OF_A_SAMPLE = 500, 0.4, 10_000, 12
 
-# Of one text the token ids of each of its sentences.
+# The token ids of each sentence of one text.
 Ids = list[list[int]]
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What came of it: the texts that were left out, and how the share of second halves found first grew by epoch."""
+    """The result: the held-out texts, and per epoch the share of second halves that are found first."""
 
     held_out: list[str]
     hit_1: list[float] = field(default_factory=list)
@@ -65,14 +66,14 @@ class Adapted:
 def adapt(
     model_dir: Path | str, texts: Sequence[str], output: Path | str, *, minutes: float = 8.0, seed: int = 0
 ) -> Adapted:
-    """Writes to `output` the model of `model_dir`, adapted to texts; the rest of `smim.load` is as of any model.
+    """Adapt the model of `model_dir` to texts, and write it to `output`. `smim.load` reads it as any model.
 
         adapt("english-small", reviews, "models/reviews")
 
-    `minutes`: that it may take; less where there is no more to learn. A tenth of the texts, at most 1,000, is left out
-    and returned.
+    `minutes`: the time limit; it ends earlier if there is no more to learn. A tenth of the texts, at most 1,000, is
+    held out and returned.
 
-    Raises `UserError` for fewer than 200 texts of several sentences, and a model whose codes have no meaning part.
+    Raises `UserError` for fewer than 200 texts of several sentences, and for a model whose codes have no meaning part.
     """
     started = time.monotonic()
     check_size("minutes", minutes, above=True)
@@ -106,7 +107,7 @@ def adapt(
     training |= {"sentences": len(sentences), "corpus": "own texts"}
     adapted = SentenceModel(model.eval(), tokenizer, config, hash="")
     random = np.random.default_rng([seed, 3])
-    # Around the codes of short sentences, which are what it writes well from a meaning alone.
+    # Center the prior on codes of short sentences, which the model writes well from a meaning alone.
     short = [ids for ids in sentences if len(ids) <= _TOKENS_OF_A_SAMPLE] or sentences
     codes = adapted.posterior_of_ids([short[i] for i in random.permutation(len(short))[:_CODES_OF_THE_PRIOR]]).mean
     model = with_prior_of(model, codes, components=min(_COMPONENTS, len(codes)), spread=_SPREAD)
@@ -122,9 +123,9 @@ def _sentences(text: str, tokenizer: Tokenizer) -> Ids:
 def _learn_meaning(
     model: SentenceAutoencoder, texts: list[Ids], chosen_by: list[Ids], seed: int, deadline: float, bar: Progress
 ) -> list[float]:
-    """Trains the meaning part on parts of texts; the share of `chosen_by` that is found before, and after each epoch.
+    """Train the meaning part on parts of texts; returns the share of `chosen_by` found at first and after each epoch.
 
-    Of the weights after each of these the best stay.
+    Keeps the weights of the best epoch.
     """
     tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
     others = [each for each in model.parameters() if not any(each is table for table in tables)]
@@ -162,7 +163,7 @@ def _learn_meaning(
 
 
 def _learn_to_write(model: SentenceAutoencoder, sentences: Ids, seed: int, deadline: float, bar: Progress) -> int:
-    """Trains all but the meaning part to write sentences from draws of their codes; how many steps it took."""
+    """Train all but the meaning part to write sentences from sampled codes; returns the number of steps."""
     model.hold_meaning()
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=_DECODER_LEARNING_RATE)
@@ -186,7 +187,7 @@ def _learn_to_write(model: SentenceAutoencoder, sentences: Ids, seed: int, deadl
 
 
 class _Rate:
-    """A learning rate that warms up and goes down to 0 along a cosine, by steps or by the clock: which ends first."""
+    """A learning rate with warm-up and cosine decay to 0, by steps or by the clock, whichever ends first."""
 
     def __init__(
         self,
@@ -221,7 +222,7 @@ class _Rate:
 
 
 def _cut(text: Ids, random: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Two parts of a text, cut between two of its sentences."""
+    """Two parts of a text, cut between two sentences."""
     at = int(random.integers(1, len(text)))
     return _joined(text[:at])[-_TOKENS_OF_A_PART:], _joined(text[at:])[:_TOKENS_OF_A_PART]
 
@@ -231,7 +232,7 @@ def _joined(sentences: Ids) -> list[int]:
 
 
 def _meanings(model: SentenceAutoencoder, ids: Ids) -> Tensor:
-    """The meaning parts, unit vectors [B, M], of sentences that are read together with others of about their length."""
+    """Meaning parts, unit vectors [B, M], of token ids; texts of similar length are batched together."""
     order = np.argsort([len(each) for each in ids], kind="stable")
     parts = np.array_split(order, max(1, len(ids) // 64))
     found = [model.meaning_of(collate([ids[i] for i in part], part)) for part in parts]
@@ -240,7 +241,7 @@ def _meanings(model: SentenceAutoencoder, ids: Ids) -> Tensor:
 
 @torch.no_grad()
 def _found(model: SentenceAutoencoder, texts: list[Ids]) -> float:
-    """The share of first halves of which the own second half is the nearest."""
+    """The share of first halves whose nearest second half is their own."""
     model.eval()
     firsts = [_joined(text[: (len(text) + 1) // 2]) for text in texts]
     seconds = [_joined(text[(len(text) + 1) // 2 :]) for text in texts]
@@ -249,7 +250,7 @@ def _found(model: SentenceAutoencoder, texts: list[Ids]) -> float:
 
 
 def _batches(sentences: Ids, seed: int) -> Iterator[list[int]]:
-    """Rows of about as many tokens, those of like length together, each sentence once an epoch."""
+    """Rows in batches of similar token counts and sentence lengths; each sentence once per epoch."""
     lengths = np.array([len(each) for each in sentences])
     size = min(_TOKENS_A_BATCH, max(_FEWEST_TOKENS, int(lengths.sum()) // 40))
     for epoch in range(_MOST_DECODER_EPOCHS):

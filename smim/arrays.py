@@ -1,4 +1,4 @@
-"""Numbers that a caller hands over, whatever holds them."""
+"""Conversion of numbers that a caller gives, in any container, to arrays."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ def as_matrix(
     of: str = "this model's are",
     largest: float = _LARGEST,
 ) -> np.ndarray:
-    """A new fp32 array [N, `width`] of the numbers in an array, in a tensor of any type and device, or in lists.
+    """A new fp32 array [N, `width`] from an array, a tensor of any type and device, or lists.
 
-    `short`: another width that will do. `what` names them in messages, and `of` whose shape is the right one. Raises
-    `UserError` for another shape, for what are no real numbers, and for NaN, infinite ones and those beyond `largest`.
+    `short`: another allowed width. `what` names the numbers in messages, and `of` the owner of the right shape. Raises
+    `UserError` for another shape, for anything but real numbers, and for NaN, infinity and numbers beyond `largest`.
     """
     shape = f"[N, {width}]" + (f" or [N, {short}]" if short not in (None, width) else "")
     if isinstance(given, Tensor):
@@ -30,7 +30,7 @@ def as_matrix(
         given = (given.float() if given.is_floating_point() else given).numpy()
     try:
         array = np.asarray(given)
-    except (ValueError, RuntimeError):  # rows of several lengths, and lists of tensors that need a gradient
+    except (ValueError, RuntimeError):  # rows of different lengths, or lists of tensors that need a gradient
         raise UserError(f"{what} are numbers of shape {shape}, in an array or a tensor") from None
     if array.dtype.kind not in "fiu":
         raise UserError(f"{what} are numbers of shape {shape}, not {array.dtype}")

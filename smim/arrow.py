@@ -1,4 +1,4 @@
-"""Arrow's files, memory-mapped: what they say of themselves is compared with their size before anything follows it."""
+"""Memory-mapped Arrow files: what a file says about itself is checked against its size before it is used."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from smim.errors import UserError
 
 
 def open_rows(path: Path) -> pa.RecordBatchFileReader:
-    """An Arrow IPC file; raises `UserError` for what is none. Its batches are to be checked by `check_batch`."""
+    """Open an Arrow IPC file; raises `UserError` for other files. Check its batches with `check_batch`."""
     try:
         return pa.ipc.open_file(pa.memory_map(str(path)))
     except (pa.ArrowException, OSError) as error:
@@ -16,7 +16,7 @@ def open_rows(path: Path) -> pa.RecordBatchFileReader:
 
 
 def read_stream(path: Path) -> pa.Table:
-    """The checked rows of an Arrow IPC stream; raises `UserError` for what is none."""
+    """The checked rows of an Arrow IPC stream; raises `UserError` for other files."""
     try:
         table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
         for batch in table.to_batches():
@@ -27,9 +27,9 @@ def read_stream(path: Path) -> pa.Table:
 
 
 def check_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch from a file whose columns stay inside of it; raises `pa.ArrowInvalid` for others.
+    """Return a batch from a file if its columns stay inside of it; raises `pa.ArrowInvalid` otherwise.
 
-    Reads where text begins and ends, not the text, which may be no UTF-8.
+    Checks the bounds of texts, not the texts, which may be invalid UTF-8.
     """
     batch.validate()
     for column in batch.columns:

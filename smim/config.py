@@ -1,6 +1,7 @@
-"""Hydra configurations: composed, checked, and turned into dataclasses, with errors that help.
+"""Hydra configurations: compose, check, and convert them to dataclasses, with helpful errors.
 
-The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`, `smim prepare|train|evaluate`) share this.
+The entry points (`data_prep/build.py`, `smim/train.py`, `eval/run.py`, `smim prepare|train|evaluate`) share this
+module.
 """
 
 import os
@@ -19,7 +20,7 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from smim.errors import SmimError, UserError, nearest, refuse, reported_to_user
 
 _PACKAGE = Path(__file__).resolve().parent
-# In a wheel they are part of the package.
+# In a wheel, the configurations are part of the package.
 CONFIGS = next(each for each in (_PACKAGE / "configs", _PACKAGE.parent / "configs") if each.is_dir())
 
 T = TypeVar("T")
@@ -28,10 +29,10 @@ T = TypeVar("T")
 def run(
     config_name: str, main: Callable[[DictConfig], None], *, expand: Callable[[list[str]], list[str]] | None = None
 ) -> None:
-    """Runs `main` with the configuration `configs/CONFIG_NAME.yaml` and the command line's overrides.
+    """Run `main` with the configuration `configs/CONFIG_NAME.yaml` and the command line's overrides.
 
-    Hydra's own flags (`--help`, `--cfg job`, `--multirun`) work. A mistake ends the process with one
-    message and exit status 2. `expand`: gives the arguments, flags among them, in the place of the command line's.
+    Hydra's own flags (`--help`, `--cfg job`, `--multirun`) work. A mistake ends the process with one message and exit
+    status 2. `expand`: a function that replaces the command line's arguments, including flags.
     """
 
     def reporting(config: DictConfig) -> None:
@@ -41,7 +42,7 @@ def run(
     with reported_to_user():
         if expand is not None:
             sys.argv[1:] = expand(sys.argv[1:])
-        # What `--multirun` makes of commas is Hydra's to take apart; the arguments of other flags have no "=".
+        # With `--multirun`, Hydra itself must split values at commas. Arguments of other flags have no "=".
         flags = [argument for argument in sys.argv[1:] if argument.startswith("-")]
         if not flags:
             compose(config_name, sys.argv[1:])
@@ -54,7 +55,7 @@ def run(
 
 
 def compose(config_name: str, overrides: list[str]) -> DictConfig:
-    """The configuration as `run` would pass it; raises `UserError` naming each wrong override."""
+    """The configuration as `run` would pass it; raises `UserError` that names each wrong override."""
     with hydra.initialize_config_dir(str(CONFIGS), version_base=None):
         try:
             config = hydra.compose(config_name, overrides)
@@ -70,9 +71,9 @@ def compose(config_name: str, overrides: list[str]) -> DictConfig:
 
 
 def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
-    """A section of the configuration as the dataclass that owns it; types and values are checked.
+    """Convert a section of the configuration to its dataclass; types and values are checked.
 
-    `made`: fields that are dataclasses, and made already.
+    `made`: fields that are dataclasses and exist already.
     """
     values = OmegaConf.to_container(section)
     assert isinstance(values, dict)
@@ -96,7 +97,7 @@ def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
 
 
 def _check_sections(sections: Any, given: Mapping[Any, Any], prefix: str = "") -> None:
-    """Raises `UserError` where a value was given in the place of a whole section."""
+    """Raise `UserError` if a plain value was given for a whole section."""
     refuse(
         f"{prefix}{name}={given[name]}: {prefix}{name} is a section, of {', '.join(map(str, section))}"
         for name in sections
@@ -107,7 +108,7 @@ def _check_sections(sections: Any, given: Mapping[Any, Any], prefix: str = "") -
 
 
 def _make_writable(schema: DictConfig) -> None:
-    """OmegaConf takes frozen dataclasses, nested ones too, for read-only."""
+    """OmegaConf treats frozen dataclasses, also nested ones, as read-only; undo that."""
     OmegaConf.set_readonly(schema, False)
     for key in schema:
         if isinstance(child := schema._get_node(key), DictConfig):
@@ -115,7 +116,7 @@ def _make_writable(schema: DictConfig) -> None:
 
 
 def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> list[Any]:
-    """Builds several sections, and lists the mistakes of all of them in one error."""
+    """Build several sections, and list the mistakes of all of them in one error."""
     built, problems = [], []
     for name, builder in sections.items():
         try:
@@ -127,7 +128,7 @@ def make_all(config: DictConfig, **sections: Callable[[DictConfig], Any]) -> lis
 
 
 def _problem(config_name: str, override: str) -> str | None:
-    """Why one override is refused, or None where it is not at fault."""
+    """Why one override is refused, or None if it is valid."""
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
@@ -142,7 +143,7 @@ def _problem(config_name: str, override: str) -> str | None:
     try:
         hydra.compose(config_name, [override])
     except (HydraException, ValueError):
-        # With those that some option of a group defines, whichever one is chosen.
+        # Include the keys of all options of the groups, not only of the chosen ones.
         files = [
             (group, file) for group in groups if group != "experiment" for file in (CONFIGS / group).glob("*.yaml")
         ]

@@ -1,4 +1,4 @@
-"""Prepared corpora of either kind: of sentences, or of vectors."""
+"""Prepared corpora of either kind: sentences or vectors."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from smim.vectors.corpus import KIND, VectorCorpus
 
 
 def open_corpus(directory: Path | str, *, teacher: Path | str | None = None) -> Corpus | VectorCorpus:
-    """Opens a prepared corpus; raises `UserError` where it is missing, damaged or inconsistent.
+    """Open a prepared corpus; raises `UserError` if it is missing, damaged or inconsistent.
 
-    `teacher`: a directory that `smim teach` made of it, which one of vectors has not.
+    `teacher`: a directory that `smim teach` made from it; only for corpora of sentences.
     """
     card = PreparedCorpus.read_card(Path(directory))
     if card.get("kind") != KIND:

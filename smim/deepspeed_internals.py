@@ -1,6 +1,6 @@
-"""What training uses of DeepSpeed that DeepSpeed does not promise to keep. It holds for `VERSIONS`.
+"""Internals of DeepSpeed that training uses and DeepSpeed may change. They are valid for `VERSIONS`.
 
-DeepSpeed makes the optimizer's state at the first step, and has no public call that makes it for a run that goes on.
+DeepSpeed creates the optimizer's state at the first step, and has no public function to create it for a resumed run.
 """
 
 import os
@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VERSIONS = ">=0.16,<0.20"  # pyproject.toml's too
+VERSIONS = ">=0.16,<0.20"  # the same as in pyproject.toml
 
 
 def use_deepspeed_on_cpu() -> None:
-    """Chooses the CPU, where there is one too; to be called before DeepSpeed is used."""
+    """Choose the CPU, even if there is a GPU; call this before DeepSpeed is used."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed.ops
 
-    # Built with a compiler at first use (half a minute), to save a copy between processes of one machine.
+    # This part is compiled at its first use (half a minute), and only saves a copy between local processes.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def base_optimizer(engine: Any) -> torch.optim.Optimizer:
-    """The optimizer that steps this process's part of the weights."""
+    """The optimizer that updates this process's part of the weights."""
     return engine.optimizer.optimizer
 
 
 def make_optimizer_state(engine: Any, values: dict[str, Tensor]) -> None:
-    """Makes the state that the first step would: `values` by key, of tensors that are more than a number zeros."""
+    """Create the state that the first step would: `values` by key, with zeros for tensors that are not scalars."""
     zero, optimizer = engine.optimizer, base_optimizer(engine)
     if engine.zero_optimization_stage() == 3:
         flat = zero.fp32_partitioned_groups_flat

@@ -1,7 +1,7 @@
-"""Runs the steps of a long job: in this process, on all cores, or on a Ray cluster.
+"""Run the steps of a long job: in this process, on all cores, or on a Ray cluster.
 
-A step is a function of one picklable task. It writes files that are a function of the task alone and renames them in,
-so that it may be run again, or twice at a time, and the bytes are the same.
+A step is a function of one picklable task. Its files depend only on the task, and it renames them into place. So a step
+may run again, or twice at a time, and writes the same bytes.
 """
 
 import logging
@@ -28,17 +28,17 @@ H = TypeVar("H")
 
 _ENGINES = ["local", "ray"]
 _ROOT = Path(__file__).resolve().parents[1]
-# Tasks that wait at each worker: few, since a task may carry a byte for each of its sentences.
+# Submitted tasks per worker: few, since a task may carry a byte for each of its sentences.
 _TASKS_AHEAD = 3
 
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """Where the tasks of a job run, which decides the speed, never the bytes; a job's own settings inherit from it.
+    """Where the tasks of a job run. This affects the speed, never the bytes; a job's own settings inherit from it.
 
-    `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for all there is room for. `address`: of
-    a running Ray cluster; null starts one on this machine. Messages name settings of `section`, and `task_size`, which
-    makes the tasks smaller.
+    `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for as many as fit. `address`: the
+    address of a running Ray cluster; null starts one on this machine. Messages name settings of `section`, and
+    `task_size`, the setting that makes tasks smaller.
     """
 
     section = "engine"
@@ -52,7 +52,7 @@ class EngineArgs:
         refuse(self.problems())
 
     def problems(self) -> list[str]:
-        """A message for each setting that cannot be."""
+        """A message for each invalid setting."""
         problems = not_among(self, self.section, engine=_ENGINES) + too_low(self, self.section, workers=1)
         if self.address and self.engine != "ray":
             problems.append(f"{self.section}.address is for {self.section}.engine=ray")
@@ -60,9 +60,9 @@ class EngineArgs:
 
 
 class Engine(Protocol):
-    """Runs a function on each task; results come as they are ready, each with the number of its task.
+    """Runs a function on each task; yields each result as soon as it is ready, with the task's number.
 
-    `workers`: how many tasks run at a time.
+    `workers`: the number of tasks that run at a time.
     """
 
     workers: int
@@ -72,9 +72,9 @@ class Engine(Protocol):
 
 @contextmanager
 def open_engine(args: EngineArgs, *, gpu: bool = False) -> Iterator[Engine]:
-    """The engine that `args` ask for; no task of it runs any more when the block is left.
+    """The engine of `args`; when the block ends, none of its tasks runs any more.
 
-    `gpu`: each task gets a GPU of its own where the Ray cluster has some.
+    `gpu`: each task gets its own GPU if the Ray cluster has GPUs.
     """
     engine = _Ray(args, gpu=gpu) if args.engine == "ray" else _Local(args)
     try:
@@ -84,7 +84,7 @@ def open_engine(args: EngineArgs, *, gpu: bool = False) -> Iterator[Engine]:
 
 
 def run_all(engine: Engine, function: Callable[[T], R], tasks: Sequence[T], name: str, sizes: Sequence[int]) -> list[R]:
-    """What a step gives of each task, in their order, under a progress bar; `sizes`: the bytes of each task."""
+    """The results of a step for all tasks, in order, with a progress bar; `sizes`: the bytes of each task."""
     results: dict[int, R] = {}
     with bytes_bar(name, total=sum(sizes)) as advance:
         for number, result in engine.map(function, tasks):
@@ -101,7 +101,7 @@ def _few_ahead(
     submit: Callable[[T], H],
     finished: Callable[[list[H]], Iterable[H]],
 ) -> Iterator[H]:
-    """The handle of each task, as it finishes, with at most so many submitted; the caller takes it out of `running`."""
+    """Yield the handle of each finished task, with at most `most` submitted; the caller removes it from `running`."""
     waiting = iter(enumerate(tasks))
     while True:
         for number, task in islice(waiting, most - len(running)):
@@ -116,7 +116,7 @@ class _Local:
 
     def __init__(self, args: EngineArgs) -> None:
         self.args = args
-        # macOS does not tell which cores are a process's own.
+        # macOS cannot list the cores of a process.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         self.workers = args.workers or cores or 1
         self.pool: ProcessPoolExecutor | None = None
@@ -152,14 +152,14 @@ class _Local:
         if self.pool is not None:
             try:
                 self.pool.shutdown(wait=True, cancel_futures=True)
-            except KeyboardInterrupt:  # a second one: the tasks in progress are not waited for
+            except KeyboardInterrupt:  # a second one: do not wait for running tasks
                 for worker in multiprocessing.active_children():
                     worker.kill()
                 raise
 
 
 class _Ray:
-    """Tasks on a Ray cluster whose machines share the file system and have the project at the same place."""
+    """Tasks on a Ray cluster. Its machines share the file system, and have the project at the same path."""
 
     def __init__(self, args: EngineArgs, *, gpu: bool) -> None:
         try:
@@ -221,19 +221,19 @@ class _Ray:
 
 
 def _path_of_workers() -> str:
-    """Where Ray's workers look for modules: in the project, and where this process does."""
+    """The module path of Ray's workers: the project, and the path of this process."""
     return os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
 
 
 def _knock(address: str) -> None:
-    """Raises `OSError` where nobody listens at HOST:PORT: Ray itself would go on trying for a long time."""
+    """Raise `OSError` if nothing listens at HOST:PORT: Ray itself would retry for a long time."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10).close()
 
 
 def _start_worker() -> None:
-    """A worker leaves Ctrl-C to its parent, and does not outlive it."""
+    """Let a worker ignore Ctrl-C, which its parent handles, and end with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

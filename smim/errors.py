@@ -1,4 +1,4 @@
-"""Errors that are reported to the user in one message, and the exit status that each one leaves."""
+"""Errors that are reported to the user in one message, and their exit statuses."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ from typing import Any
 
 
 class SmimError(Exception):
-    """Something outside of the user's doing went wrong; the message says what, where and what to do.
+    """A failure that the user did not cause; the message says what happened, where, and what to do.
 
-    `code` is the kind of an error for programs: a service's answer has it, and its HTTP status follows from it.
+    `code` is the kind of error for programs. A service's answer contains it, and it determines the HTTP status.
     """
 
     exit_status = 1
@@ -22,14 +22,14 @@ class SmimError(Exception):
 
 
 class UserError(SmimError, ValueError):
-    """A mistake of the user's: a wrong file, key or value. Exit status 2."""
+    """A mistake of the user: a wrong file, key or value. Exit status 2."""
 
     exit_status = 2
     code = "invalid"
 
 
 class Unsupported(UserError):
-    """What is asked for of a model that cannot do it."""
+    """A request that the model cannot carry out."""
 
     code = "unsupported"
 
@@ -37,7 +37,7 @@ class Unsupported(UserError):
 class RowError(UserError):
     """A mistake in one of several sentences: `row`, from 0. `what` is the message without its place.
 
-    `numbered`: the message says which sentence it is; one that shows the sentence need not.
+    `numbered`: the message names the sentence's number; a message that shows the sentence need not.
     """
 
     def __init__(self, what: str, row: int, numbered: bool = True) -> None:
@@ -53,9 +53,9 @@ _STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """Says in words that the storage is full, or None where `error` is something else.
+    """A message if the storage is full, or None for other errors.
 
-    safetensors raises its own error type with the operating system's number only in the text.
+    safetensors raises its own error type, which has the operating system's error number only in its text.
     """
     number = getattr(error, "errno", None)
     if number in _STORAGE_FULL:
@@ -64,7 +64,7 @@ def storage_problem(error: BaseException) -> str | None:
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """A hint to append to an error message: the valid word nearest to a wrong one, or all of them."""
+    """A hint to append to an error message: the valid word nearest to a wrong one, or all valid words."""
     close = get_close_matches(word, valid, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -72,7 +72,7 @@ def nearest(word: str, valid: list[str]) -> str:
 
 
 def not_among(settings: object, prefix: str, **valid: Iterable[str]) -> list[str]:
-    """A message for each field of `settings` that is none of the valid words given for it, with the nearest one."""
+    """A message for each field of `settings` that is not one of its valid words, with the nearest one."""
     wrong = [(name, getattr(settings, name), list(words)) for name, words in valid.items()]
     return [
         f"{prefix}.{name} is {value!r}; {nearest(str(value), words)}"
@@ -82,7 +82,7 @@ def not_among(settings: object, prefix: str, **valid: Iterable[str]) -> list[str
 
 
 def too_low(settings: object, prefix: str, **least: float) -> list[str]:
-    """A message for each field of `settings` below the least value given for it; a field that is None is not set."""
+    """A message for each field of `settings` below its lowest value; a field that is None is not set."""
     values = {name: getattr(settings, name) for name in least}
     return [
         f"{prefix}.{name} is {value}, it must be at least {least[name]}"
@@ -92,25 +92,25 @@ def too_low(settings: object, prefix: str, **least: float) -> list[str]:
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raises one `UserError` that says all of the problems, where there are any."""
+    """Raise one `UserError` with all of the problems, if there are any."""
     if message := "; ".join(problems):
         raise UserError(message)
 
 
 def refuse_if(wrong: Mapping[str, object]) -> None:
-    """As `refuse`, of the problems whose condition holds."""
+    """Raise as `refuse` does, for the problems whose condition holds."""
     refuse(problem for problem, holds in wrong.items() if holds)
 
 
 def check_whole(name: str, value: int, *, least: int = 1, most: int | None = None) -> None:
-    """Raises `UserError` for what is no whole number from `least` to `most`."""
+    """Raise `UserError` unless `value` is a whole number from `least` to `most`."""
     if not isinstance(value, Integral) or value < least or (most is not None and value > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
         raise UserError(f"{name} is {value!r}, a whole number {bounds} is needed")
 
 
 def check_size(name: str, value: float, *, most: float | None = None, above: bool = False) -> None:
-    """Raises `UserError` for what is no number from 0 to `most`; `above`: for 0 too."""
+    """Raise `UserError` unless `value` is a number from 0 to `most`; `above`: 0 is refused too."""
     fits = isinstance(value, Real) and (value > 0 if above else value >= 0) and (most is None or value <= most)
     if not fits:
         bounds = ("above 0" if above else "of at least 0") + ("" if most is None else f" and at most {most:g}")
@@ -118,7 +118,7 @@ def check_size(name: str, value: float, *, most: float | None = None, above: boo
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-    """Of ours the words alone, without a line of code."""
+    """Print our own warnings without a line of code."""
     ours = category.__module__.startswith("smim.")
     shown = f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
     print(shown, file=sys.stderr)
@@ -126,9 +126,9 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 @contextmanager
 def reported_to_user() -> Iterator[None]:
-    """Ends the process with one clear line instead of a traceback where an error is meant for the user.
+    """End the process with one clear line instead of a traceback if an error is meant for the user.
 
-    What the encoding of standard output lacks is printed as an escape, such as \\xe9.
+    Characters that standard output cannot encode are printed as escapes, such as \\xe9.
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -140,7 +140,7 @@ def reported_to_user() -> Iterator[None]:
     except KeyboardInterrupt:
         _exit("interrupted", 130)
     except BrokenPipeError:
-        os._exit(141)  # the reader of our output left, as in `smim ... | head`
+        os._exit(141)  # the reader of our output ended, as in `smim ... | head`
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
     except Exception as error:

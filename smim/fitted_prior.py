@@ -1,4 +1,4 @@
-"""A prior that is fitted to a model's codes after its training, so that what is drawn from it lies where sentences do.
+"""Fit a prior to a trained model's codes, so that samples come from the region of real sentences.
 
 Shapes: K components, N sentences, D latent dimensions.
 """
@@ -21,7 +21,7 @@ from smim.model.registry import make_model
 from smim.search.filters import Where, condition, parse
 from smim.text.corpus import Corpus
 
-_SPREAD_OF = 10_000  # sentences by which the spread of all codes is estimated
+_SPREAD_OF = 10_000  # sentences for estimating the spread of all codes
 _LEAST_DEVIATION = 1e-4
 
 
@@ -35,14 +35,14 @@ def fit_prior(
     where: Where | None = None,
     seed: int = 0,
 ) -> None:
-    """Gives a model the prior p(z) = 1/K sum over k of N(z; mu_k, (spread * s)^2); writes it to `output`, or in place.
+    """Give a model the prior p(z) = 1/K sum over k of N(z; mu_k, (spread * s)^2); write it to `output`, or in place.
 
         fit_prior("runs/mine/model", Corpus.open("data/mine"))
 
     mu_k are the codes of K = `components` sentences of the corpus's train split, drawn among those that pass the filter
-    `where`, and s [D] is the standard deviation of such codes. `sample` then draws from it by default. This is density
-    estimation after the training (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders") by Gaussian
-    kernels: an estimate of the aggregate posterior. An autoencoder can be sampled so too.
+    `where`. s [D] is the standard deviation of such codes. `sample` then draws from this prior by default. This is
+    density estimation after training (Ghosh et al. 2020, "From Variational to Deterministic Autoencoders") with
+    Gaussian kernels: an estimate of the aggregate posterior. It also allows sampling from an autoencoder.
 
     Raises `UserError` for a corpus of another tokenizer, for a filter that too few sentences pass, and for numbers out
     of range.
@@ -81,7 +81,7 @@ def with_prior_of(old: SentenceAutoencoder, codes_ND: Tensor, *, components: int
 
 @torch.no_grad()
 def _with_mixture(old: SentenceAutoencoder, means_KD: Tensor, deviation_D: Tensor) -> SentenceAutoencoder:
-    """The same model, with Gaussians of one weight and one variance as its prior."""
+    """The same model with a mixture of Gaussians of equal weight and variance as its prior."""
     args = replace(old.args, prior="gaussian_mixture", num_prior_components=len(means_KD))
     model = make_model(args, input_size=old.input_size)
     prior = model.prior

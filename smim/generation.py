@@ -1,4 +1,4 @@
-"""A trained model as users see it: text to code and back, interpolation, perturbation, samples, answers.
+"""The user's view of a trained model: encode, decode, interpolate, perturb, sample, answer.
 
 Shapes: N sentences, D latent dimensions, T tokens.
 """
@@ -38,12 +38,12 @@ DECODED_LENGTH = 100
 
 
 def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel":
-    """Loads a trained model, by default onto the GPU where there is one.
+    """Load a trained model, by default onto the GPU if there is one.
 
         model = smim.load("runs/ptb_smim_512/model")
         model = smim.load("english-small")  # comes with the package
 
-    Raises `UserError` where the directory is not a model or is damaged.
+    Raises `UserError` if the directory is not a model or is damaged.
     """
     autoencoder, tokenizer, config = load_model(directory)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -51,9 +51,9 @@ def load(directory: Path | str, *, device: str | None = None) -> "SentenceModel"
 
 
 def check_sentences(texts: Any, *, missing: bool = False) -> None:
-    """Raises `UserError` for what is no list of strings, and for strings that UTF-8 cannot hold.
+    """Raise `UserError` for anything but a list of strings, and for strings that UTF-8 cannot encode.
 
-    `missing`: None, NaN and the like may be among them.
+    With `missing`, the list may also hold None, NaN and similar values.
     """
     if isinstance(texts, str):
         raise UserError("a list of sentences is needed, not one string: write [text]")
@@ -71,11 +71,11 @@ def check_sentences(texts: Any, *, missing: bool = False) -> None:
 
 
 def _unseen(number: int) -> None:
-    """Shows no progress."""
+    """Ignore progress."""
 
 
 class TrainedModel:
-    """A trained model of whatever kind of data: its latent space. `hash` names it, as `hash_of` its directory does."""
+    """A trained model of any kind of data, with its latent space. `hash` identifies it: that of its directory."""
 
     autoencoder: Any
     config: dict[str, Any]
@@ -87,11 +87,11 @@ class TrainedModel:
 
     @property
     def deterministic(self) -> bool:
-        """True for an autoencoder, whose variance was never trained: its code is the mean."""
+        """True for an autoencoder. Its variance was never trained, so its code is the mean."""
         return is_deterministic(self.config)
 
     def checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
-        """Codes [N, D], or one [D], of any type of numbers, as fp32 [N, D]; raises `UserError` for others, and NaN."""
+        """Codes [N, D], or one [D], of any numeric type, as fp32 [N, D]; raises `UserError` for others and NaN."""
         one = isinstance(codes, np.ndarray | Tensor) and codes.ndim == 1 and len(codes) == self.latent_dim
         return torch.from_numpy(as_matrix(codes[None] if one else codes, self.latent_dim, "codes"))
 
@@ -120,23 +120,23 @@ class SentenceModel(TrainedModel):
 
     @cached_property
     def use(self) -> Use:
-        """What methods take where they are asked for nothing else."""
+        """The model's default settings for its methods."""
         return use_of(self.config)
 
     @property
     def has_meaning_part(self) -> bool:
-        """Whether `literal` below 1, and an index of the meaning part, can be asked for."""
+        """Whether codes have a meaning part, which `literal` below 1 and indexes of meaning parts need."""
         return self.autoencoder.meaning_dim < self.latent_dim
 
     def dimension_of(self, part: str | None) -> int:
-        """How many of a code's first numbers its `part` has: the meaning's, or all for None."""
+        """The number of leading dimensions of `part`: those of the meaning part, or all for None."""
         return self.autoencoder.meaning_dim if part == "meaning" else self.latent_dim
 
     def combined(self, weights: Sequence[float], codes_ND: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """The weighted sum of codes, fp32 [D]: a point between two, sums and differences.
+        """The weighted sum of codes, fp32 [D], for interpolation and for sums and differences.
 
-        Of codes with a meaning part only the rest is summed so. A meaning part is a direction, as long as its sentence:
-        the directions are summed, whatever their lengths, and the sum is made as long as the parts are on the mean.
+        A meaning part is summed differently. Its direction is the meaning, and its length grows with the sentence.
+        The directions are summed, and the result gets the weighted mean of the parts' lengths.
         """
         weights_N, codes_ND = np.asarray(weights, np.float32), np.asarray(codes_ND, np.float32)
         code_D = weights_N @ codes_ND
@@ -149,12 +149,12 @@ class SentenceModel(TrainedModel):
         return code_D
 
     def line(self, start_D: np.ndarray, end_D: np.ndarray, *, steps: int) -> np.ndarray:
-        """Codes evenly spaced from the one to the other, both included, fp32 [steps, D]."""
+        """Evenly spaced codes from `start_D` to `end_D`, both included, fp32 [steps, D]."""
         between = [self.combined([1 - t, t], [start_D, end_D]) for t in np.linspace(0, 1, steps)[1:-1]]
         return np.stack([start_D, *between, end_D])
 
     def draw(self, posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
-        """z ~ q(z|x) from standard normal `noise` [N, D]; the mean where the model is deterministic."""
+        """Draw z ~ q(z|x) with standard normal `noise` [N, D]. A deterministic model gives the mean."""
         return posterior.mean if self.deterministic else posterior.sample(noise.to(posterior.mean.device))
 
     def encode(
@@ -168,17 +168,17 @@ class SentenceModel(TrainedModel):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> np.ndarray:
-        """The mean of q(z|x) for each sentence, fp32 [N, D]; of one string its code, [D].
+        """Encode sentences: the mean of q(z|x), fp32 [N, D] for N texts, [D] for one string.
 
             model.encode(["the company said profit rose"]).shape  # (1, 512)
 
-        `too_long`: `truncate` cuts a text after the model's limit, and warns; `skip` gives it NaN, and warns; `error`
-        refuses it. `empty`: `error` refuses texts without a word, None and NaN, `skip` gives them NaN, and warns;
-        unless `allow_unknown`, a text of which the vocabulary holds no word is one of them. `normalize`: codes of
-        length one. `batch_size`: so many sentences at a time at most; never more than 8,192 tokens. `show_progress`:
-        whether a terminal shows how much is done.
+        `too_long`: `truncate` cuts texts at the model's limit, `skip` returns NaN for them, `error` refuses them.
+        `empty`: `error` refuses texts without a word, None and NaN; `skip` returns NaN for them. Truncating and
+        skipping warn. With `allow_unknown=False`, a text without any word of the vocabulary counts as empty.
+        `normalize`: scale codes to length one. `batch_size`: the most sentences in a batch; a batch has at most 8,192
+        tokens. `show_progress`: show a progress bar on a terminal.
 
-        Raises `UserError` for what is no list of texts, and where a text does not fit and that is an error.
+        Raises `UserError` for anything but texts, and for texts that the policies refuse.
         """
         several = [texts] if isinstance(texts, str) else texts
         fitted = self.fitted(several, allow_unknown=allow_unknown, too_long=too_long, empty=empty)
@@ -192,11 +192,11 @@ class SentenceModel(TrainedModel):
     def similarity(
         self, first: Sequence[str] | str | np.ndarray | Tensor, second: Sequence[str] | str | np.ndarray | Tensor
     ) -> np.ndarray:
-        """How alike each of the first is to each of the second, from 0 to 1, fp64 [N, M], by the model's own metric.
+        """Similarity of each first to each second sentence, from 0 to 1, fp64 [N, M], by the model's metric.
 
             model.similarity("a cold soup", ["my soup was cold", "profit rose"])
 
-        Sentences or codes, one or several; the numbers are the `similarity` of hits. Raises `UserError` as `encode`.
+        Takes sentences or codes, one or several. Hits have the same `similarity`. Raises `UserError` as `encode` does.
         """
         codes, others = (np.atleast_2d(self._as_codes(each)) for each in (first, second))
         return similarity(self.use.metric, distances(self.use.metric, codes, others))
@@ -210,9 +210,9 @@ class SentenceModel(TrainedModel):
     def informative(self, texts: Sequence[str]) -> np.ndarray:
         """cMIM's informative embeddings: the mean of the decoder's states over each sentence, fp32 [N, H].
 
-        The decoder reads the sentence itself (teacher forcing), from the code that `encode` gives. H is the width of
-        its states; a superposition's are embeddings of words. They cannot be decoded. Raises `UserError` as `encode`.
-        Livne 2025, arXiv 2509.21511.
+        The decoder starts from the code of `encode` and reads the sentence itself (teacher forcing). H is the width of
+        its states, or of the word embeddings in a superposition. These embeddings cannot be decoded. Raises `UserError`
+        as `encode` does. Source: Livne 2025, arXiv 2509.21511.
         """
         ids = self.token_ids(texts)
         z = self.posterior_of_ids(ids).mean
@@ -230,7 +230,7 @@ class SentenceModel(TrainedModel):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> DiagonalGaussian:
-        """q(z|x) for each sentence, on the CPU: mean and log variance, fp32 [N, D] each."""
+        """q(z|x) of each sentence, on the CPU: mean and log variance, each fp32 [N, D]."""
         ids = self.token_ids(texts, allow_unknown=allow_unknown)
         return self.posterior_of_ids(ids, batch_size=batch_size, show_progress=show_progress)
 
@@ -242,9 +242,9 @@ class SentenceModel(TrainedModel):
         batch_size: int | None = None,
         show_progress: bool = False,
     ) -> DiagonalGaussian:
-        """q(z|x) for sentences of token ids, in their order, on the CPU; options as of `encode`.
+        """q(z|x) of sentences given as token ids, in their order, on the CPU. Options are those of `encode`.
 
-        Of sentences longer than the model takes, as a prepared corpus may have them, the beginning is encoded.
+        A prepared corpus may hold sentences longer than the model's limit. Only their beginning is encoded.
         """
         limit = self.autoencoder.args.max_length
         if any(len(sentence) > limit for sentence in ids):
@@ -262,7 +262,7 @@ class SentenceModel(TrainedModel):
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
 
     def _batches(self, ids: Sequence[Sequence[int] | np.ndarray], batch_size: int | None = None) -> Iterator[Batch]:
-        """All sentences, longest first; `rows` are their places among `ids`."""
+        """Batches of all sentences, longest first. `rows` are positions in `ids`."""
         if batch_size is not None:
             check_whole("batch_size", batch_size)
         lengths = np.array([len(sentence) for sentence in ids])
@@ -285,21 +285,20 @@ class SentenceModel(TrainedModel):
         allow_unknown: bool = False,
         distinct: bool = False,
     ) -> list[str]:
-        """The sentence of each code [N, D], or of one [D]: the likeliest word at each step, or with `sample` a draw.
-
-        A superposition's sentence is encoded again, and where it has another code, one that is nearer to the code is
-        looked for (`smim.model.nearest`).
+        """Decode codes [N, D], or one [D], to sentences: greedily, or with `sample` by drawing words.
 
             model.decode(model.encode(["the company said profit rose"]), literal=0.0)
 
-        Codes are an array or a tensor of any type of numbers. `literal`: 1 gives the sentence word for word, 0 another
-        one of the same meaning. Of several `candidates`, which are drawn, the one whose own code is most like the code
-        is kept, by the cosine of their meaning parts. Words are drawn at a `temperature`, among the likeliest that
-        together have the probability `top_p`. These three are 1 unless given, and below literal 1 those of `use`. At
-        most `max_length` tokens are decoded, and unless `allow_unknown` none that is `<unk>`. `distinct`: no candidate
-        is kept for two codes, as long as there are others.
+        Codes may be an array or a tensor of any numeric type. `literal`: 1 reproduces the sentence, 0 writes another
+        one of the same meaning. `candidates`: draw so many sentences for each code and keep the one whose own code is
+        most similar (cosine of the meaning parts). `temperature` and `top_p` control how words are drawn: from the
+        likeliest words that together have probability `top_p`. These three default to 1, and below literal 1 to the
+        model's `use`. `max_length`: the most tokens. `allow_unknown`: allow `<unk>`. `distinct`: give no two codes the
+        same sentence while other candidates remain.
 
-        Raises `UserError` for codes of a wrong shape or NaN, and `Unsupported` for a `literal` that the model has not.
+        A superposition encodes its sentence again. If the codes differ, it searches for a sentence with a nearer code
+        (`smim.model.nearest`). Raises `UserError` for codes of a wrong shape or with NaN, and `Unsupported` for a
+        `literal` that the model does not support.
         """
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
@@ -309,7 +308,7 @@ class SentenceModel(TrainedModel):
         return [self.tokenizer.decode(sentence) for sentence in ids]
 
     def writing(self, literal: float = 1.0, candidates: int | None = None, **options: Any) -> Writing:
-        """What these arguments of `decode` come to; raises as it does."""
+        """Resolve the arguments of `decode` to settings; raises as `decode` does."""
         how = self.use.literal.writing(literal, candidates, **options)
         self.autoencoder.check_literal(how.literal)
         return how
@@ -325,7 +324,7 @@ class SentenceModel(TrainedModel):
     ) -> list[list[int]]:
         """The token ids of each code's sentence [N, D]; `uniform` gives the random numbers [N, T] of a draw.
 
-        `calls`: how many of the codes each call of `decode` brought, of which sentences are `distinct`; else one did.
+        `calls`: the number of codes in each call of `decode`, within which `distinct` holds; None: one call.
         """
         options = how.options
         if how.candidates == 1 or not len(z):
@@ -344,7 +343,7 @@ class SentenceModel(TrainedModel):
         return [ids for size in calls or [len(z)] for ids in self._distinct(islice(rows, size))]
 
     def _distinct(self, best_first: Iterable[list[list[int]]]) -> Iterator[list[int]]:
-        """Of each list of sentences the first whose letters and digits none before has, or its first."""
+        """From each list, the first sentence whose letters and digits are new; the first sentence if none is."""
         given: set[str] = set()
         for sentences in best_first:
             letters = ["".join(filter(str.isalnum, self.tokenizer.decode(ids).casefold())) for ids in sentences]
@@ -353,7 +352,7 @@ class SentenceModel(TrainedModel):
             yield sentences[chosen]
 
     def _nearest(self, ids: list[list[int]], z: Tensor, how: Writing, max_length: int) -> list[list[int]]:
-        """The same sentences, but where one has not the code and another is found that is nearer to it."""
+        """The same sentences, but each wrong one is replaced if search finds a sentence nearer to the code."""
         left = z.new_ones(len(ids))
         encodable = [row for row, own in enumerate(ids) if 0 < len(own) <= self.autoencoder.args.max_length]
         encoded = self.posterior_of_ids([ids[row] for row in encodable]).mean
@@ -374,9 +373,9 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Each sentence encoded and decoded: from its mean code, or with `sample` from draws of code and words.
+        """Encode and decode each sentence, from its mean code, or with `sample` from drawn codes and words.
 
-        `literal`, `candidates` and `allow_unknown`: as of `decode`.
+        `literal`, `candidates` and `allow_unknown` are those of `decode`.
         """
         posterior = self.posterior([texts] if isinstance(texts, str) else texts, allow_unknown=False)
         z = posterior.mean
@@ -386,7 +385,7 @@ class SentenceModel(TrainedModel):
         return self.decode(z, **how, sample=sample, seed=seed)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
-        """Codes evenly spaced from the one sentence's to the other's, both included, fp32 [steps, D]: `combined`."""
+        """Evenly spaced codes between two sentences (see `combined`), both included, fp32 [steps, D]."""
         check_whole("steps", steps, least=2)
         return self.line(*self.encode([first, second], allow_unknown=False), steps=steps)
 
@@ -400,9 +399,9 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences decoded at `steps` codes evenly spaced from the one's to the other's, both included.
+        """Decode `steps` evenly spaced codes from one sentence to another, both included.
 
-        The ends are decoded word for word, what is between them as of `decode`, by default at the model's own literal.
+        The ends are decoded word for word. The rest uses `literal`, as in `decode`; None means the model's default.
         """
         codes = self.interpolation(first, second, steps=steps)
         literal = self.use.literal.interpolate if literal is None else literal
@@ -410,7 +409,7 @@ class SentenceModel(TrainedModel):
         return [start, *self.decode(codes[1:-1], literal=literal, seed=seed, allow_unknown=allow_unknown), end]
 
     def arithmetic(self, plus: Sequence[str], minus: Sequence[str] = ()) -> np.ndarray:
-        """The sum of the codes of `plus` less those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`.
+        """Add the codes of `plus` and subtract those of `minus`, fp32 [D]: a - b + c is `arithmetic([a, c], [b])`.
 
         See `combined` for codes with a meaning part.
         """
@@ -431,11 +430,11 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences decoded near a sentence's code, `scale` posterior standard deviations away.
+        """Decode codes near a sentence's code, `scale` posterior standard deviations away.
 
-        Draws from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal` and
-        `allow_unknown`: as of `decode`. Scale and literal are the model's own unless given. Where the sentences are the
-        best of several candidates, they differ.
+        Codes are drawn from N(mean, (scale sigma)^2), as in appendix E.1 of the thesis with a scale of 10. `literal`
+        and `allow_unknown` are those of `decode`. `scale` and `literal` default to the model's own. If several
+        candidates are drawn for each code, the sentences differ where the candidates allow it.
         """
         check_whole("num", num)
         scale = self.use.perturb_scale if scale is None else scale
@@ -457,10 +456,11 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences decoded from N(0, standard_deviation^2 I), 0.1 in appendix E.3 of the thesis, or from `prior` p(z).
+        """Decode codes drawn from N(0, standard_deviation^2 I), or from the model's `prior` p(z).
 
-        With `chain_steps`, the last sentences of Markov chains of so many that begin at such codes: see `markov_chain`;
-        0: without. `literal` and `allow_unknown`: as of `decode`. What is not given is the model's own.
+        Appendix E.3 of the thesis uses a standard deviation of 0.1. `chain_steps`: start a Markov chain at each code
+        and return its last sentence (see `markov_chain`); 0: no chain. `literal` and `allow_unknown` are those of
+        `decode`. Arguments that are None, and `prior` if false, take the model's own values.
         """
         check_whole("num", num)
         codes = self.draw_codes(num, self.use.sample.spread(standard_deviation, prior=prior), seed=seed)
@@ -472,7 +472,7 @@ class SentenceModel(TrainedModel):
         return [chain[-1] for chain in self.markov_chain(codes, steps=chain_steps, **how)]
 
     def draw_codes(self, num: int, standard_deviation: float | None, *, seed: int) -> Tensor:
-        """The codes that `sample` decodes, fp32 [num, D], on the CPU."""
+        """The codes that `sample` decodes, fp32 [num, D], on the CPU. No standard deviation: the prior."""
         if standard_deviation is not None:
             return standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
         noise.check_seed(seed)
@@ -489,14 +489,15 @@ class SentenceModel(TrainedModel):
         seed: int = 0,
         allow_unknown: bool = False,
     ) -> list[list[str]]:
-        """For each code [N, D] the `steps` sentences of a chain that begins with it: x ~ p(x|z), z ~ q(z|x), and so on.
+        """For each code [N, D], the `steps` sentences of the chain x ~ p(x|z), z ~ q(z|x), and so on.
 
-        Samples of a probabilistic autoencoder, whose codes do not follow the prior: with the best decoder for its
-        encoder, the chain comes to the distribution of the training sentences (eq. 3 of InfoVAE, Zhao et al. 2017).
+        Use it to sample from a probabilistic autoencoder, whose codes do not follow the prior. With the optimal decoder
+        for its encoder, the chain converges to the distribution of the training sentences (eq. 3 of InfoVAE, Zhao et
+        al. 2017).
 
             [chain] = model.markov_chain(model.encode(["the company said profit rose"]), steps=5)
 
-        Sentences are cut at 100 tokens, or at the model's own limit. Options and errors: as of `decode`.
+        Sentences end at 100 tokens, or at the model's limit. Options and errors are those of `decode`.
         """
         check_whole("steps", steps)
         z, how = self.checked_codes(codes), self.writing(literal, 1, sample=True, allow_unknown=allow_unknown)
@@ -511,10 +512,10 @@ class SentenceModel(TrainedModel):
         return chains
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
-        """An answer decoded from the code of the question and `num_words` unknown words (section 7.6).
+        """Decode an answer from the code of the question and `num_words` unknown words (section 7.6).
 
-        Greedy; what follows the first "?" is the answer. Raises `Unsupported` unless `use` says that the
-        model was trained on questions with answers.
+        Decoding is greedy; the text after the first "?" is the answer. Raises `Unsupported` unless `use` says that
+        the model was trained on questions with answers.
         """
         check_whole("num_words", num_words)
         check_sentences([question])
@@ -531,13 +532,13 @@ class SentenceModel(TrainedModel):
         return answer.strip()
 
     def token_ids(self, texts: Sequence[str], *, allow_unknown: bool = True) -> list[list[int]]:
-        """The vocabulary ids of each sentence; raises `UserError` for one that does not fit."""
+        """The vocabulary ids of each sentence; raises `UserError` for a sentence that does not fit."""
         return self.fitted(texts, allow_unknown=allow_unknown, too_long="error", empty="error").ids
 
     def tell_cut(self, lengths_N: np.ndarray, name: str, *, too_long: str = "truncate") -> None:
-        """Warns of a prepared corpus's sentences, by their numbers of tokens, that are cut when they are encoded.
+        """Warn about sentences of a prepared corpus that are cut; `lengths_N` are their numbers of tokens.
 
-        Raises `UserError` that names the first where `too_long` is `error`, and for another policy than these two.
+        With `too_long="error"`, raises `UserError` that names the first. Refuses other policies than these two.
         """
         limit = self.autoencoder.args.max_length
         rows = np.flatnonzero(lengths_N > limit).tolist()
@@ -561,11 +562,11 @@ class SentenceModel(TrainedModel):
         split: str = "none",
         tell: bool = True,
     ) -> Fitted:
-        """The token ids of texts, as far as they fit this model: see `smim.text.fitting`.
+        """The token ids of texts that fit this model: see `smim.text.fitting`.
 
-        Unless `allow_unknown`, a text of which the vocabulary holds no word is an empty one. `split`: whether texts
-        become sentences, `auto`, `sentences` or `none` (`smim.text.sentences`). `tell`: with the warnings.
-        Raises `UserError` for what are no texts, `RowError` for one that does not fit where that is an error.
+        With `allow_unknown=False`, a text without any word of the vocabulary counts as empty. `split`: how texts are
+        split into sentences: `auto`, `sentences` or `none` (`smim.text.sentences`). `tell`: whether to warn.
+        Raises `UserError` for anything but texts, and `RowError` for a text that a policy refuses.
         """
         check_sentences(texts, missing=True)
 

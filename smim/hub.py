@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: a model directory goes up as one commit, and comes down as a `SentenceModel`."""
+"""Models on the Hugging Face hub: upload a model directory as one commit, and download a `SentenceModel`."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,9 +26,9 @@ except ModuleNotFoundError as error:
 
 CARD = "README.md"
 _NEEDED = [CONFIG, WEIGHTS, "tokenizer/*"]
-# The last three are those of an exported model (`smim.sentence_transformer`).
+# The last three are files of an exported model (`smim.sentence_transformer`).
 _UPLOADED = [*_NEEDED, "modules.json", "config_sentence_transformers.json", "sentence_encoder.json"]
-# How a card names the model's directory (`smim.model.directory`).
+# The placeholder for the model's directory in a card (`smim.model.directory`).
 PLACE = '"PATH/OF/THIS/DIRECTORY"'
 
 
@@ -40,15 +40,15 @@ def push_to_hub(
     token: str | None = None,
     message: str = "Upload a sentenceMIM model",
 ) -> str:
-    """Uploads a model directory to the model repository `ORGANISATION/NAME`; returns the address of the commit.
+    """Upload a model directory to the model repository `ORGANISATION/NAME`; returns the address of the commit.
 
-    Only the model's own files go up. A repository that there is not is made, `private` or public; one that there is
-    stays as public as it is. `token`: by default that of `hf auth login` or of `HF_TOKEN`.
+    Only the model's own files are uploaded. A missing repository is created, `private` or public; an existing one keeps
+    its visibility. `token`: by default that of `hf auth login` or of `HF_TOKEN`.
 
-    Raises `UserError` where `model_dir` is not a model, and where the hub refuses or cannot be reached.
+    Raises `UserError` if `model_dir` is not a model, and if the hub refuses or cannot be reached.
     """
     model_dir = find(model_dir)
-    load_model(model_dir)  # nobody should download a model that is damaged
+    load_model(model_dir)  # do not upload a damaged model
     paths = sorted(path for pattern in _UPLOADED for path in model_dir.glob(pattern))
     names = [path.relative_to(model_dir).as_posix() for path in paths]
     operations = [CommitOperationAdd(name, storage.own_file(model_dir, name)) for name in names]
@@ -66,12 +66,12 @@ def push_to_hub(
 def from_hub(
     repo_id: str, *, revision: str | None = None, token: str | None = None, device: str | None = None
 ) -> SentenceModel:
-    """Loads a model of the Hugging Face hub; its files are kept in the hub's cache, and found there without a network.
+    """Load a model from the Hugging Face hub. Its files stay in the hub's cache and are then available offline.
 
         model = smim.from_hub("ORGANISATION/NAME")
 
-    `revision`: a branch, a tag or a commit; `device` as of `smim.load`. Nothing but the model's own files is fetched.
-    Raises `UserError` where there is no such model, where the hub refuses, and where it cannot be reached.
+    `revision`: a branch, a tag or a commit. `device` as in `smim.load`. Only the model's own files are downloaded.
+    Raises `UserError` if there is no such model, if the hub refuses, and if it cannot be reached.
     """
     with reported(repo_id, revision):
         directory = snapshot_download(
@@ -89,7 +89,7 @@ def from_hub(
 
 
 def card(path: Path, *, library: str, task: str, tags: Sequence[str]) -> str:
-    """A model's card, from its README, with what the hub reads of it; what its owner wrote there stays."""
+    """A model's card: its README with the metadata that the hub needs; the owner's text is kept."""
     text = path.read_text(encoding="utf-8") if path.is_file() else "# A sentenceMIM model\n"
     if not text.startswith("---"):
         text = f"---\nlibrary_name: {library}\n---\n\n{text}"
@@ -101,7 +101,7 @@ def card(path: Path, *, library: str, task: str, tags: Sequence[str]) -> str:
 
 @contextmanager
 def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """Says what the hub's errors mean for the user."""
+    """Translate the hub's errors into messages for the user."""
     hub = constants.ENDPOINT
     said: dict[type[Exception], str] = {
         HFValidationError: f"{repo_id!r} is not the name of a model of the hub; it looks like ORGANISATION/NAME",

@@ -1,7 +1,7 @@
-"""One owner at a time of a directory: whoever works in it, or writes what takes its place, holds its lock.
+"""Locks on directories: one process at a time works in a directory, or writes its replacement.
 
-The lock is a file that is locked with flock, so that the end of its owner, a kill too, releases it. The file says which
-process of which host holds it.
+The lock is a file locked with flock, so it is released when its owner ends, even by a kill. The file names the process
+and host that hold it.
 """
 
 import errno
@@ -23,7 +23,7 @@ _UNFIT = {errno.EROFS: "that is read-only"} | dict.fromkeys(
     (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), "without locks (flock), which keep two processes apart"
 )
 
-# What opening a link, a directory and a socket gives.
+# Errors from opening a link, a directory and a socket.
 _NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)
 
 
@@ -35,10 +35,10 @@ class BeingChanged(UserError):
 
 @contextmanager
 def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
-    """Keeps others out of `directory`, which is not replaced as a whole, until the block is left.
+    """Keep others out of `directory`, which must not be replaced as a whole, until the block ends.
 
-    With an `accelerator` all processes of the job call it: the main process owns, and each of them learns of a refusal.
-    Raises `BeingChanged` where another process owns it, and `UserError` on a file system without locks.
+    With an `accelerator`, all processes of the job call this. The main process takes the lock, and all raise its error.
+    Raises `BeingChanged` if another process has the lock, and `UserError` on a file system without locks.
     """
     with _owned(directory / ".lock", directory, accelerator):
         yield
@@ -46,7 +46,7 @@ def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[N
 
 @contextmanager
 def own_place(output: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
-    """As `own`, of the place that a directory written beside it is renamed to: the lock is `.NAME.lock` beside it."""
+    """As `own`, for a path to which a finished directory is renamed: the lock is `.NAME.lock` beside it."""
     output = output.absolute()
     with _owned(output.parent / f".{output.name}.lock", output, accelerator):
         yield
@@ -60,7 +60,7 @@ def _owned(file: Path, directory: Path, accelerator: "Accelerator | None") -> It
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(take(file, directory))
-                stack.callback(file.unlink, missing_ok=True)  # before it is unlocked: see `is_at`
+                stack.callback(file.unlink, missing_ok=True)  # runs before the unlocking: see `is_at`
             except (SmimError, OSError) as error:
                 problems.append(error)
         if accelerator is not None:
@@ -73,10 +73,10 @@ def _owned(file: Path, directory: Path, accelerator: "Accelerator | None") -> It
 
 
 def take(file: Path, directory: Path) -> IO[str]:
-    """Locks the file that stands for `directory` until it is closed; raises as `own` does."""
+    """Lock the file for `directory` until it is closed; raises as `own` does."""
     with ExitStack() as stack:
         try:
-            # What somebody handed over may have a link or a pipe here.
+            # A directory from someone else may hold a link or a pipe here.
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             lock = stack.enter_context(open(os.open(file, flags, 0o666), "r+", errors="replace"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,7 +102,7 @@ def take(file: Path, directory: Path) -> IO[str]:
 
 
 def is_at(lock: IO[str], file: Path) -> bool:
-    """Whether what was locked is still what others would lock: it was not removed or replaced meanwhile."""
+    """Whether the locked file is still the one at `file`, not removed or replaced meanwhile."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), os.stat(file))
     except FileNotFoundError:

@@ -1,9 +1,8 @@
-"""Makes the Accelerator, and refuses to train where it is not what was asked for.
+"""Create the Accelerator, and refuse to train if the launch differs from the request.
 
-`accelerate launch` and `torchrun` fall back silently in several ways: a CPU launch for N processes
-runs one; N processes that do not know of each other write into one folder; DeepSpeed becomes plain DDP
-where a setting says CPU; FSDP2 on the CPU is ignored. Each would give a training that is not the one
-that was asked for.
+`accelerate launch` and `torchrun` fall back silently in several ways. A CPU launch for N processes runs one. N
+processes that do not know each other write into one folder. DeepSpeed becomes plain DDP if a setting says CPU. FSDP2
+on the CPU is ignored. Each would run another training than the requested one.
 """
 
 import os
@@ -34,10 +33,10 @@ def make_accelerator(
     run_dir: Path | None = None,
     timeout: int = 1800,
 ) -> Accelerator:
-    """The Accelerator for this launch; raises `UserError` where the launch cannot be honoured.
+    """The Accelerator for this launch; raises `UserError` if the launch cannot run as requested.
 
-    `sharding`: whether the caller can do with DeepSpeed and FSDP2. `trackers` write below `run_dir`/logs.
-    `timeout`: seconds that a process waits for the others.
+    `sharding`: whether the caller supports DeepSpeed and FSDP2. `trackers` write below `run_dir`/logs. `timeout`:
+    seconds that a process waits for the others.
     """
     has_gpu = torch.cuda.is_available()
     mode = _mode_asked()
@@ -52,9 +51,9 @@ def make_accelerator(
         handler.backend = "gloo"
         use_deepspeed_on_cpu()
     accelerator = Accelerator(
-        # Without it, what torchrun starts on CPU would train apart; with it, DeepSpeed would become DDP.
+        # Without `cpu`, processes that torchrun starts on CPU would train separately; with it, DeepSpeed becomes DDP.
         cpu=not has_gpu and mode != "deepspeed",
-        # bf16 is the training step's own affair, the same under DDP, ZeRO and FSDP2.
+        # The training step handles bf16 itself, in the same way under DDP, ZeRO and FSDP2.
         mixed_precision="no",
         log_with=trackers or None,
         project_config=ProjectConfiguration(logging_dir=str(run_dir / "logs")) if run_dir else None,
@@ -75,14 +74,14 @@ def make_accelerator(
 
 
 def close(accelerator: Accelerator) -> None:
-    """Ends the trackers and takes leave of the other processes."""
+    """End the trackers and the process group."""
     accelerator.end_training()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
-    """What to tell the user where the error means that another process of the run ended; else None."""
+    """A message for the user if the error means that another process of the run ended, else None."""
     if not torch.distributed.is_initialized() or not isinstance(error, RuntimeError):
         return None
     text = str(error)
@@ -95,7 +94,7 @@ def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
 
 
 def resolve_precision(precision: str) -> str:
-    """`auto` is bf16 where the hardware multiplies matrices in it, else fp32."""
+    """Resolve `auto`: bf16 if the hardware multiplies matrices in it, else fp32."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -105,7 +104,7 @@ def resolve_precision(precision: str) -> str:
 
 
 def _mode_asked() -> str:
-    """What the launcher tells its processes: deepspeed, fsdp, or ddp (one process too)."""
+    """The mode that the launcher requests: deepspeed, fsdp, or ddp (also for one process)."""
     for variable, mode in (("ACCELERATE_USE_DEEPSPEED", "deepspeed"), ("ACCELERATE_USE_FSDP", "fsdp")):
         if os.environ.get(variable, "").lower() == "true":
             return mode
@@ -129,9 +128,9 @@ def _check_mode(mode: str, *, has_gpu: bool) -> None:
 
 
 def _processes_asked_of_parent() -> int:
-    """How many processes `accelerate launch` was asked for, by its own command line; 1 where it is not our parent.
+    """The number of processes in the command line of our parent `accelerate launch`; 1 if that is not our parent.
 
-    A launch on one CPU process tells its child nothing of the number asked for.
+    A launch of one CPU process does not tell its child the requested number.
     """
     import psutil
 
@@ -150,5 +149,5 @@ def _processes_asked_of_parent() -> int:
     machines = parsed.num_machines or getattr(configured, "num_machines", 1)
     number = parsed.num_processes or getattr(configured, "num_processes", 1)
     if int(machines) > 1 and "WORLD_SIZE" in os.environ:
-        return 1  # a real launch over machines: WORLD_SIZE says how many processes there are in all
+        return 1  # a real launch over machines: WORLD_SIZE is the total number of processes
     return max(int(machines), int(number))

@@ -1,6 +1,6 @@
-"""Progress bars with time left for work that takes long; silent where the output is not a terminal.
+"""Progress bars with the time left, for long work; silent if the output is not a terminal.
 
-What has no bar is said by `smim/waiting.py`.
+`smim/waiting.py` reports work that has no bar.
 """
 
 import sys
@@ -28,7 +28,7 @@ console = Console(stderr=True)
 
 
 def _bar(*columns: ProgressColumn, visible: bool = True, says_left: bool = False) -> Progress:
-    """A bar on stderr with a name before, and the time so far and left behind, what it counts."""
+    """A bar on stderr: the name, `columns`, the elapsed time and the time left."""
     left = [TextColumn("{task.fields[left]}")] if says_left else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
         TextColumn("{task.description}"),
@@ -39,31 +39,30 @@ def _bar(*columns: ProgressColumn, visible: bool = True, says_left: bool = False
         console=console,
         transient=True,
         disable=not (visible and console.is_terminal),
-        # What is printed into a file or a pipe has to arrive there.
+        # Output that goes into a file or a pipe must arrive there.
         redirect_stdout=sys.stdout.isatty(),
     )
 
 
 def progress_bar(*, visible: bool = True, says_left: bool = False) -> Progress:
-    """A bar with count, time so far and time left, on stderr; `visible` is for one process of many.
+    """A bar on stderr with count, elapsed time and time left; `visible`: false in all but one of several processes.
 
-    `says_left`: the time left is what a task says of itself, `left=TEXT`.
+    `says_left`: the task gives its own text for the time left, `left=TEXT`.
     """
     return _bar(MofNCompleteColumn(), visible=visible, says_left=says_left)
 
 
 def track(items: Iterable[T], description: str, *, total: int | None = None, visible: bool = True) -> Iterator[T]:
-    """Yields `items` under a progress bar."""
+    """Yield `items` under a progress bar."""
     with progress_bar(visible=visible) as bar:
         yield from bar.track(items, total=total, description=description)
 
 
 @contextmanager
 def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with MB/s and time left; yields the function to tell how many more bytes are done.
+    """A bar with MB/s and time left; yields a function that takes the number of further bytes done.
 
-    With a `total` of 0, which says that nobody knows, it shows the time so far. Where the output is not a terminal, one
-    line at the end says what was done and how fast.
+    With a `total` of 0 (unknown), it shows the elapsed time. At the end, one line reports the amount and the speed.
     """
     started = time.monotonic()
     bar = _bar(*([DownloadColumn(), TransferSpeedColumn()] if total else []))
@@ -76,7 +75,7 @@ def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]
 
 @contextmanager
 def sentences_bar(description: str, *, total: int, visible: bool = True) -> Iterator[Callable[[int], None]]:
-    """As `bytes_bar`, for sentences and sentences a second; `visible` is for one process of many."""
+    """As `bytes_bar`, for sentences and sentences per second; `visible`: false in all but one of several processes."""
     started = time.monotonic()
     bar = _bar(MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f} sentences/s"), visible=visible)
     finished = 0

@@ -1,4 +1,4 @@
-"""What JSON holds, as the dataclass that owns it: each field is there and of its type, and there is no other."""
+"""Convert JSON to the dataclass that describes it: each field must exist and have its type, and no other may exist."""
 
 import operator
 from dataclasses import MISSING, field, fields, is_dataclass
@@ -22,19 +22,19 @@ _BOUNDS = {
 
 
 def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool = False) -> T:
-    """The object that `cls`, a dataclass, describes; raises `UserError` that names the file and the field.
+    """The object of the dataclass `cls` that JSON describes; raises `UserError` that names the file and the field.
 
-    Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. What the dataclass
-    itself refuses is reported with the file too. `at`: where in the file the content is. `others`: there may be fields
-    that the dataclass has not. A field may be a dataclass that was made already.
+    Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. Errors that the
+    dataclass raises are reported with the file too. `at`: the content's place in the file. `others`: allow fields that
+    the dataclass does not have. A field may be a dataclass that exists already.
     """
     return _made(cls, content, path, at, others)
 
 
 def changed(settings: Any) -> dict[str, Any]:
-    """The settings of a dataclass that are not its defaults, by name; those of one inside it as `inside.name`.
+    """The settings of a dataclass that differ from its defaults, by name; nested ones as `inside.name`.
 
-    Where the one inside is of another class than by default, its `name` is among them, and its own defaults count.
+    If a nested dataclass has another class than by default, its `name` is included, and its own defaults count.
     """
     values: dict[str, Any] = {}
     for each in fields(settings):
@@ -49,12 +49,12 @@ def changed(settings: Any) -> dict[str, Any]:
 
 
 def bounded(default: Any, **bounds: Any) -> Any:
-    """A field of a dataclass with its bounds: `least`, `most`, `above` and `below`, or the words that it is `among`."""
+    """A dataclass field with bounds: `least`, `most`, `above` and `below`, or the words that it is `among`."""
     return field(default=default, metadata=bounds)
 
 
 def out_of_bounds(settings: Any, section: str) -> list[str]:
-    """A message for each field of a dataclass that is out of its bounds; one that is None is not set."""
+    """A message for each field of a dataclass that is out of its bounds; a field that is None is not set."""
     problems = [
         f"{section}.{each.name} is {value}, it must be {words} {each.metadata[bound]}"
         for each in fields(settings)
@@ -70,7 +70,7 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
-    if origin is UnionType:  # with None, of which there is no other
+    if origin is UnionType:  # only unions with None occur
         [other] = [part for part in parts if part is not NoneType]
         return None if value is None else _made(other, value, path, at, others)
     if is_dataclass(value) and isinstance(value, kind):
@@ -79,13 +79,13 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
         return _object(kind, value, path, at, others)
     if origin in (list, tuple) and isinstance(value, list):
         if parts[0] is str and all(type(each) is str for each in value):
-            return origin(value)  # at once: a vocabulary is long
+            return origin(value)  # fast path: a vocabulary is long
         return [_made(parts[0], each, path, f"{at}[{i}]", others) for i, each in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {name: _made(parts[1], each, path, f"{at}[{name!r}]", others) for name, each in value.items()}
     if kind is float and type(value) is int:
         return float(value)
-    # Python's truth values are whole numbers too.
+    # In Python, booleans are integers too.
     if type(value) is not kind or (kind is int and not 0 <= value <= _LARGEST):
         _refuse(path, f"{at or 'what it holds'} is {repr(value)[:60]}, {_NAMES.get(kind, 'another type')} is needed")
     return value

@@ -1,4 +1,4 @@
-"""A trained model for the sentence-transformers library: the same codes through `SentenceTransformer.encode`.
+"""A trained model in the sentence-transformers library: the same codes from `SentenceTransformer.encode`.
 
 Shapes: B sentences, T tokens, D latent dimensions.
 """
@@ -28,9 +28,9 @@ except ModuleNotFoundError as error:
         f"sentence-transformers 6 or newer is needed ({error}); install it with `pip install 'smim[hub]'`"
     ) from None
 
-# What a model directory holds beside smim's own files when sentence-transformers is to read it.
+# Files that sentence-transformers needs in a model directory, besides smim's own.
 FILES = ("modules.json", "config_sentence_transformers.json", "sentence_encoder.json")
-# What an index's metrics are called there.
+# The library's names of an index's metrics.
 _SIMILARITIES = {"l2": "euclidean", "cosine": "cosine", "inner_product": "dot"}
 
 _HOW_TO = f"""
@@ -47,10 +47,10 @@ codes = model.encode(["a sentence"])
 
 
 class SentenceEncoder(InputModule):
-    """The first and only module of a `SentenceTransformer`: text to the mean of q(z|x), fp32 [B, D].
+    """The only module of a `SentenceTransformer`: text to the mean of q(z|x), fp32 [B, D].
 
-    As is the habit there, a text is cut after `max_seq_length` tokens, and none is refused: one without words gets
-    the code of the empty sentence, which training never saw, and unknown words are read as `<unk>`.
+    As usual in this library, texts are cut after `max_seq_length` tokens, and none is refused. A text without words
+    gets the code of the empty sentence, which training never saw. Unknown words are read as `<unk>`.
 
     `autoencoder` and `tokenizer` are the whole model, so that codes can be decoded too.
     """
@@ -86,11 +86,11 @@ class SentenceEncoder(InputModule):
         return self.autoencoder.args.latent_dim
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Writes a model directory that `smim.load` reads too; unchanged weights keep the model's hash."""
+        """Write a model directory that `smim.load` can also read; unchanged weights keep the model's hash."""
         directory = Path(output_path)
         weights = self.autoencoder.state_dict()
         halves = {name: tensor.half() for name, tensor in weights.items()}
-        # A model's file may be fp16 (`save_model`), which nothing is lost by: then the file is the same again.
+        # If fp16 loses nothing, the model's file was fp16 (`save_model`): write the same file again.
         if all(torch.equal(halves[name].float(), tensor.float()) for name, tensor in weights.items()):
             weights = halves
         save_file(weights, directory / WEIGHTS)
@@ -100,7 +100,7 @@ class SentenceEncoder(InputModule):
 
     @classmethod
     def load(cls, model_name_or_path: str, subfolder: str = "", **options: Any) -> "SentenceEncoder":  # type: ignore[override]
-        """Loads a model directory, or one of the Hugging Face hub, on the CPU; raises `UserError` for none."""
+        """Load a model directory, or a model of the Hugging Face hub, on the CPU; raises `UserError` for others."""
         names = ("token", "cache_folder", "revision", "local_files_only")
         where = {name: options[name] for name in names if name in options}
         directory = cls.load_dir_path(model_name_or_path, subfolder, **where)
@@ -111,12 +111,12 @@ class SentenceEncoder(InputModule):
 
 
 def export(model_dir: Path | str, output: Path | str, *, similarity: str | None = None) -> None:
-    """Writes a directory that `SentenceTransformer(DIR, trust_remote_code=True)` loads, and `smim.load(DIR)` too.
+    """Write a directory that `SentenceTransformer(DIR, trust_remote_code=True)` and `smim.load(DIR)` can load.
 
     Its codes are those of `SentenceModel.encode`. `similarity` is what `SentenceTransformer.similarity` computes:
-    `euclidean`, `cosine`, `dot` or `manhattan`; by default what an index of the model compares by.
+    `euclidean`, `cosine`, `dot` or `manhattan`; by default the metric of the model's indexes.
 
-    Raises `UserError` for another `similarity`, where `model_dir` is not a model, or where `output` is something else.
+    Raises `UserError` for another `similarity`, if `model_dir` is not a model, or if `output` is something else.
     """
     output = Path(output)
     known = list(SentenceTransformer.SUPPORTED_SIMILARITY_FN_NAMES)

@@ -1,7 +1,7 @@
-"""Arrays on disk in shards, whose files are checked by their hashes and memory-mapped.
+"""Arrays on disk in shards, whose files are checked by hash and memory-mapped.
 
-A shard is a few files of the same rows, NAME-00000.npy, plain arrays of fp32 or fp16; row i of all shards in their
-order is row i of what they belong to. A job that writes them marks each one that is finished, with its hashes.
+A shard consists of files with the same rows, NAME-00000.npy, plain arrays of fp32 or fp16. Row i of the concatenated
+shards is row i of the whole. The job that writes them marks each finished shard, with its hashes.
 """
 
 import json
@@ -21,7 +21,7 @@ DTYPES = {"fp32": np.float32, "fp16": np.float16}
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file's size, its SHA-256, and `storage.sampled_sha256`, which is checked whenever the file is opened."""
+    """A file's size, its SHA-256, and its `storage.sampled_sha256`, which is checked at each opening."""
 
     bytes: int
     sha256: str
@@ -32,7 +32,7 @@ class FileInfo:
         return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
 
     def is_whole(self, path: Path) -> bool:
-        """Whether the file is there, as long as it was, and the same at the places sampled."""
+        """Whether the file exists, with the same size and the same content at sampled places."""
         return (
             path.is_file() and path.stat().st_size == self.bytes and storage.sampled_sha256(path) == self.sampled_sha256
         )
@@ -40,25 +40,25 @@ class FileInfo:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """How many `rows` a shard has, and the files that hold them, by name."""
+    """The number of `rows` of a shard, and its files by name."""
 
     rows: int
     files: dict[str, FileInfo]
 
     def damaged(self, directory: Path) -> list[Path]:
-        """Those of its files in a directory that are not the ones that they were; `UserError` for a wrong name."""
+        """The shard's files in a directory that are missing or changed; raises `UserError` for an invalid name."""
         paths = {storage.own_file(directory, name): file for name, file in self.files.items()}
         return [path for path, file in paths.items() if not file.is_whole(path)]
 
 
 class InShards:
-    """What has `count` rows in shards of `rows_per_shard`, but for the last."""
+    """Something with `count` rows, in shards of `rows_per_shard` (the last may be smaller)."""
 
     count: int
     rows_per_shard: int
 
     def rows_of(self, shard: int) -> range:
-        """The rows that a shard holds."""
+        """The rows of a shard."""
         return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
 
     @property
@@ -78,31 +78,31 @@ class ShardedArray(InShards):
     rows_per_shard: int
 
     def read(self, rows: range | np.ndarray) -> np.ndarray:
-        """The given rows, in their order, fp32 [len(rows), width]; `UserError` where they hold NaN or infinity."""
+        """The given rows, in their order, fp32 [len(rows), width]; raises `UserError` if they hold NaN or infinity."""
         numbers = np.asarray(rows, np.int64)
         found = np.empty((len(numbers), self.width), np.float32)
         shard_of = numbers // self.rows_per_shard
         for shard in np.unique(shard_of).tolist():
             here = shard_of == shard
-            # Opened anew each time, so that what was read does not stay mapped.
+            # Open the file each time, so that its pages do not stay mapped.
             found[here] = self.open(shard)[numbers[here] - shard * self.rows_per_shard]
         if not np.isfinite(found).all():
             raise UserError(f"{self.directory} holds numbers of {self.name} that are NaN or infinite; make it again")
         return found
 
     def open(self, shard: int) -> np.ndarray:
-        """A shard, memory-mapped; raises `UserError` where its file has another shape."""
+        """A shard, memory-mapped; raises `UserError` if its file has another shape."""
         path = storage.own_file(self.directory, shard_file(self.name, shard))
         return open_array(path, DTYPES[self.dtype], (len(self.rows_of(shard)), self.width))
 
 
 def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], card: Path, *, again: str) -> None:
-    """Raises `UserError` unless `shards`, which a `card` beside them names, are those of the arrays, and whole.
+    """Raise `UserError` unless `shards`, which `card` describes, match the arrays and are intact.
 
-    `again` says what makes them again.
+    `again` says how to make them again.
     """
     array, described = arrays[0], [(shard.rows, set(shard.files)) for shard in shards]
-    # The number first: a card may count more rows than fit into memory as ranges.
+    # Compare the number of shards first: a wrong card may count more rows than fit into memory as ranges.
     if len(described) != array.num_shards or described != [
         (len(array.rows_of(number)), {shard_file(each.name, number) for each in arrays})
         for number in range(array.num_shards)
@@ -116,14 +116,14 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
 
 
 def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A `.npy` file of just this type and shape, row upon row; raises `UserError` for any other."""
+    """A `.npy` file of exactly this type and shape, in C order; raises `UserError` for others."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # whatever Python's own parser says to a header
+    except Exception as error:  # Python's parser raises many kinds for a bad header
         raise UserError(f"{path} is no array in a file ({str(error)[:80]}); it is damaged") from None
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
         raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
-    # A view: numpy's own class of memory-mapped arrays is slow to index.
+    # Return a view, because numpy's class of memory-mapped arrays is slow to index.
     return array.view(np.ndarray)
 
 
@@ -132,13 +132,13 @@ def shard_file(name: str, shard: int) -> str:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Writes a `.npy` file beside its place, and renames it in."""
+    """Write a `.npy` file to a temporary name, and rename it."""
     with storage.new_file(path) as partial, open(partial, "wb") as file:
         np.save(file, array)
 
 
 def write_shard(directory: Path, number: int, arrays: Mapping[str, np.ndarray]) -> ShardInfo:
-    """Writes the files of one shard, by name, all of them with as many rows."""
+    """Write the files of one shard, by name; all arrays have the same number of rows."""
     files = {}
     for name, array in arrays.items():
         path = directory / shard_file(name, number)
@@ -148,13 +148,13 @@ def write_shard(directory: Path, number: int, arrays: Mapping[str, np.ndarray]) 
 
 
 def write_mark(work: Path, number: int, shard: ShardInfo) -> None:
-    """Says in a working directory that a shard is finished."""
+    """Mark a shard as finished in a working directory."""
     with storage.new_file(_mark(work, number)) as partial:
         partial.write_text(json.dumps(asdict(shard)))
 
 
 def finished(work: Path, number: int, *, directory: Path) -> ShardInfo | None:
-    """A shard in `directory` that an earlier job, or another process, has written whole."""
+    """The description of a shard in `directory` that was written completely, else None."""
     try:
         shard = schema.make(ShardInfo, storage.read_json(_mark(work, number)), _mark(work, number))
         return None if shard.damaged(directory) else shard

@@ -1,4 +1,4 @@
-"""How near codes are by a metric, `l2`, `cosine` or `inner_product`: as distances, and from 0 to 1.
+"""Distances and similarities (0 to 1) of codes by a metric: `l2`, `cosine` or `inner_product`.
 
 Shapes: N and M codes of D dimensions.
 """
@@ -9,7 +9,7 @@ _SMALLEST = 1e-12
 
 
 def distances(metric: str, codes_ND: np.ndarray, others_MD: np.ndarray) -> np.ndarray:
-    """Of each code to each other one, fp64 [N, M]: Euclidean, 1 - cosine, or the negative inner product."""
+    """Distances of each code to each other one, fp64 [N, M]: Euclidean, 1 - cosine, or the negative inner product."""
     codes_ND, others_MD = codes_ND.astype(np.float64), others_MD.astype(np.float64)
     if metric == "cosine":
         codes_ND, others_MD = (
@@ -23,7 +23,7 @@ def distances(metric: str, codes_ND: np.ndarray, others_MD: np.ndarray) -> np.nd
 
 
 def similarity(metric: str, distances: np.ndarray) -> np.ndarray:
-    """From 0 to 1: cosines, and 0 of negative ones; 1 / (1 + d) of `l2`; 1 / (1 + e^-v) of an inner product v."""
+    """Similarities, 0 to 1: the cosine (0 if negative), 1 / (1 + d) for `l2`, 1 / (1 + e^-v) for an inner product v."""
     if metric == "cosine":
         return np.clip(1.0 - distances.astype(np.float64), 0.0, 1.0)
     with np.errstate(over="ignore"):

@@ -1,6 +1,6 @@
-"""Files and directories that are written beside their place and renamed in.
+"""Atomic writes: files and directories are written under a temporary name and renamed.
 
-A reader, or a crash at any moment, finds the old content or the new one, never a mixture.
+A reader, or a crash at any moment, finds the old content or the new content, never a mixture.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from smim.errors import UserError
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 65_536
-# Of a file that is read whole, of nested lists and objects in it, and of a number's digits.
+# Limits of a JSON file: bytes, nesting, and digits of a number.
 _LARGEST_JSON, _DEEPEST, _MOST_DIGITS = 2**26, 100, 20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
@@ -29,9 +29,9 @@ _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 @contextmanager
 def new_directory(path: Path | str) -> Iterator[Path]:
-    """Yields an empty directory beside `path`; on success it takes the place of `path`, else it is removed.
+    """Yield an empty directory beside `path`. On success it replaces `path`, otherwise it is removed.
 
-    One writer at a time: what a killed writer left beside `path` is cleared away by the next one.
+    Only one writer at a time; it removes what a killed writer left beside `path`.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.partial"
@@ -46,7 +46,7 @@ def new_directory(path: Path | str) -> Iterator[Path]:
 
 
 def put_in_place(source: Path, path: Path) -> None:
-    """Moves a finished directory to `path`, beside it or near; what was there before is removed."""
+    """Move a finished directory to `path` on the same file system; what was there before is removed."""
     sync_directory(source)
     _rename_in(source, path)
     # After an exchange this is the old directory.
@@ -55,7 +55,7 @@ def put_in_place(source: Path, path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Has the disk take all of a directory: where it is full, or fails, that is reported here."""
+    """Flush a whole directory to disk, so that a full or failing disk is reported here."""
     for file in path.rglob("*"):
         _sync(file)
     _sync(path)
@@ -63,9 +63,9 @@ def sync_directory(path: Path) -> None:
 
 @contextmanager
 def new_file(path: Path | str) -> Iterator[Path]:
-    """Yields the name of a file beside `path` to write; on success it takes the place of `path`, else it is removed.
+    """Yield a temporary file name beside `path`. On success the file replaces `path`, otherwise it is removed.
 
-    Several writers at a time do not disturb each other: the last one to finish wins.
+    Several writers do not disturb each other: the last one to finish wins.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
@@ -80,9 +80,9 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def remove_directory(path: Path | str) -> None:
-    """Removes a directory so that its name never stands for a part of it."""
+    """Remove a directory; its name never refers to a part of it."""
     path = Path(path)
-    for stale in path.parent.glob(".*.partial"):  # of a writer or remover that was killed
+    for stale in path.parent.glob(".*.partial"):  # left by a killed process
         clear_away(stale)
     partial = path.parent / f".{path.name}.partial"
     os.rename(path, partial)
@@ -90,7 +90,7 @@ def remove_directory(path: Path | str) -> None:
 
 
 def clear_away(path: Path) -> None:
-    """Removes a file, a directory or a link, if there is one; what a link leads to stays."""
+    """Remove a file, a directory or a link, if it exists; the target of a link stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -98,11 +98,11 @@ def clear_away(path: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a file beside its place, then renames it in."""
+    """Write a file under a temporary name, then rename it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.partial"
-    clear_away(partial)  # a link would be written through
+    clear_away(partial)  # writing would follow a link
     try:
         partial.write_text(text, encoding="utf-8")
         _sync(partial)
@@ -114,7 +114,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Writes `value` as indented JSON, atomically. NaN and infinity are refused (`ValueError`)."""
+    """Write `value` as indented JSON, atomically. NaN and infinity are refused (`ValueError`)."""
     write_text(path, _as_json(value))
 
 
@@ -124,10 +124,10 @@ def sha256_of_json(value: Any) -> str:
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """The object in a JSON file; raises `UserError` where the file is missing or malformed.
+    """The object in a JSON file; raises `UserError` if the file is missing or malformed.
 
-    It is read only as a regular file of up to 64 MiB, nested at most 100 deep, without a name that is given twice,
-    NaN, infinity, half of a surrogate pair, or a whole number of more than 20 digits.
+    Reads only regular files of up to 64 MiB, nested at most 100 deep. Refuses duplicate names, NaN, infinity, half of a
+    surrogate pair, and whole numbers of more than 20 digits.
     """
     path = Path(path)
     check_regular(path)
@@ -159,17 +159,17 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 
 def own_file(directory: Path, name: str) -> Path:
-    """`own_path` of a file; raises `UserError` for what is no regular file too. It may be missing."""
+    """`own_path` of a regular file, which may be missing; raises `UserError` for other things."""
     path = own_path(directory, name)
     check_regular(path)
     return path
 
 
 def own_path(directory: Path, name: str) -> Path:
-    """What a directory holds under a name, perhaps in a folder: `train/00000.arrow`.
+    """The path of a name in a directory, perhaps with a folder: `train/00000.arrow`.
 
-    Raises `UserError` for a name with `..`, from the root or hidden, and where a link leads out of the directory.
-    Hugging Face's cache is trusted: its snapshots are links to its blobs.
+    Raises `UserError` for a name that is absolute, hidden or has `..`, and for a link that leads out of the directory.
+    The cache of Hugging Face is trusted: its snapshots are links to its blobs.
     """
     path = directory / name
     if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
@@ -182,7 +182,7 @@ def own_path(directory: Path, name: str) -> Path:
 
 
 def check_regular(path: Path) -> None:
-    """Raises `UserError` for what would be waited for, such as a pipe, or never end, and for a directory."""
+    """Raise `UserError` for a directory, and for files that block or never end, such as a pipe."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is not a regular file")
 
@@ -194,9 +194,9 @@ def sha256(path: Path | str) -> str:
 
 
 def sampled_sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 of a file's size and of 64 KiB at 32 places of it, its ends among them.
+    """Hexadecimal SHA-256 of a file's size and of 64 KiB at 32 places, including both ends.
 
-    Milliseconds for a file of any size: it tells a truncated or another file, and reads one of up to 2 MiB whole.
+    Takes milliseconds for any size, and detects a truncated or different file. Reads files of up to 2 MiB whole.
     """
     size = os.path.getsize(path)
     digest = hashlib.sha256(str(size).encode())
@@ -212,18 +212,18 @@ def _rename_in(source: Path, target: Path) -> None:
     if not target.exists():
         os.rename(source, target)
     elif not _exchange(source, target):
-        # Without an atomic exchange (macOS, some network file systems) a crash between these two
+        # Without an atomic exchange (macOS, some network file systems), a crash between these two
         # renames leaves the old directory under the name `.NAME.old`.
         old = target.parent / f".{target.name}.old"
         shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
         os.rename(source, target)
-        # NFS keeps a file that is open, such as a lock, under another name; the next one clears it away.
+        # NFS keeps an open file, such as a lock, under another name; the next call removes it.
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swaps two directories in one system call; False where the system cannot."""
+    """Swap two directories in one system call; False if the system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False

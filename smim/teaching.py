@@ -1,10 +1,10 @@
-"""A teacher's vectors of a prepared corpus: what any model of sentence-transformers says of its sentences' meaning.
+"""Compute a teacher's vectors for a prepared corpus: embeddings by any sentence-transformers model.
 
     smim teach data/ptb --teacher sentence-transformers/all-MiniLM-L6-v2
 
-Equal texts are read once, by this process, several, or Ray. In the working directory (`smim/work.py`), `texts.npy` are
-the rows that hold each text first, numbered over all splits. `vectors/` are the teacher's vectors of these, and then of
-the vocabulary's pieces, in shards; `done/00000.json` says that one is written. The result is made of them at the end.
+Equal texts are read once, by this process, several, or Ray. In the working directory (`smim/work.py`), `texts.npy`
+holds the first row of each text, numbered over all splits. `vectors/` holds the teacher's vectors of these, and then
+of the vocabulary's pieces, in shards. `done/00000.json` marks a finished shard. At the end, these form the result.
 
 Shapes: V dimensions of the teacher.
 """
@@ -35,7 +35,7 @@ from smim.text.teacher import AXES, CARD, COUNTS, FORMAT, PIECES, TaughtSplit, T
 from smim.text.tokenizer import SPECIAL, Tokenizer
 from smim.work import WorkDirectory
 
-# Of a teacher on the hub: its settings and weights, no pickles, and none of the forms that other programs run.
+# Files of a teacher on the hub: settings and weights, but no pickles and no formats of other programs.
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _OTHER_FORMS = ("onnx/*", "openvino/*")
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -45,10 +45,10 @@ _SENTENCES_A_BATCH = 256
 
 @dataclass(frozen=True)
 class TeachArgs(EngineArgs):
-    """How the teacher reads, which decides no more than the rounding.
+    """How the teacher runs; this affects only rounding.
 
-    `precision`: fp32, bf16, or auto, which is bf16 where the hardware multiplies matrices in it. `rows_per_task`: texts
-    that a process reads at a time, and that are not read again. `workers`: processes; one, with all threads, if None.
+    `precision`: fp32, bf16, or auto (bf16 if the hardware multiplies matrices in it). `rows_per_task`: texts that a
+    process reads at a time; finished tasks are not repeated. `workers`: processes; None for one, with all threads.
     """
 
     section = "teach"
@@ -65,9 +65,9 @@ class TeachArgs(EngineArgs):
 
 @dataclass(frozen=True)
 class TeachTask:
-    """Some texts for a worker that knows nothing yet; all paths are absolute.
+    """Some texts, with all that a fresh worker needs; paths are absolute.
 
-    `texts_hash`: SHA-256 of `texts.npy`. `threads`: None for those there are.
+    `texts_hash`: SHA-256 of `texts.npy`. `threads`: None for all.
     """
 
     number: int
@@ -90,16 +90,16 @@ def teach(
     where: Mapping[str, Any] | None = None,
     args: TeachArgs | None = None,
 ) -> Path:
-    """Writes the teacher's vectors of all splits of a corpus to `output`, by default CORPUS-teacher; returns that.
+    """Write the teacher's vectors of all splits of a corpus to `output`, by default CORPUS-teacher; returns that path.
 
-    `teacher` is a directory or a name of the Hugging Face hub. Sentences whose normalised text stands in the files
-    `without` get no vector, but zeros; so do those whose labels do not pass the filter `where` (`smim.search.filters`),
-    unless one with the same text does, and then all but `sentences` distinct texts of all splits, drawn by a hash of
-    each text, where that is given. What a killed job finished is not done again; vectors of the same teacher,
-    corpus and settings that are there already are left as they are.
+    `teacher` is a directory or a name on the Hugging Face hub. These sentences get zeros instead of a vector: those
+    whose normalised text is in the files `without`; those whose labels fail the filter `where` (`smim.search.filters`),
+    unless one with the same text passes; and, if `sentences` is given, all but that many distinct texts over all
+    splits, chosen by a hash of each text. A restarted job skips finished work. Existing vectors of the same teacher,
+    corpus and settings are kept.
 
-    Raises `UserError` for what is no corpus or no model of sentence-transformers, a filter that fits no split or that
-    none passes, and an `output` that holds something else; `SmimError` where a vector came out as NaN.
+    Raises `UserError` for anything but a corpus or a sentence-transformers model, for a filter that fits no split or
+    that no sentence passes, and for an `output` that holds something else; `SmimError` if a vector is NaN.
     """
     args = args or TeachArgs()
     corpus_dir = Path(corpus_dir).resolve()
@@ -110,7 +110,7 @@ def teach(
     allowed = None if where is None else _allowed(corpus, where)
     card = _card(corpus, teacher, model, args)
     card = replace(card, without=describe(files), sentences=sentences, where=None if where is None else dict(where))
-    # Everything that the vectors depend on, wherever the teacher and the corpus lie.
+    # Everything that the vectors depend on, except where the teacher and the corpus are.
     identity = {**asdict(card), "teacher": None, "rows_per_task": args.rows_per_task, "version": __version__}
     work = WorkDirectory(output, identity, card=CARD, kind="a teacher's directory")
     with work.owned():
@@ -135,7 +135,7 @@ def teach(
 
 
 def _card(corpus: Corpus, teacher: str, model: Path, args: TeachArgs) -> TeacherCard:
-    """What is known before any text is read; of the splits' vectors, nothing."""
+    """The card before any text is read, without the splits' vectors."""
     precision, teacher_hash = resolve_precision(args.precision), _hash(model)
     splits = corpus.card["splits"]
     return TeacherCard(
@@ -154,7 +154,7 @@ def _card(corpus: Corpus, teacher: str, model: Path, args: TeachArgs) -> Teacher
 
 
 def _read_all(card: TeacherCard, corpus: Path, model: Path, vectors: ShardedArray, work: Path, args: TeachArgs) -> None:
-    """Has each shard of `vectors` made that no earlier job has."""
+    """Compute each shard of `vectors` that no earlier job has finished."""
     waiting = [number for number in range(vectors.num_shards) if _finished(work, number) is None]
     if args.engine == "local" and args.workers is None:
         args = replace(args, workers=1)
@@ -170,7 +170,7 @@ def _read_all(card: TeacherCard, corpus: Path, model: Path, vectors: ShardedArra
 
 
 def teach_task(task: TeachTask) -> None:
-    """Writes the teacher's unit vectors of some texts, in a worker which keeps teacher and corpus for its next ones."""
+    """Write the teacher's unit vectors of some texts; the worker keeps teacher and corpus for its next tasks."""
     if _finished(task.work, task.number) is not None:
         return
     if task.threads:
@@ -183,9 +183,9 @@ def teach_task(task: TeachTask) -> None:
 
 
 def _encode(teacher: Any, texts: list[str], precision: str) -> np.ndarray:
-    """Unit vectors fp32 [len(texts), V], zeros of a text of which the teacher knows nothing."""
+    """Unit vectors fp32 [len(texts), V]; zeros if the teacher gives a zero vector."""
     with torch.autocast(teacher.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        # Its own batches are of texts of like length.
+        # The library batches texts of similar length.
         found = teacher.encode(texts, batch_size=_SENTENCES_A_BATCH, show_progress_bar=False, convert_to_tensor=True)
     vectors = found.float().cpu().numpy()
     finite = np.isfinite(vectors).all(axis=1)
@@ -204,11 +204,11 @@ def _opened(model: Path, teacher_hash: str) -> Any:
 
 
 def open_teacher(model: Path) -> Any:
-    """The `SentenceTransformer` of a directory; raises `UserError` where it is none. Nothing is unpickled."""
+    """Open the `SentenceTransformer` of a directory; raises `UserError` for others. Nothing is unpickled."""
     model_class = _library()
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # of the weights: ours is of the sentences
+    logging.disable_progress_bar()  # the bar for loading weights; ours counts sentences
     try:
         return model_class(str(model), model_kwargs={"use_safetensors": True}, local_files_only=True)
     except (OSError, LookupError, TypeError, ValueError, ImportError, AttributeError, RuntimeError) as error:
@@ -217,7 +217,7 @@ def open_teacher(model: Path) -> Any:
 
 
 def _library() -> Any:
-    """The class of sentence-transformers' models; raises `UserError` where it is not installed."""
+    """The model class of sentence-transformers; raises `UserError` if it is not installed."""
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
@@ -226,7 +226,7 @@ def _library() -> Any:
 
 
 def find_teacher(teacher: str) -> Path:
-    """The directory of a model of sentence-transformers: given, or of the hub's cache by its name there."""
+    """The directory of a sentence-transformers model: a given directory, or the hub's cache for a name."""
     _library()  # before anything is downloaded
     if Path(teacher).is_dir():
         return Path(teacher).resolve()
@@ -235,7 +235,7 @@ def find_teacher(teacher: str) -> Path:
 
 
 def _hash(model: Path) -> str:
-    """SHA-256 of a teacher's settings and weights, wherever it lies."""
+    """SHA-256 of a teacher's settings and weights, independent of its path."""
     files = sorted({path.relative_to(model).as_posix() for pattern in _FILES for path in model.rglob(pattern)})
     lines = [f"{name} {storage.sha256(model / name)}" for name in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
@@ -247,7 +247,7 @@ def _pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 def _piece_texts(tokenizer: Tokenizer) -> list[str]:
-    """Each word or piece as a text of its own, "" for the special ones, for raw bytes and for white space."""
+    """Each word or piece as a text of its own; "" for special tokens, raw bytes and white space."""
     return [
         "" if id < len(SPECIAL) or _BYTE.fullmatch(tokenizer.token(id)) else tokenizer.decode([id]).strip()
         for id in range(tokenizer.vocabulary_size)
@@ -258,7 +258,7 @@ def _piece_texts(tokenizer: Tokenizer) -> list[str]:
 def _texts(
     corpus_dir: Path, hashes: tuple[tuple[str, str], ...], texts: Path, texts_hash: str
 ) -> Callable[[range], list[str]]:
-    """What reads the texts of given numbers: those of the corpus, then those of its vocabulary."""
+    """A function that reads the texts of given numbers: those of the corpus, then those of its vocabulary."""
     corpus = Corpus.open(corpus_dir)
     if any(corpus.hash_of(name) != known for name, known in hashes) or storage.sha256(texts) != texts_hash:
         raise UserError(f"{corpus_dir} or {texts} is not the same on all machines, or was changed meanwhile")
@@ -279,7 +279,7 @@ def _texts(
 
 
 def _allowed(corpus: Corpus, where: Mapping[str, Any]) -> np.ndarray:
-    """Which rows pass the filter, numbered over all splits, bool; raises `UserError` where none does."""
+    """Which rows pass the filter, numbered over all splits, bool; raises `UserError` if none does."""
     part, passes = filters.parse(where), []
     for split in map(corpus.split, corpus.card["splits"]):
         table = split.table.select(split.label_columns)
@@ -294,10 +294,10 @@ def _allowed(corpus: Corpus, where: Mapping[str, Any]) -> np.ndarray:
 def _distinct(
     corpus: Corpus, without: frozenset[str], allowed: np.ndarray | None, most: int | None
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The rows, numbered over all splits, that hold each text first, int64 ascending; and each split's rows' texts.
+    """The first row of each text, numbered over all splits, int64 ascending; and for each split its rows' text numbers.
 
-    Texts are numbered in the order of these rows; -1 is that of a sentence that is left out, as those are after the
-    first `most` in the order of their hashes.
+    Texts are numbered in the order of these rows. -1 marks a sentence that is left out, including texts after the first
+    `most` in the order of their hashes.
     """
     splits = [corpus.split(name) for name in corpus.card["splits"]]
     digests, kept = [], []
@@ -309,7 +309,7 @@ def _distinct(
     hashes = np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
     rows = np.flatnonzero(kept if allowed is None else np.logical_and(kept, allowed))
     _, first, number = np.unique(hashes[rows], axis=0, return_index=True, return_inverse=True)
-    # Distinct texts come in the order of their hashes.
+    # `np.unique` sorts distinct texts by hash.
     place = np.full(len(first), -1)
     first = first[:most]
     order = np.argsort(first)
@@ -329,7 +329,7 @@ def _texts_in(column: Any) -> Iterator[str]:
 def _write(
     result: Path, card: TeacherCard, corpus: Corpus, vectors: ShardedArray, text_of: dict[str, np.ndarray]
 ) -> None:
-    """Writes what is kept: the rotated vectors of each row and piece, and the card."""
+    """Write the result: the rotated vectors of each row and piece, and the card."""
     in_train = text_of["train"]
 
     def read(texts: np.ndarray) -> np.ndarray:
@@ -357,16 +357,16 @@ def _write(
 
 
 def _principal_axes(parts: Iterator[np.ndarray]) -> np.ndarray:
-    """The right singular vectors of all rows, without centring, those of the largest values first, fp32 [V, V]."""
+    """The right singular vectors of all rows, without centring, largest values first, fp32 [V, V]."""
     products = sum(part.T @ part for part in parts).astype(np.float64)
     axes = np.linalg.eigh(products)[1][:, ::-1]
-    # Of an axis and its opposite, the one whose largest number is positive: the same on all machines.
+    # Fix the sign so that the largest number of an axis is positive: the same on all machines.
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=0, keepdims=True), axis=0)
     return (axes * np.sign(largest)).astype(np.float32)
 
 
 def _counts(corpus: Corpus) -> np.ndarray:
-    """How often each word or piece occurs in train, int64 [W]."""
+    """The count of each word or piece in train, int64 [W]."""
     counts, split = np.zeros(corpus.tokenizer.vocabulary_size, np.int64), corpus.split("train")
     for number in range(len(split.chunks)):
         offsets, tokens = split.chunk_ids(number)

@@ -1,6 +1,6 @@
-"""A trained model of vectors as users see it: vectors to codes and back.
+"""The user's view of a trained model of vectors: vectors to codes and back.
 
-Shapes: N vectors, X their dimensions, D latent.
+Shapes: N vectors, X their dimensions, D latent dimensions.
 """
 
 from pathlib import Path
@@ -20,18 +20,18 @@ from smim.vectors.batch import VectorBatch
 
 
 def load(directory: Path | str) -> "VectorModel":
-    """Loads a trained model of vectors, on the CPU.
+    """Load a trained model of vectors, on the CPU.
 
         model = smim.vector_model.load("runs/gmm_mim_2/model")
 
-    Raises `UserError` where the directory is not such a model or is damaged.
+    Raises `UserError` if the directory is not such a model or is damaged.
     """
     autoencoder, _, config = load_model(directory, "vector")
     return VectorModel(autoencoder, config, hash=hash_of(directory))
 
 
 class VectorModel(TrainedModel):
-    """Encodes vectors into codes and decodes codes into vectors, in fp32. `hash` names the model."""
+    """Encodes vectors into codes and decodes codes into vectors, in fp32. `hash` identifies the model."""
 
     def __init__(self, autoencoder: VectorAutoencoder, config: dict[str, Any], *, hash: str) -> None:
         self.autoencoder, self.config, self.hash = autoencoder, config, hash
@@ -53,7 +53,7 @@ class VectorModel(TrainedModel):
 
     @torch.no_grad()
     def sample(self, num: int = 5, *, seed: int = 0) -> np.ndarray:
-        """Draws x ~ p(x|z), z ~ p(z), fp32 [num, X]."""
+        """Draw x ~ p(x|z), z ~ p(z), fp32 [num, X]."""
         check_whole("num", num)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -61,9 +61,9 @@ class VectorModel(TrainedModel):
 
     @torch.no_grad()
     def markov_chain(self, codes: np.ndarray | Tensor, *, steps: int = 10, seed: int = 0) -> np.ndarray:
-        """For each code [N, D] the vectors of a chain that begins with it, x ~ p(x|z), z ~ q(z|x), fp32 [N, steps, X].
+        """For each code [N, D], the vectors of the chain x ~ p(x|z), z ~ q(z|x), and so on, fp32 [N, steps, X].
 
-        Samples of a probabilistic autoencoder: eq. 3 of InfoVAE (Zhao et al. 2017); see `SentenceModel.markov_chain`.
+        It samples a probabilistic autoencoder (eq. 3 of InfoVAE, Zhao et al. 2017): see `SentenceModel.markov_chain`.
         """
         check_whole("steps", steps)
         z, chain = self.checked_codes(codes), []

@@ -1,7 +1,7 @@
-"""A line that says what a program does and for how long, wherever it writes nothing else to the terminal.
+"""A status line that says what a program does and for how long, while it writes nothing else to the terminal.
 
-Light, so that an entry point calls `starting` before the imports that take seconds. A progress bar writes ten times a
-second, so the line and a bar are never there together.
+The module imports little, so that an entry point can call `starting` before slow imports. A progress bar writes ten
+times per second, so the line never appears beside a bar.
 """
 
 import atexit
@@ -18,14 +18,14 @@ _ERASE = "\r\x1b[K"
 
 
 class _Watched:
-    """Standard output or error, which takes the line away before anything else is written."""
+    """Standard output or error that removes the status line before other output."""
 
     def __init__(self, stream: TextIO, line: "_Line") -> None:
         self._stream, self._line, self._is_terminal = stream, line, stream.isatty()
 
     def write(self, text: str) -> int:
         with self._line.lock:
-            # What goes into a pipe may come to the terminal by another program, as in `smim ... | head`.
+            # Output into a pipe may reach the terminal through another program, as in `smim ... | head`.
             self._line.make_way(text if self._is_terminal else "")
             return self._stream.write(text)
 
@@ -74,9 +74,9 @@ _line: _Line | None = None
 
 
 def starting(doing: str) -> None:
-    """Shows what is done from now on, until the process ends, in the pauses of its output.
+    """Show what the process does from now on, until it ends, in the pauses of its output.
 
-    Nothing happens where standard error is not a terminal, or in another than the first of several processes.
+    Does nothing if standard error is not a terminal, or in any but the first of several processes.
     """
     global _line
     if _line or not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or os.environ.get("RANK", "0") != "0":
@@ -84,12 +84,12 @@ def starting(doing: str) -> None:
     _line = _Line(sys.stderr, doing)
     sys.stdout, sys.stderr = _Watched(sys.stdout, _line), _Watched(sys.stderr, _line)
     _line.start()
-    os.register_at_fork(after_in_child=_line.be_silent)  # the thread is the parent's, and so may be the lock
+    os.register_at_fork(after_in_child=_line.be_silent)  # a child has no such thread, and may inherit a held lock
     atexit.register(_line.end)
 
 
 def doing(what: str) -> None:
-    """Says what is done from now on, where `starting` was called; "" says nothing: a server waits for requests."""
+    """Set the status text after `starting`; "" shows nothing, for a server that waits for requests."""
     if _line:
         with _line.lock:
             _line.make_way()

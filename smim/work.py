@@ -1,9 +1,9 @@
-"""A job's working directory, beside the directory that it makes: a job that was killed goes on from it.
+"""A job's working directory, beside its output directory, from which a killed job continues.
 
 .NAME.work/
-    identity.json    all that decides the result: a job of another identity starts anew, and so does one without
-    result/          what is renamed to NAME at the end
-    ...              what else the job keeps of what it has finished
+    identity.json    all that determines the result; if it is missing or different, the job starts anew
+    result/          is renamed to NAME at the end
+    ...              other finished work
 """
 
 import json
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkDirectory:
-    """What is finished of a job that makes the directory `output`.
+    """The finished work of a job that makes the directory `output`.
 
-    `identity`: all that decides the result, as JSON. `kind` says what the result is ("a report"); its file `card` is
-    that by which an `output` of the kind is known, which may be replaced.
+    `identity`: all that determines the result, as JSON. `kind`: what the result is, for messages ("a report"). `card`:
+    the file that identifies an `output` of this kind, which may be replaced.
     """
 
     output: Path
@@ -45,13 +45,13 @@ class WorkDirectory:
 
     @contextmanager
     def owned(self, accelerator: "Accelerator | None" = None) -> Iterator[None]:
-        """Owns the place of the output, and what a job of the same identity has left, until the block is left.
+        """Lock the output's path, and continue what a job of the same identity has left, until the block ends.
 
-        At the end `result` is put at `output`, if its card was written, and the rest is removed. After a mistake of the
-        user's a new directory is removed; what an earlier job left, and all after any other failure, stays. With an
-        `accelerator` all processes of the job call it, and the main one does these things.
+        At the end `result` is moved to `output` if its card was written, and the rest is removed. After a mistake of
+        the user, a new directory is removed. What an earlier job left stays, and after any other failure everything
+        stays. With an `accelerator`, all processes of the job call this, and the main one does the work.
 
-        Raises `UserError` where `output` is something else, or another process makes it.
+        Raises `UserError` if `output` is something else, or another process makes it.
         """
         output, is_main = self.output, accelerator is None or accelerator.is_main_process
         if output.exists() and not (output / self.card).is_file() and (output.is_file() or any(output.iterdir())):
@@ -64,7 +64,7 @@ class WorkDirectory:
                 yield
                 finished = is_main and (self.result / self.card).is_file()
                 if finished:
-                    storage.sync_directory(self.result)  # takes long, and a full disk is reported here
+                    storage.sync_directory(self.result)  # slow; reports a full disk
             except BaseException as error:
                 if is_new and isinstance(error, UserError):
                     self._remove()
@@ -72,14 +72,14 @@ class WorkDirectory:
                     console.print(f"what is finished stays in {self.path}: the same command goes on from there")
                 raise
             if finished:
-                self._identity.unlink()  # without its result, the rest is nothing to go on from
+                self._identity.unlink()  # without the result, no job can continue from the rest
                 storage.put_in_place(self.result, output)
             if is_main:
                 self._remove()
 
     def _prepare(self) -> bool:
-        """Makes the directory anew, or clears up what a killed job left; True where it is new."""
-        # As it is read again, which makes lists of tuples.
+        """Create the directory, or clean up what a killed job left; True if it is new."""
+        # Convert as reading does, which turns tuples into lists.
         identity = json.loads(json.dumps({"makes": self.kind, **self.identity}))
         try:
             is_new = storage.read_json(self._identity) != identity
@@ -90,13 +90,13 @@ class WorkDirectory:
             storage.write_json(self._identity, identity)
         else:
             console.print(f"going on with what an earlier job left in {self.path}")
-        for stale in [*self.path.rglob(".*.partial")]:  # of a job or a worker that was killed
+        for stale in [*self.path.rglob(".*.partial")]:  # left by a killed job or worker
             storage.clear_away(stale)
         self.result.mkdir(exist_ok=True)
         return is_new
 
     def _remove(self) -> None:
-        """Removes all of it, the identity first: nothing goes on from what a kill leaves."""
+        """Remove everything, the identity first, so that no job continues from a partly removed directory."""
         storage.clear_away(self._identity)
         storage.clear_away(self.path)
 

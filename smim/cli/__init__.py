@@ -1,6 +1,6 @@
-"""`smim ...`: train a model of sentences, search, reconstruct and generate with it.
+"""The command `smim`: train models of sentences, search with them, reconstruct and generate.
 
-torch and FAISS take seconds to import: each command imports what it needs, so that --help answers at once.
+Importing torch and FAISS takes seconds. Each command imports only what it needs, so that `--help` answers at once.
 """
 
 import sys
@@ -34,7 +34,7 @@ app.add_typer(corpus.app, name="corpus")
 app.add_typer(tzk.app, name="tzk")
 app.add_typer(judge.app, name="judge")
 for job in (pipeline.prepare, pipeline.train, pipeline.evaluate):
-    app.command(context_settings={"ignore_unknown_options": True})(job)  # which are Hydra's
+    app.command(context_settings={"ignore_unknown_options": True})(job)  # Hydra parses the options
 for command in (
     search.search,
     serve.serve,
@@ -56,8 +56,8 @@ for command in (
 
 
 def main() -> None:
-    """The console entry: a mistake of the user's ends with one line on stderr and exit status 2."""
-    if not ("-" in sys.argv and sys.stdin.isatty()):  # somebody types sentences
+    """Run the command line; a mistake of the user ends with one line on stderr and exit status 2."""
+    if not ("-" in sys.argv and sys.stdin.isatty()):  # no message while the user types sentences
         starting(" ".join(["smim", *sys.argv[1:2], "is working"]))
     with reported_to_user():
         app(prog_name="smim")

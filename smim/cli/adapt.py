@@ -1,4 +1,4 @@
-"""`smim adapt`: a model adapted to one's own texts, and which search finds most in them."""
+"""`smim adapt`: adapt a model to your own texts, and compare the searches in them."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,15 +16,15 @@ def adapt(
     files: Sentences,
     output: Annotated[Path, typer.Option("--output", "-o", help="The new model's directory, such as models/reviews.")],
     text_column: TextColumn = "text",
-    minutes: Annotated[float, typer.Option(help="How long it may take; less where there is no more to learn.")] = 8.0,
+    minutes: Annotated[float, typer.Option(help="The time limit; it may end earlier.")] = 8.0,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
 ) -> None:
     """Adapt a model to your own texts, in minutes.
 
-    For small collections of texts of several sentences, such as reviews. The model learns which sentences go together
-    in them, and to write them. A tenth of the texts is left out, and shows at the end which search finds most: by
-    keywords, by the model as it was, by the new one, or by both together.
+    For small collections of texts of several sentences, such as reviews. The model learns which sentences belong
+    together, and to write them. A tenth of the texts is held out. With these, the command compares four searches at the
+    end: by keywords, by the old model, by the new model, and by codes and keywords together.
 
     Example: smim adapt english-small reviews.csv --text-column review -o models/reviews
     """

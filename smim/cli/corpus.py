@@ -1,4 +1,4 @@
-"""`smim corpus ...`: look at prepared corpora."""
+"""`smim corpus ...`: inspect prepared corpora."""
 
 import json
 import math
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from smim.text.corpus import Corpus
     from smim.vectors.corpus import VectorCorpus
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at prepared corpora.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Inspect prepared corpora.")
 
 _SAMPLE_SENTENCES = 3
 _SHOWN_TOKENS = 20
@@ -29,7 +29,8 @@ def corpusshow(
 ) -> None:
     """Show what a prepared corpus holds.
 
-    That is its source and splits, first sentences and most frequent words, or vectors.
+    For sentences: its source, splits, first sentences and most frequent words. For vectors: its source, splits and
+    numbers.
 
     Example: smim corpus show data/ptb
     """
@@ -45,7 +46,7 @@ def corpus_table(
 ) -> None:
     """Compare corpora with Table 7.1 of the thesis.
 
-    Each cell is ours | the thesis's.
+    Each cell shows our value | the thesis's value.
 
     Example: smim corpus table data/ptb data/wt103
     """
@@ -103,7 +104,7 @@ def _show_sentences(corpus: "Corpus") -> None:
 
 
 def _show_vectors(corpus: "VectorCorpus") -> None:
-    """Its source, how many vectors each split has of each label, and the first numbers of the first vectors."""
+    """Show its source, the number of vectors per split and label, and the first numbers of the first vectors."""
     facts = {"name": corpus.name, **corpus.card["source"], "dimension": corpus.input_size}
     show([[name, _brief(fact)] for name, fact in facts.items()])
     splits = {name: corpus.split(name) for name in corpus.card["splits"]}
@@ -117,7 +118,7 @@ def _show_vectors(corpus: "VectorCorpus") -> None:
 
 
 def _most_frequent(corpus: Any) -> list[list[str]]:
-    """The tokens seen most often in train, of which no more is read than tells."""
+    """The most frequent tokens in train; stops reading once the counts are large enough."""
     import numpy as np
 
     counts = np.zeros(corpus.tokenizer.vocabulary_size, np.int64)
@@ -132,7 +133,7 @@ def _most_frequent(corpus: Any) -> list[list[str]]:
 
 
 def _brief(fact: Any) -> str:
-    """A fact of a corpus's card in one line: files by their names, without their checksums."""
+    """A fact of a corpus's card on one line: files by name, without checksums."""
     if isinstance(fact, dict):
         return ", ".join(f"{name} {value}" for name, value in fact.items())
     if isinstance(fact, list):

@@ -1,4 +1,4 @@
-"""`smim doctor`: what is installed here, and what is wrong with it."""
+"""`smim doctor`: report what is installed, and what is wrong with it."""
 
 import importlib.metadata
 import os
@@ -19,9 +19,10 @@ _REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,]+\])?([^;]*)(?:;.*extra == ['\"](
 
 
 def doctor() -> None:
-    """Say what is installed here, and what is wrong.
+    """Report what is installed here, and what is wrong.
 
-    Versions, devices, threads, free disk, and which optional parts are there. Exit status 1: something is wrong.
+    Shows versions, devices, threads, free disk, and missing optional packages. Exit status 1 means that something is
+    wrong.
 
     Example: smim doctor
     """

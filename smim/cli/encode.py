@@ -1,4 +1,4 @@
-"""`smim encode`: a corpus's codes on disk."""
+"""`smim encode`: write a corpus's codes to disk."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,14 +13,14 @@ def encode(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory of the codes, such as latents/ptb.")],
     split: Annotated[str, typer.Option(help="The split to encode.")] = "train",
-    dtype: Annotated[str, typer.Option(help="What is stored: fp32 or fp16.")] = "fp32",
+    dtype: Annotated[str, typer.Option(help="The stored type: fp32 or fp16.")] = "fp32",
     log_variance: Annotated[bool, typer.Option("--log-variance", help="Store the log variances too.")] = False,
 ) -> None:
     """Encode a split of a prepared corpus into arrays.
 
-    The arrays on disk are for an index, or for other programs.
+    `smim index build` and other programs can read them.
 
-    Goes on where it was when it was interrupted. On more processes or machines: smim/search/encode.py.
+    After an interruption, the same command continues. For several processes or machines: smim/search/encode.py.
 
     Example: smim encode runs/ptb_smim_512/model data/ptb -o latents/ptb --dtype fp16
     """

@@ -1,4 +1,4 @@
-"""`smim fit-prior`: a prior of a trained model's own codes."""
+"""`smim fit-prior`: fit the prior of a trained model to its own codes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,18 +14,19 @@ def fit_prior(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the model is written; in place by default.")
     ] = None,
-    components: Annotated[int, typer.Option(help="Sentences of its train split, around whose codes is drawn.")] = 500,
+    components: Annotated[int, typer.Option(help="The number of train sentences whose codes are the centres.")] = 500,
     spread: Annotated[
-        float, typer.Option(help="How far around them, in standard deviations of all codes; lower: more like them.")
+        float,
+        typer.Option(help="Spread around the centres, in standard deviations of all codes; lower: closer to them."),
     ] = 0.4,
     where: Filter = None,
     seed: Seed = 0,
 ) -> None:
     """Fit a trained model's prior to its codes.
 
-    Then `smim sample` draws codes from where sentences lie.
+    `smim sample` then draws codes from the region of real sentences.
 
-    Codes of sentences stay what they are, but it is another model: build indexes after this, not before.
+    The codes of sentences do not change, but the result counts as another model: build indexes after this, not before.
 
     Example: smim fit-prior runs/mine/model data/mine --where '{"source": "reviews"}'
     """

@@ -7,8 +7,8 @@ import typer
 import smim
 from smim.cli.shared import AllowUnknown, Model, Seed, print_lines
 
-_LITERAL = "How literally: 1 word for word, to 0 by the meaning alone, of models that can"
-Literal = Annotated[float | None, typer.Option(help=f"{_LITERAL}; the model's own.")]
+_LITERAL = "How literally to decode: 1 is word for word, 0 keeps only the meaning (needs a model with a meaning part)"
+Literal = Annotated[float | None, typer.Option(help=f"{_LITERAL}; the model's own by default.")]
 
 
 def reconstruct(
@@ -16,9 +16,11 @@ def reconstruct(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
     literal: Annotated[float, typer.Option(help=f"{_LITERAL}.")] = 1.0,
     candidates: Annotated[
-        int | None, typer.Option(help="Sentences that are drawn, of which the nearest in meaning is kept.")
+        int | None, typer.Option(help="Draw this many sentences, and keep the nearest in meaning.")
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Draw code and words instead of the likeliest.")] = False,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Draw code and words, instead of the most likely ones.")
+    ] = False,
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
 ) -> None:
@@ -35,14 +37,14 @@ def interpolate(
     model: Model,
     first: Annotated[str, typer.Argument(metavar="FIRST", help="The sentence to start from.")],
     second: Annotated[str, typer.Argument(metavar="SECOND", help="The sentence to end at.")],
-    steps: Annotated[int, typer.Option(help="How many sentences, both ends included.")] = 5,
+    steps: Annotated[int, typer.Option(help="The number of sentences, both ends included.")] = 5,
     literal: Literal = None,
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
 ) -> None:
     """Decode sentences between two sentences.
 
-    They are decoded at even steps on the straight line from the one's code to the other's.
+    They are decoded at evenly spaced codes on the straight line between the two sentences' codes.
 
     Example: smim interpolate runs/ptb_smim_512/model "profit rose" "he left the company" --steps 7
     """
@@ -53,15 +55,15 @@ def interpolate(
 def perturb(
     model: Model,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The sentence to vary.")],
-    num: Annotated[int, typer.Option(help="How many variants.")] = 5,
+    num: Annotated[int, typer.Option(help="The number of variants.")] = 5,
     scale: Annotated[
-        float | None, typer.Option(help="How far away, in standard deviations of the code; the model's own.")
+        float | None, typer.Option(help="The distance in posterior standard deviations; the model's own by default.")
     ] = None,
     literal: Literal = None,
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
 ) -> None:
-    """Decode codes near a sentence's.
+    """Decode codes near a sentence's code.
 
     Example: smim perturb runs/ptb_smim_512/model "the company said profit rose" --scale 20
     """
@@ -71,14 +73,14 @@ def perturb(
 
 def sample(
     model: Model,
-    num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
+    num: Annotated[int, typer.Option(help="The number of sentences.")] = 5,
     standard_deviation: Annotated[
-        float | None, typer.Option(help="Of the codes around zero; the model's own way to draw.")
+        float | None, typer.Option(help="Standard deviation of codes around zero; the model's own way by default.")
     ] = None,
-    prior: Annotated[bool, typer.Option("--prior", help="Draw from the model's own prior instead.")] = False,
+    prior: Annotated[bool, typer.Option("--prior", help="Draw from the model's prior instead.")] = False,
     markov_chain: Annotated[
         int | None,
-        typer.Option(metavar="STEPS", help="Print the last of so many sentences of a chain that each code begins."),
+        typer.Option(metavar="STEPS", help="Start a Markov chain at each code; print its sentence after STEPS."),
     ] = None,
     literal: Literal = None,
     seed: Seed = 0,
@@ -86,7 +88,7 @@ def sample(
 ) -> None:
     """Decode codes drawn around zero, or from the model's prior.
 
-    A probabilistic autoencoder is sampled by a Markov chain: a sentence of a code, a code of that sentence, and so on.
+    To sample from a probabilistic autoencoder, use a Markov chain: decode a code, encode the sentence, and so on.
 
     Example: smim sample runs/ptb_smim_512/model --num 10 --seed 1
     """
@@ -98,11 +100,11 @@ def sample(
 def answer(
     model: Model,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="The question.")],
-    num_words: Annotated[int, typer.Option(help="How many unknown words stand for the answer.")] = 10,
+    num_words: Annotated[int, typer.Option(help="The number of unknown words in place of the answer.")] = 10,
 ) -> None:
-    """Answer a question, where the model can.
+    """Answer a question, if the model can.
 
-    It can where it was trained on questions with answers behind them.
+    The model must be trained on questions with answers.
 
     Example: smim answer runs/yahoocqa/model "what is a good name for a cat"
     """
@@ -112,12 +114,14 @@ def answer(
 def arithmetic(
     model: Model,
     plus: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences whose codes are added.")],
-    minus: Annotated[list[str] | None, typer.Option("--minus", help="A sentence whose code is taken away.")] = None,
+    minus: Annotated[
+        list[str] | None, typer.Option("--minus", help="A sentence whose code is subtracted; may be repeated.")
+    ] = None,
     literal: Literal = None,
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
 ) -> None:
-    """Decode the sum of sentences' codes, less those of others.
+    """Add and subtract sentences' codes, and decode the result.
 
     Example: smim arithmetic runs/ptb_smim_512/model "profit rose" "he left" --minus "profit fell"
     """

@@ -20,23 +20,25 @@ Sentences = Annotated[
     list[Path],
     typer.Argument(
         metavar="FILE...",
-        help="CSV, TSV, Parquet, JSON lines, or a sentence a line, compressed or not; -: standard input, lines.",
+        help="CSV, TSV, Parquet, JSON lines, or one sentence per line, perhaps compressed; -: lines of standard input.",
     ),
 ]
-TextColumn = Annotated[str, typer.Option(help="The column, or key, of the text.")]
-IdColumn = Annotated[str, typer.Option(help="The column of ids, whole numbers; '': there is none.")]
-Label = Annotated[list[str] | None, typer.Option(help="A column to keep as a label; may be given again; all others.")]
+TextColumn = Annotated[str, typer.Option(help="The column (or JSON key) of the text.")]
+IdColumn = Annotated[str, typer.Option(help="The column of ids (whole numbers); '' for none.")]
+Label = Annotated[
+    list[str] | None, typer.Option(help="A column to keep as a label; may be repeated. Default: all others.")
+]
 TooLong = Annotated[
-    str, typer.Option(metavar="truncate|skip|error", help="What becomes of texts longer than the model takes.")
+    str, typer.Option(metavar="truncate|skip|error", help="What to do with texts above the model's limit.")
 ]
 SplitTexts = Annotated[
     str | None,
     typer.Option(
         metavar="auto|sentences|none|NAME",
-        help="Of a file: which rows become sentences; auto: those of over 60 tokens. Of a corpus: its split; train.",
+        help="For a file: which rows to split into sentences (auto: above 60 tokens). For a corpus: its split (train).",
     ),
 ]
-Empty = Annotated[str, typer.Option(metavar="skip|error", help="What becomes of rows without a text.")]
+Empty = Annotated[str, typer.Option(metavar="skip|error", help="What to do with rows without a text.")]
 
 
 @app.command("build")
@@ -55,33 +57,43 @@ def index_build(
     too_long: TooLong = "truncate",
     empty: Empty = "skip",
     split: SplitTexts = None,
-    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
-    part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; all of it.")] = None,
+    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's by default.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="meaning: index only the meaning part of codes; default: all.")
+    ] = None,
     factory: Annotated[
-        str, typer.Option(help="FAISS's index: Flat (exact), IVF1024,Flat, HNSW32, ..., or auto: by size and memory.")
+        str, typer.Option(help="FAISS index: Flat (exact), IVF1024,Flat, HNSW32, ...; auto chooses by size and memory.")
     ] = "auto",
     latents: Annotated[Path | None, typer.Option(help="The split's codes, if `smim encode` has written them.")] = None,
     segments: Annotated[
-        int | None, typer.Option(help="Parts, each built by itself, to need less memory; 1, or one a worker.")
+        int | None, typer.Option(help="Build in this many parts, to need less memory; default: 1, or one per worker.")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="local|ray", help="Build segments beside each other, in processes or on Ray.")
+        str | None, typer.Option(metavar="local|ray", help="Build segments in parallel, in processes or on Ray.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Of the engine: processes, or Ray tasks at a time; all.")] = None,
-    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster; one is started here.")] = None,
-    store: Annotated[str, typer.Option(help="Codes kept beside an approximate index: fp32 or fp16.")] = "fp32",
-    memory: Annotated[float | None, typer.Option(help="GB that the index may take; half of the machine's.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes of the engine, or Ray tasks at a time; default: all.")
+    ] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: start one here.")] = None,
+    store: Annotated[
+        str, typer.Option(help="Type of the codes kept beside an approximate index: fp32 or fp16.")
+    ] = "fp32",
+    memory: Annotated[
+        float | None, typer.Option(help="GB that the index may use; default: half of the machine's.")
+    ] = None,
     gpu: Gpu = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an index that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing index.")] = False,
 ) -> None:
     """Encode a corpus or a file into an index to search in.
 
-    A file is CSV, TSV, Parquet, JSON lines (objects), or has a text a line; it may be compressed, as .csv.gz.
-    The sentences of a long row are indexed under its id: a search finds the row, and shows its nearest sentence.
+    A file is CSV, TSV, Parquet, JSON lines (objects), or has one text per line. It may be compressed, as .csv.gz.
+    A long row is split into sentences under its id. A search finds the row, and shows its nearest sentence.
 
-    Examples: smim index build english-small reviews.csv --text-column review --label stars -o indexes/reviews
-    smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
-    smim index build english-small data/mine -o indexes/mine --engine ray --ray-address 10.0.0.1:6379
+    \b
+    Examples:
+      smim index build english-small reviews.csv --text-column review --label stars -o indexes/reviews
+      smim index build runs/ptb_smim_512/model data/ptb -o indexes/ptb
+      smim index build english-small data/mine -o indexes/mine --engine ray --ray-address 10.0.0.1:6379
     """
     refuse_if({
         f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,
@@ -138,8 +150,10 @@ def index_add(
 ) -> None:
     """Add sentences to an index; without ids they get the next ones.
 
-    Examples: smim index add indexes/ptb new.jsonl
-    smim index add indexes/reviews more.csv --text-column review --label stars
+    \b
+    Examples:
+      smim index add indexes/ptb new.jsonl
+      smim index add indexes/reviews more.csv --text-column review --label stars
     """
     columns = {"text": text_column, "id": id_column, "labels": label}
     _put(index, files, model, columns, too_long=too_long, empty=empty, replace=False)
@@ -156,9 +170,9 @@ def index_upsert(
     too_long: TooLong = "truncate",
     empty: Empty = "skip",
 ) -> None:
-    """Add sentences in the place of those of their ids.
+    """Add sentences, and replace those with the same ids.
 
-    Labels that are left out become null.
+    Labels that are not given become null.
 
     Example: smim index upsert indexes/ptb corrected.jsonl
     """
@@ -169,7 +183,9 @@ def index_upsert(
 @app.command("delete")
 def index_delete(
     index: IndexDir,
-    ids: Annotated[list[int] | None, typer.Argument(metavar="[ID...]", help="Ids: a search's second column.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(metavar="[ID...]", help="Ids, as in the second column of a search.")
+    ] = None,
     where: Filter = None,
 ) -> None:
     """Delete sentences by id or by a filter.
@@ -188,15 +204,17 @@ def index_delete(
 def index_rebuild(
     index: IndexDir,
     model: Annotated[Path, typer.Option(help="The new model's directory, or english-small.")],
-    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's own.")] = None,
-    part: Annotated[str | None, typer.Option(help="meaning: of each code its meaning part alone; as it was.")] = None,
-    factory: Annotated[str | None, typer.Option(help="FAISS's index, or auto; as it was.")] = None,
-    store: Annotated[str | None, typer.Option(help="Of codes beside an approximate index; as it was.")] = None,
+    metric: Annotated[str | None, typer.Option(help="l2, inner_product or cosine; the model's by default.")] = None,
+    part: Annotated[str | None, typer.Option(help="meaning: index only the meaning part; default: as before.")] = None,
+    factory: Annotated[str | None, typer.Option(help="FAISS index, or auto; default: as before.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Type of the stored codes, fp32 or fp16; default: as before.")
+    ] = None,
     gpu: Gpu = False,
 ) -> None:
-    """Encode an index's sentences by another model.
+    """Encode an index's sentences with another model.
 
-    Texts, ids and labels stay.
+    Texts, ids and labels are kept.
 
     Example: smim index rebuild indexes/yelp --model english-small
     """
@@ -210,7 +228,7 @@ def index_rebuild(
 
 @app.command("compact")
 def index_compact(index: IndexDir, gpu: Gpu = False) -> None:
-    """Write an index anew as one segment, without what was deleted.
+    """Write an index anew as one segment, without deleted rows.
 
     Example: smim index compact indexes/ptb
     """
@@ -224,9 +242,9 @@ def index_compact(index: IndexDir, gpu: Gpu = False) -> None:
 
 @app.command("verify")
 def index_verify(index: IndexDir) -> None:
-    """Read an index whole and compare it with its checksums.
+    """Read a whole index and compare it with its checksums.
 
-    Opening one reads only samples.
+    Opening an index checks only samples.
 
     Example: smim index verify indexes/ptb
     """
@@ -242,13 +260,14 @@ def index_verify(index: IndexDir) -> None:
 @app.command("map")
 def index_map(
     index: IndexDir,
-    points: Annotated[int, typer.Option(help="Sentences of it, spread evenly over the index.")] = 20_000,
+    points: Annotated[int, typer.Option(help="The number of sentences, spread evenly over the index.")] = 20_000,
 ) -> None:
-    """Lay out the map that the page of `smim serve` shows.
+    """Compute the map that the page of `smim serve` shows.
 
-    Else the service does it when it is first asked for.
+    Without this command, the service computes it at the first request.
 
-    By t-SNE, which takes nearly three minutes of a core for 20,000 sentences; it is kept in the index's directory.
+    The method is t-SNE, which takes nearly three minutes on one core for 20,000 sentences. The map is stored in the
+    index.
 
     Example: smim index map indexes/ptb
     """
@@ -266,17 +285,17 @@ def index_map(
 @app.command("report")
 def index_report(
     index: IndexDir,
-    k: Annotated[int, typer.Option("-k", help="How many neighbours recall is measured on.")] = 10,
-    queries: Annotated[int, typer.Option(help="How many sentences of the index to search with.")] = 200,
+    k: Annotated[int, typer.Option("-k", help="The number of neighbours for recall.")] = 10,
+    queries: Annotated[int, typer.Option(help="The number of sentences of the index to search with.")] = 200,
     recall: Annotated[float, typer.Option(help="The recall that suggested settings must reach.")] = 0.95,
-    apply: Annotated[bool, typer.Option("--apply", help="Make the suggested settings the index's own.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Store the suggested settings in the index.")] = False,
     gpu: Gpu = False,
     as_json: Json = False,
     model: MovedModel = None,
 ) -> None:
     """Measure an index against exact search.
 
-    Recall, latency of a query, and size; and suggest search settings.
+    Prints recall, time per query and size, and suggests search settings.
 
     Exit status 1: --apply was given, but no settings reach the recall.
 
@@ -324,7 +343,7 @@ def _put(
 
 
 def _print_measured(manifest: Any) -> None:
-    """What was measured when an approximate segment was written last."""
+    """Print the measurements made when the latest approximate segment was written."""
     if found := manifest.measured:
         settings, milliseconds = _settings(manifest.search), 1000 * found["seconds"]
         print(f"recall@{found['k']:g} {found['recall']:.3f}, {milliseconds:.2f} ms a query ({settings})")

@@ -1,4 +1,4 @@
-"""`smim judge ...`: the language model that judges what models write."""
+"""`smim judge ...`: the language model that judges generated sentences."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make the language model that judges sentences.")
 
-Texts = Annotated[list[Path], typer.Argument(metavar="TEXT...", help="Files with a sentence a line, or .jsonl.")]
+Texts = Annotated[list[Path], typer.Argument(metavar="TEXT...", help="Files with one sentence per line, or .jsonl.")]
 
 
 @app.command("make")
@@ -15,11 +15,11 @@ def judge_make(
     texts: Texts,
     output: Annotated[Path, typer.Option("--output", "-o", help="The judge's directory, such as judges/everyday.")],
     without: Annotated[
-        list[Path] | None, typer.Option(help="Files of sentences to leave out, such as those to evaluate on.")
+        list[Path] | None, typer.Option(help="Files of sentences to leave out, such as the evaluation set.")
     ] = None,
-    vocabulary_size: Annotated[int, typer.Option(help="Pieces of words, the bytes among them.")] = 4000,
+    vocabulary_size: Annotated[int, typer.Option(help="Number of subwords, including bytes.")] = 4000,
 ) -> None:
-    """Make a judge of text that no model to be judged was trained on.
+    """Make a judge from text that no judged model was trained on.
 
     Example: smim judge make everyday.txt reviews.txt --without evaluated.txt -o judges/everyday
     """
@@ -34,14 +34,14 @@ def judge_make(
 def judge_split(
     texts: Texts,
     judge: Annotated[Path, typer.Option(help="The file for the judge's sentences.")],
-    model: Annotated[Path, typer.Option(help="The file for those of the models to be judged.")],
-    share: Annotated[float, typer.Option(min=0, max=1, help="Share of the sentences that are the judge's.")] = 0.3,
+    model: Annotated[Path, typer.Option(help="The file for the models' sentences.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="The judge's share of the sentences.")] = 0.3,
 ) -> None:
     """Split text into a judge's part and a model's part.
 
-    The side of a sentence goes by a hash of its words.
+    A hash of a sentence's words chooses its side.
 
-    The same sentence is always on the same side, in capitals or not, whatever file it stands in.
+    The same sentence is always on the same side, whatever its capitals and its file.
 
     Example: smim judge split tatoeba.txt --judge judge.txt --model model.txt
     """

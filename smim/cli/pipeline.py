@@ -1,4 +1,4 @@
-"""`smim prepare`, `train` and `evaluate`: from one's own text to a model and its report, by Hydra's KEY=VALUE."""
+"""`smim prepare`, `train` and `evaluate`: from your own text to a model and its report, with Hydra's KEY=VALUE."""
 
 import sys
 from importlib import import_module
@@ -17,9 +17,9 @@ Settings = Annotated[
 def prepare(settings: Settings = None) -> None:
     """Prepare a corpus of your own text.
 
-    From files of any usual format, or from a dataset of the Hugging Face hub.
+    It reads files of the usual formats, or a dataset of the Hugging Face hub.
 
-    Killed at any moment, the same command goes on from there.
+    After an interruption, the same command continues.
 
     \b
     Examples:
@@ -31,9 +31,9 @@ def prepare(settings: Settings = None) -> None:
 
 
 def train(settings: Settings = None) -> None:
-    """Train a model of a prepared corpus, in one process.
+    """Train a model on a prepared corpus, in one process.
 
-    Ctrl-C saves a checkpoint; the same command with train.resume=auto goes on from there.
+    Ctrl-C saves a checkpoint; the same command with train.resume=auto continues from it.
 
     \b
     Examples:
@@ -49,7 +49,7 @@ def train(settings: Settings = None) -> None:
 def evaluate(settings: Settings = None) -> None:
     """Evaluate a trained model, and write a report.
 
-    A job that was killed goes on behind the last metric group that it finished.
+    After an interruption, the same command continues behind the last finished metric group.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def evaluate(settings: Settings = None) -> None:
 
 
 def _run(command: str, config_name: str, module: str, settings: list[str] | None) -> None:
-    """Runs the `main` of a module as its script does, with its `expand` where it has one."""
+    """Run the `main` of a module as its script does, with its `expand` if it has one."""
     try:
         from smim import config
 

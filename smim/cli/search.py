@@ -1,4 +1,4 @@
-"""`smim search`: the sentences of an index nearest to a query."""
+"""`smim search`: find the sentences of an index nearest to a query."""
 
 import json
 from pathlib import Path
@@ -18,45 +18,51 @@ _TOLD = {name: field.metadata["description"] for name, field in Options.__datacl
 
 def search(
     index: IndexDir,
-    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence to find others like.")] = None,
+    text: Annotated[str | None, typer.Argument(metavar="[TEXT]", help="The sentence to search for.")] = None,
     k: Annotated[int, typer.Option("-k", help=_TOLD["k"])] = Options.k,
-    like: Annotated[int | None, typer.Option(help="The id of a sentence to find others like, instead of TEXT.")] = None,
-    toward: Annotated[str | None, typer.Option(help="Search on the line from TEXT to this sentence.")] = None,
+    like: Annotated[int | None, typer.Option(help="Search for sentences similar to this id, instead of TEXT.")] = None,
+    toward: Annotated[str | None, typer.Option(help="Search at a point between TEXT and this sentence.")] = None,
     at: Annotated[
-        float | None, typer.Option(help="Where on that line: 0 is TEXT, 1 the other; 0.5 if left out.")
+        float | None, typer.Option(help="That point: 0 is TEXT, 1 is the other sentence; 0.5 by default.")
     ] = None,
-    plus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is added to TEXT's.")] = None,
-    minus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is taken from TEXT's.")] = None,
+    plus: Annotated[list[str] | None, typer.Option(help="A sentence whose code is added to TEXT's code.")] = None,
+    minus: Annotated[
+        list[str] | None, typer.Option(help="A sentence whose code is subtracted from TEXT's code.")
+    ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(help="A file of sentences to search for, one a line (-: standard input); prints JSON Lines."),
+        typer.Option(help="A file of sentences to search for, one per line (-: standard input); prints JSON lines."),
     ] = None,
     where: Filter = None,
     offset: Annotated[int, typer.Option(help=_TOLD["offset"])] = Options.offset,
     fold: Annotated[str | None, typer.Option(metavar="none|row|text|words", help=_TOLD["fold"])] = Options.fold,
     mode: Annotated[str | None, typer.Option(metavar="dense|sparse|hybrid", help=_TOLD["mode"])] = Options.mode,
-    hybrid: Annotated[bool, typer.Option("--hybrid", help="--mode hybrid: by codes and words together.")] = False,
+    hybrid: Annotated[bool, typer.Option("--hybrid", help="Same as --mode hybrid: compare codes and words.")] = False,
     max_distance: Annotated[float | None, typer.Option(help=_TOLD["max_distance"])] = None,
     least_similarity: Annotated[float | None, typer.Option(help=_TOLD["least_similarity"])] = None,
     rerank: Annotated[int, typer.Option(help=_TOLD["rerank"])] = Options.rerank,
     reranker: Annotated[
-        str | None, typer.Option(help="A cross-encoder of sentence-transformers to do that by: a directory or a name.")
+        str | None, typer.Option(help="The cross-encoder (sentence-transformers) for --rerank: a directory or a name.")
     ] = None,
     model: MovedModel = None,
     gpu: Gpu = False,
     as_json: Json = False,
-    decode: Annotated[bool, typer.Option("--decode", help="Also print query and hits as their codes decode.")] = False,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Also print what the codes of query and hits decode to.")
+    ] = False,
     literal: Annotated[float | None, typer.Option(help=_TOLD["literal"])] = None,
     score: Annotated[bool, typer.Option("--score", help="Also print log q(hit|query), in nats.")] = False,
 ) -> None:
     """Find the sentences of an index nearest to a sentence.
 
-    Columns: rank, id, distance (the smaller, the nearer), similarity (0 to 1), sentence, and the corpus's labels.
+    Columns: rank, id, distance (smaller is nearer), similarity (0 to 1), sentence, and the corpus's labels.
 
-    Example: smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
-    Example: smim search indexes/yelp "gluten free pizza" --hybrid
-    Example: smim search indexes/yelp "how do I cook rice" --rerank 50 --reranker cross-encoder/ms-marco-MiniLM-L6-v2
-    Example: smim search indexes/yelp --queries questions.txt -k 10 > found.jsonl
+    \b
+    Examples:
+      smim search indexes/yelp "the food was cold" -k 3 --where '{"stars": {"$gte": 4}}'
+      smim search indexes/yelp "gluten free pizza" --hybrid
+      smim search indexes/yelp "how do I cook rice" --rerank 50 --reranker cross-encoder/ms-marco-MiniLM-L6-v2
+      smim search indexes/yelp --queries questions.txt -k 10 > found.jsonl
     """
     refuse_if({
         "what is to be found? give a sentence (with --toward, or --plus and --minus), --like ID, or --queries FILE":
@@ -114,7 +120,7 @@ def search(
 
 
 def _marked(hit: Hit) -> Text:
-    """A hit's text, in which a terminal shows the query's words, and how many there are of it."""
+    """A hit's text with the query's words in bold on a terminal, and the number of equal texts."""
     from smim.search.words import spans_of
 
     text = Text(hit.text + (f" ({hit.count:,} times)" if (hit.count or 1) > 1 else ""))

@@ -1,4 +1,4 @@
-"""`smim serve`: an index over HTTP."""
+"""`smim serve`: serve an index over HTTP."""
 
 from functools import partial
 from pathlib import Path
@@ -13,33 +13,43 @@ from smim.errors import UserError
 def serve(
     index: Annotated[Path, typer.Option(help="An index, such as indexes/ptb.")],
     model: Annotated[Path | None, typer.Option(help="Where the index's model is now, if it was moved.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: every one.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 8000,
-    keys: Annotated[Path | None, typer.Option(help="A TOML file of API keys; without it nobody can change.")] = None,
-    cors: Annotated[list[str] | None, typer.Option(help="An origin whose pages may ask; may be repeated.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0: all addresses.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free one.")] = 8000,
+    keys: Annotated[
+        Path | None, typer.Option(help="A TOML file of API keys; without it, nobody can change the index.")
+    ] = None,
+    cors: Annotated[
+        list[str] | None, typer.Option(help="An origin whose pages may send requests; may be repeated.")
+    ] = None,
     allowed_host: Annotated[
         list[str] | None,
-        typer.Option(help="A host name to answer for; *: all; may be repeated."),
+        typer.Option(help="A host name of this service; *: all; may be repeated."),
     ] = None,
-    root_path: Annotated[str, typer.Option(help="The prefix that a proxy takes away from paths, such as /smim.")] = "",
+    root_path: Annotated[str, typer.Option(help="The path prefix that a proxy removes, such as /smim.")] = "",
     reranker: Annotated[
         str | None,
-        typer.Option(help="A cross-encoder for searches with rerank: a directory or a name; without: log q."),
+        typer.Option(
+            help="The cross-encoder for searches with rerank: a directory or a name; default: log q(z|query)."
+        ),
     ] = None,
     gpu: Gpu = False,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="The page at /.")] = True,
-    max_body: Annotated[int, typer.Option(help="Bytes of a request.")] = 1_000_000,
-    max_batch: Annotated[int, typer.Option(help="Texts, codes or queries of a request, and computed at once.")] = 256,
-    max_text: Annotated[int, typer.Option(help="Characters of a text.")] = 10_000,
-    max_k: Annotated[int, typer.Option(help="Hits of a query, with those passed over.")] = 1_000,
-    max_num: Annotated[int, typer.Option(help="Sentences decoded for a request without texts.")] = 256,
-    queue_size: Annotated[int, typer.Option(help="Texts, codes or queries that wait; then 429.")] = 1_024,
-    shards: Annotated[int | None, typer.Option(min=1, help="Search in as many parts, on Ray: docs/scale.md.")] = None,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the page at /.")] = True,
+    max_body: Annotated[int, typer.Option(help="The most bytes of a request.")] = 1_000_000,
+    max_batch: Annotated[int, typer.Option(help="The most texts, codes or queries of a request or a batch.")] = 256,
+    max_text: Annotated[int, typer.Option(help="The most characters of a text.")] = 10_000,
+    max_k: Annotated[int, typer.Option(help="The most hits of a query, with skipped ones.")] = 1_000,
+    max_num: Annotated[int, typer.Option(help="The most sentences that a request may generate.")] = 256,
+    queue_size: Annotated[
+        int, typer.Option(help="The most texts, codes or queries that wait; then status 429.")
+    ] = 1_024,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Search in this many parts, on Ray (docs/scale.md).")
+    ] = None,
     replicas: Annotated[int, typer.Option(min=1, help="Processes of each shard.")] = 1,
-    frontends: Annotated[int, typer.Option(min=1, help="Processes that take requests, each with the model.")] = 1,
-    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT; else one is started here.")] = None,
-    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that a search waits for its shards.")] = 5.0,
-    grace: Annotated[int, typer.Option(help="Seconds to finish what was accepted, after SIGTERM.")] = 30,
+    frontends: Annotated[int, typer.Option(min=1, help="Processes that receive requests; each has the model.")] = 1,
+    ray_address: Annotated[str | None, typer.Option(help="A Ray cluster, HOST:PORT; default: start one here.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that a search waits for its shards at most.")] = 5.0,
+    grace: Annotated[int, typer.Option(help="Seconds to finish accepted requests after SIGTERM.")] = 30,
 ) -> None:
     """Serve an index over HTTP, with a page to try it.
 

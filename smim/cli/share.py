@@ -1,4 +1,4 @@
-"""Commands that bring a model elsewhere: export it for sentence-transformers, push it to the Hugging Face hub."""
+"""Export a model for sentence-transformers, or push it to the Hugging Face hub."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,13 +13,13 @@ def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to write.")],
     similarity: Annotated[
-        str | None, typer.Option(help="euclidean, cosine, dot or manhattan; the model's own.")
+        str | None, typer.Option(help="euclidean, cosine, dot or manhattan; the model's by default.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an exported model that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory.")] = False,
 ) -> None:
     """Write a model for sentence-transformers.
 
-    It encodes the same codes with it.
+    There it gives the same codes.
 
     Example: smim export runs/ptb_smim_512/model -o exported
     """

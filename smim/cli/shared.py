@@ -1,4 +1,4 @@
-"""What the commands share: arguments, and how they print."""
+"""Arguments and output shared by the commands."""
 
 import json
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from smim.errors import UserError
 Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or english-small.")
 ]
-Seed = Annotated[int, typer.Option(help="Another seed, other draws.")]
+Seed = Annotated[int, typer.Option(help="The random seed.")]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk>` among the words.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
-Gpu = Annotated[bool, typer.Option("--gpu", help="FAISS works on a GPU; faiss-gpu is needed.")]
+Gpu = Annotated[bool, typer.Option("--gpu", help="Run FAISS on a GPU; needs faiss-gpu.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Filter = Annotated[
     str | None,
@@ -40,7 +40,7 @@ def print_lines(lines: list[str]) -> None:
 
 
 def show(rows: Sequence[Sequence[str | Text]], *, header: list[str] | None = None) -> None:
-    """A table on a terminal; elsewhere lines of tab-separated cells, without the header, for other programs."""
+    """Print a table on a terminal; otherwise print tab-separated lines without the header, for other programs."""
     console = Console(markup=False, highlight=False, emoji=False)  # brackets in a sentence are not markup
     if not console.is_terminal:
         breaks = str.maketrans("\t\r\n", "   ")

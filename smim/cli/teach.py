@@ -1,4 +1,4 @@
-"""`smim teach`: a teacher's vectors of a corpus on disk."""
+"""`smim teach`: compute a teacher's vectors for a corpus."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,31 +11,34 @@ from smim.errors import UserError
 
 def teach(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/ptb.")],
-    teacher: Annotated[str, typer.Option(help="A model of sentence-transformers: a directory, or a name of the hub.")],
+    teacher: Annotated[str, typer.Option(help="A sentence-transformers model: a directory, or a name on the hub.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The directory of the vectors; CORPUS-teacher by default.")
+        Path | None, typer.Option("--output", "-o", help="The directory for the vectors; CORPUS-teacher by default.")
     ] = None,
     without: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of sentences to leave out, such as those of an evaluation. May be given again."),
+        typer.Option(help="A file of sentences to leave out, such as an evaluation set; may be repeated."),
     ] = None,
     sentences: Annotated[
-        int | None, typer.Option(min=1, help="Read so many distinct ones at most, drawn at random; all by default.")
+        int | None, typer.Option(min=1, help="The most distinct sentences, drawn at random; default: all.")
     ] = None,
     where: Filter = None,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or fp32: what the teacher computes in.")] = "auto",
+    precision: Annotated[str, typer.Option(help="The teacher's precision: auto, bf16 or fp32.")] = "auto",
     engine: Annotated[str, typer.Option(help="local, or ray for a cluster.")] = "local",
     workers: Annotated[int | None, typer.Option(help="Processes, each with its share of the threads.")] = None,
     address: Annotated[str | None, typer.Option(help="HOST:PORT of a running Ray cluster.")] = None,
 ) -> None:
-    """Have a teacher read a prepared corpus.
+    """Compute a teacher's vectors for a prepared corpus.
 
-    Its vectors say which sentences mean the same, for corpus.teacher=DIR.
+    The vectors say which sentences have the same meaning. Training reads them with corpus.teacher=DIR.
 
-    Goes on where it was when it was interrupted. Sentences of `--without` are compared by their letters and digits.
+    After an interruption, the same command continues. Sentences of `--without` are compared by their letters and
+    digits.
 
-    Examples: smim teach data/mine --teacher sentence-transformers/all-MiniLM-L6-v2
-    smim teach data/english --teacher MODEL --sentences 150000 --where '{"form": "written"}'
+    \b
+    Examples:
+      smim teach data/mine --teacher sentence-transformers/all-MiniLM-L6-v2
+      smim teach data/english --teacher MODEL --sentences 150000 --where '{"form": "written"}'
     """
     try:
         from smim.teaching import TeachArgs

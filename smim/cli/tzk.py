@@ -18,10 +18,10 @@ app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Sample, classify and rank sentences by labels (TzK)."
 )
 
-Directory = Annotated[Path, typer.Argument(metavar="DIR", help="What `smim tzk fit` made, such as tzk/yelp.")]
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory made by `smim tzk fit`, such as tzk/yelp.")]
 CorpusDir = Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/yelp.")]
 Labels = Annotated[
-    list[str] | None, typer.Option("--label", help="column=value, such as stars=5; more than one: all of them hold.")
+    list[str] | None, typer.Option("--label", help="column=value, such as stars=5; if repeated, all must hold.")
 ]
 LatentsDir = Annotated[
     Path | None, typer.Option(help="The split's codes with --log-variance, if `smim encode` has written them.")
@@ -29,10 +29,10 @@ LatentsDir = Annotated[
 Moved = Annotated[Path | None, typer.Option("--model", help="Where the model is now, if it was moved.")]
 LearnedSplit = Annotated[str, typer.Option("--split", help="The split to learn from.")]
 CouplingLayers = Annotated[int, typer.Option(help="Coupling layers of each flow.")]
-HiddenDim = Annotated[int, typer.Option(help="Units of a hidden layer.")]
-OptimizerSteps = Annotated[int, typer.Option(help="Steps of the optimizer, Adam.")]
+HiddenDim = Annotated[int, typer.Option(help="Units of each hidden layer.")]
+OptimizerSteps = Annotated[int, typer.Option(help="Optimizer steps (Adam).")]
 Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
-MaxSentences = Annotated[int, typer.Option(help="Learn from at most so many sentences, drawn at random.")]
+MaxSentences = Annotated[int, typer.Option(help="The most sentences to learn from, drawn at random.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -49,11 +49,11 @@ def tzk_fit(
     learning_rate: Rate = 1e-3,
     max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a directory that is there, with its labels.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing directory and its labels.")] = False,
 ) -> None:
     """Learn how a model's codes are distributed.
 
-    Labels are not looked at.
+    This step does not use labels.
 
     Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
     """
@@ -88,12 +88,12 @@ def tzk_add(
     learning_rate: Rate = 1e-3,
     max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace labels that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing labels.")] = False,
     model: Moved = None,
 ) -> None:
     """Learn labels one after another.
 
-    Each is learned from the sentences that have it and those that do not.
+    Each label is learned from the sentences with and without it.
 
     Example: smim tzk add tzk/yelp data/yelp --label stars=5 --label stars=1
     """
@@ -114,13 +114,13 @@ def tzk_add(
 def tzk_sample(
     directory: Directory,
     label: Labels = None,
-    num: Annotated[int, typer.Option(help="How many sentences.")] = 5,
+    num: Annotated[int, typer.Option(help="The number of sentences.")] = 5,
     seed: Seed = 0,
     model: Moved = None,
 ) -> None:
-    """Decode codes drawn of a label, or of several at once.
+    """Decode codes drawn for one label, or several at once.
 
-    Without a label they are drawn of all codes.
+    Without a label, codes are drawn from the distribution of all codes.
 
     Example: smim tzk sample tzk/yelp --label stars=5 --label topic=food --num 10
     """
@@ -135,11 +135,11 @@ def tzk_classify(
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Print how probable each label is for each sentence.
+    """Print the probability of each label for each sentence.
 
-    The likeliest label comes first.
+    The most probable label comes first.
 
-    Columns: probability, label, sentence. Labels are judged one by one: they need not add up to one.
+    Columns: probability, label, sentence. Each label is judged alone, so the probabilities need not add up to one.
 
     Example: smim tzk classify tzk/yelp "the food was cold" --label stars=5
     """
@@ -160,15 +160,15 @@ def tzk_rank(
     directory: Directory,
     corpus: CorpusDir,
     label: Labels = None,
-    k: Annotated[int, typer.Option("-k", help="How many sentences.")] = 10,
+    k: Annotated[int, typer.Option("-k", help="The number of sentences.")] = 10,
     split: Annotated[str, typer.Option(help="The split whose sentences are ranked.")] = "test",
     latents: LatentsDir = None,
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Print the sentences for which a label is likeliest.
+    """Print the sentences for which a label is most probable.
 
-    Of a corpus, for one label or several at once.
+    The sentences come from a corpus; several labels must hold together.
 
     Columns: rank, probability, sentence, and the corpus's labels.
 
@@ -197,17 +197,17 @@ def tzk_report(
     corpus: CorpusDir,
     label: Labels = None,
     split: Annotated[str, typer.Option(help="The split whose sentences are held out.")] = "test",
-    num: Annotated[int, typer.Option(help="Samples of each label.")] = 1000,
+    num: Annotated[int, typer.Option(help="The number of samples per label.")] = 1000,
     seed: Seed = 0,
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
-    """Judge how well labels were learned.
+    """Measure how well labels were learned.
 
-    By default all of them one by one, else those given, and these together.
+    By default each label alone; with --label, each given label and all of them together.
 
-    The first table is the share of sentences that a classifier takes to have the label; the second is in nats a
-    dimension, of held-out codes that have it. Both with standard errors.
+    The first table is the share of sentences that a classifier assigns to the label. The second is in nats per
+    dimension, for held-out codes with the label. Both have standard errors.
 
     Example: smim tzk report tzk/yelp data/yelp --label stars=5 --label topic=food
     """

@@ -1,4 +1,4 @@
-"""Search in the latent space: build an index of a corpus's codes once, then ask it for the nearest sentences.
+"""Search in the latent space: build an index of a corpus's codes, then query it for the nearest sentences.
 
 from smim.search import open_index
 open_index("indexes/ptb").search(["the company said profit rose"], k=5)
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Importing FAISS and torch takes seconds; whoever only imports the package should not wait for it.
+    # Importing FAISS and torch takes seconds; importing the package should not wait for them.
     if name in __all__:
         from smim.search import build, index, writer
 

@@ -1,8 +1,8 @@
-"""Building an index of a corpus: from a model, which encodes its sentences, or from latents that are there already.
+"""Build an index of a corpus: encode its sentences with a model, or use latents that were computed before.
 
-An index of more than one segment needs the memory of one to be built: FAISS is trained once, on rows of the whole
-corpus, and each segment begins as a copy of what was trained. So all of them have the same inverted lists and product
-codes, and a search of all of them finds what a search of one large segment would.
+Building an index of several segments needs memory for one segment. FAISS is trained once, on rows of the whole corpus,
+and each segment starts as a copy of the trained index. All segments therefore share their inverted lists and product
+codes, and together they give the same results as one large segment.
 
 Shapes: R rows, D latent dimensions.
 """
@@ -56,24 +56,23 @@ def build_index(
     gpu: bool = False,
     too_long: str = "truncate",
 ) -> Index:
-    """Encodes one split (posterior means), and writes and opens an index of it in the place of `output`.
+    """Encode one split (posterior means), write an index of it to `output`, and open it.
 
-    `metric`: `l2`, `inner_product` or `cosine`, by default the model's own. `part`: `meaning` indexes the meaning part
-    of codes alone, of a model that has one. `factory`: what FAISS's `index_factory` takes, such as `Flat` (exact),
-    `IVF1024,Flat` or `HNSW32`, or `auto`, which chooses by the number of sentences and the `memory` in bytes that the
-    index may take (half of the machine's). `store`: fp32 or fp16, of the codes kept beside an approximate index.
-    `model_dir` is where `open_index` will find the model, by default where it was loaded from. A
-    sentence's id is its row in the split.
+    `metric`: `l2`, `inner_product` or `cosine`; the model's own by default. `part`: `meaning` indexes only the meaning
+    part of codes. `factory`: a string of FAISS's `index_factory`, such as `Flat` (exact), `IVF1024,Flat` or `HNSW32`;
+    `auto` chooses by the number of sentences and `memory`. `memory`: the bytes that the index may use, half of the
+    machine's by default. `store`: fp32 or fp16, the type of the codes kept beside an approximate index. `model_dir`:
+    where `open_index` finds the model; by default where it was loaded from. A sentence's id is its row in the split.
 
-    `latents`: the split's codes, which are then not encoded. `num_segments`: into how many stretches of rows the index
-    is cut, each built by itself; more, where one would need more than `memory`. `engine`: builds them beside each
-    other, in processes or on a Ray cluster, by default as many as it has workers; FAISS is trained here, once.
-    `gpu`: FAISS trains and adds on a GPU. `too_long`: of sentences that are longer than the model takes,
-    `truncate` encodes the beginning, and warns; `error` refuses them.
+    `latents`: codes of the split, used instead of encoding. `num_segments`: the number of segments, each a range of
+    rows; more are made if one needs more than `memory`. `engine`: build segments in parallel, in processes or on a
+    Ray cluster, by default one per worker; FAISS is trained only once, in this process. `gpu`: FAISS trains and adds
+    on a GPU. `too_long`: for sentences above the model's limit, `truncate` encodes the beginning and warns; `error`
+    refuses them.
 
-    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of something
-    else, a split too small to train the factory, an `output` that holds something else than an index, and an index
-    there that another process is changing. An index at `output` is replaced; until then no other can change it.
+    Raises `UserError` for a corpus of another tokenizer, an unknown split, metric or factory, latents of other data, a
+    split too small to train the factory, an existing `output` that is not an index, and an index that another process
+    is changing. An existing index at `output` is replaced; no other process can change it meanwhile.
     """
     rows = corpus.split(split)
     refuse_if({
@@ -125,20 +124,20 @@ def index_texts(
     empty: str = "skip",
     split: str = "auto",
 ) -> Index:
-    """As `build_index`, of a list of texts; a text's id is its place in it unless `ids` are given.
+    """Build an index of a list of texts, as `build_index` does. A text's id is its position unless `ids` are given.
 
         model = smim.load("english-small")
         index_texts(model, ["It was destroyed.", "He plays the piano."], "indexes/two")
 
-    `labels`: a value a sentence, by column, or None; of one type in a column, which it keeps. More sentences than
-    memory holds are prepared as a corpus first.
+    `labels`: a list of values for each column, one value (or None) per text; a column has one type and keeps it. If
+    the texts do not fit in memory, prepare them as a corpus first.
 
-    `split`: by `auto` a text of more than 60 tokens is indexed as its sentences, by `sentences` each that has several,
-    by `none` each as it is. The sentences of a text have its id and labels, and a hit is the nearest of them. Where a
-    text was split, a search is by codes and words together unless it says otherwise (`Options`).
+    `split`: `auto` splits texts of more than 60 tokens into sentences, `sentences` splits all texts, `none` splits
+    none. The sentences of a text share its id and labels, and a hit is the nearest of them. If a text was split, the
+    default search is by codes and words together (`Options`).
 
-    `too_long` and `empty` say what becomes of texts that do not fit (`smim.text.fitting`): by default long ones are
-    cut, and those without a word left out, with their ids and labels; warnings say which. Raises `UserError` as
+    `too_long` and `empty` say what happens to texts that do not fit (`smim.text.fitting`). By default, long texts are
+    cut and texts without a word are left out with their ids and labels; warnings name them. Raises `UserError` as
     `build_index` does, and for texts, ids and labels that `IndexWriter.add` refuses.
     """
     labels = {} if labels is None else labels
@@ -189,17 +188,17 @@ def rebuild_index(
     store: str | None = None,
     gpu: bool = False,
 ) -> Index:
-    """Encodes the sentences of an index by another model, and puts the new index in the place of the old one.
+    """Encode the sentences of an index with another model, and replace the index.
 
         rebuild_index("indexes/ptb", smim.load("english-small"))
 
-    Texts, ids, labels and the next id stay. `metric` is the new model's own unless given; `factory` and `store` are
-    those that the index was built with; `part` too, of a model that has one. `gpu` as of `build_index`. Deleted
-    sentences go.
+    Texts, ids, labels and the next id are kept; deleted sentences are removed. `metric` defaults to the new model's.
+    `factory` and `store` default to those of the old index; `part` too, if the new model has a meaning part. `gpu` as
+    in `build_index`.
 
-    A sentence that is too long for the new model is cut for its code; a warning says so. Raises `UserError` as
-    `build_index` does, for an index without a sentence, one in which the model finds no word, and an index that another
-    process changes meanwhile.
+    A sentence that is too long for the new model is cut for its code, with a warning. Raises `UserError` as
+    `build_index` does, for an index without sentences, for one in which the model knows no word, and for an index that
+    another process changes meanwhile.
     """
     directory = Path(directory)
     manifest = Manifest.read(directory)
@@ -235,7 +234,7 @@ def rebuild_index(
 
 
 def _with_tokens(table: pa.Table, ids: list[list[int]]) -> pa.Table:
-    """Texts and labels as a corpus has them, with the ids of their tokens."""
+    """Texts and labels in the columns of a corpus, with their token ids."""
     tokens = pa.array(ids, pa.list_(pa.int32()))
     labels = {name: table[name] for name in table.column_names if name != "text"}
     return pa.table({"text": table["text"], "ids": tokens, "length": tokens.value_lengths(), **labels})
@@ -243,7 +242,7 @@ def _with_tokens(table: pa.Table, ids: list[list[int]]) -> pa.Table:
 
 @dataclass(frozen=True)
 class BuildArgs(EngineArgs):
-    """Where segments are built beside each other: `engine` local (processes) or ray; `workers`; Ray's `address`."""
+    """How segments are built in parallel: `engine` local (processes) or ray; `workers`; Ray's `address`."""
 
     section = "build"
     task_size = "segment (more `num_segments`)"
@@ -251,7 +250,7 @@ class BuildArgs(EngineArgs):
 
 @dataclass(frozen=True)
 class _Workers:
-    """Who builds segments beside each other, of a prepared corpus that each of them opens."""
+    """The engine that builds segments in parallel, and the prepared corpus that each worker opens."""
 
     engine: EngineArgs
     corpus: Path
@@ -279,9 +278,9 @@ def _build(
     replaced: Manifest | None = None,
     split_texts: str | None = None,
 ) -> Index:
-    """`ids` and `typed` as of `Rows`; `name` is for messages; `split_texts` as of `Manifest.split`.
+    """Build an index; `ids` and `typed` as in `Rows`, `name` is for messages, `split_texts` as in `Manifest.split`.
 
-    `replaced`: the index whose sentences these are, if it is to be still the same.
+    `replaced`: the index whose sentences these are, which must not have changed meanwhile.
     """
     check_gpu(gpu)
     model_dir = model.directory if model_dir is None else find(model_dir)
@@ -300,7 +299,7 @@ def _build(
         raise Unsupported("this model's codes have no meaning part; index them whole")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
     rows = Rows(model, split, latents, ids, typed, metric, dimension, gpu)
-    # The place is made before the long work, which an unwritable one would waste.
+    # Create the directory first: an unwritable one should fail before the long work.
     with ExitStack() as held:
         computes = gpu or latents is None
         engine = None if workers is None else held.enter_context(open_engine(workers.engine, gpu=computes))
@@ -357,24 +356,24 @@ def _build(
 
 
 def _end_of_text(ids: range | np.ndarray, end: int) -> int:
-    """`end`, or where the sentences of the text before it end: a text lies in one segment."""
+    """`end`, or a later row if a text continues after it: a text lies in one segment."""
     return end if isinstance(ids, range) or end == 0 else int(np.searchsorted(ids, ids[end - 1], side="right"))
 
 
 @contextmanager
 def _in_the_place_of(output: Path) -> Iterator[Path]:
-    """`storage.new_directory`, while no other process changes or replaces the index that is there."""
+    """A `storage.new_directory`, while no other process can change or replace the existing index."""
     with ExitStack() as locks:
         if output.exists():
             locks.enter_context(lock.take(output / LOCK, output))
         with storage.new_directory(output) as partial:
-            # The new index is there before the old one is removed: until then it is not to be replaced in its turn.
+            # The new index is visible before the old one is removed; nobody may replace it until then.
             locks.enter_context(lock.take(partial / LOCK, partial))
             yield partial
 
 
 def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split: str) -> None:
-    """Raises `UserError` for latents of another model, or of other sentences than the split's."""
+    """Raise `UserError` for latents of another model, or of other sentences than the split's."""
     asked = {
         "model": (latents.model_hash, model.hash),
         "tokenizer": (latents.tokenizer_hash, model.tokenizer.hash),

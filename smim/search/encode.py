@@ -1,12 +1,12 @@
-"""Encodes a prepared corpus into a latents directory, shard by shard, on any number of processes and machines.
+"""Encode a prepared corpus into a latents directory, shard by shard, on any number of processes and machines.
 
     accelerate launch smim/search/encode.py model.dir=RUN/model corpus.dir=data/ptb output=latents/ptb encode.split=test
     python smim/search/encode.py model.dir=... corpus.dir=... output=... encode.engine=ray encode.address=HOST:PORT
 
-In the working directory (`smim/work.py`), `done/00000.json` says that a shard is written, with its files' checksums.
+In the working directory (`smim/work.py`), `done/00000.json` marks a finished shard and holds its files' checksums.
 
-A shard is a function of the model and its rows alone, so that it does not matter which process encodes it, nor whether
-another has done so before. Every option: `python smim/search/encode.py --cfg job`.
+A shard depends only on the model and its rows. Any process may encode it, and encoding it again gives the same result.
+Every option: `python smim/search/encode.py --cfg job`.
 """
 
 import os
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from omegaconf import DictConfig
 
-# Sentences of a shard that are encoded between two steps of the progress bar.
+# Sentences encoded between two updates of the progress bar.
 _ROWS_AT_ONCE = 16_384
-# The processes meet once, when the fastest has waited for the slowest.
+# Seconds. The processes synchronize only at the end, when the fastest waits for the slowest.
 _PATIENCE = 7 * 24 * 3600
 
 
 @dataclass(frozen=True)
 class EncodeArgs(EngineArgs):
-    """What is encoded and how it is stored: `encode.` on the command line.
+    """What to encode and how to store it: `encode.` on the command line.
 
-    `dtype`: fp32 or fp16, of what is stored. `log_variance`: store the posterior's log variance beside its mean.
-    `rows_per_shard`: sentences of a shard, which is what a process or Ray task encodes at a time. `engine`: local, the
-    processes of this launch, or ray. `too_long`: of sentences that are longer than the model takes, truncate
-    encodes the beginning, and error refuses them.
+    `dtype`: the stored type, fp32 or fp16. `log_variance`: store the posterior's log variance beside its mean.
+    `rows_per_shard`: the sentences of a shard, which a process or Ray task encodes at a time. `engine`: local, the
+    processes of this launch, or ray. `too_long`: for sentences above the model's limit, truncate encodes the beginning
+    and error refuses them.
     """
 
     section = "encode"
@@ -74,7 +74,7 @@ class EncodeArgs(EngineArgs):
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard for a worker that knows nothing yet; all paths are absolute."""
+    """One shard, with all that a fresh worker needs; paths are absolute."""
 
     number: int
     card: LatentsCard
@@ -82,7 +82,7 @@ class ShardTask:
 
 
 def main(cfg: "DictConfig") -> None:
-    """Encodes on the processes of this launch, or on Ray."""
+    """Encode on the processes of this launch, or on Ray."""
     from smim import config
     from smim.processes import close, make_accelerator
 
@@ -102,10 +102,10 @@ def encode_corpus(
     args: EncodeArgs,
     accelerator: "Accelerator | None" = None,
 ) -> None:
-    """Encodes one split of a corpus into a latents directory, in the place of latents that were there.
+    """Encode one split of a corpus into a latents directory; replaces existing latents.
 
-    Under `accelerate launch` each process calls it and takes every n-th shard. What a killed job finished is not done
-    again; latents of the same model, corpus and settings that are there already are left as they are.
+    Under `accelerate launch` each process calls this and takes every n-th shard. A restarted job skips finished shards.
+    Existing latents of the same model, corpus and settings are kept.
 
     Raises `UserError` for a corpus of another tokenizer, an unknown split, and an `output` that holds something else.
     """
@@ -118,7 +118,7 @@ def encode_corpus(
     corpus = Corpus.open(corpus_dir)
     split = corpus.split(args.split)
     card = _card(model, Path(model_dir), corpus, split, args)
-    # Everything that the files depend on, wherever the model and the corpus lie.
+    # Everything that the files depend on, except where the model and the corpus are.
     identity = {**asdict(card), "model": None, "corpus": None, "version": __version__}
     work = WorkDirectory(output, identity, card=CARD, kind="a directory of latents")
     with work.owned(accelerator):
@@ -165,7 +165,7 @@ def encode_shard(
     work: Path,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> None:
-    """Writes one shard's files into `work`, and that they are there; `advance` is given how many rows are done."""
+    """Write one shard's files into `work` and mark it as done; `advance` receives the number of finished rows."""
     rows = card.rows_of(number)
     shape, dtype = (len(rows), card.dimension), DTYPES[card.dtype]
     arrays = {kind: np.empty(shape, dtype) for kind in card.kinds}
@@ -186,7 +186,7 @@ def encode_shard(
 
 
 def encode_task(task: ShardTask) -> None:
-    """As `encode_shard`, in a worker process, which keeps model and corpus for its next shards."""
+    """Run `encode_shard` in a worker process, which keeps model and corpus for its next shards."""
     if _finished(task.work, task.number) is None:
         model, split = _opened(task.card)
         encode_shard(model, split, task.card, task.number, task.work)
@@ -235,7 +235,7 @@ def _is_there(output: Path, card: LatentsCard) -> bool:
 
 
 if __name__ == "__main__":
-    # Ray's workers find the tasks by the module's name, which this script's own is not.
+    # Ray's workers find the tasks by the module's name. As a script, this module is called `__main__`.
     from smim import config
     from smim.search import encode
 

@@ -1,8 +1,8 @@
 """Rows of equal sentences, which share one vector of an approximate segment.
 
-A graph over equal codes falls apart: each of them has only the others as its neighbours. So a segment has a vector for
-each distinct sentence, numbered by its first row, and three files that say which rows are whose. They are missing
-where no two sentences are equal.
+A graph over equal codes falls apart, because equal codes are only linked to each other. So a segment has one vector for
+each distinct sentence, in order of its first row. Three files map rows to vectors; they are missing if all sentences
+differ.
 
     vector_of.npy  the vector of each row, int64 [R]
     rows_of.npy    the rows of the first vector in ascending order, those of the second, ..., int64 [R]
@@ -26,7 +26,7 @@ _HASH_BYTES = 16
 
 
 def number_distinct(batches: Iterable[pa.Array | pa.ChunkedArray], count: int) -> np.ndarray:
-    """The number of each of `count` sentences, int64 [R]: equal ones have the same, in order of their first."""
+    """Number `count` sentences, int64 [R]: equal ones share a number, in order of first appearance."""
     texts = (text.as_py() for batch in batches for text in batch.cast(pa.binary()))
     hashes = np.fromiter((blake2b(text, digest_size=_HASH_BYTES).digest() for text in texts), f"V{_HASH_BYTES}", count)
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
@@ -36,7 +36,7 @@ def number_distinct(batches: Iterable[pa.Array | pa.ChunkedArray], count: int) -
 
 
 def are_new(numbers: np.ndarray) -> np.ndarray:
-    """Which of `number_distinct`'s numbers appear for the first time, bool [R]."""
+    """Which numbers of `number_distinct` appear for the first time, bool [R]."""
     highest = np.maximum.accumulate(numbers)
     return np.diff(highest, prepend=-1) > 0
 
@@ -45,7 +45,7 @@ class RowMap:
     """The vector of each row, and the rows of each vector."""
 
     def __init__(self, paths: Mapping[str, Path], num_rows: int, num_vectors: int) -> None:
-        """Memory-maps the files; raises `UserError` where they are not of so many rows and vectors."""
+        """Memory-map the files; raises `UserError` if they do not have this many rows and vectors."""
         self.paths = paths
         self.vector_of, self.rows_of = (open_array(paths[name], np.int64, (num_rows,)) for name in (VECTOR_OF, ROWS_OF))
         self.starts = open_array(paths[STARTS], np.int64, (num_vectors + 1,))
@@ -57,28 +57,28 @@ class RowMap:
         np.save(folder / STARTS, np.cumsum(np.bincount(vector_of + 1)))
 
     def any_of(self, rows_R: np.ndarray) -> np.ndarray:
-        """Which vectors have one of the rows of a mask, bool [V]."""
+        """Which vectors belong to at least one row of a mask, bool [V]."""
         vectors = np.zeros(len(self.starts) - 1, bool)
         vectors[self.vectors(rows_R)] = True
         return vectors
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """The vectors of rows, by their positions or a mask."""
+        """The vectors of rows, given by positions or a mask."""
         return self._within(VECTOR_OF, self.vector_of[rows], len(self.starts) - 1)
 
     def expand(
         self, distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int, allowed_R: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The first k rows of each query's candidates by distance, ties in order of the rows; infinity and -1 behind.
+        """The first k rows of each query's candidate vectors, ties in order of row; padded with infinity and -1.
 
-        `vectors_NC` are in order of `distances_NC`, -1 where there is none.
+        `vectors_NC` are in order of `distances_NC`, -1 for none.
         """
         distinct, place = np.unique(vectors_NC, return_inverse=True)
         starts, counts, rows = self._rows(distinct, k, allowed_R)
         place = place.reshape(vectors_NC.shape)
         counts_NC = counts[place]
         before = np.cumsum(counts_NC, axis=1) - counts_NC
-        # What is as near as the last that is needed may have rows of lower numbers.
+        # Vectors at the same distance as the last one needed may have lower rows.
         last = np.count_nonzero(before < k, axis=1) - 1
         needed = distances_NC <= np.take_along_axis(distances_NC, last[:, None], axis=1)
         query, candidate = np.nonzero(needed)
@@ -98,7 +98,7 @@ class RowMap:
     def _rows(
         self, vectors: np.ndarray, k: int, allowed_R: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of ascending vectors: where their rows begin in the third array, how many (at most k), and the rows."""
+        """For ascending vectors: where their rows begin in the third array, how many (at most k), and the rows."""
         num_rows = len(self.rows_of)
         starts, ends = (self._within(STARTS, self.starts[vectors + i], num_rows + 1) for i in (0, 1))
         counts = self._within(STARTS, np.where(vectors < 0, 0, ends - starts), num_rows + 1)
@@ -114,13 +114,13 @@ class RowMap:
         return np.cumsum(counts) - counts, np.minimum(counts, k), rows
 
     def _within(self, name: str, numbers: np.ndarray, end: int) -> np.ndarray:
-        """The numbers, if all are from 0 to below `end`; a file of millions is only checked where it is read."""
+        """Return the numbers if all are from 0 to below `end`. A large file is only checked where it is read."""
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
             raise Unreadable(f"{self.paths[name]} holds numbers that cannot be; build the index again")
         return numbers
 
 
 def _ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The numbers from each start on, as many as its count, one after another."""
+    """Concatenated ranges: from each start, as many numbers as its count."""
     ends = np.cumsum(counts)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)

@@ -1,4 +1,4 @@
-"""Mistakes that whoever puts a service before an index tells apart."""
+"""Errors of an index that a service distinguishes."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from smim.errors import UserError
 
 
 class OfIndex(UserError):
-    """What does not fit the index at `directory`; `what` is the message without that place, which a service keeps."""
+    """A request that does not fit the index at `directory`. `what` is the message without that path."""
 
     def __init__(self, directory: Path, what: str) -> None:
         super().__init__(directory, what)
@@ -17,7 +17,7 @@ class OfIndex(UserError):
 
 
 class NoSuchSentence(OfIndex):
-    """There is no sentence of that id."""
+    """No sentence has this id."""
 
     code = "not_found"
 
@@ -29,6 +29,6 @@ class Unreadable(UserError):
 
 
 class BadFilter(UserError):
-    """What is no filter, too large a one, or does not fit the index's labels."""
+    """A filter that is malformed, too large, or does not fit the index's labels."""
 
     code = "bad_filter"

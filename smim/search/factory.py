@@ -1,4 +1,4 @@
-"""Which FAISS index: from `auto` or a factory string, its training, and the parameters of a search in it.
+"""FAISS indexes: their choice from `auto` or a factory string, their training, and their search parameters.
 
 Shapes: N rows, D latent dimensions.
 """
@@ -25,23 +25,23 @@ EXACT = "Flat"
 _EXACT_UP_TO = 100_000
 _HNSW_NEIGHBOURS = 32
 _EF_CONSTRUCTION = 200
-# How far a vector is searched for by its own code, which is less far than searches go, and how often.
+# `link_lost`: the ef_search of its searches (lower than in usual searches), its rounds, and its batch size.
 _EF_OWN, _ROUNDS, _SEARCHED_AT_ONCE = 16, 3, 4096
 _PQ_CODE_BITS = 8
 _LEAST_PROBES = 32
-# Lists, neighbours, dimensions or bits that FAISS takes, and at which it then ends the process.
+# Numbers of lists, neighbours, dimensions or bits that FAISS accepts, and that then crash the process.
 _TOO_LOW = re.compile(r"(?<!\d)0+(?!\d)|HNSW1(?!\d)")
-_TOO_HIGH = re.compile(r"[1-9]\d{7}")  # for which it would take gigabytes at once
+_TOO_HIGH = re.compile(r"[1-9]\d{7}")  # FAISS would allocate gigabytes at once
 _TRAINING_ROWS = 65_536
 _TRAINING_ROWS_PER_CLUSTER = 64  # FAISS warns below 39
 
 
 def resolve(factory: str, count: int, dimension: int, memory: int | None = None, *, gpu: bool = False) -> str:
-    """The factory itself, or what `auto` chooses for an index of at most `memory` bytes (half of the machine's).
+    """The factory, or the choice of `auto` for an index of at most `memory` bytes (half of the machine's by default).
 
-    Exact up to 100,000 rows; then a graph over fp16 codes (HNSW), if it fits; then inverted lists of product codes
-    (IVF-PQ), of about 4 sqrt(count) lists and a byte for each 8 dimensions. `gpu`: no graph, which FAISS has not on a
-    GPU. Raises `UserError` for no memory at all.
+    `auto` is exact up to 100,000 rows. Then it is a graph over fp16 codes (HNSW) if that fits, else inverted lists of
+    product codes (IVF-PQ), with about 4 sqrt(count) lists and one byte per 8 dimensions. `gpu`: no graph, because FAISS
+    has none on a GPU. Raises `UserError` for less than one byte of memory.
     """
     if memory is not None and memory < 1:
         raise UserError(
@@ -65,7 +65,7 @@ def half_of_memory() -> int:
 
 
 def make_vectors(factory: str, metric: str, dimension: int) -> Any:
-    """An empty FAISS index; raises `UserError` for a factory or metric that there is not, or that takes no filters."""
+    """An empty FAISS index; raises `UserError` for an unknown factory or metric, or one that cannot filter."""
     refuse_if({
         f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}": metric not in METRICS,
         f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto":
@@ -91,19 +91,19 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
 
 
 def takes_filters(vectors: Any) -> bool:
-    """Whether FAISS can search such an index among some of its rows."""
+    """Whether FAISS can restrict a search of this index to some rows."""
     return isinstance(_behind(vectors), faiss.IndexFlat | faiss.IndexIVF | faiss.IndexHNSW | faiss.IndexScalarQuantizer)
 
 
 def _behind(vectors: Any) -> Any:
-    """An index without the transforms before it."""
+    """The index behind any transforms."""
     while isinstance(vectors, faiss.IndexPreTransform):
         vectors = faiss.downcast_index(vectors.index)
     return vectors
 
 
 def training_size(vectors: Any, count: int) -> int:
-    """How many of `count` rows an index is trained on; 0 where it needs no training."""
+    """The number of `count` rows to train an index on; 0 if it needs no training."""
     if vectors.is_trained:
         return 0
     inverted = inverted_lists(vectors)
@@ -113,11 +113,11 @@ def training_size(vectors: Any, count: int) -> int:
 def train_on_sample(
     vectors: Any, factory: str, count: int, codes_of: Callable[[np.ndarray], Iterator[np.ndarray]], *, gpu: bool = False
 ) -> None:
-    """Trains an index, where it needs that, on a random sample of `count` rows, whose codes `codes_of` gives in parts.
+    """Train an index, if needed, on a random sample of `count` rows; `codes_of` yields the codes of rows in parts.
 
-    `gpu`: the centroids of inverted lists are found on all GPUs.
+    `gpu`: compute the centroids of inverted lists on all GPUs.
 
-    Raises `UserError` where they are too few for this factory.
+    Raises `UserError` if there are too few rows for this factory.
     """
     size = training_size(vectors, count)
     if size:
@@ -129,9 +129,9 @@ def train_on_sample(
             start += len(part)
         inverted = inverted_lists(vectors) if gpu else None
         if inverted is not None:
-            # The k-means of the lists' centroids is nearly all of the work.
+            # The k-means for the lists' centroids is nearly all of the work.
             clustering = faiss.index_cpu_to_all_gpus(faiss.IndexFlat(inverted.d, inverted.metric_type))
-            inverted.clustering_index = clustering  # which does not keep it: the variable does
+            inverted.clustering_index = clustering  # FAISS holds no reference; the variable keeps it alive
         try:
             vectors.train(codes_ND)
         except RuntimeError as error:
@@ -149,14 +149,14 @@ def is_exact(vectors: Any) -> bool:
 
 
 def measures_exactly(vectors: Any) -> bool:
-    """Whether FAISS's distances are those of the codes, and not of rounded, coded or transformed ones."""
+    """Whether FAISS computes distances from the codes themselves, not from rounded, quantized or transformed ones."""
     if isinstance(vectors, faiss.IndexHNSW):
         return is_exact(faiss.downcast_index(vectors.storage))
     return is_exact(vectors) or isinstance(vectors, faiss.IndexIVFFlat)
 
 
 def inverted_lists(vectors: Any) -> Any | None:
-    """The part of an index that has inverted lists, or None."""
+    """The part of an index with inverted lists, or None."""
     inner = _behind(vectors)
     return inner if isinstance(inner, faiss.IndexIVF) else None
 
@@ -168,10 +168,10 @@ def graph(vectors: Any) -> Any | None:
 
 
 def link_lost(vectors: Any, codes_ND: np.ndarray) -> None:
-    """Changes a graph so that a search by a vector's own code finds it; other kinds of index stay as they are.
+    """Change a graph so that a search by a vector's own code finds it; other kinds of index are not changed.
 
-    Many vectors are among the nearest of no other, and FAISS then drops all links that lead to them. Each of these gets
-    one from the nearest vector that has room for it.
+    Some vectors are among no other vector's nearest, and FAISS drops all links to them. Each of these gets a link from
+    the nearest vector with a free link.
     """
     found = graph(vectors)
     if found is None:
@@ -196,7 +196,7 @@ def link_lost(vectors: Any, codes_ND: np.ndarray) -> None:
 
 
 def table_bytes(vectors: Any) -> int:
-    """What `precompute_table` takes of memory; 0 where FAISS has no use for it."""
+    """The memory of the table of `precompute_table`, in bytes; 0 if FAISS does not use one."""
     inverted = inverted_lists(vectors)
     if not isinstance(inverted, faiss.IndexIVFPQ) or inverted.metric_type != faiss.METRIC_L2:
         return 0
@@ -204,26 +204,26 @@ def table_bytes(vectors: Any) -> int:
 
 
 def precompute_table(vectors: Any) -> None:
-    """Computes the part of distances that only depends on lists and product codes; searches are a sixth faster."""
+    """Compute the lookup table of distances for lists and product codes; it makes searches a sixth faster."""
     if table_bytes(vectors):
         inverted_lists(vectors).precompute_table()  # type: ignore[union-attr]
 
 
 def bytes_per_row(vectors: Any) -> int:
-    """About what a row takes of memory while an index is built; nothing where it is exact, which is written at once."""
+    """Approximate memory per row while an index is built; 0 for an exact index, which is written directly."""
     if is_exact(vectors):
         return 0
     if isinstance(vectors, faiss.IndexPreTransform):
         return max(1, bytes_per_row(faiss.downcast_index(vectors.index)))
     if isinstance(vectors, faiss.IndexIVF):
-        return vectors.code_size + 8  # and its number
+        return vectors.code_size + 8  # the row number
     if isinstance(vectors, faiss.IndexHNSW):
         return faiss.downcast_index(vectors.storage).code_size + 5 * vectors.hnsw.nb_neighbors(0)
     return vectors.code_size if isinstance(vectors, faiss.IndexFlatCodes) else 4 * vectors.d
 
 
 def reserve(vectors: Any, count: int) -> None:
-    """Makes room for `count` rows at once: an array that grows is there twice each time that it is moved."""
+    """Allocate memory for `count` rows at once: a growing array is held twice whenever it moves."""
     inner = _behind(vectors)
     codes = faiss.downcast_index(inner.storage) if isinstance(inner, faiss.IndexHNSW) else inner
     if isinstance(codes, faiss.IndexFlatCodes):
@@ -234,9 +234,9 @@ def reserve(vectors: Any, count: int) -> None:
 def default_search(factory: str) -> dict[str, int]:
     """Search settings that usually reach a recall@10 of 0.95; `smim index report` measures and suggests.
 
-    `nprobe`: inverted lists that are read. `ef_search`: nodes that a graph's search keeps. `refine`: candidates,
-    in multiples of k, that are reranked by their stored codes; 0: FAISS's own distances. Not named, it is 1 where
-    those are not exact: hits of several segments are merged by their distances.
+    `nprobe`: the inverted lists to read. `ef_search`: the nodes that a graph's search keeps. `refine`: the candidates,
+    in multiples of k, to rerank by their stored codes; 0 uses FAISS's distances. If it is not given, it is 1 where
+    these are not exact, because hits of several segments are merged by distance.
     """
     settings: dict[str, int] = {}
     if "IVF" in factory:
@@ -250,7 +250,7 @@ def default_search(factory: str) -> dict[str, int]:
 
 
 def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | None) -> Any:
-    """FAISS's parameters of one search among the rows that `selector` lets through."""
+    """FAISS's parameters of a search among the rows that `selector` allows."""
     chosen = {} if selector is None else {"sel": selector}
     if isinstance(vectors, faiss.IndexPreTransform):
         inner = search_parameters(faiss.downcast_index(vectors.index), settings, selector)
@@ -263,5 +263,5 @@ def search_parameters(vectors: Any, settings: dict[str, int], selector: Any | No
 
 
 def reason_of(error: RuntimeError) -> str:
-    """What FAISS says, without its function and source line."""
+    """FAISS's message without its function and source line."""
     return re.split(r"\.(?:cpp|cuh?|h):\d+: ", str(error))[-1].rpartition(" failed: ")[2]

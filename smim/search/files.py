@@ -1,4 +1,4 @@
-"""Files that are written piece by piece, an array of rows and FAISS's vectors, and FAISS's opened again."""
+"""Write arrays and FAISS's exact index to files piece by piece, and open FAISS's files."""
 
 import threading
 from pathlib import Path
@@ -10,15 +10,15 @@ from numpy.typing import DTypeLike
 
 from smim.errors import UserError
 
-# `Snapshot.open` does what is skipped here.
+# `Snapshot.open` computes the table that is skipped here.
 _FLAGS = faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE
 _FAISS_LIMITS = threading.Lock()
 
 
 def open_vectors(path: Path) -> Any:
-    """FAISS's index in a file; raises `UserError` for what is none, and before more is allocated than the file holds.
+    """Open a FAISS index file; raises `UserError` for other files, before it allocates more than the file holds.
 
-    FAISS checks that the parts of an index go together, and that its graphs and lists stay inside of them.
+    FAISS checks that the parts of an index fit together, and that its graphs and lists stay inside of them.
     """
     size = path.stat().st_size
     with _FAISS_LIMITS:  # the process's
@@ -31,7 +31,7 @@ def open_vectors(path: Path) -> Any:
 
 
 def array_file(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> BinaryIO:
-    """A new `.npy` file of that type and shape, into which the bytes of its rows are to be written."""
+    """Open a new `.npy` file of this type and shape; the caller writes the bytes of its rows."""
     file = open(path, "wb")  # noqa: SIM115, closed by the caller
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -39,10 +39,10 @@ def array_file(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> BinaryIO
 
 
 def flat_file(path: Path, empty: Any, count: int) -> BinaryIO:
-    """A new file of FAISS's exact index, into which the bytes of so many vectors are to be written.
+    """Open a new file of FAISS's exact index; the caller writes the bytes of `count` vectors.
 
-    Added to the index itself, all of them would be held in memory. `empty` is one without any, whose file has two
-    counts: of vectors, and at its end of numbers.
+    Adding vectors to the index itself would hold all of them in memory. `empty` is an index without vectors. Its file
+    has two counts: of vectors, and at the end of numbers.
     """
     header = faiss.serialize_index(empty)
     header[8:16] = np.frombuffer(np.int64(count).tobytes(), np.uint8)

@@ -1,10 +1,10 @@
-"""Filters on labels: `{"stars": {"$gte": 4}, "topic": ["money", "home"]}`, applied inside of a search.
+"""Filters on labels: `{"stars": {"$gte": 4}, "topic": ["money", "home"]}`, applied during a search.
 
-The operators are those that MongoDB has and vector databases took over: `$eq $ne $gt $gte $lt $lte $in $nin` and
-`$contains` on a column, `$and $or $not` around filters. A bare value means `$eq`, a list `$in`; several columns must
-all pass. A row whose label is missing passes no comparison, only `{"column": None}`.
+The operators are those of MongoDB, as in many vector databases: `$eq $ne $gt $gte $lt $lte $in $nin` and `$contains`
+compare a column, `$and $or $not` combine filters. A bare value means `$eq`, a list means `$in`. If a filter names
+several columns, all must pass. A row with a missing label passes no comparison except `{"column": None}`.
 
-A filter is read once, into a tree of comparisons, and its cost is linear in them and in the rows.
+A filter is parsed once, into a tree of comparisons. Its cost is linear in the comparisons and in the rows.
 """
 
 import operator
@@ -24,7 +24,7 @@ from smim.search.labels import fits, kind_of, kind_of_value, plain, shown
 
 Where = Mapping[str, Any]
 
-# Of one filter: more would hold whoever else searches. Parts are all entries of its lists and objects.
+# Limits of one filter, because a larger one would delay other searches. Parts are all entries of lists and objects.
 MOST_PARTS, MOST_COMPARISONS, MOST_CONTAINS, DEEPEST = 20_000, 256, 32, 32
 
 _NUMBERS = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
@@ -37,7 +37,7 @@ _COMBINE = ["$and", "$or", "$not"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One of `_OPERATORS`; `$eq` and `$ne` are lists of one value."""
+    """A comparison by one of `_OPERATORS`; `$eq` and `$ne` are lists of one value."""
 
     column: str
     operator: str
@@ -46,14 +46,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Combination:
-    """One of `_COMBINE`; `$and` of nothing passes every row."""
+    """A combination by one of `_COMBINE`; `$and` of no parts passes every row."""
 
     operator: str
     parts: "list[Part]"
 
 
 class _Rows:
-    """A batch of rows; what several comparisons need of it is made once."""
+    """A batch of rows, with cached values that several comparisons need."""
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self.count, self.column = batch.num_rows, batch.column
@@ -64,7 +64,7 @@ class _Rows:
         return ~np.asarray(pc.is_null(self.column(name), nan_is_null=True))
 
     def _folded(self, name: str) -> pa.Array:
-        """The column's texts as `_fold` has them, of which only those that are not ASCII take Python's time."""
+        """The column's texts after `_fold`; only texts that are not ASCII are folded in Python, which is slower."""
         texts = self.column(name)
         others = pc.invert(pc.string_is_ascii(texts))
         folded = [_fold(text) for text in texts.filter(others).to_pylist()]
@@ -76,7 +76,7 @@ _Condition = Callable[[_Rows], np.ndarray]
 
 
 def parse(where: Where) -> Part:
-    """The filter as a tree; raises `BadFilter` for what is no filter, or has more parts than are allowed."""
+    """Parse a filter into a tree; raises `BadFilter` for an invalid filter and for one above the limits."""
     _check_size(where)
     part = _filter(where)
     operators = [leaf.operator for leaf in _leaves(part)]
@@ -89,9 +89,9 @@ def parse(where: Where) -> Part:
 
 
 def condition(part: Part, schema: pa.Schema) -> Callable[[pa.RecordBatch], np.ndarray]:
-    """What tells of the rows of a batch of that schema which pass, bool [N].
+    """A function that gives the rows of a batch of this schema that pass, bool [N].
 
-    Raises `BadFilter` for a column that there is not, and for a value of another kind than its column.
+    Raises `BadFilter` for an unknown column, and for a value of another kind than its column.
     """
     passes = _bound(part, schema)
     return lambda batch: passes(_Rows(batch))
@@ -103,12 +103,12 @@ def asks_of(part: Part, column: str) -> bool:
 
 
 def excludes(part: Part) -> bool:
-    """Whether a comparison passes what is unlike its values: what has several must be unlike in all of them."""
+    """Whether a comparison passes rows that differ from its values; all sentences of a text must then differ."""
     return isinstance(part, Comparison) and part.operator == "$nin"
 
 
 def combined(part: Combination, passing: list[np.ndarray], count: int) -> np.ndarray:
-    """Which of `count` rows pass, bool, by those that pass each of the parts."""
+    """Which of `count` rows pass, bool, given the rows that pass each of the parts."""
     if part.operator == "$not":
         return ~passing[0]
     combine, start = (np.logical_and, True) if part.operator == "$and" else (np.logical_or, False)
@@ -162,7 +162,7 @@ def _comparison(column: str, name: str, operand: Any) -> Comparison:
 
 
 def _can_be_compared(value: Any) -> bool:
-    """False for lists and objects, whole numbers beyond 64 bits, and text that UTF-8 cannot hold."""
+    """False for lists and objects, whole numbers beyond 64 bits, and text that UTF-8 cannot encode."""
     try:
         return not pa.types.is_nested(pa.scalar(value).type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -170,7 +170,7 @@ def _can_be_compared(value: Any) -> bool:
 
 
 def _any(parts: list[Part]) -> Part:
-    """One of the parts; equalities of one column are one list."""
+    """A filter that passes if one of the parts does; equalities of one column become one list."""
     lists: dict[str, list[Any]] = {}
     others: list[Part] = []
     for part in parts:
@@ -205,7 +205,7 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     if name not in schema.names:
         raise BadFilter(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
     type = schema.field(name).type
-    if pa.types.is_null(type):  # no row has a value
+    if pa.types.is_null(type):  # all labels are missing
         passing = comparison.operator == "$in" and None in values
         return lambda rows: np.full(rows.count, passing)
     kind = kind_of(type)
@@ -221,9 +221,9 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
 
 
 def _among(name: str, values: list[Any], type: pa.DataType) -> _Condition:
-    """Equal to one of the values; a value that the column cannot hold equals none of its own."""
+    """Whether a row equals one of the values. Values that the column's type cannot hold equal none."""
     found = [value for value in values if fits(value, type)]
-    if pa.types.is_floating(type):  # Arrow tells 0.0 and -0.0 apart in lists
+    if pa.types.is_floating(type):  # for Arrow, 0.0 and -0.0 differ in lists
         found += [-float(value) for value in found if value == 0]
     wanted, or_none = pa.array(found, type), None in values
 
@@ -237,7 +237,7 @@ def _among(name: str, values: list[Any], type: pa.DataType) -> _Condition:
 def _ordered(name: str, order: str, value: Any, type: pa.DataType) -> _Condition:
     if kind_of(type) != "a number":
         return lambda rows: np.asarray(_OTHERS[order](rows.column(name), pa.scalar(value, type)).fill_null(False))
-    # Arrow refuses a fraction beside large whole numbers.
+    # Arrow refuses to compare large whole numbers with a fraction.
     fraction = pa.types.is_floating(type) or not float(value).is_integer()
     number = np.float64(value) if fraction else int(value)
 
@@ -249,7 +249,7 @@ def _ordered(name: str, order: str, value: Any, type: pa.DataType) -> _Condition
 
 
 def _fold(text: str) -> str:
-    """Text as `$contains` compares it: composed (NFC), and of one case (full case folding)."""
+    """Normalize text for `$contains`: composed (NFC) and case-folded."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
 
 

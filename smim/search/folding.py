@@ -1,8 +1,7 @@
-"""The sentences of a row as one hit, the nearest of them, and equal ones as one, with how many there are and their ids.
+"""Fold hits: the nearest sentence stands for its row, and one hit stands for equal texts, with their count and ids.
 
-What was found is left out of the next search, until there are enough different texts; then the sentences that are
-equal to each are counted, by way of the words that they have. So a page, and a count, are the same however the index
-is cut into segments and shards.
+What was found is excluded from the next search, until there are enough different texts. Then the sentences equal to
+each are counted, by way of their words. Pages and counts are therefore the same for any number of segments and shards.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +18,7 @@ IDS_SHOWN = 100
 
 @dataclass(frozen=True)
 class Equals:
-    """How many sentences are equal, and the first ids of them, ascending."""
+    """The number of equal sentences, and their first ids, ascending."""
 
     count: int
     ids: list[int]
@@ -29,19 +28,19 @@ class Equals:
 
 
 def key_of(text: str, fold: str) -> str:
-    """What equal texts have in common: all of it, or by `words` these alone, if it has any."""
+    """What equal texts have in common: the whole text, or for `words` its words, if it has any."""
     return " ".join(words_of(text)) or text if fold == "words" else text
 
 
 class Folding:
-    """The first hit of each row, and unless `fold` is `row` of each text among these, from hits that come in order."""
+    """Keeps the first hit of each row, and unless `fold` is `row`, of each distinct text; hits arrive in order."""
 
     def __init__(self, fold: str) -> None:
         self.fold, self.found = fold, list[Hit]()
         self._ids, self._keys = set[int](), set[str]()
 
     def add(self, hits: Iterable[Hit]) -> list[Hit]:
-        """Takes the next hits; the first of each row that had none, which are those to be left out from now on."""
+        """Take the next hits, and return the first hit of each new row; exclude these rows from the next search."""
         new = []
         for hit in hits:
             if hit.id in self._ids:
@@ -57,20 +56,20 @@ class Folding:
 
 
 def folded(hits: Iterable[Hit], fold: str) -> list[Hit]:
-    """The first hit of each row, or text."""
+    """The first hit of each row or distinct text."""
     folding = Folding(fold)
     folding.add(hits)
     return folding.found
 
 
 def equals(segment: Segment, texts: Sequence[str], fold: str, allowed: Allowed | None) -> list[Equals]:
-    """Of each text the sentences of a segment that are equal to it and may be found."""
+    """For each text, the sentences of a segment that equal it and may be found."""
     rows = [_rows(segment, text, fold, allowed) for text in texts]
     return [Equals(len(each), np.asarray(segment.ids[each[:IDS_SHOWN]]).tolist()) for each in rows]
 
 
 def without(segment: Segment, hits: Sequence[Hit], fold: str, allowed: Allowed | None) -> Allowed:
-    """What may be found but for the rows of hits, and, where each row is one sentence, those equal to it."""
+    """The allowed rows without the rows of hits, and, if each row is one sentence, without those equal to them."""
     left_R = np.ones(segment.info.count, bool) if allowed is None else allowed.rows.copy()
     if segment.texts is None:
         for text in dict.fromkeys(hit.text for hit in hits):

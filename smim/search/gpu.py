@@ -1,6 +1,6 @@
-"""FAISS's work on a GPU, training, adding and searching, for which `faiss-gpu` is installed in place of `faiss-cpu`.
+"""FAISS on a GPU for training, adding and searching. It needs `faiss-gpu` in place of `faiss-cpu`.
 
-What is on disk is the same, and so is what an exact search answers: FAISS proposes, and exact distances order.
+Files on disk and the results of exact searches are the same: FAISS proposes candidates, exact distances order them.
 """
 
 import threading
@@ -12,12 +12,12 @@ import numpy as np
 from smim.errors import UserError
 from smim.search import factory as factories
 
-# Results and inverted lists that FAISS takes in one search on a GPU.
+# The most results and inverted lists of one FAISS search on a GPU.
 _MOST = 2048
 
 
 def check_gpu(wanted: bool) -> bool:
-    """`wanted` itself; raises `UserError` where it is, and FAISS sees no GPU."""
+    """Return `wanted`; raises `UserError` if it is true and FAISS sees no GPU."""
     if wanted and not faiss.get_num_gpus():
         built_for = "sees none" if hasattr(faiss, "StandardGpuResources") else "is built without them"
         raise UserError(f"an index on a GPU needs faiss-gpu and a GPU; the FAISS that is installed {built_for}")
@@ -25,7 +25,7 @@ def check_gpu(wanted: bool) -> bool:
 
 
 def on_gpu(vectors: Any) -> Any:
-    """A copy of an index on the GPU; raises `UserError` where FAISS has no such kind there, or no room."""
+    """Copy an index to the GPU; raises `UserError` if FAISS does not support it there, or has no room."""
     try:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, vectors)
     except RuntimeError as error:
@@ -34,18 +34,18 @@ def on_gpu(vectors: Any) -> Any:
 
 
 class VectorsOnGpu:
-    """A segment's vectors on the GPU too, for the searches that it takes."""
+    """A copy of a segment's vectors on the GPU, for the searches that it supports."""
 
     def __init__(self, vectors: Any) -> None:
         self._vectors, self._copy = vectors, on_gpu(vectors)
-        self._lock = threading.Lock()  # FAISS's memory on a GPU is for one search at a time
+        self._lock = threading.Lock()  # FAISS's memory on a GPU allows one search at a time
 
     def takes(self, wanted: int, settings: dict[str, int]) -> bool:
-        """Whether so many results can be found on the GPU, with such settings."""
+        """Whether the GPU supports a search for this many results with these settings."""
         return max(wanted, settings.get("nprobe", 1)) <= _MOST
 
     def search(self, queries_ND: np.ndarray, wanted: int, settings: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-        """As FAISS's `search`: scores and numbers of vectors [N, wanted]."""
+        """Search as FAISS does: scores and vector numbers [N, wanted]."""
         parameters = factories.search_parameters(self._vectors, settings, None)
         with self._lock:
             found: tuple[np.ndarray, np.ndarray] = self._copy.search(queries_ND, wanted, params=parameters)

@@ -1,8 +1,8 @@
-"""A segment's sentences by their words, and by words and codes together.
+"""Search of a segment by words, and by words and codes together.
 
-Together, a sentence's similarity is the weighted mean of those of its code and of its words, and the first k by it are
-found exactly: sentences are taken from both orders, deeper and deeper, until no other can be among them (the threshold
-algorithm of Fagin, Lotem and Naor 2003). So neither pages nor segments change an answer.
+In the combined search, a sentence's similarity is the weighted mean of its code's and its words' similarity. The first
+k sentences are exact: candidates are taken from both rankings, deeper and deeper, until no other sentence can be among
+them (the threshold algorithm of Fagin, Lotem and Naor 2003). The results therefore do not depend on pages or segments.
 
 Shapes: R rows of the segment, C candidates, K results, D latent dimensions.
 """
@@ -21,9 +21,9 @@ _DEEPER = 4
 
 @dataclass(frozen=True)
 class Found:
-    """Sentences, most similar first, ties in order of their positions: int64 [K], and similarities, fp64 [K].
+    """Sentences, most similar first, ties in order of position: positions int64 [K], and similarities fp64 [K].
 
-    `of_codes` is None where codes were not compared.
+    `of_codes` is None if codes were not compared.
     """
 
     positions: np.ndarray
@@ -33,12 +33,12 @@ class Found:
 
 
 def by_words(segment: Segment, query: WordQuery, k: int, allowed: Allowed | None) -> Found:
-    """The sentences that share a word with the query, or are of a text that does, k at most."""
+    """At most k sentences that share a word with the query, or whose text does."""
     of_words_R = _of_words(segment, query, allowed)
     if segment.texts is None:
         positions = _first(of_words_R, k)
     else:
-        # Of a text the sentence first that has most of the words.
+        # Within a text, the sentence with the most of the words comes first.
         own_R = np.minimum(segment.words.similarities(query), 1.0)
         rows = np.flatnonzero(of_words_R)
         positions = rows[np.lexsort((rows, -own_R[rows], -of_words_R[rows]))[:k]]
@@ -48,9 +48,9 @@ def by_words(segment: Segment, query: WordQuery, k: int, allowed: Allowed | None
 def by_both(
     segment: Segment, code_D: np.ndarray, query: WordQuery, k: int, settings: dict[str, int], allowed: Allowed | None
 ) -> Found:
-    """The k sentences of the largest mean of both similarities, weighted by the query's `share`.
+    """The k sentences with the largest mean of both similarities, weighted by the query's `share`.
 
-    An approximate segment's are those among what a search of it comes to.
+    In an approximate segment, only the sentences that its search reaches are candidates.
     """
     of_words_R, share, code_1D = _of_words(segment, query, allowed), query.share, code_D[None]
     k = min(k, segment.info.count if allowed is None else allowed.count)
@@ -64,7 +64,7 @@ def by_both(
         of_codes_C, of_words_C = similarity(segment.metric, distances_C), of_words_R[positions_C]
         both_C = (1 - share) * of_codes_C + share * of_words_C
         best = np.lexsort((positions_C, -both_C))[:k]
-        # What either order has not come to is at most as similar as the last that it has.
+        # A sentence that a ranking has not reached is at most as similar as the last one reached.
         least_near = of_codes_C[np.isin(positions_C, near_C)].min(initial=np.inf)
         least_worded = of_words_R[worded_C[-1]] if len(worded_C) == depth else 0.0
         bound = (1 - share) * least_near + share * least_worded
@@ -74,13 +74,13 @@ def by_both(
 
 
 def _of_words(segment: Segment, query: WordQuery, allowed: Allowed | None) -> np.ndarray:
-    """Of each row, fp64 [R] from 0 to 1; 0 of those that may not be found."""
+    """Word similarities of all rows, fp64 [R] from 0 to 1; 0 for rows that are not allowed."""
     of_words_R = np.minimum(segment.words.similarities(query, segment.texts), 1.0)
     return of_words_R if allowed is None else of_words_R * allowed.rows
 
 
 def _first(of_words_R: np.ndarray, k: int) -> np.ndarray:
-    """The rows of the k largest above 0, ties in order of their positions."""
+    """The rows of the k largest positive values, ties in order of position."""
     rows = np.flatnonzero(of_words_R)
     if len(rows) > k:
         least = np.partition(of_words_R[rows], len(rows) - k)[len(rows) - k]

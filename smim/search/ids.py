@@ -1,4 +1,4 @@
-"""The ids of sentences: whole numbers that every JSON reader keeps."""
+"""Ids of sentences: whole numbers that every JSON reader represents exactly."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,7 +10,7 @@ LARGEST_ID = 2**53 - 1
 
 
 def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Ids as int64 [N]; raises `UserError` naming the first that is no whole number from 0 to `LARGEST_ID`."""
+    """Ids as int64 [N]; raises `UserError` naming the first that is not a whole number from 0 to `LARGEST_ID`."""
     if isinstance(ids, str) or not isinstance(ids, Collection) or getattr(ids, "ndim", 1) != 1:
         raise UserError(f"ids are a list of whole numbers, not {str(ids)[:60]}")
     for row, id in enumerate(ids):
@@ -24,9 +24,9 @@ def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
-    """Ids of `count` new sentences, int64: from `first` on, unless given.
+    """Ids of `count` new sentences, int64: the given ones, or numbers from `first` on.
 
-    Raises `UserError` where they are not one for each, or the next ones would be too large.
+    Raises `UserError` if there is not one for each sentence, or if the next ones would be too large.
     """
     if ids is None:
         if first + count - 1 > LARGEST_ID:

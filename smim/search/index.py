@@ -1,4 +1,4 @@
-"""An index of sentence codes on disk, and the sentences nearest to a query in it.
+"""An index of sentence codes on disk, and search for the sentences nearest to a query.
 
 Shapes: N queries, K results, D latent dimensions.
 """
@@ -31,12 +31,12 @@ from smim.search.snapshot import Snapshot, open_newest, stamp_of
 
 T = TypeVar("T")
 _HITS_AT_ONCE = 16_384
-# Sentences or queries, or codes.
+# Sentences, `Query` objects, or codes.
 Queries: TypeAlias = Sequence[str] | Sequence[Query] | np.ndarray | Tensor | pa.Array | pa.ChunkedArray
 
 
 class Index:
-    """An index that was opened with `open_index`. Each search is of the newest version on disk."""
+    """An index opened with `open_index`. Each search uses the newest version on disk."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Index:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest version; a changed index is opened anew, but for the segments that stayed."""
+        """The newest version. If the index changed, it is opened again; unchanged segments stay open."""
         stamp = stamp_of(self.directory)
         if stamp != self._stamp:
             snapshot, stamp = open_newest(self.directory, known=self._snapshot.segments, gpu=self._gpu)
@@ -66,7 +66,7 @@ class Index:
         return self.snapshot.manifest
 
     def __len__(self) -> int:
-        """How many texts there are: sentences, or what was split into several."""
+        """The number of texts. A text that was split into sentences counts once."""
         return self.manifest.count
 
     def __repr__(self) -> str:
@@ -85,26 +85,25 @@ class Index:
     def search(self, queries: Queries, k: int = 5, **options: Any) -> Results: ...
 
     def search(self, queries: str | Queries, k: int = 5, **options: Any) -> Hits | Results:
-        """The `k` nearest sentences of each query, or all if they are fewer, nearest first, ties in order of their ids.
+        """Find the `k` nearest sentences of each query, nearest first; equal distances are in order of id.
 
             index.search("the company said profit rose", k=3, where={"stars": {"$gte": 4}})
 
-        Queries are sentences (one, a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or any `Query`s.
-        The answer to one string is a list of hits, to others a list of such lists, a list for each query. Both have
-        `to_pandas()` and `to_arrow()`. `options` are those of
-        `Options`, and search settings, such as `nprobe=64`, in the place of the index's own.
+        Queries are sentences (one, a list, or a column of pandas, Arrow or `datasets`), codes [N, D], or `Query`
+        objects. One string returns a list of hits; other queries return one such list each. Both results have
+        `to_pandas()` and `to_arrow()`. Fewer than `k` hits are found if the index holds fewer. `options`: the fields
+        of `Options`, and search settings that override the index's own, such as `nprobe=64`.
 
-        Codes are those of the model; where the index holds their meaning part, that alone will do. Raises `UserError`
-        for a `k` below 1, for sentences that the model cannot encode, and for codes of another dimension or that are
-        not finite.
+        Codes are those of the model. An index of meaning parts also accepts meaning parts alone. Raises `UserError`
+        for `k` below 1, for sentences that the model cannot encode, and for codes of a wrong dimension or not finite.
         """
         found = [result.hits for result in self.results(queries, _options(k, options))]
         return Hits(found[0]) if isinstance(queries, str) else Results(found)
 
     def stream(self, queries: Iterable[str | Query], k: int = 5, **options: Any) -> Iterator[list[Hit]]:
-        """The hits of each of any number of sentences or `Query`s, as `search` finds them, some at a time.
+        """Search any number of sentences or `Query` objects in batches; yields the hits of each, as `search` does.
 
-        Neither all queries nor all hits are held in memory.
+        Only one batch of queries and hits is in memory.
         """
         chosen, waiting = _options(k, options), iter(queries)
         while some := list(islice(waiting, max(1, _HITS_AT_ONCE // chosen.k))):
@@ -112,11 +111,11 @@ class Index:
             yield from (result.hits for result in self.results(asked, chosen))
 
     def more_like(self, ids: Sequence[int], k: int = 5, **options: Any) -> Results:
-        """The `k` sentences nearest to each of the given ones, which are left out; `options` as of `search`."""
+        """Find the `k` sentences nearest to each given one, which is left out. `options` are those of `search`."""
         return self.search([Query(id=id) for id in as_ids(ids).tolist()], k, **options)
 
     def results(self, queries: Any, options: Options) -> list[SearchResult]:
-        """As `search`, of the queries that it takes, with what they decode to."""
+        """Search as `search` does, and return results that also hold each query's decoded sentence."""
         if isinstance(queries, str):
             queries = [queries]
         if isinstance(queries, pa.Array | pa.ChunkedArray):
@@ -132,26 +131,26 @@ class Index:
         return _done(search(_Alone(self), asked, options)) if asked else []
 
     def nearest(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> list[list[Hit]]:
-        """The hits of codes [N, D], of the options' `k`, `where`, `settings` and `mode`; raises as `search` does.
+        """The hits of codes [N, D] by the options' `k`, `where`, `settings` and `mode`; raises as `search` does.
 
-        Words that are compared are those of `texts`.
+        A search by words compares the words of `texts`.
         """
         snapshot = self.snapshot
         codes_ND = query_codes(codes_ND, snapshot.manifest, self.model)
         return snapshot.hits(codes_ND, options.wide(snapshot.manifest.search), texts)
 
     def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """The codes of the sentences of the given ids, fp32 [N, D] (of length one, where the metric is cosine).
+        """The codes of sentences by id, fp32 [N, D], of length one if the metric is cosine.
 
-        Of an id with several sentences, the mean of their codes.
+        For an id with several sentences, it is the mean of their codes.
         """
         snapshot = self.snapshot
         return snapshot.codes_of_texts(*self._places(snapshot, ids))
 
     def get(self, ids: Sequence[int]) -> list[Sentence]:
-        """The sentences of the given ids, with their labels; raises `UserError` naming those that there are not.
+        """The sentences of the given ids, with their labels. Raises `UserError` that names missing ids.
 
-        Of an id with several sentences, all of them, with spaces between.
+        The sentences of an id are joined with spaces.
         """
         snapshot = self.snapshot
         places = zip(*map(np.ndarray.tolist, self._places(snapshot, ids)), strict=True)
@@ -159,7 +158,7 @@ class Index:
         return [Sentence(hit.id, hit.text, hit.labels) for hit in hits]
 
     def count(self, where: Where | None = None) -> int:
-        """How many texts there are, or how many pass a filter."""
+        """The number of texts, or of those that pass a filter."""
         return self.snapshot.count(where)
 
     def _places(self, snapshot: Snapshot, ids: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -171,7 +170,7 @@ class Index:
 
 
 class _Alone:
-    """An index for the one search of one caller, who waits: see `smim.search.searching.Asked`."""
+    """An index for a single search whose caller waits; implements `smim.search.searching.Asked`."""
 
     def __init__(self, index: Index) -> None:
         self.index, self.model = index, index.model
@@ -207,13 +206,13 @@ class _Alone:
 
 
 def _options(k: int, given: dict[str, Any]) -> Options:
-    """Those of a search, of which the names that `Options` has not are search settings."""
+    """Options of a search. Names that `Options` does not have are search settings."""
     settings = {name: value for name, value in given.items() if name not in Options.__dataclass_fields__}
     return Options(k, **{"settings": settings, **{name: given[name] for name in given.keys() - settings}})
 
 
 def _done(work: Coroutine[Any, Any, T]) -> T:
-    """The result of what waits for nobody."""
+    """The result of a coroutine that never waits."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -224,16 +223,16 @@ def _done(work: Coroutine[Any, Any, T]) -> T:
 def open_index(
     directory: Path | str, *, model: SentenceModel | None = None, reranker: Reranker | None = None, gpu: bool = False
 ) -> Index:
-    """Opens an index, with the model that its manifest names unless `model` is given.
+    """Open an index, with the model that its manifest names unless `model` is given.
 
-    `reranker` gives scores to pairs of a query and a sentence, such as `smim.search.rerank.cross_encoder`, for searches
-    with `rerank=N`; without it these go by log q(z|query). `gpu`: FAISS searches on a GPU, all but graphs and filtered
-    searches; `faiss-gpu` is needed.
+    `reranker` scores pairs of a query and a sentence, such as `smim.search.rerank.cross_encoder`. Searches with
+    `rerank=N` use it; without one they rank by log q(z|query). `gpu`: search on a GPU with `faiss-gpu`, except graphs
+    and filtered searches.
 
-    Nothing is read but what tells whether the files are the right ones: an index of any size opens at once.
+    An index of any size opens at once, because only the data that identifies its files is read.
 
-    Raises `UserError` where the index is missing, damaged or of another format, where the model is no
-    longer where it was, and for another model than the one that the index was built with.
+    Raises `UserError` if the index is missing, damaged or of another format, if its model is no longer in its place,
+    and if `model` is not the model that the index was built with.
     """
     directory = Path(directory)
     snapshot, stamp = open_newest(directory, gpu=check_gpu(gpu))
@@ -241,7 +240,7 @@ def open_index(
 
 
 def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> None:
-    """Raises `Unreadable` for another model than the one that the index was built with."""
+    """Raise `Unreadable` if `model` is not the model that the index was built with."""
     if model.hash != manifest.model_hash:
         raise Unreadable(
             f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
@@ -257,16 +256,16 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
 
 
 def query_codes(queries: np.ndarray | Tensor, manifest: Manifest, model: SentenceModel) -> np.ndarray:
-    """Codes [N, D] as this index compares them; raises `UserError` for another shape, and what is not finite."""
+    """Codes [N, D] prepared for this index; raises `UserError` for a wrong shape and for values that are not finite."""
     of, short = "this index's are", manifest.dimension
     codes = as_matrix(queries, model.latent_dim, "the query codes", of=of, short=short)
     return comparable(codes, manifest.metric, manifest.dimension)
 
 
 def comparable(codes_ND: np.ndarray, metric: str, dimension: int) -> np.ndarray:
-    """The first `dimension` numbers of codes, as an index compares them: of length one where the metric is cosine.
+    """The first `dimension` numbers of codes, scaled to length one if the metric is cosine.
 
-    Where that is all of them, in place.
+    Changes the array in place if that is all of its numbers.
     """
     codes = np.ascontiguousarray(codes_ND[:, :dimension])
     if metric == "cosine":

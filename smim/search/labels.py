@@ -1,4 +1,4 @@
-"""Labels: by column text, numbers, or true and false, each value of them exact or missing."""
+"""Labels: columns of text, numbers or booleans, whose values are exact or missing."""
 
 import math
 import reprlib
@@ -23,7 +23,7 @@ _KINDS = {
 
 
 def plain(value: Any) -> Any:
-    """A value as Python's own, and None for what stands for none: NaN, NaT, pandas' NA."""
+    """Convert a value to Python's own type, and missing values (NaN, NaT, pandas' NA) to None."""
     if isinstance(value, np.generic) and value.dtype.kind in "biuf":
         value = value.item()
     if isinstance(value, float):
@@ -39,7 +39,7 @@ def plain(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """A value as JSON has it: no NaN, no infinity (arrays hold none), and dates and the like as text."""
+    """Convert a value for JSON: no NaN, no infinity (arrays hold none), and dates and the like as text."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if is_dataclass(value):
@@ -54,19 +54,19 @@ def jsonable(value: Any) -> Any:
 
 
 def kind_of(type: pa.DataType) -> str:
-    """What can be compared with another, and stand beside it in a column."""
+    """The kind of a type. Values of one kind can be compared, and can share a column."""
     return next((kind for kind, is_kind in _KINDS.items() if is_kind(type)), str(type))
 
 
 def kind_of_value(value: Any) -> str:
-    """As `kind_of`, of a plain value; raises `ValueError` or `TypeError` for what Arrow does not know."""
+    """The kind of a plain value; raises `ValueError` or `TypeError` for a value that Arrow does not know."""
     if isinstance(value, str | bool | int | float):
         return "true or false" if isinstance(value, bool) else "text" if isinstance(value, str) else "a number"
     return kind_of(pa.scalar(value).type)
 
 
 def fits(value: Any, type: pa.DataType) -> bool:
-    """Whether a column of this type holds a plain value of its kind, exactly."""
+    """Whether a column of this type holds a plain value of its kind exactly."""
     try:
         return pa.scalar(value, type).as_py() == value
     except (pa.ArrowException, TypeError, OverflowError, UnicodeEncodeError):
@@ -74,10 +74,10 @@ def fits(value: Any, type: pa.DataType) -> bool:
 
 
 def label_column(name: str, values: Any, count: int, type: pa.DataType | None = None) -> pa.Array:
-    """Labels as a column of the given type, or of their own.
+    """Labels as a column of the given type, or of the type that they have.
 
-    Raises `UserError` unless there is one for each of `count` sentences, and all are of that type, or of one, which
-    holds them exactly.
+    Raises `UserError` unless there is one for each of `count` sentences, and all fit that type exactly, or one common
+    type.
     """
     refuse_if({
         f"a column of labels has text as its name, not {shown(name)}":
@@ -105,10 +105,10 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
 
 
 def with_types(rows: pa.Table) -> pa.Schema:
-    """The schema of a corpus's rows, with types for labels of text that are numbers throughout, or true and false.
+    """The schema of a corpus's rows, where text labels that are all numbers, or all booleans, get such a type.
 
-    So filters compare them, and they are what the same labels of a JSON file are. What would not read the same again
-    (`007`, `1.50`) stays text, as does a column without values.
+    Filters can then compare them, as the same labels from a JSON file. Labels that would not convert back to the same
+    text (`007`, `1.50`) stay text, and so does a column without values.
     """
     schema = rows.schema
     for i, field in enumerate(schema):
@@ -123,7 +123,7 @@ def with_types(rows: pa.Table) -> pa.Schema:
 
 def _reads_as(type: pa.DataType, labels: pa.Array) -> bool:
     if pa.types.is_floating(type):
-        # Written as Python and JSON do, which Arrow does not.
+        # Accept numbers as Python and JSON write them. Arrow writes them differently.
         return all(_is_number(text) for text in labels.unique().drop_null().to_pylist())
     try:
         return labels.cast(type).cast(labels.type).equals(labels)

@@ -1,8 +1,8 @@
-"""The codes of a corpus's split on disk, in shards: what `smim encode` writes and an index is built from.
+"""The codes of a corpus's split on disk, in shards. `smim encode` writes them, and an index can be built from them.
 
     DIR/latents.json  mean-00000.npy  [log_variance-00000.npy]  mean-00001.npy ...
 
-Each file is a plain array [rows, D], fp32 or fp16; row i of all shards in their order is row i of the split.
+Each file is a plain array [rows, D], fp32 or fp16. Row i of the concatenated shards is row i of the split.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,10 +20,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class LatentsCard(InShards):
-    """What `latents.json` says: `model` and `corpus` are paths as they were, `dtype` is fp32 or fp16.
+    """The contents of `latents.json`. `model` and `corpus` are paths at the time of encoding; `dtype` is fp32 or fp16.
 
-    `corpus_hash` is `Corpus.hash_of(split)`; `has_log_variance`, in JSON `log_variance`: whether it is there beside the
-    mean. Each shard has `rows_per_shard` rows, but for the last.
+    `corpus_hash` is `Corpus.hash_of(split)`. `has_log_variance` (in JSON `log_variance`): whether the log variance is
+    stored beside the mean. Each shard except the last has `rows_per_shard` rows.
     """
 
     model: str
@@ -45,7 +45,7 @@ class LatentsCard(InShards):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What there is a file of in each shard."""
+        """The kinds of arrays; each shard has one file of each."""
         return ("mean", "log_variance")[: 1 + self.has_log_variance]
 
 
@@ -62,7 +62,7 @@ class Latents(_Card):
 
     @classmethod
     def open(cls, directory: Path | str) -> "Latents":
-        """Raises `UserError` where it is missing, of another format, or one of its files is not the one it was."""
+        """Open a directory; raises `UserError` if it is missing, of another format, or one of its files has changed."""
         directory = Path(directory)
         path = directory / CARD
         if not path.is_file():
@@ -85,7 +85,7 @@ class Latents(_Card):
         return self._array("mean").read(rows)
 
     def log_variance(self, rows: range | np.ndarray) -> np.ndarray:
-        """The posterior log variances of the given rows, fp32 [len(rows), D]; `UserError` where there are none."""
+        """The posterior log variances of the given rows, fp32 [len(rows), D]; raises `UserError` if there are none."""
         if not self.has_log_variance:
             raise UserError(f"{self.directory} holds no log variances; encode the corpus with encode.log_variance=true")
         return self._array("log_variance").read(rows)
@@ -96,7 +96,7 @@ class Latents(_Card):
 
 
 def write_card(directory: Path, card: LatentsCard, shards: list[ShardInfo]) -> None:
-    """Writes `latents.json`, which makes the shards beside it a latents directory."""
+    """Write `latents.json`, which turns a folder of shards into a latents directory."""
     described = {"format": FORMAT, **asdict(card), "shards": [asdict(shard) for shard in shards]}
     described["log_variance"] = described.pop("has_log_variance")
     storage.write_json(directory / CARD, described)

@@ -1,9 +1,9 @@
-"""What an index says of itself: `manifest.json`, whose replacement is what makes a change of the index visible.
+"""The description of an index, `manifest.json`. Replacing this file makes a change of the index visible.
 
     DIR/manifest.json  00000001/  00000002/  00000001.deleted-00000003.npy  writer.lock
 
-Segments are never changed once the manifest names them; a delete writes a new mask beside its segment. So a reader, or
-a crash at any moment, finds the index before a change or after it.
+Segments never change once the manifest names them; a delete writes a new mask beside its segment. Readers, and restarts
+after a crash, therefore see the index either before a change or after it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from smim.text.sentences import SPLITS
 FORMAT = 3
 MANIFEST = "manifest.json"
 PARTS = ("meaning",)
-LOCK = "writer.lock"  # inside: an index may be all that a machine sees of a file system
+LOCK = "writer.lock"  # inside the index, because a machine may see nothing else of the file system
 _CHECKSUM = "sha256"
 _SEGMENT = re.compile(r"\d{8}")
 
@@ -33,7 +33,7 @@ class FileInfo(shards.FileInfo):
     """A file of an index."""
 
     def check(self, path: Path) -> None:
-        """Raises `Unreadable` unless the file is there, as long as it was, and the same at the places sampled."""
+        """Raise `Unreadable` unless the file exists, with the same size and the same content at sampled places."""
         if not path.is_file():
             raise Unreadable(f"{path} is missing; build the index again")
         if not self.is_whole(path):
@@ -42,7 +42,7 @@ class FileInfo(shards.FileInfo):
             )
 
     def check_whole(self, path: Path) -> None:
-        """As `check`, but reads the whole file."""
+        """Check as `check` does, but read the whole file."""
         self.check(path)
         if storage.sha256(path) != self.sha256:
             raise Unreadable(f"{path} was changed or damaged after it was written; build the index again")
@@ -56,8 +56,8 @@ def segment_name(number: int) -> str:
 class SegmentInfo:
     """A part of the index's sentences: `count` rows, of which `num_deleted` are marked in the file `deleted`.
 
-    `factory` is FAISS's, of this segment; `files` are those of its folder, with `deleted` by its name, if any.
-    `num_texts`: of how many texts the rows that are left are the sentences; None where each row is a text.
+    `factory`: the FAISS factory of this segment. `files`: the files of its folder, and `deleted` by its name, if any.
+    `num_texts`: the number of texts that the live rows belong to; None if each row is a text.
     """
 
     name: str
@@ -74,7 +74,7 @@ class SegmentInfo:
 
     @property
     def is_split(self) -> bool:
-        """Whether rows may be sentences of one text."""
+        """Whether several rows may be sentences of one text."""
         return self.num_texts is not None
 
     def __post_init__(self) -> None:
@@ -89,23 +89,22 @@ class SegmentInfo:
         })  # fmt: skip
 
     def path(self, directory: Path, file: str) -> Path:
-        """Where one of `files` lies; raises `UserError` for a name or a link that leads out of the index."""
+        """The path of one of `files`; raises `UserError` for a name or a link that leads out of the index."""
         return storage.own_file(directory, file if file == self.deleted else f"{self.name}/{file}")
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index is made of. `model` is a path, as it was when the index was built.
+    """What an index consists of. `model` is a path at the time when the index was built.
 
-    `version` counts the changes. `factory` is what was asked for, perhaps `auto`. `store` is the precision of the codes
-    that are kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the
-    labels' names. `next_id` is above every id that was ever used. `num_segments`: how many the index was built of,
-    before changes added small ones. `memory`: the bytes that `auto` may choose for, None for half of the machine's.
-    `column_types`: Arrow's types of the text and the labels, kept once a deletion has left no segment that has them.
-    `part`: `meaning` where the meaning part of codes alone is held, which has `dimension` numbers. `split`: which texts
-    become sentences, `auto` or `sentences`; None where none do. `measured`: the
-    `recall` at `k` of the approximate segments that were written last, over `queries` of their own sentences, and the
-    `seconds` of a query, with the settings that were chosen then.
+    `version` counts the changes. `factory` is the requested one, perhaps `auto`. `store` is the precision of the codes
+    kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the labels'
+    names. `next_id` is above every id that was ever used. `num_segments`: the number of segments at building, before
+    changes added small ones. `memory`: the bytes that `auto` may use; None for half of the machine's. `column_types`:
+    Arrow's types of the text and the labels, kept when deletions leave no segment. `part`: `meaning` if only the
+    meaning part of codes is stored; `dimension` is then its size. `split`: how texts are split, `auto` or `sentences`;
+    None if they are not. `measured`: for the approximate segments written last, the `recall` at `k` over `queries` of
+    their own sentences, and the `seconds` of a query, with the settings chosen then.
     """
 
     version: int
@@ -140,31 +139,31 @@ class Manifest:
 
     @property
     def count(self) -> int:
-        """How many texts can be found: sentences, or what was split into several."""
+        """The number of texts that can be found; a text that was split into sentences counts once."""
         return sum(segment.num_live if segment.num_texts is None else segment.num_texts for segment in self.segments)
 
     @property
     def num_sentences(self) -> int:
-        """How many sentences can be found."""
+        """The number of sentences that can be found."""
         return sum(segment.num_live for segment in self.segments)
 
     @property
     def is_split(self) -> bool:
-        """Whether texts may have several sentences: a hit is a text then, searched by words too."""
+        """Whether texts may have several sentences. A hit is then a text, and searches compare words too by default."""
         return any(segment.is_split for segment in self.segments)
 
     @property
     def size(self) -> str:
-        """What can be found, in words."""
+        """The numbers of texts and sentences, for messages."""
         texts = f"{self.count:,} texts, as " if self.is_split else ""
         return f"{texts}{self.num_sentences:,} sentences"
 
     def changed(self, **fields: Any) -> "Manifest":
-        """The next version."""
+        """The next version, with changed fields."""
         return replace(self, version=self.version + 1, **fields)
 
     def write(self, directory: Path) -> None:
-        optional = ("memory", "part", "split", "column_types", "measured")  # which older versions do not know
+        optional = ("memory", "part", "split", "column_types", "measured")  # unknown to older versions
         content = {name: value for name, value in asdict(self).items() if value or name not in optional}
         for segment in content["segments"]:
             if segment["num_texts"] is None:
@@ -174,7 +173,7 @@ class Manifest:
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
-        """Raises `Unreadable` where there is no index, or one that was damaged or edited, or is of another format."""
+        """Read a manifest; raises `Unreadable` if it is missing, damaged, edited, or of another format."""
         path = directory / MANIFEST
         if not path.exists():
             raise Unreadable(
@@ -189,12 +188,12 @@ class Manifest:
                 )
             if content.pop(_CHECKSUM, None) != _checksum(content):
                 raise UserError(f"{path} is not as it was written; it was edited or damaged")
-            content.pop("count", None)  # for readers: it follows from the segments
+            content.pop("count", None)  # only for human readers; the segments determine it
             return schema.make(cls, content, path)
         except UserError as error:
             raise Unreadable(str(error)) from None
 
 
 def _checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of what a manifest says, whatever the order and the spacing of its JSON."""
+    """SHA-256 of a manifest's content, whatever the order and the spacing of its JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

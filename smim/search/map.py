@@ -1,8 +1,8 @@
-"""A map of an index: sentences as places in the plane, near ones near each other, kept beside the index.
+"""A map of an index: sentences as points in the plane, similar ones close together, stored beside the index.
 
     DIR/map.arrow      the ids of up to 20,000 sentences, ascending, and their places x and y, 0 to 1
 
-A map outlives changes of the index: what was deleted since is left out, what was added lies among its nearest.
+A map stays valid after changes of the index: deleted sentences are left out, new ones are placed at their nearest.
 
 Shapes: N sentences of the map, M other codes, D latent dimensions.
 """
@@ -27,7 +27,7 @@ from smim.search.snapshot import Snapshot, open_newest
 FILE = "map.arrow"
 POINTS = 20_000
 METHODS = ("t-SNE", "PCA")
-# t-SNE keeps neighbours, and so many principal components keep them too.
+# t-SNE preserves neighbours, and this many principal components preserve them too.
 _COMPONENTS, _PERPLEXITY, _STEPS = 50, 30.0, 500
 _AXES_FROM = 4_000  # sentences
 _NEIGHBOURS = 5
@@ -41,8 +41,8 @@ _SCHEMA = pa.schema([("id", pa.int64()), ("x", pa.float32()), ("y", pa.float32()
 class Map:
     """`ids_N`, ascending, and the places of their sentences, fp32 [N, 2], 0 to 1.
 
-    `version` and `count` of the index when it was laid out, with so many `points`; `model_hash` of the model whose
-    codes they are.
+    `version` and `count` are those of the index at layout time, `points` the number of points then, and `model_hash`
+    that of the model that made the codes.
     """
 
     version: int
@@ -54,27 +54,27 @@ class Map:
     places_N2: np.ndarray
 
     def of(self, snapshot: Snapshot) -> "Map":
-        """Without the sentences that the index no longer holds."""
+        """The map without sentences that the index no longer holds."""
         numbers, _ = snapshot.places_of(self.ids_N)
         return replace(self, ids_N=self.ids_N[numbers >= 0], places_N2=self.places_N2[numbers >= 0])
 
     def is_fit(self, manifest: Manifest) -> bool:
-        """Whether it still shows the index: it is of its model, and no tenth was deleted or added since."""
+        """Whether the map still shows the index: same model, and at most a tenth deleted or added since."""
         kept = len(self.ids_N) >= (1 - _CHANGED) * self.points
         return kept and manifest.count <= (1 + _CHANGED) * self.count and self.model_hash == manifest.model_hash
 
 
 class Placing:
-    """Places other codes on a map: each at the mean of the 5 nearest of it, weighted by 1 / distance^2."""
+    """Places other codes on a map: at the mean of their 5 nearest points, weighted by 1 / distance^2."""
 
     def __init__(self, map: Map, codes_ND: np.ndarray) -> None:
-        """`codes_ND`: those of the map's sentences, fp32."""
+        """Index the codes of the map's sentences, `codes_ND`, fp32."""
         self._places_N2 = map.places_N2
         self._index = faiss.IndexFlatL2(codes_ND.shape[1])
         self._index.add(codes_ND)
 
     def place(self, codes_MD: np.ndarray) -> np.ndarray:
-        """The places of other codes, fp32 [M, 2]; a sentence of the map lies at its own place."""
+        """The places of codes, fp32 [M, 2]; a sentence of the map gets its own place."""
         squares, nearest = self._index.search(codes_MD, min(_NEIGHBOURS, self._index.ntotal))
         weights = 1 / (np.maximum(squares, 0) + 1e-9)
         weights /= weights.sum(1, keepdims=True)
@@ -82,9 +82,9 @@ class Placing:
 
 
 def lay_out(snapshot: Snapshot, *, points: int = POINTS, method: str = "t-SNE") -> Map:
-    """The map of at most `points` sentences, evenly spread: by t-SNE, or on the first two principal components.
+    """Lay out a map of at most `points` sentences, evenly spread: by t-SNE, or on the first two principal components.
 
-    t-SNE of 20,000 takes nearly three minutes of a core. Raises `UserError` where scikit-learn is not installed.
+    t-SNE of 20,000 takes nearly three minutes on one core. Raises `UserError` if scikit-learn is not installed.
     """
     refuse_if({f"a map of {points} points; 1 to 1,000,000 are possible": not 1 <= points <= 1_000_000})
     numbers, positions = spread(snapshot, points)
@@ -115,7 +115,7 @@ def _tsne(codes: np.ndarray) -> np.ndarray:
 
 
 def write(map: Map, path: Path | str) -> None:
-    """Writes a map beside its place, and renames it in."""
+    """Write a map to a temporary file, and rename it to `path`."""
     numbers = {name: str(getattr(map, name)) for name in _NUMBERS}
     about = {**numbers, "model_hash": map.model_hash, "method": map.method}
     columns = [pa.array(map.ids_N), pa.array(map.places_N2[:, 0]), pa.array(map.places_N2[:, 1])]
@@ -125,7 +125,7 @@ def write(map: Map, path: Path | str) -> None:
 
 
 def read(path: Path | str) -> Map | None:
-    """The map at `path`, None where there is none. Raises `UserError` for what is none."""
+    """Read the map at `path`, None if there is none. Raises `UserError` if the file is not a map."""
     path = Path(path)
     if not path.exists():
         return None
@@ -150,7 +150,7 @@ def read(path: Path | str) -> Map | None:
 
 
 def main() -> None:
-    """`python -m smim.search.map INDEX FILE POINTS`: how a service has a map made, which takes its turn after it."""
+    """Run `python -m smim.search.map INDEX FILE POINTS`, by which a service makes a map at low priority."""
     index, file, points = sys.argv[1:]
     os.nice(10)
     snapshot, _ = open_newest(Path(index))

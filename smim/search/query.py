@@ -1,6 +1,6 @@
-"""What is searched for, how, and what is found: for Python, the command line, HTTP, its client and a cluster alike.
+"""Queries, search options and results, shared by Python, the command line, HTTP, its client and a cluster.
 
-Imports neither torch nor FAISS: a client and `--help` do not wait for them.
+Imports neither torch nor FAISS, so that a client and `--help` start fast.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,15 +12,15 @@ from smim.errors import UserError, check_size, nearest, refuse_if
 
 MODES = ("dense", "sparse", "hybrid")
 FOLDS = ("none", "row", "text", "words")
-# Of each query the text whose words are compared, if it has one; None where none are.
+# For each query, the text whose words are compared, or None; None as a whole if no words are compared.
 Texts = Sequence[str | None] | None
-# Search settings and the least value of each.
+# Search settings and their lowest values.
 SETTINGS = {"nprobe": 1, "ef_search": 1, "refine": 0}
 
 
 @dataclass(frozen=True)
 class Line:
-    """A point of the line between two sentences' codes: the first at 0, the second at 1."""
+    """A point on the line between two sentences' codes: the first at 0, the second at 1."""
 
     first: str
     second: str
@@ -29,7 +29,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Sum:
-    """The sum of the codes of `plus` less those of `minus`."""
+    """The sum of the codes of `plus` minus those of `minus`."""
 
     plus: Sequence[str]
     minus: Sequence[str] = ()
@@ -37,7 +37,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Query:
-    """What is searched for: one of text, id (more like that sentence, which is left out), code [D], line, sum.
+    """What to search for: exactly one of a text, an id (similar sentences, without itself), a code [D], a line, a sum.
 
     Raises `UserError` for none of them or several.
     """
@@ -54,7 +54,7 @@ class Query:
 
     @property
     def weights(self) -> list[tuple[str, float]]:
-        """The sentences of whose codes this query's is the weighted sum; none of an id or a code."""
+        """The sentences whose weighted codes make up this query's code; empty for an id or a code."""
         if self.text is not None:
             return [(self.text, 1.0)]
         if self.line is not None:
@@ -70,24 +70,24 @@ def _option(default: Any, description: str, **least: float) -> Any:
 
 @dataclass(frozen=True)
 class Options:
-    """How it is searched, and what is reported of the hits. Raises `UserError` for what no search can be asked.
+    """How to search, and what to report of the hits. Raises `UserError` for invalid values.
 
-    `where`: a filter (`smim.search.filters`). `settings`, such as `{"nprobe": 64}`, take the place of the index's own.
+    `where`: a filter (`smim.search.filters`). `settings`, such as `{"nprobe": 64}`, override the index's own.
     """
 
-    k: int = _option(5, "How many sentences to find, or all where they are fewer.", ge=1)
-    offset: int = _option(0, "How many of the nearest to pass over.", ge=0)
+    k: int = _option(5, "The number of sentences to find.", ge=1)
+    offset: int = _option(0, "The number of nearest sentences to skip.", ge=0)
     where: Mapping[str, Any] | None = _option(None, "A filter on labels.")
-    max_distance: float | None = _option(None, "Find none that are farther.")
-    least_similarity: float | None = _option(None, "Find none that are less similar, from 0 to 1.", ge=0, le=1)
-    fold: str | None = _option(None, "One hit of each row, of equal texts too, or equal words; none: of each sentence.")
-    mode: str | None = _option(None, "What is compared: dense, codes; sparse, words; hybrid, both.")
-    settings: Mapping[str, int] | None = _option(None, "Of this search, in the place of the index's own.")
-    rerank: int = _option(0, "Order so many of the first hits anew, by log q(z|query) or a cross-encoder.", ge=0)
-    reconstruct: bool = _option(False, "Give each hit as its code decodes.")
-    score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats; queries are texts or ids.")
-    decode: bool = _option(False, "Give the query as its code decodes.")
-    literal: float | None = _option(None, "How literally these decode: 1 word for word to 0; the model's own.", le=1)
+    max_distance: float | None = _option(None, "Find only sentences within this distance.")
+    least_similarity: float | None = _option(None, "Find only sentences at least this similar, 0 to 1.", ge=0, le=1)
+    fold: str | None = _option(None, "Merge hits of a row (row), also of equal texts (text) or words (words); or none.")
+    mode: str | None = _option(None, "What to compare: codes (dense), words (sparse) or both (hybrid).")
+    settings: Mapping[str, int] | None = _option(None, "Search settings that override the index's own.")
+    rerank: int = _option(0, "Rerank this many first hits, by log q(z|query) or a cross-encoder.", ge=0)
+    reconstruct: bool = _option(False, "Decode each hit's code, too.")
+    score: bool = _option(False, "Give log q(z|query) of each hit's code, in nats, for queries by text or id.")
+    decode: bool = _option(False, "Decode the query's code, too.")
+    literal: float | None = _option(None, "How literally to decode, 0 to 1 (word for word); the model's own.", le=1)
 
     def __post_init__(self) -> None:
         check_whole({"k": self.k, "offset": self.offset, "rerank": self.rerank})
@@ -106,38 +106,38 @@ class Options:
             check_size(name, 0 if getattr(self, name) is None else getattr(self, name), most=1)
 
     def chosen(self, *, is_split: bool, has_words: bool = True) -> "Options":
-        """With what is not said as the index has it.
+        """The same options with the index's defaults for `mode` and `fold`.
 
-        One whose texts have several sentences is searched by codes and words, and a text is one hit; any other by
-        codes, and each sentence is one.
+        If texts were split into sentences, the search is by codes and words, and each text gives one hit. Otherwise it
+        is by codes, and each sentence gives one hit.
         """
         mode = self.mode or ("hybrid" if is_split and has_words else "dense")
         fold = self.fold or ("row" if is_split else "none")
         return replace(self, mode=mode, fold="none" if fold == "row" and not is_split else fold)
 
     def wide(self, own: Mapping[str, int] | None = None, *, extra: int = 0) -> "Options":
-        """Those of the search for all of which `page` takes its part, with the index's `own` settings below these."""
+        """Options of a search that finds all that `page` selects from; the index's `own` settings are the defaults."""
         settings = {name: int(value) for name, value in {**(own or {}), **(self.settings or {})}.items()}
         return replace(self, k=self.depth + extra, offset=0, settings=settings)
 
     @property
     def depth(self) -> int:
-        """How many of the nearest the search has to find."""
+        """The number of nearest sentences that the search has to find."""
         return max(int(self.k) + int(self.offset), int(self.rerank))
 
     def near(self, hits: "Iterable[Hit]", query: Query) -> "list[Hit]":
-        """Of what a wide search found, what is near enough, and not the query itself."""
+        """The hits of a wide search that are near enough, without the query itself."""
         farthest = float("inf") if self.max_distance is None else self.max_distance
         least = 0.0 if self.least_similarity is None else self.least_similarity
         return [hit for hit in hits if hit.distance <= farthest and hit.similarity >= least and hit.id != query.id]
 
     def page(self, hits: "Sequence[Hit]") -> "list[Hit]":
-        """Of what is near, in its order, what was asked for."""
+        """The requested slice of the hits, in their order."""
         return list(hits[self.offset : self.offset + self.k])
 
 
 def check_settings(settings: Mapping[str, int]) -> None:
-    """Raises `UserError` for what are no search settings."""
+    """Raise `UserError` for anything but search settings."""
     for name, value in settings.items():
         if name not in SETTINGS:
             raise UserError(f"there is no search setting {name!r}; {nearest(str(name), list(SETTINGS))}")
@@ -147,7 +147,7 @@ def check_settings(settings: Mapping[str, int]) -> None:
 
 
 def check_whole(numbers: Mapping[str, int]) -> None:
-    """Raises `UserError` for what is no whole number."""
+    """Raise `UserError` for numbers that are not whole."""
     for name, value in numbers.items():
         if not isinstance(value, Integral):
             raise UserError(f"{name} is {value!r}, a whole number is needed")
@@ -164,18 +164,19 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Hit(Sentence):
-    """A sentence that was found. The smaller `distance`, the nearer, whatever the index's metric:
+    """A sentence that was found. A smaller `distance` is nearer, for each metric of an index:
 
-    `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative; 0 where it was
-    asked for by its id. `similarity` is the same from 0 to 1, the more, the nearer: the cosine, 1 / (1 + d) of `l2`,
-    1 / (1 + e^-v) of an inner product v. `words`: those of the query's text that it holds; None of a query without one.
-    Where equal texts are folded, `count` is how many there are, and `ids` the first hundred of theirs.
+    `l2`: the Euclidean distance (not squared); `cosine`: 1 - cosine; `inner_product`: its negative. It is 0 for a
+    sentence requested by its id. `similarity` is the same from 0 to 1, larger is nearer: the cosine, 1 / (1 + d) for an
+    `l2` distance d, 1 / (1 + e^-v) for an inner product v. `words`: the words of the query's text that the sentence
+    has; None if the query has no text. If equal texts are folded, `count` is their number; `ids` are the first hundred
+    ids.
 
-    Where words were compared, the similarity is `word_similarity`, or the weighted mean of that and `code_similarity`
-    (`smim.search.hybrid`), and the distance is 1 less that.
+    If words were compared, `similarity` is `word_similarity`, or its weighted mean with `code_similarity`
+    (`smim.search.hybrid`), and the distance is 1 minus that.
 
-    `reconstruction`, the sentence as its code decodes, and `score`, log q(z|query) in nats at the sentence's code z,
-    are None unless the search was asked for them; `relevance` is what a cross-encoder gave, where hits were reranked.
+    `reconstruction` is what the sentence's code z decodes to; `score` is log q(z|query) in nats. Both are None unless
+    the search asked for them. `relevance` is the score of a cross-encoder, if hits were reranked.
     """
 
     distance: float = 0.0
@@ -190,7 +191,7 @@ class Hit(Sentence):
     relevance: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known of it; without what the search was not asked for."""
+        """The fields that are known; without those that the search did not ask for."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
@@ -198,7 +199,8 @@ class Hit(Sentence):
 class SearchResult:
     """The hits of one query, nearest first.
 
-    `decoded`: the query as its code decodes, if it was asked for. `missing`: parts of the index that did not answer.
+    `decoded`: the sentence that the query's code decodes to, if requested. `missing`: parts of the index without
+    answer.
     """
 
     hits: list[Hit]
@@ -208,9 +210,9 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Description:
-    """What is searched. `columns`: the labels' names; `version` counts the changes.
+    """What an index holds. `columns`: the labels' names; `version` counts the changes.
 
-    `part`: `meaning` where the index holds the meaning part of codes alone, which has `dimension` numbers.
+    `part`: `meaning` if the index holds only the meaning part of codes, which has `dimension` numbers.
     """
 
     count: int
@@ -225,7 +227,7 @@ class Description:
 
 @dataclass(frozen=True)
 class Value:
-    """A value of a label column, and how many sentences have it."""
+    """A value of a label column, and the number of sentences that have it."""
 
     value: str | bool | int | float
     count: int
@@ -233,9 +235,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Column:
-    """A label column. `kind`: text, number, boolean or other. `values`: the most frequent, at most 20 of them.
+    """A label column. `kind`: text, number, boolean or other. `values`: the most frequent values, at most 20.
 
-    `complete`: whether these are all. `least` and `greatest`: of numbers.
+    `complete`: whether these are all values. `least` and `greatest`: the range of numbers.
     """
 
     name: str

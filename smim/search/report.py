@@ -1,4 +1,4 @@
-"""How good and how fast an index is: recall against exact search, latency, size, and which settings reach a recall.
+"""Measure an index: recall against exact search, latency, size, and the settings that reach a recall.
 
 Shapes: N queries, K results, D latent dimensions.
 """
@@ -22,13 +22,13 @@ from smim.search.query import Options
 from smim.search.segment import Segment
 from smim.search.snapshot import Snapshot
 
-TARGET = 0.98  # recall@10 of an index that was built
-_AIM = 0.985  # on one sample, so that others reach the target too
+TARGET = 0.98  # recall@10 that a new index should reach
+_AIM = 0.985  # required on one sample, so that other samples reach the target too
 _K, _QUERIES = 10, 300
 _TIMED_QUERIES = 50
 _EF_SEARCH = [32, 64, 128, 256, 512, 1024]
 _REFINE = [1, 4, 16, 64]
-# Two distances of this relative difference are equal up to rounding.
+# Distances within this relative difference count as equal.
 _ROUNDING = 1e-5
 
 
@@ -36,7 +36,7 @@ _ROUNDING = 1e-5
 class Measured:
     """Search settings, the mean share of the k exact nearest that they find, and the median seconds of one query.
 
-    What is as near as the k-th of the exact nearest counts as one of them.
+    A sentence as near as the k-th exact one counts as one of them.
     """
 
     settings: dict[str, int]
@@ -46,9 +46,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class Report:
-    """`current` are the index's own settings; `suggested` the fastest that reach the recall wanted, None if none do.
+    """`current`: the index's own settings. `suggested`: the fastest that reach the wanted recall, None if none do.
 
-    `bytes`: of the index's files, by name, over all segments.
+    `bytes`: the sizes of the index's files by name, summed over segments.
     """
 
     count: int
@@ -61,12 +61,12 @@ class Report:
 
     @property
     def best(self) -> Measured:
-        """Of the highest recall."""
+        """The settings with the highest recall."""
         return max([self.current, *self.tried], key=lambda each: (each.recall, -each.seconds))
 
 
 class _Sample:
-    """Sentences of an index, drawn as queries, and the distances at which their k nearest others are."""
+    """Sentences of an index, drawn as queries, and the distances of their k nearest others."""
 
     def __init__(self, snapshot: Snapshot, *, k: int, queries: int, seed: int = 0) -> None:
         self.snapshot, self.k = snapshot, k
@@ -87,7 +87,7 @@ class _Sample:
         return Measured(settings, float(near.mean()), median(seconds))
 
     def _distances(self, settings: dict[str, int] | None) -> np.ndarray:
-        """The exact distances of the first k that are found, without the query itself, in ascending order, [N, k]."""
+        """The exact distances of the first k found, without the query itself, ascending, [N, k]."""
         options = Options(self.k + 1, settings=settings)
         _, _, numbers, positions = self.snapshot.nearest(self.codes_ND, options, exact=settings is None)
         distances = self.snapshot.distances(self.codes_ND, numbers, positions)
@@ -98,9 +98,9 @@ class _Sample:
 def measure(
     index: Index, *, k: int = 10, queries: int = 200, recall: float = 0.95, seed: int = 0, tune: bool = True
 ) -> Report:
-    """Measures with `queries` sentences of the index, each of which is left out of its own results.
+    """Measure with `queries` sentences of the index; each is left out of its own results.
 
-    `tune`: also try other settings, for the fastest with at least this `recall`. Raises `UserError` where the index
+    `tune`: also try other settings, to find the fastest with at least this `recall`. Raises `UserError` if the index
     holds too few sentences.
     """
     snapshot = index.snapshot
@@ -133,8 +133,8 @@ def measure(
 def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> Manifest:
     """The manifest with the cheapest search settings, none below `least`, that reach `TARGET` on its own sentences.
 
-    Their recall and seconds are kept as `measured`. Where none reach it, a warning on stderr says so, and they are
-    those of the highest recall. Exact segments have nothing to measure.
+    `measured` holds their recall and seconds. If no settings reach it, they are those of the highest recall, and a
+    warning on stderr says so. Exact segments need no measurement.
     """
     segments = [Segment(directory, info, manifest) for info in manifest.segments]
     grid = _grid(segments, least)
@@ -150,7 +150,7 @@ def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> M
         if best[-1].recall >= _AIM:
             good += [best[-1], *(each for each in map(sample.measured, row[:-1]) if each.recall >= _AIM)]
             rows_of_good += 1
-        # One more inverted list may be cheaper than more candidates.
+        # The next row may be faster: reading more inverted lists can cost less than reranking more candidates.
         if rows_of_good == min(2, len(row)):
             break
     chosen = min(good, key=lambda each: each.seconds) if good else max(best, key=lambda each: each.recall)
@@ -165,7 +165,7 @@ def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> M
 
 
 def _grid(segments: Sequence[Segment], own: Mapping[str, int]) -> list[list[dict[str, int]]]:
-    """Settings to try for the largest approximate segment, the cheapest first; those of a row differ in `refine`."""
+    """Settings to try for the largest approximate segment, the cheapest first; within a row only `refine` differs."""
     approximate = [segment for segment in segments if not factories.is_exact(segment.vectors)]
     if not approximate:
         return []
@@ -178,6 +178,6 @@ def _grid(segments: Sequence[Segment], own: Mapping[str, int]) -> list[list[dict
         efforts = [{"nprobe": 2**i} for i in range(inverted.nlist.bit_length())]
     elif factories.graph(largest.vectors):
         efforts = [{"ef_search": ef} for ef in _EF_SEARCH]
-        # Its search for more candidates is one with a higher `ef_search`.
+        # In a graph, searching for more candidates is the same as a higher `ef_search`.
         refines = [own["refine"]] if "refine" in own else []
     return [[{**effort, "refine": refine} for refine in refines] or [effort] for effort in efforts]

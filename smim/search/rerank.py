@@ -1,4 +1,4 @@
-"""Scores of pairs of a query and a sentence, by which the first hits of a search are ordered anew.
+"""Scores of pairs of a query and a sentence, which rerank the first hits of a search.
 
 index = open_index("indexes/mine", reranker=cross_encoder("cross-encoder/ms-marco-MiniLM-L6-v2"))
 index.search(["how do I cook rice"], k=10, rerank=50)
@@ -13,16 +13,16 @@ import numpy as np
 
 from smim.errors import UserError
 
-# The higher, the better, for each pair.
+# Gives a score for each pair; higher is better.
 Reranker = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 
 
 def cross_encoder(name: Path | str) -> Reranker:
-    """A cross-encoder of sentence-transformers, by its directory, or its name on the Hugging Face hub.
+    """Load a cross-encoder of sentence-transformers, by its directory or its name on the Hugging Face hub.
 
-    Raises `UserError` where sentence-transformers is not installed, and for what is no cross-encoder of one score.
+    Raises `UserError` if sentence-transformers is not installed, and for a model that gives no single score.
     """
-    with redirect_stdout(sys.stderr):  # what libraries say while they load is no answer
+    with redirect_stdout(sys.stderr):  # keep the libraries' messages out of the results on stdout
         try:
             from sentence_transformers import CrossEncoder
         except ModuleNotFoundError:
@@ -32,7 +32,7 @@ def cross_encoder(name: Path | str) -> Reranker:
         try:
             model = CrossEncoder(str(name))
             labels = int(model.num_labels)
-        except Exception as error:  # of many kinds, by what is missing
+        except Exception as error:  # the kind depends on what is missing
             message = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{name} cannot be loaded as a cross-encoder: {message}") from None
     if labels != 1:
@@ -41,7 +41,7 @@ def cross_encoder(name: Path | str) -> Reranker:
 
 
 def scores_of(reranker: Reranker, pairs: Sequence[tuple[str, str]]) -> list[float]:
-    """A finite score for each pair; raises `UserError` where a reranker gives others."""
+    """A finite score for each pair; raises `UserError` if a reranker gives anything else."""
     scores = np.asarray(reranker(pairs), np.float64) if pairs else np.empty(0)
     if scores.shape != (len(pairs),) or not np.isfinite(scores).all():
         raise UserError(f"the reranker gave no finite score for each of {len(pairs)} pairs")

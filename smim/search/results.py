@@ -1,4 +1,4 @@
-"""What several queries found, as a list of their hits and as a table."""
+"""Lists of hits that convert to tables."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from smim.search.query import Hit
 
-# Beside the labels, which are called as they are in the index unless one of these has that name.
+# The labels follow under their own names, unless one of these has the same name.
 _COLUMNS = {
     "query": pa.int64(),
     "rank": pa.int64(),
@@ -32,11 +32,11 @@ class Hits(list[Hit]):
     """
 
     def to_arrow(self) -> pa.Table:
-        """As that of `Results`, of one query."""
+        """A table as that of `Results`, for one query."""
         return Results([self]).to_arrow()
 
     def to_pandas(self) -> Any:
-        """`to_arrow` as a pandas DataFrame, which needs pandas."""
+        """The table of `to_arrow` as a pandas DataFrame; needs pandas."""
         return self.to_arrow().to_pandas()
 
 
@@ -47,9 +47,9 @@ class Results(list[list[Hit]]):
     """
 
     def to_arrow(self) -> pa.Table:
-        """A row for each hit: `query`, its place from 0 on, `rank` from 1 on, the hit's fields, and a column a label.
+        """A table with one row per hit: `query` (from 0), `rank` (from 1), the hit's fields, and one column per label.
 
-        What the search was not asked for is left out. A label with the name of a field is called `label_NAME`.
+        Fields that the search did not ask for are left out. A label with the name of a field is called `label_NAME`.
         """
         rows = [(query, rank, hit) for query, hits in enumerate(self) for rank, hit in enumerate(hits, start=1)]
         columns: dict[str, Any] = {}
@@ -67,5 +67,5 @@ class Results(list[list[Hit]]):
         return pa.table(columns)
 
     def to_pandas(self) -> Any:
-        """`to_arrow` as a pandas DataFrame, which needs pandas."""
+        """The table of `to_arrow` as a pandas DataFrame; needs pandas."""
         return self.to_arrow().to_pandas()

@@ -1,4 +1,4 @@
-"""The rows that an index is built of, with their codes, and the segments that they become: here, or in workers.
+"""The rows that an index is built from, with their codes, and their segments, built here or in workers.
 
 Shapes: R rows, D latent dimensions.
 """
@@ -30,9 +30,9 @@ from smim.text.corpus import Corpus, Split
 
 @dataclass(frozen=True)
 class Rows:
-    """What an index is built of: rows, their `ids`, ascending, and their codes, of `dimension` numbers for `metric`.
+    """The input of an index: rows, their ascending `ids`, and their codes, of `dimension` numbers for `metric`.
 
-    `typed`: whether labels of text are meant so; a corpus's may be numbers. `gpu`: where FAISS adds them.
+    `typed`: keep the labels' types; in a corpus, text labels may stand for numbers. `gpu`: FAISS adds vectors on a GPU.
     """
 
     model: SentenceModel
@@ -46,7 +46,7 @@ class Rows:
 
     @cached_property
     def answers(self) -> pa.Table:
-        """Texts and labels."""
+        """The texts and labels."""
         return self.split.table.select(["text", *self.split.label_columns])
 
     @cached_property
@@ -66,7 +66,7 @@ class Rows:
             yield self.codes(which[start : start + ROWS_PER_BATCH])
 
     def chunks(self, stretch: range, new: np.ndarray, description: str) -> Iterator[Chunk]:
-        """Rows with their ids, and the codes of those that have new ones."""
+        """Rows with their ids, and the codes of those with a new vector."""
         for start in track(range(0, len(stretch), ROWS_PER_BATCH), description):
             part = stretch[start : start + ROWS_PER_BATCH]
             at, own = slice(part.start, part.stop), np.array(part)[new[start : start + len(part)]]
@@ -75,9 +75,9 @@ class Rows:
     def write(
         self, folder: Path, stretch: range, vectors: Any, factory: str, store: str, *, name: str, doing: str = ""
     ) -> SegmentInfo:
-        """Writes the segment of a stretch of rows into an empty folder.
+        """Write the segment of a range of rows into an empty folder.
 
-        `vectors`: FAISS's index, empty and trained. `doing`: what a progress bar says.
+        `vectors`: an empty, trained FAISS index. `doing`: the text of the progress bar.
         """
         texts = self.answers["text"].slice(stretch.start, len(stretch)).chunks
         exact = factories.is_exact(vectors)
@@ -96,7 +96,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Source:
-    """Of `Rows`, what a worker that knows nothing yet opens; all paths are absolute."""
+    """What a fresh worker opens to get its `Rows`; all paths are absolute."""
 
     model: Path
     corpus: Path
@@ -109,7 +109,7 @@ class Source:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """One segment of a corpus's index: the rows of `stretch`, into `folder`; `trained`: FAISS's index, empty."""
+    """One segment of a corpus's index: write the rows of `stretch` to `folder`; `trained`: FAISS's empty index."""
 
     source: Source
     stretch: range
@@ -120,7 +120,7 @@ class SegmentTask:
 
 
 def build_segment(task: SegmentTask) -> SegmentInfo:
-    """Writes a segment's folder beside its place, and renames it in; run again, it writes the same."""
+    """Write a segment to a temporary folder, and rename it; a second run writes the same."""
     rows, vectors = _opened(task.source), faiss.clone_index(open_vectors(task.trained))
     with storage.new_directory(task.folder) as partial:
         return rows.write(partial, task.stretch, vectors, task.factory, task.store, name=task.folder.name)
@@ -137,7 +137,7 @@ def _opened(source: Source) -> Rows:
 def build_beside(
     engine: Engine, source: Source, stretches: Mapping[Path, range], vectors: Any, factory: str, store: str
 ) -> list[SegmentInfo]:
-    """The segments of stretches of rows, built by the engine's workers from what was trained here."""
+    """Build the segments of ranges of rows in the engine's workers, from the index that was trained here."""
     trained = next(iter(stretches)).parent / "trained.faiss"
     faiss.write_index(vectors, str(trained))
     tasks = [SegmentTask(source, stretch, folder.absolute(), trained.absolute(), factory, store)

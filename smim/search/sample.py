@@ -1,4 +1,4 @@
-"""Sentences that are spread evenly over an index, and what its label columns hold.
+"""Sentences spread evenly over an index, and the contents of its label columns.
 
 Shapes: N sentences of the sample, D latent dimensions.
 """
@@ -15,7 +15,7 @@ from smim.search.query import Column, Sentence, Value
 from smim.search.segment import TEXT
 from smim.search.snapshot import Snapshot
 
-# Values are counted in columns of at most so many.
+# The most values shown, and the most distinct values that are counted.
 _VALUES_SHOWN, _VALUES_COUNTED = 20, 1_000
 
 
@@ -31,7 +31,7 @@ def spread(snapshot: Snapshot, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sentences(snapshot: Snapshot, numbers: np.ndarray, positions: np.ndarray) -> list[Sentence]:
-    """The sentences of segments and positions, both in the order of the index."""
+    """The sentences at the given segments and positions, both in the order of the index."""
     found = []
     for number in np.unique(numbers):
         segment, here = snapshot.segments[number], positions[numbers == number]
@@ -43,13 +43,13 @@ def sentences(snapshot: Snapshot, numbers: np.ndarray, positions: np.ndarray) ->
 
 
 def columns(snapshot: Snapshot) -> list[Column]:
-    """What the label columns hold, but for sentences that were deleted."""
+    """Describe the label columns, without deleted sentences."""
     return [_column(snapshot, name) for name in snapshot.manifest.columns]
 
 
 def _column(snapshot: Snapshot, name: str) -> Column:
     counts: Counter[Any] = Counter()
-    # Where every sentence was deleted, the manifest has the type.
+    # If every sentence was deleted, the manifest has the type.
     kind = _kind(pa.type_for_alias(snapshot.manifest.column_types.get(name, "string")))
     complete, bounds = True, []
     for segment in snapshot.segments:

@@ -1,6 +1,6 @@
-"""A search from its queries to its results: codes, the nearest, and what hits and queries decode to.
+"""A search from queries to results: compute codes, find the nearest, decode hits and queries.
 
-It asks for the work and waits for it, so that one caller's search and those of many clients of a service are the same.
+It awaits each computation, so that the same code serves one caller and the many clients of a service.
 
 Shapes: N queries, D latent dimensions.
 """
@@ -32,7 +32,7 @@ class Answer:
 
 
 class Asked(Protocol):
-    """Whoever computes for a search; all raise `UserError` for what is the caller's mistake."""
+    """The computations that a search needs; all raise `UserError` for mistakes of the caller."""
 
     @property
     def model(self) -> SentenceModel: ...
@@ -45,33 +45,28 @@ class Asked(Protocol):
     async def decode(self, codes: np.ndarray, *, literal: float = 1.0) -> list[str]: ...
 
     async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
-        """The hits of codes [N, D], of the options' `k`, `where`, `settings` and `mode`, whose words are those of
-        `texts`.
-        """
+        """The hits of codes [N, D] by the options' `k`, `where`, `settings` and `mode`; `texts` holds the words."""
 
     async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
-        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
+        """For each text, the sentences that equal it by the options' `fold` and pass the filter."""
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """Those of the index, fp32 [N, `dimension`], of length one where the metric is cosine."""
+        """The stored codes, fp32 [N, `dimension`], of length one if the metric is cosine."""
 
     async def manifest(self) -> Manifest:
-        """The index's newest."""
+        """The index's newest manifest."""
 
     async def texts(self, ids: Sequence[int]) -> list[str]: ...
 
     async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
-        """What a cross-encoder gives to pairs of a query and a sentence; None where there is none."""
+        """The cross-encoder's scores of pairs of a query and a sentence; None if there is no cross-encoder."""
 
     def checked(self, codes: Any, *, short: int | None = None) -> np.ndarray:
-        """Codes that queries gave or came to, fp32 [N, D], or [N, `short`].
-
-        Raises `UserError` for what are none of this model's.
-        """
+        """Query codes as fp32 [N, D], or [N, `short`]; raises `UserError` for codes that do not fit the model."""
 
 
 async def search(asked: Asked, queries: Sequence[Query], options: Options) -> list[SearchResult]:
-    """A result for each query, of which there is at least one."""
+    """A result for each query, of which there must be at least one."""
     manifest = await asked.manifest()
     options = options.chosen(is_split=manifest.is_split)
     _check(asked.model, queries, options)
@@ -83,14 +78,14 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
         for i, text in zip(by_id, await asked.texts(ids), strict=True):
             worded[i] = text
     if ids and (options.score or options.decode or options.rerank):
-        # The index may hold codes of length one, which decode to something else.
+        # The index may hold codes scaled to length one, which decode to something else.
         of_ids = await asked.posterior([worded[i] or "" for i in by_id], stored=True)
         decoded_ND[by_id] = of_ids.mean.numpy()
     posterior = None
     if options.score or options.rerank:  # each query is one text: one that was given, or that of an id
         order = np.argsort([i for i, query in enumerate(queries) if query.id is None] + by_id)
         posterior = _rows([each for each in (given, of_ids) if each], order)
-    # A sentence of the index finds itself: one more is searched for, and that one left out.
+    # A sentence of the index finds itself: search for one more, and leave that one out.
     wide = options.wide(extra=1 if ids else 0)
     answer = await asked.nearest(codes_ND, wide, None if options.mode == "dense" else worded)
     near = [options.near(hits, query) for hits, query in zip(answer.hits, queries, strict=True)]
@@ -111,7 +106,7 @@ async def search(asked: Asked, queries: Sequence[Query], options: Options) -> li
 
 
 def _check(model: SentenceModel, queries: Sequence[Query], options: Options) -> None:
-    """Raises `UserError` where what is asked for needs other queries, or another model."""
+    """Raise `UserError` if the options need other queries, or another model."""
     of_sentences = all(query.text is not None or query.id is not None for query in queries)
     for asked, what in (
         (options.score, "a score is log q(z|query)"),
@@ -127,7 +122,7 @@ def _check(model: SentenceModel, queries: Sequence[Query], options: Options) -> 
 async def _reranked(
     asked: Asked, near: list[list[Hit]], texts: Sequence[str | None], posterior: DiagonalGaussian, num: int
 ) -> list[list[Hit]]:
-    """The first hits of each query in another order: by a cross-encoder, or log q(z|query) of their codes."""
+    """Rerank the first hits of each query: by a cross-encoder, or by log q(z|query) of their codes."""
     first = [hits[:num] for hits in near]
     flat = [hit for hits in first for hit in hits]
     relevance = await asked.relevance(
@@ -159,14 +154,14 @@ def _scored(hits: list[Hit], codes: torch.Tensor, posterior: DiagonalGaussian) -
 
 
 def _repeated(posterior: DiagonalGaussian, found: list[list[Hit]]) -> DiagonalGaussian:
-    """That of each hit's query."""
+    """The posterior of each hit's query."""
     return _rows([posterior], np.repeat(np.arange(len(found)), [len(hits) for hits in found]))
 
 
 async def codes_of(
     asked: Asked, queries: Sequence[Query], *, allow_unknown: bool = False
 ) -> tuple[list[np.ndarray], np.ndarray, DiagonalGaussian | None]:
-    """Of each query its code as it is known, and as it is searched for, fp32 [N, D]; and q(z|x) of all their texts."""
+    """Each query's code as given and as searched, fp32 [N, D], and q(z|x) of all texts in the queries."""
     parts = [query.weights for query in queries]
     texts = [text for weights in parts for text, _ in weights]
     given = await asked.posterior(texts, allow_unknown=allow_unknown) if texts else None
@@ -179,7 +174,7 @@ async def codes_of(
         _code(asked.model, query, weights, means, stored, checked)
         for query, weights in zip(queries, parts, strict=True)
     ]
-    # Of the meaning part alone, what is not known is left at zero: the index does not compare it.
+    # If only the meaning part is given, the rest stays zero: the index does not compare it.
     codes_ND = np.zeros((len(codes), asked.model.latent_dim), np.float32)
     for row, code in zip(codes_ND, codes, strict=True):
         row[: len(code)] = code
@@ -187,7 +182,7 @@ async def codes_of(
 
 
 async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float], **options: Any) -> list[str]:
-    """The sentence of each code at its `literal`, those of one literal together; `options` as of `decode`."""
+    """Decode each code at its `literal`, in one call per value; `options` are those of `decode`."""
     sentences = np.empty(len(codes_ND), object)
     for literal in dict.fromkeys(literals):
         rows = np.equal(literals, literal)
@@ -196,7 +191,7 @@ async def decoded(asked: Asked, codes_ND: np.ndarray, literals: Sequence[float],
 
 
 def _marked(hits: list[Hit], text: str | None) -> list[Hit]:
-    """The hits with those of the query's words that each holds."""
+    """The hits with the words that each shares with the query."""
     if text is None:
         return hits
     words = list(dict.fromkeys(words_of(text)))
@@ -207,14 +202,14 @@ def _marked(hits: list[Hit], text: str | None) -> list[Hit]:
 def _code(
     model: SentenceModel, query: Query, weights: list[tuple[str, float]], means: Codes, stored: Codes, checked: Codes
 ) -> np.ndarray:
-    """The code to search with; takes the means of the query's texts, its sentence's code, or the one that it gave."""
+    """The code to search with: the combined means of the query's texts, a stored code, or the given code."""
     if weights:
         return model.combined([weight for _, weight in weights], [next(means) for _ in weights])
     return next(checked if query.id is None else stored)
 
 
 def _literal(model: SentenceModel, query: Query, code: np.ndarray, options: Options) -> float:
-    """How literally a query's code is decoded: unless it is said, word for word where it is a sentence's own."""
+    """How literally to decode a query's code. By default, a sentence's own code is decoded word for word."""
     if query.code is not None and len(code) < model.latent_dim:
         return 0.0
     if options.literal is not None:
@@ -227,7 +222,7 @@ def _literal(model: SentenceModel, query: Query, code: np.ndarray, options: Opti
 async def _explained(
     asked: Asked, found: list[list[Hit]], posterior: DiagonalGaussian | None, options: Options
 ) -> list[list[Hit]]:
-    """The hits with reconstructions and scores, from their texts: the index may hold codes of length one."""
+    """Add reconstructions and scores to hits. Codes come from the texts: the index may hold codes of length one."""
     hits = [hit for each in found for hit in each]
     codes = (await asked.posterior([hit.text for hit in hits], stored=True)).mean
     if options.reconstruct:
@@ -241,6 +236,6 @@ async def _explained(
 
 
 def _rows(parts: Sequence[DiagonalGaussian], rows: np.ndarray) -> DiagonalGaussian:
-    """Some rows of several posteriors together."""
+    """Selected rows of several posteriors together."""
     mean, log_variance = (torch.cat([getattr(each, name) for each in parts]) for name in ("mean", "log_variance"))
     return DiagonalGaussian(mean[rows], log_variance[rows])

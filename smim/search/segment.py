@@ -1,14 +1,13 @@
-"""One segment of an index: FAISS's vectors with their exact codes, and row by row the id, the text and the labels.
+"""One segment of an index: FAISS's vectors, their exact codes, and the id, text and labels of each row.
 
     00000001/vectors.faiss  ids.npy  rows.arrow  [codes.npy]  [vector_of.npy  rows_of.npy  starts.npy]
              words.arrow  word_rows.npy  word_counts.npy  lengths.npy
 
-Everything is memory-mapped. Rows stand in ascending order of their ids. A row is a sentence; the sentences of a text
-that was split have one id, and stand in their order (`Texts`). `rows.arrow` is an Arrow IPC file with the
-column `text` and the labels, in batches of one size, so that a row is found without reading others. An approximate
-segment has the exact codes in `codes.npy`, and one vector for equal sentences (`equals.py`); without those files the
-vectors are the rows. The last line's files say which words each row has (`words.py`); segments of older versions lack
-them.
+All files are memory-mapped. Rows are in ascending order of id. A row is a sentence; the sentences of a split text share
+an id and keep their order (`Texts`). `rows.arrow` is an Arrow IPC file with the column `text` and the labels. Its
+batches have one size, so a row is found without reading others. An approximate segment stores the exact codes in
+`codes.npy`, and one vector for equal sentences (`equals.py`); without those files the vectors are the rows. The files
+in the last line say which words each row has (`words.py`); segments of older versions lack them.
 
 Shapes: N queries, R rows of the segment, V vectors, C candidates, K results, D latent dimensions.
 """
@@ -41,23 +40,23 @@ from smim.shards import DTYPES, open_array
 VECTORS, IDS, ROWS, CODES = "vectors.faiss", "ids.npy", "rows.arrow", "codes.npy"
 TEXT = "text"
 ROWS_PER_BATCH = 4096
-# Among so few that pass a filter each is compared: a graph or inverted lists would hardly meet them.
+# If so few rows pass a filter, compare each: a graph or inverted lists would miss most of them.
 _COMPARED_ONE_BY_ONE = 50_000
-# So large a share of all is found sooner by comparing each.
+# If k is a larger share of all vectors than this, comparing each is faster.
 _LARGE_SHARE = 1 / 4
 _COMPARED_AT_ONCE = 65_536
-# FAISS compares batches by |q|^2 - 2qv + |v|^2, whose rounding hides which of close codes is the nearest: a few more
-# are taken, and reranked by differences.
+# FAISS computes distances as |q|^2 - 2qv + |v|^2. Rounding can swap close codes, so we take a few more candidates and
+# rerank them by differences.
 _SPARE = 16
 
-# Ids int64 and a table of as many rows, with the codes fp32 [V, D] of those that have a new vector. All chunks but the
-# last have `ROWS_PER_BATCH` rows.
+# Ids int64, the codes fp32 [V, D] of rows with a new vector, and a table of the rows. All chunks but the last have
+# `ROWS_PER_BATCH` rows.
 Chunk = tuple[np.ndarray, np.ndarray, pa.Table]
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What may be found in a segment: `rows` bool [R], `count` of them, and the `vectors` bool [V] that they have."""
+    """The rows that a search may find: a mask `rows` bool [R], their `count`, a mask of their `vectors` bool [V]."""
 
     rows: np.ndarray
     count: int
@@ -65,12 +64,12 @@ class Allowed:
 
 
 class Segment:
-    """A segment that was opened: searched by position, 0 to R - 1."""
+    """An opened segment, searched by position, 0 to R - 1."""
 
     def __init__(self, directory: Path, info: SegmentInfo, manifest: Manifest, *, gpu: bool = False) -> None:
-        """Raises `Unreadable` where a file is missing, is not the one that the manifest names, or does not fit it.
+        """Open a segment; raises `Unreadable` if a file is missing, differs from the manifest, or does not fit it.
 
-        `gpu`: it is copied to the GPU, and searched there as far as FAISS can: all but graphs, and not among some rows.
+        `gpu`: copy it to the GPU, and search there if FAISS can: no graphs, no filtered searches.
         """
         self.info, self.metric, self.folder = info, manifest.metric, directory / info.name
         try:
@@ -95,7 +94,7 @@ class Segment:
         self._refine = 0 if factories.measures_exactly(self.vectors) else 1
         self._on_gpu = VectorsOnGpu(self.vectors) if gpu and factories.graph(self.vectors) is None else None
         self._batch = lru_cache(maxsize=1024)(self._read_batch)
-        # Arrow makes a batch's columns anew each time that it is asked for them.
+        # Arrow creates a batch's columns at each access, so keep them.
         self._columns = lru_cache(maxsize=1024)(
             lambda number: list(zip(self.rows.schema.names, self._batch(number).columns, strict=True))
         )
@@ -103,10 +102,10 @@ class Segment:
     def search(
         self, queries_ND: np.ndarray, k: int, settings: dict[str, int] | None, allowed: Allowed | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest rows of each query, nearest first, ties in order of their positions.
+        """Find the nearest rows of each query, nearest first; equal distances are in order of position.
 
-        Distances fp32 [N, K] and positions int64 [N, K], where K is k, or the number of rows that may be found if that
-        is less. `settings` None: an exact search. `allowed`: which rows may be found, all where it is None.
+        Returns distances fp32 [N, K] and positions int64 [N, K]. K is k, or the number of allowed rows if that is
+        lower. `settings` None: an exact search. `allowed`: the rows that may be found; None: all.
         """
         k = min(k, self.info.count if allowed is None else allowed.count)
         if k == 0:
@@ -131,7 +130,7 @@ class Segment:
             distances[vectors < 0] = np.inf
         distances, positions = self._nearest_rows(distances, vectors, k, allowed)
         if not exact and (positions[:, -1] < 0).any():
-            # What FAISS visits may hold too few of those that may be found.
+            # FAISS may visit too few of the allowed rows.
             short = np.flatnonzero(positions[:, -1] < 0)
             distances[short], positions[short] = self._compare(queries_ND[short], k, allowed)
         return distances, positions
@@ -139,7 +138,7 @@ class Segment:
     def _proposed(
         self, queries_ND: np.ndarray, wanted: int, settings: dict[str, int], allowed: Allowed | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What FAISS finds: its scores and the numbers of vectors, [N, wanted]."""
+        """FAISS's candidates: scores and vector numbers, [N, wanted]."""
         if allowed is None and self._on_gpu is not None and self._on_gpu.takes(wanted, settings):
             return self._on_gpu.search(queries_ND, wanted, settings)
         bitmap = None if allowed is None else np.packbits(allowed.vectors, bitorder="little")
@@ -154,7 +153,7 @@ class Segment:
 
     @cached_property
     def words(self) -> Words:
-        """Those of its sentences; raises `UserError` where an older version wrote none."""
+        """The words of its sentences; raises `UserError` if an older version wrote none."""
         if not self.has_words:
             raise UserError(
                 f"{self.folder} was written by an older version, without what a search by words needs; "
@@ -167,17 +166,17 @@ class Segment:
 
     @cached_property
     def texts(self) -> Texts | None:
-        """Which rows are sentences of one text; None where each is a text."""
+        """Which rows are sentences of one text; None if each row is a text."""
         return Texts.of(np.asarray(self.ids)) if self.info.is_split else None
 
     def count_texts(self, allowed: Allowed | None) -> int:
-        """How many texts may be found."""
+        """The number of texts that may be found."""
         if allowed is None:
             return self.info.count if self.texts is None else self.texts.count
         return allowed.count if self.texts is None else self.texts.count_of(np.flatnonzero(allowed.rows))
 
     def sentences_of(self, position: int) -> np.ndarray:
-        """The positions of the sentences of a text, by that of its first."""
+        """The positions of a text's sentences, given the position of its first."""
         if self.texts is None:
             return np.array([position])
         return np.arange(position, np.searchsorted(self.ids, self.ids[position], side="right"))
@@ -187,21 +186,21 @@ class Segment:
         return self._codes(positions if self.map is None else self.map.vectors(positions))
 
     def distances(self, queries_ND: np.ndarray, positions_NC: np.ndarray) -> np.ndarray:
-        """The exact distances of rows to their queries, fp32 [N, C]; infinity where a position is -1."""
+        """The exact distances of queries to candidate rows, fp32 [N, C]; infinity for position -1."""
         vectors = positions_NC if self.map is None else np.where(positions_NC < 0, -1, self.map.vectors(positions_NC))
         return self._exact_distances(queries_ND, vectors)
 
     def row(self, position: int) -> dict[str, Any]:
-        """The text and the labels of one row, by column."""
+        """The text and labels of one row, by column."""
         columns, at = self._columns(position // ROWS_PER_BATCH), position % ROWS_PER_BATCH
         try:
-            # Indexes of older versions hold NaN, which is no value.
+            # Indexes of older versions hold NaN for a missing value.
             return {name: plain(column[at].as_py()) for name, column in columns}
         except UnicodeDecodeError:
             raise self._unreadable(f"row {position} of {ROWS} is no UTF-8") from None
 
     def table(self, positions: np.ndarray) -> pa.Table:
-        """The texts and labels of rows at ascending positions."""
+        """The texts and labels of the rows at ascending positions."""
         batch_of = positions // ROWS_PER_BATCH
         parts = [
             self._batch(int(number)).take(pa.array(positions[batch_of == number] % ROWS_PER_BATCH))
@@ -214,7 +213,7 @@ class Segment:
         return map(self._read_batch, range(self.rows.num_record_batches))
 
     def positions_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which of `ids` are found here, as their places in `ids`, and where, as positions: of a text its first."""
+        """Which of `ids` are here, as indices into `ids`, and their positions (for a text: its first sentence)."""
         places = np.searchsorted(self.ids, ids)
         found = np.flatnonzero(self.ids[np.minimum(places, self.info.count - 1)] == ids)
         if self.live is not None:
@@ -222,7 +221,7 @@ class Segment:
         return found, places[found]
 
     def allowed(self, where: Part | None) -> Allowed | None:
-        """Which rows may be found: not deleted, and passing the filter. None: all."""
+        """The rows that are not deleted and pass the filter; None: all rows."""
         if where is None:
             return self._live
         try:
@@ -237,7 +236,7 @@ class Segment:
         return np.arange(self.info.count) if allowed is None else np.flatnonzero(allowed.rows)
 
     def _passing(self, where: Part) -> np.ndarray:
-        """Which rows pass a filter, bool [R]. A text that was split passes what is asked of `text` by any sentence."""
+        """Which rows pass a filter, bool [R]. A split text passes a condition on `text` if any sentence does."""
         if isinstance(where, Combination) and self.texts is not None and asks_of(where, TEXT):
             return combined(where, [self._passing(part) for part in where.parts], self.info.count)
         passes = condition(where, self.rows.schema)
@@ -247,7 +246,7 @@ class Segment:
         return self.texts.all(passing) if excludes(where) else self.texts.any(passing)
 
     def _check(self, manifest: Manifest) -> None:
-        """Raises `Unreadable` where the files do not fit each other."""
+        """Raise `Unreadable` if the files do not fit each other."""
         info, vectors = self.info, self.vectors
         metric = factories.METRICS[manifest.metric]
         num_vectors = info.count if self.map is None else vectors.ntotal  # as the map's files have it
@@ -290,7 +289,7 @@ class Segment:
         return Unreadable(f"{self.folder} cannot be read ({problem}); build the index again")
 
     def allowed_of(self, rows_R: np.ndarray) -> Allowed:
-        """What may be found where only some rows, bool [R], may."""
+        """The `Allowed` for a mask of rows, bool [R]."""
         vectors = rows_R if self.map is None else self.map.any_of(rows_R)
         return Allowed(rows_R, int(np.count_nonzero(rows_R)), vectors)
 
@@ -303,14 +302,14 @@ class Segment:
     def _nearest_rows(
         self, distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int, allowed: Allowed | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The first k rows [N, K] of the candidates; infinity and -1 where those have fewer."""
+        """The first k rows [N, K] of the candidates; filled up with infinity and -1."""
         distances, vectors = _sorted(distances_NC, vectors_NC, k if self.map is None else vectors_NC.shape[1])
         if self.map is None:
             return distances, vectors
         return self.map.expand(distances, vectors, k, None if allowed is None else allowed.rows)
 
     def _compare(self, queries_ND: np.ndarray, k: int, allowed: Allowed | None) -> tuple[np.ndarray, np.ndarray]:
-        """As `search`, from comparing each vector."""
+        """Search as `search` does, by comparing each vector."""
         vectors_V = np.arange(self.vectors.ntotal) if allowed is None else np.flatnonzero(allowed.vectors)
         candidates = np.empty((len(queries_ND), 0), np.int64)
         for start in range(0, len(vectors_V), _COMPARED_AT_ONCE):
@@ -323,7 +322,7 @@ class Segment:
         return self._nearest_rows(self._exact_distances(queries_ND, candidates), candidates, k, allowed)
 
     def _exact_distances(self, queries_ND: np.ndarray, candidates_NC: np.ndarray) -> np.ndarray:
-        """The distances fp32 [N, C] of each query's candidates; infinity for -1, with which FAISS fills up."""
+        """The distances fp32 [N, C] of each query's candidates; infinity for -1, which FAISS uses as padding."""
         distances = np.full(candidates_NC.shape, np.inf, np.float32)
         query, place = np.nonzero(candidates_NC >= 0)
         for start in range(0, len(query), _COMPARED_AT_ONCE):
@@ -336,7 +335,7 @@ class Segment:
         return distances
 
     def _distances(self, scores: np.ndarray) -> np.ndarray:
-        """FAISS's scores as distances: the smaller, the nearer."""
+        """Convert FAISS's scores to distances: smaller is nearer."""
         if self.metric == "inner_product":
             return -scores
         if self.metric == "cosine":
@@ -345,9 +344,9 @@ class Segment:
 
 
 def _sorted(distances_NC: np.ndarray, vectors_NC: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first k by distance, ties in order of their numbers."""
+    """The first k by distance; equal distances are in order of vector number."""
     order = np.lexsort((vectors_NC, distances_NC), axis=-1)[:, :k]
-    rows = np.arange(len(order))[:, None]  # numpy's take_along_axis does the same, and slower
+    rows = np.arange(len(order))[:, None]  # faster than numpy's take_along_axis
     return distances_NC[rows, order], vectors_NC[rows, order]
 
 
@@ -362,12 +361,11 @@ def write_segment(
     store: str,
     gpu: bool = False,
 ) -> SegmentInfo:
-    """Writes a segment into an empty folder, from chunks of its rows, ids ascending.
+    """Write a segment into an empty folder, from chunks of its rows, ids ascending.
 
-    `vector_of`: the number of each row's vector, int64 [R], as of `number_distinct`; in an exact one each has its own.
-
-    `vectors` is FAISS's index, empty and trained; unless it is exact, it is held in memory, or with `gpu` in the GPU's,
-    and nothing else is.
+    `vector_of`: the number of each row's vector, int64 [R], from `number_distinct`; in an exact segment each row has
+    its own. `vectors`: an empty, trained FAISS index. It is held in memory, or with `gpu` in GPU memory, unless it is
+    exact; nothing else is held.
     """
     exact, num_vectors = factories.is_exact(vectors), int(vector_of.max()) + 1
     gpu = gpu and not exact and factories.graph(vectors) is None
@@ -400,7 +398,7 @@ def write_segment(
     if not exact:
         factories.link_lost(vectors, np.load(folder / CODES, mmap_mode="r"))
         with open(folder / VECTORS, "wb") as file:
-            # Given a name, FAISS ignores that the disk is full when it closes the file.
+            # If FAISS gets a file name, it ignores a full disk when it closes the file.
             faiss.write_index(vectors, faiss.PyCallbackIOWriter(file.write))
     words.write(folder)
     if num_vectors < len(vector_of):

@@ -1,4 +1,4 @@
-"""Sentences of the user's files, to put into an index: lines, JSON lines and tables, compressed ones too."""
+"""Read sentences from the user's files: lines, JSON lines and tables, compressed or not."""
 
 import io
 import json
@@ -23,13 +23,13 @@ _OF_OBJECTS = (".jsonl", ".ndjson", ".json")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OF_ARROW = (".parquet", ".arrow")
 _TEXT, _ID = "text", "id"
-# Each row with its place.
+# Rows with their places in the file.
 _Rows = Iterator[tuple[str, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file are text, id and labels. `labels`: None for all others; `known`: those of an index."""
+    """The columns of a file with text, id and labels. `labels` None: all others; `known`: the columns of an index."""
 
     text: str = _TEXT
     id: str = _ID
@@ -37,7 +37,7 @@ class Columns:
     known: Sequence[str] | None = None
 
     def named(self, present: Sequence[str], path: Path) -> dict[str, str]:
-        """The columns that are read, with the names that they get; raises `UserError` for one that there is not."""
+        """The columns to read, and their new names; raises `UserError` for a missing column."""
         if self.text not in present:
             raise UserError(
                 f"{path} has no column {self.text!r}; its columns: {listed(present)}; name the text's by --text-column"
@@ -52,7 +52,7 @@ class Columns:
         return own | {name: name for name in labels}
 
     def check(self, labels: Sequence[str], place: str) -> None:
-        """Raises `UserError` for labels that the index has not, and for names that it uses itself."""
+        """Raise `UserError` for labels that the index does not have, and for reserved names."""
         for name in labels:
             if self.known is not None and name not in self.known:
                 raise UserError(
@@ -64,7 +64,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Sentences:
-    """Texts, their ids where they have some, a value for each of them by label column, and their files and lines."""
+    """Texts, their ids (or None), their labels by column, and their places (file and line)."""
 
     texts: list[Any]
     ids: list[int] | None
@@ -72,18 +72,18 @@ class Sentences:
     places: list[str]
 
     def placed(self) -> AbstractContextManager[None]:
-        """What is said of one of the sentences, as wrong or as cut, names its file, line and id, if it has one."""
+        """A context in which errors and warnings about a sentence name its file, line and id, if any."""
         if self.ids is None:
             return at_places(self.places)
         return at_places([f"{place}, id {str(id)[:20]}" for place, id in zip(self.places, self.ids, strict=True)])
 
 
 def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, empty: str = "error") -> Sentences:
-    """Reads files by their suffix: `.csv`, `.tsv`, `.parquet`, `.arrow`, `.jsonl` (objects), others as lines of text.
+    """Read files by their suffix: `.csv`, `.tsv`, `.parquet`, `.arrow`, `.jsonl` (objects), others as lines of text.
 
-    `-` is standard input, lines of text. Files may be compressed: `.csv.gz`. Empty lines are passed over. `empty`:
-    `skip` leaves out rows without a text, and warns. Labels of CSV and TSV that are numbers throughout are numbers.
-    Raises `UserError` naming file and line, for ids that are no whole numbers, and for what cannot be read.
+    `-` is standard input, lines of text. Files may be compressed: `.csv.gz`. Empty lines are skipped. `empty`: `skip`
+    leaves out rows without a text, and warns. CSV and TSV labels become numbers if all of a column are numbers. Raises
+    `UserError` that names file and line, for ids that are not whole numbers, and for input that cannot be read.
     """
     columns = columns or Columns()
     found = [placed for path in files for placed in _rows(path, columns)]
@@ -134,7 +134,7 @@ def _delimited(path: Path, delimiter: str, columns: Columns) -> pa.Table:
     blocks = list(Delimited(columns.text, labels, delimiter=delimiter).read(Piece(path), Intake(path)))
     if not blocks:
         raise UserError(f"{path}: no sentence in it")
-    table = pa.concat_tables(blocks)  # the text first, whatever it is called
+    table = pa.concat_tables(blocks)  # the text column comes first
     return table.cast(with_types(table))
 
 
@@ -152,7 +152,7 @@ def _of_arrow(path: Path, columns: Columns) -> pa.Table:
 
 
 def _of_table(table: pa.Table, path: Path, columns: Columns) -> _Rows:
-    """The rows of a table, whose text may be called so already."""
+    """The rows of a table. Renames the text and id columns."""
     own = {columns.text: _TEXT, columns.id: _ID}
     table = table.rename_columns([own.get(name, name) for name in table.column_names])
     kind = table.schema.field(_TEXT).type
@@ -169,7 +169,7 @@ def _of_lines(path: Path, suffix: str, columns: Columns) -> _Rows:
     try:
         with _opened(path) as file:
             for number, marked in enumerate(file, start=1):
-                # Windows's editors begin a file with a mark of its encoding, and joined files have several.
+                # Windows editors write a byte order mark, and concatenated files hold several.
                 line = marked.lstrip("\ufeff")
                 if not line.strip():
                     continue

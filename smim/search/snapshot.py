@@ -1,4 +1,4 @@
-"""One version of an index, opened: what is searched. Imports no torch, so that a process which only searches is small.
+"""One opened version of an index, which searches use. Imports no torch, so that a search process stays small.
 
 Shapes: N queries, K results, D latent dimensions.
 """
@@ -23,18 +23,18 @@ from smim.search.segment import TEXT, Allowed, Segment
 from smim.search.words import Statistics, WordQuery, words_of
 from smim.similarity import similarity
 
-# Which rows of each segment may be found, all of them where it is None.
+# The allowed rows of each segment; None: all of them.
 Rows = list[Allowed | None]
 _FILTERS_KEPT = 32
-_ATTEMPTS = 10  # to open an index that is being changed
-_DEEPER = 4  # times as many sentences as rows are searched for at first
+_ATTEMPTS = 10  # to open an index while another process changes it
+_DEEPER = 4  # sentences searched first for each requested row
 _SMALLEST = 1e-12
 _TABLE_BYTES = 2**28  # a quarter of a second on two cores
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of an index, opened: it stays what it is while the index on disk changes."""
+    """One version of an index. It stays the same while the index on disk changes."""
 
     manifest: Manifest
     segments: list[Segment]
@@ -44,12 +44,12 @@ class Snapshot:
     def open(
         cls, directory: Path, manifest: Manifest, *, known: Sequence[Segment] = (), gpu: bool = False
     ) -> "Snapshot":
-        """Opens the segments that a manifest names, but for `known` ones; `gpu` and errors as of `Segment`."""
-        # A segment's info holds its files' checksums: where it is equal, so is the content.
+        """Open the segments that a manifest names, except `known` ones; `gpu` and errors as in `Segment`."""
+        # A segment's info holds its files' checksums: equal infos mean equal content.
         opened = [next((segment for segment in known if segment.info == info), None) for info in manifest.segments]
         pairs = zip(opened, manifest.segments, strict=True)
         segments = [segment or Segment(directory, info, manifest, gpu=gpu) for segment, info in pairs]
-        # For large tables opening an index would take seconds, and memory that does not depend on its size on disk.
+        # Computing large tables would take seconds, and memory that does not depend on the index's size on disk.
         if sum(factories.table_bytes(segment.vectors) for segment in segments) <= _TABLE_BYTES:
             for segment in segments:
                 if segment not in opened:
@@ -57,7 +57,7 @@ class Snapshot:
         return cls(manifest, segments)
 
     def allowed(self, where: Where | None) -> list[Allowed | None]:
-        """For each segment, which rows may be found; the latest filters are remembered."""
+        """The allowed rows of each segment; keeps the results of the latest filters."""
         if where is None or where == {}:
             return [segment.allowed(None) for segment in self.segments]
         try:
@@ -67,7 +67,7 @@ class Snapshot:
         found = self.filters.get(key)
         if found is None:
             part = parse(where)
-            if not self.segments:  # what is no filter is refused
+            if not self.segments:  # still refuse an invalid filter
                 types = {"text": "string", **dict.fromkeys(self.manifest.columns, "null"), **self.manifest.column_types}
                 condition(part, pa.schema([(name, pa.type_for_alias(type)) for name, type in types.items()]))
             found = self.filters[key] = [segment.allowed(part) for segment in self.segments]
@@ -78,11 +78,11 @@ class Snapshot:
     def nearest(
         self, codes_ND: np.ndarray, options: Options, allowed: Rows | None = None, *, exact: bool = False
     ) -> tuple[np.ndarray, ...]:
-        """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of their ids.
+        """Distances fp32, ids, segments and positions int64, [N, K] each, nearest first, ties in order of id.
 
-        Of the options `k`, `where` and `settings` count, which are all that there are: the index's own are not read.
-        K is k, or the number of sentences that may be found if that is less. `exact`: whatever the settings. `allowed`
-        says which rows may be found, in the place of `where`.
+        Only the options `k`, `where` and `settings` are used, without the index's own settings. K is k, or the number
+        of allowed sentences if that is lower. `exact`: an exact search, whatever the settings. `allowed`: the allowed
+        rows, instead of `where`.
         """
         k, settings = options.k, None if exact else dict(options.settings or {})
         allowed = self.allowed(options.where) if allowed is None else allowed
@@ -101,7 +101,7 @@ class Snapshot:
         return merge(parts, k)
 
     def statistics(self, texts: Sequence[str | None]) -> Statistics:
-        """Of the words of some texts, in the sentences that are there, whatever filter a search has."""
+        """Statistics of the texts' words over all live sentences, without any filter."""
         words = dict.fromkeys(word for text in texts if text is not None for word in words_of(text))
         empty = Statistics(0, 0, dict.fromkeys(words, 0))
         counted = (segment.words.statistics(words, segment.live, segment.texts) for segment in self.segments)
@@ -114,10 +114,10 @@ class Snapshot:
         texts: Sequence[str | None] | None = None,
         statistics: Statistics | None = None,
     ) -> list[list[Hit]]:
-        """The hits of each query by the options' `mode`: as `nearest` finds them, or by the words of its text too.
+        """The hits of each query by the options' `mode`: by its code, by its text's words, or by both.
 
-        A query without a text is searched by its code. `statistics` of the words, those of this index unless given.
-        With the options' `fold`, the first hit of each row, or of equal texts.
+        A query without text is searched by its code. `statistics`: those of the words; None: computed from this index.
+        With the options' `fold`, only the first hit of each row or of equal texts.
         """
         options = options.chosen(is_split=self.manifest.is_split)
         if options.mode == "dense" or texts is None:
@@ -128,7 +128,7 @@ class Snapshot:
         allowed = self.allowed(options.where)
         if options.fold == "none":
             return self._ordered(codes_ND, queries, options, allowed)
-        # Most rows have other sentences among the first.
+        # Several of the first sentences often belong to one row.
         deeper = replace(options, k=_DEEPER * options.k) if self.manifest.is_split else options
         first = self._ordered(codes_ND, queries, deeper, allowed)
         asked = zip(codes_ND, queries, first, strict=True)
@@ -137,7 +137,7 @@ class Snapshot:
     def _ordered(
         self, codes_ND: np.ndarray, queries: Sequence[WordQuery | None], options: Options, allowed: Rows
     ) -> list[list[Hit]]:
-        """The hits of each query, of which nothing is folded."""
+        """The hits of each query, without folding."""
         alone = [i for i, query in enumerate(queries) if query is None]
         dense = iter(self._dense(codes_ND[alone], options, allowed) if alone else [])
         return [
@@ -148,9 +148,9 @@ class Snapshot:
     def _folded(
         self, code_D: np.ndarray, query: WordQuery | None, options: Options, allowed: Rows, hits: list[Hit], k: int
     ) -> list[Hit]:
-        """The first hit of each of the `k` nearest rows, or different texts; `hits`: the first `k` sentences.
+        """The first hits of distinct rows or texts, at most `options.k`; `hits`: the `k` nearest sentences.
 
-        What was found is left out of the next search.
+        Each further search excludes what was found.
         """
         folding = Folding(options.fold or "none")
         while True:
@@ -163,7 +163,7 @@ class Snapshot:
             [hits] = self._ordered(code_D[None], [query], replace(options, k=k), allowed)
 
     def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
-        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
+        """For each text, the sentences that equal it by the options' `fold` and pass the filter."""
         found = [Equals(0, []) for _ in texts]
         for segment, allowed in zip(self.segments, self.allowed(options.where), strict=True):
             found = [
@@ -173,7 +173,7 @@ class Snapshot:
         return found
 
     def _worded(self, code_D: np.ndarray, query: WordQuery, options: Options, allowed: Rows) -> list[Hit]:
-        """The hits of one query by its words, or by both."""
+        """The hits of one query by words, or by words and codes."""
         k, settings, hits = options.k, dict(options.settings or {}), []
         for number, (segment, rows) in enumerate(zip(self.segments, allowed, strict=True)):
             if options.mode == "sparse":
@@ -203,7 +203,7 @@ class Snapshot:
         return Hit(int(segment.ids[position]), row.pop("text"), row, distance, similar)
 
     def text(self, number: int, position: int) -> Hit:
-        """A text by its segment and the position of its first sentence: all of its sentences."""
+        """A whole text by its segment and the position of its first sentence."""
         hit, segment = self.hit(number, position), self.segments[number]
         if segment.texts is None:
             return hit
@@ -223,7 +223,7 @@ class Snapshot:
         return codes
 
     def count(self, where: Where | None) -> int:
-        """How many texts there are, or how many pass a filter."""
+        """The number of texts, or of those that pass a filter."""
         if where is None or where == {}:
             return self.manifest.count
         pairs = zip(self.segments, self.allowed(where), strict=True)
@@ -245,9 +245,9 @@ class Snapshot:
         return distances
 
     def places_of(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The segment and the position of each id, int64 [len(ids)]; -1 where there is none.
+        """The segment and position of each id, int64 [len(ids)]; -1 for missing ids.
 
-        Of a text that was split, that of its first sentence.
+        For a split text, the position of its first sentence.
         """
         numbers, positions = np.full(len(ids), -1), np.full(len(ids), -1)
         for i, segment in enumerate(self.segments):
@@ -257,7 +257,7 @@ class Snapshot:
 
 
 def stamp_of(directory: Path) -> tuple[int, int]:
-    """What is another after each change: the manifest's file is another one."""
+    """A value that differs after each change: inode and time of the manifest's file."""
     try:
         status = (directory / MANIFEST).stat()
     except FileNotFoundError:
@@ -268,23 +268,23 @@ def stamp_of(directory: Path) -> tuple[int, int]:
 def open_newest(
     directory: Path, known: Sequence[Segment] = (), *, gpu: bool = False
 ) -> tuple[Snapshot, tuple[int, int]]:
-    """The version on disk, with those of `known` segments that are still in it."""
+    """Open the version on disk; segments among `known` that it still has are reused."""
     for attempt in range(_ATTEMPTS):
         stamp = stamp_of(directory)
         manifest = Manifest.read(directory)
         try:
             return Snapshot.open(directory, manifest, known=known, gpu=gpu), stamp
         except Unreadable:
-            # Between the two reads a change may have removed what the older manifest names.
+            # A change between the two reads may have removed files that the older manifest names.
             if stamp_of(directory) == stamp or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError
 
 
 def merge(parts: Sequence[tuple[np.ndarray, ...]], k: int) -> tuple[np.ndarray, ...]:
-    """The first k of several answers together, nearest first, ties in order of their ids.
+    """Merge several results into the first k, nearest first, ties in order of id.
 
-    Each part: distances [N, K], ids [N, K], and whatever else is reported of a hit, also [N, K]; K may differ.
+    Each part: distances [N, K], ids [N, K], and further arrays [N, K]; K may differ between parts.
     """
     distances, ids, *others = (np.concatenate(values, axis=1) for values in zip(*parts, strict=True))
     order = np.lexsort((ids, distances), axis=-1)[:, :k]

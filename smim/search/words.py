@@ -1,15 +1,15 @@
-"""The words of a segment's sentences: what a search by words reads, and one by words and codes together.
+"""The words of a segment's sentences, for searches by words and by words and codes together.
 
     words.arrow      each distinct word, ascending by its bytes, and where its rows end in the next two files
     word_rows.npy    the rows that hold the first word in ascending order, those of the second, ..., int32 [P]
-    word_counts.npy  how often, at most 255 times, uint8 [P]
-    lengths.npy      how many words each row has, int32 [R]
+    word_counts.npy  how often each row holds the word, at most 255, uint8 [P]
+    lengths.npy      the number of words of each row, int32 [R]
 
-Counts alone are stored. How much a word counts follows from the rows that are there when it is searched, so that an
-answer depends neither on segments nor on what was deleted.
+Only counts are stored. A search computes a word's weight from the rows that exist then, so the result depends neither
+on segments nor on deleted rows.
 
-Where rows are sentences of longer texts, it is the texts whose words are compared: what a query says in one sentence, a
-review may say in two.
+If rows are sentences of longer texts, whole texts are compared: a review may say in two sentences what a query says in
+one.
 
 Shapes: R rows, P pairs of a word and a row, T texts.
 """
@@ -35,57 +35,57 @@ WORDS, ROWS_OF_WORDS, COUNTS, LENGTHS = "words.arrow", "word_rows.npy", "word_co
 FILES = (WORDS, ROWS_OF_WORDS, COUNTS, LENGTHS)
 _WORD = re.compile(r"\w+")
 _MOST = 255
-# Of BM25: how soon a word that is repeated counts no more, and how much a sentence's length counts.
+# BM25: k1 limits the weight of repeated words, b sets the influence of a sentence's length.
 _K1, _B = 1.2, 0.75
-# How much words count beside codes: least and most, for queries whose words are so rare on the mean.
+# The weight of words beside codes: lowest and highest, between two mean rarities of a query's words (below).
 _LEAST_SHARE, _MOST_SHARE = 0.2, 0.9
-# Of texts of several sentences all words are compared, but the code of one sentence alone.
+# For texts of several sentences, the search compares all words, but the code of only one sentence.
 _LEAST_SHARE_OF_TEXTS = 0.5
 _OF_SENTENCES, _OF_KEYWORDS = 0.45, 0.7
 
 
 def words_of(text: str) -> list[str]:
-    """The words that a text is found by: runs of letters and digits, whatever their case and form in Unicode."""
+    """The words of a text for search: runs of letters and digits, after case folding and Unicode NFKC."""
     return _WORD.findall(text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold())
 
 
 def spans_of(text: str, words: Iterable[str]) -> list[tuple[int, int]]:
-    """Where in a text some of `words_of` other texts stand, in order."""
+    """The positions in a text of `words`, which come from `words_of`, in order."""
     wanted = set(words)
     return [found.span() for found in _WORD.finditer(text) if not wanted.isdisjoint(words_of(found.group()))]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Which rows are sentences of one text: the number of each row's text, int32 [R], ascending from 0."""
+    """The number of each row's text, int32 [R], ascending from 0; rows with one number are sentences of one text."""
 
     of_R: np.ndarray
     count: int
 
     @classmethod
     def of(cls, ids_R: np.ndarray) -> "Texts":
-        """By the rows' ids, which those of one text share."""
+        """From the rows' ids, which the sentences of a text share."""
         of_R = np.zeros(len(ids_R), np.int32)
         np.cumsum(ids_R[1:] != ids_R[:-1], out=of_R[1:])
         return cls(of_R, int(of_R[-1]) + 1)
 
     def any(self, rows_R: np.ndarray) -> np.ndarray:
-        """Bool [R]: true of all rows of a text where it is of one."""
+        """Bool [R]: true for all rows of a text if it is true for one."""
         return np.bincount(self.of_R[rows_R], minlength=self.count).astype(bool)[self.of_R]
 
     def all(self, rows_R: np.ndarray) -> np.ndarray:
-        """Bool [R]: true of all rows of a text where it is of each."""
+        """Bool [R]: true for all rows of a text if it is true for each."""
         return ~self.any(~rows_R)
 
     def count_of(self, rows: np.ndarray) -> int:
-        """How many texts some rows, ascending, are sentences of."""
+        """The number of texts that some rows, ascending, belong to."""
         texts = self.of_R[rows]
         return int(np.count_nonzero(texts[1:] != texts[:-1])) + 1 if len(texts) else 0
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """How many sentences there are, how many words they have, and how many hold each word that was asked for.
+    """The number of sentences, of their words, and of sentences that hold each requested word.
 
     `of_texts`: whether some are texts of several sentences.
     """
@@ -106,15 +106,15 @@ class Statistics:
 
 
 class WordQuery:
-    """BM25 of a text: sum over its words w, each as often as it is there, of
+    """BM25 scores of a text: the sum over its words w, repeated ones several times, of
 
         log(1 + (N - n + 1/2) / (n + 1/2))  c (k1 + 1) / (c + k1 (1 - b + b L / mean L))
 
-    for a sentence of L words, c of them w; n of N sentences hold w (Robertson and Zaragoza 2009, as Lucene has it). Its
-    similarity is this by what the text itself would have as a sentence.
+    for a sentence of L words, c of them w; n of N sentences hold w (Robertson and Zaragoza 2009, as in Lucene). The
+    similarity is this score divided by the score of the text itself.
 
-    `share`: how much it is to count beside the similarity of codes. A query of rare words alone is a list of keywords;
-    one that holds common words is a sentence, of which others may say the same in other words.
+    `share`: the weight of this similarity beside that of codes. A query of only rare words is a list of keywords. A
+    query with common words is a sentence, which others may express in other words.
     """
 
     def __init__(self, text: str, statistics: Statistics) -> None:
@@ -140,10 +140,10 @@ def _rarity(statistics: Statistics, holding: int) -> float:
 
 
 class Words:
-    """The words of a segment, opened: nothing is read before it is needed."""
+    """The words of a segment; files are read only on use."""
 
     def __init__(self, paths: Mapping[str, Path], num_rows: int) -> None:
-        """Raises `UserError` where a file is missing or does not fit the others."""
+        """Open the files; raises `UserError` if a file is missing or does not fit the others."""
         self.path, self.num_rows = paths[WORDS], num_rows
         self._reader = open_rows(paths[WORDS])
         self._lengths = open_array(paths[LENGTHS], np.int32, (num_rows,))
@@ -164,7 +164,7 @@ class Words:
         return batch
 
     def statistics(self, words: Iterable[str], live_R: np.ndarray | None, texts: Texts | None = None) -> Statistics:
-        """Of the rows that are there, all of them where `live` is None, or of the texts."""
+        """Statistics of the live rows, or of their texts; `live_R` None: all rows."""
         holding = {}
         for word in words:
             rows, _ = self._holding(word)
@@ -177,7 +177,7 @@ class Words:
         return Statistics(count, int(lengths.sum(dtype=np.int64)), holding, texts is not None)
 
     def similarities(self, query: WordQuery, texts: Texts | None = None) -> np.ndarray:
-        """Of each row, or its text, to a query's text, fp64 [R]; 0 where no word is shared. They can be above 1."""
+        """The similarity of each row, or its text, to a query's text, fp64 [R]; 0 if no word is shared."""
         if texts is None:
             lengths, scores = self._lengths, np.zeros(self.num_rows)
         else:
@@ -191,13 +191,13 @@ class Words:
         return scores if texts is None else scores[texts.of_R]
 
     def _lengths_of(self, texts: Texts) -> np.ndarray:
-        """How many words each text has, fp64 [T]."""
+        """The number of words of each text, fp64 [T]."""
         if self._text_lengths is None:
             self._text_lengths = np.bincount(texts.of_R, weights=self._lengths, minlength=texts.count)
         return self._text_lengths
 
     def holding_all(self, words: list[str]) -> np.ndarray:
-        """The rows of as many words that hold each of these, ascending."""
+        """The rows that hold each of these words and have the same number of words, ascending."""
         if not words:
             return np.flatnonzero(np.asarray(self._lengths) == 0)
         by_rarity = sorted((self._holding(word)[0] for word in set(words)), key=len)
@@ -224,7 +224,7 @@ class Words:
 
 
 def _summed(texts: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ones of ascending numbers, and the sum of the counts of each."""
+    """The distinct values of ascending numbers, and the sum of the counts of each."""
     if not len(texts):
         return texts, counts
     starts = np.flatnonzero(np.r_[True, texts[1:] != texts[:-1]])
@@ -239,7 +239,7 @@ _SCHEMA = pa.schema([("word", pa.binary()), ("end", pa.int64())])
 
 
 class WordsWriter:
-    """Collects the words of a segment's sentences, of which it holds a few bytes each, and writes the files."""
+    """Collects the words of a segment's sentences, a few bytes each, and writes the files."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
@@ -249,7 +249,7 @@ class WordsWriter:
         self._num_rows = 0
 
     def add(self, texts: Iterable[bytes]) -> None:
-        """The next rows' texts, in UTF-8."""
+        """Add the texts of the next rows, in UTF-8."""
         numbers, lengths, known = [], [], self._numbers
         for text in texts:
             words = words_of(text.decode(errors="replace"))

@@ -1,7 +1,7 @@
-"""Changing an index: add, upsert, delete, compact.
+"""Change an index: add, upsert, delete, compact.
 
-Each change is written beside what is there and becomes visible, whole, when the manifest is replaced. There is one
-writer at a time; readers go on with the version that they opened and see the new one at their next search.
+A change is written to new files and becomes visible as a whole when the manifest is replaced. Only one writer works at
+a time. Readers keep the version that they opened and see the new one at their next search.
 
 Shapes: R rows, D latent dimensions.
 """
@@ -35,14 +35,14 @@ from smim.search.segment import ROWS_PER_BATCH, Chunk, Segment, write_segment
 from smim.search.snapshot import Snapshot
 
 _OURS = re.compile(r"\d{8}(\.deleted-\d{8}\.npy)?|\..*\.partial")
-# Every segment is searched: with more of them the small ones are merged.
+# A search visits every segment, so small segments are merged when there are more than these.
 _MOST_SEGMENTS = 8
-_EXACT_BELOW = 10_000  # sentences of a segment that was merged from small ones
+_EXACT_BELOW = 10_000  # sentences; a merged segment with fewer is exact
 
 
 @dataclass(frozen=True)
 class Put:
-    """What was put into an index: the `ids` of its sentences, and which of the given texts were cut or left out."""
+    """The result of a change: the `ids` of the stored texts, and which given texts were cut or left out."""
 
     ids: list[int]
     truncated: list[int] = field(default_factory=list)
@@ -50,13 +50,13 @@ class Put:
 
 
 class IndexWriter:
-    """Changes an index; each method is one change, which is there whole or not at all.
+    """A writer that changes an index; each method makes one atomic change.
 
         with IndexWriter("indexes/ptb") as writer:
             writer.add(["the company said profit rose"], labels={"topic": ["money"]})
 
-    `gpu`: FAISS trains and adds on a GPU. Raises `UserError` where another writer, or a build that replaces the index,
-    is at work, and for a `gpu` that is not there.
+    `gpu`: FAISS trains and adds on a GPU. Raises `UserError` if another writer or build is changing the index, and
+    if `gpu` is set without a GPU.
     """
 
     def __init__(self, directory: Path | str, *, model: SentenceModel | None = None, gpu: bool = False) -> None:
@@ -78,7 +78,7 @@ class IndexWriter:
 
     @property
     def model(self) -> SentenceModel:
-        """The model that the index was built with; loaded when it is needed."""
+        """The model that the index was built with, loaded on first use."""
         self._model = model_of(self.directory, self.manifest, self._model)
         return self._model
 
@@ -91,12 +91,12 @@ class IndexWriter:
         too_long: str = "truncate",
         empty: str = "error",
     ) -> list[int]:
-        """Adds sentences; their ids, which continue those that there are unless given.
+        """Add texts and return their ids. New ids follow the existing ones unless `ids` are given.
 
-        Long texts become sentences where the index was built so; each text has one id. `labels`: a value a text, by
-        column; a column that is left out is null. `too_long` and `empty` say what becomes of texts that do not fit
-        (`smim.text.fitting`); of those that are left out there is no id in the answer.
-        Raises `UserError` for an id that is there already, and for texts or labels that do not fit.
+        Long texts are split into sentences if the index was built so; each text has one id. `labels`: a list of
+        values for each column, one value per text; omitted columns are null. `too_long` and `empty` say what happens
+        to texts that do not fit (`smim.text.fitting`); texts that are left out get no id.
+        Raises `UserError` for an id that exists already, and for texts or labels that do not fit.
         """
         return self.put(texts, ids, labels, replace=False, too_long=too_long, empty=empty).ids
 
@@ -109,11 +109,11 @@ class IndexWriter:
         too_long: str = "truncate",
         empty: str = "error",
     ) -> list[int]:
-        """Adds sentences, in the place of those that have their ids; the rest is as of `add`."""
+        """Add texts and replace those that have the same ids; otherwise as `add`."""
         return self.put(texts, ids, labels, replace=True, too_long=too_long, empty=empty).ids
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
-        """Deletes the texts of the given ids, or those that pass a filter; how many there were."""
+        """Delete the texts of the given ids, or those that pass a filter, and return their number."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
         segments = self._open()
@@ -131,14 +131,14 @@ class IndexWriter:
         return 0
 
     def set_search(self, settings: Mapping[str, int]) -> None:
-        """The settings of searches that bring none of their own."""
+        """Set the default settings of searches."""
         check_settings(settings)
         self._commit(self.manifest.segments, search=dict(settings))
 
     def compact(self) -> None:
-        """Writes the index anew as one segment, without what was deleted, trained on what is there now.
+        """Write the index anew as one segment, trained on its present content, without deleted rows.
 
-        Segments of older versions get what they lack.
+        Segments of older versions get the files that they lack.
         """
         segments = self._open()
         if len(segments) > 1 or any(segment.live is not None or not segment.has_words for segment in segments):
@@ -157,7 +157,7 @@ class IndexWriter:
         empty: str = "error",
         tell: bool = True,
     ) -> Put:
-        """`upsert`, or without `replace` `add`; says what became of each text, and unless `tell` warns of nothing."""
+        """Upsert, or add unless `replace`, and report what happened to each text. Warns unless `tell` is false."""
         if replace and ids is None:
             raise UserError("upsert needs an id with each sentence")
         check_sentences(texts, missing=True)
@@ -186,7 +186,7 @@ class IndexWriter:
         added = self._written(factories.EXACT, self._empty(factories.EXACT), np.arange(len(rows)), iter([chunk]))
         kept, fields = self._without(segments, doomed), {}
         if len(kept) >= _MOST_SEGMENTS - 1 + manifest.num_segments:
-            # All but the largest, as many as the index was built of, become one.
+            # Keep the largest, as many as the index was built with, and merge the others.
             largest = sorted(kept, key=lambda info: -info.num_live)[: manifest.num_segments]
             small = [info for info in (*kept, added) if info not in largest]
             added = self._merged([Segment(self.directory, info, manifest) for info in small], exact_below=_EXACT_BELOW)
@@ -198,7 +198,7 @@ class IndexWriter:
         return Put(of_texts.tolist(), fitted.truncated, fitted.skipped)
 
     def _tuned(self, added: SegmentInfo, least: dict[str, int]) -> dict[str, Any]:
-        """The manifest's fields that say how a new segment is searched."""
+        """The manifest's fields with the search settings of a new segment."""
         manifest = tuned(self.directory, self.manifest.changed(segments=[added]), least=least)
         return {"search": manifest.search, "measured": manifest.measured}
 
@@ -209,7 +209,7 @@ class IndexWriter:
     def _rows(
         self, texts: Sequence[str | None], labels: Mapping[str, Sequence[Any]], segments: list[Segment]
     ) -> pa.Table:
-        """The texts and labels as the index's other rows have them."""
+        """The texts and labels in the schema of the index's rows."""
         if not isinstance(labels, Mapping):
             raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
         for name in labels:
@@ -229,7 +229,7 @@ class IndexWriter:
         return table.cast(schema) if schema else table
 
     def _doomed(self, segments: list[Segment], ids: np.ndarray) -> list[np.ndarray]:
-        """For each segment, the positions of those ids that it holds, all of an id's."""
+        """For each segment, the positions of all rows that have one of these ids."""
         found = [segment.positions_of(np.unique(ids))[1] for segment in segments]
         return [
             positions
@@ -239,7 +239,7 @@ class IndexWriter:
         ]
 
     def _without(self, segments: list[Segment], doomed: list[np.ndarray]) -> list[SegmentInfo]:
-        """The segments with more rows marked as deleted; those of which nothing is left are left out."""
+        """The segments with more rows marked as deleted; empty segments are left out."""
         kept = []
         for segment, positions in zip(segments, doomed, strict=True):
             info = segment.info
@@ -290,7 +290,7 @@ class IndexWriter:
             factories.train_on_sample(
                 vectors, factory, len(ids), lambda sample: iter([gathered(sample)]), gpu=self._gpu
             )
-        except UserError:  # deletions have left too few
+        except UserError:  # too few rows remain after deletions
             factory, vectors = factories.EXACT, self._empty(factories.EXACT)
         exact = factories.is_exact(vectors)
         vector_of = np.arange(len(ids)) if exact else number_distinct((rows(part)["text"] for part in parts), len(ids))
@@ -300,7 +300,7 @@ class IndexWriter:
         return factories.make_vectors(factory, self.manifest.metric, self.manifest.dimension)
 
     def _written(self, factory: str, vectors: Any, vector_of: np.ndarray, chunks: Iterator[Chunk]) -> SegmentInfo:
-        """A new segment; arguments as of `write_segment`."""
+        """Write a new segment; arguments are those of `write_segment`."""
         names = map(segment_name, count(self.manifest.version + 1))
         name = next(name for name in names if not (self.directory / name).exists())
         with storage.new_directory(self.directory / name) as partial:
@@ -316,7 +316,7 @@ class IndexWriter:
             )
 
     def _is_new(self, info: SegmentInfo) -> bool:
-        """Whether the index has had no segment of this kind."""
+        """Whether the index has had no segment of this factory."""
         return info.factory not in {each.factory for each in self.manifest.segments}
 
     def _check_lock(self) -> None:
@@ -332,7 +332,7 @@ class IndexWriter:
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        """What a change replaced, and what a killed writer left."""
+        """Remove files that a change replaced or that a killed writer left."""
         named = {name for info in self.manifest.segments for name in (info.name, info.deleted)}
         for path in self.directory.iterdir():
             if path.name not in named and _OURS.fullmatch(path.name):

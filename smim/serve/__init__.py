@@ -1,4 +1,4 @@
-"""The search service: an HTTP API and a page over an index and its model, on one machine or more (Ray Serve)."""
+"""The search service: an HTTP API and a page for an index and its model, on one machine or several (Ray Serve)."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # A service needs no client, nor a client FAISS and torch.
+    # A service does not need the client; a client does not need FAISS and torch.
     if name in __all__:
         from smim.serve import client
 

@@ -1,7 +1,7 @@
-"""Who may ask: from which pages of a browser, under which names, behind which proxy.
+"""Access control by origin, host name and proxy.
 
-A browser sends what any page that its user opens asks for, and a page may give this address a name of its own (DNS
-rebinding). So each request is looked at before anything else reads it.
+A browser sends requests for any page that its user opens, and a page may give this address a name of its own (DNS
+rebinding). So each request is checked before anything else reads it.
 """
 
 import ipaddress
@@ -18,13 +18,13 @@ from smim.serve.errors import error_response
 
 @dataclass(frozen=True)
 class Access:
-    """Who may ask a service.
+    """Who may send requests to a service.
 
-    `origins`: those whose pages may ask besides the service's own, such as `https://their.example`; `*`: all.
-    `hosts`: names under which it may be asked besides those of loopback and every IP address, which no page can give to
-    another machine; `*`: all. `root_path`: the prefix that a proxy takes away from paths, such as `/smim`.
+    `origins`: origins whose pages may send requests besides the service's own, such as `https://their.example`; `*`:
+    all. `hosts`: allowed host names besides loopback names and all IP addresses, which no page can map to another
+    machine; `*`: all. `root_path`: the prefix that a proxy removes from paths, such as `/smim`.
 
-    Raises `UserError` for what is no origin, host or prefix.
+    Raises `UserError` for an invalid origin, host or prefix.
     """
 
     origins: Sequence[str] = ()
@@ -43,7 +43,7 @@ class Access:
         })  # fmt: skip
 
     def takes_host(self, host: str) -> bool:
-        """Whether a request for this name is for us; requests without a name come from no browser."""
+        """Whether a request for this host is allowed; requests without a host name do not come from a browser."""
         name = _name(host)
         if name in ("", "localhost", *map(_name, self.hosts)) or name.endswith(".localhost") or "*" in self.hosts:
             return True
@@ -54,9 +54,9 @@ class Access:
         return True
 
     def takes_origin(self, headers: Headers, *, visit: bool) -> bool:
-        """Whether the page that asks is ours or may ask; `visit`: the request may show an answer, not hand it on.
+        """Whether the requesting page is ours or allowed. `visit`: the browser shows the response, not the page.
 
-        Browsers name the origin but where a page only embeds what it asks for: they tell then whose page it is.
+        Browsers name the origin except for embedded content. For that they send whether the site is the same.
         """
         origin = headers.get("origin")
         if origin is not None:
@@ -66,12 +66,12 @@ class Access:
 
 
 def _name(host: str) -> str:
-    """Without the port and a root's dot."""
+    """The host name without the port and a trailing dot."""
     return re.sub(r":\d*$", "", host.lower()).removesuffix(".")
 
 
 class Gate:
-    """Refuses what `access` does not allow, and puts the proxy's prefix before paths."""
+    """Refuses requests that `access` does not allow, and adds the proxy's prefix to paths."""
 
     def __init__(self, app: ASGIApp, *, access: Access) -> None:
         self.app, self.access = app, access
@@ -89,7 +89,7 @@ class Gate:
         elif not self.access.takes_origin(headers, visit=visit):
             refused = 403, "pages of another origin may not ask; start the service with --cors and their origin"
         if refused:
-            # The body is not read: the connection cannot be used again.
+            # The body stays unread, so the connection cannot be reused.
             await error_response(*refused, {"Connection": "close"})(scope, receive, send)
             return
         scope["root_path"] = root

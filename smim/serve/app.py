@@ -1,4 +1,4 @@
-"""The HTTP face of a service: `/v1/...`, `/health/...`, `/metrics`, `/docs`, and the page."""
+"""The HTTP interface of a service: `/v1/...`, `/health/...`, `/metrics`, `/docs`, and the page."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,16 +36,16 @@ def create_app(
     page: bool = True,
     access: Access | None = None,
 ) -> FastAPI:
-    """The application of a service, which it closes when it ends.
+    """Create the application of a service; it closes the service when it ends.
 
-    Without `keys` everybody may read and nobody change. `access`: without it only pages of its own may ask, of loopback
-    or an IP address.
+    Without `keys` everybody may read and nobody may change the index. Without `access`, only the service's own pages
+    may send requests, at loopback or IP addresses.
     """
     access = access or Access()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        # The page's first visitor should not wait for what is read once.
+        # Prepare the overview now, so that the page's first visitor does not wait.
         ahead = asyncio.create_task(service.overview()) if page else None
         yield
         if ahead is not None:
@@ -58,7 +58,7 @@ def create_app(
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        redirect_slashes=False,  # it would send a client to wherever its Host says
+        redirect_slashes=False,  # a redirect would go to any host that the request names
     )
     metrics = Metrics(service)
     add_handlers(app)
@@ -112,7 +112,7 @@ def create_app(
 
 
 def _permission(keys: Keys | None, right: str) -> Any:
-    """A dependency that refuses a request without the right."""
+    """A dependency that refuses requests without the right."""
     bearer = HTTPBearer(auto_error=False, description="An API key.")
 
     async def permitted(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:

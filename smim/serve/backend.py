@@ -1,4 +1,4 @@
-"""Where a service's answers come from: an index in this process, or one whose segments are spread over a cluster.
+"""The index behind a service: in this process, or with its segments spread over a cluster.
 
 Shapes: N queries or sentences, D latent dimensions.
 """
@@ -29,9 +29,9 @@ T = TypeVar("T")
 
 
 class Backend(ABC):
-    """An index on disk and its model: what it is now, and its changes, one at a time.
+    """An index on disk and its model, with reads and with changes, one change at a time.
 
-    Answers are those of `smim.search.Index` and `IndexWriter`; all raise `UserError` as they do.
+    Results and `UserError`s are those of `smim.search.Index` and `IndexWriter`.
     """
 
     def __init__(self, directory: Path, model: SentenceModel) -> None:
@@ -41,18 +41,18 @@ class Backend(ABC):
 
     @abstractmethod
     async def search(self, codes_ND: np.ndarray, options: Options, texts: Texts = None) -> Answer:
-        """The hits of codes, and of the words of texts, of the options' `k`, `where`, `settings` and `mode`."""
+        """The hits of codes, and of the words of texts, by the options' `k`, `where`, `settings` and `mode`."""
 
     @abstractmethod
     async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
-        """Of each text the sentences that are equal to it by the options' `fold`, and pass its filter."""
+        """For each text, the sentences that equal it by the options' `fold` and pass the filter."""
 
     @abstractmethod
     async def get(self, ids: Sequence[int]) -> list[Hit]: ...
 
     @abstractmethod
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
-        """Those of the index, of length one where the metric is cosine, fp32."""
+        """The stored codes, fp32, of length one if the metric is cosine."""
 
     @abstractmethod
     async def count(self, where: Where | None) -> int: ...
@@ -62,7 +62,7 @@ class Backend(ABC):
         return Description(**{each.name: getattr(manifest, each.name) for each in fields(Description)})
 
     async def manifest(self) -> Manifest:
-        """The newest; waits for no search. Raises `Unreadable` where the index is, or is of another model."""
+        """The newest, without waiting for searches. Raises `Unreadable` if it is damaged or has another model."""
         return await asyncio.to_thread(self._manifest)
 
     async def add(
@@ -82,11 +82,11 @@ class Backend(ABC):
         return await self._change(lambda writer: writer.delete(ids, where=where))
 
     async def close(self) -> None:
-        """Returns when what was begun is done."""
+        """Wait until all running work is done, and close."""
         await asyncio.to_thread(self._changing.shutdown)
 
     def _waiting(self) -> AbstractContextManager[Any]:
-        """Holds a change back until those of the service's other processes are done."""
+        """A context that waits for changes by other processes of the service."""
         return nullcontext()
 
     def _manifest(self) -> Manifest:

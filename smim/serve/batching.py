@@ -1,4 +1,4 @@
-"""Work of many clients, computed together: whatever waits when the worker becomes free is the next batch."""
+"""Batching of requests from many clients: everything that waits when the worker is free forms the next batch."""
 
 import asyncio
 import math
@@ -26,7 +26,7 @@ class Busy(SmimError):
 
 
 class Unavailable(SmimError):
-    """The service takes no more work: it is shutting down."""
+    """The service accepts no more work: it is shutting down."""
 
 
 @dataclass(eq=False)
@@ -37,14 +37,14 @@ class _Waiting(Generic[Request, Result]):
 
 
 class Batcher(Generic[Request, Result]):
-    """Two bounded queues before one worker: of small requests, of up to `small` items, and of large ones.
+    """Two bounded queues for one worker: small requests, of up to `small` items, and large ones.
 
-    Each holds `queue_size` items, and they take turns: however many large requests wait, a small one finds room and
-    waits for one batch of theirs, and the other way round.
+    Each queue holds `queue_size` items, and they take turns. However many large requests wait, a small one finds room
+    and waits for only one of their batches, and vice versa.
 
-    `compute` gets the requests of a batch and gives for each its result, or the exception that is its own; what it
-    raises itself fails the whole batch. A batch has up to `max_items` items (texts, codes), or is one request of more.
-    There is no delay: under little load a batch is one request. `observe` is given the size of each batch.
+    `compute` receives the requests of a batch and returns a result or an exception for each. An exception that it
+    raises fails the whole batch. A batch has up to `max_items` items (texts, codes), or is one larger request. There is
+    no delay: under low load a batch is one request. `observe` receives the size of each batch.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Batcher(Generic[Request, Result]):
 
     @property
     def waiting(self) -> int:
-        """How many items wait, without those that are being computed."""
+        """The number of waiting items, without those in computation."""
         return _items(self._small) + _items(self._large)
 
     async def submit(self, request: Request, size: int = 1) -> Result:
-        """The result of a request of `size` items. A caller that is cancelled takes its request out of the queue.
+        """Submit a request of `size` items, and wait for its result. Cancelling the caller removes the request.
 
-        Raises `Busy` where the queue has no room for it, `Unavailable` after `close`, and the request's own exception.
+        Raises `Busy` if the queue has no room, `Unavailable` after `close`, and the request's own exception.
         """
         if self._closed:
             raise Unavailable("the service is shutting down")
@@ -93,13 +93,13 @@ class Batcher(Generic[Request, Result]):
             raise
 
     async def close(self) -> None:
-        """Refuses new work, and returns when what was accepted is done."""
+        """Refuse new work, and wait until the accepted work is done."""
         self._closed = True
         if self._worker is not None:
             await asyncio.wait([self._worker])
 
     async def _work(self) -> None:
-        """Works until nothing waits; the next request starts it anew."""
+        """Compute batches until nothing waits; the next request starts this again."""
         now, then = self._small, self._large
         while now or then:
             if not now:

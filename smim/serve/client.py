@@ -29,9 +29,9 @@ Answer = TypeVar("Answer")
 
 
 class ServiceError(SmimError):
-    """What the service refused; `status` as of HTTP, 0 where there was no answer.
+    """An error that the service returned. `status` is the HTTP status, or 0 if there was no answer.
 
-    It is also an error of the class that has its `code`, such as `smim.search.errors.NoSuchSentence`.
+    It is also an error of the class with the same `code`, such as `smim.search.errors.NoSuchSentence`.
     """
 
     def __init__(self, status: int, message: str, code: str = SmimError.code) -> None:
@@ -56,7 +56,7 @@ _RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (Servic
 
 
 class Saying(TypedDict, total=False):
-    """How codes are decoded, as `SentenceModel` takes it; what is left out is the default."""
+    """How to decode codes, as `SentenceModel` takes it; missing keys take the default."""
 
     literal: float | None
     seed: int
@@ -64,24 +64,24 @@ class Saying(TypedDict, total=False):
 
 
 class Decoding(Saying, total=False):
-    """What is said of given codes and texts too."""
+    """More options for decoding given codes and texts."""
 
     sample: bool
     candidates: int | None
 
 
 class Fitting(TypedDict, total=False):
-    """What becomes of texts that do not fit, as `SentenceModel.encode` takes it."""
+    """What to do with texts that do not fit, as `SentenceModel.encode` takes it."""
 
     too_long: str
     empty: str
 
 
 class Client:
-    """Asks a service at `address`; `key` is an API key, where it needs one.
+    """A client of the service at `address`; `key` is an API key, if the service needs one.
 
-    Where the service is busy it waits as long as the answer says and tries again, `retries` times. `timeout`: seconds
-    of one try. All methods raise `ServiceError`.
+    If the service is busy, the client waits as long as the answer says and tries again, `retries` times. `timeout`:
+    seconds per try. All methods raise `ServiceError`.
     """
 
     def __init__(self, address: str, *, key: str | None = None, timeout: float = 60, retries: int = 5) -> None:
@@ -99,11 +99,11 @@ class Client:
         self._http.close()
 
     def search(self, **query_and_options: Any) -> SearchResult:
-        """`search(text="...", k=3)`: fields of `smim.search.query.Query`, as dictionaries, and of `Options`."""
+        """Search as in `search(text="...", k=3)`: fields of `smim.search.query.Query` (dictionaries) and `Options`."""
         return self._post("search", SearchResult, **query_and_options)
 
     def search_batch(self, queries: Sequence[Mapping[str, Any]], **options: Any) -> list[SearchResult]:
-        """`search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
+        """Search as in `search_batch([{"text": "..."}, {"id": 3}], k=3)`: a result for each query."""
         return self._post("search/batch", schemas.SearchBatchResponse, queries=list(queries), **options).results
 
     def encode(self, texts: Sequence[str | None], **policies: Unpack[Fitting]) -> schemas.EncodeResponse:
@@ -152,7 +152,7 @@ class Client:
         return self._ask("GET", "map", schemas.MapView)
 
     def place(self, queries: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-        """`place([{"text": "..."}, {"id": 3}])`: where each lies on the map, x and y."""
+        """The places x and y on the map of queries, as in `place([{"text": "..."}, {"id": 3}])`."""
         return self._post("map/place", schemas.PlacesResponse, queries=list(queries)).places
 
     def add(
@@ -180,7 +180,7 @@ class Client:
         return self._post("sentences/delete", schemas.CountResponse, ids=given, where=where).count
 
     def ready(self) -> bool:
-        """Whether the service takes requests."""
+        """Whether the service accepts requests."""
         try:
             return self._http.get("/health/ready").status_code == 200
         except httpx2.TransportError:

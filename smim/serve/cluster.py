@@ -1,9 +1,9 @@
-"""The service past one machine: the segments of an index spread over shards, on Ray Serve.
+"""The service on several machines: the segments of an index spread over shards, on Ray Serve.
 
     frontend (HTTP, model, ClusterBackend) ── part of the manifest, codes, k ──▶ shard-0, ... ──▶ frontend merges
 
-A segment belongs to the shard that is the remainder of its number. The frontend reads the manifest and names what it
-wants of each shard, so that an answer is of one version, whole, and equal to the one of a single process.
+A segment's number modulo the number of shards gives its shard. The frontend reads the manifest and tells each shard
+which segments to use. So an answer comes from one version, and equals that of a single process.
 
 Shapes: N queries or sentences, D latent dimensions.
 """
@@ -49,10 +49,11 @@ _log = logging.getLogger(__name__)
 
 
 class ClusterBackend(Backend):
-    """An index whose segments are searched by shards, one `ask` for each; its changes are written here.
+    """An index whose segments are searched by shards, with one `ask` for each; changes are written by this process.
 
-    A search waits `timeout` seconds at most: a shard that fails, or takes half of them, is asked once more, on another
-    replica if there is one. Then the answer names it as missing, and it is left out until it answers again.
+    A search takes at most `timeout` seconds. If a shard fails, or takes half of them, it is asked once more, on another
+    replica if there is one. If that fails too, the answer lists the shard as missing, and searches skip it until it
+    answers again.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class ClusterBackend(Backend):
                 parts, _ = await self._ask_all("statistics", of_words)
                 counted = reduce(add, parts) if parts else None
             answers, missing = await self._ask_all("search", arguments)
-            # How rare a word is, and where it is found, are to be of one version.
+            # Word statistics and hits must come from one version.
             if not any(changed):
                 break
         if not answers:
@@ -135,7 +136,7 @@ class ClusterBackend(Backend):
     async def _ask_all(
         self, method: str, arguments: Callable[[Manifest], tuple[Any, ...]]
     ) -> tuple[list[Any], list[str]]:
-        """What the shards answer about the newest version, and the names of those that do not."""
+        """The shards' answers about the newest version, and the names of shards without an answer."""
         deadline = time.monotonic() + self.timeout
         while True:
             manifest = await self.manifest()
@@ -145,7 +146,7 @@ class ClusterBackend(Backend):
                 *(self._ask(shard, deadline, method, part, *asked) for shard, part in parts.items())
             )
             missing = [f"shard-{shard}" for shard, answer in zip(parts, answers, strict=True) if answer is None]
-            # What a shard could not open may be what a newer version has replaced meanwhile.
+            # A shard may fail to open segments that a newer version has replaced meanwhile.
             if missing and time.monotonic() < deadline and await self.manifest() != manifest:
                 continue
             return [answer for answer in answers if answer is not None], missing
@@ -159,7 +160,7 @@ class ClusterBackend(Backend):
                     return await self.shards[shard](method, *arguments)
             except UserError:
                 raise
-            except Exception as error:  # whatever it is, the other shards have answers
+            except Exception as error:  # any kind: the other shards still answer
                 _log.warning("shard-%d: %s: %s", shard, type(error).__name__, str(error).partition("\n")[0])
                 alive = isinstance(error, SegmentsGone)
         if not alive and shard not in self._silent:
@@ -167,7 +168,7 @@ class ClusterBackend(Backend):
         return None
 
     async def _wait_for(self, shard: int) -> None:
-        """Returns when a shard answers; until then nobody has to find out anew that it does not."""
+        """Poll a silent shard until it answers, so that searches need not wait for it again."""
         while True:
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(self.timeout):
@@ -177,7 +178,7 @@ class ClusterBackend(Backend):
             await asyncio.sleep(_PROBE_SECONDS)
 
     def _parts(self, manifest: Manifest) -> dict[int, Manifest]:
-        """For each shard that has any, the manifest with its segments alone."""
+        """For each shard with segments, a manifest of only these segments."""
         segments: dict[int, list[Any]] = {}
         for info in manifest.segments:
             segments.setdefault(int(info.name) % len(self.shards), []).append(info)
@@ -185,14 +186,14 @@ class ClusterBackend(Backend):
 
     @contextlib.contextmanager
     def _waiting(self) -> Iterator[None]:
-        # The frontends of a service wait for one another; a writer beside the service is the caller's error.
+        # Frontends of one service wait for each other. Another writer outside of the service is an error.
         with open(self.directory / _LOCK, "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def merged(parts: Iterable[list[Hit]], options: Options) -> list[Hit]:
-    """The first `k` of several lists of hits, nearest first, ties in order of their ids; folded as each list is."""
+    """The first `k` of several lists of hits, nearest first, ties in order of id; folded as each list is."""
     hits: Iterable[Hit] = heapq.merge(*parts, key=attrgetter("distance", "id"))
     whole = options.fold in (None, "none")
     return list(itertools.islice(hits if whole else folded(hits, str(options.fold)), options.k))

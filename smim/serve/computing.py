@@ -1,4 +1,4 @@
-"""The model's and the index's work, in batches of the requests of many clients.
+"""The work of the model and the index, in batches of requests from many clients.
 
 Shapes: N sentences or codes of a request, D latent dimensions.
 """
@@ -32,12 +32,12 @@ from smim.serve.limits import LARGEST_NUMBER, Limits
 from smim.text.fitting import Fitted
 
 T = TypeVar("T")
-_SMALL = 8  # of the items of the largest request, a small one has at most so small a part
+_SMALL = 8  # a small request has at most 1/8 of the items of the largest one
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """Codes fp32 [N, D], checked."""
+    """A request to decode checked codes, fp32 [N, D]."""
 
     codes: np.ndarray
     how: Writing
@@ -46,14 +46,14 @@ class Decoding:
 
 @dataclass(frozen=True)
 class Searching:
-    """Codes fp32 [N, D], the `k`, `where`, `settings` and `mode` of what is searched for, and texts whose words are."""
+    """A search: codes fp32 [N, D], the options `k`, `where`, `settings` and `mode`, and texts for their words."""
 
     codes: np.ndarray
     options: Options
     texts: Texts = None
 
 
-# What is no search, and answered in its turn.
+# Requests other than searches and decoding, which wait in the same queues.
 Reading = Callable[[], Awaitable[Any]]
 Answering = Callable[[], list[Any]]
 # Gives the token ids of texts.
@@ -61,7 +61,7 @@ Encoding = Callable[[], list[list[int]]]
 
 
 def as_codes(codes: Any, dimension: int, *, short: int | None = None) -> np.ndarray:
-    """Codes fp32 [N, dimension], or [N, short].
+    """Codes as fp32 [N, dimension], or [N, short].
 
     Raises `UserError` for another shape, NaN and numbers beyond `LARGEST_NUMBER`.
     """
@@ -79,7 +79,7 @@ def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGauss
 
 
 def decode(model: SentenceModel, requests: list[Decoding | Answering]) -> list[list[str] | UserError]:
-    """Each request's sentences: those that are written alike together, with each request's own random numbers."""
+    """Each request's sentences. Requests with equal settings are decoded together, each with its own random numbers."""
     alike: dict[Writing, list[Decoding]] = {}
     for each in requests:
         if isinstance(each, Decoding):
@@ -109,7 +109,7 @@ def _or_error(work: Callable[[], T]) -> T | UserError:
 
 
 async def search(backend: Backend, requests: list[Searching | Reading], *, max_hits: int) -> list[Any]:
-    """Each request's `Answer`, those of equal options from one search; or what a reading function gives."""
+    """Each request's `Answer`; one search serves requests with equal options. Other requests give their own."""
     results: list[Any] = [None] * len(requests)
     groups: dict[str, list[tuple[int, Searching]]] = {}
     for i, request in enumerate(requests):
@@ -125,9 +125,9 @@ async def search(backend: Backend, requests: list[Searching | Reading], *, max_h
 
 
 async def _together(backend: Backend, requests: list[Searching], max_hits: int) -> list[Answer | Exception]:
-    """The answers of requests of equal options, from one search of at most `max_hits` hits, which are held in memory.
+    """The answers to requests with equal options, from one search of at most `max_hits` hits, to limit memory.
 
-    Where that is a mistake, each of them has its own answer.
+    If the search raises an error, each request is searched alone, so that each has its own answer.
     """
     options, half = requests[0].options, len(requests) // 2
     codes = np.concatenate([each.codes for each in requests])
@@ -151,9 +151,9 @@ async def _result(work: Awaitable[Any]) -> Any:
 
 
 class Computing:
-    """A model and an index behind four queues: encoding, decoding, searching (and reading), changing.
+    """A model and an index behind four queues: encode, decode, search (and read), change.
 
-    It is what `smim.search.searching` asks for the searches of many clients.
+    It does the computations for `smim.search.searching`, for the searches of many clients.
     """
 
     def __init__(
@@ -167,14 +167,14 @@ class Computing:
         self._encoding: Batcher[Encoding, DiagonalGaussian] = Batcher("encode", self._in_thread(encode), **sizes)
         self._decoding: Batcher[Decoding | Answering, list[Any]] = Batcher("decode", self._in_thread(decode), **sizes)
         self._searching: Batcher[Searching | Reading, Any] = Batcher("search", search_all, **sizes)
-        # One at a time: nobody waits for another's change after their own is done.
+        # One change per batch, so that no client waits for a later change.
         self._changing: Batcher[Reading, Any] = Batcher("change", search_all, **sizes | {"max_items": 1})
         self.batchers: list[Batcher[Any, Any]] = [self._encoding, self._decoding, self._searching, self._changing]
 
     async def posterior(
         self, texts: Sequence[str], *, allow_unknown: bool = False, stored: bool = False
     ) -> DiagonalGaussian:
-        """q(z|x) of texts that a client gave, or that the index holds (`stored`), which have no limits."""
+        """q(z|x) of a client's texts, or of texts from the index (`stored`), which have no limits."""
         if not stored:
             self.limits.check_texts(texts)
             return await self._encoding.submit(
@@ -189,7 +189,7 @@ class Computing:
     async def posterior_as_far_as_they_fit(
         self, texts: Sequence[str | None], *, too_long: str, empty: str
     ) -> tuple[Fitted, DiagonalGaussian]:
-        """q(z|x) of those of a client's texts that are left by `smim.text.fitting`'s policies."""
+        """q(z|x) of a client's texts that remain after the policies of `smim.text.fitting`."""
         self.limits.check_texts(texts)
         found: list[Fitted] = []
 
@@ -222,14 +222,14 @@ class Computing:
         return await self._decoding.submit(partial(scores_of, self.reranker, pairs), len(pairs) or 1)
 
     async def write(self, work: Answering, size: int = 1) -> list[str]:
-        """What the model writes otherwise, in its turn."""
+        """Run other decoding work of the model in the decoding queue."""
         return await self._decoding.submit(work, size)
 
     async def nearest(self, codes: np.ndarray, options: Options, texts: Texts = None) -> Answer:
         return await self._searching.submit(Searching(codes, options, texts), len(codes))
 
     async def equals(self, texts: Sequence[str], options: Options) -> list[Equals]:
-        # A search may find more sentences than may wait.
+        # A search may find more sentences than the queue holds.
         return await self.read(lambda: self.backend.equals(texts, options), min(len(texts), self.limits.max_batch))
 
     async def codes(self, ids: Sequence[int]) -> np.ndarray:
@@ -252,7 +252,7 @@ class Computing:
         return await self._changing.submit(request, size)
 
     async def close(self) -> None:
-        """Returns when what was accepted is done."""
+        """Wait until all accepted work is done, and close."""
         for batcher in self.batchers:
             await batcher.close()
         for thread in self._threads:
@@ -260,7 +260,7 @@ class Computing:
         await self.backend.close()
 
     def _in_thread(self, function: Callable[[SentenceModel, list[Any]], Any]) -> Callable[[list[Any]], Awaitable[Any]]:
-        """Calls of a function with the model, all in one thread."""
+        """Run a function with the model, always in the same thread."""
         self._threads.append(thread := ThreadPoolExecutor(1, function.__name__))
 
         async def called(requests: list[Any]) -> Any:

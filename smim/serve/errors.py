@@ -1,6 +1,6 @@
-"""Every error as a client sees it: a status, and `{"error": {"type", "code", "message"}}`.
+"""Errors as clients see them: a status, and `{"error": {"type", "code", "message"}}`.
 
-A status follows from the error's code; `type` is what that status is called, `code` may say more.
+The error's code determines the status. `type` is the status's general name; `code` may be more specific.
 """
 
 import logging
@@ -19,28 +19,28 @@ from smim.serve.schemas import ErrorResponse
 
 logger = logging.getLogger("smim.serve")
 
-# Of each kind of error: its status, and what it says.
+# For each code: its status and its description.
 CODES = {
     "invalid_json": (400, "The body cannot be read as JSON."),
-    "unauthorized": (401, "There is no key, or none that is known."),
-    "forbidden": (403, "The key lacks the right, or the page that asks is of another origin."),
+    "unauthorized": (401, "The key is missing or unknown."),
+    "forbidden": (403, "The key lacks the right, or the page has another origin."),
     "not_found": (404, "There is no such sentence or path."),
-    "method_not_allowed": (405, "This path has other methods."),
+    "method_not_allowed": (405, "This path does not support the method."),
     "timeout": (408, "The body did not arrive in time."),
     "conflict": (409, "The index is being changed by another process."),
     "too_large": (413, "The body is too large."),
-    "misdirected": (421, "The request is for a host that the service does not answer for."),
-    "invalid": (422, "The request is well formed JSON but cannot be carried out."),
+    "misdirected": (421, "The request names a host that is not this service."),
+    "invalid": (422, "The request is valid JSON but cannot be carried out."),
     "unsupported": (422, "The service's model cannot do this."),
-    "bad_filter": (422, "The filter is none, too large, or does not fit the labels."),
-    "busy": (429, "Too many requests are waiting; come again after the seconds of the header Retry-After."),
-    "internal": (500, "A fault of the service, which is in its log."),
+    "bad_filter": (422, "The filter is malformed, too large, or does not fit the labels."),
+    "busy": (429, "Too many requests are waiting; try again after the seconds in the header Retry-After."),
+    "internal": (500, "An internal error, described in the service's log."),
     "unavailable": (503, "The service is starting or shutting down, or its index cannot be read."),
     "unreadable": (503, "The index cannot be read."),
 }
-# What a status is called: its first code.
+# The type of a status: its first code.
 _TYPES = {status: code for code, (status, _) in reversed(CODES.items())}
-# Instead of messages that name places of this machine.
+# Replace messages that contain paths of this machine.
 _TOLD = {
     "conflict": "the index is being changed by another process; wait until it is done",
     "unreadable": "the index cannot be read; the log of the service says why",
@@ -51,7 +51,7 @@ _LONGEST_MESSAGE = 500
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of these errors."""
+    """The OpenAPI descriptions of these errors."""
     more = {429: {"headers": _RETRY_AFTER}}
     return {
         status: {"model": ErrorResponse, "description": CODES[_TYPES[status]][1], **more.get(status, {})}
@@ -60,13 +60,13 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def shortened(message: str) -> str:
-    """A message, which may repeat what a client sent, without its middle where it is long."""
+    """The message without its middle if it is long; it may repeat a client's input."""
     half = _LONGEST_MESSAGE // 2
     return message if len(message) <= 2 * half else f"{message[:half]} ... {message[-half:]}"
 
 
 def for_clients(error: SmimError) -> str:
-    """The message of an error, without the place of the index on this machine."""
+    """The message of an error, without the path of the index on this machine."""
     if isinstance(error, Unreadable):
         logger.error("index", extra={"known": {"message": str(error)}})
     return f"the index {error.what}" if isinstance(error, OfIndex) else _TOLD.get(error.code, str(error))
@@ -75,7 +75,7 @@ def for_clients(error: SmimError) -> str:
 def error_response(
     status: int, message: str, headers: Mapping[str, str] | None = None, *, code: str | None = None
 ) -> JSONResponse:
-    # Text that holds a half of a surrogate pair cannot be sent.
+    # Half of a surrogate pair cannot be sent.
     text = shortened(message).encode("utf-8", "replace").decode()
     kind = _TYPES.get(status, "error")
     return JSONResponse({"error": {"type": kind, "code": code or kind, "message": text}}, status, headers)
@@ -102,7 +102,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _place(location: Sequence[Any]) -> str:
-    """Where in a request; a key that may be a text of the user's is not repeated."""
+    """The location in a request; keys that may be a user's text are not repeated."""
     named = [str(part) if isinstance(part, int) or (part.isidentifier() and len(part) <= 40) else "..."
              for part in location]  # fmt: skip
     return ".".join(named)

@@ -37,7 +37,7 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path | str) -> "Keys":
-        """Raises `UserError` where the file is missing or wrong; warns on stderr where other users can read it."""
+        """Read a key file; raises `UserError` if it is missing or invalid, warns if other users can read it."""
         path = Path(path)
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -57,7 +57,7 @@ class Keys:
         return cls(keys)
 
     def rights_of(self, key: str) -> frozenset[str] | None:
-        """What a key may do, None where it is none of ours; takes the same time for every wrong key."""
+        """The rights of a key, or None for an unknown key; takes the same time for every wrong key."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
         found = None
         for each in self.keys:

@@ -1,4 +1,4 @@
-"""What one request may ask for; every face of a service (HTTP, page, cluster) has the same limits."""
+"""Limits of a request, the same for all interfaces of a service (HTTP, page, cluster)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,27 +11,27 @@ from smim.search.filters import parse
 from smim.search.ids import as_ids
 from smim.search.query import Options, Query
 
-LARGEST_SEED = 2**53 - 1  # the largest whole number that every JSON reader keeps
-# Of codes and what multiplies them; fp32 holds the sum of the squares of such numbers.
+LARGEST_SEED = 2**53 - 1  # the largest whole number that every JSON reader represents exactly
+# Largest number in codes and scales; in fp32, the sum of squares of such numbers does not overflow.
 LARGEST_NUMBER = 1e6
-# Of search settings: how much one query may make the index read.
+# Largest search settings, to limit what one query reads.
 LARGEST_SETTING = {"nprobe": 65_536, "ef_search": 65_536, "refine": 32}
 
-# Of lists and objects within one another: beyond what a filter may have, below what a parser bears.
+# Deepest nesting of lists and objects: more than a filter may have, less than a parser supports.
 LARGEST_DEPTH = 400
 _NO_BRACKET_OR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
 
-_CONNECTIONS = 1_000  # that ask nothing now, or are about to be refused
+_CONNECTIONS = 1_000  # idle ones, and ones about to be refused
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for, and how much may wait.
+    """Limits of one request, and of the waiting work.
 
-    `max_body`: bytes of a request. `max_batch`: texts, codes, ids or queries of a request, and of what is computed at
-    once. `max_text`: characters of a text. `max_k`: k + offset of a search. `max_hits`: k + offset, times the queries.
-    `max_num`: sentences of a perturbation, an interpolation or a sample, words of an answer. `queue_size`: texts, codes
-    or queries that wait, a code once for each candidate. Raises `UserError` where the queue could never take a request.
+    `max_body`: bytes of a request. `max_batch`: texts, codes, ids or queries of a request, and of a batch. `max_text`:
+    characters of a text. `max_k`: k + offset of a search. `max_hits`: k + offset, times the queries. `max_num`:
+    sentences of a perturbation, an interpolation or a sample, words of an answer. `queue_size`: texts, codes or queries
+    that wait; a code counts once per candidate. Raises `UserError` if the queue could never take a request.
     """
 
     max_body: int = 1_000_000
@@ -51,11 +51,11 @@ class Limits:
 
     @property
     def most_requests(self) -> int:
-        """How many requests a process holds at a time: more than may wait, so that it is the queue that refuses."""
+        """The most requests that a process holds: more than may wait, so that the queue refuses, not the server."""
         return self.queue_size + self.max_batch + _CONNECTIONS
 
     def check_search(self, queries: Sequence[Query], options: Options) -> None:
-        """Raises `UserError` for a search beyond the limits."""
+        """Raise `UserError` for a search beyond the limits."""
         self.check_count("queries", queries)
         num, k, wanted = len(queries), options.k, options.depth
         refuse_if({
@@ -83,7 +83,7 @@ class Limits:
         as_ids(ids)
 
     def check_drawn(self, num: int, candidates: int) -> None:
-        """Raises `UserError` where a request is for more sentences than may wait."""
+        """Raise `UserError` if a request needs more sentences than may wait."""
         if num * candidates > self.queue_size:
             raise UserError(
                 f"{num} codes of {candidates} candidates each; at most {self.queue_size} sentences in all are drawn, "
@@ -96,7 +96,7 @@ class Limits:
 
 
 def too_deep(json: bytes) -> bool:
-    """Whether lists and objects lie in one another deeper than `LARGEST_DEPTH`, found without parsing them."""
+    """Whether lists and objects are nested deeper than `LARGEST_DEPTH`, found without parsing."""
     if json.count(b"[") + json.count(b"{") <= LARGEST_DEPTH:
         return False
     unescaped = json.replace(rb"\\", b"").replace(rb"\"", b"")
@@ -107,6 +107,6 @@ def too_deep(json: bytes) -> bool:
 
 
 def check_within(name: str, value: float, least: float, most: float) -> None:
-    """Raises `UserError` for a number, or NaN, that is not from `least` to `most`."""
+    """Raise `UserError` for NaN and for numbers outside of `least` to `most`."""
     if not least <= value <= most:
         raise UserError(f"{name} is {value}, {least:,.0f} to {most:,.0f} are allowed")

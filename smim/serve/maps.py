@@ -1,4 +1,4 @@
-"""The map of a service's index: read from beside it, or laid out by a process of its own while a plain one is shown.
+"""The map of a service's index: read from the index, or laid out by another process while a simple map is shown.
 
 Shapes: N sentences of the map, M others, D latent dimensions.
 """
@@ -29,7 +29,7 @@ logger = logging.getLogger("smim.serve")
 
 @dataclass(frozen=True)
 class Viewed:
-    """A map as it is shown, and as JSON, which is made once: of 20,000 sentences it has 440 KB. `tag` names it."""
+    """A map as it is shown, and its JSON, which is made once: 440 KB for 20,000 sentences. `tag` identifies it."""
 
     view: MapView
     json: bytes
@@ -42,13 +42,13 @@ class Viewed:
 
 
 class Maps:
-    """One map at a time; it is made when it is first asked for, and anew when a tenth of the index has changed."""
+    """One map at a time, made at the first request, and again when a tenth of the index has changed."""
 
     def __init__(self, directory: Path, points: int = maps.POINTS) -> None:
         self._directory, self._points = directory, points
         self._lock = asyncio.Lock()
         self._shown: Map | None = None
-        self._for: tuple[int, bool] | None = None  # the version that it is shown for, and whether it stays
+        self._for: tuple[int, bool] | None = None  # the version that it is shown for, and whether it is final
         self._view: Viewed | None = None
         self._placing: Placing | None = None
         self._making: asyncio.Task[None] | None = None
@@ -80,7 +80,7 @@ class Maps:
         self._own.cleanup()
 
     async def _current(self, snapshot: Snapshot) -> Map:
-        """What is shown now, without what was deleted; where that is a plain map, a better one is begun."""
+        """The map to show, without deleted sentences. If that is a simple map, start making a better one."""
         if self._making is not None and self._making.done():
             self._making, self._for = None, None
         version = snapshot.manifest.version
@@ -97,11 +97,11 @@ class Maps:
         return self._shown
 
     def _files(self) -> list[Path]:
-        """Where a map may lie: beside the index, or where that cannot be written, in a folder of the process."""
+        """The possible files: in the index, or if that is read-only, in a folder of this process."""
         return [self._directory / maps.FILE, Path(self._own.name) / maps.FILE]
 
     def _stored(self, snapshot: Snapshot) -> Map | None:
-        """The map on disk, if it still shows the index."""
+        """The map on disk, if it still fits the index."""
         for file in self._files():
             try:
                 found = maps.read(file)
@@ -113,7 +113,7 @@ class Maps:
         return None
 
     async def _make(self) -> None:
-        """Has a map made, by a process that takes its turn after the service."""
+        """Make a map in another process, at low priority."""
         beside, own = self._files()
         file = beside if os.access(self._directory, os.W_OK) else own
         command = [sys.executable, "-m", maps.__name__, str(self._directory), str(file), str(self._points)]

@@ -1,4 +1,4 @@
-"""What a service measures of itself, for Prometheus."""
+"""Metrics of a service, for Prometheus."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ _ITEMS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """Labels are of bounded sets: routes, methods, statuses and queues."""
+    """All labels have bounded sets of values: routes, methods, statuses and queues."""
 
     def __init__(self, service: Service) -> None:
         self.registry = registry = CollectorRegistry()
@@ -21,7 +21,7 @@ class Metrics:
             "smim_requests", "Requests answered.", ["method", "route", "status"], registry=registry
         )
         self._seconds = Histogram(
-            "smim_request_seconds", "From a request's head to its response.", ["route"], buckets=_SECONDS,
+            "smim_request_seconds", "Seconds from a request's head to its response.", ["route"], buckets=_SECONDS,
             registry=registry,
         )  # fmt: skip
         batches = Histogram(
@@ -39,7 +39,7 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def text(self, description: Description | None) -> bytes:
-        """In Prometheus's format; without a description the index's numbers are those of last time."""
+        """The metrics in Prometheus's format; without a description, the index's numbers are the previous ones."""
         if description is not None:
             self._sentences.set(description.count)
             self._version.set(description.version)

@@ -1,4 +1,4 @@
-"""Around every request: its body is bounded, its client's leaving ends it, and it is logged and counted."""
+"""Middleware for each request: limit its body, cancel it if the client leaves, log and count it."""
 
 import asyncio
 import json
@@ -18,13 +18,13 @@ from smim.serve.metrics import Metrics
 logger = logging.getLogger("smim.serve")
 _BODY_SECONDS = 30
 _METHODS = ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD")
-_CLIENT_LEFT = 499  # as nginx logs it
+_CLIENT_LEFT = 499  # the status that nginx logs
 
 
 class Guard:
-    """Reads each request's body, of at most `max_body` bytes, and cancels the API's work for a client that has gone.
+    """Reads each request's body, of at most `max_body` bytes, and cancels API work when its client leaves.
 
-    `prefix` begins the API's paths.
+    `prefix`: the beginning of the API's paths.
     """
 
     def __init__(self, app: ASGIApp, *, prefix: str, max_body: int) -> None:
@@ -42,7 +42,7 @@ class Guard:
             refused = 408, f"the body did not arrive within {_BODY_SECONDS} s"
         else:
             if body is None:
-                # What is left of the body is not read: the connection cannot be used again.
+                # The rest of the body stays unread, so the connection cannot be reused.
                 refused = 413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"}
             elif too_deep(body):
                 refused = 400, f"the body is nested more than {LARGEST_DEPTH} deep"
@@ -59,7 +59,7 @@ class Guard:
         await (self._while_there if of_api else self.app)(scope, replay, send)
 
     async def _while_there(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The application's answer, which ends when the client leaves."""
+        """Run the application, and cancel it when the client leaves."""
         messages = [await receive()]
         left = asyncio.Event()
 
@@ -86,7 +86,7 @@ class Guard:
             work.result()
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
-        """The body, None where it is too large; what a client sent before it left counts as its body."""
+        """The body, or None if it is too large; if a client leaves early, what it sent counts as the body."""
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self.max_body:
             return None
@@ -102,7 +102,7 @@ class Guard:
 
 
 class Observed:
-    """Logs and counts each request by its route, never by what it says; a fault of ours is status 500."""
+    """Logs and counts each request by its route, never its content; an internal error has status 500."""
 
     def __init__(self, app: ASGIApp, *, metrics: Metrics, routes: set[str]) -> None:
         self.app, self.metrics, self.routes = app, metrics, routes
@@ -142,7 +142,7 @@ class Observed:
 
 
 def of_fault(error: object) -> dict[str, Any]:
-    """The kind of an exception and where it came from, without its message, which may hold a user's text."""
+    """The kind and origin of an exception, without its message, which may contain a user's text."""
     if not isinstance(error, Exception):
         return {}
     frames = traceback.extract_tb(error.__traceback__)
@@ -150,7 +150,7 @@ def of_fault(error: object) -> dict[str, Any]:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time, level, event, and what is known of a request."""
+    """Formats one JSON object per line: time, level, event, and the known facts about a request."""
 
     def format(self, record: logging.LogRecord) -> str:
         time_ = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
@@ -159,7 +159,7 @@ class JsonLines(logging.Formatter):
 
 
 def log_to_stderr(*, others: bool = True) -> None:
-    """Our log as JSON lines; with `others` uvicorn's and others' warnings too, else they go where they went."""
+    """Log as JSON lines on stderr; `others`: also the warnings of uvicorn and others, else leave theirs alone."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logger.setLevel(logging.INFO)

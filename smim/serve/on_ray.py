@@ -1,7 +1,7 @@
-"""Starts the service on Ray Serve: each shard, and the frontend, is a deployment of a number of replicas.
+"""Start the service on Ray Serve. Each shard and the frontend is a deployment with several replicas.
 
-Ray restarts a replica that dies and spreads replicas over machines; each machine that has one takes HTTP requests. All
-machines need the index and the model at the same place.
+Ray restarts a replica that dies and spreads replicas over machines. Each machine with a replica accepts HTTP requests.
+All machines need the index and the model at the same path.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from smim.serve.shard import Shard
 from smim.waiting import doing
 
 _APPLICATION = "smim"
-# A replica that died is noticed within a second, one that hangs when a check has run out three times.
+# Ray notices a dead replica within a second, and a hanging one after three checks that time out.
 _HEALTH: dict[str, Any] = {"health_check_period_s": 1, "health_check_timeout_s": 10}
-_WAITING_FOR_A_FRONT = 1_000  # of one proxy; beyond, Ray refuses
+_WAITING_FOR_A_FRONT = 1_000  # requests waiting at one proxy; Ray refuses more
 
 
 def serve_cluster(
@@ -50,15 +50,15 @@ def serve_cluster(
     grace_seconds: int = 30,
     timeout: float = 5.0,
 ) -> None:
-    """Serves an index as `smim.serve.run.serve` does, from the processes of a Ray cluster.
+    """Serve an index as `smim.serve.run.serve` does, from the processes of a Ray cluster.
 
-    The index is searched by `shards` times `replicas` processes, and `frontends` processes hold the model and take
-    requests; each needs a CPU of the Ray cluster at `address` (`auto`: the one that this machine is in; None: one that
-    is started here). A search waits for its shards `timeout` seconds at most.
-    `gpu`: each process that searches gets a GPU of the cluster for it.
+    `shards` times `replicas` processes search the index. `frontends` processes hold the model and receive requests.
+    Each process needs a CPU of the Ray cluster at `address` (`auto`: the cluster of this machine; None: start one
+    here). A search waits at most `timeout` seconds for its shards. `gpu`: each searching process gets a GPU of the
+    cluster.
 
-    Raises `UserError` where Ray is not installed, not there or too small, for a port that is taken, and what
-    `open_index` and `Keys.read` raise.
+    Raises `UserError` if Ray is not installed, not running or too small, for a port in use, and as `open_index` and
+    `Keys.read` do.
     """
     try:
         import ray
@@ -72,9 +72,9 @@ def serve_cluster(
     })  # fmt: skip
     app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page}
     if address is None:
-        listen(host, port).close()  # a port that is taken is reported before all of Ray has started
+        listen(host, port).close()  # report a port in use before Ray starts
     directory, model_dir = Path(index).absolute(), None if model is None else find(model).absolute()
-    _model(directory, model_dir)  # what is wrong with them is reported here, not by a replica
+    _model(directory, model_dir)  # report problems here, not in a replica
     num_cpus = shards * replicas + frontends
     try:
         ray.init(
@@ -143,13 +143,13 @@ def _application(
     names = [f"shard-{number}" for number in range(shards)]
 
     def frontend() -> Any:
-        """Called in each frontend's own process."""
+        """Create the application in each frontend's process."""
         from smim.search.rerank import cross_encoder
         from smim.serve.app import create_app
         from smim.serve.middleware import log_to_stderr
         from smim.serve.service import Service
 
-        log_to_stderr(others=False)  # Ray has its own log of a replica
+        log_to_stderr(others=False)  # Ray has its own log for each replica
         model = _model(directory, model_dir)
         backend = ClusterBackend(directory, [_ask(name) for name in names], model=model, timeout=timeout)
         by = cross_encoder(reranker) if reranker else None
@@ -175,7 +175,7 @@ def _model(directory: Path, model_dir: Path | None) -> SentenceModel:
 
 
 def _ask(name: str) -> Ask:
-    """Calls of a shard's methods on one of its replicas, whose exceptions come as they were raised there."""
+    """A function that calls methods of a shard on one of its replicas, and raises the exceptions raised there."""
     import ray
     from ray import serve
 

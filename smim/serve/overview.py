@@ -1,4 +1,4 @@
-"""What a newcomer needs to begin: what is searched, what the model can do, what labels hold, and sentences to try.
+"""An overview for new users: the index, the model's abilities, the labels, and sentences to try.
 
 Shapes: N sentences of a sample, D latent dimensions.
 """
@@ -19,15 +19,15 @@ from smim.serve.schemas import Abilities, Overview, Tries
 
 _SIZE = 1_500  # of the sample
 _SEARCHES, _WALKS, _QUESTIONS = 6, 3, 4
-# Sentences that are tried as searches, the hits that each is judged by, and the share of words that two may share.
+# Candidate sentences for searches, the hits that judge each, and the most words that two may share (as a share).
 _TRIED, _NEAREST, _SHARED = 80, 4, 0.3
-_LETTERS, _WALKED = (25, 90), 45  # of a sentence to try, and at most at the end of a walk
-# How alike the ends of a walk are: 0 at the sample's mean distance, 1 at the same place.
+_LETTERS, _WALKED = (25, 90), 45  # characters of a sentence to try, and the most at the end of a walk
+# Similarity of the ends of a walk: 0 at the sample's mean distance, 1 at the same point.
 _APART = 0.35
 
 
 class Overviews:
-    """The overview of a service's index, made once for each of its versions."""
+    """The overview of a service's index, made once for each version."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -43,7 +43,7 @@ class Overviews:
             return self._made
 
     def snapshot(self) -> Snapshot:
-        """The newest version. A cluster's shards are not asked: the index's files are here too."""
+        """The newest version. In a cluster, the index's files are here too, so the shards are not asked."""
         if self._index is None:
             self._index = open_index(self._backend.directory, model=self._backend.model)
         return self._index.snapshot
@@ -69,7 +69,7 @@ def abilities_of(model: SentenceModel) -> Abilities:
 
 
 def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) -> Tries:
-    """What to try: where codes show that they compare more than words."""
+    """Sentences to try, where codes compare more than words."""
     first = {each.text: row for row, each in reversed(list(enumerate(found)))}
     short = [text for text in first if _LETTERS[0] <= len(text) <= _LETTERS[1]]
     texts = short if len(short) > 2 else list(first)
@@ -78,11 +78,11 @@ def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) ->
     codes_ND = codes_ND[[first[text] for text in texts]]
     squares = (codes_ND**2).sum(1)
     squares = np.maximum(squares[:, None] + squares - 2 * codes_ND @ codes_ND.T, 0)
-    # 0 at the mean distance, 1 at the same place, which is left out.
+    # 0 at the mean distance, 1 at the same point; the diagonal is excluded.
     alike = 1 - squares / max(float(squares.mean()), 1e-9)
     np.fill_diagonal(alike, -np.inf)
     chosen = _telling(snapshot, texts, codes_ND)
-    # The shorter both ends are, the sooner a walk is read.
+    # Prefer short ends: a short walk is read quickly.
     starts = sorted(chosen, key=lambda row: len(texts[row]))[:_WALKS]
     long = np.array([len(text) > _WALKED for text in texts])
     ends = [int((np.abs(alike[row] - _APART) + long).argmin()) for row in starts]
@@ -99,7 +99,7 @@ def tries_of(snapshot: Snapshot, found: list[Sentence], codes_ND: np.ndarray) ->
 
 
 def _telling(snapshot: Snapshot, texts: list[str], codes_ND: np.ndarray) -> list[int]:
-    """Some sentences that find what is much like them and shares few words with them, and share few themselves."""
+    """Sentences whose nearest hits share few words with them, and that share few words with each other."""
     rows = np.linspace(0, len(texts) - 1, min(_TRIED, len(texts))).astype(int)
     words = {row: set(words_of(texts[row])) for row in rows.tolist()}
     found = snapshot.hits(codes_ND[rows], Options(k=1 + _NEAREST).wide(snapshot.manifest.search))

@@ -1,4 +1,4 @@
-"""The paths of the API, each an operation of the service."""
+"""The paths of the API; each calls an operation of the service."""
 
 import inspect
 from collections.abc import Awaitable, Callable
@@ -28,47 +28,47 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
 
     @read.post("/search", responses=missing)
     async def search(body: bodies.search) -> SearchResult:  # type: ignore[name-defined]
-        """The sentences nearest to a query."""
+        """Find the sentences nearest to a query."""
         [result] = await service.search([schemas.query_of(body)], schemas.options_of(body))
         return jsonable(result)
 
     @read.post("/search/batch", responses=missing)
     async def search_batch(body: bodies.search_batch) -> schemas.SearchBatchResponse:  # type: ignore[name-defined]
-        """The sentences nearest to each of several queries."""
+        """Find the sentences nearest to each of several queries."""
         queries = body.queries
         results = await service.search([schemas.query_of(query) for query in queries], schemas.options_of(body))
         return schemas.SearchBatchResponse(results=jsonable(results))
 
     @read.get("/sentences/{id}", responses=missing)
     async def sentence(id: Annotated[int, Path(ge=0, le=LARGEST_ID)]) -> Sentence:
-        """A sentence of the index."""
+        """Return a sentence of the index."""
         return jsonable((await service.get([id]))[0])
 
     @read.get("/count")
     async def count_all() -> schemas.CountResponse:
-        """How many sentences there are."""
+        """Return the number of sentences."""
         return schemas.CountResponse(count=await service.count())
 
     @read.get("/overview")
     async def overview() -> schemas.Overview:
-        """What is searched, what the model can do, what labels hold, and sentences to try."""
+        """Return the index, the model's abilities, the labels, and sentences to try."""
         return jsonable(await service.overview())
 
     @read.get("/map", response_model=schemas.MapView, responses={304: {"description": "The one that `ETag` names."}})
     async def map(request: Request) -> Response:
-        """Sentences as places in the plane, near ones near each other; `state` says whether a better one comes."""
+        """Return sentences as points in the plane, similar ones close; `state` says whether a better map follows."""
         made = await service.map()
         return tagged(request, made.json, made.tag, "application/json")
 
     @read.post("/map/place", responses=missing)
     async def place(body: bodies.place) -> schemas.PlacesResponse:  # type: ignore[name-defined]
-        """Where each query's code lies on the map."""
+        """Return the place of each query's code on the map."""
         places = await service.place([schemas.query_of(query) for query in body.queries])
         return schemas.PlacesResponse(places=jsonable(places))
 
     @read.get("/index")
     async def index() -> Description:
-        """What is searched."""
+        """Describe the index."""
         return await service.describe()
 
     operations: list[tuple[APIRouter, str, str, Operation, type[BaseModel]]] = [
@@ -99,7 +99,7 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
 
 
 def _endpoint(operation: Operation, given: Any, answers: type[BaseModel]) -> Callable[..., Any]:
-    """Takes an operation's arguments as a body; its results, one, several or a dataclass's, are the answer's fields."""
+    """An endpoint with an operation's arguments as its body; the results become the response's fields."""
 
     async def endpoint(body: given) -> answers:  # type: ignore[valid-type]
         result = await operation(**vars(body))

@@ -1,4 +1,4 @@
-"""The service as a process: from the index's directory to a server that ends cleanly."""
+"""Run the service as a process, from the index's directory to a clean end."""
 
 import asyncio
 import gc
@@ -32,8 +32,8 @@ from smim.serve.middleware import log_to_stderr
 from smim.serve.service import Service
 from smim.waiting import doing
 
-# How long Python lets a thread run before another has its turn, by default 5 ms. Encoding and decoding are many short
-# steps, each of which would wait so long while the event loop is busy with refusing what is too much.
+# How long Python runs a thread before it switches, by default 5 ms. Encoding and decoding consist of many short steps,
+# and each would wait this long while the event loop refuses excess requests.
 _TURN_SECONDS = 1e-4
 _HEAD_SECONDS = 10
 _OTHER_FILES = 1_000
@@ -54,12 +54,11 @@ def serve(
     limits: Limits | None = None,
     grace_seconds: int = 30,
 ) -> None:
-    """Serves an index until SIGTERM or SIGINT, then finishes what was accepted, for `grace_seconds` at most.
+    """Serve an index until SIGTERM or SIGINT, then finish accepted requests within `grace_seconds`.
 
-    `port` 0: a free one. `keys`: a file of `smim.serve.keys`. `reranker`: a cross-encoder for searches with `rerank`.
-    `gpu`: FAISS searches on a GPU.
-    Prints the address when it is ready; the log is JSON lines on stderr. Raises `UserError` for a port that is taken,
-    and what `open_index`, `cross_encoder` and `Keys.read` raise.
+    `port` 0: a free port. `keys`: a file of `smim.serve.keys`. `reranker`: a cross-encoder for searches with `rerank`.
+    `gpu`: FAISS searches on a GPU. Prints the address when it is ready; the log is JSON lines on stderr. Raises
+    `UserError` for a port in use, and as `open_index`, `cross_encoder` and `Keys.read` do.
     """
     known = Keys.read(keys) if keys else None
     listening = listen(host, port)  # before the model is loaded, which takes longer
@@ -73,7 +72,7 @@ def serve(
     server = Server(app, service.limits, f"http://{host}:{listening.getsockname()[1]}", grace_seconds=grace_seconds)
     answer_promptly()
     threading.Thread(target=read_ahead, args=(backend.index,), daemon=True).start()
-    # uvicorn raises the signal that ended it once more: by then all is done, and the exit status 0.
+    # uvicorn raises the signal again at its end. All is done by then, so ignore it and exit with status 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     server.run([listening])
@@ -81,12 +80,12 @@ def serve(
 
 
 def read_ahead(index: Index) -> None:
-    """Reads FAISS's files from end to end into the system's page cache, where they fill at most half of the memory.
+    """Read FAISS's files into the system's page cache, if they fill at most half of the memory.
 
-    The first searches of a graph that lies on disk would else read it page by page, from random places.
+    Otherwise the first searches of a graph on disk would read it page by page, from random places.
     """
     paths = [index.directory / segment.name / VECTORS for segment in index.manifest.segments]
-    with suppress(OSError):  # a change of the index may take a segment away
+    with suppress(OSError):  # a change of the index may remove a segment
         if sum(path.stat().st_size for path in paths) > half_of_memory():
             return
         for path in paths:
@@ -96,22 +95,22 @@ def read_ahead(index: Index) -> None:
 
 
 def answer_promptly() -> None:
-    """For a process whose event loop and whose model share the interpreter; to be called when both are there."""
+    """Prepare a process whose event loop and model share the interpreter; call it when both exist."""
     sys.setswitchinterval(_TURN_SECONDS)
-    # A collection looks at all of the libraries' objects, for a third of a second, in which nobody gets an answer.
+    # A garbage collection visits all of the libraries' objects, which blocks all answers for a third of a second.
     gc.collect()
     gc.freeze()
 
 
 def allow_open_files(number: int) -> None:
-    """As many as this process may have: each connection is one, and shells often set a soft limit of 1,024."""
+    """Raise the limit of open files as far as allowed: each connection is one; shells often set 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < number:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(number, hard)), hard))
 
 
 class Connection(H11Protocol):
-    """A connection that is closed where a request's head does not arrive in time; uvicorn waits for it for ever."""
+    """A connection that closes if a request's head does not arrive in time; uvicorn would wait forever."""
 
     _closing: asyncio.TimerHandle | None = None
 
@@ -140,7 +139,7 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """An application's server, which says where it listens as soon as it does."""
+    """A server that prints its address as soon as it listens."""
 
     def __init__(self, app: FastAPI, limits: Limits, address: str, *, grace_seconds: int = 30) -> None:
         config = uvicorn.Config(
@@ -150,7 +149,7 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # nothing that is answered depends on them
+            proxy_headers=False,  # no answer depends on them
             limit_concurrency=limits.most_requests,
             timeout_graceful_shutdown=grace_seconds,
         )
@@ -166,7 +165,7 @@ class Server(uvicorn.Server):
 def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # With the protocol named asyncio sets TCP_NODELAY; without it an answer waits 40 ms for the client's ACK.
+        # If the protocol is named, asyncio sets TCP_NODELAY. Otherwise an answer waits 40 ms for the client's ACK.
         listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

@@ -1,6 +1,6 @@
 """The bodies of requests and responses, as the API documents them.
 
-A request's are made of `smim.search.query` and of the service's operations, whose arguments have the same names.
+Request bodies are built from `smim.search.query` and the service's operations, whose arguments have the same names.
 """
 
 import inspect
@@ -34,7 +34,7 @@ _KINDS = list(Query.__dataclass_fields__)
 
 
 def _without_nan(where: dict[str, Any]) -> dict[str, Any]:
-    """JSON has neither NaN nor infinity, which Python's parser takes; what else is no filter, the search says."""
+    """Refuse NaN and infinity, which Python's parser accepts and JSON does not have; the search checks the rest."""
     json.dumps(where, allow_nan=False)
     return where
 
@@ -48,9 +48,9 @@ class _OneOf(Body):
 
 
 class Bodies:
-    """The bodies of requests to a service: what each name may hold is said once, in `types`.
+    """The bodies of requests to a service; `types` defines once what each name may hold.
 
-    OpenAPI shows the service's limits, which refuses more with messages of its own.
+    OpenAPI shows the service's limits, which the service checks itself, with its own messages.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -105,13 +105,13 @@ class Bodies:
         self.place = self.make("PlaceBody", lambda queries: None)
 
     def make(self, name: str, *described: Callable[..., Any], base: type[Body] = Body) -> type[Body]:
-        """The body that holds the fields of dataclasses, or the arguments of an operation."""
+        """The body with the fields of dataclasses, or the arguments of an operation."""
         fields: dict[str, Any] = {}
         for each in described:
             notes = {known: field.metadata for known, field in getattr(each, "__dataclass_fields__", {}).items()}
             for parameter in inspect.signature(each).parameters.values():
                 kind, default = self.types[parameter.name], parameter.default
-                if default is None and each is not Query:  # a query's may be left out, but are not null
+                if default is None and each is not Query:  # a query's fields may be missing, but not null
                     kind = kind | None
                 default = ... if default is parameter.empty else default
                 fields[parameter.name] = kind, Field(default, **notes.get(parameter.name, {}))
@@ -119,7 +119,7 @@ class Bodies:
 
 
 def query_of(given: Body) -> Query:
-    """Raises `UserError` unless a body holds one kind of query."""
+    """The query in a body; raises `UserError` unless it holds exactly one kind of query."""
     kinds: dict[str, Any] = {"line": Line, "sum": Sum}
     values = {name: getattr(given, name) for name in _KINDS if name in given.model_fields_set}
     return Query(**{name: kinds[name](**vars(each)) if name in kinds else each for name, each in values.items()})
@@ -135,7 +135,7 @@ class SearchBatchResponse(BaseModel):
 
 
 class EncodeResponse(BaseModel):
-    """Null stands for a text that was left out; `truncated`: the places of those that were cut, from 0."""
+    """Null stands for a text that was left out. `truncated`: the positions of texts that were cut, from 0."""
 
     mean: list[list[float] | None]
     log_variance: list[list[float] | None]
@@ -164,7 +164,7 @@ class StoredResponse(BaseModel):
 
 
 class IdsResponse(BaseModel):
-    """`truncated` and `skipped`: the places of texts that were cut, and of those that were left out, from 0."""
+    """`truncated` and `skipped`: the positions of texts that were cut and of those left out, from 0."""
 
     ids: list[int]
     truncated: list[int]
@@ -191,9 +191,9 @@ class ErrorResponse(BaseModel):
 
 @dataclass(frozen=True)
 class Abilities:
-    """`latent_dim`: numbers of a code. `corpus`: that the model was trained on, if it is known.
+    """`latent_dim`: the numbers of a code. `corpus`: the model's training corpus, if known.
 
-    `has_meaning_part`: whether it decodes otherwise than word for word; `answers`: whether it answers questions;
+    `has_meaning_part`: whether the model can decode other than word for word. `answers`: whether it answers questions.
     `deterministic`: whether its codes have no variance, so that hits have no score. `use`: the model's defaults.
     """
 
@@ -207,7 +207,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Tries:
-    """Sentences of the index to try: to search for, the ends of a walk, first - second + third, and questions."""
+    """Sentences of the index to try: searches, ends of a walk, first - second + third, and questions."""
 
     searches: list[str] = field(default_factory=list)
     walks: list[list[str]] = field(default_factory=list)
@@ -217,7 +217,7 @@ class Tries:
 
 @dataclass(frozen=True)
 class Overview:
-    """`name`: the index's directory. `has_words`: whether it can be searched by words, and equal sentences found."""
+    """`name`: the index's directory. `has_words`: whether it supports search by words and finds equal sentences."""
 
     name: str
     index: Description
@@ -229,7 +229,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Coloured:
-    """A label column on the map: its most frequent values, and of each sentence the number of its own, or -1."""
+    """A label column on the map: its most frequent values, and for each sentence the number of its value, or -1."""
 
     column: str
     values: list[str]
@@ -238,10 +238,11 @@ class Coloured:
 
 @dataclass(frozen=True)
 class MapView:
-    """`ids` of N sentences, ascending, and their places `x`, `y`, 0 to 1; `method` and `version`: how, of which index.
+    """`ids` of N sentences, ascending, and their places `x`, `y`, 0 to 1; `method` and the index's `version` of the
+    layout.
 
-    `state`: `making` while a better layout is being made, which takes minutes; `ready`: it stays. `count`: sentences
-    of the index.
+    `state`: `making` while a better layout is computed, which takes minutes; `ready` when it is final. `count`: the
+    sentences of the index.
     """
 
     state: Literal["making", "ready"]

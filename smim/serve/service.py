@@ -1,9 +1,9 @@
-"""What a search service does, independent of HTTP: searches, decodes and changes, many callers at a time.
+"""The operations of a search service, independent of HTTP: search, decode and change, for many callers at a time.
 
     service = Service(backend.model, backend, Limits())
     [result] = await service.search([Query(text="the company said profit rose")], Options(k=3))
 
-Results are those of `smim.search.Index` and `smim.SentenceModel`, up to rounding, whoever else is asking.
+Results equal those of `smim.search.Index` and `smim.SentenceModel` up to rounding, whatever other requests run.
 Shapes: N sentences or codes, D latent dimensions.
 """
 
@@ -39,7 +39,7 @@ R = TypeVar("R")
 def _operation(
     method: Callable[Concatenate["Service", P], Awaitable[R]],
 ) -> Callable[Concatenate["Service", P], Coroutine[Any, Any, R]]:
-    """An operation that `close` waits for, and that there is none of afterwards."""
+    """Mark an operation: `close` waits for it, and it fails afterwards."""
 
     @wraps(method)
     async def counted(self: "Service", *args: P.args, **kwargs: P.kwargs) -> R:
@@ -57,10 +57,10 @@ def _operation(
 
 
 class Service:
-    """The operations of a service; each may be called by many at a time, in one event loop.
+    """The operations of a service, for many concurrent callers in one event loop.
 
-    All raise `UserError` for what is the caller's mistake, `BeingChanged` beside another writer, `Busy` where too much
-    waits, and `Unavailable` after `close`. `smim.serve.errors.for_clients` is what clients see of them.
+    All raise `UserError` for the caller's mistakes, `BeingChanged` if another writer is active, `Busy` if too much
+    waits, and `Unavailable` after `close`. Clients see these as `smim.serve.errors.for_clients` shows them.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Service:
     ) -> None:
         self.model, self.backend, self.limits = model, backend, limits or Limits()
         self._computing = Computing(model, backend, self.limits, reranker)
-        self.batchers = self._computing.batchers  # for measurements: the queues before the model and the index
+        self.batchers = self._computing.batchers  # for metrics: the queues of the model and the index
         self._overviews, self._maps = Overviews(backend), Maps(backend.directory)
         self._running, self._closing, self._idle = 0, False, asyncio.Event()
-        model.decode(model.encode(["a"]))  # what is imported at the first use takes seconds: no request should wait
+        model.decode(model.encode(["a"]))  # the first use imports for seconds: no request should wait for that
 
     @_operation
     async def search(self, queries: Sequence[Query], options: Options = _DEFAULTS) -> list[SearchResult]:
-        """The nearest sentences of each query, as `Index.search` finds them."""
+        """Find the nearest sentences of each query, as `Index.search` does."""
         self.limits.check_search(queries, options)
         return await searching.search(self._computing, queries, options)
 
@@ -88,10 +88,10 @@ class Service:
     async def encode(
         self, texts: Sequence[str | None], too_long: str = "truncate", empty: str = "error"
     ) -> tuple[list[np.ndarray | None], list[np.ndarray | None], list[int]]:
-        """Mean and log variance of q(z|x) of each text, fp32 [D] each, and which texts were cut, counted from 0.
+        """Encode texts: mean and log variance of q(z|x), fp32 [D] each, and the positions of cut texts, from 0.
 
-        `too_long`: `truncate` cuts a text after the model's limit, `skip` gives it null, `error` refuses it. `empty`:
-        `skip` gives null to a text without a word, `error` refuses it.
+        `too_long`: `truncate` cuts a text at the model's limit, `skip` returns null for it, `error` refuses it.
+        `empty`: `skip` returns null for a text without a word, `error` refuses it.
         """
         fitted, posterior = await self._computing.posterior_as_far_as_they_fit(texts, too_long=too_long, empty=empty)
         means: list[np.ndarray | None] = [None] * len(texts)
@@ -110,7 +110,7 @@ class Service:
         candidates: int | None = None,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """The sentence of each code [N, D], as `SentenceModel.decode` gives it."""
+        """Decode each code [N, D] to a sentence, as `SentenceModel.decode` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
         how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
@@ -126,7 +126,7 @@ class Service:
         candidates: int | None = None,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Each text encoded and decoded, as `SentenceModel.reconstruct` does."""
+        """Encode and decode each text, as `SentenceModel.reconstruct` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
         posterior = await self._computing.posterior(texts)
         z = posterior.mean
@@ -145,7 +145,7 @@ class Service:
         literal: float | None = None,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences at `steps` codes from the one's to the other's, as `SentenceModel.interpolate` gives them."""
+        """Decode `steps` codes from one sentence to another, as `SentenceModel.interpolate` does."""
         check_within("steps", steps, 2, self.limits.max_num)
         check_within("seed", seed, 0, LARGEST_SEED)
         literal = self.model.use.literal.interpolate if literal is None else literal
@@ -164,7 +164,7 @@ class Service:
         literal: float | None = None,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences near a text's code, as `SentenceModel.perturb` gives them."""
+        """Decode codes near a text's code, as `SentenceModel.perturb` does."""
         scale = self.model.use.perturb_scale if scale is None else scale
         literal = self.model.use.literal.perturb if literal is None else literal
         check_within("num", num, 1, self.limits.max_num)
@@ -185,7 +185,7 @@ class Service:
         literal: float | None = None,
         allow_unknown: bool = False,
     ) -> tuple[np.ndarray, str]:
-        """The sum of the codes of `plus` less those of `minus`, fp32 [D], and the sentence that it decodes to."""
+        """Add the codes of `plus`, subtract those of `minus`: the result, fp32 [D], and its decoded sentence."""
         check_within("seed", seed, 0, LARGEST_SEED)
         literal = self.model.use.literal.arithmetic if literal is None else literal
         weights = Query(sum=Sum(plus, minus)).weights
@@ -204,7 +204,7 @@ class Service:
         literal: float | None = None,
         allow_unknown: bool = False,
     ) -> list[str]:
-        """Sentences drawn from N(0, standard_deviation^2 I) or the `prior`, as `SentenceModel.sample` gives them."""
+        """Draw sentences from N(0, standard_deviation^2 I) or the `prior`, as in `SentenceModel.sample`."""
         use = self.model.use
         check_within("num", num, 1, self.limits.max_num)
         check_within("seed", seed, 0, LARGEST_SEED)
@@ -220,20 +220,20 @@ class Service:
 
     @_operation
     async def answer(self, question: str, num_words: int = 10) -> str:
-        """The answer to a question, as `SentenceModel.answer` gives it."""
+        """Answer a question, as `SentenceModel.answer` does."""
         check_within("num_words", num_words, 1, self.limits.max_num)
         self.limits.check_texts([question])
         return (await self._computing.write(lambda: [self.model.answer(question, num_words=num_words)]))[0]
 
     @_operation
     async def get(self, ids: Sequence[int]) -> list[Hit]:
-        """The sentences of the given ids; raises `NoSuchSentence` naming those that there are not."""
+        """Return the sentences of the given ids; raises `NoSuchSentence` that names missing ids."""
         self.limits.check_ids(ids)
         return await self._computing.read(lambda: self.backend.get(ids), len(ids))
 
     @_operation
     async def count(self, where: Where | None = None) -> int:
-        """How many sentences there are, or how many pass a filter."""
+        """Return the number of texts, or of those that pass a filter."""
         parse(where or {})
         return await self._computing.read(lambda: self.backend.count(where))
 
@@ -246,9 +246,9 @@ class Service:
         too_long: str = "truncate",
         empty: str = "error",
     ) -> Put:
-        """Adds sentences as `IndexWriter.add` does; their ids, and which texts were cut and left out, from 0.
+        """Add texts as `IndexWriter.add` does; returns ids, and the positions of texts cut and left out, from 0.
 
-        `too_long`: `truncate` cuts a text after the model's limit, `skip` leaves it out, `error` refuses all. `empty`:
+        `too_long`: `truncate` cuts a text at the model's limit, `skip` leaves it out, `error` refuses all. `empty`:
         `skip` leaves out texts without a word, `error` refuses all.
         """
         return await self._put(texts, ids, labels or {}, replace=False, too_long=too_long, empty=empty)
@@ -262,12 +262,12 @@ class Service:
         too_long: str = "truncate",
         empty: str = "error",
     ) -> Put:
-        """Adds sentences in the place of those that have their ids, as `IndexWriter.upsert` does; else as `add`."""
+        """Add texts and replace those with the same ids, as `IndexWriter.upsert` does; otherwise as `add`."""
         return await self._put(texts, ids, labels or {}, replace=True, too_long=too_long, empty=empty)
 
     @_operation
     async def delete(self, ids: Sequence[int] | None = None, where: Where | None = None) -> int:
-        """Deletes the sentences of the given ids, or those that pass a filter; how many there were."""
+        """Delete the texts of the given ids, or those that pass a filter, and return their number."""
         if (ids is None) == (not where):
             raise UserError("what is to be deleted? give ids, or a filter")
         parse(where or {})
@@ -277,25 +277,25 @@ class Service:
 
     @_operation
     async def describe(self) -> Description:
-        """What is searched, as it is now."""
+        """Describe the index as it is now."""
         return await self.backend.describe()
 
     @_operation
     async def overview(self) -> Overview:
-        """What is searched, what the model can do, what labels hold, and sentences to try."""
+        """Return the index, the model's abilities, the labels, and sentences to try."""
         return await self._overviews.overview()
 
     @_operation
     async def map(self) -> Viewed:
-        """At most 20,000 sentences, spread evenly over the index, as places in the plane, near ones near each other.
+        """Return at most 20,000 sentences, spread over the index, as points in the plane, similar ones close together.
 
-        Where no good layout is there yet, a plain one comes at once, and a better one takes some minutes.
+        If there is no good layout yet, this returns a simple one at once; a better one takes some minutes.
         """
         return await self._maps.view(await asyncio.to_thread(self._overviews.snapshot))
 
     @_operation
     async def place(self, queries: Sequence[Query]) -> np.ndarray:
-        """Where each query's code lies on the map, [N, 2]: among those of its sentences that are nearest to it."""
+        """Return the place of each query's code on the map, [N, 2], near the sentences that are nearest to it."""
         self.limits.check_search(queries, _DEFAULTS)
         _, codes_ND, _ = await searching.codes_of(self._computing, queries, allow_unknown=True)
         about = await self.backend.manifest()
@@ -303,7 +303,7 @@ class Service:
         return await self._maps.place(await asyncio.to_thread(self._overviews.snapshot), codes_ND)
 
     async def close(self) -> None:
-        """Refuses new operations and returns when those that were accepted are done."""
+        """Refuse new operations and wait until the accepted ones are done."""
         self._closing = True
         while self._running:
             self._idle.clear()

@@ -1,7 +1,7 @@
-"""A shard: the process that answers for some segments of an index.
+"""A shard: a process that searches some segments of an index.
 
-It keeps no opinion of its own about what the index is: each request brings the part of the manifest that it is about,
-so that all shards answer for the same version, whatever each of them has seen of the directory.
+It has no view of the index of its own. Each request brings the part of the manifest that it needs, so all shards answer
+for the same version, whatever each has seen on disk.
 
 Shapes: N queries, D latent dimensions.
 """
@@ -20,29 +20,29 @@ from smim.search.query import Hit, Options, Texts
 from smim.search.snapshot import Snapshot
 from smim.search.words import Statistics
 
-# A version is still asked for while requests that began with it are under way.
+# Requests that began with an older version may still need it.
 _VERSIONS_KEPT = 2
 
 
 class SegmentsGone(SmimError):
-    """Segments that a request names cannot be opened here: a newer version has replaced them, or they are damaged."""
+    """The segments of a request cannot be opened here: a newer version has replaced them, or they are damaged."""
 
 
 class Shard:
-    """Answers for the segments that a request names, which it opens once, and drops when newer versions lack them.
+    """Searches the segments that a request names. It opens them once, and drops them when newer versions lack them.
 
-    `gpu`: it searches on the GPU that it is given. Raises `UserError` for a filter that does not fit, `SegmentsGone`
-    where it has not what is asked for.
+    `gpu`: search on the GPU that the process has. Raises `UserError` for a filter that does not fit, and `SegmentsGone`
+    if it does not have the requested segments.
     """
 
     def __init__(self, directory: Path | str, gpu: bool = False) -> None:
         self.directory, self._gpu = Path(directory), check_gpu(gpu)
         self._snapshots: list[Snapshot] = []
-        # Serve calls from several threads; FAISS uses all cores of the replica for one search.
+        # Ray Serve calls from several threads, but one FAISS search uses all cores of the replica.
         self._lock = threading.Lock()
 
     def ping(self) -> None:
-        """Returns."""
+        """Return, to show that the shard answers."""
 
     def search(
         self,
@@ -56,24 +56,24 @@ class Shard:
             return self._opened(part).hits(codes_ND, options, texts, statistics)
 
     def statistics(self, part: Manifest, texts: Texts) -> Statistics:
-        """Of the words of texts, in the sentences that are here."""
+        """Statistics of the texts' words over the sentences of this shard."""
         with self._lock:
             return self._opened(part).statistics(texts or ())
 
     def equals(self, part: Manifest, texts: list[str], options: Options) -> list[Equals]:
-        """Of each text the sentences here that are equal to it by the options' `fold`, and pass its filter."""
+        """For each text, the sentences here that equal it by the options' `fold` and pass the filter."""
         with self._lock:
             return self._opened(part).equals(texts, options)
 
     def get(self, part: Manifest, ids: np.ndarray) -> dict[int, Hit]:
-        """Those of the ids that are here."""
+        """The texts of the ids that are here."""
         with self._lock:
             snapshot = self._opened(part)
             places = zip(ids.tolist(), *map(np.ndarray.tolist, snapshot.places_of(ids)), strict=True)
             return {id: snapshot.text(number, position) for id, number, position in places if number >= 0}
 
     def codes(self, part: Manifest, ids: np.ndarray) -> dict[int, np.ndarray]:
-        """The codes, fp32 [D], of those of the ids that are here."""
+        """The codes, fp32 [D], of the ids that are here."""
         with self._lock:
             snapshot = self._opened(part)
             numbers, positions = snapshot.places_of(ids)
@@ -81,7 +81,7 @@ class Shard:
             return dict(zip(ids[here].tolist(), snapshot.codes_of_texts(numbers[here], positions[here]), strict=True))
 
     def count(self, part: Manifest, where: Where) -> int:
-        """How many sentences pass a filter."""
+        """The number of texts here that pass a filter."""
         with self._lock:
             return self._opened(part).count(where)
 

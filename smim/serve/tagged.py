@@ -1,4 +1,4 @@
-"""Answers that a browser keeps, asks for again each time, and is sent only where they changed."""
+"""Responses that a browser caches, revalidates each time, and receives again only if they changed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def tag_of(content: bytes) -> str:
 def tagged(
     request: Request, content: bytes, tag: str, media_type: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The content, or status 304 to who has that of this `tag`."""
+    """The content, or status 304 if the client already has the content of this `tag`."""
     sent = {"ETag": tag, "Cache-Control": "no-cache", **(headers or {})}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=sent)

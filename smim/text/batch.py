@@ -1,4 +1,4 @@
-"""A batch of sentences, as models and objectives see it.
+"""A batch of sentences, the input of models and objectives.
 
 Shapes: B sentences, T tokens.
 """
@@ -19,14 +19,14 @@ from smim.text.tokenizer import PAD_ID, SPECIAL
 class Batch:
     """B sentences, padded on the right to the longest one.
 
-    `rows` int64 [B]: row numbers in the split; `tokens` int64 [B, T]: word ids without `<sos>` and
-    `<eos>`; `lengths` int64 [B]. `cut` bool [B]: of sentences that were drawn, whether one was cut at the longest
-    length, so that nothing is known of what follows its last word; None where each ends with `<eos>`.
-    `fixed_shape`: what is computed of it has shapes that do not depend on what it holds, as a CUDA graph needs.
+    `rows` int64 [B]: row numbers in the split. `tokens` int64 [B, T]: word ids without `<sos>` and `<eos>`. `lengths`
+    int64 [B]. `cut` bool [B]: for sampled sentences, whether one was cut at the longest length, so that what follows
+    its last word is unknown; None if each ends with `<eos>`. `fixed_shape`: computations have shapes that do not depend
+    on the content, as a CUDA graph needs.
 
-    What else is said of the sentences, where the split has it: `view` fp32 [B, V], the teacher's unit vectors, zeros
-    where the teacher has none; `pair`, the other sentence of each, in a batch of the same rows. `random` bool [B]:
-    whose words were drawn at random (`with_random_words`); None: nobody's.
+    Optional information from the split: `view` fp32 [B, V], the teacher's unit vectors, zeros if the teacher has none;
+    `pair`, the other sentence of each, as a batch of the same rows. `random` bool [B]: which sentences have random
+    words (`with_random_words`); None if none have.
     """
 
     rows: Tensor
@@ -45,7 +45,7 @@ class Batch:
         return replace(self, **moved)
 
     def padded_to(self, length: int) -> "Batch":
-        """The same sentences, and pairs, padded to `length` tokens, which is not below `longest`."""
+        """The same sentences and pairs, padded to `length` tokens, which must be at least `longest`."""
         return replace(
             self,
             tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID),
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sentence, that of a pair too."""
+        """Tokens of the longest sentence, pairs included."""
         return max(self.tokens.shape[1], self.pair.tokens.shape[1] if self.pair else 0)
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Batch:
 
 
 def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.ndarray) -> Batch:
-    """Pads sentences of token ids into a batch."""
+    """Pad sentences of token ids into a batch."""
     lengths = np.fromiter(map(len, ids), np.int64, len(ids))
     tokens = np.full((len(ids), lengths.max()), PAD_ID, np.int64)
     tokens[np.arange(tokens.shape[1]) < lengths[:, None]] = np.concatenate(ids)
@@ -79,9 +79,9 @@ def collate(ids: Sequence[np.ndarray | Sequence[int]], rows: Sequence[int] | np.
 
 
 def with_random_words(batch: Batch, share: float, vocabulary_size: int) -> Batch:
-    """The batch with other words in a share of its sentences, as many as before, each of them as likely as any other.
+    """Replace all words of a share of the sentences by random ones, drawn uniformly; lengths do not change.
 
-    No teacher has seen such sentences, so that they have no view.
+    These sentences have no view, because no teacher has read them.
     """
     device = batch.tokens.device
     random_B = torch.rand(len(batch), device=device) < share
@@ -96,9 +96,9 @@ def with_random_words(batch: Batch, share: float, vocabulary_size: int) -> Batch
 
 @dataclass(frozen=True)
 class Sentences:
-    """Rows of a split that were read: token ids, from which batches are made without reading again.
+    """Rows of a split in memory, as token ids, to make batches from.
 
-    `view` fp32 [N, V] and `pair`, token ids too, are what a batch's are made of.
+    `view` fp32 [N, V] and `pair`, as token ids, are used for a batch's `view` and `pair`.
     """
 
     rows: np.ndarray
@@ -108,11 +108,11 @@ class Sentences:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each, int64 [N]."""
+        """The number of tokens of each sentence, int64 [N]."""
         return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
 
     def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
-        """Those at the given places, cut after `max_length` tokens where that is given."""
+        """The sentences at the given positions, cut after `max_length` tokens if it is given."""
         rows = self.rows[places]
         batch = collate([self.ids[i][:max_length] for i in places], rows)
         view = None if self.view is None else torch.from_numpy(self.view[places])

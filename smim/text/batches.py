@@ -1,4 +1,4 @@
-"""Batches of sentences of like length, in an order that is a function of (seed, epoch) alone."""
+"""Batches of sentences of similar length, in an order that depends only on (seed, epoch)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -27,18 +27,16 @@ def training_order(
 ) -> Iterator[np.ndarray]:
     """One epoch's global batches as arrays of rows: every row once, in random order.
 
-    A batch is `batch_size` sentences, or as many as fit into `tokens_per_batch`: each counts as its words, cut
-    after `max_length`, and `<eos>`, padded to the batch's longest; a sentence of more is a batch of its own.
-    Exactly one of the two is given.
+    A batch is `batch_size` sentences, or as many as fit into `tokens_per_batch`. A sentence counts as its words, cut
+    after `max_length`, plus `<eos>`, padded to the batch's longest; one above the budget is a batch of its own. Exactly
+    one of the two is given.
 
-    Groups of `shuffle_window` rows follow one another, each of them whole stretches of the corpus from
-    random places. A group's rows are shuffled, then sorted by length within windows of `length_window`
-    batches (of the mean size, under a token budget): the more, the less padding; with 1, a batch of `batch_size`
-    holds sentences of any length. One group is in memory at a time. Every batch is full, but for one in the
-    last group.
+    Groups of `shuffle_window` rows follow one another. Each consists of contiguous ranges of the corpus from random
+    places. A group's rows are shuffled, then sorted by length within windows of `length_window` batches (of mean size,
+    with a token budget). Larger windows need less padding; with 1, a batch of `batch_size` holds sentences of any
+    length. One group is in memory at a time. Every batch is full, except one in the last group.
 
-    A global batch is what one optimizer step sees over all processes, so that the order does not
-    depend on how many of them there are.
+    A global batch is what one optimizer step sees over all processes, so the order does not depend on their number.
     """
     into_batches: Callable[..., tuple[np.ndarray, np.ndarray]]
     if tokens_per_batch is None:
@@ -49,7 +47,7 @@ def training_order(
         window = length_window * _sentences_that_fit(split, tokens_per_batch, max_length)
         into_batches = partial(_batches_of_tokens, budget=tokens_per_batch, max_length=max_length, window=window)
     random = np.random.default_rng([seed, epoch])
-    # A child's numbers take none from `random`: a corpus of one group is ordered as if there were no groups.
+    # A child generator does not advance `random`: a corpus of one group is ordered as if there were no groups.
     [group_random] = random.spawn(1)
     unseen = len(split)
     rows, lengths = np.empty(0, np.int64), np.empty(0, np.int32)
@@ -62,7 +60,7 @@ def training_order(
         ordered = rows[order]
         for i in random.permutation(len(bounds) - 1):
             yield ordered[bounds[i] : bounds[i + 1]]
-        # What does not fill a batch goes into the next group.
+        # Rows that do not fill a batch go into the next group.
         rows, lengths = ordered[bounds[-1] :], lengths[order[bounds[-1] :]]
 
 
@@ -77,8 +75,8 @@ def epoch_batches(
 ) -> int:
     """The number of batches of an epoch of `training_order`: exact for `batch_size`, an estimate for a token budget.
 
-    That is the number that the first million rows of one epoch take, and as many for the others. Epochs differ by
-    a batch or two: use it for progress and schedules, the end of an epoch is the end of `training_order`.
+    The estimate is extrapolated from the first million rows of one epoch. Epochs differ by a batch or two, so use it
+    for progress and schedules; an epoch ends with `training_order`.
     """
     if batch_size is not None:
         return math.ceil(len(split) / batch_size)
@@ -101,17 +99,17 @@ def epoch_batches(
 
 
 def share_of_rank(rows: np.ndarray, lengths: np.ndarray, *, rank: int, world_size: int) -> np.ndarray:
-    """Where in a global batch the rows stand that one process takes, shortest first; `lengths` are those of `rows`.
+    """The positions in a global batch of the rows of one process, shortest first; `lengths` are those of `rows`.
 
-    The rows are dealt out in order of length, so that all shares have like lengths and, give or take one, the same
-    size. The rank that the dealing begins with changes with the batch: none gets the longest each time.
+    Rows are distributed in order of length, so that all processes get similar lengths and, within one, equal numbers.
+    The first rank changes with the batch, so that no rank always gets the longest.
     """
     dealt = np.argsort(lengths, kind="stable")
     return dealt[(rank + int(rows[dealt[0]])) % world_size :: world_size]
 
 
 def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> Iterator[list[range]]:
-    """All rows once, in groups of `size` (the last one: the rest), each with its ranges in ascending order."""
+    """All rows once, in groups of `size` (the last one: the rest), each as ranges in ascending order."""
     parts = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
     group: list[range] = []
     room = size
@@ -127,7 +125,7 @@ def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> 
 
 
 def _costs(lengths: np.ndarray, max_length: int | None) -> np.ndarray:
-    """What each sentence takes of a token budget: its words after the cut, and `<eos>`."""
+    """Each sentence's share of a token budget: its words after the cut, and `<eos>`."""
     return (lengths if max_length is None else np.minimum(lengths, max_length)) + 1
 
 
@@ -141,7 +139,7 @@ def _sentences_that_fit(split: Split, budget: int, max_length: int | None) -> in
 
 
 def _batches_of_size(lengths: np.ndarray, size: int, *, window: int, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows, and where its batches begin and the last one ends; what follows is left over."""
+    """An order of the rows, and the bounds of its batches; rows after the last bound are left over."""
     end = len(lengths) if is_last else len(lengths) - len(lengths) % size
     order = np.arange(len(lengths))
     for start in range(0, end, window):
@@ -152,11 +150,11 @@ def _batches_of_size(lengths: np.ndarray, size: int, *, window: int, is_last: bo
 def _batches_of_tokens(
     lengths: np.ndarray, budget: int, *, max_length: int | None, window: int, is_last: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `_batches_of_size`; its last batch is left over, full or not."""
+    """As `_batches_of_size`; the last batch is left over, full or not."""
     costs = _costs(lengths, max_length)
     order = np.empty(len(costs), np.int64)
     for i, start in enumerate(range(0, len(costs), window)):
-        # Up and down by turns: a batch over the border of two windows holds like lengths too.
+        # Alternate the direction, so that a batch across two windows also holds similar lengths.
         direction = -1 if i % 2 else 1
         order[start : start + window] = start + np.argsort(direction * costs[start : start + window], kind="stable")
     bounds, start, longest = [0], 0, 0
@@ -190,6 +188,6 @@ def evaluation_batches(
     world_size: int = 1,
     max_length: int | None = None,
 ) -> Iterator[Batch]:
-    """This rank's share of a split, every row exactly once over all ranks; cut after `max_length` tokens if given."""
+    """This rank's share of a split; over all ranks every row occurs once. Cut after `max_length` tokens if given."""
     for rows in evaluation_order(split.lengths, tokens_per_batch=tokens_per_batch)[rank::world_size]:
         yield split.batch(rows, max_length=max_length)

@@ -2,8 +2,8 @@
 
     DIR/corpus.json  tokenizer/  train/00000.arrow ...  valid/...  test/...
 
-A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any labels; of a corpus of
-pairs, `pair_text` and `pair_ids` are the other sentence of each. `datasets.Dataset.from_file` opens it too.
+A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any labels. In a corpus of
+pairs, `pair_text` and `pair_ids` hold each other sentence. `datasets.Dataset.from_file` can open a shard too.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ _NEEDED = {"sentences": ["vocabulary_size", "tokenizer_hash"], "vectors": ["dime
 class Split:
     """One split, memory-mapped: sentences by row number, from 0 in the order of the source.
 
-    The table's columns are cut into the same chunks, Arrow's record batches, each of them one stretch of a shard.
-    `view`: a teacher's vectors of the given rows, fp32 [n, V].
+    All columns of the table have the same chunks (Arrow's record batches), each of them a range of rows in one shard.
+    `view`: a function that gives the teacher's vectors of rows, fp32 [n, V].
     """
 
     name: str
@@ -49,22 +49,22 @@ class Split:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N], all of them in memory."""
+        """The number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N], all in memory."""
         return self.table.column("length").to_numpy()
 
     def lengths_of(self, rows: range) -> np.ndarray:
-        """Number of tokens of consecutive sentences, as `lengths`; reads no others."""
+        """The number of tokens of consecutive sentences, as in `lengths`, without reading others."""
         return self.table.column("length").slice(rows.start, len(rows)).to_numpy()
 
     @cached_property
     def chunks(self) -> list[range]:
-        """The rows of each chunk: what lies together on disk, in the order of the rows."""
+        """The rows of each chunk, which are contiguous on disk, in order."""
         ends = np.cumsum([len(chunk) for chunk in self.table.column(0).chunks], dtype=np.int64).tolist()
         return [range(start, end) for start, end in pairwise([0, *ends])]
 
     @property
     def has_pairs(self) -> bool:
-        """Whether each sentence has another one beside it; labels are strings, whatever they are called."""
+        """Whether each sentence has a paired one; labels are strings, whatever their name."""
         table = self.table.schema
         return PAIR_COLUMNS[1] in table.names and pa.types.is_list(table.field(PAIR_COLUMNS[1]).type)
 
@@ -74,7 +74,7 @@ class Split:
         return [name for name in self.table.column_names if name not in own]
 
     def ids(self, rows: Sequence[int] | np.ndarray, column: str = "ids") -> list[np.ndarray]:
-        """Token ids of the given rows, one int32 array a sentence; of the other sentences, as `column` "pair_ids"."""
+        """Token ids of the given rows, one int32 array per sentence; `column` "pair_ids": of the paired sentences."""
         sentences = []
         for chunk, i in self._places(rows):
             offsets, tokens = self.chunk_ids(chunk, column)
@@ -82,7 +82,7 @@ class Split:
         return sentences
 
     def read(self, rows: Sequence[int] | np.ndarray) -> Sentences:
-        """The given rows, read once, to make batches of."""
+        """Read the given rows into memory, to make batches from."""
         numbers = np.asarray(rows, dtype=np.int64)
         return Sentences(
             rows=numbers,
@@ -92,7 +92,7 @@ class Split:
         )
 
     def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
-        """Reads rows as one batch, cut after `max_length` tokens where that is given."""
+        """Read rows as one batch, cut after `max_length` tokens if it is given."""
         return self.read(rows).batch(range(len(rows)), max_length=max_length)
 
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
@@ -118,14 +118,14 @@ class Split:
             raise UserError(f"split {self.name!r} has labels {name!r} that are no UTF-8") from None
 
     def _places(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
-        """The number of each row's chunk, and its place in it."""
-        # Arrow looks for a row's chunk from the first one on, too slow where there are thousands.
+        """The chunk number of each row, and its position in the chunk."""
+        # Arrow searches a row's chunk from the first one on, which is too slow for thousands of chunks.
         numbers = np.asarray(rows, dtype=np.int64)
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         return zip(chunks.tolist(), (numbers - self._starts[chunks]).tolist(), strict=True)
 
     def chunk_ids(self, chunk: int, column: str = "ids") -> tuple[np.ndarray, np.ndarray]:
-        """Where a chunk's sentences begin and end, and their token ids: views of what is memory-mapped."""
+        """The offsets of a chunk's sentences, and their token ids, as views of the memory-mapped file."""
         if (column, chunk) not in self._opened:
             ids = self.table.column(column).chunk(chunk)
             offsets, tokens = ids.offsets.to_numpy(), ids.values.to_numpy()
@@ -166,7 +166,7 @@ class _Split:
 
 @dataclass(frozen=True)
 class _Card:
-    """What is read of `corpus.json` to open a corpus: of sentences or of vectors."""
+    """The fields of `corpus.json` that are needed to open a corpus of sentences or of vectors."""
 
     name: str
     splits: dict[str, _Split]
@@ -188,9 +188,9 @@ class _Card:
 
 @dataclass(frozen=True)
 class PreparedCorpus:
-    """What a prepared corpus is, whatever it holds: a directory, its card, and the shards of its splits.
+    """A prepared corpus of any kind: a directory, its card, and the shards of its splits.
 
-    `unit`: what a row is, "sentence" or "vector". `tokenizer`: None of vectors.
+    `unit`: what a row is, "sentence" or "vector". `tokenizer`: None for vectors.
     """
 
     unit: ClassVar[str]
@@ -199,7 +199,7 @@ class PreparedCorpus:
 
     @staticmethod
     def read_card(directory: Path) -> dict[str, Any]:
-        """The card; raises `UserError` where there is none, or of another format."""
+        """Read the card; raises `UserError` if it is missing or has another format."""
         path = directory / CARD
         if not path.is_file():
             raise UserError(
@@ -209,7 +209,7 @@ class PreparedCorpus:
         card = storage.read_json(storage.own_file(directory, CARD))
         if card.get("format") != FORMAT:
             raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
-        schema.make(_Card, card, path, others=True)  # what else it holds is for people
+        schema.make(_Card, card, path, others=True)  # other fields are for people
         return card
 
     @property
@@ -217,7 +217,7 @@ class PreparedCorpus:
         return self.card["name"]
 
     def table(self, name: str) -> pa.Table:
-        """One split's rows, memory-mapped; raises `UserError` where it is unknown or a shard is damaged."""
+        """One split's rows, memory-mapped; raises `UserError` if it is unknown or a shard is damaged."""
         if name not in self.card["splits"]:
             raise UserError(f"{self.directory} has no split {name!r}; {nearest(name, list(self.card['splits']))}")
         described = self.card["splits"][name]
@@ -239,11 +239,11 @@ class PreparedCorpus:
 
     @property
     def columns(self) -> dict[str, pa.DataType]:
-        """The columns that each split has, but for labels."""
+        """The columns of each split, without labels."""
         raise NotImplementedError
 
     def hash_of(self, split: str) -> str:
-        """SHA-256 of all that a split holds, in its order, by what the card says of the shards."""
+        """SHA-256 of a split's content in its order, computed from the card's hashes of the shards."""
         shards = [shard["sha256"] for shard in self.card["splits"][split]["shards"]]
         return hashlib.sha256("".join(shards).encode()).hexdigest()
 
@@ -260,7 +260,7 @@ class PreparedCorpus:
 
 @dataclass(frozen=True)
 class Corpus(PreparedCorpus):
-    """A prepared corpus of sentences that was opened with `Corpus.open`, perhaps with a teacher's vectors of them."""
+    """A prepared corpus of sentences, opened with `Corpus.open`, optionally with a teacher's vectors."""
 
     unit: ClassVar[str] = "sentence"
     tokenizer: Tokenizer
@@ -274,9 +274,9 @@ class Corpus(PreparedCorpus):
 
     @classmethod
     def open(cls, directory: Path | str, *, teacher: Path | str | None = None) -> "Corpus":
-        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, inconsistent, or of vectors.
+        """Open a prepared corpus; raises `UserError` if it is missing, damaged, inconsistent, or holds vectors.
 
-        `teacher`: a directory that `smim teach` made of this corpus; its vectors are in the batches of the splits then.
+        `teacher`: a directory that `smim teach` made from this corpus; its vectors then are in the splits' batches.
         """
         directory = Path(directory)
         card = cls.read_card(directory)
@@ -295,16 +295,16 @@ class Corpus(PreparedCorpus):
 
     @property
     def input_size(self) -> int:
-        """V, the words of the vocabulary."""
+        """V, the size of the vocabulary."""
         return self.tokenizer.vocabulary_size
 
     @property
     def input_hash(self) -> str:
-        """Names what a token id means: the tokenizer."""
+        """The tokenizer's hash, which identifies the meaning of token ids."""
         return self.tokenizer.hash
 
     def split(self, name: str) -> Split:
-        """Memory-maps one split; raises `UserError` where it is unknown, damaged, or not the teacher's."""
+        """Memory-map one split; raises `UserError` if it is unknown, damaged, or does not match the teacher."""
         table, view = self.table(name), None
         if self.teacher is not None:
             view = self.teacher.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)

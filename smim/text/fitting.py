@@ -1,9 +1,9 @@
-"""Texts that do not fit a model: longer than it takes, or without a word. Whoever hands them over says what to do.
+"""Texts that do not fit a model, because they are too long or have no word. The caller says what to do with them.
 
 Texts may be split into sentences (`smim.text.sentences`), each of which then has to fit.
 
-`too_long`: `truncate` cuts a text after the model's limit, `skip` leaves it out, `error` refuses all. `empty`, of texts
-without a word, None and NaN: `skip` or `error`. What is cut or left out is told by a warning, `TextsChanged`.
+`too_long`: `truncate` cuts a text at the model's limit, `skip` leaves it out, `error` refuses all texts. `empty`, for
+texts without a word, None and NaN: `skip` or `error`. The warning `TextsChanged` reports what was cut or left out.
 """
 
 import math
@@ -22,7 +22,7 @@ _SHOWN = 5
 
 
 class TextsChanged(UserWarning):
-    """What was done to texts that do not fit: `what` says it, of `rows` among the texts."""
+    """A warning that texts were cut or left out: `what` describes it, `rows` are their positions among the texts."""
 
     def __init__(self, what: str, rows: Sequence[int], places: Sequence[str] | None = None) -> None:
         self.what, self.rows = what, list(rows)
@@ -33,10 +33,10 @@ class TextsChanged(UserWarning):
 
 @dataclass(frozen=True)
 class Fitted:
-    """The `texts` that are left, the token ids of each, and which `rows` of the given ones those are, ascending.
+    """The remaining `texts`, their token ids, and the `rows` of the given texts that they come from, ascending.
 
-    A row that was split has several texts. `truncated`: rows of which something was cut. `skipped`: rows that were left
-    out, for being too long or empty.
+    A row that was split has several texts. `truncated`: rows that were cut. `skipped`: rows that were left out because
+    they were too long or empty.
     """
 
     texts: list[str]
@@ -48,7 +48,7 @@ class Fitted:
 
 @contextmanager
 def at_places(places: Sequence[str]) -> Iterator[None]:
-    """What is said inside of it of rows, by an error or a warning, names their places instead."""
+    """A context in which errors and warnings about rows name their places instead."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -63,14 +63,14 @@ def at_places(places: Sequence[str]) -> Iterator[None]:
 
 
 def is_missing(text: Any) -> bool:
-    """Whether a value stands for no text: None, NaN, or what pandas and Arrow have for it."""
+    """Whether a value stands for a missing text: None, NaN, or the equivalents of pandas and Arrow."""
     if text is None or (isinstance(text, float) and math.isnan(text)):
         return True
     return type(text).__name__ in ("NAType", "NaTType")
 
 
 def check_policies(too_long: str, empty: str) -> None:
-    """Raises `UserError` for words that are none of `TOO_LONG` and `EMPTY`."""
+    """Raise `UserError` for values other than those of `TOO_LONG` and `EMPTY`."""
     for name, given, known in (("too_long", too_long, TOO_LONG), ("empty", empty, EMPTY)):
         if given not in known:
             raise UserError(f"{name} is {given!r}; {nearest(str(given), list(known))}")
@@ -89,10 +89,9 @@ def fit(
 ) -> Fitted:
     """The token ids of texts, of at most `limit` tokens each.
 
-    `refused` says why a text of these ids, although it holds something, has no word for the model, or gives None.
-    `split`: one of `smim.text.sentences.SPLITS`. Of a row that is split, sentences without a word are left out; with
-    too long a sentence, the row is too long. `tell`: with the warnings.
-    Raises `RowError` where a text does not fit and the policy is `error`.
+    `refused`: a function that says why a non-empty text has no word for the model, or returns None. `split`: one of
+    `smim.text.sentences.SPLITS`. If a row is split, sentences without a word are left out; one sentence above the limit
+    makes the row too long. `tell`: whether to warn. Raises `RowError` if a text does not fit and the policy is `error`.
     """
     check_policies(too_long, empty)
     check_split(split)
@@ -136,5 +135,5 @@ def fit(
 
 
 def shown(text: str) -> str:
-    """A text for a message, not all of a long one."""
+    """A text for a message, shortened if it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

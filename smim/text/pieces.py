@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: the vocabulary is learned from text, and any text comes back whole."""
+"""SentencePiece tokenizers: the vocabulary is learned from text, and any text is recovered exactly."""
 
 import hashlib
 import io
@@ -36,14 +36,14 @@ ALGORITHMS = ("unigram", "bpe")
 _MODEL_FILE = "sentencepiece.model"
 _LARGEST_MODEL = 2**27
 
-# SentencePiece writes U+2581 for the space, so that a text's own U+2581 has to go in as its bytes.
+# SentencePiece writes U+2581 for the space, so a text's own U+2581 is encoded as bytes.
 _SPACE_MARK = "\u2581"
-# NUL is always the byte piece <0x00>, never a part of another: it stands in for <unk>, which a model cannot be fed.
+# NUL is always the byte piece <0x00>, never a part of another. It replaces <unk>, which cannot be given to a model.
 _NUL = "\0"
 _APART = re.compile(f"([{_NUL}{_SPACE_MARK}])")
 # SentencePiece drops a training text that holds U+2585, its own stand-in for rare ones.
 _NEVER_LEARNED = rf"{UNK}|[\x00{_SPACE_MARK}\x{{2585}}]"
-# Letters with the apostrophes between and before them, or anything else; and the space before.
+# Letters with apostrophes between and before them, or a run of other characters; and the space before.
 _APOSTROPHE = "['\u2019]"
 _WORD = rf"\s*?( ?{_APOSTROPHE}?[\p{{L}}\p{{M}}]+(?:{_APOSTROPHE}[\p{{L}}\p{{M}}]+)*| ?[^\s\p{{L}}\p{{M}}]+)"
 
@@ -53,16 +53,16 @@ _OPTIONS: dict[str, Any] = {
     "pad_id": PAD_ID, "bos_id": SOS_ID, "eos_id": EOS_ID, "unk_id": UNK_ID,
     "pad_piece": PAD, "bos_piece": SOS, "eos_piece": EOS, "unk_piece": UNK,
     "unk_surface": UNK,  # how <unk> is decoded
-    # Nothing of a text is changed or lost:
+    # These settings change and lose nothing of a text:
     "byte_fallback": True,
     "normalization_rule_name": "identity",
     "remove_extra_whitespaces": False,
     "add_dummy_prefix": False,
-    "max_sentence_length": 2**30,  # bytes, the library's largest; longer texts it would skip in silence
-    "num_threads": 1,  # sums depend on the number of threads, and the model holds the number
-    "minloglevel": 2,  # errors alone
+    "max_sentence_length": 2**30,  # bytes, the library's maximum; it would silently skip longer texts
+    "num_threads": 1,  # sums depend on the number of threads, and the model stores the number
+    "minloglevel": 2,  # errors only
 }  # fmt: skip
-# What a piece may not reach over is said by `_WORD`.
+# For `bpe`, `_WORD` defines the boundaries that a piece may not cross.
 _OF_WORDS = {"input_format": "tsv", "split_by_unicode_script": False, "split_by_number": False}
 
 _TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
@@ -74,9 +74,9 @@ _NO_TEXT = "!sentences_.empty()"
 class SentencePieceTokenizer(Tokenizer):
     """Splits text into learned pieces, and into UTF-8 bytes where no piece fits; spaces are part of pieces.
 
-    `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`; `model`
-    is SentencePiece's model file. A text is read with the `prefix` before it: with a space, its first word has the
-    pieces that it has further on. Tokenizers of earlier versions have none. Runs in the calling thread alone.
+    `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`; `model` is
+    SentencePiece's model file. A text is read with the `prefix` before it. With a space as prefix, the first word gets
+    the same pieces as inside of a text. Tokenizers of earlier versions have no prefix. Runs only in the calling thread.
     """
 
     kind: str
@@ -85,21 +85,21 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], *, algorithm: str, vocabulary_size: int) -> "SentencePieceTokenizer":
-        """Learns a vocabulary of exactly `vocabulary_size` pieces, the 4 special ones and 256 bytes included.
+        """Learn a vocabulary of exactly `vocabulary_size` pieces, including 4 special ones and 256 bytes.
 
         `algorithm` is `unigram` or `bpe`. Pieces of `bpe` may hold an apostrophe between letters, as in "don't" or
-        "l'homme", those of `unigram` either letters or other marks. All of `texts` is held in memory. The same texts
-        in the same order give the same model.
+        "l'homme"; those of `unigram` hold either letters or other characters. All of `texts` is held in memory. The
+        same texts in the same order give the same model.
 
-        Raises `UserError` for texts that are all empty, an unknown algorithm, or a size that the texts do
-        not allow; it names the bound.
+        Raises `UserError` for texts that are all empty, an unknown algorithm, or a size that the texts do not allow;
+        the message names the bound.
         """
         if algorithm not in ALGORITHMS:
             raise UserError(f"unknown algorithm {algorithm!r}; {nearest(algorithm, list(ALGORITHMS))}")
-        # Read here, because the library would turn an error in reading the texts into one of its own.
+        # Read the texts here, because the library would replace a reading error by one of its own.
         prefixed = pa.array([_PREFIX + text for text in texts if text], pa.large_string())
         model = io.BytesIO()
-        import sentencepiece  # word tokenizers do without
+        import sentencepiece  # word tokenizers do not need it
 
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -199,12 +199,12 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _sentences(texts: pa.LargeStringArray) -> list[str]:
-    """The trainer lets no piece reach over the name of a special token: it takes the place of what is never learned."""
+    """The training texts, with <unk> in place of what is never learned: no piece crosses a special token's name."""
     return pc.replace_substring_regex(texts, _NEVER_LEARNED, UNK).to_pylist()
 
 
 def _counted_words(texts: pa.LargeStringArray) -> list[str]:
-    """Each word, as `_WORD` has it, with a tab and how often it occurs."""
+    """Each word, as `_WORD` defines it, with a tab and its count."""
     apart = pc.replace_substring_regex(texts, _NEVER_LEARNED, "\n")
     words = pc.split_pattern(pc.replace_substring_regex(apart, _WORD, "\\1\t"), "\t").flatten().value_counts()
     pairs = zip(words.field("values").to_pylist(), words.field("counts").to_pylist(), strict=True)
@@ -212,7 +212,7 @@ def _counted_words(texts: pa.LargeStringArray) -> list[str]:
 
 
 def _explained(error: RuntimeError, vocabulary_size: int) -> Exception:
-    """The trainer's error in words for the user, or itself where it is none of those that a user can cause."""
+    """The trainer's error as a `UserError` if the user can cause it, else the error itself."""
     message = str(error)
     if bound := _TOO_LARGE.search(message):
         return UserError(f"the texts yield at most {bound[1]} pieces; vocabulary_size is {vocabulary_size}, lower it")

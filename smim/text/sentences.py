@@ -1,7 +1,7 @@
-"""Long texts as sentences: the codes are of sentences, and that of a page says little of each.
+"""Split long texts into sentences: codes are made for sentences, and a code of a whole page says little.
 
-Sentences end where the rules of English, as `sentencex` has them, end them: after a full stop that is none of an
-abbreviation, and at an empty line.
+`sentencex` splits by the rules of English: after a full stop that does not belong to an abbreviation, and at an empty
+line.
 """
 
 from collections.abc import Callable
@@ -10,24 +10,24 @@ import sentencex
 
 from smim.errors import UserError, nearest
 
-# `auto` splits texts of more than `SPLIT_ABOVE` tokens, `sentences` each that has several sentences.
+# `auto` splits texts of more than `SPLIT_ABOVE` tokens, `sentences` splits every text of several sentences.
 SPLITS = ("auto", "sentences", "none")
 SPLIT_ABOVE = 60
 
 
 def check_split(split: str) -> None:
-    """Raises `UserError` for a word that is none of `SPLITS`."""
+    """Raise `UserError` for a value that is not in `SPLITS`."""
     if split not in SPLITS:
         raise UserError(f"split is {split!r}; {nearest(str(split), list(SPLITS))}")
 
 
 def sentences_of(text: str, language: str = "en") -> list[str]:
-    """The sentences of a text in order, without the white space between them; none of an empty text."""
+    """The sentences of a text in order, without white space between them; an empty list for an empty text."""
     return [stripped for each in sentencex.segment(language, text) if (stripped := each.strip())]
 
 
 def split_text(text: str, encode: Callable[[str], list[int]], split: str) -> list[tuple[str, list[int]]]:
-    """The text, or its sentences, at least one, each with its token ids; `split` is one of `SPLITS`."""
+    """The text or its sentences (at least one), each with its token ids; `split` is one of `SPLITS`."""
     whole = [(text, encode(text))] if split != "sentences" else []
     if split == "none" or (split == "auto" and len(whole[0][1]) <= SPLIT_ABOVE):
         return whole

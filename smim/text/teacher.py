@@ -1,11 +1,11 @@
-"""A teacher's vectors of a prepared corpus on disk: what `smim teach` writes and training reads.
+"""A teacher's vectors of a prepared corpus on disk. `smim teach` writes them, and training reads them.
 
     DIR/teacher.json  axes.npy  pieces.npy  counts.npy  train-00000.npy  valid-00000.npy ...
 
-A teacher is a model of sentence-transformers, whose unit vectors say which sentences mean the same. They are stored
-rotated into their principal axes, those of train: similarities are the teacher's own, and the first k numbers of a
-vector are the best view of it that k numbers give. Row i of a split's shards is row i of the split; it is zeros where
-the sentence was left out.
+A teacher is a sentence-transformers model, whose unit vectors say which sentences have the same meaning. They are
+stored rotated into the principal axes of train. The rotation keeps similarities, and the first k numbers of a vector
+are its best view with k numbers. Row i of a split's shards is row i of the split, or zeros if the sentence was left
+out.
 
 Shapes: V dimensions of the teacher, W words or pieces of the corpus's vocabulary.
 """
@@ -31,7 +31,7 @@ _AGAIN = "`smim teach` makes it again"
 
 @dataclass(frozen=True)
 class TaughtSplit:
-    """What was made of one split: `count` rows, of which `left_out` have no vector, in shards.
+    """The vectors of one split: `count` rows, of which `left_out` have no vector, in shards.
 
     `corpus_hash` is `Corpus.hash_of(split)`.
     """
@@ -44,11 +44,11 @@ class TaughtSplit:
 
 @dataclass(frozen=True)
 class TeacherCard:
-    """What `teacher.json` says: `teacher` is its path or name as it was given, `teacher_hash` one of its files.
+    """The contents of `teacher.json`: `teacher` is its path or name as given, `teacher_hash` the hash of its files.
 
-    `dimension`: V; `vocabulary_size`: W; `distinct`: texts that the teacher read. `precision` is what it computed in.
-    `without`: the files whose sentences were left out. `sentences`: how many texts it was to read at most; `where`: the
-    filter on labels that they pass; None: all.
+    `dimension`: V. `vocabulary_size`: W. `distinct`: the texts that the teacher read. `precision`: the teacher's
+    precision. `without`: the files whose sentences were left out. `sentences`: the most texts to read. `where`: the
+    filter on labels that they pass. None: all.
     """
 
     teacher: str
@@ -78,7 +78,7 @@ class Teacher(TeacherCard):
 
     @classmethod
     def open(cls, directory: Path | str) -> "Teacher":
-        """Raises `UserError` where it is missing, of another format, or one of its files is not the one it was."""
+        """Open a directory; raises `UserError` if it is missing, of another format, or one of its files has changed."""
         directory = Path(directory)
         path = directory / CARD
         if not path.is_file():
@@ -98,31 +98,31 @@ class Teacher(TeacherCard):
 
     @cached_property
     def axes(self) -> np.ndarray:
-        """The principal axes, fp32 [V, V]: one of the teacher's own vectors times this is the vector that is stored."""
+        """The principal axes, fp32 [V, V]: a vector of the teacher times this matrix gives the stored vector."""
         return self._array(AXES, np.float32, (self.dimension, self.dimension))
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """The teacher's vector of each word or piece of the vocabulary, as a text of its own, fp32 [W, V].
+        """The teacher's vector of each word or piece of the vocabulary as a text of its own, fp32 [W, V].
 
-        Zeros for the special ones and for raw bytes.
+        Zeros for special tokens and for raw bytes.
         """
         return self._array(PIECES, np.float32, (self.vocabulary_size, self.dimension))
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """How often each word or piece occurs in train, int64 [W]."""
+        """The count of each word or piece in train, int64 [W]."""
         return self._array(COUNTS, np.int64, (self.vocabulary_size,))
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all vectors, by what the card says of their files."""
+        """SHA-256 of all vectors, computed from the card's hashes of their files."""
         shards = [shard.files for split in self.splits.values() for shard in split.shards]
         files = [file.sha256 for held in (*shards, self.files) for file in held.values()]
         return hashlib.sha256("".join(files).encode()).hexdigest()
 
     def vectors_of(self, split: str, *, corpus_hash: str, count: int) -> Callable[[np.ndarray], np.ndarray]:
-        """What reads rows of a split, fp32 [n, V]; raises `UserError` where they are of another corpus."""
+        """A function that reads rows of a split, fp32 [n, V]; raises `UserError` if they belong to another corpus."""
         if split not in self.splits:
             raise UserError(f"{self.directory} has no split {split!r}; {nearest(split, list(self.splits))}")
         taught = self.splits[split]

@@ -1,4 +1,4 @@
-"""What every tokenizer does: text to vocabulary ids and back, saved without pickle.
+"""The interface of all tokenizers: text to vocabulary ids and back, saved without pickle.
 
 `smim.text.words` splits text into words, `smim.text.pieces` into SentencePiece's pieces.
 """
@@ -16,27 +16,27 @@ from smim.errors import UserError
 PAD, SOS, EOS, UNK = SPECIAL = ("<pad>", "<sos>", "<eos>", "<unk>")
 PAD_ID, SOS_ID, EOS_ID, UNK_ID = range(4)
 
-# Padding and the marks of a sentence's ends are no part of its text.
+# Padding and the marks of a sentence's ends do not belong to its text.
 NOT_TEXT = (PAD_ID, SOS_ID, EOS_ID)
 
 FILE = "tokenizer.json"
 
 
 class Tokenizer(ABC):
-    """Maps text to the ids of a vocabulary and back; its first ids are `<pad> <sos> <eos> <unk>`.
+    """Maps text to the ids of a vocabulary and back; the first ids are `<pad> <sos> <eos> <unk>`.
 
-    `kind` is `word`, `unigram` or `bpe`. The literal `<unk>` in a text means the unknown token; no other
-    text is ever read as a special token. Texts hold no surrogates (U+D800 to U+DFFF), which UTF-8 has not.
+    `kind` is `word`, `unigram` or `bpe`. The literal `<unk>` in a text means the unknown token; no other text is read
+    as a special token. Texts must not hold surrogates (U+D800 to U+DFFF), which UTF-8 cannot encode.
     """
 
     kind: str
 
     @staticmethod
     def load(directory: Path | str) -> "Tokenizer":
-        """Reads a tokenizer directory of any kind.
+        """Read a tokenizer directory of any kind.
 
-        Raises `UserError` where it is missing, damaged, edited, of a kind that this version does not
-        know, or where the library that its kind needs is not installed.
+        Raises `UserError` if it is missing, damaged, edited, of an unknown kind, or if the library that its kind needs
+        is not installed.
         """
         path = Path(directory) / FILE
         state = storage.read_json(storage.own_file(Path(directory), FILE))
@@ -51,7 +51,7 @@ class Tokenizer(ABC):
         return tokenizer
 
     def save(self, directory: Path | str) -> None:
-        """Writes the tokenizer as a directory of its own, which takes the place of what was there."""
+        """Write the tokenizer as a directory of its own, and replace what was there."""
         with storage.new_directory(directory) as partial:
             state = {"kind": self.kind, "hash": self.hash, **self._write(partial)}
             storage.write_json(partial / FILE, state)
@@ -59,12 +59,12 @@ class Tokenizer(ABC):
     @property
     @abstractmethod
     def vocabulary_size(self) -> int:
-        """Number of ids, the four special ones included."""
+        """The number of ids, including the four special ones."""
 
     @property
     @abstractmethod
     def hash(self) -> str:
-        """SHA-256 of everything that decides which ids a text gets, hexadecimal."""
+        """SHA-256 of everything that determines the ids of a text, hexadecimal."""
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -72,24 +72,24 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
-        """What `encode` gives for each of N texts (none of them null), in one go: N lists of int32."""
+        """Encode N texts (none of them null) as `encode` does, together: N lists of int32."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; padding, `<sos>` and `<eos>` are left out. Never fails on ids of the vocabulary."""
+        """The text of `ids`, without padding, `<sos>` and `<eos>`. Never fails on ids of the vocabulary."""
 
     @abstractmethod
     def token(self, id: int) -> str:
-        """How one token of the vocabulary is shown to people."""
+        """One token of the vocabulary, as shown to people."""
 
     @abstractmethod
     def _write(self, directory: Path) -> dict[str, Any]:
-        """Writes what does not fit into JSON, and returns what does."""
+        """Write what does not fit into JSON, and return what does."""
 
     @classmethod
     @abstractmethod
     def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "Tokenizer":
-        """The tokenizer that `_write` wrote; raises `UserError` where it is damaged."""
+        """Read what `_write` wrote; raises `UserError` if it is damaged."""
 
 
 def string_array(texts: pa.StringArray | Sequence[str]) -> pa.StringArray:

@@ -16,7 +16,7 @@ from smim import schema
 from smim.errors import UserError, nearest
 from smim.text.tokenizer import FILE, NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
 
-# Arrow's lookup hashes the whole vocabulary at each call, which pays from a quarter as many distinct words on.
+# Arrow's lookup hashes the whole vocabulary at each call. It is faster from a quarter as many distinct words on.
 _LOOKUP_PAYS_FROM = 4
 
 
@@ -24,7 +24,7 @@ def _tweet_splitter() -> Callable[[str], list[str]]:
     from nltk.tokenize import TweetTokenizer  # importing NLTK takes a second
 
     split = TweetTokenizer(preserve_case=False).tokenize
-    # NLTK reads HTML entities: `&#55296;` becomes a surrogate, which no file can hold.
+    # NLTK decodes HTML entities: `&#55296;` becomes a surrogate, which UTF-8 cannot encode.
     return lambda text: [word.encode("utf-8", "replace").decode() for word in split(text)]
 
 
@@ -35,42 +35,42 @@ _SPLITTERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {
 SPLITTERS = tuple(_SPLITTERS)
 
 
-# What `str.split` takes for white space, beside ASCII's tab, line feeds, carriage return and space.
+# What `str.split` treats as white space, besides ASCII's tab, line feeds, carriage return and space.
 _OTHER_SPACE = "[\x1c-\x1f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
-# The first bytes of these in UTF-8.
+# The first bytes of these characters in UTF-8.
 _OTHER_SPACE_LEADS = np.isin(np.arange(256), [*range(0x1C, 0x20), 0xC2, 0xE1, 0xE2, 0xE3])
 
 
 def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
-    """The words of each of N texts: N lists of strings. `whitespace` splits as `str.split` does.
+    """Split each of N texts into words: N lists of strings. `whitespace` splits as `str.split` does.
 
     Raises `UserError` for an unknown splitter.
     """
     _check_splitter(splitter)
     if splitter == "whitespace":
-        # Arrow's split at ASCII white space is twice as fast as that at any; the rest of it becomes a space first.
+        # Arrow splits twice as fast at ASCII white space alone, so replace other white space by a space first.
         if _may_hold_other_space(texts):
             texts = pc.replace_substring_regex(texts, _OTHER_SPACE, " ")
-        # Trimmed, because Arrow's splits read on behind a text that ends in whitespace: what they then
-        # make of that whitespace depends on the bytes that happen to follow in memory.
+        # Trim first: after a text that ends in white space, Arrow's split reads on, and its result then depends on
+        # the bytes that follow in memory.
         return _without_empty(pc.ascii_split_whitespace(pc.ascii_trim_whitespace(texts)))
     split = _SPLITTERS[splitter]()
     return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
 
 
 def _may_hold_other_space(texts: pa.StringArray) -> bool:
-    """A quick look at the bytes: whether one is, or may begin, white space that is not ASCII's usual."""
+    """A quick check of the bytes: whether one may begin unusual white space."""
     data = texts.buffers()[2]
     return data is not None and bool(_OTHER_SPACE_LEADS[np.frombuffer(data, np.uint8)].any())
 
 
 def nearest_min_count(words: pa.StringArray, counts: pa.Int64Array, *, near: int, min_count: int = 1) -> int:
-    """The minimum count, from `min_count` up, whose vocabulary has a size (special tokens included) nearest to `near`.
+    """The minimum count, from `min_count` up, whose vocabulary size (with special tokens) is nearest to `near`.
 
-    `words` holds each word once, `counts` how often it was seen. Of two that come as near, the smaller count.
+    `words` holds each word once, `counts` its count. If two are equally near, the smaller minimum count wins.
     """
     ascending = np.sort(_countable(words, counts, min_count=min_count).column("count").to_numpy())
-    # The size only changes where the minimum passes a count that occurs.
+    # The size only changes when the minimum passes an existing count.
     candidates = np.concatenate([[min_count], np.unique(ascending) + 1])
     sizes = len(SPECIAL) + len(ascending) - np.searchsorted(ascending, candidates)
     return int(candidates[np.argmin(np.abs(sizes - near))])
@@ -78,10 +78,10 @@ def nearest_min_count(words: pa.StringArray, counts: pa.Int64Array, *, near: int
 
 @dataclass(frozen=True)
 class WordTokenizer(Tokenizer):
-    """Splits text into words and maps each one to its id; a word never seen becomes `<unk>`.
+    """Splits text into words and maps each to its id; a word outside of the vocabulary becomes `<unk>`.
 
-    `splitter` is `whitespace`, or `tweet` for NLTK's `TweetTokenizer(preserve_case=False)`, the
-    thesis's. `words` starts with `<pad> <sos> <eos> <unk>`; a word's id is its place in it.
+    `splitter` is `whitespace`, or `tweet` for NLTK's `TweetTokenizer(preserve_case=False)`, as in the thesis. `words`
+    starts with `<pad> <sos> <eos> <unk>`; a word's id is its position.
     """
 
     kind = "word"
@@ -103,10 +103,10 @@ class WordTokenizer(Tokenizer):
         min_count: int = 1,
         max_size: int | None = None,
     ) -> "WordTokenizer":
-        """The vocabulary of words seen at least `min_count` times, most frequent first, ties by code points.
+        """The vocabulary of words that occur at least `min_count` times, most frequent first, ties by code points.
 
-        `words` holds each word once, `counts` how often it was seen. `max_size` bounds the vocabulary's
-        size, the four special tokens included; `UserError` where it leaves no room for a word.
+        `words` holds each word once, `counts` its count. `max_size` bounds the vocabulary's size, including the four
+        special tokens; raises `UserError` if it leaves no room for a word.
         """
         if max_size is not None and max_size <= len(SPECIAL):
             raise UserError(f"max_size is {max_size}; {len(SPECIAL)} special tokens and one word need more")
@@ -149,7 +149,7 @@ class WordTokenizer(Tokenizer):
         return ids.take(encoded.indices)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words of `ids` with spaces between; padding, `<sos>` and `<eos>` are left out."""
+        """The words of `ids` joined with spaces, without padding, `<sos>` and `<eos>`."""
         return " ".join(self.words[i] for i in ids if i not in NOT_TEXT)
 
     def token(self, id: int) -> str:
@@ -164,12 +164,12 @@ class WordTokenizer(Tokenizer):
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        # Special symbols other than <unk> are never words of a text: as input they are unknown.
+        # Special symbols other than <unk> are never words of a text; in a text they are unknown.
         return {word: i for i, word in enumerate(self.words) if i not in NOT_TEXT}
 
     @cached_property
     def _value_set(self) -> pa.StringArray:
-        # A null equals no word, and keeps each word's place equal to its id.
+        # A null matches no word, and keeps each word's position equal to its id.
         return pa.array([None if i in NOT_TEXT else word for i, word in enumerate(self.words)], pa.string())
 
     @cached_property
@@ -190,7 +190,7 @@ def _countable(words: pa.StringArray, counts: pa.Int64Array, *, min_count: int) 
 
 
 def _without_empty(split: pa.ListArray) -> pa.ListArray:
-    """Drops the empty strings that Arrow, unlike `str.split`, makes of an empty text."""
+    """Drop the empty strings that Arrow, unlike `str.split`, makes from an empty text."""
     filled = pc.greater(pc.binary_length(split.values), 0)
     if pc.all(filled).as_py():
         return split
