@@ -1,4 +1,4 @@
-"""Trains a latent variable model: of sentences, or of vectors.
+"""Train a latent variable model of sentences or of vectors.
 
     accelerate launch smim/train.py corpus=ptb model=gru objective=amim model.latent_dim=512
     accelerate launch smim/train.py experiment=ptb_smim_512 train.resume=auto
@@ -8,9 +8,9 @@
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
-Writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far,
-`model/`, into `run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and leaves with status 143 (130); the same
-command with `train.resume=auto` goes on from there. Every option: `python smim/train.py --cfg job`.
+The run writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far, `model/`, into
+`run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and exits with status 143 (130). The same command with
+`train.resume=auto` continues from there. `python smim/train.py --cfg job` lists all options.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -44,18 +44,18 @@ from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 from smim.waiting import doing
 
-# Texts of the test split that models are compared by at the end of a run.
+# The number of test texts for the comparison of models at the end of a run.
 _COMPARED = 1000
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """The arguments of a command line with those that `experiment=own_small` chooses for the corpus."""
+    """Return command-line arguments together with those that `experiment=own_small` chooses for the corpus."""
     check_overrides(arguments)
     return own_small.expand(arguments)
 
 
 def main(cfg: DictConfig) -> None:
-    """Checks the configuration, then trains."""
+    """Check the configuration, then train."""
     started = time.monotonic()
     initial = Initial.open(cfg.model.init) if cfg.model.get("init") else None
     if initial:
@@ -112,7 +112,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> list[str]:
-    """What texts of the test split say of the trained model, beside another one; never an error: the model is there."""
+    """Compare the trained model with another one on test texts. Errors become a warning, since the run succeeded."""
     try:
         from smim.evaluation.halves import compare
 
@@ -121,19 +121,19 @@ def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> lis
         rows = np.random.default_rng(0).permutation(len(split))[:_COMPARED]
         models = {"this model": smim.load(model_dir), other: smim.load(other)}
         return compare(split.texts(np.sort(rows)), models, seed=0).lines()
-    except Exception as error:  # whatever it is
+    except Exception as error:  # of any kind
         return [f"warning: the model could not be compared with {other}: {error or type(error).__name__}"]
 
 
 def _given_use(section: DictConfig) -> dict[str, Any]:
-    """What is said of the model's use, checked; the rest follows from the model when it is saved."""
+    """Return the given settings of `use`, after a check. The model determines the others when it is saved."""
     said = OmegaConf.to_container(section)
     made = config.make(Use, OmegaConf.create(_not_null(said, said)), "use")
     return _not_null(said, asdict(made))
 
 
 def _not_null(said: Any, values: Any) -> dict[str, Any]:
-    """Those of the `values`, which may nest, that are not null in what was said."""
+    """Select those `values`, which may nest, that are not null in `said`."""
     return {
         name: _not_null(each, values[name]) if isinstance(each, dict) else values[name]
         for name, each in said.items()
