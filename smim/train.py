@@ -8,9 +8,9 @@
     accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes 2 smim/train.py ...
     accelerate launch --config_file launch/accelerate/zero2.yaml --num_processes 8 smim/train.py ...
 
-Writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far, `model/`, into
-`run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and ends with status 143 (130). The same command with
-`train.resume=auto` continues from it. Every option: `python smim/train.py --cfg job`.
+The run writes `config.yaml`, `metrics.jsonl`, `status.json`, `checkpoints/` and the best model so far, `model/`, into
+`run.dir`. SIGTERM (or Ctrl-C) saves a checkpoint and exits with status 143 (130). The same command with
+`train.resume=auto` continues from there. `python smim/train.py --cfg job` lists all options.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -44,12 +44,12 @@ from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 from smim.waiting import doing
 
-# Texts of the test split that compare models at the end of a run.
+# The number of test texts for the comparison of models at the end of a run.
 _COMPARED = 1000
 
 
 def expand(arguments: list[str]) -> list[str]:
-    """The arguments of a command line, with those that `experiment=own_small` chooses for the corpus."""
+    """Return command-line arguments together with those that `experiment=own_small` chooses for the corpus."""
     check_overrides(arguments)
     return own_small.expand(arguments)
 
@@ -112,7 +112,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> list[str]:
-    """A comparison of the trained model with another one on the test split. Never raises: the model exists already."""
+    """Compare the trained model with another one on test texts. Errors become a warning, since the run succeeded."""
     try:
         from smim.evaluation.halves import compare
 
@@ -121,19 +121,19 @@ def _compared(corpus: Corpus | VectorCorpus, model_dir: Path, other: str) -> lis
         rows = np.random.default_rng(0).permutation(len(split))[:_COMPARED]
         models = {"this model": smim.load(model_dir), other: smim.load(other)}
         return compare(split.texts(np.sort(rows)), models, seed=0).lines()
-    except Exception as error:  # any kind
+    except Exception as error:  # of any kind
         return [f"warning: the model could not be compared with {other}: {error or type(error).__name__}"]
 
 
 def _given_use(section: DictConfig) -> dict[str, Any]:
-    """The given settings of the model's use, checked; the others are derived from the model when it is saved."""
+    """Return the given settings of `use`, after a check. The model determines the others when it is saved."""
     said = OmegaConf.to_container(section)
     made = config.make(Use, OmegaConf.create(_not_null(said, said)), "use")
     return _not_null(said, asdict(made))
 
 
 def _not_null(said: Any, values: Any) -> dict[str, Any]:
-    """The `values`, perhaps nested, whose given value is not null."""
+    """Select those `values`, which may nest, that are not null in `said`."""
     return {
         name: _not_null(each, values[name]) if isinstance(each, dict) else values[name]
         for name, each in said.items()

@@ -1,4 +1,4 @@
-"""The settings of a model: its latent space, and an encoder and a decoder that own theirs."""
+"""The settings of a model: those of its latent space, and those of its encoder and decoder."""
 
 import math
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from smim.schema import bounded, out_of_bounds
 
 @dataclass(frozen=True)
 class PartArgs:
-    """The settings of an encoder or a decoder; `name` says of which kind.
+    """The settings of an encoder or a decoder of the kind `name`.
 
-    `unit`: what it reads or makes. `takes_scale_out`: whether it normalises the embeddings that it reads.
-    `own_embedding_dim`: how much wider embeddings are for its sake; the last so many columns are read by it alone.
+    `unit`: what it reads or produces, "sentence" or "vector". `takes_scale_out`: it normalises its input embeddings.
+    `own_embedding_dim`: the number of extra embedding columns, the last ones, that only this part reads.
     """
 
     unit: ClassVar[str] = "sentence"
@@ -25,23 +25,23 @@ class PartArgs:
         return 0
 
     def problems(self, at: str, model: Any) -> list[str]:
-        """A message for each wrong setting. `at`: where they are, such as `model.encoder`; `model`: all settings."""
+        """Return a message for each wrong setting. `at`: the section (`model.encoder`). `model`: all settings."""
         return out_of_bounds(self, at)
 
     def make(self, model: Any, encoder: Any = None) -> Any:
-        """The encoder, or the decoder that goes with `encoder`, of a model of these settings, with random weights."""
+        """Make the encoder, or the decoder that belongs to `encoder`, of a model with random weights."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class ModelArgs:
-    """What decides the shape of a model, whatever it reads: `encoder` and `decoder`, and what q(z|x) and p(z) are.
+    """The settings that decide the shape of any model: `encoder` and `decoder`, q(z|x) and p(z).
 
-    `posterior`: a diagonal `gaussian`, whose log variance is predicted and clamped from below by `min_log_variance`; or
-    `sampled_variance`, which predicts none: see `SampledVariance`, `max_log_variance` is the upper end of its range.
-    sMIM drives nearly every dimension onto the clamp, so `min_log_variance` sets the code's noise.
+    `posterior`: `gaussian` is a diagonal Gaussian. The model predicts its log variance, and `min_log_variance` clamps
+    it from below. sMIM drives nearly every dimension to the clamp, so `min_log_variance` sets the noise of the codes.
+    `sampled_variance` predicts none (see `SampledVariance`), and `max_log_variance` is the upper end of its range.
 
-    `prior`: `standard_normal`, or learned, of `num_prior_components`: `gaussian_mixture` or `vamp`.
+    `prior`: `standard_normal`, or a learned `gaussian_mixture` or `vamp` with `num_prior_components` components.
 
     Raises `UserError` that names each wrong setting.
     """
@@ -69,7 +69,7 @@ class ModelArgs:
 
     @property
     def clamp(self) -> float:
-        """The log variance at which a predicted one is clamped; minus infinity where none is predicted."""
+        """The lower limit of the predicted log variance; minus infinity if none is predicted."""
         return self.min_log_variance if self.posterior == "gaussian" else -math.inf
 
     @property
@@ -79,8 +79,8 @@ class ModelArgs:
 
     @property
     def token_limit(self) -> int | None:
-        """The most tokens that a sentence may have; None of what are no sentences."""
+        """The largest number of tokens in a sentence; None for models of vectors."""
         return None
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
-        """Raises `UserError` for a split that such a model cannot hold; `cut`: tokens that sentences are cut to."""
+        """Raise `UserError` if the model cannot use a split whose sentences are truncated to `cut` tokens."""

@@ -1,4 +1,4 @@
-"""The sentence autoencoder q(z|x), p(x|z) that every objective trains.
+"""The autoencoder of sentences: q(z|x), p(x|z) and p(z).
 
 Shapes: B sentences, T tokens (with `<sos>` or `<eos>`), E embedding, H hidden, D latent, V vocabulary, K pseudo-inputs
 of a prior, L their length.
@@ -32,12 +32,12 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 @dataclass(frozen=True)
 class SentenceArgs(ModelArgs):
-    """What decides the shape of a model of sentences. Defaults are the thesis's for PTB (section 7.2).
+    """The settings that decide the shape of a model of sentences. Defaults are the thesis's for PTB (section 7.2).
 
-    `tied_output`: the output layer's matrix is the embedding's. `word_dropout` and `encoder_word_dropout`: the share of
-    the decoder's input words (Bowman et al. 2016) and of the encoder's that are `<unk>` in training; 20 % of the
-    encoder's made much better answers (appendix E.4). `max_length`: the longest sentence, in tokens, that is encoded or
-    decoded. The pseudo-inputs of a VampPrior are sequences of `pseudo_input_length` embeddings.
+    `tied_output`: the output layer uses the embedding matrix. `word_dropout` (Bowman et al. 2016) and
+    `encoder_word_dropout`: the share of the decoder's and of the encoder's input words that training replaces by
+    `<unk>`; 20 % in the encoder gave much better answers (appendix E.4). `max_length`: the longest sentence, in tokens,
+    to encode or decode. `pseudo_input_length`: the number of embeddings in a pseudo-input of a VampPrior.
     """
 
     unit: ClassVar[str] = "sentence"
@@ -55,7 +55,7 @@ class SentenceArgs(ModelArgs):
         return self.max_length
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
-        """Refuses a sentence without a word, and one that is longer than `max_length`; those of pairs too."""
+        """Raise `UserError` if a sentence (or a sentence of a pair) is empty, or longer than `max_length`."""
         lengths = [split.table.column("length")]
         if split.has_pairs:
             lengths.append(pc.list_value_length(split.table.column("pair_ids")))
@@ -75,7 +75,7 @@ _SMALL_EMBEDDING = 0.1
 
 @dataclass(frozen=True)
 class TokenLogProb:
-    """log p(x|z) token by token, in nats; zero on padding.
+    """The values log p(x|z) token by token, in nats, with zeros on padding.
 
     `tokens` fp32 [B, T]: the words, then `<eos>`. `lengths` int64 [B]: words without `<eos>`.
     """
@@ -85,22 +85,22 @@ class TokenLogProb:
 
     @property
     def with_eos(self) -> Tensor:
-        """log p(x|z) of the words and `<eos>`, as trained, [B]."""
+        """The value log p(x|z) of the words and `<eos>`, as trained, [B]."""
         return self.tokens.sum(1)
 
     @property
     def eos(self) -> Tensor:
-        """log p of `<eos>` after the last word, [B]."""
+        """The value log p of `<eos>` after the last word, [B]."""
         return self.tokens.gather(1, self.lengths[:, None])[:, 0]
 
     @property
     def words(self) -> Tensor:
-        """log p(x|z) of the words, `<eos>` left out, as evaluated (section 7.3), [B]."""
+        """The value log p(x|z) of the words without `<eos>`, as evaluated (section 7.3), [B]."""
         return self.with_eos - self.eos
 
 
 class SentenceAutoencoder(LatentVariableModel):
-    """One embedding for encoder and decoder, and perhaps for the output layer; a diagonal Gaussian posterior."""
+    """A sentence autoencoder with a Gaussian q(z|x). Encoder, decoder and a tied output layer share the embedding."""
 
     unit = "sentence"
     reparameterized = False
@@ -113,7 +113,7 @@ class SentenceAutoencoder(LatentVariableModel):
         width = args.embedding_dim + args.encoder.own_embedding_dim
         self.embedding = nn.Embedding(vocabulary_size, width)
         if args.encoder.takes_scale_out and args.decoder.takes_scale_out:
-            # Adam moves each weight by about the learning rate: a small table learns faster.
+            # Adam changes each weight by about the learning rate, so a table of small values learns faster.
             nn.init.normal_(self.embedding.weight, std=_SMALL_EMBEDDING)
         self.encoder: Encoder = args.encoder.make(args)
         self.summary_dim = self.encoder.output_dim
@@ -129,7 +129,7 @@ class SentenceAutoencoder(LatentVariableModel):
         )
 
     def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
-        """q(z|x) for each sentence, fields fp32 [B, D]. Eq. 6.3. From `word_gates` it has no gradient."""
+        """Compute q(z|x) for each sentence, with fields fp32 [B, D] (eq. 6.3). With `word_gates` it has no gradient."""
         return self.posterior_of_state(self._encode(batch, word_gates))
 
     def _encode(self, batch: Batch, word_gates: Tensor | None = None) -> Tensor:
@@ -140,30 +140,30 @@ class SentenceAutoencoder(LatentVariableModel):
         return self.encoder(self.embedding(input_BT), batch.lengths + 1)
 
     def _pseudo_posterior(self, pseudo_inputs_KLE: Tensor) -> DiagonalGaussian:
-        """q(z|u) of learned embeddings that stand for a reversed sentence's; `<sos>` ends them too."""
+        """Compute q(z|u) of pseudo-inputs: learned embeddings of a reversed sentence, to which `<sos>` is appended."""
         num, length, _ = pseudo_inputs_KLE.shape
         sos_K1 = torch.full((num, 1), SOS_ID, device=pseudo_inputs_KLE.device)
         embedded_KTE = torch.cat([pseudo_inputs_KLE, self.embedding(sos_K1)], dim=1)
         return self.posterior_of_state(self.encoder(embedded_KTE, torch.full_like(sos_K1[:, 0], length + 1)))
 
     def _as_pseudo_inputs(self, batch: Batch) -> Tensor:
-        """The embeddings [K, L, E] of the first L words of each sentence, reversed; a shorter one is repeated."""
+        """The embeddings [K, L, E] of each sentence's first L words, reversed. Shorter sentences are repeated."""
         place_KL = torch.arange(self.args.pseudo_input_length, device=batch.tokens.device) % batch.lengths[:, None]
         return self.embedding(batch.tokens.gather(1, place_KL).flip(1))
 
     def word_gates(self) -> Tensor | None:
-        """A table of all words that makes `posterior` of more words than it has faster: of a GRU on the CPU."""
+        """Make a lookup table for `posterior` (GRU on the CPU). It saves time for texts longer than the vocabulary."""
         return self.encoder.word_gates(self.embedding.weight)
 
     def log_prob(self, batch: Batch, z_BD: Tensor, *, literal: float | None = None) -> TokenLogProb:
-        """log p(x|z) under teacher forcing, for z [B, D]. Eq. 6.1.
+        """Compute log p(x|z) under teacher forcing, for z [B, D] (eq. 6.1).
 
-        `literal`: of codes with a meaning part, how much is given of the rest; None: what training draws, or else all.
+        `literal`: the share of the code beside the meaning part that the decoder gets. None: random in training, or 1.
         """
         input_BT = self._with_unknown_words(_decoder_input(batch), self.args.word_dropout)
         given: dict[str, float | Tensor] = {} if literal is None else {"literal": literal}
         if self.training and self.encoder.meaning_dim and literal is None and batch.random is not None:
-            # Words drawn at random mean nothing: they are to come back, and there is nothing to write freely of them.
+            # Random words have no meaning to paraphrase, so the decoder must reproduce them.
             given["literal"] = self.decoder.draw_literal(z_BD).masked_fill(batch.random, 1.0)  # type: ignore[operator]
         states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD, **given))
         target_BT = _target(batch)
@@ -177,13 +177,13 @@ class SentenceAutoencoder(LatentVariableModel):
         return TokenLogProb(tokens=tokens_BT, lengths=batch.lengths)
 
     def mean_state(self, batch: Batch, z_BD: Tensor) -> Tensor:
-        """The mean of the decoder's states over each sentence, words and `<eos>`, under teacher forcing, [B, H]."""
+        """The mean decoder state over the words and `<eos>` of each sentence, under teacher forcing, [B, H]."""
         states_BTH = self.decoder(self._said(_decoder_input(batch)), z_BD)
         real_BT1 = (_target(batch) != PAD_ID)[..., None]
         return (states_BTH * real_BT1).sum(1) / real_BT1.sum(1)
 
     def log_likelihood(self, batch: Batch, z_BD: Tensor) -> Tensor:
-        """log p(x|z) in nats [B]: of the words and `<eos>`; of the words alone where a drawn sentence was cut."""
+        """Compute log p(x|z) in nats [B] of the words and `<eos>`, or only of the words if a drawn sentence was cut."""
         log_prob = self.log_prob(batch, z_BD)
         return log_prob.with_eos if batch.cut is None else log_prob.with_eos - log_prob.eos * batch.cut
 
@@ -192,20 +192,20 @@ class SentenceAutoencoder(LatentVariableModel):
 
     @torch.no_grad()
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> Batch:
-        """A sentence drawn for each z at temperature 1, cut after `max_length` tokens; it may be empty.
+        """Draw a sentence for each z at temperature 1, cut after `max_length` tokens. It may be empty.
 
-        Sentences are drawn with the probability that `log_likelihood` gives them, but for `<pad>` and `<sos>`: these
-        are never drawn, and training, which never asks for them, leaves them next to no probability.
+        The probability of a sentence is that of `log_likelihood`, except that `<pad>` and `<sos>` are never drawn.
+        They are never targets in training, so their probability is almost 0.
         """
         was_training = self.training
         if was_training:
             self.eval()
         uniform = torch.rand(len(z_BD), max_length, device=z_BD.device)
         ids = decode_ids(self, z_BD.detach(), max_length, uniform=uniform, allow_unknown=True)
-        if was_training:  # otherwise its parts stay as they are: MIM has some of them train
+        if was_training:  # otherwise keep the modes of the parts, because MIM leaves some in training mode
             self.train()
         batch = collate(ids, range(len(ids)))
-        # One that ended has room left for its `<eos>`.
+        # A sentence that ended is shorter, because it had room for its `<eos>`.
         return replace(batch, cut=batch.lengths == max_length).to(z_BD.device)
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class SentenceAutoencoder(LatentVariableModel):
 
     @property
     def words_of_sum(self) -> WordCodes | None:
-        """What the words add to a code, where it is a sum of them."""
+        """The module for each word's part of a code, if codes are sums of words; otherwise None."""
         return self.encoder.words if isinstance(self.encoder, SuperpositionEncoder) else None
 
     def sum_of_words(self, z_BD: Tensor) -> Tensor:
@@ -242,16 +242,15 @@ class SentenceAutoencoder(LatentVariableModel):
         self.encoder.hold_meaning()  # type: ignore[operator]
 
     def check_literal(self, literal: float) -> None:
-        """Raises `Unsupported` where `literal` is not 1 and z has no meaning part."""
+        """Raise `Unsupported` if `literal` is not 1 and the codes have no meaning part."""
         if literal != 1 and not self.encoder.meaning_dim:
             raise Unsupported(f"literal is {literal:g}; this model's codes have no meaning part, it is always 1")
 
     def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
-        """What decoding z [B, D] begins with: tensors with a row a sentence, for `next_token`.
+        """Compute the initial state for decoding z [B, D] with `next_token`: tensors with a row per sentence.
 
-        `literal`: how much is given of what z holds beside its meaning part, from 1, all of it, to 0; raises as
-        `check_literal` does. The second axis of a cache is its room for tokens, which grows; zeros may be added at its
-        end.
+        `literal`: the share of z beside its meaning part that the decoder gets, from 1 (all) to 0. Raises like
+        `check_literal`. The second axis of a cache is its capacity in tokens. It grows, and may be padded with zeros.
         """
         self.check_literal(literal)
         if self.encoder.meaning_dim:
@@ -259,7 +258,7 @@ class SentenceAutoencoder(LatentVariableModel):
         return self.decoder.start(z_BD)
 
     def next_token(self, token_B: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One decoding step: logits of the next token, fp32 [B, V], and the decoder's new state."""
+        """Do one decoding step. Return logits of the next token, fp32 [B, V], and the decoder's new state."""
         output_BH, state = self.decoder.step(self._said(token_B), state)
         return self.to_vocabulary.logits(self.to_output(output_BH)).float(), state
 
@@ -267,7 +266,7 @@ class SentenceAutoencoder(LatentVariableModel):
         return [part for part in (self.encoder, self.decoder) if part.compilable]
 
     def flops_per_token(self, mean_length: float) -> float:
-        """As of any model; the sentence has a token more than words, and what it passes once is shared by its words."""
+        """As in the base class. A sentence has one token more than words; costs per sentence are divided among them."""
         num_tokens = mean_length + 1
         output = matrix_weights(self.to_output) + self.to_vocabulary.matrix.numel()
         once = matrix_weights(self.to_mean) + matrix_weights(self.to_log_variance)
@@ -275,11 +274,11 @@ class SentenceAutoencoder(LatentVariableModel):
         return 6 * (parts + once + num_tokens * output) / mean_length
 
     def _said(self, tokens: Tensor) -> Tensor:
-        """The embeddings of words as the decoder sees them, without the encoder's own columns."""
+        """The decoder's input embeddings, without the columns that only the encoder reads."""
         return self.embedding(tokens)[..., : self.args.embedding_dim]
 
     def _make_output(self) -> tuple[nn.Module, VocabularyLayer]:
-        """What leads from the decoder's states to the output layer, and that layer."""
+        """Make the layer from the decoder's states to the output layer, and the output layer."""
         width = self.decoder.output_dim
         if not self.args.tied_output:
             return nn.Identity(), VocabularyLayer(width, self.input_size)
@@ -288,7 +287,7 @@ class SentenceAutoencoder(LatentVariableModel):
         return to_output, TiedVocabularyLayer(self.embedding, embedding_dim)
 
     def _with_unknown_words(self, tokens_BT: Tensor, share: float) -> Tensor:
-        """In training, a random `share` of the words as `<unk>`; without a share no random number is drawn."""
+        """In training, replace a random `share` of the words by `<unk>`. A share of 0 draws no random number."""
         if not self.training or share == 0:
             return tokens_BT
         drawn_BT = torch.rand(tokens_BT.shape, device=tokens_BT.device) < share
@@ -296,17 +295,17 @@ class SentenceAutoencoder(LatentVariableModel):
 
 
 def _decoder_input(batch: Batch) -> Tensor:
-    """`<sos> w1 .. wn`, padded [B, T]."""
+    """The sequence `<sos> w1 .. wn`, padded [B, T]."""
     return F.pad(batch.tokens, (1, 0), value=SOS_ID)
 
 
 def _target(batch: Batch) -> Tensor:
-    """`w1 .. wn <eos>`, padded [B, T]."""
+    """The sequence `w1 .. wn <eos>`, padded [B, T]."""
     return F.pad(batch.tokens, (0, 1), value=PAD_ID).scatter(1, batch.lengths[:, None], EOS_ID)
 
 
 def _reversed_input(batch: Batch) -> Tensor:
-    """`wn .. w1 <sos>`, padded [B, T]: the encoder ends on the words that the decoder begins with."""
+    """The sequence `wn .. w1 <sos>`, padded [B, T]. So the encoder reads last what the decoder generates first."""
     forward_BT = _decoder_input(batch)
     position_BT = batch.lengths[:, None] - torch.arange(forward_BT.shape[1], device=forward_BT.device)
     return torch.where(position_BT >= 0, forward_BT.gather(1, position_BT.clamp(min=0)), PAD_ID)

@@ -1,4 +1,4 @@
-"""From codes to token ids: greedy, or drawn, many sentences at a time.
+"""Decoding of codes to token ids, greedy or sampled, many sentences at a time.
 
 Shapes: N sentences, B of them in the batch, T tokens, V vocabulary.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DECODED_TOGETHER = 512
 _DECODED_IN_ONE_GO = 8192
 _WORDS_PER_BLOCK = 128
-_LIKELIEST = 64  # words among which a nucleus is looked for first
+_LIKELIEST = 64  # the number of words in which `_nucleus` searches first
 _AS_THEY_ARE = Drawing()
 
 
@@ -35,12 +35,12 @@ def decode_ids(
     allow_unknown: bool = False,
     literal: float = 1.0,
 ) -> list[list[int]]:
-    """Word ids of each code's sentence, without `<eos>`, at most `max_length` of them.
+    """Decode each code to word ids, at most `max_length` of them, without `<eos>`.
 
-    Greedy; or, where `uniform` numbers [N, max_length] in [0, 1) are given, one draw by the inverse of the cumulative
-    distribution, of the words that `drawing` says. Unless `allow_unknown`, no word is `<unk>`: the others share its
-    probability. Finished sentences leave the batch, and others take their place.
-    `literal`: as of `SentenceAutoencoder.start`.
+    Decoding is greedy. With `uniform` numbers [N, max_length] in [0, 1) it samples by the inverse of the cumulative
+    distribution, with the temperature and `top_p` of `drawing`. Unless `allow_unknown`, `<unk>` is excluded and its
+    probability goes to the other words. Finished sentences leave the batch, and others replace them.
+    `literal`: see `SentenceAutoencoder.start`.
     """
     decoded: list[list[int]] = []
     for start in range(0, len(z), _DECODED_IN_ONE_GO):
@@ -61,11 +61,11 @@ def _decode_part(
     allow_unknown: bool,
     literal: float,
 ) -> Tensor:
-    # <pad> and <sos> are never a target in training.
+    # Training never has <pad> and <sos> as targets.
     never = [PAD_ID, SOS_ID] if allow_unknown else [PAD_ID, SOS_ID, UNK_ID]
     output_NT = torch.full((len(z_ND), max_length), PAD_ID, device=z_ND.device)
     waiting = torch.arange(len(z_ND), device=z_ND.device)
-    # Of the B sentences that are being decoded: row, next position, last token, and the decoder's state.
+    # For the B sentences in the batch: row, next position, last token, and the decoder's state.
     running = position = token = waiting[:0]
     state = autoencoder.start(z_ND[:0], literal)
     while len(waiting) or len(running):
@@ -85,7 +85,7 @@ def _decode_part(
         position = position + 1
         going = (token != EOS_ID) & (position < max_length)
         if not going.all():
-            # The last rows move up into the gaps: a copy of all caches would take longer than the step.
+            # Move the last rows into the gaps, because a copy of all caches would take longer than the step.
             left = int(going.sum())
             gaps, last = (~going[:left]).nonzero()[:, 0], left + going[left:].nonzero()[:, 0]
             for part in (running, position, token, *state):
@@ -96,7 +96,7 @@ def _decode_part(
 
 
 def join_states(state: tuple[Tensor, ...], new: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The rows of both; of two caches the one with room for fewer tokens (second axis) is filled up with zeros."""
+    """Concatenate the rows of two states. The cache with the smaller capacity (second axis) is padded with zeros."""
     return tuple(torch.cat(_of_one_width(*pair)) for pair in zip(state, new, strict=True))
 
 
@@ -108,12 +108,12 @@ def _of_one_width(one: Tensor, other: Tensor) -> list[Tensor]:
 
 
 def _nucleus(logits: Tensor, top_p: float) -> Tensor:
-    """Logits [B, V] of the likeliest words that together have the probability `top_p`; of the others minus infinity."""
+    """Keep the logits [B, V] of the likeliest words with total probability `top_p`; others become minus infinity."""
     num_likeliest, vocabulary_size = _LIKELIEST, logits.shape[-1]
     if top_p >= 1:
         return logits
     log_sum_B1 = logits.logsumexp(-1, keepdim=True)
-    while True:  # few words have most of the probability, and to sort all takes as long as the step
+    while True:  # few words have most of the probability, and sorting all takes as long as a decoding step
         likeliest_BK = logits.topk(min(num_likeliest, vocabulary_size)).values
         share_BK = (likeliest_BK - log_sum_B1).exp().cumsum(-1)
         if num_likeliest >= vocabulary_size or bool((share_BK[:, -1] >= top_p).all()):
@@ -124,16 +124,16 @@ def _nucleus(logits: Tensor, top_p: float) -> Tensor:
 
 
 def _draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The word [B] at which the cumulative distribution passes `uniform`: first its block of words, then within it.
+    """Find the word [B] at which the cumulative distribution passes `uniform`: first its block, then inside the block.
 
-    A running sum over all words would take as long as the matrix product that made the logits.
+    A cumulative sum over all words would take as long as the matrix product for the logits.
     """
     vocabulary_size = logits.shape[-1]
     num_blocks = math.ceil(vocabulary_size / _WORDS_PER_BLOCK)
     weights_BW = logits.new_zeros(len(logits), num_blocks * _WORDS_PER_BLOCK)
     torch.exp(logits - logits.amax(-1, keepdim=True), out=weights_BW[:, :vocabulary_size])
     blocks_BNS = weights_BW.unflatten(-1, (num_blocks, _WORDS_PER_BLOCK))
-    # In fp64 the sums are accurate enough that batches agree on the word drawn.
+    # In fp64 the sums are so accurate that the drawn word does not depend on the batch.
     cumulative_BN = blocks_BNS.sum(-1).double().cumsum(-1)
     target_B1 = uniform.double()[:, None] * cumulative_BN[:, -1:]
     block_B1 = torch.searchsorted(cumulative_BN, target_B1, right=True).clamp(max=num_blocks - 1)

@@ -1,6 +1,6 @@
-"""A model on disk: `config.json`, `model.safetensors`, a card and, of sentences, `tokenizer/`. No pickle.
+"""Model directories: `config.json`, `model.safetensors`, a card and, for sentences, `tokenizer/`. No pickle.
 
-Models that come with the package are such directories in `smim/pretrained/`, and have names instead of paths.
+Packaged models are such directories in `smim/pretrained/`. Users refer to them by name instead of path.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 
 @dataclass(frozen=True)
 class _Config:
-    """What `config.json` says. `input_size`: words of the vocabulary, or dimensions of a vector."""
+    """The content of `config.json`. `input_size`: the vocabulary size, or the dimensions of a vector."""
 
     format: int
     smim_version: str
@@ -48,9 +48,9 @@ class _Config:
 
 
 def find(model: Path | str) -> Path:
-    """The directory of a model that is given by its path, or by the name of one that comes with the package.
+    """Find the directory of a model by its path, or by the name of a packaged model.
 
-    A path is returned as it is, whatever is there; a directory of the same name as a packaged model goes before it.
+    A path is returned unchanged, without a check. A directory has priority over a packaged model of that name.
     """
     path = Path(model)
     packaged = len(path.parts) == 1 and (PRETRAINED / path / CONFIG).is_file() and not path.exists()
@@ -66,11 +66,11 @@ def save_model(
     use: Mapping[str, Any] | None = None,
     half: bool = False,
 ) -> None:
-    """Writes all that is needed to load the model elsewhere; replaces what was there in one step.
+    """Write a model directory, which is all that other machines need. It replaces an older one in one step.
 
-    `tokenizer`: None for a model of vectors. `training` describes how the model came about (objective, corpus,
-    step, losses) for its card. `use`: what is to be other than suits the model, as dictionaries of `Use`. `half`:
-    weights in fp16, half as large; they are fp32 again when loaded.
+    `tokenizer`: None for a model of vectors. `training` describes the training (objective, corpus, step, losses) for
+    the card. `use`: nested dictionaries of `Use` that replace the model's defaults. `half`: store weights in fp16, in
+    half the space; they are loaded as fp32.
     """
     weights = model.state_dict()
     if half:
@@ -97,11 +97,11 @@ def save_model(
 
 
 def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any, dict[str, Any]]:
-    """Loads a model on the CPU in evaluation mode, with its tokenizer (None of vectors) and `config.json`.
+    """Load a model on the CPU in evaluation mode. Return it with its tokenizer (None for vectors) and `config.json`.
 
-    `directory` may be the name of a packaged model, as in `find`. `unit`: what it is to be a model of, "sentence" (a
-    `SentenceAutoencoder`) or "vector" (a `VectorAutoencoder`). Raises `UserError` where it is one of others, and where
-    something is missing, damaged, or does not belong together.
+    `directory` may be the name of a packaged model (see `find`). `unit`: the expected kind, "sentence" (a
+    `SentenceAutoencoder`) or "vector" (a `VectorAutoencoder`). Raises `UserError` if the model is of the other kind, or
+    if files are missing, damaged, or do not belong together.
     """
     directory = find(directory)
     config = read_config(directory)
@@ -127,13 +127,13 @@ def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any,
 
 
 def read_settings(directory: Path | str) -> ModelArgs:
-    """The settings of the model in a directory; raises `UserError` as `read_config`, and where they do not fit."""
+    """Read the settings of the model in a directory. Raises `UserError` like `read_config`, and for wrong settings."""
     directory = find(directory)
     return read_args(read_config(directory).get("model"), directory / CONFIG)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """A model directory's `config.json`; raises `UserError` where there is none, or of another format."""
+    """Read `config.json` of a model directory. Raises `UserError` if it is missing or has another format."""
     directory = find(directory)
     if not (directory / CONFIG).is_file():
         hint = f"; did you mean {directory / 'model'}?" if (directory / "model" / CONFIG).is_file() else ""
@@ -149,27 +149,27 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def hash_of(directory: Path | str) -> str:
-    """The SHA-256 that names a model: of its `config.json`, which has those of weights and tokenizer, without `use`."""
+    """The SHA-256 that identifies a model: that of `config.json`, with the hashes of the other files, without `use`."""
     config = read_config(find(directory))
     config.pop("use", None)
     return storage.sha256_of_json(config)
 
 
 def use_of(config: dict[str, Any]) -> Use:
-    """How a model of sentences is used by default; an older one does not say so itself."""
+    """The defaults for using a model of sentences. Models of earlier versions do not store them."""
     if config.get("use") is None:
         return suited({"corpus": config["training"].get("corpus")})
     return schema.make(Use, config["use"], Path(CONFIG), at="use")
 
 
 def is_deterministic(config: dict[str, Any]) -> bool:
-    """Whether a model's code is the mean: the variance was never trained. Older ones do not say so themselves."""
+    """Whether the code is the mean because the variance was not trained. Older models do not store this."""
     training = config["training"]
     return training.get("deterministic", training["objective"] == "autoencoder")
 
 
 def _of_this_format(config: dict[str, Any]) -> dict[str, Any]:
-    """What a `config.json` of format 2 says, as one of this: `read_args` reads the model's settings of both."""
+    """Convert a `config.json` of format 2 to this format, except the model's settings: `read_args` reads both forms."""
     if config["format"] == FORMAT:
         return config
     rest = {"tokenizer_hash": None, **config}

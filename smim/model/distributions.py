@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over the latent space. All log densities in nats and in fp32.
+"""Diagonal Gaussians over the latent space. All log densities are in nats and, if not said otherwise, in fp32.
 
 Shapes: B sentences, D latent dimensions, K Gaussians.
 """
@@ -14,13 +14,13 @@ _LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """N(mean, diag(exp(log_variance))) for each of B sentences; both fields fp32 [B, D]. Eq. 6.3."""
+    """A Gaussian N(mean, diag(exp(log_variance))) for each of B sentences (eq. 6.3). Both fields are fp32 [B, D]."""
 
     mean: Tensor
     log_variance: Tensor
 
     def sample(self, noise: Tensor | None = None) -> Tensor:
-        """A reparameterised draw [B, D], from `noise` ~ N(0, I) [B, D] where given."""
+        """Draw z [B, D], reparameterised, with the given `noise` ~ N(0, I) [B, D] or torch's random numbers."""
         noise = torch.randn_like(self.mean) if noise is None else noise
         return self.mean + noise * self.standard_deviation
 
@@ -29,14 +29,14 @@ class DiagonalGaussian:
         return torch.exp(0.5 * self.log_variance)
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log density of z [B, D], in nats [B]."""
+        """Compute the log density of z [B, D], in nats [B]."""
         squared = (z - self.mean).square() * torch.exp(-self.log_variance)
         return -0.5 * (squared + self.log_variance + _LOG_2PI).sum(-1)
 
     def log_prob_under_each(self, z: Tensor) -> Tensor:
-        """log density of every z [B, D] under every one of the K Gaussians, in nats, fp64 [B, K].
+        """Compute the log density of every z [B, D] under each of the K Gaussians, in nats, fp64 [B, K].
 
-        With the square multiplied out there is nothing of size B x K x D; its parts cancel, hence the precision.
+        The square is expanded, to avoid a tensor of size B x K x D. Its terms nearly cancel, so they need fp64.
         """
         z, mean_KD, log_variance_KD = z.double(), self.mean.double(), self.log_variance.double()
         precision_KD = torch.exp(-log_variance_KD)
@@ -45,11 +45,11 @@ class DiagonalGaussian:
         return z @ weighted_KD.T - 0.5 * (z.square() @ precision_KD.T + of_gaussian_K)
 
     def entropy(self) -> Tensor:
-        """Differential entropy in nats [B]."""
+        """The differential entropy in nats [B]."""
         return 0.5 * (self.log_variance + _LOG_2PI + 1).sum(-1)
 
     def kl_to_standard_normal(self) -> Tensor:
-        """KL(self || N(0, I)) in nats [B], in closed form."""
+        """Compute KL(self || N(0, I)) in nats [B], in closed form."""
         return self.kl_by_dimension().sum(-1)
 
     def kl_by_dimension(self) -> Tensor:
@@ -58,5 +58,5 @@ class DiagonalGaussian:
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """log density of z [B, D] under the prior P(z) = N(0, I), in nats [B]."""
+    """Compute the log density of z [B, D] under the prior P(z) = N(0, I), in nats [B]."""
     return -0.5 * (z.square() + _LOG_2PI).sum(-1)

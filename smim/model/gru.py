@@ -24,7 +24,7 @@ _FLAGS = threading.Lock()
 
 @dataclass(frozen=True)
 class GRUEncoderArgs(PartArgs):
-    """The settings of a GRU that reads; its state has `hidden_dim` numbers."""
+    """The settings of a GRU encoder, whose state has `hidden_dim` numbers."""
 
     name: str = "gru"
     hidden_dim: int = bounded(512, least=1)
@@ -35,7 +35,7 @@ class GRUEncoderArgs(PartArgs):
 
 @dataclass(frozen=True)
 class GRUDecoderArgs(GRUEncoderArgs, DecoderArgs):
-    """The settings of a GRU that says; its state has `hidden_dim` numbers."""
+    """The settings of a GRU decoder, whose state has `hidden_dim` numbers."""
 
     def make(self, model: Any, encoder: Any = None) -> Decoder:  # type: ignore[override]
         return GRUDecoder(
@@ -47,11 +47,11 @@ class GRUDecoderArgs(GRUEncoderArgs, DecoderArgs):
 
 
 class GRU(nn.GRU):
-    """One layer of `nn.GRU` of which a part of the input, `constant_dim` wide, is the same at every step.
+    """One layer of `nn.GRU`. The last `constant_dim` inputs are the same at every step.
 
-    On a GPU it is cuDNN's, on the CPU our own recurrence, with the same results, but for a training: there
-    cuDNN takes fp32 with products in TF32. Autocast would give it fp16, whatever was asked for, in which small
-    gradients vanish.
+    On a GPU it uses cuDNN, on the CPU our own recurrence (`gru_recurrence`). The results are the same, except that in
+    training cuDNN uses fp32 with products in TF32. Autocast is off for cuDNN, because it would always choose fp16, in
+    which small gradients vanish.
     """
 
     def __init__(self, input_dim: int, hidden_dim: int, *, constant_dim: int = 0) -> None:
@@ -65,7 +65,7 @@ class GRU(nn.GRU):
     def forward(  # type: ignore[override]
         self, input_BTE: Tensor, *, initial_BH: Tensor | None = None, constant_BD: Tensor | None = None
     ) -> Tensor:
-        """The states [B, T, H] after each step, from `initial`, or from zero."""
+        """Compute the states [B, T, H] after each step, starting from `initial` or from zero."""
         if input_BTE.device.type == "cpu":
             input_TBE = input_BTE.transpose(0, 1)
             return gru_recurrence.states(input_TBE, initial_BH, constant_BD, self.weights).transpose(0, 1)
@@ -77,7 +77,7 @@ class GRU(nn.GRU):
         return self._cudnn(input_BTE, initial_BH)
 
     def _cudnn(self, input_BTE: Tensor, initial_BH: Tensor) -> Tensor:
-        """What `nn.GRU` gives, but that a gradient can be asked for in evaluation too."""
+        """Compute the states as `nn.GRU` does, but allow a gradient in evaluation mode too."""
         weights: list[Tensor] = [*self.all_weights[0]]
         with_gradient = torch.is_grad_enabled()
         dtype = weights[0].dtype
@@ -101,9 +101,9 @@ class GRU(nn.GRU):
 
 @contextmanager
 def _without_tf32() -> Iterator[None]:
-    """For codes and likelihoods, all of fp32: by default cuDNN rounds what torch calls to 10 bits."""
+    """Turn off TF32, so that codes and likelihoods have full fp32 precision. By default cuDNN rounds to 10 bits."""
     cudnn = torch.backends.cudnn
-    # The flags are the process's: threads that encode and decode would undo each other's.
+    # The flags belong to the process, so threads that encode and decode would undo each other's changes.
     with (
         _FLAGS,
         cudnn.flags(
@@ -114,7 +114,7 @@ def _without_tf32() -> Iterator[None]:
 
 
 class GRUEncoder(Encoder):
-    """Reads the reversed sentence, `<sos>` last, and returns the last state."""
+    """A GRU that reads the reversed sentence, with `<sos>` last, and returns the last state."""
 
     graphable = True
 
@@ -124,14 +124,14 @@ class GRUEncoder(Encoder):
         self.gru = GRU(embedding_dim, hidden_dim)
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The state [B, H] after each sentence's last token; padding on the right is never read."""
+        """Compute the state [B, H] after each sentence's last token. Padding on the right is not used."""
         states_BTH = self.gru(embedded_BTE)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
     def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
-        """Each word's part of the gates [V, 3H]: a table that spares `read` the product with the embedding.
+        """Compute each word's part of the gates [V, 3H], which saves `read` the product with the embedding.
 
-        On the CPU only.
+        Only on the CPU; otherwise None.
         """
         if embedding_VE.device.type != "cpu":
             return None
@@ -142,7 +142,7 @@ class GRUEncoder(Encoder):
 
 
 class GRUDecoder(Decoder):
-    """Autoregressive decoder; z makes the first state and joins the input at every step."""
+    """An autoregressive decoder. A linear map of z is the initial state, and z is part of the input of each step."""
 
     graphable = True
 
@@ -159,16 +159,16 @@ class GRUDecoder(Decoder):
         return states_BTH
 
     def products(self, num_tokens: float) -> float:
-        once = matrix_weights(self.latent_to_state) * 4  # z's part of the three gates is the same at every step
+        once = matrix_weights(self.latent_to_state) * 4  # initial state, and z's part of the three gates of all steps
         return num_tokens * (matrix_weights(self) - once) + once
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """What `step` goes on from: the first state [B, H], and z's part of every step's gates [B, 3H]."""
+        """Compute the initial state of `step`: the GRU's state [B, H], and z's part of all gates [B, 3H]."""
         weights = self.gru.weights
         return self.latent_to_state(z_BD), F.linear(z_BD, weights.input[:, -z_BD.shape[1] :], weights.input_bias)
 
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        # The same arithmetic as `nn.GRU`'s, but z is not multiplied anew at each step.
+        # The same arithmetic as in `nn.GRU`, but the product with z is not repeated at each step.
         hidden_BH, latent_gates = state
         weights = self.gru.weights
         embedded_gates = F.linear(embedded_BE, weights.input[:, : embedded_BE.shape[1]])

@@ -1,12 +1,12 @@
-"""A GRU over time on the CPU, with its gradient by hand: what does not depend on the step before is done for all
-steps in one product. `nn.GRU` multiplies for the gradient of its weights at every step.
+"""A GRU over time on the CPU with a handwritten gradient. Everything that does not depend on the previous step is one
+product for all steps. `nn.GRU` instead does a product per step for the gradient of its weights.
 
-With input x, state h, and the weights' rows in three blocks r, u, n, as `nn.GRU` has them (Cho et al. 2014):
+With input x, state h, and the rows of the weights in three blocks r, u, n, as in `nn.GRU` (Cho et al. 2014):
 
     r, u = sigmoid(W_ru x + V_ru h + bias)    n = tanh(W_n x + b_n + r (V_n h + c_n))    h' = n + u (h - n)
 
 Shapes: T steps, B sentences, E input, D constant part of the input, H hidden, V vocabulary. Gates [.., 3H] hold
-r, u, and the hidden part of n, V_n h + c_n; a candidate [.., H] holds n, and before that its input part.
+r, u, and V_n h + c_n, the hidden part of n. A candidate [.., H] holds first the input part of n, then n.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from smim.model.precision import add_product, product_dtype, sum_dtype
 
 @dataclass(frozen=True)
 class GRUWeights:
-    """The parameters of one layer of `nn.GRU`: [3H, E + D], [3H, H], [3H] and [3H]."""
+    """The parameters of one layer of `nn.GRU`, with shapes [3H, E + D], [3H, H], [3H] and [3H]."""
 
     input: Tensor
     hidden: Tensor
@@ -30,9 +30,9 @@ class GRUWeights:
 
 
 def states(input_TBE: Tensor, initial_BH: Tensor | None, constant_BD: Tensor | None, weights: GRUWeights) -> Tensor:
-    """The state after each step, fp32 [T, B, H] (fp64 where the weights are).
+    """Compute the state after each step, fp32 [T, B, H] (fp64 if the weights are).
 
-    The input of every step is `input` with `constant` behind it; the first state is zero where it is None.
+    The input of each step is `input` followed by `constant`. The initial state is zero if it is None.
     """
     dtype = product_dtype(weights.hidden)
     with torch.autocast("cpu", enabled=False):
@@ -44,14 +44,14 @@ def states(input_TBE: Tensor, initial_BH: Tensor | None, constant_BD: Tensor | N
 
 
 def word_gates(embedding_VE: Tensor, weights: GRUWeights) -> Tensor:
-    """What each word of a vocabulary adds to the gates, biases included, [V, 3H]: a table for `last_state`."""
+    """Compute each word's contribution to the gates with biases, [V, 3H]: a lookup table for `last_state`."""
     hidden_dim = weights.hidden.shape[1]
     bias = weights.input_bias + F.pad(weights.hidden_bias[:-hidden_dim], (0, hidden_dim))
     return F.linear(embedding_VE, weights.input, bias).to(sum_dtype(bias.dtype))
 
 
 def last_state(tokens_TB: Tensor, lengths_B: Tensor, word_gates_VG: Tensor, weights: GRUWeights) -> Tensor:
-    """The state [B, H] after each sentence's last token, from a zero state and without a gradient."""
+    """Compute the state [B, H] after each sentence's last token, from a zero state and without a gradient."""
     hidden_dim, num_sentences = weights.hidden.shape[1], len(lengths_B)
     hidden_BH = word_gates_VG.new_zeros(num_sentences, hidden_dim)
     last_BH = torch.empty_like(hidden_BH)
@@ -69,7 +69,7 @@ def last_state(tokens_TB: Tensor, lengths_B: Tensor, word_gates_VG: Tensor, weig
 
 
 def _step(gates_BG: Tensor, candidate_BH: Tensor, hidden_BH: Tensor, weight_HG: Tensor, *, out: Tensor) -> Tensor:
-    """The next state, into `out`; gates and candidate come with all but the hidden state's part, and are completed."""
+    """Write the next state into `out`. Gates and candidate lack the hidden state's part, which is added in place."""
     hidden_dim = hidden_BH.shape[1]
     add_product(gates_BG, hidden_BH.to(weight_HG.dtype), weight_HG)
     reset_BH, update_BH = gates_BG[:, :-hidden_dim].sigmoid_().chunk(2, -1)
@@ -130,7 +130,7 @@ def _gradients(ctx: Any, grad_TBH: Tensor) -> tuple[Tensor | None, ...]:
     reset_TBH, update_TBH, hidden_part_TBH = gates_TBG.chunk(3, -1)
     before_TBH = states_TBH[:-1]
 
-    # The gradient to each step's hidden part of r, u and n is that to its new state times these factors.
+    # The gradient to the hidden parts of r, u and n of a step is the gradient to its new state times these factors.
     to_candidate_TBH = (1 - update_TBH) * (1 - candidate_TBH.square())
     factors_TB3H = torch.stack(
         [

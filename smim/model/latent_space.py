@@ -1,4 +1,4 @@
-"""What q(z|x) and p(z) are made of: the same for sentences and for vectors.
+"""Parts of q(z|x) and p(z) that models of sentences and of vectors share.
 
 Shapes: B observations, H hidden, D latent dimensions.
 """
@@ -17,8 +17,8 @@ from smim.model.priors import GaussianMixture, Prior, StandardNormal, VampPrior
 class SampledVariance(nn.Module):
     """The log variance of a posterior that predicts none: uniform in a range in training, its lower end at inference.
 
-    It is drawn once for all dimensions of an observation. So training meets each scale of noise, and with it the one
-    of inference; with a draw for each of hundreds of dimensions, the length of the noise would hardly vary.
+    There is one draw for all dimensions of an observation. So training covers all scales of noise, including that of
+    inference. With one draw per dimension, the length of the noise would hardly vary in hundreds of dimensions.
     """
 
     def __init__(self, args: ModelArgs) -> None:
@@ -27,7 +27,7 @@ class SampledVariance(nn.Module):
         self.low, self.high = args.min_log_variance, args.max_log_variance
 
     def forward(self, state_BH: Tensor) -> Tensor:
-        """fp32 [B, D], whatever the encoder's state is."""
+        """Return log variances, fp32 [B, D]. Only the batch size and the device of the state matter."""
         log_variance_B1 = state_BH.new_full((len(state_BH), 1), self.low, dtype=torch.float32)
         if self.training:
             log_variance_B1.uniform_(self.low, self.high)
@@ -35,7 +35,7 @@ class SampledVariance(nn.Module):
 
 
 def make_log_variance(args: ModelArgs, state_dim: int) -> nn.Module:
-    """The layer from the encoder's state [B, H] to the posterior's log variance [B, D], before the clamp."""
+    """Make the layer from the encoder's state [B, H] to the posterior's log variance [B, D], before the clamp."""
     return nn.Linear(state_dim, args.latent_dim) if args.posterior == "gaussian" else SampledVariance(args)
 
 
@@ -46,7 +46,7 @@ def make_prior(
     posterior: Callable[[Tensor], DiagonalGaussian],
     as_pseudo_inputs: Callable[[Any], Tensor],
 ) -> Prior:
-    """p(z); the shape of a pseudo-input and what is done with it are described in `VampPrior`."""
+    """Make the prior p(z). `VampPrior` describes the shape and the use of pseudo-inputs."""
     if args.prior == "gaussian_mixture":
         return GaussianMixture(args.latent_dim, num_components=args.num_prior_components)
     if args.prior == "vamp":

@@ -1,8 +1,8 @@
-"""The meaning part of a code: what a sentence's words mean together, as a direction.
+"""The meaning part of a code: a direction that represents the meaning of the whole sentence.
 
-A table of its own has a vector for each word, whose length says how much the word counts. Their sum is a static
-encoder, which knows no order (Model2Vec, and SIF of Arora et al. 2017). With layers of attention it is a contextual
-one: they weigh each word anew, and add what its neighbours make of it.
+A separate table has a vector for each word; its length is the weight of the word. Their sum is a static encoder, which
+ignores order (Model2Vec, and SIF of Arora et al. 2017). With layers of attention the encoder is contextual: the layers
+compute a new weight for each word, and add a vector that depends on its neighbours.
 
 Shapes: B sentences, T tokens, V vocabulary, W width of the table, M meaning.
 """
@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from smim.model.transformer import Block, TransformerArgs, attention_products, linear, make_norm, rotation_of
 from smim.schema import bounded
 
-# Words that are rarer than this share of a text count alike (the smoothing of Arora et al. 2017).
+# Words with a smaller share of the text than this have nearly the same weight (the smoothing of Arora et al. 2017).
 _COMMON = 1e-3
-# A table's vectors are small where words are common: the layers see them about as large as their weights expect.
+# The table's vectors of frequent words are small. This factor scales the layers' input to about unit size.
 _GAIN = 20.0
 
 
 @dataclass(frozen=True)
 class MeaningArgs(TransformerArgs):
-    """The settings of the meaning part. `dim`: how many of a code's numbers it takes; 0: there is none.
+    """The settings of the meaning part. `dim`: its number of dimensions in the code; 0 means no meaning part.
 
-    `table_dim`: the width of the table of words. `num_layers`: of attention over them; 0: their sum alone.
+    `table_dim`: the width of the table of words. `num_layers`: layers of attention; 0 means only the sum of words.
     """
 
     name: str = "meaning"
@@ -38,7 +38,7 @@ class MeaningArgs(TransformerArgs):
 
 
 class MeaningEncoder(nn.Module):
-    """Words to the direction of their meaning together, a unit vector [B, M]."""
+    """An encoder from words to the direction of the sentence's meaning, a unit vector [B, M]."""
 
     def __init__(self, args: MeaningArgs) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class MeaningEncoder(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, embedded_BTW: Tensor, is_word_BT: Tensor) -> Tensor:
-        """`embedded`: the table's vectors; only where `is_word` are they read."""
+        """Compute the direction [B, M] from the table's vectors in `embedded`; only those with `is_word` count."""
         with torch.autocast(embedded_BTW.device.type, enabled=False):
             of_words_BTM = self.from_table(embedded_BTW)
         if self.args.num_layers:
@@ -73,11 +73,11 @@ class MeaningEncoder(nn.Module):
         return F.normalize((of_words_BTM * is_word_BT[..., None]).sum(1), dim=-1)
 
     def products(self, num_tokens: float) -> float:
-        """Multiplications of attention, beside those with weights."""
+        """Multiplications of attention, without those with weights."""
         return attention_products(self.args, num_tokens) if self.args.num_layers else 0.0
 
 
 def initial_table(pieces_VW: Tensor, counts_V: Tensor) -> Tensor:
-    """A table from a teacher's vectors of all words, each counted the less, the more often it occurs in a text."""
+    """Make a table from a teacher's vectors of all words. Frequent words get smaller weights."""
     share_V1 = (counts_V / counts_V.sum())[:, None]
     return pieces_VW * _COMMON / (_COMMON + share_V1)

@@ -1,4 +1,4 @@
-"""The vector autoencoder of sections 4.2 and 5.3: fully connected encoder and decoder, a diagonal Gaussian posterior.
+"""The autoencoder of vectors (sections 4.2 and 5.3): fully connected, with a diagonal Gaussian posterior.
 
 Shapes: B vectors, X their dimensions, H hidden, D latent, K pseudo-inputs of a prior.
 """
@@ -20,13 +20,13 @@ from smim.schema import bounded
 from smim.vectors.batch import VectorBatch
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-# How near to 0 or 1 a pseudo-input that stays between them may begin: at the ends it would have no gradient.
+# The initial distance of a pseudo-input in (0, 1) from the ends, because it would have no gradient there.
 _MARGIN = 0.05
 
 
 @dataclass(frozen=True)
 class MLPArgs(PartArgs):
-    """The settings of fully connected layers: `num_layers` hidden ones of `hidden_dim` units each."""
+    """The settings of fully connected layers: `num_layers` hidden layers with `hidden_dim` units each."""
 
     unit: ClassVar[str] = "vector"
     name: str = "mlp"
@@ -35,7 +35,7 @@ class MLPArgs(PartArgs):
     activation: str = bounded("tanh", among=list(ACTIVATIONS))
 
     def layers(self, input_dim: int) -> nn.Sequential:
-        """The layers, from `input_dim` numbers to `hidden_dim`, with random weights."""
+        """Make the layers, from `input_dim` numbers to `hidden_dim`, with random weights."""
         widths = pairwise([input_dim, *[self.hidden_dim] * self.num_layers])
         pairs = ([nn.Linear(before, after), ACTIVATIONS[self.activation]()] for before, after in widths)
         return nn.Sequential(*chain.from_iterable(pairs))
@@ -43,10 +43,10 @@ class MLPArgs(PartArgs):
 
 @dataclass(frozen=True)
 class MLPDecoderArgs(MLPArgs):
-    """The settings of fully connected layers that give p(x|z).
+    """The settings of a fully connected decoder.
 
-    `likelihood`: a diagonal Gaussian whose variance is learned too, or a Bernoulli for x in [0, 1].
-    `min_decoder_log_variance` clamps the log variance of the Gaussian from below.
+    `likelihood`: `gaussian` is a diagonal Gaussian with a learned variance, whose log variance
+    `min_decoder_log_variance` clamps from below; `bernoulli` is for x in [0, 1].
     """
 
     likelihood: str = bounded("gaussian", among=["gaussian", "bernoulli"])
@@ -55,7 +55,7 @@ class MLPDecoderArgs(MLPArgs):
 
 @dataclass(frozen=True)
 class VectorArgs(ModelArgs):
-    """What decides the shape of a model of vectors. Defaults are the thesis's (section 5.3.1)."""
+    """The settings that decide the shape of a model of vectors. Defaults are the thesis's (section 5.3.1)."""
 
     unit: ClassVar[str] = "vector"
     encoder: MLPArgs = field(default_factory=MLPArgs)
@@ -63,7 +63,7 @@ class VectorArgs(ModelArgs):
     latent_dim: int = bounded(2, least=1)
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
-        """Refuses numbers that a Bernoulli p(x|z) has no probability for."""
+        """Raise `UserError` if a Bernoulli p(x|z) gets numbers outside [0, 1]."""
         lowest, highest = split.vectors.min(), split.vectors.max()
         if self.decoder.likelihood == "bernoulli" and (lowest < 0 or highest > 1):
             raise UserError(
@@ -73,7 +73,7 @@ class VectorArgs(ModelArgs):
 
 
 class VectorAutoencoder(LatentVariableModel):
-    """q(z|x) and p(x|z) regressed by fully connected layers, for x of `dimension` numbers."""
+    """An autoencoder with fully connected q(z|x) and p(x|z), for vectors of `dimension` numbers."""
 
     unit = "vector"
 
@@ -96,11 +96,11 @@ class VectorAutoencoder(LatentVariableModel):
         )
 
     def posterior(self, batch: VectorBatch) -> DiagonalGaussian:
-        """q(z|x) for each vector, fields fp32 [B, D]."""
+        """Compute q(z|x) for each vector, with fields fp32 [B, D]."""
         return self.posterior_of_state(self.encoder(batch.vectors))
 
     def _pseudo_posterior(self, pseudo_inputs_KX: Tensor) -> DiagonalGaussian:
-        """q(z|u) of pseudo-inputs: vectors, or the logits of vectors in [0, 1]."""
+        """Compute q(z|u) of pseudo-inputs: vectors, or the logits of vectors in [0, 1]."""
         vectors_KX = pseudo_inputs_KX if self.reparameterized else torch.sigmoid(pseudo_inputs_KX)
         return self.posterior_of_state(self.encoder(vectors_KX))
 
@@ -108,7 +108,7 @@ class VectorAutoencoder(LatentVariableModel):
         return batch.vectors if self.reparameterized else torch.logit(batch.vectors, eps=_MARGIN)
 
     def decode(self, z_BD: Tensor) -> DiagonalGaussian | Independent:
-        """p(x|z): a Gaussian, or a Bernoulli for each number; its parameters are fp32 [B, X]."""
+        """Compute p(x|z), a Gaussian or a Bernoulli for each number, with parameters fp32 [B, X]."""
         hidden_BH = self.decoder(z_BD)
         center_BX = self.to_vector(hidden_BH).float()
         if self.to_vector_log_variance is None:
@@ -119,14 +119,14 @@ class VectorAutoencoder(LatentVariableModel):
         return DiagonalGaussian(mean=center_BX, log_variance=log_variance)
 
     def mean(self, z_BD: Tensor) -> Tensor:
-        """E[x|z], fp32 [B, X]."""
+        """Compute E[x|z], fp32 [B, X]."""
         return self.decode(z_BD).mean
 
     def log_likelihood(self, batch: VectorBatch, z_BD: Tensor) -> Tensor:
         return self.decode(z_BD).log_prob(batch.vectors)
 
     def sample(self, z_BD: Tensor, *, max_length: int = 100) -> VectorBatch:
-        """x ~ p(x|z), one for each z: reparameterised if it is a Gaussian."""
+        """Draw x ~ p(x|z) for each z. A Gaussian is reparameterised."""
         return VectorBatch(torch.arange(len(z_BD), device=z_BD.device), self.decode(z_BD).sample())
 
     def summary(self, batch: VectorBatch) -> Tensor:

@@ -1,13 +1,13 @@
-"""The sentence whose own code is nearest to a code, where codes are sums of words (`smim.model.superposition`).
+"""Beam search for the sentence whose own code is nearest to a code that is a sum of words (`smim.model.superposition`).
 
-Such a code can be checked: what is left of it when a sentence's words are taken out is zero for the right sentence
-alone. Word by word the decoder is right nearly always, but after one wrong word it reads what is not there. So a beam
-of hypotheses goes on from several words at a time. Those are kept that the decoder finds likely and that leave little
-of the code: a right word takes its own power out of it, a wrong one adds to it. This is how superposition codes are
-read near capacity (Barron and Joseph 2012), with the decoder to propose words.
+Such a code allows a check: subtract the parts of a sentence's words. The residual is zero only for the right sentence.
+The decoder's next word is nearly always right, but after one wrong word its input is wrong too. So a beam search keeps
+several hypotheses. It prefers those that the decoder finds likely and whose residual is small: a right word removes its
+own power from the residual, and a wrong one adds to it. Superposition codes are decoded in this way near capacity
+(Barron and Joseph 2012); here the decoder proposes the words.
 
-Shapes: N sentences, B hypotheses of each, R = N B of them together, K words proposed for each, T words so far, V of the
-vocabulary, E embedding, D of the sum of words.
+Shapes: N sentences, B hypotheses of each, R = N B of all, K words proposed for each, T words so far, V words of the
+vocabulary, E embedding, D dimensions of the sum of words.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 HYPOTHESES = 8
 _SENTENCES_TOGETHER = 32
-# Nats for what is left of a code, in units of a word's power.
+# The cost in nats of a residual that has the power of one word.
 _WEIGHT_OF_REST = 3.0
-# The share of a code's length that rounding may leave of it.
+# A residual of at most this share of the code's length counts as zero, because of rounding.
 EXACT = 1e-3
-# The share of its own power that a word must take out of a code at least, or the sentence ends before it.
+# A word must remove at least this share of its own power from the code; otherwise the sentence ends before it.
 _LEAST_TAKEN = 0.5
-# So many words' power above the best, hypotheses have gone astray.
+# The search ends if the best hypothesis costs this many words' power more than the best sentence so far.
 _ASTRAY = 4.0
 
 
@@ -42,9 +42,9 @@ def nearest_ids(
     allow_unknown: bool = False,
     hypotheses: int = HYPOTHESES,
 ) -> tuple[list[list[int]], Tensor]:
-    """Of each code [N, ...] the words of the nearest sentence that was found, and the share of the code that it leaves.
+    """Find the nearest sentence to each code [N, D]. Return its word ids, and the relative residual [N].
 
-    That share is [N], of its length: 0 where the sentence has exactly this code. `hypotheses`: how many the beam keeps.
+    The residual is a share of the code's length, 0 if the sentence has exactly this code. `hypotheses`: the beam width.
     """
     parts = z.split(_SENTENCES_TOGETHER) if len(z) else ()
     found = [_nearest(autoencoder, part, max_length, allow_unknown, hypotheses) for part in parts]
@@ -54,15 +54,15 @@ def nearest_ids(
 
 
 def share_left(autoencoder: "SentenceAutoencoder", z: Tensor, encoded: Tensor) -> Tensor:
-    """The share [N] of each code's sum of words that is left when those of the sentence encoded beside it are out."""
+    """The relative residual [N] of each code's sum of words after subtracting that of the code in `encoded`."""
     sum_ND, other_ND = autoencoder.sum_of_words(z), autoencoder.sum_of_words(encoded)
     return (sum_ND - other_ND).norm(dim=-1) / sum_ND.norm(dim=-1).clamp(min=torch.finfo(sum_ND.dtype).tiny)
 
 
 @dataclass
 class _Hypotheses:
-    """What may stand in the sentences that are still read, `rows` of the codes: the words of each hypothesis, what they
-    leave of the code, the least power that they must take out of it, and their log probability.
+    """The hypotheses for the unfinished sentences, `rows` of the codes: their words, the residuals of the code, the
+    least power that the words must remove from it, and their log probabilities.
     """
 
     rows_N: Tensor
@@ -73,7 +73,7 @@ class _Hypotheses:
 
     @classmethod
     def begin(cls, sum_ND: Tensor, num: int) -> "_Hypotheses":
-        """One for each code, without words; the others of the `num` are impossible."""
+        """Make one empty hypothesis per code; the other `num` - 1 are impossible."""
         rows_N = torch.arange(len(sum_ND), device=sum_ND.device)
         log_p_NB = sum_ND.new_full((len(sum_ND), num), -torch.inf)
         log_p_NB[:, 0] = 0
@@ -84,7 +84,7 @@ class _Hypotheses:
     def longer(
         self, word_NBK: Tensor, log_p_NBK: Tensor, added_NBKD: Tensor, power: Tensor
     ) -> tuple["_Hypotheses", Tensor]:
-        """The best of them with one word more, and which of these each goes on from, [N, B]."""
+        """Extend by one word. Return the best hypotheses, and the index of each one's predecessor [N, B]."""
         left_NBKD = self.left_NBD[:, :, None] - added_NBKD
         log_p_NBK = self.log_p_NB[..., None] + log_p_NBK
         owed_NBK = self.owed_NB[..., None] + _LEAST_TAKEN * added_NBKD.square().sum(-1)
@@ -98,12 +98,12 @@ class _Hypotheses:
         return _Hypotheses(self.rows_N, words_NBT, left_NBD, owed_NB, log_p_NB), parent_NB
 
     def costs(self) -> Tensor:
-        """The power that each would leave of the code as a whole sentence, and what its words owe, [N, B]."""
+        """The cost [N, B] of each hypothesis as a whole sentence: its residual power plus the power its words owe."""
         costs_NB = self.left_NBD.square().sum(-1) + self.owed_NB
         return costs_NB.masked_fill(self.log_p_NB == -torch.inf, torch.inf)
 
     def of(self, going_N: Tensor) -> "_Hypotheses":
-        """Those of some of the sentences."""
+        """Select the hypotheses of some of the sentences."""
         return _Hypotheses(*(each[going_N] for each in vars(self).values()))
 
 
@@ -126,7 +126,7 @@ def _nearest(
         logits_RV, state = autoencoder.next_token(token_R, state)
         logits_RV[:, never] = -torch.inf
         log_p_RV = logits_RV.log_softmax(-1)
-        log_p_RV[:, EOS_ID] = -torch.inf  # any may be the last word: what is left says which
+        log_p_RV[:, EOS_ID] = -torch.inf  # the residual, not the decoder, decides where the sentence ends
         log_p_RK, word_RK = log_p_RV.topk(min(num, log_p_RV.shape[-1]))
         added_RKD = words.added(table_VE[word_RK], word_RK.new_full((1, 1), place))
         word_NBK, log_p_NBK, added_NBKD = (each.unflatten(0, (-1, num)) for each in (word_RK, log_p_RK, added_RKD))

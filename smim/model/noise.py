@@ -1,4 +1,4 @@
-"""Random numbers that are a function of (seed, sentence, draw), whatever the rank or the batch."""
+"""Random numbers that depend only on (seed, sentence, draw), not on the process or the batch."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -13,18 +13,18 @@ _STREAMS = {"latent": 0, "decoding": 1}
 
 
 def normal(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int, size: int) -> Tensor:
-    """Standard normal noise, fp32 [B, size], for the `draw`-th latent sample of each sentence."""
+    """Draw standard normal noise, fp32 [B, size], for the `draw`-th latent sample of each sentence."""
     rows = [_generator("latent", seed, i, draw).standard_normal(size, dtype=np.float32) for i in sentences]
     return _stack(rows, size)
 
 
 def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int, size: int) -> Tensor:
-    """Uniform numbers in [0, 1), fp32 [B, size], one for each token of the `draw`-th decoding."""
+    """Draw uniform numbers in [0, 1), fp32 [B, size], one for each token of the `draw`-th decoding."""
     return _stack([_generator("decoding", seed, i, draw).random(size, dtype=np.float32) for i in sentences], size)
 
 
 def check_seed(seed: int) -> None:
-    """Raises `UserError` for what is no seed."""
+    """Raise `UserError` if `seed` is not a valid random seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
         raise UserError(f"the seed is {seed!r}, it must be a whole number from 0 on and below 2**62")
 

@@ -1,4 +1,4 @@
-"""What an encoder and a decoder of sentences are: GRU, transformer and superposition are behind this interface.
+"""The interfaces of encoders and decoders of sentences, which GRU, transformer and superposition implement.
 
 Shapes: B sentences, T tokens, E embedding, H = `output_dim`, D latent, V vocabulary.
 """
@@ -17,8 +17,8 @@ from smim.schema import bounded
 class Part(nn.Module, ABC):
     """An encoder or a decoder.
 
-    `graphable`: whether a step of it is many small kernels, the same ones for each batch of one shape. `compilable`:
-    whether it gains by `torch.compile`, which can only unroll a loop over words.
+    `graphable`: a step consists of many small kernels that are the same for all batches of one shape. `compilable`:
+    `torch.compile` makes it faster. This excludes loops over words, which `torch.compile` can only unroll.
     """
 
     graphable: ClassVar[bool] = False
@@ -26,64 +26,64 @@ class Part(nn.Module, ABC):
     output_dim: int
 
     def products(self, num_tokens: float) -> float:
-        """Multiplications of a forward pass of one sentence, `<sos>` or `<eos>` counted; the vocabulary is not."""
+        """Multiplications in a forward pass over `num_tokens` (with `<sos>` or `<eos>`), without the output layer."""
         return num_tokens * matrix_weights(self)
 
 
 class Encoder(Part):
-    """Reads a reversed sentence, `<sos>` last.
+    """An encoder of reversed sentences, with `<sos>` last.
 
-    `meaning_dim`: how many of a code's first numbers are its meaning part; 0: it has no such part.
+    `meaning_dim`: the first numbers of a code that are its meaning part; 0 means none.
     """
 
     meaning_dim: int = 0
 
     @abstractmethod
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """What z is made of [B, H]; padding on the right is not read."""
+        """Compute the state [B, H] from which z follows. Padding on the right is not read."""
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
-        """What leads from `forward`'s state to q(z|x)'s mean, and to its log variance before the clamp."""
+        """Make the layers from `forward`'s state to the mean of q(z|x), and to its log variance before the clamp."""
         return nn.Linear(self.output_dim, args.latent_dim), make_log_variance(args, self.output_dim)
 
     def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
-        """A table of all words that makes `read` faster than `forward`; None where there is no such table."""
+        """Make a lookup table of all words that makes `read` faster than `forward`; None if there is no such table."""
         return None
 
     def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
-        """What `forward` gives for these tokens, without a gradient, from the table of `word_gates`."""
+        """Compute what `forward` computes, from tokens and the table of `word_gates`, without a gradient."""
         raise NotImplementedError
 
 
 class Decoder(Part):
-    """Says a sentence word by word, from a code z."""
+    """A decoder that generates a sentence word by word from a code z."""
 
     @abstractmethod
     def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Teacher forcing: the states [B, T, H] that predict each next token."""
+        """Compute the states [B, T, H] that predict each next token (teacher forcing)."""
 
     @abstractmethod
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What `step` goes on from: tensors with a row a sentence.
+        """Compute the initial state of `step`: tensors with a row per sentence.
 
-        A decoder of codes with a meaning part takes `literal` too, how much it is given of the rest: from 0 to 1.
+        A decoder of codes with a meaning part also takes `literal`, the share from 0 to 1 that it gets of the rest.
         """
 
     @abstractmethod
     def step(self, embedded_BE: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """One token: the output [B, H] that predicts the next one, and the state after it.
+        """Read one token. Return the output [B, H] that predicts the next one, and the new state.
 
-        Caches of `state` are written in place: go on from what is returned.
+        Caches in `state` are changed in place, so continue only from the returned state.
         """
 
 
 @dataclass(frozen=True)
 class DecoderArgs(PartArgs):
-    """What settings all decoders of sentences have. `embedding_dropout` acts on the input."""
+    """The settings of all decoders of sentences. `embedding_dropout`: the dropout of the input embeddings."""
 
     embedding_dropout: float = bounded(0.5, least=0, below=1)
 
 
 def matrix_weights(module: nn.Module) -> int:
-    """The weights that a token is multiplied with. A pooling query has three axes: it is a party of the attention."""
+    """The number of weights in matrices. Pooling queries have three axes and belong to the attention, so not here."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 2)

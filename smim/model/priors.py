@@ -1,4 +1,4 @@
-"""Priors p(z) over the latent space. All log densities in nats, in fp32 or the precision of z if that is higher.
+"""Priors p(z) over the latent space. All log densities are in nats, in fp32 or in the precision of z if it is higher.
 
 Shapes: B sentences, D latent dimensions, K components.
 """
@@ -15,39 +15,39 @@ from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 
 
 class Prior(nn.Module, ABC):
-    """A density over codes of D dimensions; what it learns belongs to the model that holds it.
+    """A density over codes with D dimensions. Its parameters are parameters of the model that contains it.
 
-    `description` says in a few words which one it is. `num_initial_observations`: how many `initialize` asks for.
+    `description`: a short text for reports. `num_initial_observations`: the number that `initialize` needs.
     """
 
     description: str
     num_initial_observations = 0
 
     def initialize(self, batch: Any) -> None:
-        """Begins with a batch of training observations."""
+        """Initialise the parameters with a batch of training observations."""
 
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z) of z [B, D], in nats [B]."""
+        """Compute log p(z) of z [B, D], in nats [B]."""
 
     def forward(self, z: Tensor) -> Tensor:
-        """`log_prob`, for torch's functional calls."""
+        """Call `log_prob`; torch's functional calls need this method."""
         return self.log_prob(z)
 
     @abstractmethod
     def sample(self, num: int) -> Tensor:
-        """`num` draws, fp32 [num, D], on the prior's device; no gradient reaches what is learned."""
+        """Draw `num` codes, fp32 [num, D], on the prior's device, without a gradient to its parameters."""
 
     def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
-        """KL(q(z|x) || p(z)) in nats [B], estimated from one draw z ~ q(z|x) [B, D] where it has no closed form.
+        """Compute KL(q(z|x) || p(z)) in nats [B]. Without a closed form, estimate it from one draw z ~ q(z|x) [B, D].
 
-        `log_prior`: log p(z), where it is known already.
+        `log_prior`: log p(z), if it is already known.
         """
         return posterior.log_prob(z) - (self.log_prob(z) if log_prior is None else log_prior)
 
 
 class StandardNormal(Prior):
-    """N(0, I), which the thesis calls the anchor."""
+    """The prior N(0, I), which the thesis calls the anchor."""
 
     description = "N(0, I)"
     placement: Tensor
@@ -55,7 +55,7 @@ class StandardNormal(Prior):
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        # Not saved: it only says which device draws are made on.
+        # Not saved, because it only records the device of the draws.
         self.register_buffer("placement", torch.zeros(()), persistent=False)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -65,16 +65,16 @@ class StandardNormal(Prior):
         return torch.randn(num, self.latent_dim, device=self.placement.device, dtype=self.placement.dtype)
 
     def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
-        """In closed form."""
+        """Compute the KL in closed form, in nats [B]."""
         return posterior.kl_to_standard_normal()
 
 
 class Mixture(Prior):
-    """A mixture of K diagonal Gaussians, wherever they come from."""
+    """A mixture of K diagonal Gaussians. Subclasses define the components."""
 
     @abstractmethod
     def components(self) -> tuple[Tensor, DiagonalGaussian]:
-        """The log weights [K], and the Gaussians, fields [K, D]."""
+        """Return the log weights [K], and the Gaussians with fields [K, D]."""
 
     def log_prob(self, z: Tensor) -> Tensor:
         log_weights_K, gaussians = self.components()
@@ -88,9 +88,9 @@ class Mixture(Prior):
 
 
 class GaussianMixture(Mixture):
-    """Learned weights, means and log variances (section 3.6.1, with a variance for each dimension).
+    """A mixture with learned weights, means and log variances (section 3.6.1, with a variance for each dimension).
 
-    It begins with the mean and the covariance of N(0, I), half of the variance within the components.
+    Initially it has the mean and the covariance of N(0, I), with half of the variance within the components.
     """
 
     def __init__(self, latent_dim: int, *, num_components: int) -> None:
@@ -105,11 +105,11 @@ class GaussianMixture(Mixture):
 
 
 class VampPrior(Mixture):
-    """1/K sum over k of q(z|u_k), with learned pseudo-inputs u_k: eq. 3.24 (Tomczak and Welling 2017).
+    """The mixture 1/K sum over k of q(z|u_k), with learned pseudo-inputs u_k: eq. 3.24 (Tomczak and Welling 2017).
 
-    `pseudo_inputs` [K, ...] is what they begin as, `posterior` gives q(z|u_k) of all of them, fields [K, D], and
-    `as_pseudo_inputs` makes such a tensor of a batch of K observations. The functions are the model's own: nothing of
-    its encoder is registered here a second time. The posteriors are computed anew by each call.
+    `pseudo_inputs` [K, ...]: their initial values. `posterior` computes q(z|u_k) of all of them, with fields [K, D].
+    `as_pseudo_inputs` converts a batch of K observations to such a tensor. Both are functions, so the encoder is not
+    registered here a second time. Each call computes the posteriors again.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class VampPrior(Mixture):
 
     @torch.no_grad()
     def initialize(self, batch: Any) -> None:
-        """Makes the pseudo-inputs those of K training observations (section 4.3)."""
+        """Set the pseudo-inputs to K training observations (section 4.3)."""
         self.pseudo_inputs.copy_(self.as_pseudo_inputs(batch))
 
     def components(self) -> tuple[Tensor, DiagonalGaussian]:

@@ -1,7 +1,7 @@
-"""Encoders, decoders and models by name, and their settings from a configuration or a file.
+"""All encoders, decoders and models by name, and functions that read their settings.
 
-Settings of encoder and decoder stand in `encoder` and `decoder`. The short form has a part's name in its place, and
-beside it what is said of either part: `{"encoder": "gru", "decoder": "transformer", "hidden_dim": 256}`.
+The settings of the two parts are in `encoder` and `decoder`. In the short form these hold only a name, and settings
+beside them apply to both parts: `{"encoder": "gru", "decoder": "transformer", "hidden_dim": 256}`.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,18 +39,18 @@ MODELS: dict[str, tuple[type[ModelArgs], Callable[[Any, int], LatentVariableMode
 
 
 def make_model(args: ModelArgs, *, input_size: int) -> LatentVariableModel:
-    """A model with random weights. `input_size`: words of the vocabulary, or dimensions of a vector."""
+    """Make a model with random weights. `input_size`: the vocabulary size, or the dimensions of a vector."""
     _, model = MODELS[args.unit]
     return model(args, input_size)
 
 
 def make_args(settings: Mapping[str, Any]) -> ModelArgs:
-    """The settings of a model from a section of the configuration, or from a dictionary like it, which may be short.
+    """Make a model's settings from the `model` section of a configuration, or a similar dictionary; see the short form.
 
-    `init`, where weights come from, is none of them. Raises `UserError` that names what is unknown or wrong, as
-    `model.NAME`.
+    `init` is ignored, because it only says where weights come from. Raises `UserError` that names each unknown or wrong
+    setting as `model.NAME`.
     """
-    from omegaconf import OmegaConf  # with the pipeline only
+    from omegaconf import OmegaConf  # here, because only the extra `pipeline` installs it
 
     from smim import config
 
@@ -63,9 +63,9 @@ def make_args(settings: Mapping[str, Any]) -> ModelArgs:
 
 
 def read_args(stored: Any, path: Path) -> ModelArgs:
-    """The settings of a model as they are stored in `path`: as `asdict` gives them, or flat, as they once were.
+    """Make a model's settings from those stored in the file `path`: nested as by `asdict`, or flat in older files.
 
-    Raises `UserError` that names the file, and what does not fit.
+    Raises `UserError` that names the file and each wrong setting.
     """
     stored = schema.make(dict[str, Any], stored, path, at="model")
     try:
@@ -79,9 +79,9 @@ def read_args(stored: Any, path: Path) -> ModelArgs:
 def _apart(
     settings: Any, *, short: bool
 ) -> tuple[type[ModelArgs], dict[str, type[PartArgs]], dict[str, dict[str, Any]], dict[str, Any]]:
-    """The classes of a model's settings and of its parts', the parts' settings, and what is left for the model.
+    """Split settings into the model's class, the parts' classes, the parts' settings, and the model's own settings.
 
-    `short`: a part has those beside it too that it knows and says none of its own.
+    `short`: a part also takes the settings beside it that it knows, unless it has its own value.
     """
     rest = dict(settings)
     given = {part: rest.pop(part, "gru") for part in PARTS}

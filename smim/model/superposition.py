@@ -1,27 +1,26 @@
-"""Superposition: a holographic bag of words with positions, and a decoder that takes the words out again.
+"""Superposition: codes that are sums of words with positions, and a decoder that subtracts the words one by one.
 
-A code is the sum of its words' codes, once as they are and once rotated by their places:
+A code has two parts: the plain sum of its words' codes, and their sum after a rotation by their positions:
 
     z = [ c(w1) + c(w2) + ... ,  rho (P(0) Q c(w1) + P(1) Q c(w2) + ...) ]
 
-with c linear in the word's embedding, Q three copies side by side, and P(t) a rotation and a decay. The first quarter
-of z says which words there are: sentences of the same words are neighbours. In the rest, words are bound to places by
-rotation, and superposed, as in holographic reduced representations (Plate 1995); rho < 1 says how much their order
-counts in distances.
+where c is linear in the word's embedding, Q makes three copies side by side, and P(t) is a rotation and a decay. The
+first quarter of z is a bag of words, so sentences of the same words are neighbours. In the rest, rotations bind words
+to positions, as in holographic reduced representations (Plate 1995); rho < 1 is the weight of order in distances.
 
-What is left of z when the first words are taken out is a code of the same kind, with the next word in front. So a
-decoder finds the next word always at the same place; a recurrent or an attentive one has to learn that from data, one
-word and place at a time. Words that come later fade, for they are read when the louder ones before them are gone: the
-allocation of power by which superposition codes reach a channel's capacity (Joseph and Barron 2014).
+If the first words are subtracted from z, the residual is a code of the same kind that begins with the next word. So the
+decoder always finds the next word at the same place. Recurrent and attentive decoders must learn this from data for
+each word and position. Later words decay, because they are decoded after the earlier, stronger ones are subtracted.
+This allocation of power lets superposition codes reach a channel's capacity (Joseph and Barron 2014).
 
-With a meaning part (`smim.model.meaning`) the words have no quarter: the code is
+With a meaning part (`smim.model.meaning`) there is no bag of words, and the code is
 
     z = [ m |o| / rho ,  o ],    o = P(0) Q c(w1) + P(1) Q c(w2) + ...
 
-with m the direction of what the sentence means. |.| is the length, so rho^2 is the order part's weight beside the
-meaning's in the cosine of two codes, and the length of z says how many words there are. Words are taken out of o alone.
-The decoder is told m, and how much of o it is given: `literal` from 1, all of it, to 0, nothing; between them o is
-drowned in noise of its own size. At 0 it writes a sentence that means m. Training draws `literal` for each sentence.
+where m is the direction of the sentence's meaning, and |.| is the length. So in the cosine of two codes the order part
+has the weight rho^2 relative to the meaning part, and the length of z depends on the number of words. Words are
+subtracted from o only. The decoder's inputs are m, `literal`, and o mixed with noise of the same size. `literal` is the
+share of o, from 1 (all) to 0 (none: it writes any sentence that means m). Training draws `literal` for each sentence.
 
 Shapes: B sentences, T tokens, E embedding, W width of the meaning's table, M meaning, H hidden, D latent, C code of a
 word, P = 3 C its copies; D = 4 C, or M + 3 C with a meaning part.
@@ -44,20 +43,20 @@ from smim.schema import bounded
 
 COPIES = 3
 _DECAY = 0.03
-# After so many words the rest are equally loud: fading on and on, they would be lost in rounding.
+# The decay stops after this many words. Otherwise later ones would be lost in rounding errors.
 _LAST_DECAY = 100
-# Logits of a word of which nothing but itself is left in z: it is likely from the first step on.
+# The initial logit of a word that alone remains in z. So the right word is likely from the first training step on.
 _WORD_LOGIT = 2.0
-# Shares of sentences in training: decoded from all of the order part, and from the meaning alone; the rest between.
+# Shares of training sentences that are decoded with a `literal` of 1 and of 0. The others have values in between.
 _SHARE_LITERAL, _SHARE_FREE = 0.35, 0.55
 _SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
 class SuperpositionEncoderArgs(PartArgs):
-    """The settings of a sum of words' codes. `order_weight`: rho, how much the order of words counts in distances.
+    """The settings of the encoder that sums words. `order_weight`: rho, the weight of word order in distances.
 
-    `meaning`: the settings of a part of its own for what the sentence means.
+    `meaning`: the settings of the meaning part.
     """
 
     takes_scale_out: ClassVar[bool] = True
@@ -87,7 +86,7 @@ class SuperpositionEncoderArgs(PartArgs):
 
 @dataclass(frozen=True)
 class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
-    """The settings of a transformer that takes words out of a sum of them."""
+    """The settings of the transformer decoder that subtracts words from a sum."""
 
     name: str = "superposition"
 
@@ -111,19 +110,19 @@ class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
 
 
 class WordCodes(nn.Module):
-    """c, P, Q and rho: what each word adds to z, and what is left of z after some words.
+    """The maps c, P, Q and rho: they give each word's contribution to z, and the residual of z after some words.
 
-    `bag`: whether the words stand in z once as they are; z has 4 C numbers then, else 3 C.
+    `bag`: z also contains the plain sum of words, so it has 4 C numbers instead of 3 C.
     """
 
     def __init__(self, *, embedding_dim: int, code_dim: int, order_weight: float, bag: bool = True) -> None:
         super().__init__()
         self.code_dim, self.bag = code_dim, bag
-        # Copies share what is one code's power.
+        # The copies together have the power of one code.
         self.order_weight = order_weight / COPIES**0.5
         self.to_code = linear(embedding_dim, self.code_dim, scale=(embedding_dim / self.code_dim) ** 0.5)
         num_pairs = COPIES * self.code_dim // 2
-        # Evenly spaced up to a half turn: on the average over pairs, a word at another place is at a right angle.
+        # Evenly spaced up to a half turn, so averaged over pairs, a word is orthogonal to itself at another position.
         generator = torch.Generator().manual_seed(0)
         steps = (torch.randperm(num_pairs, generator=generator, device=generator.device) + 0.5) / num_pairs
         self.frequency = nn.Parameter(math.pi * steps)
@@ -134,20 +133,20 @@ class WordCodes(nn.Module):
         return (self.bag + COPIES) * self.code_dim
 
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
-        """z [B, D] of the words at places from 0 on; a negative place is no word's."""
+        """Compute z [B, D] of the words at positions from 0 on. Tokens with a negative position are ignored."""
         code_BTC = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
         bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
         return torch.cat([self._bag(code_BTC).sum(1), bound_BTP.sum(1)], dim=-1)
 
     def added(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
-        """What each word adds to z at its place, [B, T, D]."""
+        """Compute each word's contribution to z at its position, [B, T, D]."""
         code_BTC = self._code(embedded_BTE)
         return torch.cat([self._bag(code_BTC), self._move(self._copies(code_BTC), place_BT)], dim=-1)
 
     def remaining(self, z_BD: Tensor, embedded_BTE: Tensor, size_B: Tensor) -> Tensor:
-        """What is left of z when all words up to each have been taken out, the next one in front, [B, T, D].
+        """Compute the residuals of z after the words up to each position, rotated to the next word, [B, T, D].
 
-        The first token is `<sos>`, which z does not hold. `size`: how large words are in z.
+        The first token is `<sos>`, which is not part of z. `size`: the scale of words in z.
         """
         place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
         code_BTC = size_B[:, None, None] * self._code(embedded_BTE[:, 1:])
@@ -159,7 +158,7 @@ class WordCodes(nn.Module):
         return torch.cat([free, self._move(ordered, place_T, back=True)], dim=-1)
 
     def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor, size_B: Tensor) -> Tensor:
-        """`remaining` after one word more, which is the one at `place` - 1; as it was where that is `<sos>`."""
+        """Subtract one more word, that at `place` - 1, from the residual. For `<sos>` the residual does not change."""
         free_BC, ordered_BP = self._split(remaining_BD)
         code_BC = size_B[:, None] * self._code(embedded_BE)
         moved_BP = self._move(ordered_BP - self._copies(code_BC), (place_B - 1).clamp(min=0))
@@ -167,7 +166,7 @@ class WordCodes(nn.Module):
         return torch.where(place_B[:, None] > 0, without_BD, remaining_BD)
 
     def matches(self, remaining: Tensor) -> list[Tensor]:
-        """The embeddings [..., E] of the words left, if z has a bag, and of the one in front: matched filters."""
+        """Apply matched filters: embeddings [..., E] of the remaining words (if z has a bag), and of the next word."""
         free, ordered = self._split(remaining)
         first = ordered.unflatten(-1, (COPIES, self.code_dim)).sum(-2) / (COPIES * self.order_weight)
         return [F.linear(code, self.to_code.weight.t()) for code in ([free, first] if self.bag else [first])]
@@ -182,12 +181,12 @@ class WordCodes(nn.Module):
         return self.order_weight * torch.cat([code] * COPIES, dim=-1)
 
     def _code(self, embedded: Tensor) -> Tensor:
-        # In full precision: what is taken out is what was put in.
+        # In full precision, so that the same values are subtracted as were added.
         with torch.autocast(embedded.device.type, enabled=False):
             return self.to_code(embedded.to(self.to_code.weight.dtype))
 
     def _move(self, x: Tensor, place: Tensor, *, back: bool = False) -> Tensor:
-        """P(place) x, or its inverse; `place` [B, T], [T] or [B] stands for the axes of x before the last one."""
+        """Compute P(place) x, or its inverse. `place` [B, T], [T] or [B] has the axes of x before the last one."""
         decay = F.softplus(self.raw_decay) * place[..., None].clamp(max=_LAST_DECAY)
         angle = self.frequency * place[..., None]
         sign = -1 if back else 1
@@ -198,7 +197,7 @@ class WordCodes(nn.Module):
 
 
 class SuperpositionEncoder(Encoder):
-    """The sum of the words' codes: the posterior's mean itself, for the decoder counts on what z is made of."""
+    """The encoder that sums the words' codes. The sum is the posterior's mean, because the decoder needs its form."""
 
     def __init__(self, args: SuperpositionEncoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -216,7 +215,7 @@ class SuperpositionEncoder(Encoder):
         self.holds_meaning = False
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """z's mean [B, D] of a reversed sentence, `<sos>` last; padding on the right is not read."""
+        """Compute z's mean [B, D] of reversed sentences, with `<sos>` last. Padding on the right is not used."""
         place_BT = _places(embedded_BTE, lengths_B)
         if self.meaning is None:
             return self.words.encode(embedded_BTE, place_BT)
@@ -228,20 +227,20 @@ class SuperpositionEncoder(Encoder):
         return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
 
     def meaning_of(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """The direction of the meaning part [B, M], without the rest; arguments as of `forward`."""
+        """Compute only the direction of the meaning part [B, M]. The arguments are those of `forward`."""
         assert self.meaning is not None
         is_word_BT = _places(embedded_BTE, lengths_B) >= 0
         return self.meaning(embedded_BTE[..., -self.args.meaning.table_dim :], is_word_BT)
 
     def hold_meaning(self) -> None:
-        """From now on the meaning part has no gradient, nor has its table of words."""
+        """From now on, give the meaning part and its table of words no gradient."""
         assert self.meaning is not None
         self.meaning.requires_grad_(False)
         self.holds_meaning = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Self:
-        """As of any module; a meaning part that is held has no dropout."""
+        """Set the mode as for any module. A frozen meaning part stays in evaluation mode, without dropout."""
         super().train(mode)
         if self.meaning is not None and self.holds_meaning:
             self.meaning.eval()
@@ -249,7 +248,7 @@ class SuperpositionEncoder(Encoder):
 
     def make_posterior(self, args: ModelArgs) -> tuple[nn.Module, nn.Module]:
         to_log_variance = make_log_variance(args, self.output_dim)
-        if isinstance(to_log_variance, nn.Linear):  # noise of variance 1 would drown the words
+        if isinstance(to_log_variance, nn.Linear):  # noise of variance 1 would be larger than the words
             nn.init.constant_(to_log_variance.bias, args.min_log_variance + 1)
         return nn.Identity(), to_log_variance
 
@@ -259,15 +258,15 @@ class SuperpositionEncoder(Encoder):
 
 
 def _places(embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-    """The place of each word of reversed sentences [B, T]; that of `<sos>` and of padding is negative."""
+    """The position of each word in reversed sentences [B, T]; negative for `<sos>` and padding."""
     position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
     return lengths_B[:, None] - 2 - position_T
 
 
 class SuperpositionDecoder(CausalBlocks):
-    """Reads words off what is left of z; causal attention over both adds what language expects.
+    """A decoder that finds the next word in the residual of z. Causal attention adds the knowledge of the language.
 
-    `words` are the encoder's. Its states are embeddings, for an output layer that shares them.
+    `words` belongs to the encoder. The states are embeddings, for a tied output layer.
     """
 
     def __init__(
@@ -289,7 +288,7 @@ class SuperpositionDecoder(CausalBlocks):
         self.remaining_to_hidden = linear(words.latent_dim, args.hidden_dim, scale=latent_dim**0.5 / 4)
         self.add_layers(args)
         self.to_embedding = linear(args.hidden_dim, embedding_dim, scale=_WORD_LOGIT)
-        # How much the two matches count: where a code is noisy, so are they. The gates begin half open.
+        # The weights of the two matches. Gates reduce them for noisy codes, and are initially half open.
         gain = _WORD_LOGIT * latent_dim**0.5
         self.match_gain = nn.Parameter(torch.tensor([gain, 2 * gain][-1 - words.bag :]))
         self.to_match_gate = nn.Linear(args.hidden_dim, 1 + words.bag)
@@ -315,13 +314,13 @@ class SuperpositionDecoder(CausalBlocks):
         return self._to_embedding(states_BTH, remaining_BTD)
 
     def products(self, num_tokens: float) -> float:
-        # Words are taken out by the encoder's matrix, and it is the filter of both matches.
+        # The encoder's matrix serves to subtract words, and as the filter of both matches.
         shared = (3 * num_tokens - 1) * self.words.to_code.weight.numel()
         return super().products(num_tokens) + attention_products(self.args, num_tokens) + shared
 
     def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
-        """What `step` goes on from: the next position [B], what is left of z's words, how large words are in it [B],
-        what is told of the meaning [B, H] (empty without a meaning part), and a cache per layer.
+        """Compute the initial state of `step`: the next position [B], the residual of z, the scale of words in it [B],
+        the input from the meaning part [B, H] (empty without one), and a cache per layer.
         """
         position_B = torch.zeros(len(z_BD), dtype=torch.int64, device=z_BD.device)
         literal_B = z_BD.new_full((len(z_BD),), literal)
@@ -336,16 +335,16 @@ class SuperpositionDecoder(CausalBlocks):
         return output_BE, (position_B + 1, remaining_BD, literal_B, told_BH, *caches)
 
     def draw_literal(self, z_BD: Tensor) -> Tensor:
-        """How literally each sentence is to be decoded in a training step, [B]."""
+        """Draw `literal` for each sentence of a training step, [B]."""
         kind_B, between_B = torch.rand(2, len(z_BD), device=z_BD.device)
         return torch.where(
             kind_B < _SHARE_LITERAL, 1.0, torch.where(kind_B < _SHARE_LITERAL + _SHARE_FREE, 0.0, between_B)
         )
 
     def _told(self, z_BD: Tensor, literal_B: Tensor) -> tuple[Tensor, Tensor]:
-        """What each step is told of the meaning [B, H], and what it is given of the words, all of it at a literal of 1.
+        """Compute each step's input from the meaning part [B, H], and the order part, mixed with noise by `literal`.
 
-        Without a meaning part it is told nothing, [B, 0].
+        Without a meaning part the first is empty, [B, 0].
         """
         meaning_BM, order_BD = z_BD.split([self.meaning_dim, z_BD.shape[1] - self.meaning_dim], dim=-1)
         if not self.meaning_dim:
@@ -355,7 +354,7 @@ class SuperpositionDecoder(CausalBlocks):
         told_BH = self.meaning_to_hidden(meaning_BM / size_B1) + self.level_to_hidden(level_B2)
         if self.training:
             noise_BD = torch.randn_like(order_BD)
-        else:  # the same for all codes: what one decodes to depends on nothing else
+        else:  # the same noise for all codes, so that the result depends only on the code
             noise_BD = torch.randn(order_BD.shape[1:], generator=torch.Generator().manual_seed(0)).to(order_BD)
         noise_BD = noise_BD * order_BD.norm(dim=-1, keepdim=True) / order_BD.shape[1] ** 0.5
         literal_B1 = literal_B[:, None]
@@ -363,7 +362,7 @@ class SuperpositionDecoder(CausalBlocks):
         return told_BH, torch.where(literal_B1 > 0, drowned_BD, 0.0)
 
     def _input(self, embedded: Tensor, remaining: Tensor, told: Tensor) -> Tensor:
-        # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
+        # Under autocast products are bf16, but the residual stream keeps the embedding's precision.
         seen = self.to_hidden(self.embedding_dropout(embedded)) + self.remaining_to_hidden(remaining)
         return (seen + told if self.meaning_dim else seen).to(embedded.dtype)
 

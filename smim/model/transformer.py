@@ -1,7 +1,7 @@
-"""A transformer encoder and decoder behind the interface of the GRU's: pre-norm, rotary positions, no biases.
+"""A transformer encoder and decoder with the same interface as the GRU: pre-norm, rotary positions, no biases.
 
 Shapes: B sentences, T tokens, E embedding, H hidden, D latent, M memory tokens, Q pooling queries,
-A attention heads, C channels of a head (H = A x C), S tokens that a cache has room for.
+A attention heads, C channels of a head (H = A x C), S tokens of a cache's capacity.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from smim.model.args import PartArgs
 from smim.model.parts import Decoder, DecoderArgs, Encoder, matrix_weights
 from smim.schema import bounded
 
-# Tokens by which a cache grows: one of 1000 tokens at once would be gigabytes that most sentences never need.
+# Tokens by which a cache grows. A capacity of 1000 tokens from the start would cost gigabytes, mostly unused.
 _CACHE_BLOCK = 64
 
 Rotation = tuple[Tensor, Tensor]
@@ -25,8 +25,8 @@ Rotation = tuple[Tensor, Tensor]
 class TransformerArgs(PartArgs):
     """The sizes of a transformer's layers.
 
-    `feedforward_dim`: 4 x `hidden_dim` where it is None. `norm`: `rms` or `layer`. `dropout` acts on what each
-    layer adds.
+    `feedforward_dim`: None means 4 x `hidden_dim`. `norm`: `rms` or `layer`. `dropout` acts on the output of each
+    sublayer before the residual sum.
     """
 
     takes_scale_out: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class TransformerArgs(PartArgs):
 
     def problems(self, at: str, model: Any) -> list[str]:
         problems = super().problems(at, model)
-        # Rotary positions turn pairs of a head's channels.
+        # Rotary positions rotate pairs of a head's channels.
         if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
             problems.append(
                 f"{at}.hidden_dim is {self.hidden_dim} and {at}.num_heads {self.num_heads}; "
@@ -50,9 +50,9 @@ class TransformerArgs(PartArgs):
 
 @dataclass(frozen=True)
 class TransformerEncoderArgs(TransformerArgs):
-    """The settings of a transformer that reads.
+    """The settings of a transformer encoder.
 
-    `num_pooling_queries`: how many vectors of `hidden_dim` it sums a sentence up in, beside the one at `<sos>`.
+    `num_pooling_queries`: the number of pooled vectors of `hidden_dim`, beside the state at `<sos>`.
     """
 
     name: str = "transformer"
@@ -64,7 +64,7 @@ class TransformerEncoderArgs(TransformerArgs):
 
 @dataclass(frozen=True)
 class TransformerDecoderArgs(TransformerArgs, DecoderArgs):
-    """The settings of a transformer that says. `num_memory_tokens`: how many tokens z becomes for it."""
+    """The settings of a transformer decoder. `num_memory_tokens`: the number of tokens that represent z."""
 
     name: str = "transformer"
     num_memory_tokens: int = bounded(8, least=1)
@@ -74,10 +74,10 @@ class TransformerDecoderArgs(TransformerArgs, DecoderArgs):
 
 
 class TransformerEncoder(Encoder):
-    """Bidirectional attention over the sentence, then the state at `<sos>` beside attention pooling by learned queries.
+    """An encoder with bidirectional attention. It outputs the state at `<sos>`, and attention pooling by queries.
 
-    The words come reversed, with `<sos>` last, as the GRU needs them; attention reads either order alike. `<sos>` sees
-    by relative position which words are the first ones, what the queries, which know no positions, learn only slowly.
+    The words are reversed, with `<sos>` last, as the GRU needs them; attention works equally in both orders. `<sos>`
+    sees from relative positions which words are first. The queries, which have no positions, learn this only slowly.
     """
 
     compilable = True
@@ -93,14 +93,14 @@ class TransformerEncoder(Encoder):
         self.output_dim = args.hidden_dim + self.pooling.output_dim
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
-        """What z is made of [B, (1 + Q) H]; padding on the right is never attended to."""
+        """Compute the state [B, (1 + Q) H]. Padding on the right is masked."""
         position_T = torch.arange(embedded_BTE.shape[1], device=embedded_BTE.device)
         mask: Tensor | None = (position_T < lengths_B[:, None])[:, None, None]
-        # Without a mask the fastest kernel is taken. A compiled graph would break at the question.
+        # Without a mask, torch uses its fastest kernel. This condition would break a compiled graph.
         if not torch.compiler.is_compiling() and lengths_B.min() == len(position_T):
             mask = None
         rotation = rotation_of(position_T, self.head_dim)
-        # Under autocast a product is bf16; what the layers add up keeps the embedding's precision.
+        # Under autocast products are bf16, but the residual stream keeps the embedding's precision.
         x_BTH = self.to_hidden(embedded_BTE).to(embedded_BTE.dtype)
         for block in self.blocks:
             x_BTH = block(x_BTH, rotation, mask=mask)
@@ -114,20 +114,20 @@ class TransformerEncoder(Encoder):
 
 
 class CausalBlocks(Decoder):
-    """Layers of causal attention that read a sequence at once or, with caches, a few tokens at a time."""
+    """A decoder with causal attention. It reads a sequence at once or, with caches, a few tokens at a time."""
 
     compilable = True
 
     def add_layers(self, args: TransformerArgs) -> None:
-        """Makes the layers; the decoder's constructor calls it."""
+        """Make the layers. The decoder's constructor calls this method."""
         self.num_heads, self.head_dim = args.num_heads, args.hidden_dim // args.num_heads
         self.blocks = nn.ModuleList(Block(args) for _ in range(args.num_layers))
         self.norm = make_norm(args.hidden_dim, args)
 
     def read(self, x_BTH: Tensor) -> Tensor:
-        """The states [B, T, H] after the last layer, each of a position and those before it.
+        """Compute the states [B, T, H] after the last layer; each depends on its position and those before it.
 
-        Causal attention needs no mask: padding is on the right, where no real token looks.
+        Causal attention needs no mask, because padding is on the right, after all real tokens.
         """
         rotation = rotation_of(torch.arange(x_BTH.shape[1], device=x_BTH.device), self.head_dim)
         for block in self.blocks:
@@ -136,12 +136,12 @@ class CausalBlocks(Decoder):
         return states_BTH
 
     def new_caches(self, like_BD: Tensor, size: int) -> list[Tensor]:
-        """A cache per layer, keys and values [B, S, 2, A, C] with room for S = `size` tokens."""
+        """Make a cache per layer, with keys and values [B, S, 2, A, C] for S = `size` tokens."""
         cache = like_BD.new_zeros(len(like_BD), size, 2, self.num_heads, self.head_dim)
         return [cache.clone() for _ in self.blocks]
 
     def read_next(self, x_BH: Tensor, position_B: Tensor, caches: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The state [B, H] of one more token of each row, and caches that hold it: these, or longer ones."""
+        """Read one more token per row. Return its state [B, H], and the caches with it: the same, or longer ones."""
         longest = int(position_B.max()) + 1
         if longest > caches[0].shape[1]:
             caches = [F.pad(cache, (0, 0, 0, 0, 0, 0, 0, _CACHE_BLOCK)) for cache in caches]
@@ -149,7 +149,7 @@ class CausalBlocks(Decoder):
         return state_B1H[:, 0], caches
 
     def read_on(self, x_BTH: Tensor, position_B: Tensor, caches: list[Tensor]) -> Tensor:
-        """The states [B, T, H] of the next T tokens of each row, which stands at its own position."""
+        """Compute the states [B, T, H] of the next T tokens of each row. Rows may be at different positions."""
         position_BT = position_B[:, None] + torch.arange(x_BTH.shape[1], device=x_BTH.device)
         slot_S = torch.arange(caches[0].shape[1], device=x_BTH.device)
         mask = (slot_S <= position_BT[..., None])[:, None]
@@ -161,10 +161,10 @@ class CausalBlocks(Decoder):
 
 
 class TransformerDecoder(CausalBlocks):
-    """Autoregressive decoder; z becomes M tokens before the sentence, and joins the input at every step.
+    """An autoregressive decoder. z becomes M memory tokens before the sentence, and is added to the input of each step.
 
-    z is normalised, for sMIM draws the codes ever nearer to zero: so it keeps as large a part in each input as the word
-    has, and positions attend to the memory tokens in every layer. That z is there cannot be overlooked.
+    z is normalised, because sMIM makes codes ever smaller. So z is as large as the word in each input, and positions
+    attend to the memory tokens in every layer. The decoder therefore cannot ignore z.
     """
 
     def __init__(self, args: TransformerDecoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
@@ -187,9 +187,9 @@ class TransformerDecoder(CausalBlocks):
         return self.read(x_BTH)[:, self.num_memory_tokens :]
 
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:
-        """What `step` goes on from: the next position [B], z's part of each input [B, H], and a cache per layer.
+        """Compute the initial state of `step`: the next position [B], z's part of each input [B, H], a cache per layer.
 
-        A cache holds keys and values [B, S, 2, A, C], with room for S tokens; rows may be at different positions.
+        A cache holds keys and values [B, S, 2, A, C] of up to S tokens. Rows may be at different positions.
         """
         z_BD = self.latent_norm(z_BD)
         caches = self.new_caches(z_BD, self.num_memory_tokens)
@@ -214,13 +214,13 @@ class TransformerDecoder(CausalBlocks):
 
 @dataclass(frozen=True)
 class Cache:
-    """A layer's keys and values [B, S, 2, A, C], and the slots of each row's new tokens, int64 [B, T]."""
+    """The keys and values of a layer [B, S, 2, A, C], and the slots of each row's new tokens, int64 [B, T]."""
 
     keys_values: Tensor
     position_BT: Tensor
 
     def write(self, key_BATC: Tensor, value_BATC: Tensor) -> tuple[Tensor, Tensor]:
-        """Puts the new tokens into their slots; the keys and values of all slots, [B, A, S, C] each."""
+        """Write the new tokens into their slots. Return the keys and values of all slots, [B, A, S, C] each."""
         row_B1 = torch.arange(len(key_BATC), device=key_BATC.device)[:, None]
         new = torch.stack([key_BATC.transpose(1, 2), value_BATC.transpose(1, 2)], dim=2)
         self.keys_values[row_B1, self.position_BT] = new.to(self.keys_values.dtype)
@@ -229,14 +229,14 @@ class Cache:
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normalised before and added to what came in."""
+    """A layer of attention and feed-forward, each with a norm before it and a residual sum after it."""
 
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
         self.attention_norm = make_norm(args.hidden_dim, args)
         self.attention = Attention(args)
         self.feedforward_norm = make_norm(args.hidden_dim, args)
-        # GELU: as many weights as SwiGLU has at two thirds of the width, in a product less.
+        # GELU has as many weights as SwiGLU with two thirds of the width, but needs one product less.
         feedforward_dim = 4 * args.hidden_dim if args.feedforward_dim is None else args.feedforward_dim
         self.feedforward = nn.Sequential(
             linear(args.hidden_dim, feedforward_dim),
@@ -254,14 +254,14 @@ class Block(nn.Module):
         causal: bool = False,
         cache: Cache | None = None,
     ) -> Tensor:
-        """The states [B, T, H] after this layer; `mask` is true where a position may look, [B, 1, 1 or T, S]."""
+        """Compute the states [B, T, H] after this layer. `mask` [B, 1, 1 or T, S] is true for visible positions."""
         attended_BTH = self.attention(self.attention_norm(x_BTH), rotation, mask=mask, causal=causal, cache=cache)
         x_BTH = x_BTH + self.dropout(attended_BTH)
         return x_BTH + self.dropout(self.feedforward(self.feedforward_norm(x_BTH)))
 
 
 class Attention(nn.Module):
-    """Self attention with rotary positions (Su et al. 2021)."""
+    """Self-attention with rotary positions (Su et al. 2021)."""
 
     def __init__(self, args: TransformerArgs) -> None:
         super().__init__()
@@ -284,9 +284,9 @@ class Attention(nn.Module):
 
 
 class AttentionPooling(nn.Module):
-    """Learned queries that each gather a part of the sentence (Jaegle et al. 2021, one cross-attention).
+    """Attention pooling by learned queries (one cross-attention as in Jaegle et al. 2021).
 
-    The parts stay side by side: a narrower layer here would be a bottleneck before z's own.
+    The results are concatenated, because a narrower layer would be a bottleneck before z.
     """
 
     def __init__(self, args: TransformerEncoderArgs) -> None:
@@ -298,7 +298,7 @@ class AttentionPooling(nn.Module):
         self.norm = make_norm(self.output_dim, args)
 
     def forward(self, states_BTH: Tensor, mask: Tensor | None) -> Tensor:
-        """The parts of each sentence, side by side [B, Q H]."""
+        """Compute the pooled vectors of each sentence, concatenated, [B, Q H]."""
         key_BATC, value_BATC = self.to_key_value(states_BTH).unflatten(-1, (2, *self.heads)).permute(2, 0, 3, 1, 4)
         query_BAQC = self.queries.to(key_BATC.dtype).expand(len(states_BTH), -1, -1, -1)
         pooled_BAQC = F.scaled_dot_product_attention(query_BAQC, key_BATC, value_BATC, attn_mask=mask)
@@ -306,32 +306,32 @@ class AttentionPooling(nn.Module):
 
 
 def attention_products(args: TransformerArgs, num_tokens: float) -> float:
-    """Multiplications of each pair of tokens in each layer: the scores, and the sum of values. No mask saves any."""
+    """Multiplications for scores and sums of values, over all pairs of tokens and all layers. A mask saves none."""
     return 2 * args.hidden_dim * args.num_layers * num_tokens**2
 
 
 def to_hidden(embedding_dim: int, args: TransformerArgs) -> nn.Module:
-    """What the layers add to: the embedding at unit variance, whatever its own."""
+    """Make the map from embeddings of any scale to the residual stream, with unit variance."""
     norm = make_norm(embedding_dim, args)
     return norm if embedding_dim == args.hidden_dim else nn.Sequential(norm, linear(embedding_dim, args.hidden_dim))
 
 
 def linear(in_dim: int, out_dim: int, *, scale: float = 1.0) -> nn.Linear:
-    """A layer that gives inputs of unit variance a variance of scale^2, at any width."""
+    """Make a layer whose initial output has the variance scale^2 for inputs of unit variance, at any width."""
     linear = nn.Linear(in_dim, out_dim, bias=False)
     nn.init.normal_(linear.weight, std=scale * in_dim**-0.5)
     return linear
 
 
 def rotation_of(position: Tensor, head_dim: int) -> Rotation:
-    """Cosine and sine [..., C / 2] of the angles by which each position [...] turns its keys and queries."""
+    """Compute cosine and sine [..., C / 2] of the rotation of keys and queries at each position [...]."""
     frequency = 10_000 ** (-torch.arange(0, head_dim, 2, device=position.device, dtype=torch.float32) / head_dim)
     angle = position[..., None] * frequency
     return angle.cos(), angle.sin()
 
 
 def _rotate(x_BATC: Tensor, rotation: Rotation) -> Tensor:
-    """Turns pairs of channels, in fp32: a large position's angle would be lost in bf16."""
+    """Rotate pairs of channels, in fp32, because bf16 cannot represent the angles of large positions."""
     cosine, sine = rotation
     one, other = x_BATC.float().chunk(2, dim=-1)
     return torch.cat([one * cosine - other * sine, one * sine + other * cosine], dim=-1).to(x_BATC.dtype)
@@ -342,5 +342,5 @@ def make_norm(dim: int, args: TransformerArgs) -> nn.Module:
 
 
 def _residual_scale(args: TransformerArgs) -> float:
-    """Of what is added to the residual stream: all layers together then add about as much as the input is."""
+    """The initial scale of each residual sublayer, so that all of them together add about as much as the input."""
     return (2 * args.num_layers) ** -0.5

@@ -1,7 +1,7 @@
-"""How a trained model is used where nothing else is asked for: the section `use` of its `config.json`.
+"""The defaults for using a trained model: the section `use` of its `config.json`.
 
-Each default of Python, the command line, HTTP and its page comes from here. The model's hash leaves the section out, so
-that it may be edited: an index of the model stays one. Imports no torch: a client does not wait for it.
+Python, the command line, HTTP and the page take their defaults from here. The model's hash excludes this section, so
+users may edit it, and an index of the model stays valid. This module does not import torch, to keep clients fast.
 """
 
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from smim.schema import bounded, out_of_bounds
 
 METRICS = ("l2", "inner_product", "cosine")
 MOST_CANDIDATES = 256
-# Corpora whose sentences are questions with answers behind them, by name.
+# The names of corpora whose sentences are questions followed by answers.
 _ANSWERING = ("demo", "everything", "yahoo", "yahoocqa")
-# The objective's terms by which cosines come to say what is alike.
+# The terms of an objective that make cosines measure similarity.
 _TERMS_OF_COSINES = ("contrast", "second_view", "pairs")
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How words are drawn: from p at a `temperature`, of the likeliest words that together have the share `top_p`.
+    """How words are sampled: at a `temperature`, from the likeliest words with a total probability of `top_p`.
 
-    That is the nucleus (Holtzman et al. 2020).
+    The latter is nucleus sampling (Holtzman et al. 2020).
     """
 
     temperature: float = 1.0
@@ -33,9 +33,9 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Writing:
-    """How codes become sentences: as the arguments of `SentenceModel.decode`, with defaults filled in.
+    """How codes become sentences: the arguments of `SentenceModel.decode`, including defaults.
 
-    `distinct`: of several candidates none is taken that an earlier code of the same call has, if there is another.
+    `distinct`: if possible, choose a candidate that no earlier code of the same call has got.
     """
 
     literal: float
@@ -47,7 +47,7 @@ class Writing:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of `smim.model.decoding.decode_ids`."""
+        """The keyword arguments of `smim.model.decoding.decode_ids`."""
         return {"drawing": self.drawing, "literal": self.literal, "allow_unknown": self.allow_unknown}
 
 
@@ -55,7 +55,7 @@ class Writing:
 class Sampling:
     """How `sample` draws codes: from N(0, `standard_deviation`^2 I), or from the model's own `prior`.
 
-    `chain_steps`: each begins a Markov chain of so many sentences, whose last one is the sample; 0: it is the sample.
+    `chain_steps`: the length of a Markov chain of sentences from each draw; its last one is the sample. 0: none.
     """
 
     prior: bool = False
@@ -66,7 +66,7 @@ class Sampling:
         refuse(out_of_bounds(self, "use.sample"))
 
     def spread(self, standard_deviation: float | None = None, *, prior: bool = False) -> float | None:
-        """The standard deviation of codes drawn by these arguments of `sample`; None: they are the prior's."""
+        """The standard deviation of codes for these arguments of `sample`; None means draws from the prior."""
         if standard_deviation is None:
             return None if prior or self.prior else self.standard_deviation
         check_size("standard_deviation", standard_deviation)
@@ -77,10 +77,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Literal:
-    """How literally codes are decoded, 1 word for word to 0 of their meaning alone, by the operation that made them.
+    """How literally codes are decoded, per operation: from 1 (word for word) to 0 (only the meaning).
 
-    Below 1, `candidates` sentences are drawn for each code, from p at a `temperature` and of the share `top_p` of the
-    likeliest words, and the one that means most nearly what the code says is kept.
+    Below 1, the decoder samples `candidates` sentences per code, at `temperature` and with `top_p`. It keeps the one
+    whose meaning is nearest to the code's.
     """
 
     interpolate: float = bounded(1.0, least=0, most=1)
@@ -105,7 +105,7 @@ class Literal:
         allow_unknown: bool = False,
         distinct: bool = False,
     ) -> Writing:
-        """What these arguments of `decode` come to; raises `UserError` for numbers that are none of theirs."""
+        """Fill the defaults into these arguments of `decode`. Raises `UserError` for numbers outside their ranges."""
         check_size("literal", literal, most=1)
         own = self if literal < 1 else Literal()
         candidates = own.candidates if candidates is None else candidates
@@ -119,9 +119,9 @@ class Literal:
 
 @dataclass(frozen=True)
 class Use:
-    """`metric`: by which codes are compared. `perturb_scale`: of `perturb`, in posterior standard deviations.
+    """The section `use`. `metric`: compares codes. `perturb_scale`: of `perturb`, in posterior standard deviations.
 
-    `answers`: whether the model was trained on questions with answers behind them, so that `answer` is offered.
+    `answers`: the model was trained on questions followed by answers, so the operation `answer` is available.
     """
 
     metric: str = bounded("l2", among=METRICS)
@@ -135,23 +135,23 @@ class Use:
 
 
 def suited(training: Mapping[str, Any], *, has_meaning_part: bool = False) -> Use:
-    """What suits a model that was trained so: `training` is that of its `config.json`.
+    """Choose the defaults for a model by its `training`, the section of its `config.json`.
 
-    Of a model that says nothing of it, without a meaning part, it is what all models once had.
+    If the section is empty and there is no meaning part, the result is the default of earlier versions.
     """
     settings = training.get("settings", {})
     of_cosines = has_meaning_part or any(settings.get(f"{term}.weight") for term in _TERMS_OF_COSINES)
     use = Use(metric="cosine" if of_cosines else "l2", answers=training.get("corpus") in _ANSWERING)
     if has_meaning_part:
         literal = Literal(0.0, 0.0, 0.0, 0.0, candidates=8, temperature=0.7, top_p=0.9)
-        # The longer a meaning part, the more words are written of it: drawn ones are as long as those of sentences.
+        # Longer meaning parts give longer sentences, so draws must be as long as those of real sentences.
         sample = Sampling(standard_deviation=training.get("code_deviation", 0.1))
         use = replace(use, literal=literal, sample=sample)
     return use
 
 
 def overlaid(settings: T, given: Mapping[str, Any]) -> T:
-    """Settings with those that are given, which may nest, in the place of their own."""
+    """Return settings in which the given values, which may nest, replace the old ones."""
     values = {
         name: overlaid(getattr(settings, name), value) if isinstance(value, Mapping) else value
         for name, value in given.items()

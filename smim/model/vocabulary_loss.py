@@ -1,6 +1,6 @@
 """The output layer: log p(token) from hidden states, without the logits of a whole batch in memory.
 
-Shapes: N tokens, H hidden, V vocabulary, W vocabulary with the end of a row filled up.
+Shapes: N tokens, H hidden, V vocabulary, W vocabulary padded to a multiple of 16.
 """
 
 from typing import Any
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from smim.model.precision import add_product, product_dtype, sum_dtype
 
-# Logits that are held at once, 32 MB in fp32: about what a processor's last cache holds.
+# Logits in memory at a time: 32 MB in fp32, about the size of a processor's last-level cache.
 _LOGITS_PER_CHUNK = 2**23
-# With fewer rows than this the products no longer reach their rate: at a vocabulary of 89,247 it would be 93.
+# With fewer rows, matrix products are slower. Without this limit, a vocabulary of 89,247 would give 93 rows.
 _MIN_TOKENS_PER_CHUNK = 256
-# A row of logits begins on a cache line: products that write them are 1.3 times as fast as with rows of 9877.
+# Each row of logits begins on a cache line. Products are then 1.3 times as fast as with rows of 9877.
 _ROW_MULTIPLE = 16
 
 
 class VocabularyLayer(nn.Module):
-    """A linear layer to the vocabulary whose forward is the log probability of given tokens.
+    """A linear layer to the vocabulary. Its forward pass returns the log probability of given tokens.
 
-    In chunks, 1.5 times as fast as torch's `F.linear_cross_entropy`: without reduction that multiplies a second time
-    for the gradient, as Liger's fused kernel does. `cut-cross-entropy` on PyPI (25.1.1) knows no bias.
+    It works in chunks and is 1.5 times as fast as torch's `F.linear_cross_entropy`. Without reduction, the latter
+    repeats a product for the gradient, as Liger's fused kernel does. `cut-cross-entropy` (25.1.1) has no bias.
     """
 
     def __init__(self, hidden_dim: int, vocabulary_size: int) -> None:
@@ -33,18 +33,18 @@ class VocabularyLayer(nn.Module):
 
     @property
     def matrix(self) -> Tensor:
-        """The token's vectors [V, H] that a hidden state is multiplied with."""
+        """The output vectors of all tokens, [V, H]."""
         return self.weight
 
     def logits(self, hidden_NH: Tensor) -> Tensor:
-        """Unnormalised log probabilities of all tokens, [N, V]."""
+        """Compute the unnormalised log probabilities of all tokens, [N, V]."""
         return F.linear(hidden_NH, self.matrix, self.bias)
 
     def forward(self, hidden_NH: Tensor, target_N: Tensor, *, gradient_at_once: bool = True) -> Tensor:
-        """log p of each target token in nats, fp32 [N] (fp64 where the weights are).
+        """Compute log p of each target token in nats, fp32 [N] (fp64 if the weights are).
 
-        `gradient_at_once`: compute the gradient here, while the logits are at hand, as if all tokens weighed the same;
-        False: in the backward pass, which then asks nothing of what it is given.
+        `gradient_at_once`: compute the gradient here, while the logits exist, for equal weights of all tokens. False:
+        compute it in the backward pass, which then does not inspect the gradient that it gets.
         """
         matrix_VH = self.matrix
         dtype = product_dtype(matrix_VH)
@@ -55,7 +55,7 @@ class VocabularyLayer(nn.Module):
 
 
 class TiedVocabularyLayer(VocabularyLayer):
-    """A vocabulary layer whose matrix is the embedding's first columns (Press and Wolf 2017), as wide as its input."""
+    """A vocabulary layer whose matrix is the first `hidden_dim` columns of the embedding (Press and Wolf 2017)."""
 
     def __init__(self, embedding: nn.Embedding, hidden_dim: int) -> None:
         nn.Module.__init__(self)
@@ -70,10 +70,10 @@ class TiedVocabularyLayer(VocabularyLayer):
 
 
 class _TokenLogProb(torch.autograd.Function):
-    """log softmax(h W' + b)[target], with the gradient of the sum computed along with it.
+    """The function log softmax(h W' + b)[target], which also computes the gradient of the sum.
 
-    A chunk's logits are at hand only once. All tokens have the same weight in our losses, and then the gradient
-    is that of the sum times the weight; where weights differ, it is computed anew, token by token as exactly.
+    A chunk's logits exist only once. In our losses all tokens have the same weight, so the gradient is that of the sum
+    times the weight. If weights differ, the backward pass computes the gradient again, equally exactly.
     """
 
     @staticmethod
@@ -107,7 +107,7 @@ class _TokenLogProb(torch.autograd.Function):
 def _compute(
     hidden_NH: Tensor, weight_VH: Tensor, bias_V: Tensor, target_N: Tensor, scale_N: Tensor | None, dtype: torch.dtype
 ) -> tuple[Tensor, list[Tensor] | None]:
-    """log p of each token [N]; of their sum weighted by `scale_N`, the gradients to hidden, weight and bias."""
+    """Compute log p of each token [N], and the gradients of its sum, weighted by `scale_N`, to the three inputs."""
     with torch.autocast(hidden_NH.device.type, enabled=False):
         hidden_NH, product_VH = hidden_NH.to(dtype), weight_VH.to(dtype)
         size, vocabulary_size = len(hidden_NH), len(weight_VH)
@@ -131,7 +131,7 @@ def _compute(
             log_prob_N[chunk] = values_NW.gather(1, target_N1)[:, 0]
             if scale_N is None:
                 continue
-            # The gradient to the logits, scale (onehot - softmax).
+            # The gradient to the logits: scale (onehot - softmax).
             scale_N1 = scale_N[chunk, None]
             values_NW.exp_().mul_(-scale_N1).scatter_add_(1, target_N1, scale_N1)
             grad_logits_NV = values_NV.to(dtype)

@@ -1,4 +1,4 @@
-"""Weights from a file into the module that a configuration describes, made once the two are known to fit."""
+"""Loading of weights into the module that a configuration describes, after a check that the two fit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,26 +15,26 @@ from smim.errors import UserError
 
 M = TypeVar("M", bound=nn.Module)
 
-# Layers that are made, without weights, to be compared with a file that has fewer tensors.
+# The largest number of layers to build, without weights, for a comparison with a file of fewer tensors.
 _FEW_LAYERS = 1000
 
 
 def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int, widths: tuple[int, ...]) -> M:
-    """The module that `make` gives, with the weights of a safetensors file, on the CPU in evaluation mode.
+    """Call `make` and load the weights of a safetensors file into its module, on the CPU in evaluation mode.
 
-    `layers` and `widths` of the module are compared with the file before `make` is called, so that nothing is allocated
-    that the file has no weights for. `sha256` is what the file must have.
+    Before that, `layers` and `widths` of the module are compared with the file. So no memory is allocated for weights
+    that the file does not have. `sha256` is the expected hash of the file.
 
-    Raises `UserError` where the file is missing or another, does not fit the module, or holds NaN or infinite numbers.
+    Raises `UserError` if the file is missing, differs, does not fit the module, or has NaN or infinite numbers.
     """
     shapes = tensor_shapes(path)
     elements = sum(torch.Size(shape).numel() for shape in shapes.values())
-    # A superposition's code is four times as wide as its widest tensor.
+    # The code of a superposition is four times as wide as its widest tensor.
     fits = max(widths) <= 8 * elements and layers <= max(_FEW_LAYERS, len(shapes))
     try:
         with torch.device("meta"), _Undrawn():
             expected = {name: list(tensor.shape) for name, tensor in make().state_dict().items()} if fits else {}
-    except RuntimeError:  # sizes whose product is no number of bytes
+    except RuntimeError:  # the product of the sizes overflows
         expected = {}
     if expected != shapes:
         raise UserError(f"{path} holds the weights of a model of another shape than the configuration beside it")
@@ -42,7 +42,7 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
         raise UserError(f"{path} is not the file that the configuration beside it names: it was replaced or damaged")
     weights = load_tensors(path)
     module = make().float()  # whatever torch's default type is
-    # Indices that are kept with the weights, such as a permutation, are whole numbers like those they replace.
+    # Indices among the weights, such as a permutation, must be integers, like those that they replace.
     if any(weights[name].is_floating_point() != kept.is_floating_point() for name, kept in module.state_dict().items()):
         raise UserError(f"{path} holds numbers of another type than weights")
     module.load_state_dict(weights)
@@ -52,7 +52,7 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
 
 
 class _Undrawn(TorchFunctionMode):
-    """Leaves out normal draws: for tensors without content torch would import its compiler, which takes seconds."""
+    """A mode that skips normal draws. For meta tensors, torch would import its compiler, which takes seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -60,7 +60,7 @@ class _Undrawn(TorchFunctionMode):
 
 
 def tensor_shapes(path: Path) -> dict[str, list[int]]:
-    """The shape of each tensor of a safetensors file; raises `UserError` where it is missing or damaged."""
+    """Read the shape of each tensor of a safetensors file. Raises `UserError` if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, it is no dictionary
@@ -69,7 +69,7 @@ def tensor_shapes(path: Path) -> dict[str, list[int]]:
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, on the CPU; raises `UserError` where it is missing or damaged."""
+    """Load the tensors of a safetensors file, on the CPU. Raises `UserError` if it is missing or damaged."""
     tensor_shapes(path)
     try:
         return load_file(path)

@@ -1,4 +1,4 @@
-"""Training objectives: losses as functions of a draw of codes, logged as named terms in nats per sentence."""
+"""Training objectives. Each is a loss of a draw of codes, and returns named terms in nats per observation."""
 
 from smim.objectives.base import Objective
 from smim.objectives.draw import Critic, Draw, Terms

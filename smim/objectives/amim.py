@@ -9,11 +9,11 @@ from smim.objectives.warmup import WithWarmup
 
 @dataclass(frozen=True)
 class AMIM(WithWarmup):
-    """-log p(x|z) - 1/2 (log q(z|x) + log P(z)), z ~ q(z|x): both marginals implicit.
+    """The loss -log p(x|z) - 1/2 (log q(z|x) + log P(z)), z ~ q(z|x). Both marginals are implicit.
 
-    `warmup_steps`: chapter 4's beta, from 0 to 1 over so many optimizer steps, which scales log q(z|x) q(x); 0: none,
-    as for the thesis's sentences. By eq. 6.11 that term is log p(x|z) + log P(z), for q(z|x) cancels; the log q(z|x)
-    that is left is the bound of log p(z) (eq. 6.13), and keeps its weight. Validation always uses a beta of 1.
+    `warmup_steps`: optimizer steps in which beta (chapter 4), the factor of log q(z|x) q(x), grows from 0 to 1. By eq.
+    6.11 this term is log p(x|z) + log P(z), because q(z|x) cancels. The remaining log q(z|x) is the bound of log p(z)
+    (eq. 6.13), not scaled by beta. 0: none, as for the thesis's sentences. Validation always uses beta = 1.
     """
 
     can_be_graphed: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Reconstruction alone: the deterministic autoencoder, AE of section 7.5, and InfoVAE's probabilistic one."""
+"""Objectives with only a reconstruction term: the deterministic AE (section 7.5) and InfoVAE's probabilistic one."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,10 +10,10 @@ from smim.objectives.draw import Draw, Terms
 
 @dataclass(frozen=True)
 class ProbabilisticAutoencoder(Objective):
-    """-log p(x|z) with z ~ q(z|x): eq. 2, which is the entropy of the data less I(x; z) at the best decoder.
+    """The loss -log p(x|z), z ~ q(z|x): eq. 2 of InfoVAE (Zhao, Song and Ermon 2017, section 3).
 
-    Section 3 of InfoVAE (Zhao, Song and Ermon 2017). The prior has no part in it. Samples come from the Markov chain
-    of eq. 3: `markov_chain` of a trained model.
+    At the best decoder it equals the entropy of the data minus I(x; z). The loss does not use the prior. Draw samples
+    with the Markov chain of eq. 3 (`markov_chain` of a trained model).
     """
 
     name: str = "probabilistic_autoencoder"
@@ -27,7 +27,7 @@ class ProbabilisticAutoencoder(Objective):
 
 @dataclass(frozen=True)
 class Autoencoder(ProbabilisticAutoencoder):
-    """-log p(x|z) with z the posterior's mean; the variance and the prior are never trained."""
+    """The loss -log p(x|z), where z is the mean of q(z|x). The variance and the prior are not trained."""
 
     deterministic: ClassVar[bool] = True
     can_be_graphed: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""What an objective is: a loss, as a function of a draw of codes.
+"""The base class of all objectives: a loss as a function of a draw of codes.
 
 Shapes: B observations, D latent dimensions.
 """
@@ -21,13 +21,13 @@ from smim.schema import out_of_bounds
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """A loss for a latent variable model; its fields are its settings under `objective.`.
+    """A loss for a latent variable model. Its fields are the settings under `objective.`.
 
-    `deterministic`: whether the code of x is the mean of q(z|x), whose variance is not trained. `draws_observations`:
-    whether it trains on draws x ~ p(x|z) too. `can_be_graphed`: whether its terms have been captured in a CUDA graph,
-    and were the same: nothing in them may wait for the GPU. `has_critic`: whether its loss has a use for a critic.
+    `deterministic`: the code of x is the mean of q(z|x), and the variance is not trained. `draws_observations`: the
+    loss also uses draws x ~ p(x|z). `can_be_graphed`: the terms were captured in a CUDA graph and gave the same values;
+    such terms must not wait for the GPU. `has_critic`: the loss can use a critic.
 
-    `contrast`, `second_view` and `pairs`: what may be added to the loss of each objective.
+    `contrast`, `second_view` and `pairs` are terms that can be added to any objective.
     """
 
     deterministic: ClassVar[bool] = False
@@ -60,30 +60,30 @@ class Objective(ABC):
 
     @property
     def additions(self) -> dict[str, Addition]:
-        """Those that have a weight, by the names of their settings."""
+        """The additions whose weight is not 0, by the names of their settings."""
         return {name: part for name, part in self._all_additions().items() if part.weight}
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
-        """Called once before training: freezes parameters that the loss does not depend on, which DDP refuses."""
+        """Freeze the parameters that the loss does not use, because DDP refuses them. Called once before training."""
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """The critic that the loss is given, on the CPU; None where the objective needs none."""
+        """Make the critic that the loss receives, on the CPU; None if the objective needs none."""
         return self.second_view.make_head(model)
 
     def weight(self, step: int | None) -> float:
-        """The weight that changes in training, after `step` optimizer steps: 1 at its end, and where `step` is None."""
+        """The annealed weight after `step` optimizer steps. Its final value is 1, which `step=None` returns."""
         return 1.0
 
     def settled(self, step: int) -> bool:
-        """Whether the loss is the same function of model and batch at all steps from this one on."""
+        """Whether annealing is complete: the loss is the same function of model and batch from this step on."""
         return self.weight(step) == 1.0
 
     @abstractmethod
     def loss(self, draw: Draw) -> Terms:
-        """`loss` of each observation, in nats [B], and what else is to be logged, [B] each.
+        """Return `loss` of each observation, in nats [B], and further terms to log, [B] each.
 
-        `loss` must have no gradient in the critic's weights (`frozen`), and `critic_loss`, which an objective with a
-        critic returns too, none in the model's: one backward pass serves both.
+        An objective with a critic also returns `critic_loss`. One backward pass serves both losses. So `loss` must have
+        no gradient in the critic's weights (see `frozen`), and `critic_loss` none in the model's weights.
         """
 
     def terms(
@@ -95,7 +95,7 @@ class Objective(ABC):
         noise: Tensor | None = None,
         critic: nn.Module | None = None,
     ) -> Terms:
-        """The terms of a batch, at a draw of its codes: see `draw`."""
+        """Draw codes for a batch (see `draw`) and return the terms, [B] each."""
         return self.terms_of(self.draw(model, batch, step=step, noise=noise, critic=critic))
 
     def draw(
@@ -107,18 +107,18 @@ class Objective(ABC):
         noise: Tensor | None,
         critic: nn.Module | None,
     ) -> Draw:
-        """z ~ q(z|x) of each observation, or the mean where the objective is deterministic.
+        """Draw z ~ q(z|x) for each observation, or take the mean if the objective is deterministic.
 
-        `noise` ~ N(0, I) [B, D] makes the draw reproducible; whatever else is drawn comes from torch's generator.
+        `noise` ~ N(0, I) [B, D] makes the draw of z reproducible. All other draws use torch's generator.
         """
         posterior = model.posterior(batch)
         z = posterior.mean if self.deterministic else posterior.sample(noise)
         return Draw(model, batch, posterior, z, step, critic)
 
     def terms_of(self, draw: Draw) -> Terms:
-        """The loss and its parts, and what tells of collapse: the KL and the share of clamped dimensions, [B] each.
+        """Return the loss, its parts, and two signs of collapse: the KL and the share of clamped dimensions, [B] each.
 
-        An addition that lacks something in the batch, as in a validation split without it, is left out.
+        An addition is omitted if the batch lacks its data, as in a validation split without teacher vectors.
         """
         terms = self.loss(draw)
         for addition in self.additions.values():
@@ -136,6 +136,6 @@ class Objective(ABC):
 
 
 def frozen(critic: nn.Module, *inputs: Tensor) -> Tensor:
-    """What the critic says, with a gradient in its inputs but none in its weights."""
+    """Apply the critic with a gradient in its inputs, but none in its weights."""
     weights = {name: parameter.detach() for name, parameter in critic.named_parameters()}
     return torch.func.functional_call(critic, weights, inputs)

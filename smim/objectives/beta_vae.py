@@ -1,4 +1,4 @@
-"""The beta-VAE (Higgins et al. 2017), which InfoMax-VAE is compared with."""
+"""The beta-VAE (Higgins et al. 2017), the baseline of InfoMax-VAE."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class BetaVAE(Objective):
-    """-log p(x|z) + beta KL(q(z|x) || p(z)), z ~ q(z|x).
+    """The loss -log p(x|z) + beta KL(q(z|x) || p(z)), z ~ q(z|x).
 
-    Validation uses `beta` too: the model that is kept is the best by the loss that is trained.
+    Validation also uses `beta`. So the best model is chosen by the same loss that is trained.
     """
 
     name: str = "beta_vae"

@@ -1,4 +1,4 @@
-"""cMIM (Livne 2025, arXiv 2502.19642 and 2509.21511): contrast between the codes of a batch, without augmentations.
+"""The contrastive term of cMIM (Livne 2025, arXiv 2502.19642 and 2509.21511), which needs no augmentations.
 
 Shapes: B codes, N others, D dimensions.
 """
@@ -16,13 +16,13 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class Contrast(Addition):
-    """-log p(k=1|x, z): the nats by which z does not tell x from the other observations that a process sees at once.
+    """The term -log p(k=1|x, z) in nats: how badly z identifies x among the observations of a process's batch.
 
-    See `discrimination`, of the cosines of the codes z with one another. A code's own cosine is 1: there is no positive
-    but the observation itself, so that the term drives codes apart in angle and knows nothing of meaning.
+    It is `discrimination` of the cosines between the codes z. The only positive of x is x itself, with a cosine of 1.
+    So the term increases the angles between codes, but does not use their meaning.
 
-    cMIM is A-MIM with a `weight` of 1. The equation is that of NVIDIA's KERMT (`compute_cmim_loss`), whose paper, arXiv
-    2606.11508, shares its author with cMIM's; `temperature` is the one there.
+    cMIM is A-MIM with `weight` = 1. The equation and the `temperature` are those of `compute_cmim_loss` in NVIDIA's
+    KERMT. Its paper, arXiv 2606.11508, and cMIM's have an author in common.
     """
 
     temperature: float = bounded(0.1, above=0)
@@ -32,15 +32,15 @@ class Contrast(Addition):
 
 
 def cosines(one_BD: Tensor, other_ND: Tensor) -> Tensor:
-    """The cosine of each pair, [B, N], in fp32 under autocast too."""
+    """Compute the cosine of each pair, [B, N], in fp32 even under autocast."""
     with torch.autocast(one_BD.device.type, enabled=False):
         return F.normalize(one_BD.float(), dim=-1) @ F.normalize(other_ND.float(), dim=-1).T
 
 
 def discrimination(cosines_BB: Tensor, temperature: float) -> Tensor:
-    """-log e^(s_ii / t) / (e^(s_ii / t) + mean_j!=i e^(s_ij / t)) of each row [B]; 0 of one row alone.
+    """Compute -log e^(s_ii / t) / (e^(s_ii / t) + mean_j!=i e^(s_ij / t)) for each row [B]; 0 for a single row.
 
-    The mean over negatives in the place of InfoNCE's sum: the value depends little on their number.
+    InfoNCE has a sum over negatives. With the mean, the value depends little on their number.
     """
     if len(cosines_BB) == 1:
         return torch.zeros_like(cosines_BB[0])
@@ -50,7 +50,7 @@ def discrimination(cosines_BB: Tensor, temperature: float) -> Tensor:
 
 
 def off_diagonal(matrix_BB: Tensor) -> Tensor:
-    """The rows without what stands on the diagonal, [B, B - 1]."""
+    """Remove the diagonal from each row, [B, B - 1]."""
     num = len(matrix_BB)
-    # After the first number, what stands on the diagonal ends each row of `num` + 1.
+    # Without the first number, each run of `num` + 1 numbers ends with one of the diagonal.
     return matrix_BB.flatten()[1:].view(num - 1, num + 1)[:, :-1].reshape(num, num - 1)

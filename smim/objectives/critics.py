@@ -1,4 +1,4 @@
-"""The critics of adversarial VAE and InfoMax-VAE: small networks with an Adam of their own."""
+"""The critics of adversarial VAE and InfoMax-VAE: small networks, each with its own Adam optimizer."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from smim.schema import bounded
 
 
 class MLPCritic(nn.Module):
-    """A number for each row [B] of its inputs [B, ...], side by side; two hidden layers, in fp32 under autocast too."""
+    """An MLP with two hidden layers: concatenates its inputs [B, ...] to a number per row [B]; fp32 under autocast."""
 
     def __init__(self, input_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class MLPCritic(nn.Module):
 
 @dataclass(frozen=True)
 class WithCritic(Objective):
-    """An objective with such a critic: the units of each of its hidden layers, and the constant rate of its Adam."""
+    """An objective with an `MLPCritic`. The settings: the width of its hidden layers and its constant learning rate."""
 
     has_critic: ClassVar[bool] = True
     critic_hidden_dim: int = bounded(256, least=1)
@@ -39,7 +39,7 @@ class WithCritic(Objective):
 
     @abstractmethod
     def critic_input_dim(self, model: LatentVariableModel) -> int:
-        """How many numbers of each observation the critic sees."""
+        """The number of input values of the critic per observation."""
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
         network = MLPCritic(self.critic_input_dim(model), self.critic_hidden_dim)

@@ -1,6 +1,6 @@
-"""What a loss is a function of: observations, their posteriors, and a code for each; and what may be added to a loss.
+"""The input of a loss (observations, their posteriors and codes), and the interface of additional terms.
 
-Shapes: B observations, D latent dimensions, M of them the meaning part.
+Shapes: B observations, D latent dimensions, M dimensions of the meaning part.
 """
 
 from abc import ABC, abstractmethod
@@ -15,20 +15,20 @@ from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.schema import bounded
 
-# Named values, each fp32 [B]. All have `loss`, `reconstruction`, `kl` and `clamped`; those with a critic `critic_loss`.
+# Named values, fp32 [B] each: always `loss`, `reconstruction`, `kl` and `clamped`; with a critic also `critic_loss`.
 Terms = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Observations x, their q(z|x), and a code z [B, D] for each: what a loss is a function of.
+    """Observations x, their posteriors q(z|x), and a code z [B, D] for each: the input of a loss.
 
-    `step` counts optimizer steps for annealed weights; None, as in validation, means their final value. `critic`: the
-    network of `make_critic`. `meaning` [B, M]: the part of z whose cosine means similarity.
+    `step` counts optimizer steps for annealed weights; None, as in validation, means their final value. `critic` is the
+    network of `make_critic`. `meaning` [B, M] is the part of z whose cosine measures similarity.
 
-    In nats [B], computed once, when a loss asks for it: `reconstruction` = -log p(x|z), `log_posterior` = log q(z|x),
-    `log_prior` = log p(z), `kl` = KL(q(z|x) || p(z)), estimated at z where it has no closed form, and `elbo` =
-    log p(x|z) p(z) / q(z|x), where z ~ q(z|x) a lower bound of log p(x).
+    The other properties are in nats [B]: `reconstruction` = -log p(x|z), `log_posterior` = log q(z|x), `log_prior` =
+    log p(z), `kl` = KL(q(z|x) || p(z)) (estimated at z if it has no closed form), and `elbo` = log p(x|z) p(z) / q(z|x)
+    (in expectation over z ~ q(z|x), a lower bound of log p(x)). All but `elbo` are cached at the first use.
     """
 
     model: LatentVariableModel
@@ -52,7 +52,7 @@ class Draw:
 
     @cached_property
     def kl(self) -> Tensor:
-        # A closed form needs no log p(z), and a loss may have asked for it already.
+        # Pass log p(z) only if it is already computed, because a closed form does not need it.
         return self.model.prior.kl(self.posterior, self.z, log_prior=vars(self).get("log_prior"))
 
     @property
@@ -66,7 +66,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Critic:
-    """A network that an objective trains beside the model, and its own optimizer; it is no part of the model."""
+    """A network that an objective trains beside the model, with its own optimizer. It is not part of the model."""
 
     network: nn.Module
     optimizer: torch.optim.Optimizer
@@ -74,14 +74,14 @@ class Critic:
 
 @dataclass(frozen=True)
 class Addition(ABC):
-    """One more conditional likelihood: -log p(y|z), which is added to any objective's loss `weight` times; 0: none."""
+    """A further term -log p(y|z), which is multiplied by `weight` and added to any objective's loss; 0 turns it off."""
 
     weight: float = bounded(0.0, least=0)
 
     def lacks(self, batch: Any) -> str | None:
-        """What it needs and the batch has not, and how to give it; None where nothing is missing."""
+        """Describe the data that the batch lacks, and how to provide it; None if nothing is missing."""
         return None
 
     @abstractmethod
     def terms(self, draw: Draw) -> Terms:
-        """What is added, by the names that it is logged under, in nats [B] each."""
+        """Return the added terms by the names in the log, in nats [B] each."""

@@ -1,4 +1,4 @@
-"""InfoVAE (Zhao, Song and Ermon 2017), with each of its three divergences between aggregate posterior and prior."""
+"""InfoVAE (Zhao, Song and Ermon 2017) with its three divergences between aggregate posterior and prior."""
 
 import math
 from abc import abstractmethod
@@ -19,15 +19,15 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class InfoVAE(Objective):
-    """-log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambd - 1) D(q(z), p(z)), z ~ q(z|x).
+    """The loss -log p(x|z) + (1 - alpha) KL(q(z|x) || p(z)) + (alpha + lambd - 1) D(q(z), p(z)), z ~ q(z|x).
 
-    The objective as appendix A, II of InfoMax-VAE gives it; with `alpha` = 1 that of InfoVAE's section 4. `alpha`: the
-    preference for information, at most 1, beyond which the loss has no lower bound. `lambd`: lambda, by section 4 of a
-    size at which the divergence counts about as much as the reconstruction.
+    This form is in appendix A, II of InfoMax-VAE. With `alpha` = 1 it is that of InfoVAE's section 4. `alpha` is the
+    preference for information. It is at most 1, because beyond 1 the loss has no lower bound. `lambd` is lambda.
+    Section 4 chooses it so that the divergence counts about as much as the reconstruction.
 
-    D is that of the codes which a process sees at once, beside as many draws from p(z): with several processes or
-    accumulation steps those of a part of the batch, whose divergence is another, larger number than that of the whole.
-    The prior is not trained: its draws have no gradient.
+    D compares the codes of one forward pass of one process with as many draws from p(z). With several processes or
+    accumulation steps, these are only a part of the batch, and their divergence is larger than that of the whole batch.
+    The prior is not trained, because its draws have no gradient.
     """
 
     alpha: float = 1.0
@@ -51,7 +51,7 @@ class InfoVAE(Objective):
 
     @abstractmethod
     def divergence(self, model: LatentVariableModel, z_BD: Tensor, critic: nn.Module | None) -> tuple[Tensor, Terms]:
-        """D(q(z), p(z)) of a batch of codes, [B] with the divergence as its mean, and the terms that are logged."""
+        """Return D(q(z), p(z)) of a batch of codes, as [B] values with the divergence as mean, and the terms to log."""
 
     def loss(self, draw: Draw) -> Terms:
         loss = draw.reconstruction + (1 - self.alpha) * draw.kl
@@ -61,12 +61,12 @@ class InfoVAE(Objective):
 
 @dataclass(frozen=True)
 class MMDVAE(InfoVAE):
-    """InfoVAE with the squared maximum mean discrepancy between codes and as many draws from the prior: section 4.1.3.
+    """InfoVAE with the squared maximum mean discrepancy (MMD) between codes and draws from the prior: section 4.1.3.
 
-    `lambd`: of a size at which the squared MMD, at most 2 and mostly hundredths, counts against the reconstruction.
-    Under one that is far larger (500), a decoder that has not begun to listen loses its code to the noise of a batch's
-    estimate. `kernel`: `rbf`, or `imq` of heavier tails. `bandwidth`: None is the square root of the latent dimensions;
-    see `mmd_squared`.
+    `lambd`: the squared MMD is at most 2 and mostly a few hundredths, so it needs a large weight to count beside the
+    reconstruction. With a much larger one (500), the noise of the batch estimate removes the information from the codes
+    before the decoder learns to use them. `kernel`: `rbf`, or `imq` with heavier tails. `bandwidth`: None is the square
+    root of the number of latent dimensions; see `mmd_squared`.
     """
 
     name: str = "mmd_vae"
@@ -82,15 +82,15 @@ class MMDVAE(InfoVAE):
 
 @dataclass(frozen=True)
 class SteinVAE(InfoVAE):
-    """InfoVAE that moves the codes along Stein's variational gradient of KL(q(z) || p(z)): section 4.1.2.
+    """InfoVAE that moves the codes along the Stein variational gradient of KL(q(z) || p(z)): section 4.1.2.
 
-    The surrogate -z^T stop_gradient(phi*(z)) has the gradient, and a value that says nothing (the paper's has the other
-    sign, and would move codes away from the prior where it is descended). So the loss carries in its place the squared
-    MMD to draws from the prior, as `mmd`, under the kernel that MMD-VAE has by default.
+    The surrogate -z^T stop_gradient(phi*(z)) has this gradient, but its value has no meaning. So the reported value is
+    the squared MMD to draws from the prior (`mmd`), with MMD-VAE's default kernel. The paper's surrogate has the
+    opposite sign; its descent would move codes away from the prior.
 
-    The direction is an average over codes, and smaller than the gradient of the KL: hence a `lambd` above 1.
-    `bandwidth` of the RBF kernel: None goes by the median distance of the codes; see `stein_direction`. In more
-    dimensions than codes are seen at once the variance of the codes comes out too low, as the paper finds too.
+    The direction is an average over codes, and smaller than the gradient of the KL. Therefore `lambd` is above 1.
+    `bandwidth` of the RBF kernel: None takes it from the median distance of the codes; see `stein_direction`. With more
+    dimensions than codes in a forward pass, the variance of the codes becomes too small, as the paper also finds.
     """
 
     name: str = "stein_vae"
@@ -106,20 +106,20 @@ class SteinVAE(InfoVAE):
 
 @dataclass(frozen=True)
 class Adversarial(WithCritic, InfoVAE):
-    """InfoVAE with a discriminator, which tells codes from as many draws from the prior: section 4.1.1.
+    """InfoVAE with a discriminator between codes and draws from the prior (section 4.1.1).
 
     With `alpha` = 1 it is the adversarial autoencoder.
+    The encoder minimises the non-saturating loss -log d(z), where d(z) is the discriminator's probability that z comes
+    from the prior. At the best discriminator its gradient is that of KL(q(z) || p(z)) - 2 JSD(q(z), p(z)) (Arjovsky and
+    Bottou 2017). This is close to the KL's gradient if q(z) and p(z) are far apart, half of it if they nearly agree.
 
-    The encoder descends the non-saturating loss -log d(z), where d(z) is the probability that the discriminator gives
-    z of being from the prior; at the best discriminator its gradient is that of KL(q(z) || p(z)) - 2 JSD(q(z), p(z))
-    (Arjovsky and Bottou 2017), near the KL's where they are far apart and half of it where they nearly agree. The loss
-    carries the value of the divergence that the discriminator measures, as `jsd`: the Jensen-Shannon divergence in
-    nats, at most log 2, or less where the discriminator has not learned it (below 0 before it has learned anything).
+    The reported value is `jsd`, the discriminator's estimate of the Jensen-Shannon divergence in nats, at most log 2.
+    It is too low before the discriminator has learned the difference, and can then be below 0.
 
-    `gradient_penalty`: the discriminator's loss has half of it times the squared slope of its log odds, at the codes
-    and at the draws (Mescheder et al. 2018). Without it, narrow posteriors are told apart with ever steeper slopes, and
-    encoder and discriminator chase each other. The flatter slope is also a weaker pull on the codes, which `lambd`
-    makes up for.
+    `gradient_penalty`: the discriminator's loss includes half of this number times the squared slope of its log odds,
+    at the codes and at the draws (Mescheder et al. 2018). Without it, the slopes between narrow posteriors grow ever
+    steeper, and encoder and discriminator oscillate. With flatter slopes the codes get a smaller gradient, which
+    `lambd` compensates.
     """
 
     name: str = "adversarial"
@@ -127,7 +127,7 @@ class Adversarial(WithCritic, InfoVAE):
     gradient_penalty: float = bounded(10.0, least=0)
 
     def critic_input_dim(self, model: LatentVariableModel) -> int:
-        """Of the discriminator: it sees a code, and says the log odds that it is from the prior."""
+        """The size of a code: the discriminator maps it to the log odds that it comes from the prior."""
         return model.args.latent_dim
 
     def divergence(self, model: LatentVariableModel, z_BD: Tensor, critic: nn.Module | None) -> tuple[Tensor, Terms]:
@@ -142,11 +142,11 @@ class Adversarial(WithCritic, InfoVAE):
 
 
 def _squared_slope(critic: nn.Module, z_BD: Tensor) -> Tensor:
-    """The squared norm of the critic's gradient at each code [B], with a gradient in the critic's weights."""
+    """The squared norm of the critic's gradient at each code [B], differentiable in the critic's weights."""
     slope_BD = torch.func.grad(lambda z: critic(z).sum())(z_BD)
     return slope_BD.square().sum(-1)
 
 
 def with_gradient_of(surrogate: Tensor, value: Tensor) -> Tensor:
-    """`value`, with the gradient of `surrogate`: for one that is worth descending, but whose value says nothing."""
+    """Return `value` with the gradient of `surrogate`, for a surrogate whose own value has no meaning."""
     return value.detach() + (surrogate - surrogate.detach())

@@ -1,4 +1,4 @@
-"""InfoMax-VAE (Rezaabad and Vishwanath 2019): a VAE that maximises an estimate of I(x; z) beside its ELBO."""
+"""InfoMax-VAE (Rezaabad and Vishwanath 2019): a VAE that also maximises an estimate of I(x; z)."""
 
 import math
 from collections.abc import Callable
@@ -14,8 +14,8 @@ from smim.objectives.critics import WithCritic
 from smim.objectives.draw import Draw, Terms
 from smim.schema import bounded
 
-# exp goes on as a straight line from here, so that what a critic says of one pair neither overflows nor, being clamped,
-# loses its gradient.
+# From here on exp continues as a straight line. So a critic's value for one pair cannot overflow, and it keeps its
+# gradient, which a clamp would remove.
 _STRAIGHT_FROM = 20.0
 
 
@@ -24,7 +24,7 @@ def _log_mean_exp(t_B: Tensor) -> Tensor:
 
 
 def _exp_minus_one(t_B: Tensor) -> Tensor:
-    """f*(t) = exp(t - 1) where t is 1 + t_B, less that 1; a straight line from 20 nats on."""
+    """Compute f*(t) - 1 = exp(t_B) - 1, where f*(t) = exp(t - 1) and t = 1 + t_B; a straight line above 20 nats."""
     beyond = (t_B - _STRAIGHT_FROM).clamp(min=0)
     return torch.exp(t_B.clamp(max=_STRAIGHT_FROM)) * (1 + beyond) - 1
 
@@ -34,17 +34,17 @@ DUALS: dict[str, Callable[[Tensor], Tensor]] = {"f_divergence": _exp_minus_one, 
 
 @dataclass(frozen=True)
 class InfoMaxVAE(WithCritic):
-    """-log p(x|z) + beta KL(q(z|x) || p(z)) - alpha I(x; z), with the critic's estimate of I: Algorithm 1.
+    """The loss -log p(x|z) + beta KL(q(z|x) || p(z)) - alpha I(x; z), with a critic's estimate of I: Algorithm 1.
 
-    `dual`: the bound of I that the critic t(x, z) climbs, `f_divergence` (eq. 6) or `donsker_varadhan` (eq. 12); see
-    `dual_information`. The critic sees what the encoder made of x, beside z. For pairs of the marginals the codes are
-    permuted among the observations that a process sees at once; of one alone there are none, and I counts 0.
+    `dual`: the bound of I that the critic t(x, z) maximises, `f_divergence` (eq. 6) or `donsker_varadhan` (eq. 12); see
+    `dual_information`. The critic's inputs are the encoder's summary of x, and z. A permutation of the codes in a
+    process's batch gives the pairs of the marginals. With one observation there are no such pairs, and I counts as 0.
 
-    `critic_learning_rate`: the paper's (appendix D). A faster critic has its say sooner, but codes of sentences then
-    serve the critic more than the decoder, and the estimate of `donsker_varadhan` may pass I by far.
+    `critic_learning_rate` has the paper's value (appendix D). A faster critic affects the codes sooner. But codes of
+    sentences then suit the critic more than the decoder, and the `donsker_varadhan` estimate can far exceed I.
 
-    The loss of a validation holds the estimate of the critic as it is then: while that is learning, the losses of a run
-    fall with it, and `mutual_information` is the lower bound that it has reached.
+    The validation loss uses the critic's current estimate. So the loss falls while the critic learns, and
+    `mutual_information` is the lower bound that the critic has reached.
     """
 
     name: str = "infomax_vae"
@@ -54,7 +54,7 @@ class InfoMaxVAE(WithCritic):
     critic_learning_rate: float = bounded(1e-4, above=0)
 
     def critic_input_dim(self, model: LatentVariableModel) -> int:
-        """Of t(x, z), up to a constant."""
+        """The size of the input of t(x, z): the encoder's summary of x, and the code."""
         return model.summary_dim + model.args.latent_dim
 
     def loss(self, draw: Draw) -> Terms:
@@ -73,20 +73,20 @@ class InfoMaxVAE(WithCritic):
 def dual_information(
     critic: Callable[[Tensor, Tensor], Tensor], x_BF: Tensor, z_BD: Tensor, permuted_BD: Tensor, *, dual: str
 ) -> Tensor:
-    """A lower bound of I(x; z) in nats: terms [B] whose mean it is, for features x and codes z, and codes z~ of others.
+    """Estimate a lower bound of I(x; z) in nats, as terms [B] whose mean is the bound.
 
-    `f_divergence`: E t(x, z) - E exp(t(x, z~) - 1), with t = 1 + critic, so that one that knows nothing says 0 (eq. 6).
-    `donsker_varadhan`: E t(x, z) - log E exp t(x, z~), tighter, but with the logarithm of a mean of B terms, which is
-    too low on average: by its noise the estimate of a small batch may pass I (eq. 12).
+    The arguments are features x, their codes z, and codes z~ of other observations. With one pair the estimate is 0.
 
-    Of one pair alone, which has no other code, the estimate is 0.
+    `f_divergence` (eq. 6): E t(x, z) - E exp(t(x, z~) - 1), with t = 1 + critic, so that a critic of zeros gives 0.
+    `donsker_varadhan` (eq. 12): E t(x, z) - log E exp t(x, z~). This is tighter. But the logarithm of a mean of B terms
+    is too low on average, so the estimate of a small batch can exceed I.
     """
     joint_B, marginal_B = critic(x_BF, z_BD), critic(x_BF, permuted_BD)
     return (joint_B - DUALS[dual](marginal_B)) * float(len(z_BD) > 1)
 
 
 def random_cycle(num: int) -> Tensor:
-    """A random permutation of 0 .. num - 1 that is one cycle, int64 [num]: it leaves none of several in its place."""
+    """Draw a permutation of 0 .. num - 1 that is a single cycle, int64 [num]. For num > 1 it moves every element."""
     order = torch.randperm(num)
     cycle = torch.empty_like(order)
     cycle[order] = order.roll(1)

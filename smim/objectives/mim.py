@@ -1,4 +1,4 @@
-"""MIM with symmetric sampling: Algorithms 1 and 3 of Livne's thesis.
+"""MIM with symmetric sampling (Algorithms 1 and 3 of Livne's thesis).
 
 Shapes: B observations, D latent dimensions, X dimensions of a vector.
 """
@@ -23,27 +23,27 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class MIM(WithWarmup):
-    """-1/2 (log p(x|z) p(z) + log q(z|x) q(x)), half of it over z ~ q(z|x), half over z ~ p(z), x ~ p(x|z). Eq. 3.13.
+    """The loss -1/2 (log p(x|z) p(z) + log q(z|x) q(x)), half at z ~ q(z|x), half at z ~ p(z), x ~ p(x|z): eq. 3.13.
 
-    The thesis's latent anchor P(z) is the model's prior p(z), also a learned one. The i-th sample of the
-    decoder goes with the i-th observation, so that the loss is one of each observation.
+    The thesis's latent anchor P(z) is the model's prior p(z), which may be learned. The i-th sample of the decoder is
+    combined with the i-th observation, so there is one loss per observation.
 
-    `data_prior`: q(x) is `marginal`, that of the decoder (eq. 3.25), where log q(x) is bounded from below by
-    log p(x|z') p(z') / q(z'|x), z' ~ q(z'|x), which cancels log q(z|x) in the encoder's half (Algorithm 3); or a
-    `gaussian_mixture` of `data_prior_components` diagonal components beside the model, for vectors with a Gaussian
-    decoder (Algorithm 1), learned by Adam at `data_prior_learning_rate`.
+    `data_prior`: `marginal` takes the decoder's marginal as q(x) (eq. 3.25). Its lower bound is
+    log p(x|z') p(z') / q(z'|x), z' ~ q(z'|x), which cancels log q(z|x) in the encoder's half (Algorithm 3).
+    `gaussian_mixture` is for vectors with a Gaussian decoder (Algorithm 1). It learns a mixture of
+    `data_prior_components` diagonal Gaussians beside the model, by Adam at `data_prior_learning_rate`.
 
-    The gradient goes through x where it is reparameterised; words and bits take REINFORCE (eq. 3.26). All of the
-    decoder's half is without dropout, as its samples are; a sentence is cut after `max_sampled_length` tokens, and
-    the probability of a cut one is that of its words. Away from the codes of the data a decoder of words comes to
-    end at once, the least entropy that there is: the term `sampled_length` shows how far that has gone.
+    The gradient goes through x if x is reparameterised; words and bits use REINFORCE (eq. 3.26). The decoder's half
+    uses no dropout, because its samples are drawn without. A sampled sentence is cut after `max_sampled_length` tokens;
+    the probability of a cut one is that of its words. Far from the codes of the data, a decoder of words tends to end
+    sentences at once, which has the lowest entropy. The term `sampled_length` shows this.
 
-    `warmup_steps`: log q(z|x) q(x) is scaled by a beta that grows from 0 to 1 over so many optimizer steps
-    (chapter 4); 0: by 1 from the start. Validation always uses 1.
+    `warmup_steps`: the number of optimizer steps in which beta, the factor of log q(z|x) q(x), grows from 0 to 1
+    (chapter 4). 0 means no warm-up. Validation always uses beta = 1.
 
-    `entropy_weight`: adds so many times the part of R_H (eq. 3.9) that can be trained, the mean of the entropies of
-    q(z|x) and p(x|z); -1 is section 5.3.2. The thesis subtracts H(M_S) = R_H + JSD (eq. 3.10), for which P(x) must be
-    known. They differ by JSD, which is between 0 and log 2: leaving it in keeps the pressure towards consistency.
+    `entropy_weight`: the factor of the trainable part of R_H (eq. 3.9): the mean of the entropies of q(z|x) and p(x|z).
+    -1 is section 5.3.2. The thesis subtracts H(M_S) = R_H + JSD (eq. 3.10), which needs P(x). The difference, JSD, is
+    between 0 and log 2. The loss keeps it, and with it the incentive for consistency.
     """
 
     draws_observations: ClassVar[bool] = True
@@ -63,7 +63,7 @@ class MIM(WithWarmup):
             )
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """The mixture q(x), where it is one: as a prior of codes, but over vectors (appendix B's are isotropic)."""
+        """Make the mixture q(x) over vectors, or return None for the marginal. Appendix B's mixture is isotropic."""
         if self.data_prior == "marginal":
             return None
         network = GaussianMixture(model.input_size, num_components=self.data_prior_components)
@@ -93,9 +93,9 @@ class MIM(WithWarmup):
         return terms
 
     def _half(self, draw: Draw, *, encoded: bool) -> Tensor:
-        """-1/2 (log p(x|z) p(z) + beta log q(z|x) q(x)): eq. 3.23 with the beta of chapter 4, in nats [B].
+        """Compute -1/2 (log p(x|z) p(z) + beta log q(z|x) q(x)), eq. 3.23 with chapter 4's beta, in nats [B].
 
-        `encoded`: z ~ q(z|x), where the bound of log q(x) holds; otherwise it is taken at another z that is.
+        `encoded`: z ~ q(z|x), so the bound of log q(x) holds at z. Otherwise it uses another z, drawn from q(z|x).
         """
         log_decoding, log_posterior = -draw.reconstruction + draw.log_prior, draw.log_posterior
         if draw.critic:
@@ -106,10 +106,10 @@ class MIM(WithWarmup):
 
 
 def reinforce(value: Tensor, log_prob: Tensor) -> Tensor:
-    """`value` [B] of draws, with the gradient of its expectation over draws of log probability `log_prob`. Eq. 3.26.
+    """Return `value` [B] with the gradient of its expectation over draws with log probability `log_prob` (eq. 3.26).
 
-    The baseline of a draw is the mean of the others', which does not depend on it: the gradient stays unbiased, and
-    varies less. Of one draw alone there is none.
+    The baseline of a draw is the mean value of the other draws. It does not depend on the draw, so the gradient stays
+    unbiased and has a lower variance. A single draw has no baseline.
     """
     fixed = value.detach()
     baseline = (fixed.sum() - fixed) / max(1, len(fixed) - 1)
@@ -119,11 +119,11 @@ def reinforce(value: Tensor, log_prob: Tensor) -> Tensor:
 
 @contextmanager
 def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """The model as it draws samples, but with a gradient."""
+    """Turn off dropout, as for sampling, but keep the gradient."""
     was_training = model.training
     model.eval()
     for module in model.modules():
-        # cuDNN has no gradient in evaluation mode, and our GRUs drop nothing out; a sampled variance is no dropout.
+        # cuDNN gives no gradient in evaluation mode; our GRUs have no dropout. A sampled variance is no dropout either.
         if isinstance(module, nn.RNNBase | SampledVariance):
             module.train(was_training)
     try:

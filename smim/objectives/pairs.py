@@ -1,4 +1,4 @@
-"""Pairs of sentences (paraphrases, questions and answers, neighbours in a text) as a second view: of an own column."""
+"""A term for pairs of sentences (paraphrases, questions and answers, neighbours in a text) from a second column."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,12 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class Pairs(Addition):
-    """-log p(y|z), where y is the other sentence of x's pair, in one or both of two readings.
+    """The term -log p(y|z), where y is the other sentence of x's pair.
 
-    `loss`: `contrast`: which of the batch's other sentences is y, by the cosines of meaning parts, the other sentences'
-    of the means of q(z|y). It is the mean of both directions of `discrimination`, under `temperature`, among the pairs
-    that a process sees at once. `likelihood`: the words of y, from z by the model's own decoder; where z has a meaning
-    part, from that alone. `both`: their sum.
+    `loss`: `contrast` identifies y among the second sentences of a process's batch. It uses cosines between the meaning
+    part of z and those of the means of q(z|y). The term is the mean of `discrimination` in both directions, with
+    `temperature`. `likelihood` is the probability of the words of y, given z, by the model's own decoder. If z has a
+    meaning part, the decoder gets only that part. `both` is the sum.
     """
 
     loss: str = bounded("contrast", among=["contrast", "likelihood", "both"])

@@ -1,4 +1,4 @@
-"""Objectives by the name that `objective=` takes."""
+"""All objectives, by their names in `objective=NAME`."""
 
 from pkgutil import resolve_name
 
@@ -23,7 +23,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def objective_class(name: str) -> type[Objective]:
-    """The objective's class, a dataclass of its settings; raises `UserError` where the name is unknown."""
+    """Return the class of an objective, a dataclass of its settings. Raises `UserError` if the name is unknown."""
     if name not in OBJECTIVES:
         raise UserError(f"unknown objective {name!r}; {nearest(name, list(OBJECTIVES))}")
     return OBJECTIVES[name]

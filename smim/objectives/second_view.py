@@ -1,6 +1,6 @@
-"""A teacher's vector as a second view y of a sentence: what z says of y too.
+"""A term that trains the codes to predict a teacher's vector, a second view y of the sentence.
 
-Shapes: B sentences, M dimensions of the meaning part, V of the teacher.
+Shapes: B sentences, M dimensions of the meaning part, V dimensions of the teacher's vectors.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ _HEAD_LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class SecondView(Addition):
-    """-log p(y|z) of a teacher's unit vector y, but for constants, by the meaning part m of z; 0 where there is none.
+    """The term -log p(y|z), up to constants, of a teacher's unit vector y given the meaning part m of z.
 
-    `loss`: `similarities`: the cosines of y with the other vectors that a process sees at once (`of_similarities`).
-    `vector`: y itself, by its first M numbers, which are its principal axes: the von Mises-Fisher density
-    C e^(s(m, y) / t) of a direction, with s the cosine and t the `temperature`. `head`: the same with W m + b in the
-    place of m, where W and b are learned beside the model, which leaves the geometry of codes open: for comparison.
+    It is 0 for a sentence without a vector. `loss`: `similarities` predicts the cosines of y with the other vectors of
+    a process's batch (`of_similarities`). `vector` predicts the first M numbers of y, its principal axes. It uses the
+    von Mises-Fisher density C e^(s(m, y) / t) of a direction, with s the cosine and t the `temperature`. `head` is the
+    same with W m + b instead of m, for comparison. W and b are learned, which does not constrain the codes' geometry.
 
-    `epochs_alone`: over the sentences that the teacher has read, by this term alone, before the training begins.
-    `hold`: whether the meaning part stays then as it is, or as the model has it that the training begins with.
+    `epochs_alone`: epochs with this term alone, over the sentences with a teacher's vector, before training starts.
+    `hold`: keep the meaning part fixed after them, or, without them, as it is in the initial model.
     """
 
     loss: str = bounded("similarities", among=["similarities", "vector", "head"])
@@ -41,7 +41,7 @@ class SecondView(Addition):
         return self.weight > 0 and self.loss == "head"
 
     def make_head(self, model: LatentVariableModel) -> Critic | None:
-        """The free linear map of `head`, with an Adam of its own; None of the other losses."""
+        """Make the linear map of `head`, with its own Adam optimizer; None for the other losses."""
         if not self.has_head:
             return None
         network = torch.nn.Linear(model.meaning_dim, model.meaning_dim)
@@ -58,25 +58,25 @@ class SecondView(Addition):
             assert draw.critic
             with torch.autocast(meaning_BM.device.type, enabled=False):
                 meaning_BM = draw.critic(meaning_BM)
-        # A sentence that was left out of the teaching has a vector of zeros.
+        # Sentences without a teacher's vector have zeros in its place.
         taught_B = view_BV.any(-1)
         value_B = torch.zeros_like(view_BV[:, 0])
         value_B[taught_B] = self.of(meaning_BM[taught_B], view_BV[taught_B])
         return {"second_view": value_B}
 
     def of(self, meaning_BM: Tensor, view_BV: Tensor) -> Tensor:
-        """-log p(y|z) of each sentence [B], without a head; the teacher has read all of them."""
+        """Compute -log p(y|z) of each sentence [B], without a head. All of them must have a teacher's vector."""
         term = of_similarities if self.loss == "similarities" else of_directions
         return term(meaning_BM, view_BV, self.temperature)
 
 
 def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:
-    """KL(P_i || Q_i) + mean_j!=i (s(y_i, y_j) - s(m_i, m_j))^2 / 2 t^2 of each sentence [B]; 0 of one sentence alone.
+    """Compute KL(P_i || Q_i) + mean_j!=i (s(y_i, y_j) - s(m_i, m_j))^2 / 2 t^2 per sentence [B]; 0 for a single one.
 
-    The neighbour j of i is drawn from P_i(j), which is proportional to e^(s(y_i, y_j) / t), and Q_i is the same of
-    the meaning parts: up to the entropy of P_i the nats to say which it is. The second summand is those to say how
-    near the others are, as Gaussians of standard deviation t. The first alone leaves a constant of each row open; the
-    second alone sees little of the few that are near.
+    P_i(j) is proportional to e^(s(y_i, y_j) / t); Q_i is the same for the meaning parts. The first summand is the cost
+    in nats, up to the entropy of P_i, of predicting which neighbour j of i is drawn from P_i. The second is the cost of
+    the cosines themselves, as Gaussians with standard deviation t. The first alone does not determine a constant per
+    row; the second alone gives little weight to the few close neighbours.
     """
     if len(view_BV) < 2:
         return torch.zeros_like(view_BV[:, 0])
@@ -86,7 +86,7 @@ def of_similarities(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> 
 
 
 def of_directions(meaning_BM: Tensor, view_BV: Tensor, temperature: float) -> Tensor:
-    """(1 - s(m, y)) / t of each sentence [B], y by its first M numbers, and 0 where it has fewer."""
+    """Compute (1 - s(m, y)) / t per sentence [B], with the first M numbers of y, padded with zeros if it has fewer."""
     width = meaning_BM.shape[1]
     target_BM = F.pad(view_BV[:, :width], (0, max(0, width - view_BV.shape[1])))
     return (1 - F.cosine_similarity(meaning_BM, target_BM, dim=-1)) / temperature

@@ -1,4 +1,4 @@
-"""The VAE's negative ELBO with optional KL annealing: sVAE of section 7.2."""
+"""The VAE's negative ELBO with optional KL annealing (the sVAE of section 7.2)."""
 
 import math
 from dataclasses import dataclass
@@ -16,16 +16,15 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class VAE(Objective):
-    """-log p(x|z) + w KL(q(z|x) || p(z)), with the KL in closed form where p(z) is N(0, I).
+    """The loss -log p(x|z) + w KL(q(z|x) || p(z)), with the KL in closed form if p(z) is N(0, I).
 
-    `kl_annealing`: `none` (w = 1, the thesis's PTB rows), `linear` (w = step / `annealing_steps`, at
-    most 1) or `logistic` (w = sigmoid(`logistic_slope` (step - `annealing_steps`))). Validation
-    always uses w = 1.
+    `kl_annealing`: `none` (w = 1, as in the thesis's PTB rows), `linear` (w = step / `annealing_steps`, at most 1) or
+    `logistic` (w = sigmoid(`logistic_slope` (step - `annealing_steps`))). Validation always uses w = 1.
 
-    `free_bits`: nats a latent dimension below which its KL, on average over the batch of a process, costs no more
-    and has no gradient (free bits of Kingma et al. 2016); 0: none. Validation uses none.
+    `free_bits`: a threshold in nats per latent dimension (Kingma et al. 2016). If the KL of a dimension, averaged over
+    a process's batch, is below it, the dimension costs the threshold and has no gradient. Validation uses none.
 
-    `entropy_weight`: adds so many times H(q(z|x) P(x)), but for the constant entropy of the data: the mean entropy
+    `entropy_weight`: the factor of H(q(z|x) P(x)), without the constant entropy of the data. This is the mean entropy
     of q(z|x), in closed form. 1 is section 5.3.2.
     """
 
@@ -42,7 +41,7 @@ class VAE(Objective):
             return 1.0
         if self.kl_annealing == "linear":
             return min(1.0, step / self.annealing_steps)
-        # The logistic function, without an exponential that overflows.
+        # The logistic function in a form that cannot overflow.
         return 0.5 * (1 + math.tanh(0.5 * self.logistic_slope * (step - self.annealing_steps)))
 
     def prepare(self, model: LatentVariableModel) -> None:
@@ -55,7 +54,7 @@ class VAE(Objective):
     def loss(self, draw: Draw) -> Terms:
         weight, charged = torch.full_like(draw.reconstruction, self.weight(draw.step)), draw.kl
         if self.free_bits and draw.step is not None:
-            # Parts whose mean is the sum over dimensions of max(free_bits, mean KL of the dimension).
+            # The mean of these values is the sum over dimensions of max(free_bits, mean KL of the dimension).
             kl_BD = draw.posterior.kl_by_dimension()
             charged = torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)
         loss = draw.reconstruction + weight * charged + self.entropy_weight * draw.posterior.entropy()

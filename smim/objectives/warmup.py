@@ -1,4 +1,4 @@
-"""The warm-up of chapter 4 of the thesis, which MIM and A-MIM share."""
+"""The warm-up of MIM and A-MIM (chapter 4 of the thesis)."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from smim.schema import bounded
 
 @dataclass(frozen=True)
 class WithWarmup(Objective):
-    """`warmup_steps`: steps of the optimizer in which beta, the weight of log q(z|x) q(x), grows evenly from 0 to 1.
+    """An objective with a warm-up: beta, the weight of log q(z|x) q(x), grows linearly from 0 to 1.
 
-    0: none. Validation always uses a beta of 1.
+    `warmup_steps`: the number of optimizer steps for it; 0 means none. Validation always uses beta = 1.
     """
 
     warmup_steps: int = bounded(0, least=0)

@@ -1,4 +1,4 @@
-"""Settings of the training loop, `train.` on the command line."""
+"""The settings of the training loop (`train.` on the command line)."""
 
 from dataclasses import dataclass, field
 from enum import Flag, auto
@@ -15,12 +15,12 @@ _SENTENCES_A_BATCH = 20
 
 
 class Decides(Flag):
-    """What a setting decides, and so whether a run may go on from a checkpoint with another value.
+    """What a setting decides. This determines whether a run can resume from a checkpoint with another value.
 
-    It may with `train.resume=auto` where the setting decides `NOTHING` of the losses, or only the `LENGTH` of the run.
-    A cosine goes on as that of the new length. Every other setting decides the losses, and may be another only where
-    the checkpoint is named. Then the rest goes on (`LOSSES`), but the batches of the epoch (`BATCHES`), the schedule
-    (`RATE`) or the optimizer (`MEANS`, of gradients) begin anew.
+    With `train.resume=auto`, a setting may change if it decides `NOTHING` about the losses, or only the `LENGTH` of the
+    run. A cosine then continues as one of the new length. All other settings decide the losses. They may change only if
+    `train.resume` names the checkpoint. Then a part restarts: the batches of the epoch (`BATCHES`), the schedule
+    (`RATE`) or the optimizer's means of gradients (`MEANS`). With `LOSSES` no part restarts.
     """
 
     NOTHING = 0
@@ -33,40 +33,38 @@ class Decides(Flag):
 
 @dataclass(frozen=True)
 class TrainArgs:
-    """How a model is trained; the defaults are the thesis's for PTB (section 7.2).
+    """The settings of training. Defaults are the thesis's for PTB (section 7.2). Raises `UserError` for wrong values.
 
-    Length. The run ends at `max_epochs`, `max_steps` or `max_minutes`, whichever comes first. `max_minutes` counts
-    from the start of the run, or of the resumed run, to its last validation; a cosine and the warm-up fit into it.
+    Length. The run ends at `max_epochs`, `max_steps` or `max_minutes`, whichever comes first. `max_minutes` is the time
+    from the start (or the resume) of the run to its last validation. The cosine and the warm-up fit into it.
 
-    Data. `batch_size`: sentences that one optimizer step sees over all processes and accumulation steps; 20 where
-    neither it nor `tokens_per_batch` is given. `tokens_per_batch` takes its place, which is None then: tokens of a
-    step, padding and `<eos>` counted, over all processes and accumulation steps. `accumulation_steps`: parts that a
-    process takes its share of a batch in.
-    `length_window`: sentences are sorted by length within so many batches; 1 mixes lengths in each batch.
-    `shuffle_window`: sentences that are shuffled, and held in memory as row numbers, together; a corpus of
-    more is visited in such groups, random stretches of it in each (about 60 bytes a sentence of the window).
-    `max_length`: cut training sentences after so many tokens; None keeps them whole. `too_long`: what becomes of those
-    with more than the model's own `max_length`: truncate, for validation too, or error. Preparation leaves them out.
-    `random_sentences`: the share of training sentences whose words are drawn anew, each as likely as any other: a
-    superposition gives back rare words and strange sentences better for it.
-    `overfit_batches`: train on the first so many batches of the first epoch, over and over, for debugging;
-    a plateau's rate stays then.
+    Data. `batch_size`: sentences of one optimizer step, over all processes and accumulation steps. It is 20 if neither
+    it nor `tokens_per_batch` is given. `tokens_per_batch` replaces it: tokens of one step with padding and `<eos>`,
+    over all processes and accumulation steps. `accumulation_steps`: the number of parts into which a process splits its
+    share of a batch. `length_window`: the number of batches within which sentences are sorted by length; 1 mixes
+    lengths in each batch. `shuffle_window`: the number of sentences that are shuffled together (about 60 bytes of
+    memory each). A larger corpus is read in such groups of random chunks. `max_length`: training sentences are cut
+    after this number of tokens; None keeps them whole. `too_long`: sentences beyond the model's own `max_length` are
+    cut (truncate, in validation too) or refused (error). `random_sentences`: the share of training sentences whose
+    words are replaced by uniformly random ones. This improves how a superposition reproduces rare words and unusual
+    sentences. `overfit_batches`: train only on the first batches of the first epoch, for debugging. The plateau
+    schedule then keeps its learning rate.
 
-    Optimizer. `weight_decay`: AdamW's is decoupled, the others' an L2 penalty; see `make_optimizer` for what it acts
-    on. `adam_betas`: decay of the means of the gradient and of its square, Adam's and AdamW's. `momentum`: SGD's.
-    `grad_clip`: L2 norm. `ema_decay`: share that an exponential average of the weights keeps at each step; the
-    averaged weights are validated and saved as the model. None: no average.
+    Optimizer. `weight_decay` is decoupled for AdamW and an L2 penalty for the others; `make_optimizer` says on what it
+    acts. `adam_betas`: decay rates of the means of gradients and of their squares, for Adam and AdamW. `momentum`: for
+    SGD. `grad_clip`: the maximum L2 norm. `ema_decay`: the decay of an exponential moving average of the weights. The
+    averaged weights are validated and saved as the model. None means no average.
 
-    Schedule. `schedule`: plateau multiplies the rate with `learning_rate_decay` once more than `patience` validations
-    brought no new best, and ends the run when it falls below `min_learning_rate`; cosine goes down to
-    `min_learning_rate` at the run's end; constant stays. Each begins with `warmup_steps` optimizer steps of a rate
-    that grows linearly; of a run with `max_minutes` that is at most a twentieth.
+    Schedule. `schedule`: plateau multiplies the learning rate by `learning_rate_decay` after more than `patience`
+    validations without a new best, and ends the run below `min_learning_rate`. cosine decays to `min_learning_rate` at
+    the end of the run. constant does not decay. All begin with a linear warm-up of `warmup_steps` optimizer steps, with
+    `max_minutes` at most a twentieth of the run.
 
-    Run. `log_every`, `checkpoint_every`: optimizer steps. `keep_checkpoints`: the newest so many. `resume`: never,
-    auto, or a checkpoint's path. `compile`: torch.compile of transformers. `cuda_graphs`: where one
-    process trains a GRU on a GPU in batches of `batch_size`, the step is captured for each length and replayed.
-    `profile_steps`: steps that torch's profiler records, after ten others, into `run.dir`/profile. `process_timeout`:
-    seconds that a process waits for the others before the run ends with an error.
+    Run. `log_every`, `checkpoint_every`: optimizer steps. `keep_checkpoints`: the number of newest ones. `resume`:
+    never, auto, or a checkpoint's path. `compile`: torch.compile of transformers. `cuda_graphs`: capture the step per
+    length and replay it, if one process trains a GRU on a GPU in batches of `batch_size`. `profile_steps`: steps that
+    torch's profiler records into `run.dir`/profile, after ten others. `process_timeout`: seconds that a process waits
+    for others before the run fails.
     """
 
     seed: int = bounded(0, decides=Decides.BATCHES, least=0)
@@ -128,13 +126,13 @@ class TrainArgs:
         refuse(problems)
 
     def batching(self) -> dict[str, Any]:
-        """The settings that `training_order` and `epoch_batches` make batches by."""
+        """The settings of `training_order` and `epoch_batches`."""
         names = ("batch_size", "tokens_per_batch", "length_window", "shuffle_window", "max_length")
         return {name: getattr(self, name) for name in names}
 
     def decides(self, name: str) -> Decides:
-        """What the setting of this name decides in this run; one that this version does not know decides the losses."""
+        """What the setting `name` decides in this run. Settings that this version does not know decide the losses."""
         known = self.__dataclass_fields__.get(name)
         decided = known.metadata["decides"] if known else Decides.LOSSES
-        # It ends a plateau; a cosine's every rate depends on it.
+        # This setting only ends a plateau, but it affects all learning rates of a cosine.
         return Decides.LOSSES if name == "min_learning_rate" and self.schedule == "cosine" else decided

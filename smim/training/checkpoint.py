@@ -1,18 +1,18 @@
-"""Checkpoints: everything a run needs to go on as if it had not stopped, without pickle.
+"""Checkpoints: everything that a run needs to continue as if it had not stopped. No pickle.
 
     checkpoints/step-00001000/
         model.safetensors       weights
         optimizer.safetensors   the optimizer's tensors, by parameter
-        average.safetensors     the moving average of the weights, where there is one
-        critic.safetensors      weights and optimizer of the objective's critic, where it has one
-        ranks.safetensors       every rank's random state
+        average.safetensors     the moving average of the weights, if there is one
+        critic.safetensors      weights and optimizer of the objective's critic, if it has one
+        ranks.safetensors       the random state of each process
         state.json              schedule, position in the data, sums since the last log line
         manifest.json           sizes and SHA-256 of the files above
 
-The tensors are whole, however they were sharded in training: any number of processes goes on from them.
+The tensors are whole, even if training shards them, so any number of processes can resume.
 
-Written beside its place and renamed in, so that a name `step-*` is always a whole checkpoint; the
-manifest catches what a disk or a copy damaged afterwards.
+A checkpoint is written under another name and then renamed, so `step-*` is always complete. The manifest detects later
+damage by a disk or a copy.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ _NEEDED = {_STATE, *(f"{name}.safetensors" for name in ("model", "optimizer", "r
 
 @dataclass(frozen=True)
 class MeterState:
-    """What `Meter.state` gives; older checkpoints lack `seconds`."""
+    """The result of `Meter.state`. Older checkpoints lack `seconds`."""
 
     names: list[str]
     sums: list[float] | None
@@ -52,7 +52,7 @@ class MeterState:
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """What `Schedule.state` gives; the last two are a plateau's."""
+    """The result of `Schedule.state`. Only a plateau has the last two fields."""
 
     best: float | None
     learning_rate: float = 0.0
@@ -61,7 +61,7 @@ class ScheduleState:
 
 @dataclass(frozen=True)
 class _State:
-    """`state.json`: `identity` is what decides the losses (`smim.training.identity`)."""
+    """The content of `state.json`. `identity`: everything that decides the losses (`smim.training.identity`)."""
 
     step: int
     epoch: int
@@ -97,11 +97,11 @@ def save(
     state: dict[str, Any],
     keep: int,
 ) -> None:
-    """Writes `root/step-*` from all processes' state, then removes later ones, and all but the newest `keep`.
+    """Write `root/step-*` from all processes' state, then remove later checkpoints, and all but the newest `keep`.
 
-    Later ones are those of a line that was left when the run went on from an older one: `auto` would go back to it.
-    `tensors`: what goes into which file, by its name without ending; the main process's are written. `random` and
-    `meter`, random state and sums, differ between processes.
+    Later checkpoints exist if the run resumed from an older one. `resume=auto` would otherwise return to them.
+    `tensors`: the content of each file, by file name without suffix; only the main process's are written. `random`
+    (random state) and `meter` (sums) differ between processes.
     """
     ranks = gather_object([(random, meter)])
     if accelerator.is_main_process:
@@ -126,12 +126,12 @@ def save(
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """All checkpoints, oldest first."""
+    """List all checkpoints, oldest first."""
     return sorted(root.glob(f"step-{'[0-9]' * 8}")) if root.is_dir() else []
 
 
 def verify(path: Path) -> None:
-    """Raises `SmimError` unless every file of the checkpoint is whole."""
+    """Raise `SmimError` unless all files of the checkpoint are complete and undamaged."""
     if not path.is_dir():
         raise UserError(f"{path} is not a checkpoint directory")
     storage.own_path(path.parent, path.name)
@@ -151,9 +151,9 @@ def verify(path: Path) -> None:
 
 
 def newest_valid(root: Path, *, warn: Any) -> Path | None:
-    """The newest checkpoint that verifies; each broken one is passed to `warn`.
+    """Find the newest valid checkpoint; None if there are none. `warn` gets a message for each damaged one.
 
-    Raises `SmimError` where there are checkpoints and none of them is whole.
+    Raises `SmimError` if there are checkpoints, but all are damaged.
     """
     found = list_checkpoints(root)
     for path in reversed(found):
@@ -168,14 +168,14 @@ def newest_valid(root: Path, *, warn: Any) -> Path | None:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """`state.json`; raises `UserError` where it is missing or damaged."""
+    """Read `state.json`. Raises `UserError` if it is missing or damaged."""
     content = storage.read_json(storage.own_file(path, _STATE))
     schema.make(_State, content, path / _STATE)
     return content
 
 
 def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any], dict[str, Tensor] | None]:
-    """`state.json`, and this process's random state; None where another number of processes wrote it."""
+    """Read `state.json` and this process's random state, which is None if the number of processes has changed."""
     state, prefix = read_state(path), f"{rank}."
     if len(state["meters"]) != world_size:
         return state, None
@@ -184,13 +184,13 @@ def load_state(path: Path, *, rank: int, world_size: int) -> tuple[dict[str, Any
 
 
 def load_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors that were saved under `name`, on the CPU; raises `UserError` where they are missing or damaged."""
+    """Load the tensors saved under `name`, on the CPU. Raises `UserError` if they are missing or damaged."""
     return load_file(storage.own_file(path, f"{name}.safetensors"))
 
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Raises `UserError` where what a checkpoint holds has no place in this run's model, optimizer or schedule."""
+    """Raise `UserError` if the content of a checkpoint does not fit this run's model, optimizer or schedule."""
     try:
         yield
     except (KeyError, RuntimeError, TypeError) as error:
@@ -198,7 +198,7 @@ def fitting(path: Path) -> Iterator[None]:
 
 
 def random_state() -> dict[str, Tensor]:
-    """The state of torch's generators, which all training noise comes from."""
+    """The state of torch's generators, the source of all noise in training."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()

@@ -1,4 +1,4 @@
-"""What can be refused before hours are spent: sentences, processes and checkpoints that do not fit the run."""
+"""Checks before a run starts, so that wrong settings fail at once and not after hours."""
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -14,7 +14,7 @@ from smim.vectors.corpus import VectorCorpus
 
 
 def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs) -> None:
-    """Refuses a model of sentences for vectors, and the other way round."""
+    """Raise `UserError` if a model of sentences gets vectors, or a model of vectors gets sentences."""
     if model_args.unit != corpus.unit:
         fitting = " or ".join(f"model={name}" for name, kind in ENCODERS.items() if kind.unit == corpus.unit)
         raise UserError(
@@ -23,7 +23,7 @@ def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs) -> None:
 
 
 def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: Split) -> None:
-    """Refuses what is added to an objective where the training sentences lack what it needs."""
+    """Raise `UserError` if the training sentences lack the data for an addition to the objective."""
     batch = split.batch([0])
     lacking = {name: lack for name, part in objective.additions.items() if (lack := part.lacks(batch))}
     if corpus.unit != "sentence":
@@ -35,7 +35,7 @@ def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: 
 
 
 def check_meaning(objective: Objective, *, has_initial: bool) -> None:
-    """Refuses to hold a meaning part that nothing taught, and to teach one from its beginning that a model has."""
+    """Raise `UserError` if `hold` has no trained meaning part, or `epochs_alone` is given with a trained model."""
     view = objective.second_view
     if view.hold and not (view.epochs_alone or has_initial):
         raise UserError(
@@ -49,7 +49,7 @@ def check_meaning(objective: Objective, *, has_initial: bool) -> None:
 
 
 def check_random_sentences(corpus: Corpus | VectorCorpus, args: TrainArgs, split: Split) -> None:
-    """Refuses words drawn at random where a training example is more than the words of a sentence."""
+    """Raise `UserError` for random words if training examples are vectors or pairs of sentences."""
     if args.random_sentences and (corpus.unit != "sentence" or split.batch([0]).pair is not None):
         raise UserError(
             f"train.random_sentences is {args.random_sentences:g}, it must be 0 for vectors, and where there is "
@@ -65,11 +65,11 @@ def check_launch(
     critic: Critic | None,
     accelerator: Accelerator,
 ) -> None:
-    """Refuses processes, a sharding or a compilation that the run cannot do with.
+    """Raise `UserError` if the run does not support the number of processes, the sharding or the compilation.
 
-    Processes that hold the weights in parts gather them together, word by word: they would wait for each other for
-    ever, for drawn sentences differ in length. DeepSpeed and FSDP step all weights with one optimizer, and DeepSpeed's
-    hooks break a compiled graph.
+    With sharded weights, all processes gather them for each word. Sampled sentences differ in length, so processes
+    would wait for each other forever. DeepSpeed and FSDP update all weights with one optimizer. DeepSpeed's hooks break
+    compiled graphs.
     """
     mode, world_size = accelerator.distributed_type, accelerator.num_processes
     plugin = accelerator.state.deepspeed_plugin

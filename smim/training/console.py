@@ -1,4 +1,4 @@
-"""What a person sees of a training: a progress bar, and lines of log."""
+"""The console output of a training: a progress bar and log lines."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from smim.progress import console, progress_bar
 
 
 class Console:
-    """A progress bar and lines on stderr; of several processes only the one that is `visible` shows them."""
+    """A progress bar and log lines on stderr. Only the process with `visible` shows them."""
 
     def __init__(self, *, visible: bool) -> None:
         self.visible = visible
@@ -17,7 +17,7 @@ class Console:
 
     @contextmanager
     def counting(self, what: str, *, total: int) -> Iterator[Callable[[int], None]]:
-        """A second line of the bar, while the block runs; yields the function to tell how many more are done."""
+        """Show a second progress bar while the block runs. Yields a function to report further finished items."""
         task = self.bar.add_task(what, total=total, left="")
         yield lambda done: self.bar.advance(task, done)
         self.bar.remove_task(task)
@@ -28,7 +28,7 @@ class Console:
 
 
 def step_line(means: dict[str, float], speed: dict[str, float], *, step: int, epoch: int, left: str) -> str:
-    """What the steps since the last line came to: `means` of the loss's terms, the `speed`, and the time `left`."""
+    """Format the results since the last line: `means` of the loss's terms, the `speed`, and the time `left`."""
     shown = "  ".join(f"{name} {value:.2f}" for name, value in means.items())
     return (
         f"step {step}  epoch {epoch}  {shown}  {speed['tokens_per_second']:,.0f} tokens/s  "
@@ -39,7 +39,7 @@ def step_line(means: dict[str, float], speed: dict[str, float], *, step: int, ep
 def validation_line(
     metrics: dict[str, Any], *, step: int, is_best: bool, unit: str, latent_dim: int, learning_rate: float
 ) -> str:
-    """What a validation found, in nats a `unit`: "a vector", "a sentence of 20.1 tokens"."""
+    """Format the results of a validation. They are in nats per `unit`, such as "a sentence of 20.1 tokens"."""
     return (
         f"validation after step {step}: loss {metrics['loss']:.3f}{' (best)' if is_best else ''}  "
         f"reconstruction {metrics['reconstruction']:.3f} nats {unit}  "
@@ -50,9 +50,9 @@ def validation_line(
 
 
 def time_left(seconds: float, *, epoch: int | None, max_epochs: int, at_most: bool) -> str:
-    """The `seconds` that are left: of the `epoch` where that is given, counted from 1, else of the run.
+    """Format the remaining `seconds` of the `epoch` (counted from 1), or of the run if `epoch` is None.
 
-    `at_most`: the run may end before.
+    `at_most`: the run may end earlier.
     """
     left = f"{duration(seconds)} left"
     if epoch is not None:
@@ -63,15 +63,15 @@ def time_left(seconds: float, *, epoch: int | None, max_epochs: int, at_most: bo
 def fitting_line(
     steps: float, *, epoch_steps: int, minutes: float, step: int, most_steps: int, enough_steps: int
 ) -> str:
-    """How many `steps` fit into a run of so many `minutes`, which is at `step` already and ends after `most_steps`.
+    """Format how many `steps` fit into `minutes`, for a run that is at `step` and ends at the latest at `most_steps`.
 
-    A warning where that are not `enough_steps` for a model. One step is made in any case.
+    It is a warning if `steps` is below `enough_steps`. A run makes at least one step.
     """
     whole, fit = most_steps - step, f"fit into {minutes:g} min"
     if steps >= whole:
         return f"all {whole:,} steps {fit}"
     number = max(1, int(steps))
-    unit = 10 ** max(0, len(str(number)) - 2)  # of the first two figures
+    unit = 10 ** max(0, len(str(number)) - 2)  # keeps two significant digits
     counted = f"{number // unit * unit:,} {'more ' if step else ''}{'step' if number == 1 else 'steps'}"
     shown = f"about {counted}, {number / epoch_steps:.1f} epochs, {fit}"
     if number >= enough_steps:
@@ -80,7 +80,7 @@ def fitting_line(
 
 
 def duration(seconds: float) -> str:
-    """Seconds, or hours and minutes; "?" where they are not finite."""
+    """Format a duration as seconds, or as hours and minutes; "?" if it is not finite."""
     if not math.isfinite(seconds):
         return "?"
     if round(seconds) < 60:

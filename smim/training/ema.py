@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, which often generalises better than the last ones."""
+"""An exponential moving average of the weights, which often generalises better than the final weights."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ _NUM_UPDATES = "num_updates"
 
 
 class WeightAverage:
-    """average = d x average + (1 - d) x weights after each optimizer step, in fp32.
+    """The moving average d x average + (1 - d) x weights after each optimizer step, in fp32.
 
-    At the n-th update, counted from 0, d is min(`decay`, (1 + n) / (10 + n)), TensorFlow's warm-up: without
-    it the random weights that training began with would be most of the first 1 / (1 - `decay`) updates' average.
-    `weights` are the averages by the parameter's name; parameters must be whole on each process.
+    At the n-th update, counted from 0, d is min(`decay`, (1 + n) / (10 + n)). Without this warm-up (TensorFlow's), the
+    initial weights would dominate the average in the first 1 / (1 - `decay`) updates.
+    `weights` has the averages by the parameters' names. Each process must have the whole parameters.
     """
 
     def __init__(self, decay: float) -> None:
@@ -24,7 +24,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, named_parameters: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Takes the weights after one more step; the first ones are the average themselves."""
+        """Update the average with the weights after a step. The first call takes the weights themselves."""
         current = {name: parameter.detach().float() for name, parameter in named_parameters}
         if not self.weights:
             self.weights = {name: tensor.clone() for name, tensor in current.items()}
@@ -35,10 +35,10 @@ class WeightAverage:
         self.num_updates += 1
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps: `weights`, and the number of updates under `num_updates`."""
+        """The state for a checkpoint: `weights`, and the number of updates under `num_updates`."""
         return {**self.weights, _NUM_UPDATES: torch.tensor(self.num_updates)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Takes over what `state` gave; its tensors are updated in place from now on."""
+        """Restore the result of `state`. Its tensors are updated in place from now on."""
         self.weights = {name: tensor for name, tensor in state.items() if name != _NUM_UPDATES}
         self.num_updates = int(state[_NUM_UPDATES])

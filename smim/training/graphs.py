@@ -1,7 +1,7 @@
 """The training step as CUDA graphs.
 
-A GRU's step is some hundred small kernels: launching them one by one takes many times what a GPU needs to compute them.
-A graph is launched at once.
+A GRU's step consists of about a hundred small kernels. Single launches take much longer than the computation on the
+GPU. A graph needs only one launch.
 """
 
 import warnings
@@ -15,16 +15,16 @@ from smim.objectives import Objective, Terms
 from smim.text.batch import Batch
 from smim.training.step import TrainingStep
 
-# Tokens that a batch's length is rounded up to a multiple of: few graphs, little padding.
+# A batch's length is rounded up to a multiple of this number of tokens: few graphs, little padding.
 _LENGTHS_APART = 8
 
 
 class GraphedTrainingStep(TrainingStep):
     """A training step that captures its forward and backward pass for each padded length, and then replays them.
 
-    The model is a `graphable` one of sentences. Batches that are not of `batch_size` of them, and steps at which the
-    objective still changes, run as they would without. What a step returns, gradients too, lies where the next one
-    writes: it is to be used before.
+    The model must be a `graphable` model of sentences. Batches of another size than `batch_size`, and steps at which
+    the objective still changes, run without a graph. The next step overwrites the results and gradients of a step, so
+    use them before.
     """
 
     def __init__(self, model: LatentVariableModel, objective: Objective, *, precision: str, batch_size: int) -> None:
@@ -45,12 +45,12 @@ class GraphedTrainingStep(TrainingStep):
         return {"loss": loss, **dict(zip(graph.names, others, strict=True))}
 
     def _capture(self, inputs: tuple[Tensor, ...], step: int) -> "_OfTensors":
-        # Steps use the memory one after the other.
+        # All graphs share one memory pool, because steps run one after the other.
         self.memory = self.memory or torch.cuda.graph_pool_handle()
         samples = tuple(tensor.clone() for tensor in inputs)
-        # They are tried out on another stream than the one that they are replayed on, which costs nothing here.
+        # Warm-up steps run on another stream than the replay, which is harmless here.
         warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match", UserWarning)
-        # The steps that are tried out before take random numbers, which a run that goes on would lack.
+        # Warm-up steps draw random numbers. A resumed run would capture again, so they must not change the state.
         with torch.random.fork_rng():
             graph = _OfTensors(self, step)
             torch.cuda.make_graphed_callables(graph, samples, allow_unused_input=True, pool=self.memory)
@@ -58,21 +58,21 @@ class GraphedTrainingStep(TrainingStep):
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """What a batch holds, as `_batch` takes it, but for `random`: it is for superpositions, which have no graph."""
+    """The tensors of a batch, as arguments of `_batch`. `random` is left out, because superpositions have no graph."""
     view = () if batch.view is None else (batch.view,)
     pair = () if batch.pair is None else (batch.pair.tokens, batch.pair.lengths)
     return batch.rows, batch.tokens, batch.lengths, *view, *pair
 
 
 def _batch(rows_B: Tensor, tokens_BT: Tensor, lengths_B: Tensor, *others: Tensor) -> Batch:
-    """`others`: a teacher's vectors, or the tokens and lengths of pairs, or both."""
+    """Make a batch from tensors. `others`: a teacher's vectors, or the tokens and lengths of pairs, or both."""
     view = others[0] if len(others) % 2 else None
     pair = Batch(rows_B, others[-2], others[-1], fixed_shape=True) if len(others) > 1 else None
     return Batch(rows_B, tokens_BT, lengths_B, fixed_shape=True, view=view, pair=pair)
 
 
 class _OfTensors(nn.Module):
-    """A training step of tensors: the loss [B], which alone has a gradient, and the other terms, stacked."""
+    """A training step as a function of tensors. Returns the loss [B], and the other terms stacked, without gradient."""
 
     def __init__(self, step: TrainingStep, number: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""What decides a run's losses, its identity: a checkpoint is gone on from only with the same.
+"""The identity of a run: everything that decides its losses. A run resumes only from a checkpoint with the same one.
 
     {"corpus.input": HASH, "corpus.train": HASH, "objective.name": "amim", "model.latent_dim": 16, "train.seed": 1}
 
-Of the settings of model, objective and training it holds those that are not the defaults: a new setting, which has a
-default, is no other run.
+It contains only settings of model, objective and training that differ from the defaults. So a new setting with a
+default does not change the identity.
 """
 
 from operator import attrgetter
@@ -21,10 +21,10 @@ from smim.training.args import Decides, TrainArgs
 def make_identity(
     input_hash: str, train_hash: str, settings: dict[str, Any], teacher_hash: str | None = None
 ) -> dict[str, Any]:
-    """The identity by dotted names. `settings`: the dataclasses of `model`, `objective` and `train`.
+    """Make the identity, by dotted names. `settings`: the dataclasses of `model`, `objective` and `train`.
 
-    `input_hash` is that of the corpus's tokenizer, or of what its vectors mean; `train_hash` that of its split;
-    `teacher_hash` that of the teacher's vectors of it, if there are any.
+    `input_hash`: the hash of the corpus's tokenizer, or of the meaning of its vectors. `train_hash`: the hash of its
+    training split. `teacher_hash`: the hash of the teacher's vectors, if any.
     """
     changed = {f"{part}.{name}": value for part, own in settings.items() for name, value in schema.changed(own).items()}
     name = settings["objective"].name
@@ -33,10 +33,10 @@ def make_identity(
 
 
 def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any]) -> dict[str, str]:
-    """What differs between a checkpoint's run and this one, each in words; raises `UserError` where it may not.
+    """Describe each difference between a checkpoint's run and this one. Raises `UserError` for forbidden ones.
 
-    Model, objective and data may never differ. Settings of the training may where a checkpoint is named, and those
-    of the run's length in any case. Those that decide nothing are left out (`Decides`).
+    Model, objective and data must not differ. Training settings may differ if `resume` names the checkpoint, and
+    settings of the run's length always. Settings that decide nothing are left out (see `Decides`).
     """
     there, train = _read_identity(path), settings["train"]
     different: dict[str, str] = {}
@@ -58,7 +58,7 @@ def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any
 
 
 def _default(own: Any, name: str, there: dict[str, Any]) -> Any:
-    """What a setting is in the run of a checkpoint that does not hold it; an encoder's is that of the kind it had."""
+    """The value of a setting that a checkpoint does not contain: the default of the kind of part in that run."""
     part, _, setting = name.rpartition(".")
     their_kind = there.get(f"model.{part}.name", "")
     if kind := PARTS.get(part, {}).get(their_kind):
@@ -67,7 +67,7 @@ def _default(own: Any, name: str, there: dict[str, Any]) -> Any:
 
 
 def _value(settings: Any, name: str) -> Any:
-    """What a setting is where it is not stored; `name` may be one that only other settings have."""
+    """The value of a setting, or "unset" if these settings have no such name."""
     try:
         return attrgetter(name)(settings)
     except AttributeError:
@@ -75,7 +75,7 @@ def _value(settings: Any, name: str) -> Any:
 
 
 def _read_identity(path: Path) -> dict[str, Any]:
-    """The identity that a checkpoint holds. Before there were dotted names of all parts, it held every setting."""
+    """Read the identity of a checkpoint. Older ones contain all settings, without dotted names for all parts."""
     stored, where = checkpoint.read_state(path)["identity"], path / "state.json"
     if "corpus.train" in stored:
         return stored

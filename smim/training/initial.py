@@ -1,4 +1,4 @@
-"""A trained model whose weights a training begins with: `model.init` on the command line."""
+"""A trained model that gives the initial weights of a training (`model.init` on the command line)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,17 +14,17 @@ from smim.text.corpus import Corpus
 from smim.vectors.corpus import VectorCorpus
 
 KEY = "model.init"
-# What a model's `training` has of jobs that fit its prior.
+# The keys that jobs which fit a prior write into a model's `training` section.
 _FITTING_PRIORS = {"fitted_prior", "adapted"}
 
 
 @dataclass(frozen=True)
 class Initial:
-    """A model of sentences, by its `name`: a directory, or the name of one that comes with the package.
+    """A model of sentences. `name` is a directory, or the name of a packaged model.
 
-    `args`: its architecture. A prior that was fitted after its training is left out: it is narrow around codes of
-    other text, and its gradient would drown the reconstruction's. `hash`: what names the model in a
-    checkpoint. `use`: how it is used, but for samples, which depend on what codes become.
+    `args`: its architecture, without a prior that was fitted after training. Such a prior is narrow around codes of
+    other text, so its gradient would be much larger than the reconstruction's. `hash`: identifies the model in
+    checkpoints. `use`: its defaults of use, except for `sample`, which depends on the new codes.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Initial:
 
     @classmethod
     def open(cls, name: str) -> "Initial":
-        """Reads all but the weights; raises `UserError` where there is no such model, or one of vectors."""
+        """Read everything except the weights. Raises `UserError` if there is no such model, or it is one of vectors."""
         config = read_config(find(name))
         args = read_args(config.get("model"), find(name) / CONFIG)
         if args.unit != "sentence":
@@ -48,11 +48,11 @@ class Initial:
 
     @property
     def section(self) -> dict[str, Any]:
-        """The section `model` of a configuration that begins with this model."""
+        """The section `model` of a configuration with this initial model."""
         return {**asdict(self.args), "init": self.name}
 
     def check(self, corpus: Corpus | VectorCorpus) -> None:
-        """Raises `UserError` where the ids of the corpus mean other words than those of the model."""
+        """Raise `UserError` if the corpus was prepared with another tokenizer than the model's."""
         if corpus.input_hash != self.tokenizer_hash:
             raise UserError(
                 f"{corpus.directory} was prepared with another tokenizer than that of {KEY}={self.name}; prepare it "
@@ -60,14 +60,14 @@ class Initial:
             )
 
     def weights(self) -> dict[str, Tensor]:
-        """The weights by name, on the CPU; raises `UserError` where they are damaged."""
+        """Load the weights by name, on the CPU. Raises `UserError` if they are damaged."""
         model, _, _ = load_model(self.name)
         kept = model.args.prior == self.args.prior
         return {name: weight for name, weight in model.state_dict().items() if kept or not name.startswith("prior.")}
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuses settings of the model beside `model.init`, in whose place the initial model's would be taken."""
+    """Raise `UserError` for other settings of the model beside `model.init`, because they would have no effect."""
     said = said_values(overrides)
     if said.get(KEY) in (None, "null"):
         return
@@ -80,6 +80,6 @@ def check_overrides(overrides: Sequence[str]) -> None:
 
 
 def said_values(overrides: Sequence[str]) -> Mapping[str, str]:
-    """What a command line says, KEY=VALUE, by key; the last one counts."""
+    """Parse the KEY=VALUE arguments of a command line. The last value of a key counts."""
     pairs = (override.partition("=") for override in overrides if "=" in override and override[0] != "-")
     return {key.lstrip("+~"): value for key, _, value in pairs}

@@ -1,7 +1,7 @@
-"""What a model learns of meaning before anything else: the second view of the sentences that a teacher has read.
+"""Training of the meaning part alone, before the main training, with a teacher's vectors as second view.
 
-Without a decoder a step takes a tenth of the time, so that the words see each sentence more than once, in batches in
-which each has many others to be compared with. Then the decoder learns from codes that have a meaning already.
+A step without the decoder takes a tenth of the time. So training can use several epochs, and large batches in which
+each sentence has many others for comparison. The decoder then starts from codes that already represent meaning.
 """
 
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from smim.objectives.second_view import SecondView
 from smim.progress import track
 from smim.text.corpus import Split
 
-# Of the tables of words, each of which has a gradient seldom, and of all else.
+# For tables of words, whose rows rarely have a gradient, and for all other parameters.
 _LEARNING_RATES = [6e-3, 3e-3]
 _SHARE_OF_WARMUP = 0.05
 _SENTENCES_A_BATCH = 512
-# Sentences of so many batches are sorted by length, for less padding.
+# The number of batches within which sentences are sorted by length, to reduce padding.
 _BATCHES_A_WINDOW = 50
 _ROWS_AT_ONCE = 65_536
 
@@ -27,9 +27,9 @@ _ROWS_AT_ONCE = 65_536
 def learn_meaning(
     model: LatentVariableModel, split: Split, view: SecondView, *, max_length: int | None, seed: int, visible: bool
 ) -> None:
-    """Trains what the meaning of a sentence depends on by `view` alone, for its `epochs_alone`, by Adam.
+    """Train the meaning part with only the loss of `view`, for `view.epochs_alone` epochs, by Adam.
 
-    The learning rate warms up, and goes down to 0 as a cosine. `visible`: whether a progress bar is shown.
+    The learning rate warms up, then decays almost to 0 as a cosine. `visible`: show a progress bar.
     """
     batches = list(_batches(split, epochs=view.epochs_alone, seed=seed))
     tables = [module.weight for module in model.modules() if isinstance(module, torch.nn.Embedding)]
@@ -51,7 +51,7 @@ def learn_meaning(
 
 
 def _batches(split: Split, *, epochs: int, seed: int) -> Iterator[np.ndarray]:
-    """Rows that the teacher has read, each once an epoch, those of like length together, as a function of the seed."""
+    """Yield batches of rows with a teacher's vector: each row once per epoch, similar lengths together, by the seed."""
     assert split.view is not None
     starts = range(0, len(split), _ROWS_AT_ONCE)
     ranges = [np.arange(start, min(start + _ROWS_AT_ONCE, len(split))) for start in starts]

@@ -1,4 +1,4 @@
-"""Sums of per-sentence terms, and the log that holds a JSON object a line."""
+"""Sums of per-sentence terms, and the log file with a JSON object per line."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from smim.errors import UserError
 from smim.model.latent_variable_model import Observations
 
 _COUNTS = ("sentences", "tokens", "positions")
-_RENAMED = {"log_anchor": "log_prior"}  # in checkpoints of before
+_RENAMED = {"log_anchor": "log_prior"}  # from older checkpoints
 
 
 class Meter:
-    """Sums per-sentence terms on the device, in fp64, until they are read as means over all processes.
+    """An accumulator of per-sentence terms, on the device in fp64. `read` returns their means over all processes.
 
-    `seconds` is what the sums took, where the caller counts it: it is kept with them, and starts anew with them.
+    `seconds`: the time for these sentences, if the caller adds it. It is saved and reset together with the sums.
     """
 
     def __init__(self) -> None:
@@ -31,22 +31,22 @@ class Meter:
         self.seconds = 0.0
 
     def add(self, terms: dict[str, Tensor], batch: Observations) -> None:
-        """Adds the terms [B] of a batch's B sentences."""
+        """Add the terms [B] of a batch with B sentences. Raises `UserError` if a checkpoint had other terms."""
         self.names = self.names or list(terms)
         if not terms.keys() >= set(self.names):
             raise UserError(
                 f"the checkpoint has sums of other terms ({', '.join(self.names)}); it was edited or damaged"
             )
-        # Few operations: each is a launch on a GPU.
+        # Few operations, because each of them is a kernel launch on a GPU.
         values = [terms[name].detach() for name in self.names]
         sums = torch.stack([*values, batch.lengths.to(values[0].dtype)]).double().sum(1)
         self.sums = sums if self.sums is None else self.sums + sums
         self.sentences += len(batch)
-        # `<eos>` takes a position in the decoder, but is no token of the sentence.
+        # `<eos>` takes a position in the decoder, but is not counted as a token of the sentence.
         self.positions += batch.num_positions
 
     def totals(self) -> dict[str, float]:
-        """The sums of the terms, then the three counts; none before the first batch."""
+        """The sums of the terms, then the three counts. Empty before the first batch."""
         if self.sums is None:
             return {}
         *terms, tokens = self.sums.tolist()
@@ -54,11 +54,10 @@ class Meter:
         return dict(zip([*self.names, *_COUNTS], [*terms, *counts], strict=True))
 
     def read(self, accelerator: Accelerator) -> dict[str, float]:
-        """Means in nats per sentence, over all processes; starts anew.
+        """Return the means in nats per sentence over all processes, then reset the sums.
 
-        With them the counts `sentences`, `tokens` (without `<eos>`) and `positions` (tokens, `<eos>` and padding).
-
-        A process that had no sentence takes part with nothing.
+        The result also has the counts `sentences`, `tokens` (without `<eos>`) and `positions` (tokens, `<eos>` and
+        padding). Processes without a sentence must call it too.
         """
         parts = gather_object([self.totals()])
         self.names, self.sums, self.sentences, self.positions, self.seconds = [], None, 0, 0, 0.0
@@ -79,10 +78,9 @@ class Meter:
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one object a line; only the main process writes.
+    """The file `metrics.jsonl` with a JSON object per line. Only the main process writes it.
 
-    `num_lines` goes into a checkpoint, so that a resumed run goes on from just the lines that were there
-    there when it was written.
+    A checkpoint stores `num_lines`, so that a resumed run keeps exactly the lines from before the checkpoint.
     """
 
     def __init__(self, path: Path, *, enabled: bool) -> None:
@@ -91,11 +89,11 @@ class MetricsLog:
         self.num_lines = 0
 
     def rewind(self, num_lines: int) -> None:
-        """Keeps the first `num_lines` lines; later ones, half-written ones too, are dropped."""
+        """Keep the first `num_lines` lines. Remove later ones, including incomplete ones."""
         if self.enabled:
             storage.check_regular(self.path)
             lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
-            # Fewer where the checkpoint is another run's.
+            # There are fewer lines if the checkpoint comes from another run.
             self.num_lines = min(num_lines, len(lines))
             storage.write_text(self.path, "".join(f"{line}\n" for line in lines[:num_lines]))
 

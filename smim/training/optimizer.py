@@ -1,4 +1,4 @@
-"""The optimizers: Adam, AdamW and SGD, with weight decay where it belongs."""
+"""The optimizers Adam, AdamW and SGD, with weight decay for matrices only."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from smim.training.args import TrainArgs
 
 
 def make_optimizer(model: LatentVariableModel, args: TrainArgs) -> torch.optim.Optimizer:
-    """The optimizer of the parameters that require gradients.
+    """Make the optimizer of all parameters that require gradients.
 
-    Weight decay acts on matrices only. Biases and the scales of norms are left alone, as is common, and so is what the
+    Weight decay acts only on matrices. As usual it excludes biases and scales of norms, and also the parts that the
     model names in `undecayed`.
     """
     parameters = _parameter_groups(model, args.weight_decay)
     if args.optimizer == "sgd":
-        # On CPU the fused step is faster only with momentum.
+        # On the CPU, the fused step is faster only with momentum.
         return torch.optim.SGD(
             parameters, lr=args.learning_rate, momentum=args.momentum, fused=True if args.momentum else None
         )

@@ -1,6 +1,6 @@
-"""`experiment=own_small`: settings for a small corpus of one's own text, chosen by what the corpus is.
+"""The settings of `experiment=own_small`, which are chosen by the properties of a small corpus.
 
-They depend on the corpus and on the command line alone: a run that is resumed has the same ones.
+They depend only on the corpus and on the command line, so a resumed run gets the same settings.
 """
 
 import math
@@ -21,19 +21,19 @@ from smim.training.initial import KEY, said_values
 
 EXPERIMENT = "experiment=own_small"
 PACKAGED = "english-small"
-_SHORTEST, _LONGEST = 20, 60  # tokens that training sentences are cut after
+_SHORTEST, _LONGEST = 20, 60  # range of the length, in tokens, to which training sentences are cut
 _LATENT_DIM = 512
 _MINUTES = 8
 _LEAST_EPOCHS = 30
-_FEW_EPOCHS, _LOW_RATE = 3, "5e-4"  # of a model that is trained already
-_STEPS = 1000  # that a run may make before its epochs end it
-_TOKENS, _FEW_TOKENS = 2048, 512  # of a batch
-_SMALL = 100_000  # tokens of a corpus of which batches are small
+_FEW_EPOCHS, _LOW_RATE = 3, "5e-4"  # for an initial model that is already trained
+_STEPS = 1000  # epochs are chosen to allow at least so many steps
+_TOKENS, _FEW_TOKENS = 2048, 512  # tokens per batch
+_SMALL = 100_000  # a corpus with fewer tokens gets the smaller batches
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is said of one setting, and the overrides that set it."""
+    """The printed explanation of one choice, and the overrides that make it."""
 
     name: str
     says: str
@@ -45,10 +45,10 @@ class Choice:
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the choices for their corpus before them, which are printed by the main process.
+    """Insert the choices for the corpus before the command-line arguments. The main process prints them.
 
-    Without the experiment, or without a corpus, they stay as they are. Raises `UserError` where they are wrong, and
-    where the corpus is none of sentences.
+    Without the experiment or without a corpus, the arguments do not change. Raises `UserError` for wrong arguments,
+    and for a corpus of vectors.
     """
     arguments = list(arguments)
     if EXPERIMENT not in arguments:
@@ -71,7 +71,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
 
 
 def choose(corpus: Corpus, said: Mapping[str, str]) -> list[Choice]:
-    """The choices for a corpus, in the order in which they are printed; what was `said` is none of them."""
+    """Make the choices for a corpus, in the order of printing. They never override what the user has `said`."""
     lengths = corpus.split("train").lengths
     if not len(lengths):
         raise UserError(f"{corpus.directory} has no training sentences")
@@ -82,23 +82,23 @@ def choose(corpus: Corpus, said: Mapping[str, str]) -> list[Choice]:
 
 
 def _initial(corpus: Corpus, said: Mapping[str, str]) -> str | None:
-    """The trained model to begin with: what is said, or the packaged one where its tokenizer is the corpus's."""
+    """The initial model: the user's, or the packaged one if the corpus has its tokenizer; otherwise None."""
     if KEY in said:
         return None if said[KEY] == "null" else said[KEY]
     try:
         fits = read_config(find(PACKAGED))["tokenizer_hash"] == corpus.tokenizer.hash
-    except SmimError:  # a package may come without models
+    except SmimError:  # an installation may have no packaged models
         return None
     return PACKAGED if fits and not _of_model(said) else None
 
 
 def _of_model(said: Mapping[str, str]) -> list[str]:
-    """The settings of the model that were said, but for its beginning."""
+    """The model's settings that the user gave, except `model.init`."""
     return [key for key in said if key.partition(".")[0] == "model" and key != KEY]
 
 
 def _model(initial: str | None, said: Mapping[str, str]) -> list[Choice]:
-    """The model, and its code."""
+    """Choose the model and the size of its code."""
     if initial:
         chosen = {KEY: initial, "train.learning_rate": _LOW_RATE}
         if initial == PACKAGED:
@@ -120,7 +120,7 @@ def _model(initial: str | None, said: Mapping[str, str]) -> list[Choice]:
 
 
 def _cut(lengths: np.ndarray, said: Mapping[str, str]) -> int:
-    """Tokens that training sentences are cut after: few are longer."""
+    """The number of tokens after which training sentences are cut; few are longer."""
     if "train.max_length" in said:
         return _number(said, "train.max_length") or int(lengths.max())
     return int(np.clip(np.percentile(lengths, 99), _SHORTEST, _LONGEST))
@@ -140,7 +140,7 @@ def _length(lengths: np.ndarray, cut: int, said: Mapping[str, str]) -> Choice:
 
 
 def _batch(tokens: np.ndarray, said: Mapping[str, str]) -> tuple[Choice, float]:
-    """The batch, and how many of them an epoch has; `tokens`: of each sentence."""
+    """Choose the batch, and return the number of batches per epoch. `tokens`: the tokens of each sentence."""
     total = int(tokens.sum())
     if said.get("train.batch_size", "null") != "null":
         overrides = () if "train.tokens_per_batch" in said else ("train.tokens_per_batch=null",)
@@ -168,11 +168,11 @@ def _time(epoch_steps: float, said: Mapping[str, str], initial: str | None) -> C
 
 
 def _unsaid(chosen: Mapping[str, str], said: Mapping[str, str]) -> tuple[str, ...]:
-    """Overrides of what nobody said."""
+    """The overrides of those settings that the user did not give."""
     return tuple(f"{key}={value}" for key, value in chosen.items() if key not in said)
 
 
 def _number(said: Mapping[str, str], key: str) -> int | None:
-    """A whole number that was said, or None; what else was said is refused later."""
+    """A positive whole number that the user gave, or None. Other values are refused later."""
     value = said.get(key, "").replace("_", "")
     return int(value) if value.isdecimal() and int(value) else None

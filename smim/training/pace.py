@@ -1,23 +1,23 @@
-"""How long a training takes: what was measured of it, and how much of it fits into a time."""
+"""Measured times of a training, and estimates of how many steps fit into a time limit."""
 
 import math
 from dataclasses import dataclass, field
 
-# The first steps compile and warm up.
+# The first steps are slower, because they compile and warm up.
 UNSTEADY_STEPS = 5
-# Steps that the mean time of a step is over, about.
+# The approximate number of steps in the running mean of step times.
 _RECENT_STEPS = 200
-# Before the first validation: a sentence's share of its time in that of a training step, which goes backward too.
+# An estimate before the first validation: its time per sentence, relative to training, which has a backward pass too.
 _VALIDATION_SHARE = 0.5
 
 
 @dataclass
 class Pace:
-    """Seconds that steps and validations take, as they are measured; the others follow from them.
+    """Measured seconds of steps, saves and validations, and estimates from them.
 
-    `epoch_steps`: steps of an epoch. `batches_to_validate`: the size of the validation split in batches of a step.
-    `steps_a_save`: optimizer steps from one checkpoint to the next. A place in an epoch is said by `to_epoch_end`, the
-    steps that are left of it. A validation is at the end of each epoch, and of the run.
+    `epoch_steps`: steps per epoch. `batches_to_validate`: the size of the validation split in training batches.
+    `steps_a_save`: optimizer steps between checkpoints. In the methods, `to_epoch_end` is the number of remaining steps
+    of the current epoch. A validation follows each epoch, and the last step of the run.
     """
 
     epoch_steps: int
@@ -29,32 +29,32 @@ class Pace:
     validations: list[float] = field(default_factory=list)
 
     def add_step(self, seconds: float) -> None:
-        """Takes the time of a step. Of the unsteady ones the last alone counts, until a steady one takes its place."""
+        """Add the time of a step. Only the latest of the first, unsteady steps counts, until the first steady one."""
         self.num_steps += 1
         steady = max(1, self.num_steps - UNSTEADY_STEPS)
         self.mean_step += (seconds - self.mean_step) / min(steady, _RECENT_STEPS)
 
     @property
     def step(self) -> float:
-        """Seconds of a step, with its share of a checkpoint."""
+        """Seconds per step, including its share of the time for checkpoints."""
         return self.mean_step + self.save / self.steps_a_save
 
     @property
     def validation(self) -> float:
-        """Seconds of a validation, and of saving after it: the longer of the last two, else by the time of a step."""
+        """Seconds of a validation with the save after it: the maximum of the last two, or an estimate."""
         if self.validations:
             return max(self.validations[-2:])
         return self.mean_step * self.batches_to_validate * _VALIDATION_SHARE + self.save
 
     def seconds_for(self, steps: float, *, to_epoch_end: int) -> float:
-        """Seconds of so many more steps, with the validations after and between them."""
+        """Estimate the seconds for `steps` more steps, with the validations between and after them."""
         if steps <= 0:
             return 0.0
         between = max(0, math.ceil((steps - to_epoch_end) / self.epoch_steps))
         return steps * self.step + (between + 1) * self.validation
 
     def steps_within(self, seconds: float, *, to_epoch_end: int) -> int:
-        """The most steps that `seconds_for` is not above `seconds` for."""
+        """The largest number of steps for which `seconds_for` does not exceed `seconds`."""
         step, validation = self.step, self.validation
         this_epoch = to_epoch_end * step + validation
         if seconds < this_epoch:
@@ -65,20 +65,20 @@ class Pace:
 
 @dataclass
 class Budget:
-    """When a run is to end: `seconds` after `started`, a reading of a clock. The readings of the same clock are given.
+    """The time limit of a run: `seconds` after the clock value `started`. `now` is a value of the same clock.
 
-    Two steps are needed to tell how many fit, and steady ones unless a tenth of the time is over before.
+    An estimate needs two steps. It also needs a steady step, unless a tenth of the time has passed.
     """
 
     seconds: float
     started: float
 
     def left(self, now: float) -> float:
-        """Seconds until the end."""
+        """The remaining seconds."""
         return self.started + self.seconds - now
 
     def steps_left(self, pace: Pace, *, to_epoch_end: int, now: float) -> float:
-        """How many more steps fit, their validations included; infinite where that cannot be told yet."""
+        """Estimate how many more steps fit, with validations. Infinite without a limit, or if it is too early."""
         left = self.left(now)
         if left == math.inf:
             return math.inf

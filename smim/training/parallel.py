@@ -1,7 +1,7 @@
-"""How the weights lie over processes: whole on each (one process, DDP), or sharded (DeepSpeed ZeRO, FSDP2).
+"""The distribution of weights over processes: whole on each (one process, DDP), or sharded (DeepSpeed ZeRO, FSDP2).
 
-Each way trains the same step and gives and takes the same tensors: whole, fp32, by the parameter's name.
-So a checkpoint does not depend on the way or on the number of processes, and any of them goes on from it.
+All ways train the same step, and save and load the same tensors: whole, fp32, by the parameters' names. So a checkpoint
+does not depend on the way or on the number of processes.
 """
 
 import math
@@ -27,10 +27,10 @@ _WHOLE = StateDictOptions(full_state_dict=True)
 
 
 class Replicated:
-    """Every process holds all weights: one process, or DDP.
+    """Training in which each process has all weights: one process, or DDP.
 
-    `model` is the part of `module` (whose forward is the training step) that is saved; `critic` the other part,
-    with its own optimizer, where the objective has one.
+    The forward pass of `module` is the training step. `model` is the part of it that is saved. `critic` is the other
+    part, with its own optimizer, if the objective has one.
     """
 
     name = "whole weights"
@@ -50,18 +50,18 @@ class Replicated:
         self.module, self.optimizer = self._prepare(module, optimizer)
 
     def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        # The optimizer as it is: Accelerate's wrapper only matters to fp16 and TPUs.
+        # The optimizer stays unwrapped, because Accelerate's wrapper only matters for fp16 and TPUs.
         return self.accelerator.prepare(module), optimizer
 
     def part(self, *, last: bool) -> AbstractContextManager[Any]:
-        """What forward and backward of a part of a step run in: the `last` one averages gradients over processes."""
+        """The context for forward and backward of a part of a step. Only the `last` part averages the gradients."""
         return nullcontext() if last else self.accelerator.no_sync(self.module)
 
     def forward(self, *inputs: Any) -> Any:
         return self.module(*inputs)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds a part's gradients to those of the parts before."""
+        """Add the gradients of a part to those of the earlier parts."""
         self.accelerator.backward(loss)
 
     def set_learning_rate(self, rate: float) -> None:
@@ -69,11 +69,11 @@ class Replicated:
             group["lr"] = rate
 
     def step(self) -> float:
-        """Clips and applies the model's gradients, and a critic's as they are; returns the norm of the model's.
+        """Clip and apply the model's gradients, apply a critic's unclipped, and return the norm of the model's.
 
-        Adam takes no notice of the scale of a critic's gradients. Cut to one size, the rare large ones would no longer
-        outweigh the many small ones, and an estimate of mutual information that they hold down would run away.
-        Where either norm is not finite, nothing is applied and that norm returned.
+        Adam is invariant to the scale of a critic's gradients. With clipping, the rare large ones would no longer
+        outweigh the many small ones. Then the estimate of mutual information, which they keep low, would diverge.
+        If a norm is not finite, nothing is applied, and that norm is returned.
         """
         trained = [(self.model, self.optimizer, self.grad_clip)]
         if self.critic:
@@ -90,15 +90,15 @@ class Replicated:
         return broken[0] if broken else norms[0]
 
     def weights(self) -> dict[str, Tensor]:
-        """The model's weights, whole; all processes must ask together."""
+        """Return the model's whole weights. All processes must call it together."""
         return get_model_state_dict(self.model, options=_WHOLE)  # type: ignore[return-value]
 
     def optimizer_state(self) -> dict[str, Tensor]:
-        """The optimizer's tensors, whole, as `PARAMETER.KEY`; all processes must ask together."""
+        """Return the optimizer's whole tensors as `PARAMETER.KEY`. All processes must call it together."""
         return _state_of(self.optimizer, self.model)
 
     def critic_state(self) -> dict[str, Tensor]:
-        """The critic's weights and its optimizer's tensors; empty without a critic."""
+        """Return the critic's weights and its optimizer's tensors; empty without a critic."""
         if not self.critic:
             return {}
         weights = {f"weights.{name}": tensor for name, tensor in self.critic.network.state_dict().items()}
@@ -106,14 +106,14 @@ class Replicated:
         return {**weights, **{f"optimizer.{name}": tensor for name, tensor in state.items()}}
 
     def load_optimizer_state(self, optimizer_state: dict[str, Tensor]) -> None:
-        """Puts back what `optimizer_state` gave, on any number of processes.
+        """Restore the result of `optimizer_state`, on any number of processes.
 
-        Weights are loaded into the model before it is prepared.
+        Weights, in contrast, are loaded into the model before this class prepares it.
         """
         _load_state(self.optimizer, self.model, optimizer_state)
 
     def load_critic_state(self, critic_state: dict[str, Tensor]) -> None:
-        """Puts back what `critic_state` gave."""
+        """Restore the result of `critic_state`."""
         assert self.critic
         weights, state = (
             {key.removeprefix(part): tensor for key, tensor in critic_state.items() if key.startswith(part)}
@@ -124,7 +124,7 @@ class Replicated:
 
 
 class FullyShardedData(Replicated):
-    """FSDP2 through Accelerate: weights, gradients and optimizer state are DTensors."""
+    """Training with FSDP2 through Accelerate. Weights, gradients and optimizer state are DTensors."""
 
     name = "FSDP2"
     sharded = True
@@ -135,14 +135,14 @@ class FullyShardedData(Replicated):
 
 
 class ZeRO(Replicated):
-    """DeepSpeed ZeRO 1, 2 and 3. DeepSpeed averages, clips and applies the gradients itself."""
+    """Training with DeepSpeed ZeRO 1, 2 and 3. DeepSpeed averages, clips and applies the gradients itself."""
 
     sharded = True
 
     def _prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         config = self.accelerator.state.deepspeed_plugin.deepspeed_config
         config["gradient_clipping"] = self.grad_clip
-        # DeepSpeed never sees a batch's size: the loss is scaled before it arrives.
+        # DeepSpeed must not scale by the batch size, because the loss is already scaled.
         config["train_micro_batch_size_per_gpu"] = config["gradient_accumulation_steps"] = 1
         for name in ("bf16", "fp16"):
             if config.get(name, {}).get("enabled") is True:
@@ -181,7 +181,7 @@ class ZeRO(Replicated):
     def optimizer_state(self) -> dict[str, Tensor]:
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        # The first of this process's parts has the same keys as all of them.
+        # All parts of this process have the same keys as the first.
         state: dict[str, Any] = next(iter(self.optimizer.state.values()), {})
         return {
             f"{name}.{key}": (safe_get_full_optimizer_state(parameter, key) if value.ndim else value).detach().clone()
@@ -203,14 +203,14 @@ class ZeRO(Replicated):
         if self.module.zero_optimization_stage() < 3:
             utils.safe_set_full_optimizer_state(parameter, value, key)
             return
-        # DeepSpeed's setter of whole values refuses sizes that the processes do not divide: what is left is padding.
+        # DeepSpeed's setter of whole values refuses sizes that do not divide by the processes. So pad the shares.
         size = utils.safe_get_local_optimizer_state(parameter, key).numel()
         start = size * self.accelerator.process_index
         share = nn.functional.pad(value.flatten(), (0, start + size))[start : start + size]
         utils.safe_set_local_optimizer_state(parameter, share, key)
 
 
-# The way of a launch; of any other kind it is `Replicated`.
+# The class for each kind of launch; for all others it is `Replicated`.
 WAYS: dict[DistributedType, type[Replicated]] = {
     DistributedType.DEEPSPEED: ZeRO,
     DistributedType.FSDP: FullyShardedData,
@@ -218,7 +218,7 @@ WAYS: dict[DistributedType, type[Replicated]] = {
 
 
 def _state_of(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, Tensor]:
-    if not optimizer.state:  # torch would take a step to make one
+    if not optimizer.state:  # torch would do a step to create a state
         return {}
     return _named(get_optimizer_state_dict(network, optimizer, options=_WHOLE))
 
@@ -236,12 +236,12 @@ def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: d
         state["state"][name][kind] = tensor
     set_optimizer_state_dict(network, optimizer, state, options=_WHOLE)
     for name, parameter in network.named_parameters():
-        if name not in loaded:  # weights that never had a gradient have no state
+        if name not in loaded:  # weights that never had a gradient have no state in the checkpoint
             optimizer.state.pop(parameter, None)
 
 
 def _named(state: Any) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state as `PARAMETER.KEY`."""
+    """Return the tensors of an optimizer's state as `PARAMETER.KEY`."""
     return {
         f"{name}.{key}": value
         for name, values in state["state"].items()

@@ -1,4 +1,4 @@
-"""Where the time of some training steps goes, by torch's profiler."""
+"""Profiles of training steps by torch's profiler."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ _STEPS_BEFORE = 10
 
 @contextmanager
 def make_profiler(directory: Path, *, steps: int) -> Iterator[profile | SimpleNamespace]:
-    """Something to call `step()` on after each training step.
+    """Yield an object whose method `step()` must be called after each training step.
 
-    It records `steps` steps after the first ten, and writes a table of operators, `operators.txt`, and
-    `trace.json` for chrome://tracing or perfetto.dev into `directory`. With 0 it records nothing.
+    It records `steps` steps after the first ten; 0 records nothing. It writes `operators.txt`, a table of operators,
+    and `trace.json` for chrome://tracing or perfetto.dev into `directory`.
     """
     if steps == 0:
         yield SimpleNamespace(step=lambda: None)

@@ -1,4 +1,4 @@
-"""A training run: its parts, its position, and what it leaves in its directory.
+"""A training run: its parts, its position, and the files in its directory:
 
 config.yaml  metrics.jsonl  status.json  logs/  checkpoints/step-*/  model/
 """
@@ -43,7 +43,7 @@ from smim.vectors.corpus import VectorCorpus
 
 
 class Interrupted(SmimError):
-    """The run was asked to stop and has saved its state; leaves with 128 + the signal, as shells do."""
+    """The run got a stop signal and has saved its state. The exit status is 128 + the signal, as in shells."""
 
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
@@ -51,12 +51,12 @@ class Interrupted(SmimError):
 
 
 class Run:
-    """The parts of a training, made and checked, at its beginning or where its checkpoint left it.
+    """The parts of a training run, after all checks, at the start or at the position of a checkpoint.
 
-    Its position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last one after
-    which it was validated. `started`: the reading of `time.monotonic` that `max_minutes` counts from; None: now.
-    `initial`: the model whose weights it begins with; None: random weights.
-    Raises `UserError` where parts do not go together, or another run is in `run_dir`.
+    The position is `step`, `epoch` and `batch_in_epoch`, all counted from 0, and `validated_step`, the last step with a
+    validation. `started`: the `time.monotonic` value from which `max_minutes` counts; None means now.
+    `initial`: the model with the initial weights; None means random weights.
+    Raises `UserError` if parts do not fit together, or `run_dir` contains another run.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Run:
         checks.check_additions(corpus, objective, self.train_split)
         checks.check_random_sentences(corpus, args, self.train_split)
         epoch_steps = epoch_batches(self.train_split, **self.batching())
-        # Under a token budget each batch counts alike: by its own number of sentences short ones would weigh more.
+        # For batches by tokens, the loss is divided by this mean. A batch's own number would favour long sentences.
         self.sentences_per_batch = len(self.train_split) / epoch_steps
         self.epoch_steps = min(args.overfit_batches or epoch_steps, epoch_steps)
         self.most_steps = int(min(args.max_steps or math.inf, args.max_epochs * self.epoch_steps))
@@ -136,7 +136,7 @@ class Run:
                 self.model.initialize(self.random_training_batch(num))
         if objective.second_view.hold:
             self.model.hold_meaning()
-        # Before ZeRO 3 takes the weights apart.
+        # Counted before ZeRO 3 shards the weights.
         self.num_parameters = self.model.num_parameters
         lengths = self.train_split.table.column("length")
         cut = lengths if self.cut is None else pc.min_element_wise(lengths, self.cut)
@@ -166,11 +166,11 @@ class Run:
             self.log.rewind(0)
 
     def batching(self) -> dict[str, Any]:
-        """The settings that `training_order` and `epoch_batches` make batches by."""
+        """The settings of `training_order` and `epoch_batches`."""
         return self.args.batching() | {"max_length": self.cut}
 
     def make_step(self, critic: Critic | None) -> TrainingStep:
-        """What is run forward and backward: as a CUDA graph where that can be, and is not forbidden."""
+        """Make the training step, with CUDA graphs if `cuda_graphs` is set and the run allows them."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
         whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
         graphable = self.model.graphable and self.objective.can_be_graphed and not self.objective.additions
@@ -183,15 +183,15 @@ class Run:
         return TrainingStep(self.model, self.objective, precision=self.precision, critic=network)
 
     def random_training_batch(self, num: int) -> Observations:
-        """Training observations by the seed, the same on each process; some of them again where there are fewer."""
-        random = np.random.default_rng([self.args.seed, 0, 1])  # of numbers that no epoch's order takes
+        """Draw `num` training observations, the same on each process, with repeats if the split is smaller."""
+        random = np.random.default_rng([self.args.seed, 0, 1])  # a key that differs from those of the epochs' orders
         rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
         return self.train_split.batch(np.resize(rows, num), max_length=self.cut)
 
     def checkpoint_to_resume(self, settings: dict[str, Any]) -> tuple[Path | None, set[str]]:
-        """The checkpoint that this run goes on from, and which settings differ there.
+        """Return the checkpoint to resume from, and the settings that differ in it.
 
-        Raises `UserError` where it is another run's.
+        Raises `UserError` if it belongs to another run.
         """
         root = self.run_dir / "checkpoints"
         saved = checkpoint.list_checkpoints(root)
@@ -219,9 +219,9 @@ class Run:
         return path, set(changed)
 
     def resume(self, path: Path, changed: set[str]) -> None:
-        """Puts everything but the weights, which the model has already, where the checkpoint left it.
+        """Restore everything from a checkpoint except the weights, which the model already has.
 
-        What the settings that `changed` decide begins anew.
+        Parts that depend on the `changed` settings restart (see `Decides`).
         """
         rank = self.accelerator.process_index
         state, random = checkpoint.load_state(path, rank=rank, world_size=self.accelerator.num_processes)
@@ -253,7 +253,7 @@ class Run:
         self.console.say(f"resumed from {path}")
 
     def save(self) -> None:
-        """Writes a checkpoint of this moment."""
+        """Write a checkpoint of the current state."""
         tensors = {"model": self.parallel.weights(), "optimizer": self.parallel.optimizer_state()}
         if self.average:
             tensors["average"] = self.average.state()
@@ -279,17 +279,17 @@ class Run:
         )
 
     def model_to_keep(self) -> LatentVariableModel:
-        """The model that is validated and saved: the trained one, or one of averaged or gathered weights."""
+        """The model to validate and save: the trained model, or one with averaged or gathered weights."""
         if not (self.parallel.sharded or (self.average and self.step)):
             return self.model
         weights = self.average.weights if self.average else self.parallel.weights()
-        with torch.random.fork_rng():  # what is drawn for weights that are replaced at once does not count
+        with torch.random.fork_rng():  # initial weights are replaced at once, and must not change the random state
             model = make_model(self.model.args, input_size=self.model.input_size)
         model.load_state_dict(weights)
         return model.to(self.accelerator.device)
 
     def write_metrics(self, split: str, values: dict[str, Any]) -> None:
-        """A line of `metrics.jsonl`, and the trackers' values."""
+        """Write a line of `metrics.jsonl`, and send the values to the trackers."""
         head = {"step": self.step, "epoch": self.epoch + 1, "split": split}
         values = {**values, "learning_rate": self.schedule.rate(self.step)}
         self.log.write({**head, **values})
@@ -297,7 +297,7 @@ class Run:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """`status.json` says what becomes of the block: running, finished, interrupted or failed, with the message."""
+        """Record the status of the block in `status.json`: running, finished, interrupted or failed, with the error."""
         self.write_status("running")
         try:
             yield

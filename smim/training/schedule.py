@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the thesis's plateau, a cosine, and a constant rate, each after a linear warm-up."""
+"""Learning-rate schedules: the thesis's plateau, cosine, and constant, each with a linear warm-up."""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from typing import Any, ClassVar
 
 from smim.training.args import TrainArgs
 
-# The share of a run's steps that its warm-up takes, where the run ends by the clock.
+# The largest share of warm-up steps in a run that ends after `max_minutes`.
 _MOST_WARMUP = 0.05
 
 
 @dataclass
 class Schedule:
-    """A constant rate, and what all schedules share; `kept` are the fields that a checkpoint keeps.
+    """A constant learning rate, and the base class of all schedules. A checkpoint stores the fields in `kept`.
 
-    `total_steps` of a run that ends by the clock is estimated anew at each step.
+    With `max_minutes`, `total_steps` is an estimate that is updated at each step.
     """
 
     kept: ClassVar[tuple[str, ...]] = ("best",)
@@ -24,33 +24,33 @@ class Schedule:
     best: float = math.inf
 
     def rate(self, step: int) -> float:
-        """The rate of optimizer step number `step`, counted from 0."""
+        """The learning rate of optimizer step number `step`, counted from 0."""
         return self.rate_when_warm(step) * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
     @property
     def warmup_steps(self) -> float:
-        """The steps that are asked for; of a run that ends by the clock, at most a small share of all."""
+        """The number of warm-up steps from the settings; with `max_minutes` at most a small share of all steps."""
         if self.args.max_minutes is None or self.total_steps is None:
             return self.args.warmup_steps
         return min(self.args.warmup_steps, _MOST_WARMUP * self.total_steps)
 
     def rate_when_warm(self, step: int) -> float:
-        """The rate without the warm-up."""
+        """The learning rate without the warm-up."""
         return self.learning_rate
 
     def update(self, loss: float) -> bool:
-        """Takes a validation loss; True where it is the best so far."""
+        """Update the schedule with a validation loss. Return True if it is the best so far."""
         is_best = loss < self.best
         self.best = min(loss, self.best)
         return is_best
 
     @property
     def finished(self) -> bool:
-        """True where further training is in vain."""
+        """Whether the schedule ends the run."""
         return False
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; JSON has no infinity, so no loss yet is None."""
+        """The state for a checkpoint. JSON has no infinity, so None stands for it (no loss yet)."""
         values = {name: getattr(self, name) for name in self.kept}
         return {name: None if value == math.inf else value for name, value in values.items()}
 
@@ -61,10 +61,10 @@ class Schedule:
 
 @dataclass
 class PlateauSchedule(Schedule):
-    """Multiplies the rate with `decay` once `patience` + 1 validations brought no new best loss.
+    """A schedule that multiplies the learning rate by `learning_rate_decay` after `patience` + 1 bad validations.
 
-    The count goes on over improvements and starts anew only after a decay, as in the authors'
-    published trainer; the common plateau schedule forgets it at each improvement.
+    A validation is bad if it brings no new best loss. Only a decay resets the count, as in the authors' published
+    trainer. The usual plateau schedule also resets it at each improvement.
     """
 
     kept = ("best", "learning_rate", "without_improvement")
@@ -85,7 +85,7 @@ class PlateauSchedule(Schedule):
 
 
 class CosineSchedule(Schedule):
-    """From `learning_rate`, after the warm-up, along half a cosine to `min_learning_rate` at `total_steps`."""
+    """A half cosine from `learning_rate`, after the warm-up, to `min_learning_rate` at `total_steps`."""
 
     def rate_when_warm(self, step: int) -> float:
         assert self.total_steps is not None
@@ -95,9 +95,9 @@ class CosineSchedule(Schedule):
 
 
 def make_schedule(args: TrainArgs, *, total_steps: int | None) -> Schedule:
-    """The schedule that `args` ask for; `total_steps` of the run, warm-up included, matter to a cosine only.
+    """Make the schedule of `args`. Only a cosine needs `total_steps`, the run's steps with the warm-up.
 
-    Overfitting a few batches makes the validation loss worse: a plateau's rate stays constant then.
+    With `overfit_batches` a plateau's rate stays constant, because the validation loss gets worse.
     """
     kinds = {"plateau": Schedule if args.overfit_batches else PlateauSchedule, "cosine": CosineSchedule}
     return kinds.get(args.schedule, Schedule)(args, total_steps, args.learning_rate)

@@ -1,4 +1,4 @@
-"""What the processes of a training run forward and backward: the objective, as a module."""
+"""The training step: the objective as a module, which each process runs forward and backward."""
 
 import torch
 from torch import nn
@@ -8,10 +8,10 @@ from smim.objectives import Objective, Terms
 
 
 class TrainingStep(nn.Module):
-    """The objective as a module's forward pass, so that DDP and ZeRO see the parameters that a step uses.
+    """The objective as the forward pass of a module, so that DDP and ZeRO see the parameters of a step.
 
-    `critic`: the network that the objective trains beside the model, if it has one. `precision`: fp32, or bf16 for
-    the products (autocast); weights and sums are fp32 in any case.
+    `critic`: the network that the objective trains beside the model, if any. `precision`: fp32, or bf16 for products
+    (autocast). Weights and sums are always fp32.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""How much of the hardware's arithmetic a training uses: model FLOPs utilisation (PaLM, 2022, appendix B).
+"""The reference rate for model FLOPs utilisation (PaLM, 2022, appendix B).
 
-It is tokens a second x FLOPs a token (`LatentVariableModel.flops_per_token`) / what the device achieves in a large
-matrix product. FLOPs are those that the model needs: neither padding nor what is computed twice to save memory counts.
+The utilisation is tokens per second x FLOPs per token (`LatentVariableModel.flops_per_token`) / the rate of a large
+matrix product. Only FLOPs that the model needs count: not padding, and not recomputation to save memory.
 """
 
 import torch
@@ -16,10 +16,10 @@ _SECONDS = 0.3
 
 @torch.no_grad()
 def matrix_rate(device: torch.device, precision: str) -> float:
-    """FLOPs a second of a matrix product of 2048^3 (CPU: 1024^3), the best of as many as 0.3 seconds hold.
+    """Measure the FLOPs per second of a matrix product of 2048^3 (CPU: 1024^3), the best result within 0.3 seconds.
 
-    `precision` is auto, fp32 or bf16, as `train.precision`. Where the hardware has no products of it and they take long
-    (bf16 on many CPUs), a smaller one is measured.
+    `precision` is auto, fp32 or bf16, like `train.precision`. If products are slow because the hardware does not
+    support the precision (bf16 on many CPUs), the function measures a smaller product.
     """
     dtype = torch.bfloat16 if resolve_precision(precision) == "bf16" else torch.float32
     size = _SMALLEST

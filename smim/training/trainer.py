@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, a validation after each, and checkpoints between them."""
+"""The training loop: epochs of steps, a validation after each epoch, and regular checkpoints."""
 
 import math
 import signal
@@ -26,22 +26,22 @@ from smim.training.run import Interrupted, Run
 from smim.training.schedule import PlateauSchedule
 from smim.training.validation import validate
 
-# After fewer optimizer steps a stop leaves no model.
+# A run that is stopped after fewer optimizer steps writes no model.
 _LEAST_STEPS = 100
-# How many steps fit into a time is said once so many were measured, or a fifth of it is over.
+# The estimate of the total steps is printed after this many steps, or after a fifth of the time.
 _STEPS_MEASURED = 30
 
 
 class Trainer(Run):
-    """Trains a run from its position to its end, `fit`: what follows is in the order of its calls."""
+    """A run with the training loop `fit`. The other methods follow roughly in the order in which `fit` calls them."""
 
     stop_signal = 0
-    # After which step the run's time is over, as the main process estimates it; all processes have the same.
+    # The last step that fits into the run's time. All processes have the main process's estimate.
     last_step_in_time = math.inf
     said_what_fits = False
 
     def fit(self) -> None:
-        """Trains to the end of the schedule; raises `Interrupted` after a signal, `SmimError` where it diverges."""
+        """Train to the end of the schedule. Raises `Interrupted` after a signal, `SmimError` if training diverges."""
         task = self.console.bar.add_task("training", **self.shown())
         with make_profiler(self.run_dir / "profile", steps=self.args.profile_steps * self.is_main) as profiler:
             while not self.finished:
@@ -73,7 +73,7 @@ class Trainer(Run):
 
     @property
     def finished(self) -> bool:
-        """True at the end of the schedule: steps, epochs, or a learning rate that fell too low."""
+        """True at the end of the schedule: by steps, by epochs, or by a plateau's minimum learning rate."""
         return (
             (self.out_of_steps and self.validated_step == self.step)
             or self.epoch >= self.args.max_epochs
@@ -82,16 +82,16 @@ class Trainer(Run):
 
     @property
     def out_of_steps(self) -> bool:
-        """True at `train.max_steps`, or past it, as a resumed run may be; and where no more steps fit into the time."""
+        """True at or after `train.max_steps` (a resumed run may start after it), or if no step fits into the time."""
         return self.step >= min(self.args.max_steps or math.inf, self.last_step_in_time)
 
     @property
     def to_epoch_end(self) -> int:
-        """Steps that are left of this epoch, at least one; an estimate where batches are filled by tokens."""
+        """The remaining steps of this epoch, at least one. For batches by tokens it is an estimate."""
         return max(1, self.epoch_steps - self.batch_in_epoch)
 
     def batches_left(self) -> Iterator[np.ndarray]:
-        """The rows of each global batch that is left of this epoch."""
+        """Yield the rows of each remaining global batch of this epoch."""
         order = training_order(
             self.train_split,
             **self.batching(),
@@ -101,17 +101,17 @@ class Trainer(Run):
         return islice(order, self.batch_in_epoch, self.args.overfit_batches)
 
     def train_step(self, rows: np.ndarray) -> bool:
-        """One optimizer step on a global batch, of which this process takes its share; True to stop after it."""
+        """Do one optimizer step on this process's share of a global batch. Return True if the run must stop."""
         world_size = self.accelerator.num_processes
         self.parallel.set_learning_rate(self.schedule.rate(self.step))
-        # Gradients are averaged over processes: this makes them those of the global mean.
+        # Gradients are averaged over processes. This factor makes the result the gradient of the global mean.
         scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
         read = self.train_split.read(rows)
         share = share_of_rank(rows, read.lengths, rank=self.accelerator.process_index, world_size=world_size)
         parts = np.array_split(share, min(self.args.accumulation_steps, math.ceil(len(rows) / world_size)))
         measured: list[tuple[Observations, Terms]] = []
         for i, part in enumerate(parts):
-            # A process without a row takes part with a gradient of zero.
+            # A process without a row must take part too, with a gradient of zero.
             places = part if len(part) else [0]
             batch = read.batch(places, max_length=self.cut).to(self.accelerator.device)
             if self.args.random_sentences:
@@ -137,10 +137,9 @@ class Trainer(Run):
         return stopping
 
     def agree(self, losses: Tensor) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether any has a loss that is NaN or infinite.
+        """Return whether any process got a stop signal, and whether any has a loss that is NaN or infinite.
 
-        All processes also take over how many steps, with the one in progress, the main one expects to fit into the
-        run's time.
+        All processes also adopt the main process's estimate of the steps (with the current one) that fit into the time.
         """
         fit = self.budget.steps_left(self.pace, to_epoch_end=self.to_epoch_end, now=time.monotonic())
         own = [float(self.stop_signal), float((~losses.isfinite()).sum()), fit if self.is_main else 0.0]
@@ -152,7 +151,7 @@ class Trainer(Run):
         return stopping > 0, broken > 0
 
     def plan(self, fit: float) -> None:
-        """Ends the run, and its schedule, where no more than `fit` steps fit into its time."""
+        """Set the end of the run and of its schedule to `fit` more steps, which is infinite without a time limit."""
         self.last_step_in_time = self.step + fit
         if fit == math.inf:
             return
@@ -174,7 +173,7 @@ class Trainer(Run):
             )
 
     def shown(self) -> dict[str, Any]:
-        """What the progress bar shows: of a plateau that may end at any validation, the epoch."""
+        """The progress bar's values: those of the epoch if a plateau may end the run soon, otherwise of the run."""
         if self.may_end_soon:
             return {"completed": self.batch_in_epoch, "total": self.epoch_steps, "left": self.time_left()}
         last_step = min(self.most_steps, self.last_step_in_time)
@@ -182,12 +181,12 @@ class Trainer(Run):
 
     @property
     def may_end_soon(self) -> bool:
-        """Whether epochs alone bound the run, and its schedule ends it as a rule long before."""
+        """Whether only epochs limit the run, so that its plateau schedule usually ends it much earlier."""
         bounded = self.args.max_steps is not None or self.args.max_minutes is not None
         return isinstance(self.schedule, PlateauSchedule) and not bounded
 
     def time_left(self) -> str:
-        """The time that is left, of the epoch or of the run, by what was measured so far."""
+        """The estimated remaining time of the epoch or of the run, as text."""
         steps = self.to_epoch_end if self.may_end_soon else self.most_steps - self.step
         needed = self.pace.seconds_for(steps, to_epoch_end=self.to_epoch_end) if self.pace.num_steps else math.inf
         return time_left(
@@ -198,13 +197,13 @@ class Trainer(Run):
         )
 
     def on_signal(self, number: int, frame: Any) -> None:
-        """Lets the step in progress end and the state be saved; a second Ctrl-C does not wait for that."""
+        """Stop after the current step and save the state. A second Ctrl-C stops at once, without saving."""
         if self.stop_signal == signal.SIGINT == number:
             raise KeyboardInterrupt
         self.stop_signal = number
 
     def fail(self, measured: list[tuple[Observations, Terms]]) -> None:
-        """Ends a run whose loss is not finite, before the step spoils the weights, and saves what they are."""
+        """End a run whose loss is not finite. Save the weights, which the step has not changed yet."""
         broken = [
             (row, loss)
             for batch, terms in measured
@@ -226,7 +225,7 @@ class Trainer(Run):
         )
 
     def report(self) -> None:
-        """A line of log and of `metrics.jsonl` for the steps since the last one."""
+        """Write a line to the console and to `metrics.jsonl` for the steps since the last line."""
         seconds = self.meter.seconds
         means = self.meter.read(self.accelerator)
         tokens, sentences, positions = means.pop("tokens"), means.pop("sentences"), means.pop("positions")
@@ -241,7 +240,7 @@ class Trainer(Run):
         self.console.say(step_line(means, speed, step=self.step, epoch=self.epoch + 1, left=self.time_left()))
 
     def end_epoch(self, *, finished: bool) -> None:
-        """Validates, keeps the model if it is the best, moves the schedule, and saves."""
+        """Validate, keep the model if it is the best, update the schedule, and save a checkpoint."""
         started = time.monotonic()
         model = self.model_to_keep()
         share = math.ceil(len(self.valid_split) / self.accelerator.num_processes)
@@ -285,18 +284,18 @@ class Trainer(Run):
             self.epoch, self.batch_in_epoch = self.epoch + 1, 0
         self.save()
         self.pace.validations.append(time.monotonic() - started)
-        self.agree(torch.zeros(1, device=self.accelerator.device))  # a signal is seen to after the next step
+        self.agree(torch.zeros(1, device=self.accelerator.device))  # a signal takes effect after the next step
 
     @property
     def has_validated_model(self) -> bool:
-        """Whether a validation has left a model in the run's directory; a named checkpoint's may be elsewhere."""
+        """Whether the run's directory has a validated model. After `resume=PATH`, it may be in another directory."""
         try:
             return "unfinished" not in read_config(self.run_dir / "model")["training"]
         except (SmimError, KeyError):
             return False
 
     def leave_model(self) -> None:
-        """Before the first validation, what has been learned so far becomes the model, said to be unfinished."""
+        """If there was no validation yet, save the current weights as the model, marked as unfinished."""
         if self.step < _LEAST_STEPS:
             return
         model = self.model_to_keep()
@@ -305,7 +304,7 @@ class Trainer(Run):
             self.console.say(f"{self.run_dir / 'model'} is what was learned in {self.step:,} steps, not validated yet")
 
     def keep(self, model: LatentVariableModel, measured: dict[str, Any]) -> None:
-        """Writes the run's model, with what is known of it."""
+        """Write the run's model with its description."""
         training = {
             "objective": self.objective.name,
             "deterministic": self.objective.deterministic,
@@ -321,5 +320,5 @@ class Trainer(Run):
 
 
 def _descended(terms: Terms) -> Tensor:
-    """The loss, and the critic's with it where there is one, [B]."""
+    """The loss, plus the critic's loss if there is one, [B]."""
     return terms["loss"] + terms.get("critic_loss", 0.0)

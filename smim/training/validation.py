@@ -1,4 +1,4 @@
-"""The validation pass: mean terms over a whole split, and whether the code is in use."""
+"""The validation pass: mean terms over a whole split, and how many dimensions of the code are active."""
 
 import math
 from collections.abc import Callable
@@ -18,10 +18,10 @@ _ACTIVE_UNIT_VARIANCE = 0.01
 
 
 def active_units(count: Tensor, mean: Tensor, squared_mean: Tensor, variance: Tensor) -> dict[str, int]:
-    """Dimensions in use: by the usual absolute threshold, and relative to the posterior's own variance.
+    """Count active dimensions, by the usual absolute threshold and relative to the posterior's own variance.
 
-    Of sums over sentences, fp64 [D] each. The absolute one (Var(mean) > 0.01) reads 0 for a code that uses every
-    dimension at a small scale, as sMIM's does; the relative one asks for Var(mean) > mean posterior variance.
+    The arguments are sums over sentences, fp64 [D] each. The absolute criterion is Var(mean) > 0.01. It gives 0 for a
+    code that uses all dimensions at a small scale, as in sMIM. The relative one is Var(mean) > mean posterior variance.
     """
     spread = squared_mean / count - (mean / count).square()
     return {
@@ -42,16 +42,14 @@ def validate(
     critic: nn.Module | None = None,
     done: Callable[[int], None] | None = None,
 ) -> dict[str, float]:
-    """Terms in nats per sentence over all of `split`, in fp32, each sentence once over all processes.
+    """Compute mean terms in nats per sentence over `split`, in fp32. The processes share the sentences.
 
-    Sentences are cut after `max_length` tokens where that is given.
+    Sentences are cut after `max_length` tokens, if given. The result also has the numbers of active dimensions, and
+    `code_deviation`: the root mean square of the codes' numbers (of their meaning part, if they have one).
 
-    Beside them, how many dimensions are in use, and the root mean square of the numbers of codes, of their meaning part
-    where they have one.
-
-    The noise is a function of (seed, sentence), what else an objective draws one of (seed, batch), and the batches
-    do not depend on the processes: any number of them gives the same. `done` is told how many more sentences of this
-    process's share are finished.
+    The result does not depend on the number of processes: the noise depends only on (seed, sentence), an objective's
+    other draws on (seed, batch), and batches do not depend on the processes. `done` is called with the number of
+    sentences that this process has finished since the last call.
     """
     was_training = model.training
     model.eval()
