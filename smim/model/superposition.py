@@ -1,4 +1,4 @@
-"""Superposition: codes that are sums of words with positions, and a decoder that subtracts the words one by one.
+"""Superposition: a holographic bag of words with positions, and a decoder that subtracts the words one by one.
 
 A code has two parts: the plain sum of its words' codes, and their sum after a rotation by their positions:
 
