@@ -79,7 +79,7 @@ def _end(running: Sequence[Job]) -> None:
     """Let jobs end by themselves; a second Ctrl-C kills them."""
     processes = [job.process for job in running if job.process and job.process.poll() is None]
     if processes:
-        console.print("ending what runs; the state so far is saved")
+        console.print("stopping the running jobs; they save their state")
     try:
         for process in processes:
             with suppress(ProcessLookupError):

@@ -54,7 +54,7 @@ def main() -> None:
     )
     heading("1. Sentences to learn from: 25,000, written by a small grammar")
     if (CORPUS / "corpus.json").exists():
-        console.print(f"{CORPUS} is there already")
+        console.print(f"{CORPUS} exists already")
     else:
         run(f"python data_prep/build.py corpus=demo output={CORPUS} prep.workers=1")
     train()
@@ -99,7 +99,7 @@ def evaluate() -> None:
     for name, run_dir in RUNS.items():
         report, model = run_dir / "report" / "report.json", run_dir / "model" / "config.json"
         if report.exists() and report.stat().st_mtime > model.stat().st_mtime:
-            console.print(f"{run_dir}/report is there already")
+            console.print(f"{run_dir}/report exists already")
             continue
         command = f"python eval/run.py model.dir={run_dir}/model corpus.dir={CORPUS} output={run_dir}/report"
         log = run_dir.with_name(f"{run_dir.name}-evaluation.log")

@@ -34,7 +34,7 @@ _TASKS_AHEAD = 3
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """Where the tasks of a job run. This affects the speed, never the bytes; a job's own settings inherit from it.
+    """Settings for where a job's tasks run. They affect speed, never the bytes; a job's own settings inherit from it.
 
     `engine`: local or ray. `workers`: processes, or Ray tasks at a time; null for as many as fit. `address`: the
     address of a running Ray cluster; null starts one on this machine. Messages name settings of `section`, and

@@ -115,7 +115,9 @@ def teach(
     work = WorkDirectory(output, identity, card=CARD, kind="a teacher's directory")
     with work.owned():
         if _is_there(output, card):
-            console.print(f"{output} is there already, of this teacher and corpus", highlight=False, soft_wrap=True)
+            console.print(
+                f"{output} already holds the vectors of this teacher and corpus", highlight=False, soft_wrap=True
+            )
             return output
         first, text_of = _distinct(corpus, texts_without(files) if files else frozenset(), allowed, sentences)
         write_array(work.path / "texts.npy", first)

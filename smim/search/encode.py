@@ -41,7 +41,7 @@ _PATIENCE = 7 * 24 * 3600
 
 @dataclass(frozen=True)
 class EncodeArgs(EngineArgs):
-    """What to encode and how to store it: `encode.` on the command line.
+    """Settings of the encoding job, `encode.` on the command line.
 
     `dtype`: the stored type, fp32 or fp16. `log_variance`: store the posterior's log variance beside its mean.
     `rows_per_shard`: the sentences of a shard, which a process or Ray task encodes at a time. `engine`: local, the
@@ -124,7 +124,7 @@ def encode_corpus(
     with work.owned(accelerator):
         if _is_there(output, card):
             if is_main:
-                console.print(f"{output} is there already, of this model, corpus and settings", highlight=False)
+                console.print(f"{output} already holds the latents of this model, corpus and settings", highlight=False)
             return
         folder = work.path
         (folder / "done").mkdir(exist_ok=True)

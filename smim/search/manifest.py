@@ -95,7 +95,7 @@ class SegmentInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an index consists of. `model` is a path at the time when the index was built.
+    """The description of an index on disk. `model` is a path at the time when the index was built.
 
     `version` counts the changes. `factory` is the requested one, perhaps `auto`. `store` is the precision of the codes
     kept beside FAISS's approximate ones. `search` holds the default search settings by name. `columns` are the labels'

@@ -37,7 +37,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Query:
-    """What to search for: exactly one of a text, an id (similar sentences, without itself), a code [D], a line, a sum.
+    """A query: exactly one of a text, an id (similar sentences, without itself), a code [D], a line, and a sum.
 
     Raises `UserError` for none of them or several.
     """
@@ -210,7 +210,7 @@ class SearchResult:
 
 @dataclass(frozen=True)
 class Description:
-    """What an index holds. `columns`: the labels' names; `version` counts the changes.
+    """A description of an index. `columns`: the labels' names; `version` counts the changes.
 
     `part`: `meaning` if the index holds only the meaning part of codes, which has `dimension` numbers.
     """

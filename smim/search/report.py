@@ -156,8 +156,8 @@ def tuned(directory: Path, manifest: Manifest, *, least: Mapping[str, int]) -> M
     chosen = min(good, key=lambda each: each.seconds) if good else max(best, key=lambda each: each.recall)
     if chosen.recall < TARGET:
         print(
-            f"warning: recall@{_K} is {chosen.recall:.3f}, below {TARGET}, with any search settings that were tried; "
-            "another factory finds more, such as HNSW32,SQfp16, or Flat all",
+            f"warning: recall@{_K} is {chosen.recall:.3f}, below {TARGET}, with all search settings that were tried; "
+            "use another factory, such as HNSW32,SQfp16, or Flat, which is exact",
             file=sys.stderr,
         )
     measured = {"recall": chosen.recall, "k": _K, "queries": len(sample.positions), "seconds": chosen.seconds}

@@ -18,7 +18,7 @@ from smim.serve.errors import error_response
 
 @dataclass(frozen=True)
 class Access:
-    """Who may send requests to a service.
+    """Rules for who may send requests to a service.
 
     `origins`: origins whose pages may send requests besides the service's own, such as `https://their.example`; `*`:
     all. `hosts`: allowed host names besides loopback names and all IP addresses, which no page can map to another

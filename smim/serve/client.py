@@ -56,7 +56,7 @@ _RAISED: dict[str, type[ServiceError]] = {kind.code: type(kind.__name__, (Servic
 
 
 class Saying(TypedDict, total=False):
-    """How to decode codes, as `SentenceModel` takes it; missing keys take the default."""
+    """Options of decoding, as `SentenceModel` takes them; missing keys take the default."""
 
     literal: float | None
     seed: int
@@ -71,7 +71,7 @@ class Decoding(Saying, total=False):
 
 
 class Fitting(TypedDict, total=False):
-    """What to do with texts that do not fit, as `SentenceModel.encode` takes it."""
+    """Policies for texts that do not fit, as `SentenceModel.encode` takes them."""
 
     too_long: str
     empty: str
