@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with the files that the README's commands read."""
     monkeypatch.chdir(tmp_path)
     draw = random.Random(0)
-    reviews = [" ".join(draw.sample(SENTENCES, 4)) for _ in range(240)]
+    reviews = [" ".join(draw.sample(SENTENCES, 4)) for _ in range(500)]
     with open("reviews.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("review", "stars"), *((review, i % 5 + 1) for i, review in enumerate(reviews))])
     Path("mine.txt").write_text("\n".join(reviews) + "\n", encoding="utf-8")
@@ -61,7 +61,7 @@ def test_a_file_is_indexed_and_searched_by_the_readmes_commands(
     outcomes = {words[0]: smim(*words) for words in FAST}
     assert list(outcomes) == ["doctor", "index", "search"]
     assert "smim[pipeline]" in outcomes["doctor"].out and outcomes["doctor"].err == ""
-    assert outcomes["index"].status == 0 and outcomes["index"].out.startswith("240 sentences in indexes/reviews\n")
+    assert outcomes["index"].status == 0 and outcomes["index"].out.startswith("500 sentences in indexes/reviews\n")
     found = outcomes["search"].cells
     assert [row[0] for row in found] == ["1", "2", "3"] and all(row[-1] in "12345" for row in found)
     assert all("pizza" in row[-2] or "waiter" in row[-2] for row in found)
