@@ -23,6 +23,25 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+def prose(text: str) -> list[str]:
+    """The paragraphs and items of a page, without code, formulas, links' addresses, headings and tables."""
+    for kind in (r"^```.*?^```", r"\$\$.*?\$\$", r"<!--.*?-->"):
+        text = re.sub(kind, "", text, flags=re.MULTILINE | re.DOTALL)
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|\n(?=#)", text)
+    words = [block for block in blocks if not block.lstrip().startswith(("|", "#", "!")) and block[:4] != "    "]
+    short = (re.sub(r"\]\([^)]*\)", "]", re.sub(r"`[^`]*`|\$[^$]*\$", "x", block)) for block in words)
+    return [" ".join(block.split()) for block in short]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sentences_have_at_most_30_words_and_tables_six_columns(page: Path) -> None:
+    text = page.read_text()
+    sentences = [each for block in prose(text) for each in re.split(r"(?<=[.!?:;])\s+", block)]
+    assert [each for each in sentences if len(each.split()) > 30] == []
+    rows = [line.strip().strip("|") for line in text.splitlines() if re.match(r"\s*\|", line)]
+    assert [row for row in rows if len(re.split(r"(?<!\\)\|", row)) > 6] == []
+
+
 def test_terms_of_the_glossary_are_in_alphabetical_order_and_one_sentence_each() -> None:
     names = [name.lower() for name, _ in TERMS]
     assert len(names) > 40 and names == sorted(set(names))
