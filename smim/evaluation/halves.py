@@ -1,8 +1,8 @@
 """A comparison of search by a model's codes, by keywords, and by both, on a user's own texts, without labels.
 
 Each text is cut in two. The first half is the query, and should find its own second half among those of all.
-Keywords are compared by TF-IDF with scikit-learn's defaults, which a newcomer would try first, and by BM25, as in hybrid
-search.
+Keywords are compared by TF-IDF with scikit-learn's defaults, which a newcomer would try first, and by BM25, as in
+hybrid search.
 
 Shapes: N texts.
 """
