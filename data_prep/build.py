@@ -1,4 +1,4 @@
-"""Builds a prepared corpus.
+"""Build a prepared corpus.
 
     python data_prep/build.py corpus=demo
     python data_prep/build.py corpus=ptb corpus.path=FOLDER output=data/ptb
@@ -6,7 +6,7 @@
     python data_prep/build.py corpus=text corpus.path=... prep.engine=ray prep.address=HOST:PORT
     python data_prep/build.py corpus=gmm corpus.dimension=20
 
-Killed at any moment, the same command goes on from there. Every option: `python data_prep/build.py --cfg job`.
+If a build is killed, the same command continues it. For all options: `python data_prep/build.py --cfg job`.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -34,7 +34,7 @@ from smim.preparation import build
 from smim.preparation.args import CorpusArgs
 from smim.preparation.build import Recipes
 
-# By `corpus.builder`: the settings, and what makes a recipe of them.
+# By `corpus.builder`: the class of the settings, and the function that makes a recipe from them.
 PUBLISHED: Recipes = {
     "demo": (CorpusArgs, demo.recipe),
     "ptb": (CorpusArgs, ptb.recipe),
@@ -51,7 +51,7 @@ PUBLISHED: Recipes = {
 
 
 def main(cfg: DictConfig) -> None:
-    """Builds the corpus and prints what its card says."""
+    """Build the corpus and print a summary of its card."""
     build.main(cfg, PUBLISHED)
 
 

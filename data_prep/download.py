@@ -1,4 +1,4 @@
-"""Files that are downloaded once, and checked before they are put in place."""
+"""Downloads of files, once, with a check of their content."""
 
 import hashlib
 import urllib.error
@@ -11,9 +11,9 @@ from smim.progress import console
 
 
 def download(url: str, target: Path, *, digest: str, instead: str, algorithm: str = "sha256") -> None:
-    """Fetches `url` to `target`, unless that is there with the content that `digest`, hexadecimal, is of.
+    """Download `url` to `target`, unless that exists with the hexadecimal hash `digest`.
 
-    Raises `UserError` for another content, and where there is no connection; `instead` says what to do then.
+    Raises `UserError` for other content, or without a connection. `instead` tells the user what to do then.
     """
     if target.is_file() and hashlib.new(algorithm, target.read_bytes()).hexdigest() == digest:
         return

@@ -1,7 +1,7 @@
-"""Puts evaluated models side by side: python eval/compare.py REPORT REPORT ... [--output DIR]
+"""Compare evaluated models: python eval/compare.py REPORT REPORT ... [--output DIR]
 
-A REPORT is a report directory or its report.json. Prints Markdown in the layout of the thesis's Tables 7.2 to 7.8,
-the thesis's rows below ours; with --output it is also written to DIR/comparison.md and DIR/comparison.html.
+A REPORT is a report directory or its report.json. It prints Markdown in the layout of the thesis's Tables 7.2 to 7.8,
+with the thesis's rows below ours. --output also writes it to DIR/comparison.md and DIR/comparison.html.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ _EXPLAINED = (
 
 
 def read_report(path: Path | str) -> Report:
-    """A report by its directory or file; raises `UserError` where it is none, or of another format."""
+    """Read a report by its directory or file. Raises `UserError` if it is not a report, or has another format."""
     path = Path(path)
     report = storage.read_json(path / "report.json" if path.is_dir() else path)
-    if "figures" in report:  # as they were called up to format 2
+    if "figures" in report:  # the name of metrics up to format 2
         report["metrics"] = report.pop("figures")
     if not isinstance(report.get("metrics"), dict):
         raise UserError(f"{path} is not an evaluation report; eval/run.py writes them")
@@ -61,7 +61,7 @@ def read_report(path: Path | str) -> Report:
 
 
 def as_markdown(reports: Sequence[Report]) -> str:
-    """The tables of the thesis with our models: a part for each set of sentences, and for each set of questions."""
+    """Make the thesis's tables with our models: a part for each set of sentences, and for each set of questions."""
     blocks = ["# Comparison", _EXPLAINED]
     for heading, group in _by_set(reports, _sentences).items():
         parts = {
@@ -80,7 +80,7 @@ def as_markdown(reports: Sequence[Report]) -> str:
 
 
 def _sentences(report: Report) -> tuple[tuple[Any, ...], str]:
-    """What tells a report's sentences apart from others, beginning with a hash, and what they are called."""
+    """A key that identifies the set of a report's sentences (a hash first), and its name."""
     corpus = report["corpus"]
     seed = report["settings"]["seed"] if is_part(report) else None
     drawn = "" if seed is None else f" drawn by seed {seed}"
@@ -98,7 +98,7 @@ def _questions(report: Report) -> tuple[tuple[Any, ...], str]:
 def _by_set(
     reports: Sequence[Report], identify: Callable[[Report], tuple[tuple[Any, ...], str]]
 ) -> dict[str, list[Report]]:
-    """The reports of each set under a heading; sets that are called the same are told apart by their hash."""
+    """Group the reports of each set under a heading. Sets with equal names get their hash in the heading."""
     groups: dict[tuple[Any, ...], list[Report]] = {}
     for report in reports:
         groups.setdefault(identify(report)[0], []).append(report)
@@ -137,7 +137,7 @@ def compare(
 
 
 def run_command(command: Callable[..., None]) -> None:
-    """Runs a script's command by its arguments; a mistake of the user's ends it with one line and exit status 2."""
+    """Run a script's command with its arguments. A user's mistake ends it with one line and exit status 2."""
     app = typer.Typer(
         add_completion=False,
         pretty_exceptions_enable=False,

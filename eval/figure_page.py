@@ -1,4 +1,4 @@
-"""What a figure shows: means and standard deviations over seeds, whether what was published holds, and a page."""
+"""The content of a figure: means and standard deviations over seeds, a check of published orders, and a page."""
 
 import statistics
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,11 @@ from typing import Any
 from smim.evaluation.groups import definition
 from smim.evaluation.markup import code, literal, prose, table, with_error
 
-# One training of a figure, and means by metric, method and value, as figures.json has them.
+# One training of a figure, and means by metric, method and value, as in figures.json.
 Entry = dict[str, Any]
 Points = dict[str, dict[str, list[dict[str, Any]]]]
 
-# Where a metric's line would be for a model that knows the data, or could at most be.
+# Reference lines: a metric's value for a model that knows the data, or its maximum.
 REFERENCES = {
     "marginal_nll": ("data_nll", "the data's own density"),
     "mutual_information": ("mutual_information_cap", "the most that can be measured"),
@@ -20,13 +20,13 @@ REFERENCES = {
 
 
 def title_of(metric: str) -> str:
-    """What a metric is called in a picture, with its unit."""
+    """The name of a metric in a picture, with its unit."""
     defined = definition(metric)
     return ", ".join(filter(None, [defined.title or metric, defined.unit if defined.unit == "nats" else ""]))
 
 
 def points_of(trainings: Sequence[Entry]) -> Points:
-    """Mean, standard deviation (None for one) and number of the trainings that finished, of each metric."""
+    """Mean, standard deviation (None for one) and number of the finished trainings, for each metric."""
     found: dict[str, dict[str, dict[Any, list[float]]]] = {}
     for training in trainings:
         for metric, value in training.get("metrics", {}).items():
@@ -44,7 +44,7 @@ def _point(value: Any, measured: list[float]) -> dict[str, Any]:
 
 
 def as_markdown(content: dict[str, Any]) -> str:
-    """The page of a figure, from the content of its figures.json and the picture beside it."""
+    """Make the page of a figure, from the content of its figures.json and the picture beside it."""
     figure = content["figure"]
     blocks = [
         f"# {prose(figure['title'])}",
@@ -61,7 +61,7 @@ def as_markdown(content: dict[str, Any]) -> str:
 
 
 def _statements(content: dict[str, Any]) -> Iterator[str]:
-    """For each pair that was published in an order, at which values it holds here, and by how much."""
+    """For each published order of a pair, state at which values it holds here, and by how much."""
     lines = []
     for metric, ordered in content["figure"]["above"].items():
         for above, below in pairwise(ordered):

@@ -1,10 +1,10 @@
-"""Makes the figures of vectors of the thesis, and InfoMax-VAE's comparison, from nothing.
+"""Make the thesis's figures of vectors, and InfoMax-VAE's comparison, including all trainings.
 
     python eval/figures.py                                      # all of them; `make figures`
     python eval/figures.py experiment=figure_5_2 figure.seeds=10 figures.workers=8
 
-Writes OUTPUT/NAME/ with NAME.png, NAME.md and figures.json, which has every number. The trainings are kept in
-OUTPUT/runs by their settings: what is finished is not done again, so that an interrupted command goes on. Every option:
+The script writes OUTPUT/NAME/ with NAME.png, NAME.md and figures.json, which has all numbers. Trainings are stored in
+OUTPUT/runs by their settings. Finished ones are not repeated, so an interrupted command can continue. For all options:
 `python eval/figures.py experiment=figure_5_2 --cfg job`.
 """
 
@@ -54,11 +54,11 @@ class FigureEngineArgs(EngineArgs):
 
 @dataclass(frozen=True)
 class FigureArgs:
-    """Methods side by side over seeds, and over the values of a setting of the model: `figure.` on the command line.
+    """A comparison of methods over seeds, and over values of a model's setting: `figure.` on the command line.
 
-    `kind`: `curves` or `bars` of `metrics`, or `planes`, pictures of models of two dimensions with the first seed.
-    `methods`: the settings of an objective under the name in the legend. `vary`: a setting of `model.`, which takes the
-    `values`; null for bars. `above`: methods in the order in which the means of a metric were published, highest first.
+    `kind`: `curves` or `bars` of `metrics`, or `planes`, pictures of two-dimensional models with the first seed.
+    `methods`: an objective's settings by the name in the legend. `vary`: a setting of `model.`, with its `values`; null
+    for bars. `above`: methods in the published order of a metric's means, highest first.
     """
 
     name: str
@@ -85,7 +85,7 @@ class FigureArgs:
 
 
 def main(cfg: DictConfig) -> None:
-    """Makes the figure of the chosen experiment, or all of them."""
+    """Make the figure of the chosen experiment, or all figures."""
     with own(Path(cfg.output)):
         if cfg.figure.name:
             make_figure(cfg)
@@ -98,7 +98,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def make_figure(cfg: DictConfig) -> None:
-    """Trains and measures what is not done yet, then draws and writes the figure."""
+    """Do the missing trainings and measurements, then draw and write the figure."""
     args, engine = config.make_all(
         cfg,
         figure=lambda section: config.make(FigureArgs, section, "figure"),
@@ -135,9 +135,9 @@ def make_figure(cfg: DictConfig) -> None:
 
 
 def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[tuple[Entry, Training]]:
-    """Every training of the figure, beside its `method`, `value` of what is varied (None where nothing is), and `seed`.
+    """List the figure's trainings, each with its `method`, `value` of the varied setting (None without), and `seed`.
 
-    Raises `UserError` for settings that cannot be.
+    Raises `UserError` for invalid settings.
     """
     measure = config.make(VectorsArgs, cfg.eval.vectors, "eval.vectors")
     train = config.make(TrainArgs, cfg.train, "train")
@@ -157,7 +157,7 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
 
 
 def _prepared(section: DictConfig, folder: Path) -> Path:
-    """The corpus of these settings, which is built where it is not there yet."""
+    """Return the corpus of these settings. It is built if it does not exist yet."""
     settings = OmegaConf.to_container(section, resolve=True)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     directory = folder / f"{section.name}-{digest[:8]}"
@@ -167,7 +167,7 @@ def _prepared(section: DictConfig, folder: Path) -> Path:
 
 
 def _perform_all(name: str, runs: list[tuple[Entry, Training]], engine_args: FigureEngineArgs) -> list[dict[str, Any]]:
-    """What was measured of each run, those that are finished already included."""
+    """Perform all runs and return their measurements, including those of finished runs."""
     results = {place: result for place, (_, training) in enumerate(runs) if (result := training.measured())}
     left = [place for place in range(len(runs)) if place not in results]
     console.print(f"{name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
@@ -201,7 +201,7 @@ def _panel(points: Points, metric: str) -> Panel:
 
 
 def _planes(args: FigureArgs, runs: list[tuple[Entry, Training]], corpus: VectorCorpus) -> Iterator[Plane]:
-    """The models of the first seed, by value and then by method."""
+    """Yield the models of the first seed, by value and then by method."""
     first = [(place, training) for place, training in runs if place["seed"] == 0]
     for place, training in sorted(first, key=lambda run: args.values.index(run[0]["value"]) if args.vary else 0):
         if metrics := (training.measured() or {}).get("metrics"):

@@ -1,9 +1,9 @@
-"""Models by what their codes are good for: python eval/meaning.py NAME=REPORT ... [--output FILE.png]
+"""Compare models by the quality of their codes: python eval/meaning.py NAME=REPORT ... [--output FILE.png]
 
-A REPORT is a report directory of `eval=codes`, or a file of `results/`, which has all of a training's; further ones of
-the same model, such as of `eval=generativity`, follow after commas. Prints a table in Markdown. `--output` is the
-picture: meaning against fidelity, a point for each model, and a line for each way of comparing texts from which nothing
-can be decoded.
+A REPORT is a report directory of `eval=codes`, or a file of `results/`, which has all reports of a training. Further
+reports of the same model, such as of `eval=generativity`, follow after commas. The script prints a Markdown table.
+`--output` draws meaning against fidelity, with a point for each model, and a line for each method of comparing texts
+that cannot decode.
 """
 
 from pathlib import Path
@@ -51,7 +51,7 @@ def meaning(
 
 
 def _read(given: str) -> tuple[str, Report]:
-    """The name, and the metrics of all reports together."""
+    """Read the name, and the combined metrics of all reports."""
     name, sign, paths = given.partition("=")
     if not sign:
         raise UserError(f"{given}: give a name before the report, such as ours={given}")

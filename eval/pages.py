@@ -1,7 +1,7 @@
-"""Writes the tables of docs/results.md and docs/results/ from the files of results/: python eval/pages.py
+"""Write the tables of docs/results.md and docs/results/ from the files of results/: python eval/pages.py
 
-A table is between `<!-- table NAME -->` and `<!-- end -->`. `eval/pages.yaml` says what its rows and columns are. The
-published rows come from `eval/thesis.json`.
+A table is between `<!-- table NAME -->` and `<!-- end -->`. `eval/pages.yaml` defines its rows and columns. Published
+rows come from `eval/thesis.json`.
 """
 
 import re
@@ -32,12 +32,12 @@ def main() -> None:
 
 
 def filled(text: str) -> str:
-    """A page with the tables that it names, whatever was between the marks."""
+    """Replace the text between the marks of a page by the tables that it names."""
     return BLOCK.sub(lambda found: f"<!-- table {found[1]} -->\n\n{table(found[1])}\n\n<!-- end -->", text)
 
 
 def table(name: str) -> str:
-    """A table in Markdown; raises `UserError` where there is no such table, row or metric."""
+    """Make a table in Markdown. Raises `UserError` if there is no such table, row or metric."""
     if name not in definitions():
         raise UserError(f"eval/pages.yaml has no table {name}")
     wanted = definitions()[name]
@@ -56,7 +56,7 @@ def definitions() -> dict[str, Any]:
 
 
 def _cells(source: str, corpus: str) -> dict[str, str]:
-    """What a row can show, by the names that columns have in `eval/pages.yaml`."""
+    """The possible cells of a row, by the names of columns in `eval/pages.yaml`."""
     if source.startswith(_PUBLISHED):
         return _published(source.removeprefix(_PUBLISHED), corpus)
     name, _, other = source.partition("@")
@@ -72,7 +72,7 @@ def _published(name: str, corpus: str) -> dict[str, str]:
 
 
 def _trained(kept: dict[str, Any], corpus: str) -> dict[str, str]:
-    """Of a file of `eval/record.py`, and of the published models of the same method, size and corpora."""
+    """The cells of a file of `eval/record.py`, and of published models with the same method, size and corpora."""
     settings = kept["settings"]
     cells = {
         "parameters": in_millions(kept["parameters"]),
@@ -91,7 +91,7 @@ def _trained(kept: dict[str, Any], corpus: str) -> dict[str, str]:
 
 
 def _shown(value: float, error: float | None) -> str:
-    """Without an error that is none but for rounding, such as chance has."""
+    """Format a value with its error. Omit an error that is only rounding, such as that of a chance level."""
     return markup.with_error(value, error if error and error > 1e-9 * abs(value) else None)
 
 

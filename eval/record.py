@@ -1,10 +1,10 @@
-"""Keeps what a training came to, as one small file for `results/`.
+"""Record the results of a training in one small file for `results/`.
 
     python eval/record.py runs/ptb_smim_512 --command 'accelerate launch smim/train.py experiment=ptb_smim_512' \
         -o results/ptb_smim_512.json
 
-Takes every `report*/report.json` beside the model, and what `benchmarks/codes.py -o RUN/codes.json` wrote. Of the
-training: its command and commit as given, machine, seed, settings, epochs, steps, seconds, and each validation.
+The file has each `report*/report.json` beside the model, the output of `benchmarks/codes.py -o RUN/codes.json`, and
+data of the training: command and commit as given, machine, seed, settings, epochs, steps, seconds, all validations.
 """
 
 import json
@@ -37,7 +37,7 @@ def main(
 
 
 def record(run: Path, command: str, commit: str, note: str | None = None) -> dict[str, Any]:
-    """What the file says; raises `UserError` where `run` holds no trained model or no metrics."""
+    """Make the content of the file. Raises `UserError` if `run` contains no trained model or no metrics."""
     if not (run / "metrics.jsonl").is_file():
         raise UserError(f"{run} holds no metrics.jsonl; give the run.dir of a training")
     model = read_config(run / "model")
@@ -66,7 +66,7 @@ def record(run: Path, command: str, commit: str, note: str | None = None) -> dic
 
 
 def machine() -> str:
-    """Processor and cores, as `/proc/cpuinfo` names it where there is one, and the GPUs."""
+    """The processor (its name in `/proc/cpuinfo`, if that exists), the cores, and the GPUs."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,11 +1,11 @@
-"""Evaluates a trained model, of sentences or of vectors.
+"""Evaluate a trained model of sentences or of vectors.
 
     accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/ptb eval=thesis
     accelerate launch eval/run.py model.dir=RUN/model corpus.dir=data/gmm
 
-Runs on any number of processes, each sentence exactly once, and writes `report.json`, `report.md` and
-`report.html` into `output` (by default `report/` beside the model). A job that was killed goes on behind the
-last group of metrics that it finished. Every option: `python eval/run.py --cfg job`.
+Any number of processes share the sentences. The job writes `report.json`, `report.md` and `report.html` into `output`
+(by default `report/` beside the model). A killed job continues after the last finished metric group. For all options:
+`python eval/run.py --cfg job`.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds

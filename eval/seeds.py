@@ -1,7 +1,7 @@
-"""Objectives side by side over seeds: what each of them buys, and by how much more than seeds differ.
+"""Comparison of objectives over seeds: the effect of each objective, relative to the variation between seeds.
 
-A row is the reports of one objective with the same architecture, settings, size and training corpus, whatever their
-seeds; of several reports of one seed it is the first.
+A row has the reports of one objective with equal architecture, settings, size and training corpus, over all seeds. If
+a seed has several reports, the first one counts.
 """
 
 import math
@@ -17,12 +17,12 @@ from smim.evaluation.section import Definition
 Report = dict[str, Any]
 
 _REFERENCE = "vae"
-# The thesis's, which a model's name leaves out.
+# The thesis's architecture, which a model's name omits.
 _USUAL_ARCHITECTURES = ("gru", "mlp")
 
 
 def over_seeds(reports: Sequence[Report]) -> str:
-    """Means and standard deviations over seeds; "" where no objective has more than one."""
+    """Make the table of means and standard deviations over seeds; "" if no objective has more than one seed."""
     groups = _groups(reports)
     if all(len(group) < 2 for group in groups.values()):
         return ""
@@ -34,10 +34,10 @@ def over_seeds(reports: Sequence[Report]) -> str:
 
 
 def differences(reports: Sequence[Report]) -> str:
-    """What each objective moves beside the plain VAE of its architecture, in units of the spread between seeds.
+    """Make tables of each objective's difference from the plain VAE, in units of the spread between seeds.
 
-    (mean - mean of the VAE) / sqrt((variance + variance of the VAE) / 2): beyond about 3 it is no accident of seeds.
-    A table for each architecture that has such a VAE.
+    (mean - mean of the VAE) / sqrt((variance + variance of the VAE) / 2): above about 3 it is not due to random seeds.
+    There is a table for each architecture with such a VAE.
     """
     by_architecture: dict[str, list[Report]] = {}
     for report in reports:
@@ -63,7 +63,7 @@ def _differences(reports: Sequence[Report]) -> str:
 
 
 def settings_of(report: Report) -> str:
-    """What is not usual of a model: architecture, settings, prior, another corpus to train on; such as ", beta 4"."""
+    """The unusual properties of a model: architecture, settings, prior, another training corpus; such as ", beta 4"."""
     settings, trained_on = report["model"].get("settings", {}), report["model"].get("trained_on")
     elsewhere = f", trained on {trained_on}" if trained_on not in (None, report["corpus"]["name"]) else ""
     unusual = "".join(f", {name} {value}" for name, value in sorted(settings.items()))
@@ -71,13 +71,13 @@ def settings_of(report: Report) -> str:
 
 
 def architecture_of(report: Report) -> str:
-    """The encoder and decoder, such as ", transformer"; "" of the thesis's."""
+    """The encoder and decoder, such as ", transformer"; "" for the thesis's."""
     architecture = report["model"].get("architecture")
     return "" if architecture is None or architecture in _USUAL_ARCHITECTURES else f", {architecture}"
 
 
 def _groups(reports: Sequence[Report]) -> dict[str, list[Report]]:
-    """One report a seed, by the model's name, and by its parameters too where models of a name have other sizes."""
+    """Group reports, one per seed, by the model's name, and by its parameters if models of a name differ in size."""
     names = [literal(name_of(report) + settings_of(report)) for report in reports]
     sizes = [report["model"]["parameters"] for report in reports]
     groups: dict[str, dict[int, Report]] = {}

@@ -1,6 +1,6 @@
 """The tables of a comparison, in the layout of the thesis's Tables 7.2 to 7.8, with its rows below ours.
 
-The reports of one table are of one set of sentences, or of questions. A table without any of our metrics is "".
+All reports of a table are for the same sentences or questions. A table without any of our metrics is "".
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ Report = dict[str, Any]
 _LANGUAGE_MODELLING = ["ppl_thesis", "nll", "bleu1_sampled", "bleu1_greedy", "nll_elbo", "nll_iw", "kl",
                        "active_units_relative", "parameters"]  # fmt: skip
 _ENTROPY, _ANSWERING = ["latent_entropy", "latent_entropy_normal"], ["p_at_1", "mrr"]
-# Columns that have other names than the metric's, or are none.
+# Columns with other names than the metric's title, and columns that are not metrics.
 _TITLES = {"ppl_thesis": "PPL (stdev)", "parameters": "parameters", "collapsed": "verdict"}
 
 
@@ -37,7 +37,7 @@ def entropy(reports: Sequence[Report]) -> str:
 
 
 def bleu(reports: Sequence[Report]) -> str:
-    """Table 7.7: a row for each latent size, architecture and seed, where there are models of both kinds."""
+    """Table 7.7: a row for each latent size, architecture and seed with models of both kinds."""
     kinds = ("amim", "autoencoder")
     with_bleu = _with_any(reports, ["bleu1_sampled"])
     ours = [[report for report in with_bleu if report["model"]["objective"] == kind] for kind in kinds]
@@ -64,7 +64,7 @@ def _of_one_size(report: Report) -> tuple[int, str, int]:
 
 
 def further(reports: Sequence[Report]) -> str:
-    """Every metric with a title that no table of the thesis shows, and whether the code has collapsed."""
+    """The table of all metrics with a title that no table of the thesis shows, and whether the code has collapsed."""
     shown = {*_LANGUAGE_MODELLING, *_ENTROPY, *_ANSWERING}
     every = headlines(name for report in reports for name in report["metrics"])
     names = [each.name for each in every if each.name not in shown]
@@ -72,7 +72,7 @@ def further(reports: Sequence[Report]) -> str:
 
 
 def answering(reports: Sequence[Report]) -> str:
-    """Table 7.8, with the floors once: they are the same for every model."""
+    """Table 7.8, with the baselines once, because they are the same for all models."""
     questions, floors = reports[0]["questions"], []
     for kind, name in {"bm25": "word overlap (BM25)", "random": "random order"}.items():
         for report in _with_any(reports, [f"p_at_1_{kind}"])[:1]:
@@ -83,7 +83,7 @@ def answering(reports: Sequence[Report]) -> str:
 
 
 def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
-    """Each report with its model's name, and its directory too where two are called the same."""
+    """Return each report with its model's name, and with its directory if two names are equal."""
     names = [name_of(report) + settings_of(report) for report in reports]
     return [
         (literal(f"{name}, {report['model']['directory']}" if names.count(name) > 1 else name), report)
@@ -92,7 +92,7 @@ def named(reports: Sequence[Report]) -> list[tuple[str, Report]]:
 
 
 def in_millions(num: int) -> str:
-    """A count of parameters, such as "3.1M"; a small one in full."""
+    """Format a count of parameters, such as "3.1M"; a small one in full."""
     return f"{num / 1e6:.1f}M" if num >= 1e5 else f"{num:,}"
 
 
@@ -103,7 +103,7 @@ def _table(
     *,
     floors: Sequence[list[str]] = (),
 ) -> str:
-    """A column a name, of our rows, the `floors`, the published ones; "" where none is ours."""
+    """Make a table with a column per name, of our rows, the `floors`, and published rows; "" without rows of ours."""
     lines = [[model, *(_ours(report, name) for name in names)] for model, report in named(reports)]
     theirs = [[f"{row.source}: {row.name}", *(_theirs(row, name) for name in names)] for row in published_rows]
     header = ["model (latent dim)", *(_TITLES.get(name) or prose(definition(name).title) for name in names)]
@@ -115,13 +115,13 @@ def _with_any(reports: Sequence[Report], names: Sequence[str]) -> list[Report]:
 
 
 def _published(reports: Sequence[Report], name: str) -> list[Row]:
-    """Published rows that have a metric, for the sentences that the reports share."""
+    """The published rows that have a metric, for the sentences of the reports."""
     shared = reports[0]["corpus"]["name"] if reports and is_whole_test(reports[0]) else None
     return [row for row in rows() if row.corpus == shared and name in row.metrics]
 
 
 def _ours(report: Report | None, name: str) -> str:
-    """The cell of a report; "" where it has no such metric."""
+    """The cell of a report; "" if it has no such metric."""
     if report and name == "parameters":
         return in_millions(report["model"]["parameters"])
     metric = report["metrics"].get(name) if report else None

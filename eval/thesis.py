@@ -1,4 +1,4 @@
-"""What the thesis's tables and the authors' demo publish (`eval/thesis.json`), by the names of our metrics."""
+"""The published results of the thesis's tables and the authors' demo (`eval/thesis.json`), by our metric names."""
 
 import json
 from functools import cache
@@ -11,6 +11,6 @@ THESIS, DEMO = "thesis", "authors' demo"  # sources
 
 @cache
 def rows() -> tuple[Row, ...]:
-    """Every published row, in the order of the tables; nothing is trained on YahooCQA (section 7.6)."""
+    """All published rows, in the order of the tables. No model is trained on YahooCQA (section 7.6)."""
     published = json.loads(Path(__file__).with_name("thesis.json").read_text(encoding="utf-8"))
     return tuple(Row(**row) for row in published["rows"])

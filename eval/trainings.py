@@ -1,8 +1,8 @@
-"""The trainings behind a figure: ordinary runs of `smim.train`, each measured once and kept by its settings.
+"""The trainings of figures: ordinary runs of `smim.train`, each measured once and stored by its settings.
 
     runs/NAME/    config.json  metrics.jsonl  model/  measured.json
 
-A finished training with the same settings is not done again; one that was interrupted goes on from its checkpoint in
+A finished training with the same settings is not repeated. An interrupted one continues from its checkpoint in
 `runs/.NAME.work/` (`smim/work.py`).
 """
 
@@ -36,9 +36,9 @@ _SETTINGS, _MEASURED = "config.json", "measured.json"
 
 @dataclass(frozen=True)
 class Training:
-    """One model of vectors to train, and how to measure it on the corpus's test split.
+    """A training of one model of vectors, and its measurement on the corpus's test split.
 
-    `runs`: the folder that holds the runs of all figures.
+    `runs`: the folder with the runs of all figures.
     """
 
     corpus: Path
@@ -49,7 +49,7 @@ class Training:
     runs: Path
 
     def settings(self) -> dict[str, Any]:
-        """All that decides what is measured."""
+        """All settings on which the measurements depend."""
         return {
             "corpus": storage.sha256(self.corpus / CARD),
             "model": asdict(self.model),
@@ -64,7 +64,7 @@ class Training:
         return self.runs / f"{self.corpus.name}-{self.objective.name}-{digest[:12]}"
 
     def measured(self) -> dict[str, Any] | None:
-        """`metrics` by name and the `seconds` that it took, or why it `failed`; None where it is not finished."""
+        """The `metrics` by name and the `seconds`, or why it `failed`; None if it is not finished."""
         path = self.directory / _MEASURED
         if not path.exists():
             return None
@@ -73,10 +73,10 @@ class Training:
 
 
 def perform(training: Training) -> dict[str, Any]:
-    """Trains and measures on one thread, and writes and returns what `measured` gives.
+    """Train and measure on one thread. Write the result, and return it like `measured`.
 
-    A training that diverges, or whose codes cannot be measured, is a result: it has failed. Raises `UserError` for
-    settings that cannot be.
+    If a training diverges, or its codes cannot be measured, the result is `failed`. Raises `UserError` for invalid
+    settings.
     """
     started, settings = time.monotonic(), training.settings()
     work = WorkDirectory(training.directory, settings, card=_SETTINGS, kind="a training")
@@ -87,7 +87,7 @@ def perform(training: Training) -> dict[str, Any]:
             content = {"metrics": _train_and_measure(training, work.result)}
         except UserError:
             raise
-        except (SmimError, ValueError) as error:  # the latter of an estimator
+        except (SmimError, ValueError) as error:  # ValueError comes from estimators
             content = {"failed": str(error)}
         content["seconds"] = round(time.monotonic() - started, 2)
         storage.write_json(work.result / _MEASURED, content)
@@ -112,7 +112,7 @@ def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
 
 @contextmanager
 def _quietly_on_one_thread() -> Iterator[None]:
-    """Small products are slower on several threads, and the trainings' own lines would drown the figure's."""
+    """Use one thread, because small products are slower on several, and hide the trainings' own output."""
     num_threads, quiet = torch.get_num_threads(), console.quiet
     torch.set_num_threads(1)
     console.quiet = True

@@ -1,1 +1,1 @@
-"""The corpora, a module each: what files they are made of and how their sentences are drawn."""
+"""The published corpora, one module each: their files, and how sentences are assigned to splits."""

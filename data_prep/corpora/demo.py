@@ -1,4 +1,4 @@
-"""The demo corpus: sentences of a seeded grammar, with nothing to download."""
+"""The demo corpus: sentences of a random grammar, without a download."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Generated(Reader):
-    """Rows of the grammar; the name of the "file" is that of the split."""
+    """A reader of the grammar's rows. The name of the "file" is that of the split."""
 
     seed: int
     label_columns: tuple[str, ...] = ("topic", "family", "kind")
@@ -28,7 +28,7 @@ class Generated(Reader):
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """Raises `UserError` for a `path`, which is meant for another corpus."""
+    """Make the recipe. Raises `UserError` for a `path`, which only other corpora have."""
     if args.path is not None:
         raise UserError("corpus=demo is generated and takes no corpus.path; for text of your own give corpus=text")
     return Recipe(

@@ -1,9 +1,9 @@
-"""Plain English, for models that ship: everyday sentences of Tatoeba, longer ones of WikiText, and what WordNet says of
-words. All may be passed on.
+"""Plain English for the packaged models: everyday sentences of Tatoeba, longer ones of WikiText, and WordNet's texts on
+words. All are redistributable.
 
-Shares of the sentences stand there again: as NLTK's word tokenizer parts them, "it does n't ,", bare, without the mark
-at their end, and in lower case, one of these three. So a model learns to give back all of them. They stay together in
-one split, which is drawn by (seed, sentence).
+Shares of the sentences occur again in other forms: split by NLTK's word tokenizer ("it does n't ,"), bare (without the
+final mark), and one of these three in lower case. So a model learns to reproduce all forms. All forms of a sentence are
+in the same split, which is drawn by (seed, sentence).
 """
 
 import re
@@ -36,9 +36,9 @@ _END = re.compile(r"""[.!?]+(["')]*)$""")
 
 @dataclass(frozen=True, kw_only=True)
 class EnglishArgs(UnionArgs):
-    """The shares of sentences that stand there in another form too.
+    """The shares of sentences that also occur in another form.
 
-    `tokenized`: parted into words; `bare`: without their end; `lowered`: in lower case, a third of them each as
+    `tokenized`: split into words. `bare`: without the final mark. `lowered`: in lower case; a third of these each as
     written, tokenized and bare.
     """
 
@@ -54,9 +54,9 @@ class EnglishArgs(UnionArgs):
 
 @dataclass(frozen=True)
 class AllForms(ChangedReader):
-    """Another reader's texts as whole sentences, and behind some of them their other forms.
+    """A reader that turns another reader's texts into whole sentences, some followed by other forms.
 
-    `cleaning` makes sentences of texts. `form` says which of them a row is.
+    `cleaning` splits texts into sentences. The column `form` has the form of a row.
     """
 
     cleaning: Cleaning
@@ -86,7 +86,7 @@ class AllForms(ChangedReader):
 
 
 def recipe(args: EnglishArgs) -> Recipe:
-    """Each part's files in `parts.NAME.path`; Tatoeba and WikiText are downloaded where they are not given."""
+    """Make the recipe from the files in `parts.NAME.path`. By default Tatoeba and WikiText are downloaded."""
     if args.cleaning != Cleaning():
         raise UserError(
             "give corpus.parts.NAME.max_words, such as corpus.parts.tatoeba.max_words, not corpus.max_words"
@@ -115,7 +115,7 @@ def recipe(args: EnglishArgs) -> Recipe:
 
 
 def _tokenized(text: str) -> str:
-    """As NLTK's `word_tokenize` parts it, of which only the splitting into sentences needs data of its own."""
+    """Tokenize like NLTK's `word_tokenize`, but without its sentence splitter, which needs a data download."""
     return " ".join(token for each in sentencex.segment("en", text) for token in _TOKENIZER.tokenize(each))
 
 
@@ -124,7 +124,7 @@ def _bare(text: str) -> str:
 
 
 def _fault(text: str) -> str | None:
-    """Under which name a text that is no whole sentence is counted."""
+    """The name under which a text is counted if it is not a whole sentence."""
     if "<unk>" in text:
         return "unknown_word"
     if not _END.search(text):

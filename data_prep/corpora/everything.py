@@ -1,4 +1,4 @@
-"""The union of PTB, Yahoo, Yelp15 and WT103 with one vocabulary; a column `source` says where a sentence is from."""
+"""The union of PTB, Yahoo, Yelp15 and WT103 with one vocabulary. The column `source` names a sentence's corpus."""
 
 from data_prep.corpora import ptb, reviews, wt103
 from data_prep.corpora.union import Parts, UnionArgs, union

@@ -1,4 +1,4 @@
-"""Penn Treebank in Mikolov's preprocessing: one sentence a line."""
+"""Penn Treebank in Mikolov's preprocessing: one sentence per line."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _SHA256 = {
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """The three files in the folder `corpus.path`, or downloaded once into `data/downloads/ptb`."""
+    """Make the recipe of the three files in the folder `corpus.path`, or downloaded into `data/downloads/ptb`."""
     folder = Path(args.path or "data/downloads/ptb").expanduser()
     if args.path is None:
         fetch(folder)
@@ -32,7 +32,7 @@ def recipe(args: CorpusArgs) -> Recipe:
 
 
 def fetch(folder: Path) -> None:
-    """Downloads what `folder` does not hold yet; raises `UserError` that names every file and its address."""
+    """Download the files that are missing in `folder`. On failure raises `UserError` with all files and addresses."""
     wanted = "\n".join(f"  ptb.{split}.txt  from {_PUBLIC}ptb.{split}.txt" for split in _SHA256)
     instead = f"Put these files, plain or .gz, into a folder and give it as corpus.path=FOLDER:\n{wanted}"
     for split, digest in _SHA256.items():
@@ -40,7 +40,7 @@ def fetch(folder: Path) -> None:
 
 
 def find(folder: Path, name: str) -> Path:
-    """`folder/name`, plain or compressed; raises `UserError` that says what is there instead."""
+    """Find `folder/name`, plain or compressed. Raises `UserError` that lists what is there instead."""
     for candidate in (folder / f"{name}{packed}" for packed in ("", *COMPRESSIONS)):
         if candidate.is_file():
             return candidate

@@ -1,7 +1,7 @@
 """Yelp15 and Yahoo Answers (Yang et al. 2017): texts with a label, 100K / 10K / 10K of them (Table 7.1).
 
-Read are label TAB text, JSON lines (`text`, and `label`, `stars` or `topic`), and one text a line; plain or
-compressed. Files with train, valid and test in their names keep their splits; from any others the splits are drawn.
+Formats: label TAB text, JSON lines (`text`, and `label`, `stars` or `topic`), and one text per line; plain or
+compressed. Files with train, valid and test in their names keep their splits. Other files are split randomly.
 """
 
 import json
@@ -32,7 +32,7 @@ _LABELS = ("label", "stars", "topic")
 
 @dataclass(frozen=True)
 class Labelled(ChangedReader):
-    """Another reader's texts, its label under the name `label`, and Yang et al.'s `_UNK` as `<unk>`."""
+    """A reader that names another reader's label `label`, and replaces Yang et al.'s `_UNK` by `<unk>`."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
@@ -55,7 +55,7 @@ def recipe(args: CorpusArgs) -> Recipe:
 
 
 def _reader(path: Path) -> Reader:
-    """The format shows in the first line."""
+    """Choose the reader by the format of the first line."""
     line = first_line(path)
     if line.startswith("{"):
         try:
@@ -70,7 +70,7 @@ def _reader(path: Path) -> Reader:
 
 
 def _draws(pools: list[str]) -> tuple[dict[str, dict[str, Amount]], tuple[str, ...]]:
-    """What each split gets of which pool, where files of some splits may be missing."""
+    """Decide what each split gets from each pool. Files of some splits may be missing."""
     draws: dict[str, dict[str, Amount]] = {pool: {} for pool in pools}
     if "all" in pools:
         return {"all": dict(SIZES)}, ()

@@ -1,7 +1,7 @@
 """Everyday English sentences of Tatoeba, as people write them, from the sentence pairs of manythings.org/anki.
 
-Read are that site's archives (`fra-eng.zip` and its like: English TAB translation), what is in them, and plain text, a
-sentence a line. A sentence with several translations stands there several times.
+Formats: that site's archives (such as `fra-eng.zip`: English TAB translation), the files in them, and plain text with a
+sentence per line. A sentence with several translations occurs several times.
 """
 
 import zipfile
@@ -22,12 +22,12 @@ from smim.preparation.readers import ChangedReader, Lines, Piece, Reader, find_f
 from smim.preparation.readers.base import MAX_LINE_BYTES
 from smim.preparation.recipe import Input, Recipe
 
-# A copy that does not change; the site's own is made anew each month.
+# A fixed copy, because the site updates its own each month.
 _URL = "https://d2l-data.s3-accelerate.amazonaws.com/fra-eng.zip"
 _SHA1 = "94646ad1522d915e7b0f9296181140edcf86a4f5"
 _ZIP = ".zip"
 _LINES_PER_BLOCK = 10_000
-# What sentences are drawn by: the same in each corpus that holds them, in whatever form.
+# The column that draws use. It is the same for all forms of a sentence, in all corpora.
 WRITTEN = "written"
 
 
@@ -46,7 +46,7 @@ class TatoebaArgs(CorpusArgs):
 
 @dataclass(frozen=True)
 class Archive(Reader):
-    """The lines of the one text in an archive, but for those that tell of it (`_about.txt`)."""
+    """A reader of the text in an archive, without its description (`_about.txt`)."""
 
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
         try:
@@ -62,7 +62,7 @@ class Archive(Reader):
 
 
 class First(ChangedReader):
-    """Another reader's lines up to the first tab, and once more under the name that they are drawn by."""
+    """A reader of another reader's lines up to the first tab. It also copies them into the column for draws."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(block.column("text"), "\t.*", ""))
@@ -70,7 +70,7 @@ class First(ChangedReader):
 
 
 def recipe(args: TatoebaArgs) -> Recipe:
-    """The file `corpus.path`, or the archive that is downloaded once into `data/downloads/tatoeba`."""
+    """Make the recipe of the file `corpus.path`, or of the archive downloaded into `data/downloads/tatoeba`."""
     if args.path is None:
         target = Path("data/downloads/tatoeba") / Path(_URL).name
         instead = "Fetch an archive from https://www.manythings.org/anki and give it as corpus.path=FILE"

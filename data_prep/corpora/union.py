@@ -1,4 +1,4 @@
-"""Several corpora with one vocabulary; a column `source` says where a sentence is from."""
+"""Unions of corpora with one vocabulary. The column `source` names a sentence's corpus."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,13 +12,13 @@ from smim.preparation.args import CorpusArgs, as_paths
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.recipe import Amount, Input, Recipe
 
-# By name: the settings of a part, and what makes a recipe of them.
+# By name: the settings of a part, and the function that makes a recipe from them.
 Parts = Mapping[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnionArgs(CorpusArgs):
-    """`parts.NAME` are the settings of each corpus; without a path of its own it is in the folder `path/NAME`."""
+    """The settings of a union. `parts.NAME`: those of each corpus; its default folder is `path/NAME`."""
 
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -27,18 +27,18 @@ class UnionArgs(CorpusArgs):
         return [path for name in self.parts for path in as_paths(self.path_of(name))]
 
     def path_of(self, name: str) -> Any:
-        """Where a part is; None where neither its own path nor that of all is given."""
+        """The path of a part; None if neither its own path nor the common one is given."""
         own = self.parts[name]["path"]
         return str(Path(self.path) / name) if own is None and self.path is not None else own
 
     def part(self, name: str, args_class: type[CorpusArgs]) -> Any:
-        """The settings of a part, with the seed of all."""
+        """The settings of a part, with the common random seed."""
         part = config.make(args_class, DictConfig(self.parts[name]), f"corpus.parts.{name}")
         return replace(part, seed=self.seed, path=self.path_of(name))
 
 
 def union(args: UnionArgs, parts: Parts) -> Recipe:
-    """All parts, each in pools of its own."""
+    """Make the recipe of all parts, each with its own pools."""
     inputs: list[Input] = []
     draws: dict[str, Mapping[str, Amount]] = {}
     cleaning: dict[str, Cleaning] = {}

@@ -1,6 +1,6 @@
 """WikiText as sentences in ordinary writing: "the game's theme", where the published text has "the game 's theme".
 
-For models that meet text as people write it. The thesis's WikiText-103, paragraphs of tokens, is `wt103.py`.
+It is for models that must read ordinary text. `wt103.py` is the thesis's WikiText-103, with paragraphs of tokens.
 """
 
 import re
@@ -39,7 +39,7 @@ _AFTER = [
 
 
 class OrdinaryWriting(Paragraphs):
-    """Paragraphs with their tokens put together again."""
+    """A reader of paragraphs whose tokens are joined to ordinary text."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         block = super().change(block, left_out)
@@ -48,7 +48,7 @@ class OrdinaryWriting(Paragraphs):
 
 
 def ordinary_writing(text: str) -> str:
-    """WikiText's tokens as one would write them: "2 @,@ 000 fans didn 't" is "2,000 fans didn't"."""
+    """Join WikiText's tokens to ordinary text: "2 @,@ 000 fans didn 't" becomes "2,000 fans didn't"."""
     text = text.translate(_STRAIGHT)
     for pattern, replacement in _BEFORE:
         text = re.sub(pattern, replacement, text)
@@ -62,7 +62,7 @@ def ordinary_writing(text: str) -> str:
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """Files with train, valid and test in their names, in `corpus.path`, or the hub's WikiText-2 where it is null."""
+    """Make the recipe of files in `corpus.path` named by split (train, valid, test); null: the hub's WikiText-2."""
     files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if missing := [split for split in _SPLITS if split not in files]:
         raise UserError(f"WikiText needs files with train, valid and test in their names; none has {missing[0]}")

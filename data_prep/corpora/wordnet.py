@@ -1,7 +1,7 @@
-"""WordNet's definitions and examples as sentences: what words mean, for models that learn meaning.
+"""WordNet's definitions and examples as sentences, for models that learn the meaning of words.
 
-Read are the data files of WordNet 3.0 (`data.noun` and its like), in which each line has a set of synonyms and, behind
-a bar, its gloss: definitions, and examples in quotes. Both are given a capital and a full stop.
+The source are the data files of WordNet 3.0 (such as `data.noun`). Each line has a set of synonyms and, after a bar,
+its gloss: definitions, and examples in quotes. Both get a capital letter and a full stop.
 """
 
 import re
@@ -17,7 +17,7 @@ from smim.errors import UserError
 from smim.preparation.readers import ChangedReader, Lines
 from smim.preparation.recipe import Input, Recipe
 
-# Where Debian's package wordnet-base has it.
+# The folder of Debian's package wordnet-base.
 _INSTALLED = Path("/usr/share/wordnet")
 _FILES = ("data.adj", "data.adv", "data.noun", "data.verb")
 _EXAMPLE = re.compile(r'"([^"]+)"')
@@ -27,11 +27,11 @@ _END = re.compile(r"[.!?]$")
 
 @dataclass(frozen=True, kw_only=True)
 class WordNetArgs(TatoebaArgs):
-    """As of Tatoeba: shares of the sentences for valid and test."""
+    """The settings of WordNet. `valid`, `test`: shares of the sentences, as for Tatoeba."""
 
 
 class Glosses(ChangedReader):
-    """The sentences of another reader's lines, and once more under the name that they are drawn by."""
+    """A reader of the sentences in another reader's lines. It also copies them into the column for draws."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         texts = [each for line in block.column("text").to_pylist() for each in sentences(line)]
@@ -39,7 +39,7 @@ class Glosses(ChangedReader):
 
 
 def sentences(line: str) -> Iterator[str]:
-    """The definition and the examples of a line of a data file; nothing of a line without a gloss."""
+    """Yield the definition and the examples in a line of a data file; nothing for a line without a gloss."""
     gloss = line.partition(" | ")[2].strip()
     definition = _DOMAIN.sub("", gloss.partition('"')[0].strip(" ;"))
     for text in (definition, *_EXAMPLE.findall(gloss)):
@@ -48,7 +48,7 @@ def sentences(line: str) -> Iterator[str]:
 
 
 def recipe(args: WordNetArgs) -> Recipe:
-    """The data files in the folder `corpus.path`, or those that are installed where it is null."""
+    """Make the recipe of the data files in the folder `corpus.path`; null means the installed ones."""
     folder = _INSTALLED if args.path is None else Path(args.given_paths("FOLDER")[0])
     if missing := [name for name in _FILES if not (folder / name).is_file()]:
         raise UserError(

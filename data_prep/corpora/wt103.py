@@ -1,6 +1,6 @@
 """WikiText-103: paragraphs, without empty lines and headings (Table 7.1).
 
-As in the thesis, train and valid are drawn from the original train file, and the original test file is kept.
+As in the thesis, train and valid are random parts of the original train file, and test is the original test file.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ _HUB = ("Salesforce/wikitext", "wikitext-103-v1")
 
 @dataclass(frozen=True)
 class Paragraphs(ChangedReader):
-    """Another reader's lines that are not headings, which look like `= = Title = =`."""
+    """A reader that omits headings, which look like `= = Title = =`, from another reader's lines."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
@@ -31,7 +31,7 @@ class Paragraphs(ChangedReader):
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """`wiki.train.tokens` and `wiki.test.tokens`, or the hub's Parquet files, in `corpus.path`; null fetches those."""
+    """Make the recipe of `wiki.train.tokens` and `wiki.test.tokens`, or of the hub's Parquet files; null downloads."""
     files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if not {"train", "test"} <= set(files):
         raise UserError(f"WikiText-103 needs files with train and test in their names; {args.path} has {_names(files)}")

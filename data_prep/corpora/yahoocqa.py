@@ -1,7 +1,7 @@
-"""YahooCQA (Tay et al. 2017): questions, each with candidate answers of which one is right (section 7.6).
+"""YahooCQA (Tay et al. 2017): questions, each with candidate answers, one of them right (section 7.6).
 
 A sentence is "question ? answer", with the columns `group` (the question's number), `label` (1 for the right answer),
-`question` and `answer`. A question's candidates stay together, in one split.
+`question` and `answer`. All candidates of a question are in the same split.
 """
 
 import pickle
@@ -22,14 +22,14 @@ from smim.preparation.recipe import Amount, Input, Recipe
 _COLUMNS = ("group", "label", "question", "answer")
 _PICKLES = (".p", ".pkl", ".pickle")
 _SPLITS_OF_PICKLE = {"train": "train", "valid": "dev", "test": "test"}
-# Where there is no file for valid, this share of the training questions.
+# The share of training questions for valid, if it has no file.
 _VALID_SHARE = 0.1
 _ROWS_PER_BLOCK = 10_000
 _TABLE = Delimited(delimiter="\t", text_column="3", label_columns=("0", "1", "2"), header=False)
 
 
 class PairsTable(ChangedReader):
-    """Tab-separated: group, label, question, answer."""
+    """A reader of tab-separated group, label, question, answer."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         group, label, question = (pc.fill_null(block.column(name), "") for name in ("0", "1", "2"))
@@ -38,7 +38,7 @@ class PairsTable(ChangedReader):
 
 @dataclass(frozen=True)
 class PairsPickle(Reader):
-    """The published pickle: a dictionary of splits, of questions, of lists of [answer, 0 or 1]."""
+    """A reader of the published pickle: for each split and question, a list of [answer, 0 or 1]."""
 
     split: str
 
@@ -59,14 +59,14 @@ class PairsPickle(Reader):
 
 
 class _Restricted(pickle.Unpickler):
-    """Admits dictionaries, lists, tuples, strings and numbers: what needs no code to be run."""
+    """An unpickler that admits only dictionaries, lists, tuples, strings and numbers, so it cannot run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """A folder or files with train, dev and test in their names, or the pickle."""
+    """Make the recipe of a folder or files with train, dev and test in their names, or of the pickle."""
     files = find_files(args.given_paths("FOLDER or FILE"), also=_PICKLES)
     pickles = [path for path in files if path.suffix in _PICKLES]
     if pickles:
@@ -100,7 +100,7 @@ def _pairs(group: Any, label: Any, question: Any, answer: Any) -> pa.Table:
 def _load(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            # Python 2 wrote its strings as bytes.
+            # Python 2 stored its strings as bytes.
             loaded = _Restricted(file, encoding="utf-8").load()
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise UserError(

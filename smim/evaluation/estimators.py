@@ -1,7 +1,7 @@
-"""Entropy, mutual information and divergences of latent codes, estimated from samples and posteriors. All in nats.
+"""Estimators of entropy, mutual information and divergences of latent codes, in nats, from samples and posteriors.
 
-Everything goes in blocks: memory grows with the number of points, never with its square. Estimates are means of one
-term a query, so that a caller has their standard error, and may share out the queries among processes.
+All work in blocks, so memory grows linearly with the number of points. An estimate is the mean of one term per query.
+So a caller can compute its standard error, and distribute the queries over processes.
 
 Shapes: N points, Q queries, D dimensions, M posteriors.
 """
@@ -19,10 +19,10 @@ from torch import Tensor
 from smim.model.distributions import DiagonalGaussian
 
 NORMS = {"chebyshev": math.inf, "euclidean": 2.0}
-# Up to here a tree finds neighbours several times faster. Beyond, blocks of torch's distances do; by Chebyshev's metric
-# FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
+# Up to this dimension a tree is several times faster. Above it, blocks of torch's distances are faster. With the
+# Chebyshev metric FAISS takes 4.7 times as long (benchmarks/notes/2026-11-21-estimators.md).
 _TREE_DIMENSIONS = 16
-# They rank in fp32: a few more than needed are taken, and ranked again in fp64.
+# These distances are fp32. So a few more neighbours than needed are found, and ranked again in fp64.
 _SPARE_NEIGHBOURS = 8
 _ROWS_AT_ONCE = 16384
 _ROWS_OF_QUERIES = 256
@@ -30,28 +30,28 @@ _EVERY = slice(None)
 
 
 def distinct(points: np.ndarray) -> tuple[np.ndarray, int]:
-    """The rows of `points` [N, D] without exact repetitions, in their order, and how many were removed.
+    """Remove exact repetitions from the rows of `points` [N, D]. Return the rest in order, and the number removed.
 
-    A repeated point is at distance 0 from its copy, where nearest-neighbour entropies are log 0. Holds a sorted copy.
+    A repeated point has the distance 0 to its copy, so its entropy term would have log 0. Memory: a sorted copy.
     """
     _, first = np.unique(points, axis=0, return_index=True)
     return points[np.sort(first)], len(points) - len(first)
 
 
 def standard_normal_entropy(latent_dim: int) -> float:
-    """Differential entropy of N(0, I) in `latent_dim` dimensions, in nats."""
+    """Compute the differential entropy of N(0, I) in `latent_dim` dimensions, in nats."""
     return 0.5 * latent_dim * (math.log(2 * math.pi) + 1)
 
 
 def knn_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int = 3, *, metric: str = "chebyshev") -> np.ndarray:
-    """Differential entropy of the distribution of `points` [N, D], in nats: a term for each query, float64 [Q].
+    """Estimate the differential entropy of the distribution of `points` [N, D], in nats: a term per query, float64 [Q].
 
     The mean of the terms is the estimate of Kozachenko and Leonenko (Kraskov et al. 2004, eq. 20). `queries` are rows
-    of `points`. k = 3 and the Chebyshev metric are those of the authors' code. The estimate is too high where the
-    density changes within the distance of the k-th neighbour: on N(0, I) with 20,000 points by 2.1 % in 16 dimensions,
-    and by more in more (benchmarks/notes). Correlated coordinates make it worse: see `decorrelated_entropy_terms`.
-
-    Raises ValueError for values that are not finite, fewer than k + 1 points, and a query with a copy of itself.
+    of `points`. k = 3 and the Chebyshev metric are those of the authors' code. The estimate is too high if the density
+    changes within the distance of the k-th neighbour. On N(0, I) with 20,000 points it is 2.1 % too high in 16
+    dimensions, and more in higher dimensions (benchmarks/notes). Correlated coordinates make it worse; see
+    `decorrelated_entropy_terms`. Raises ValueError for values that are not finite, fewer than k + 1 points, and queries
+    with copies.
     """
     _check(points, k)
     distances = _neighbour_distances(points, queries, k, metric)
@@ -62,16 +62,16 @@ def knn_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int = 3, *, me
 
 
 def decorrelated_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int = 3) -> np.ndarray:
-    """Like `knn_entropy_terms`, through the coordinates' own entropies: less biased unless the points are clustered.
+    """Estimate the entropy like `knn_entropy_terms`, from entropies of coordinates. Less bias, except for clusters.
 
-    H(z) = sum_d H(y_d) - I(y_1; ...; y_D) - log |det W| for the whitened y = W z: exact for any invertible W. That is
-    the marginals and the copula (Ariel and Louzoun 2020), after whitening (Berrett, Samworth and Yuan 2019). The
-    entropies are one-dimensional, and the redundancy is estimated by the generalisation to many variables of eq. 8 of
-    Kraskov et al. (2004), whose bias vanishes with the dependence. So the bias is that of what dependence is left after
-    whitening: none for a Gaussian, much for well separated clusters in many dimensions, where the plain estimate is the
-    better one. N is to be far above D^2: with 2,000 points in 128 dimensions the sample's own covariance takes 2 nats.
+    H(z) = sum_d H(y_d) - I(y_1; ...; y_D) - log |det W| for the whitened y = W z, which is exact for any invertible W.
+    These are marginals and copula (Ariel and Louzoun 2020), after whitening (Berrett, Samworth and Yuan 2019). The
+    entropies are one-dimensional. The redundancy is estimated by eq. 8 of Kraskov et al. (2004), generalised to many
+    variables, whose bias vanishes with the dependence. So the bias comes from dependence that whitening leaves: none
+    for a Gaussian, much for well separated clusters in many dimensions, for which `knn_entropy_terms` is better. N must
+    be far above D^2: with 2,000 points in 128 dimensions the sample covariance costs 2 nats.
 
-    Raises ValueError as `knn_entropy_terms` does, and for coordinates that are constant or combinations of others.
+    Raises ValueError like `knn_entropy_terms`, and for coordinates that are constant or linear combinations of others.
     """
     _check(points, k)
     white, log_determinant = _whiten(points)
@@ -86,11 +86,11 @@ def decorrelated_entropy_terms(points: np.ndarray, queries: np.ndarray, k: int =
 def ksg_mutual_information_terms(
     x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | slice = _EVERY
 ) -> np.ndarray:
-    """I(x; z) of `x` [N, Dx] and `z` [N, Dz], row by row of one joint draw, in nats: a term for each query, float64.
+    """Estimate I(x; z) from the joint draws `x` [N, Dx] and `z` [N, Dz], in nats: a term per query, float64 [Q].
 
-    The mean is algorithm 1 of Kraskov et al. (2004), eq. 8. All rows are queries where none are given. The estimate is
-    too low where there is dependence in many dimensions: on Gaussians of correlation 0.9 with 20,000 points it is
-    within 2 % up to 2 + 2 dimensions, 8 % too low in 4 + 4, 38 % in 8 + 8 and 54 % in 1 + 15 (benchmarks/notes): see
+    The mean is algorithm 1 of Kraskov et al. (2004), eq. 8. By default all rows are queries. The estimate is too low
+    for dependence in many dimensions. On Gaussians with correlation 0.9 and 20,000 points it is within 2 % up to 2 + 2
+    dimensions, 8 % too low in 4 + 4, 38 % in 8 + 8 and 54 % in 1 + 15 (benchmarks/notes); see
     `canonical_mutual_information_terms`.
 
     Raises ValueError for values that are not finite, fewer than k + 1 points, unequal numbers of rows, and points
@@ -103,19 +103,19 @@ def ksg_mutual_information_terms(
 def canonical_mutual_information_terms(
     x: np.ndarray, z: np.ndarray, k: int = 3, *, queries: np.ndarray | slice = _EVERY
 ) -> np.ndarray:
-    """Like `ksg_mutual_information_terms`, through canonical pairs: less biased unless the points are clustered.
+    """Estimate I(x; z) like `ksg_mutual_information_terms`, from canonical pairs. Less bias, except for clusters.
 
-    Invertible maps of x and of z leave I(x; z) as it is (Kraskov et al. 2004), so both are turned into their canonical
-    variates, in which x_i is correlated with z_i alone. Then, with w the pairs (x_i, z_i) and the coordinates without
-    a partner, by the grouping of redundancies (Stögbauer et al. 2004),
+    Invertible maps of x and of z do not change I(x; z) (Kraskov et al. 2004). So both are transformed to canonical
+    variates, in which x_i is correlated only with z_i. Let w be the pairs (x_i, z_i) and the coordinates without a
+    partner. Then, by the grouping of redundancies (Stögbauer et al. 2004),
 
         I(x; z) = sum_i I(x_i; z_i) + I(w_1; w_2; ...) - I(x_1; x_2; ...) - I(z_1; z_2; ...).
 
-    It holds for any distribution. All four are estimated by eq. 8 or its generalisation; the last three, in many
-    dimensions, vanish for Gaussians, and there no bias is seen. For well separated clusters they do not, and the plain
-    estimator is the better one. N is to be far above Dx Dz, or the pairs are correlated by chance.
+    This holds for any distribution. All four are estimated by eq. 8 or its generalisation. The last three have many
+    dimensions. They vanish for Gaussians, for which no bias is visible. They do not vanish for well separated clusters,
+    for which the plain estimator is better. N must be far above Dx Dz; otherwise pairs are correlated by chance.
 
-    Raises ValueError as the plain one does, and for coordinates that are constant or combinations of others.
+    Raises ValueError like the plain one, and for coordinates that are constant or linear combinations of others.
     """
     _check_pairs(x, z, k)
     white_x, white_z = _whiten(x)[0], _whiten(z)[0]
@@ -132,10 +132,10 @@ def canonical_mutual_information_terms(
 def log_mixture_density(
     z: np.ndarray, mixture: DiagonalGaussian, *, block: int = 1024, device: torch.device | str = "cpu"
 ) -> np.ndarray:
-    """log (1/M) sum_j N(z_i; mean_j, diag(variance_j)) of each z [Q, D] under all M Gaussians, in nats, float64 [Q].
+    """Compute log (1/M) sum_j N(z_i; mean_j, diag(variance_j)) for each z [Q, D], in nats, float64 [Q].
 
-    `block` queries by `block` Gaussians are held at once, in fp64: at log variances of -10 in 512 dimensions the
-    products are around 1e7, and fp32 would leave no digit after the point.
+    It works on `block` queries and `block` Gaussians at a time, in fp64. With log variances of -10 in 512 dimensions,
+    products are about 1e7, and fp32 would have no digit after the decimal point.
 
     Raises ValueError if shapes do not fit, there is no Gaussian, or a density is not finite.
     """
@@ -165,13 +165,13 @@ def posterior_information_terms(
     block: int = 1024,
     device: torch.device | str = "cpu",
 ) -> tuple[np.ndarray, float]:
-    """I(x; z) under q(z|x) and the M sentences of `posterior`: a term a query, float64 [Q], and the cap log M, in nats.
+    """Estimate I(x; z) under q(z|x) for the M sentences of `posterior`, in nats. Return terms [Q], and the cap log M.
 
     A term is log q(z_i|x_i) - log (1/M) sum_j q(z_i|x_j), with z_i [Q, D] drawn from the posterior of row `rows[i]`
-    (InfoVAE 2017, appendix B.2). As x_i is among the x_j, no term exceeds log M: an estimate at the cap says only that
-    the sentences are told apart.
+    (InfoVAE 2017, appendix B.2). x_i is one of the x_j, so no term exceeds log M. An estimate at the cap only shows
+    that codes identify their sentences.
 
-    Raises ValueError as `log_mixture_density` does.
+    Raises ValueError like `log_mixture_density`.
     """
     of_own = DiagonalGaussian(posterior.mean[rows].double(), posterior.log_variance[rows].double())
     own = of_own.log_prob(torch.as_tensor(z).double()).numpy()
@@ -179,13 +179,13 @@ def posterior_information_terms(
 
 
 def mmd_squared(points: np.ndarray, *, block: int = 1024, device: torch.device | str = "cpu") -> tuple[float, float]:
-    """MMD^2 between the distribution of `points` [N, D] and N(0, I), without unit, and its standard error.
+    """Estimate MMD^2 between the distribution of `points` [N, D] and N(0, I), and its standard error, without unit.
 
-    InfoVAE 2017, section 4.1.3, with the kernel exp(-|x - y|^2 / 2D): 2D is about the median squared distance of two
-    draws from N(0, I), so that the kernel tells distances apart in any dimension. The terms with the prior are
-    integrals, in closed form; that among the points is the unbiased U-statistic, so small values may come out negative.
-    The standard error is the jackknife's (Arvesen 1969), which for points that do come from N(0, I) is about 1.4 times
-    too large, as the U-statistic is degenerate there.
+    InfoVAE 2017, section 4.1.3, with the kernel exp(-|x - y|^2 / 2D). About 2D is the median squared distance of two
+    draws from N(0, I), so the kernel distinguishes distances in any dimension. Terms with the prior are integrals in
+    closed form. The term among points is the unbiased U-statistic, so small values can be negative. The standard error
+    is the jackknife's (Arvesen 1969). For points from N(0, I) it is about 1.4 times too large, because the U-statistic
+    is degenerate.
 
     Raises ValueError for values that are not finite and fewer than 3 points.
     """
@@ -206,7 +206,7 @@ def mmd_squared(points: np.ndarray, *, block: int = 1024, device: torch.device |
 
 @dataclass(frozen=True)
 class AggregateMoments:
-    """First and second moments of the aggregate posterior (1/M) sum_j q(z|x_j), in float64."""
+    """The first and second moments of the aggregate posterior (1/M) sum_j q(z|x_j), in float64."""
 
     count: int
     mean: np.ndarray  # [D]
@@ -215,14 +215,14 @@ class AggregateMoments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Of the aggregate posterior [D, D]: the covariance of the means, and the mean of the variances."""
+        """The covariance of the aggregate posterior [D, D]: that of the means, plus the mean of the variances."""
         return self.covariance_of_means + np.diag(self.mean_variance)
 
     def log_determinant_per_dimension(self) -> float:
-        """log det of the covariance, divided by D: 0 for N(0, I) (InfoVAE 2017, section 4.2.1), in nats.
+        """Compute log det of the covariance divided by D, in nats: 0 for N(0, I) (InfoVAE 2017, section 4.2.1).
 
-        Minus infinity if some direction has no variance beyond rounding, as with fewer than D means and no posterior
-        variance. That is judged on the correlations: a coordinate of small scale is not a missing one.
+        It is minus infinity if some direction has no variance beyond rounding, such as for fewer than D means without
+        posterior variance. This test uses correlations, so a coordinate with a small scale does not count as missing.
         """
         variance = np.diag(self.covariance)
         if not variance.all():
@@ -233,18 +233,18 @@ class AggregateMoments:
         return float((np.log(variance).sum() + np.linalg.slogdet(correlation)[1]) / len(variance))
 
     def num_active_units(self) -> int:
-        """Dimensions in which the means' variance is above 0.01 (Burda et al. 2016)."""
+        """The number of dimensions in which the means' variance is above 0.01 (Burda et al. 2016)."""
         return int((np.diag(self.covariance_of_means) > 0.01).sum())
 
     def num_active_units_scale_free(self) -> int:
-        """Dimensions in which the means' variance is above the posteriors': the same whatever the scale of z."""
+        """The number of dimensions in which the means' variance is above the posteriors'. Independent of z's scale."""
         return int((np.diag(self.covariance_of_means) > self.mean_variance).sum())
 
 
 def aggregate_moments(posterior: DiagonalGaussian, *, block: int = 1024) -> AggregateMoments:
-    """Moments of the mixture of all M posteriors, `block` rows at a time, in two passes.
+    """Compute the moments of the mixture of all M posteriors, `block` rows at a time, in two passes.
 
-    Raises ValueError for no posterior, and for values that are not finite (a log variance of -inf is a variance of 0).
+    Raises ValueError without a posterior, and for values that are not finite (a log variance of -inf is allowed).
     """
     count = len(posterior.mean)
     if count == 0:
@@ -262,18 +262,18 @@ def aggregate_moments(posterior: DiagonalGaussian, *, block: int = 1024) -> Aggr
 
 
 def _entropy_of_distances(distance: np.ndarray, shape: tuple[int, ...], k: int, metric: str) -> np.ndarray:
-    """Kraskov et al. (2004), eq. 20, from the distance to the k-th neighbour among N points in D dimensions."""
+    """Apply eq. 20 of Kraskov et al. (2004) to the distance to the k-th neighbour among N points in D dimensions."""
     num_points, dim = shape
     log_unit_volume = dim * math.log(2) if metric == "chebyshev" else dim / 2 * math.log(math.pi) - gammaln(dim / 2 + 1)
     return digamma(num_points) - digamma(k) + log_unit_volume + dim * np.log(distance)
 
 
 def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray | slice, k: int) -> np.ndarray:
-    """I(v_1; ...; v_m) = sum_i H(v_i) - H(v_1, ..., v_m), by eq. 8 of Kraskov et al. (2004) for m variables."""
+    """Estimate I(v_1; ...; v_m) = sum_i H(v_i) - H(v_1, ..., v_m) by eq. 8 of Kraskov et al. (2004) for m variables."""
     radius = _positive(_neighbour_distances(np.hstack(variables), queries, k, "chebyshev")[:, -1])
     terms = digamma(k) + (len(variables) - 1) * digamma(len(variables[0])) - np.zeros(len(radius))
     for variable in variables:
-        # Strictly nearer than the k-th neighbour. The query counts itself, so this is the n + 1 of eq. 8.
+        # Points strictly nearer than the k-th neighbour. They include the query, so this is the n + 1 of eq. 8.
         inside = cKDTree(variable).query_ball_point(
             variable[queries], np.nextafter(radius, 0), p=math.inf, return_length=True
         )
@@ -282,16 +282,16 @@ def _redundancy_terms(variables: Sequence[np.ndarray], queries: np.ndarray | sli
 
 
 def _neighbour_distances(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: str) -> np.ndarray:
-    """Distances in fp64 from each query row to its k nearest other points, ascending: [Q, k]."""
+    """Compute fp64 distances from each query row to its k nearest other points, ascending: [Q, k]."""
     if points.shape[1] > _TREE_DIMENSIONS:
         return _distances_in_blocks(points, queries, k, metric)
     points = np.asarray(points, np.float64)
-    # The nearest is the query itself, or a copy of it at the same distance.
+    # The nearest point is the query itself, or a copy of it.
     return cKDTree(points).query(points[queries], np.arange(2, k + 2), p=NORMS[metric])[0]
 
 
 def _distances_in_blocks(points: np.ndarray, queries: np.ndarray | slice, k: int, metric: str) -> np.ndarray:
-    centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 would round the distances away
+    centre = points.mean(axis=0, dtype=np.float64)  # far from the origin, fp32 distances would be inexact
     numbers = np.arange(len(points))[queries]
     distances = np.empty((len(numbers), k))
     for block in _blocks(len(numbers), _ROWS_OF_QUERIES):
@@ -304,7 +304,7 @@ def _distances_in_blocks(points: np.ndarray, queries: np.ndarray | slice, k: int
 
 
 def _nearest(points: np.ndarray, query: np.ndarray, centre: np.ndarray, num: int, norm: float) -> np.ndarray:
-    """The rows of the `num` points (or all) nearest to each query, by distances in fp32: [Q, num]."""
+    """Find the rows of the `num` points (or all) nearest to each query, by fp32 distances: [Q, num]."""
     query_QD = torch.from_numpy((query - centre).astype(np.float32))
     nearest, found = torch.empty(len(query), 0), torch.empty(len(query), 0, dtype=torch.int64)
     for rows in _blocks(len(points), _ROWS_AT_ONCE):
@@ -317,9 +317,9 @@ def _nearest(points: np.ndarray, query: np.ndarray, centre: np.ndarray, num: int
 
 
 def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """y = W (points - mean) of covariance I [N, D], each y_d as near as can be to point_d, and log |det W|.
+    """Compute y = W (points - mean) [N, D] with covariance I and y_d as close as possible to point_d, and log |det W|.
 
-    W = C^(-1/2) diag(1/deviation) with C the correlations (Kessy et al. 2018, ZCA-cor).
+    W = C^(-1/2) diag(1/deviation), where C are the correlations (Kessy et al. 2018, ZCA-cor).
     """
     points = np.asarray(points, np.float64)
     deviation = points.std(axis=0)
@@ -335,7 +335,7 @@ def _whiten(points: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _kernel_sums(points: np.ndarray, block: int, device: torch.device | str) -> np.ndarray:
-    """sum_j exp(-|x_i - x_j|^2 / 2D) over all points, the point itself with its 1 included: [N]."""
+    """Compute sum_j exp(-|x_i - x_j|^2 / 2D) over all points, including the point itself (1): [N]."""
     sums = np.zeros(len(points))
     for rows in _blocks(len(points), block):
         left = torch.as_tensor(points[rows]).to(device, torch.float64)
@@ -347,7 +347,7 @@ def _kernel_sums(points: np.ndarray, block: int, device: torch.device | str) -> 
 
 
 def _mean(values: Tensor, block: int) -> Tensor:
-    """The mean over rows, in fp64, of a tensor that may be mapped from a file."""
+    """Compute the mean over rows, in fp64, of a tensor that may be memory-mapped."""
     parts = [values[rows].double().sum(0) for rows in _blocks(len(values), block)]
     return torch.stack(parts).sum(0) / len(values)
 

@@ -1,6 +1,6 @@
-"""What a model writes where no sentence's code is: between two, near one, drawn, and from a code's meaning alone.
+"""Sentences that a model writes from other codes than those of sentences: between two, near one, random, by meaning.
 
-`smim.evaluation.written` measures it beside real sentences: the input's, and the training text's, nearest and random.
+`smim.evaluation.written` compares them with real sentences: the input, and nearest and random ones of training text.
 
 Shapes: N input sentences, M pairs of them, D latent dimensions, T of a teacher's vectors.
 """
@@ -139,14 +139,14 @@ def write_by(
 
 
 def sources_of(kind: str, texts: Sequence[str], pairs: np.ndarray) -> list[list[str]]:
-    """The input sentences that each sentence of a kind belongs to."""
+    """The input sentences of each written sentence of a kind."""
     if kind in _OF_PAIRS:
         return [[texts[i], texts[j]] for i, j in pairs]
     return [] if kind in (DRAWN, REAL) else [[text] for text in texts]
 
 
 def files(args: GenerativityArgs) -> list[Path]:
-    """What the group reads; raises `UserError` where no judge is given."""
+    """The files that the group reads. Raises `UserError` without a judge."""
     if args.judge is None:
         raise UserError("eval.generativity.judge=DIR is needed, a language model; `smim judge make TEXT...` makes one")
     return [Path(args.judge) / CARD, *map(Path, [*args.files, *args.training_text])]
@@ -186,7 +186,7 @@ def evaluate(job: Job, args: GenerativityArgs, plots_dir: Path) -> Section:
 
 
 def _inputs(job: Job, args: GenerativityArgs) -> tuple[list[str], list[str]]:
-    """The input sentences that the model can read, in random order, and a note on the others."""
+    """Return the input sentences that the model can read, in random order, and a note on the others."""
     found: list[str] = []
     for texts in [_read([file]) for file in args.files] or [job.split.texts()]:
         distinct = list(dict.fromkeys(texts))
@@ -230,7 +230,7 @@ def _table(metrics: Mapping[str, Metric], kinds: Sequence[str]) -> Table:
 
 
 def _examples(written: Mapping[str, Sequence[str]], texts: Sequence[str], pairs: np.ndarray) -> list[Table]:
-    """The first of each kind, beside what they were made of."""
+    """Tables of the first sentences of each kind, with their inputs."""
     tables = []
     for title, kinds in (
         ("Between two sentences", _OF_PAIRS),

@@ -1,4 +1,4 @@
-"""The groups of metrics by name, in the order of a report, and the definitions of their metrics."""
+"""The metric groups by name, in the order of a report, and the definitions of their metrics."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ from smim.evaluation.section import Definition, Section
 
 @dataclass(frozen=True)
 class Group:
-    """`evaluate(job, settings, plots)` gives the group's section; without `settings` `evaluate(job, plots)` does.
+    """A metric group. `evaluate(job, settings, plots)` computes its section; without settings `evaluate(job, plots)`.
 
-    `files`: what its settings name beside the model and the corpus, of which the metrics are a function too.
-    `asked_for`: it cannot do without such files, so that it is computed only where it is named.
+    `files`: further files that the settings name, on which the metrics depend.
+    `asked_for`: the group needs such files, so it runs only if the user names it.
     """
 
     evaluate: Callable[..., Section]
@@ -61,18 +61,18 @@ BY_DEFAULT = [name for name in OF_SENTENCES if not GROUPS[name].asked_for]
 
 
 def definitions() -> dict[str, Definition]:
-    """All that a report can hold, by name, in the order of the groups; metrics that two share are of one definition."""
+    """All metrics of reports, by name, in the order of the groups. Groups that share a metric share its definition."""
     return {each.name: each for group in GROUPS.values() for each in group.metrics}
 
 
 def definition(name: str) -> Definition:
-    """That of a metric; a label column's has the label behind a colon. Raises KeyError for an unknown one."""
+    """Return a metric's definition. For label columns, the name ends in `:LABEL`. Raises KeyError if unknown."""
     kind, _, label = name.partition(":")
     return definitions()[kind].for_label(label)
 
 
 def headlines(names: Iterable[str]) -> list[Definition]:
-    """Those of the metrics named that have a title, in the order of the groups."""
+    """Select the definitions of the named metrics that have a title, in the order of the groups."""
     named = sorted({*names})
     titled = [kind for kind, each in definitions().items() if each.title]
     return [definition(name) for kind in titled for name in named if name.partition(":")[0] == kind]

@@ -1,8 +1,8 @@
-"""What finds more in somebody's own texts: a model's codes, keywords, or both? Texts are cut in two to find out.
+"""A comparison of search by a model's codes, by keywords, and by both, on a user's own texts, without labels.
 
-The first half of each text is searched for among the second halves of all. It should find its own: nobody has to judge
-what belongs together. Words are compared by TF-IDF, as scikit-learn has it by default, which is what a newcomer would
-try first, and by BM25, as a hybrid search does.
+Each text is cut in two. The first half is the query, and should find its own second half among those of all.
+Keywords are compared by TF-IDF with scikit-learn's defaults, which a newcomer would try first, and by BM25, as in
+hybrid search.
 
 Shapes: N texts.
 """
@@ -23,9 +23,9 @@ from smim.text.fitting import TextsChanged
 from smim.text.sentences import SPLIT_ABOVE, sentences_of
 
 KEYWORDS = "keywords (TF-IDF)"
-FEWEST = 20  # texts that can be cut; fewer say nothing
-_SHARE_OF_WORDS = 0.5  # beside the codes of texts: as in a search of long texts
-_FEWEST_WORDS = 8  # of a text of one sentence that is cut between words
+FEWEST = 20  # texts that can be cut; with fewer there is no result
+_SHARE_OF_WORDS = 0.5  # weight of words beside codes, as in a search of long texts
+_FEWEST_WORDS = 8  # words of a text with one sentence that can be cut between words
 _HALVES_AT_ONCE = 256
 
 
@@ -95,9 +95,9 @@ def compare(texts: Sequence[str], models: Mapping[str, SentenceModel], *, seed: 
 
 
 def share_that_comes_back(model: SentenceModel, sentences: Sequence[str], *, most: int = 500) -> float:
-    """The share of the first `most` sentences that a model decodes word for word from their codes' means.
+    """Compute the share of the first `most` sentences that a model decodes word for word from their mean codes.
 
-    White space is that of its tokenizer. Sentences of more than 60 tokens are passed over.
+    White space is that of its tokenizer. Sentences with more than 60 tokens are skipped.
     """
     ids = (model.tokenizer.encode(text) for text in sentences)
     short = list(islice((each for each in ids if 0 < len(each) <= SPLIT_ABOVE), most))
@@ -107,7 +107,7 @@ def share_that_comes_back(model: SentenceModel, sentences: Sequence[str], *, mos
 
 
 def cut(text: str) -> tuple[str, str] | None:
-    """A text's first half of sentences, or of words where it has one sentence, and the rest; None of a short one."""
+    """Cut a text into halves between sentences, or between words if it has one sentence. None for short texts."""
     parts = sentences_of(text)
     if len(parts) < 2:
         parts = text.split()
@@ -118,7 +118,7 @@ def cut(text: str) -> tuple[str, str] | None:
 
 
 def measure(name: str, similarities_NN: np.ndarray) -> Found:
-    """How often what lies on the diagonal is the most similar of its row; what is as similar comes before it."""
+    """Measure how often the diagonal is the most similar entry of its row. Ties count against it."""
     own_N1 = similarities_NN.diagonal()[:, None]
     rank_N = (similarities_NN >= own_N1).sum(1)
     return Found(name, float((rank_N == 1).mean()), float((rank_N <= 10).mean()), float((1 / rank_N).mean()))

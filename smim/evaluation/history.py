@@ -1,4 +1,4 @@
-"""How a model's training went, from the run that holds the model: whether it ended, and what its losses did."""
+"""The history of a model's training, from the files of its run: whether it finished, and its losses."""
 
 import json
 from pathlib import Path
@@ -10,12 +10,12 @@ from smim.vectors.corpus import VectorCorpus
 
 
 def history_of(model_dir: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """What `RUN/status.json` and `RUN/metrics.jsonl` say of the model in `RUN/model`.
+    """Read the history of the model in `RUN/model` from `RUN/status.json` and `RUN/metrics.jsonl`.
 
-    `unfinished`: the training was stopped, or goes on; None where nobody knows. `fall`: the share by which -log p(x|z)
-    of the validation set is less at the last validation than at the best one before, negative where it is more.
-    `train_to_valid`: -log p(x|z) of the training sentences of the last log line by that of the last validation. Both
-    are None where there is no such line. Of a model that is not in its run's directory only `unfinished` may be known.
+    `unfinished`: the training was stopped, or still runs; None if unknown. `fall`: the relative decrease of -log p(x|z)
+    of the validation set from the best earlier validation to the last one; negative for an increase. `train_to_valid`:
+    -log p(x|z) of training sentences in the last log line, divided by that of the last validation. Both are None
+    without such lines. Outside its run's directory, at most `unfinished` is known.
     """
     run = model_dir.absolute().parent
     known: dict[str, Any] = {"unfinished": training.get("unfinished"), "fall": None, "train_to_valid": None}
@@ -33,9 +33,9 @@ def history_of(model_dir: Path, training: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_sentences(training: dict[str, Any], corpus: Corpus | VectorCorpus) -> int | None:
-    """How many sentences or vectors a model was trained on.
+    """The number of sentences or vectors that a model was trained on.
 
-    Models of before do not say so: then it is the train split of `corpus`, where they were trained on it.
+    Older models do not store it. Then it is the size of `corpus`'s train split, if they were trained on this corpus.
     """
     if "sentences" in training:
         return int(training["sentences"])
@@ -49,7 +49,7 @@ def is_trained_on(training: dict[str, Any], corpus: Corpus | VectorCorpus) -> bo
 
 
 def _reconstruction(log: Path) -> dict[str, list[float]]:
-    """-log p(x|z) of each line of a run's log by split; a last line that is being written is left out."""
+    """Read -log p(x|z) of each line of a run's log, by split. An incomplete last line is left out."""
     found: dict[str, list[float]] = {"train": [], "valid": []}
     for text in log.read_text(encoding="utf-8").splitlines():
         try:

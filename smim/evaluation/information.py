@@ -1,4 +1,4 @@
-"""How much a code tells of its sentence, and how the codes lie: entropy, mutual information, KL, units in use.
+"""The information in codes and their distribution: entropy, mutual information, KL, active units.
 
 Shapes: N sentences, Q queries, D latent dimensions.
 """
@@ -23,15 +23,15 @@ from smim.schema import bounded, out_of_bounds
 
 _ROWS_AT_ONCE = 2048
 _LEAST_FOR_MMD = 3
-_COLLAPSED_BELOW = 0.1  # of what the mutual information could be at most
+_COLLAPSED_BELOW = 0.1  # share of the maximum mutual information, below which a code counts as collapsed
 
 
 @dataclass(frozen=True)
 class InformationArgs:
-    """`k` and `metric` (chebyshev, as in the authors' code, or euclidean) of the nearest-neighbour entropy.
+    """The settings of the group. `k` and `metric` (chebyshev as in the authors' code, or euclidean): of kNN entropies.
 
-    `max_queries`: entropy and mutual information are means over so many sentences, drawn at random, each of them
-    against all others; `mmd_samples`: codes that are compared with as many draws from N(0, I).
+    `max_queries`: entropy and mutual information are means over this number of random sentences, each compared with all
+    others. `mmd_samples`: the number of codes that the MMD compares with as many draws from N(0, I).
     """
 
     k: int = bounded(3, least=1)
@@ -44,7 +44,7 @@ class InformationArgs:
 
 
 def _cap(kl: np.ndarray) -> float:
-    """The most that an estimate of the mutual information from N posteriors can be, in nats."""
+    """The maximum of a mutual information estimate from N posteriors, in nats."""
     return math.log(len(kl))
 
 
@@ -57,7 +57,7 @@ def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMom
     return information.mean() < _COLLAPSED_BELOW * _cap(kl) or moments.num_active_units_scale_free() == 0
 
 
-# Of posteriors of sentences or vectors: `information`, terms of I(x; z) [Q]; `kl` and `clamped` [N]; `moments`; `mmd`.
+# For sentences or vectors, from `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`.
 OF_POSTERIORS = [
     Definition("mutual_information", "nats",
                "how much a code tells of whose code it is, E[log q(z|x) - log mean_j q(z|x_j)]",
@@ -78,7 +78,7 @@ OF_POSTERIORS = [
     Definition("mmd", "", "how far all codes together are from N(0, I): squared MMD, unbiased",
                lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
 ]  # fmt: skip
-# Also of `codes` and of draws from N(0, I) [N, D], `normal`: terms of their entropies [Q]; `posterior_entropy` [N].
+# Also from entropy terms of codes and of draws from N(0, I) [Q], the draws `normal` [N, D], `posterior_entropy` [N].
 METRICS = [
     Definition("latent_entropy", "nats", "how widely the codes are spread: their entropy (Kozachenko-Leonenko)",
                lambda c: c["code_entropy"], title="entropy", equation="Kraskov et al. 2004, eq. 20",
@@ -106,7 +106,7 @@ METRICS = [
 
 
 def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
-    """Entropy of the codes, what they tell of the sentences, and how the posteriors lie to the prior."""
+    """Compute the codes' entropy, their mutual information with sentences, and how the posteriors fit the prior."""
     codes, posterior = job.codes(), job.posterior()
     computed, note = _entropies(job, args)
     if job.model.deterministic:
@@ -143,7 +143,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
 
 
 def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
-    """Terms for the first draws of z, and for draws from N(0, I), in nats, fp64 [Q]; none where the codes are few."""
+    """Compute entropy terms of the first draws of z and of draws from N(0, I), in nats, [Q]; none for few codes."""
     points, num_removed = estimators.distinct(job.codes())
     if len(points) <= args.k:
         return {}, f"No entropy: with k = {args.k} it takes {args.k + 1} distinct codes, and these are {len(points)}."
@@ -166,7 +166,7 @@ def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
 
 
 def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:
-    """log q(z_i|x_i) - log mean_j q(z_i|x_j) over all sentences j, in nats, fp64 [Q]."""
+    """Compute log q(z_i|x_i) - log mean_j q(z_i|x_j) over all sentences j, in nats, fp64 [Q]."""
     queries = job.sample(len(job.split), max_queries)
     codes, posterior, device = job.codes(), job.posterior(), job.model.autoencoder.device
 
@@ -179,9 +179,9 @@ def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:
 
 @torch.no_grad()
 def posterior_terms(job: Job) -> np.ndarray:
-    """KL(q(z|x) || p(z)) and entropy of q(z|x) in nats, and the share of dimensions on the clamp; fp64 [N, 3].
+    """Compute KL(q(z|x) || p(z)) and the entropy of q(z|x) in nats, and the share of clamped dimensions; fp64 [N, 3].
 
-    A KL without a closed form is that of the first draw of z.
+    Without a closed form, the KL is estimated at the first draw of z.
     """
     posterior, codes, autoencoder = job.posterior(), job.codes(), job.model.autoencoder
 
@@ -195,7 +195,7 @@ def posterior_terms(job: Job) -> np.ndarray:
 
 
 def mmd(codes: np.ndarray, *, device: torch.device | str = "cpu") -> Metric:
-    """The squared MMD between codes [N, D] and N(0, I)."""
+    """Compute the squared MMD between codes [N, D] and N(0, I), with its standard error."""
     value, error = estimators.mmd_squared(codes, device=device)
     return scalar(value, n=len(codes), standard_error=error)
 

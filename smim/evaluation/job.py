@@ -1,6 +1,6 @@
-"""One evaluation: a model, the sentences it is evaluated on, and the processes that share the work.
+"""One evaluation job: a model, the evaluated sentences, and the processes that share the work.
 
-Shapes: N sentences, B of a batch, D latent dimensions.
+Shapes: N sentences, B sentences of a batch, D latent dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,10 +31,10 @@ Array = np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class Job:
-    """What every group of metrics is given.
+    """The input of all metric groups.
 
-    `split`: the evaluated sentences, in ids of the model's tokenizer; `corpus`: where they come from;
-    `work`: a directory that all processes share, removed when the report is written.
+    `split`: the evaluated sentences, in ids of the model's tokenizer. `corpus`: their source. `work`: a directory that
+    all processes share; it is removed after the report is written.
     """
 
     model: SentenceModel
@@ -49,21 +49,21 @@ class Job:
 
     @property
     def is_main(self) -> bool:
-        """True for the one process that draws, writes and prints."""
+        """True for the process that makes plots, writes and prints."""
         return self.accelerator.is_main_process
 
     @property
     def train_split(self) -> Split | None:
         """The corpus's training sentences in ids of the model's tokenizer.
 
-        None where it has none, and where they are what is evaluated: each would be judged by itself.
+        None if there are none, or if they are evaluated: each sentence would be compared with itself.
         """
         if self.split.name == "train" or "train" not in self.corpus.card["splits"]:
             return None
         return self.in_model_ids(self.corpus.split("train"))
 
     def in_model_ids(self, split: Split) -> Split:
-        """A split of the corpus as it is, or encoded anew where the corpus is of another tokenizer than the model."""
+        """Return a split of the corpus, tokenized again if the corpus has another tokenizer than the model."""
         if self.corpus.tokenizer.hash == self.model.tokenizer.hash:
             return split
         path = self.work / f"{split.name}.arrow"
@@ -73,10 +73,10 @@ class Job:
         return open_retokenized(split.name, path)
 
     def posterior(self, split: Split | None = None) -> DiagonalGaussian:
-        """q(z|x) of all sentences of a split (the evaluated one by default), fp32 [N, D] each, on the CPU.
+        """Compute q(z|x) of all sentences of a split (by default the evaluated one), fp32 [N, D] each, on the CPU.
 
-        Each process encodes its share into one memory-mapped file, once in a job: a split's name stands for it.
-        Raises `SmimError` where the encoder gave NaN.
+        Each process encodes its share into a memory-mapped file. A job does this once per split name.
+        Raises `SmimError` if the encoder returns NaN.
         """
         split = split or self.split
         arrays = self._filled(split, ["mean", "log_variance"], lambda *arrays: self._encode(split, *arrays))
@@ -98,7 +98,7 @@ class Job:
             )
 
     def codes(self) -> np.ndarray:
-        """The first draw of z for each evaluated sentence (an autoencoder's mean), fp32 [N, D], memory-mapped."""
+        """The first draw of z for each evaluated sentence (for an autoencoder the mean), fp32 [N, D], memory-mapped."""
         posterior = self.posterior()
         if self.model.deterministic:
             return posterior.mean.numpy()
@@ -111,7 +111,7 @@ class Job:
         return codes
 
     def _filled(self, split: Split, names: list[str], fill: Callable[..., None]) -> list[np.ndarray]:
-        """Arrays fp32 [N, D] of a split in files, of which `fill` writes this process's share; once in a job."""
+        """Make fp32 arrays [N, D] of a split in files, once per job. `fill` writes this process's share."""
         files = [self.work / "posteriors" / split.name / f"{name}.npy" for name in names]
         mark = files[0].with_suffix(".done")
         if not mark.exists():
@@ -129,11 +129,11 @@ class Job:
             if self.is_main:
                 mark.touch()
             self.accelerator.wait_for_everyone()
-        # Copy-on-write: pages are read as they are needed, and torch wants arrays that it may write to.
+        # Copy-on-write: pages are read on demand, and torch needs writable arrays.
         return [np.load(file, mmap_mode="c") for file in files]
 
     def batches(self, description: str) -> Iterator[tuple[Batch, DiagonalGaussian]]:
-        """This process's share of the evaluated sentences with their posteriors, on the model's device."""
+        """Yield this process's share of the evaluated sentences with their posteriors, on the model's device."""
         posterior = self.posterior()
         device = self.model.autoencoder.device
         for batch in self._batches(self.split, description):
@@ -146,24 +146,24 @@ class Job:
             yield split.batch(rows)
 
     def share(self, num: int) -> np.ndarray:
-        """This process's share of the rows 0 .. num - 1, int64; every row is one process's."""
+        """This process's share of the rows 0 .. num - 1, int64. Each row belongs to exactly one process."""
         return np.arange(self.accelerator.process_index, num, self.accelerator.num_processes)
 
     def compute(
         self, total: int, compute: Callable[[np.ndarray], Array], *, at_once: int, description: str | None = None
     ) -> np.ndarray:
-        """What `compute` gives for the rows 0 .. total - 1, [n, ...] for n of them; fp64 [total, ...].
+        """Call `compute` for the rows 0 .. total - 1; it returns [n, ...] for n rows. The result is fp64 [total, ...].
 
-        Each process computes its share, `at_once` rows at a time, and has all of it; `description`: of the progress.
+        Each process computes its share, `at_once` rows at a time, and gets the whole result. `description`: of the bar.
         """
         rows = blocks(self.share(total), at_once)
         shown = rows if description is None else track(rows, description, visible=self.is_main)
         return self.gather(rows, [compute(part) for part in shown], total=total)
 
     def gather(self, rows: Sequence[Array], values: Sequence[Array], *, total: int) -> np.ndarray:
-        """Parts of `values` [n, ...] of this process's `rows` [n], from all processes, as fp64 [total, ...] by row.
+        """Gather `values` [n, ...] of each process's `rows` [n] into fp64 [total, ...] by row.
 
-        Raises `RuntimeError` where a row is missing or came twice.
+        Raises `RuntimeError` if a row is missing or occurs twice.
         """
         own = [tuple(torch.as_tensor(array).cpu().numpy() for array in part) for part in zip(rows, values, strict=True)]
         parts = gather_object(own)
@@ -174,50 +174,50 @@ class Job:
         return gathered[np.argsort(all_rows)]
 
     def draw(self, posterior: DiagonalGaussian, rows: Sequence[int] | np.ndarray | Tensor, *, number: int) -> Tensor:
-        """The `number`-th draw of z ~ q(z|x) for posteriors of the given rows [B, D]; an autoencoder's is its mean.
+        """Return the `number`-th draw of z ~ q(z|x) for the posteriors of `rows` [B, D]; for an autoencoder the mean.
 
-        A function of (seed, row, number), whatever the process or batch.
+        It depends only on (seed, row, number), not on the process or the batch.
         """
         return self.model.draw(posterior, noise.normal(self.seed, rows, number, self.model.latent_dim))
 
     def sample(self, num: int, limit: int, *, stream: int = 0) -> np.ndarray:
-        """`limit` of the rows 0 .. num - 1 at random by the job's seed, or all where they are no more; ascending."""
+        """Choose `limit` random rows of 0 .. num - 1 by the job's seed, or all if there are fewer; ascending."""
         return sample(num, limit, seed=self.seed, stream=stream)
 
 
 def sample(num: int, limit: int, *, seed: int, stream: int = 0) -> np.ndarray:
-    """`limit` of the rows 0 .. num - 1 at random, or all where they are no more; int64, ascending."""
+    """Choose `limit` random rows of 0 .. num - 1, or all if there are fewer; int64, ascending."""
     if num <= limit:
         return np.arange(num)
     return np.sort(np.random.default_rng([seed, stream]).choice(num, limit, replace=False))
 
 
 def blocks(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    """`rows` in about equal parts of at most `size`; none where there are no rows."""
+    """Split `rows` into about equal parts of at most `size`; no parts if there are no rows."""
     return np.array_split(rows, -(-len(rows) // size)) if len(rows) else []
 
 
 def select(posterior: DiagonalGaussian, rows: Tensor | np.ndarray, device: torch.device | str) -> DiagonalGaussian:
-    """The posteriors of some rows, on `device`."""
+    """Select the posteriors of some rows, on `device`."""
     index = torch.as_tensor(rows).cpu()
     return DiagonalGaussian(posterior.mean[index].to(device), posterior.log_variance[index].to(device))
 
 
 def log_prob_64(posterior: DiagonalGaussian, z: Tensor) -> Tensor:
-    """log q(z|x) in fp64 [B], to be compared with densities that are sums of many."""
+    """Compute log q(z|x) in fp64 [B], for comparison with mixture densities."""
     return DiagonalGaussian(posterior.mean.double(), posterior.log_variance.double()).log_prob(z.double())
 
 
 def split_of_ids(name: str, ids: Sequence[Sequence[int] | np.ndarray]) -> Split:
-    """Sentences of token ids as a split, to be encoded like any other; `name` has to be the job's alone."""
+    """Make a split from sentences of token ids. `name` must be unique in the job."""
     lengths = pa.array([len(sentence) for sentence in ids], pa.int32())
     table = pa.table({"ids": pa.array(ids, pa.list_(pa.int32())), "length": lengths})
     return Split(name=name, table=table)
 
 
 def split_of_rows(split: Split, rows: np.ndarray, *, name: str) -> Split:
-    """Some rows of a split, ascending, as a split of their own, numbered from 0."""
+    """Make a split from some rows of a split, in ascending order, numbered from 0."""
     chosen = np.zeros(len(split), bool)
     chosen[rows] = True
-    # Filtered chunk by chunk: put together, the texts of all rows would be read, and may be more than an array's 2 GiB.
+    # Filter chunk by chunk: a combined array would read the texts of all rows, which may exceed an array's 2 GiB.
     return Split(name=name, table=split.table.filter(pa.array(chosen)))

@@ -1,12 +1,12 @@
-"""Bounds on the negative log likelihood of a set of sentences, in nats.
+"""Upper bounds on the negative log likelihood of a set of sentences, in nats.
 
-All are reconstruction, -log p(x|z) with z ~ q(z|x), and what their prior asks for z:
+All consist of reconstruction, -log p(x|z) with z ~ q(z|x), and the cost of z under a prior:
 
-- MELBO (eq. 6.17): log N. Its prior is the aggregate posterior of the evaluated set itself, so that it
-  measures how well a code tells the sentences of that set apart.
-- ELBO: KL(q(z|x) || p(z)), of the model's own prior, N(0, I) or a learned one.
+- MELBO (eq. 6.17): log N. Its prior is the aggregate posterior of the evaluated set itself. So it measures how well
+  codes identify their sentence in that set.
+- ELBO: KL(q(z|x) || p(z)), where p(z) is the model's own prior, N(0, I) or a learned one.
 - Importance-weighted (Burda et al. 2016, eq. 8) under that prior: -log 1/K sum_k p(x|z_k) p(z_k) / q(z_k|x).
-- Training prior: log q(z|x) - log p_train(z), with p_train the mean of training sentences' posteriors.
+- Training prior: log q(z|x) - log p_train(z), where p_train is the mean of training sentences' posteriors.
 
 Shapes: N sentences, R runs, S sentences of a sample, K importance samples.
 """
@@ -30,17 +30,17 @@ from smim.text.batch import Batch
 from smim.text.corpus import Split
 
 _IMPORTANCE_GRID = (1, 5, 10, 50, 100, 500, 1000, 5000)
-_MAX_LOG_PERPLEXITY = 600.0  # a perplexity above e^600 is left out: it says nothing, and nears the end of fp64
-_FIRST_IMPORTANCE_DRAW = 100_000  # draws that MELBO's runs do not take
+_MAX_LOG_PERPLEXITY = 600.0  # a perplexity above e^600 is left out: it is meaningless, and close to the limit of fp64
+_FIRST_IMPORTANCE_DRAW = 100_000  # from here on, numbers of draws that MELBO's runs do not use
 _ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class LikelihoodArgs:
-    """`num_samples`: N_z of eq. 6.17, latent draws a sentence and run.
+    """The settings of the likelihood bounds. `num_samples`: N_z of eq. 6.17, latent draws per sentence and run.
 
-    `importance_samples` (K) draws for each of `importance_sentences` sentences chosen at random, 0: no such
-    bound. `train_sentences`: at most so many training posteriors make p_train, 0: no such bound.
+    `importance_samples`: K draws for each of `importance_sentences` random sentences. `train_sentences`: the maximum
+    number of training posteriors in p_train. 0 leaves out the importance-weighted or the training bound.
     """
 
     num_samples: int = bounded(1, least=1)
@@ -56,7 +56,7 @@ class LikelihoodArgs:
 class Bound:
     """A bound for each sentence in nats, fp64 [N] or [N, R]: of the words, and with `<eos>`.
 
-    `tokens` without `<eos>` and `bytes` of UTF-8 without the line end, int64 [N], say how much text a sentence is.
+    The sizes of the sentences are int64 [N]: `tokens` without `<eos>`, and `bytes` of UTF-8 without the line end.
     """
 
     words: np.ndarray
@@ -75,7 +75,7 @@ def _perplexity(per_token: Metric) -> Metric:
 
 
 def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Definition]:
-    """The metrics of a `Bound`, whose names end in `suffix`."""
+    """Define the metrics of a `Bound`, with names that end in `suffix`."""
     nll = f"`nll{suffix}`"
     return [
         Definition(f"nll{suffix}", "nats/sentence", f"{bound}, `<eos>` left out",
@@ -97,7 +97,7 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
     ]  # fmt: skip
 
 
-# By what the names of their metrics end in.
+# The metrics of each bound, by the suffix of their names.
 BOUNDS = {
     suffix: _of_bound(suffix, *texts)
     for suffix, *texts in (
@@ -117,7 +117,7 @@ METRICS = [RECONSTRUCTION, *(each for definitions in BOUNDS.values() for each in
 
 
 def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
-    """Bounds on the NLL of the job's sentences, their perplexities, and how MELBO depends on the set's size."""
+    """Compute bounds on the NLL of the job's sentences, perplexities, and how MELBO depends on the set's size."""
     reconstruction, kl = sentence_reconstruction(job, num_samples=args.num_samples)
     metrics = measure([RECONSTRUCTION], reconstruction.words)
     bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)))}
@@ -162,9 +162,9 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
 
 @torch.no_grad()
 def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.ndarray]:
-    """-log p(x|z), its mean over `num_samples` draws in each run [N, R], and KL(q(z|x) || p(z)) [N].
+    """Compute -log p(x|z), its mean over `num_samples` draws in each run [N, R], and KL(q(z|x) || p(z)) [N], in nats.
 
-    A KL without a closed form is the mean over all of these draws.
+    Without a closed form, the KL is the mean of estimates from all these draws.
     """
     autoencoder, rows, values = job.model.autoencoder, [], []
     for batch, posterior in job.batches("likelihood"):
@@ -182,9 +182,9 @@ def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.nd
 
 @torch.no_grad()
 def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> np.ndarray:
-    """log p(x|z_k) p(z_k) / q(z_k|x) of some sentences, fp64 [S, K, 2]: of the words, and with `<eos>`.
+    """Compute log p(x|z_k) p(z_k) / q(z_k|x) of some sentences, fp64 [S, K, 2]: of the words, and with `<eos>`.
 
-    The draws are others than those of `sentence_reconstruction`; at most the job's tokens are decoded at once.
+    The draws differ from those of `sentence_reconstruction`. The job's `tokens_per_batch` limits the memory.
     """
     device, posteriors = job.model.autoencoder.device, job.posterior()
     draws = np.arange(_FIRST_IMPORTANCE_DRAW, _FIRST_IMPORTANCE_DRAW + num_samples)
@@ -205,9 +205,9 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
 
 
 def importance_bound(log_weights: np.ndarray, num_samples: int) -> np.ndarray:
-    """-log of the mean weight of `num_samples` draws, its mean over disjoint groups of them: [S, K, ...] to [S, ...].
+    """Compute -log of the mean weight of `num_samples` draws, averaged over disjoint groups: [S, K, ...] to [S, ...].
 
-    Where `num_samples` divides the next larger one, the bound of that is never above this one.
+    The bound does not increase with `num_samples`, if each number divides the next one.
     """
     groups = log_weights.shape[1] // num_samples
     grouped = log_weights[:, : groups * num_samples].reshape(len(log_weights), groups, num_samples, -1)
@@ -217,9 +217,9 @@ def importance_bound(log_weights: np.ndarray, num_samples: int) -> np.ndarray:
 
 @torch.no_grad()
 def train_prior_cost(job: Job, *, train_sentences: int) -> tuple[np.ndarray, int]:
-    """log q(z|x) - log p_train(z) of each sentence at the first run's first draw, fp64 [N], and p_train's size.
+    """Compute log q(z|x) - log p_train(z) of each sentence at the first run's first draw, fp64 [N], and p_train's size.
 
-    p_train is the mean of the posteriors of up to `train_sentences` training sentences, all of them in the sum.
+    p_train is the mean of the posteriors of up to `train_sentences` training sentences, without an approximation.
     """
     train = job.train_split
     assert train is not None
@@ -236,7 +236,7 @@ def train_prior_cost(job: Job, *, train_sentences: int) -> tuple[np.ndarray, int
 
 
 def sizes_of(split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens in ids of the split's tokenizer, and bytes of its text; int64 [N] each."""
+    """Count each sentence's tokens (of the split's tokenizer) and bytes of text, int64 [N] each."""
     text_bytes = pc.binary_length(split.table.column("text")).to_numpy()
     return split.lengths.astype(np.int64), text_bytes.astype(np.int64)
 

@@ -1,7 +1,7 @@
-"""How well a sentence comes back from its code: BLEU-1, corpus BLEU-4, exact matches, words in their place.
+"""Reconstruction of sentences from their codes: BLEU-1, corpus BLEU-4, exact matches, words at the same position.
 
-Each sentence is decoded from a draw z ~ q(z|x) (an autoencoder's mean) twice in every run, by drawing each
-word at temperature 1, as in the thesis, and greedily; and once greedily from the mean, as some training sentences are.
+In each run, a sentence is decoded twice from a draw z ~ q(z|x) (an autoencoder's mean): by sampling at temperature 1,
+as in the thesis, and greedily. It is also decoded once greedily from the mean. So are some training sentences.
 
 Shapes: N sentences, R runs, M training sentences.
 """
@@ -28,12 +28,12 @@ from smim.text.corpus import Split
 _DECODED_TOGETHER = 2048  # sentences
 _ORDERS = 4  # n-grams of corpus BLEU-4
 _LENGTHS = [1, 11, 21, 31, 51, 101]  # first length of each row of the table by length
-_SHORT = 20  # tokens of a short sentence at most
-_LEAST = 10  # short sentences, or long ones, that a mean is taken of
+_SHORT = 20  # most tokens of a short sentence
+_LEAST = 10  # fewest short (or long) sentences for a mean
 _TRAIN_SENTENCES = 300
 _SAMPLES = 5
 _SHOWN = 400  # characters of a sentence
-# Streams of the job's random numbers, which the examples do not take.
+# Streams of the job's random numbers, other than those of the examples.
 _TRAINING, _SHOWN_STREAM = 20, 21
 
 # Decodes codes, with uniform numbers that draw the words if there are any.
@@ -42,11 +42,11 @@ Decode = Callable[..., list[list[str]]]
 
 @dataclass(frozen=True)
 class Scores:
-    """Of each sentence, in [0, 1]: BLEU-1 `sampled` and `greedy` fp64 [N, R], `from_mean` [N], and `lengths` int [N].
+    """Scores of each sentence in [0, 1]: BLEU-1 `sampled`, `greedy` fp64 [N, R], `from_mean` [N]; `lengths` int [N].
 
-    Of the greedy reconstruction in the first run: `exact` [N], `accuracy` [N], the share of the sentence's
-    words that it has in their place, and `bleu4_counts` [N, 10], what corpus BLEU-4 sums. Of that from the mean:
-    `exact_from_mean` [N]. `train_from_mean` [M]: `from_mean` of training sentences, None where they are not known.
+    For the greedy reconstruction in the first run: `exact` [N]; `accuracy` [N], the share of words at the same
+    position; and `bleu4_counts` [N, 10], the summands of corpus BLEU-4. For the reconstruction from the mean:
+    `exact_from_mean` [N]. `train_from_mean` [M]: `from_mean` of training sentences, None if these are unknown.
     """
 
     lengths: np.ndarray
@@ -61,14 +61,14 @@ class Scores:
     train_from_mean: np.ndarray | None = None
 
     def of_length(self, *, short: bool) -> np.ndarray:
-        """`from_mean` of the short sentences, or of the others; KeyError where they are few."""
+        """Return `from_mean` of the short or of the long sentences. Raises KeyError if there are few."""
         chosen = (self.lengths <= _SHORT) == short
         if chosen.sum() < _LEAST:
             raise KeyError("too few sentences")
         return self.from_mean[chosen]
 
     def of_training(self) -> np.ndarray:
-        """`train_from_mean`; KeyError where there is none."""
+        """Return `train_from_mean`. Raises KeyError if there is none."""
         if self.train_from_mean is None:
             raise KeyError("no training sentences")
         return self.train_from_mean
@@ -101,10 +101,10 @@ METRICS = [
 
 
 def evaluate(job: Job, plots_dir: Path) -> Section:
-    """Reconstructs every sentence and scores it against itself."""
+    """Reconstruct each sentence and compare the result with the sentence."""
     scores, lengths = reconstruct(job), job.split.lengths
     if job.is_main:
-        # In bins of about equally many sentences.
+        # In bins with about the same number of sentences.
         bins = np.array_split(np.argsort(lengths, kind="stable"), min(20, len(lengths)))
         length, accuracy, bleu = (
             np.array([values[rows].mean() for rows in bins])
@@ -132,7 +132,7 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
 
 @torch.no_grad()
 def reconstruct(job: Job) -> Scores:
-    """Decodes every sentence, and some training sentences from their means, at most `job.max_length` tokens."""
+    """Decode each sentence, and some training sentences from their means, to at most `job.max_length` tokens."""
     runs = job.num_runs
     decodings = 2 * runs + (not job.model.deterministic)
     gathered = _by_row(job, job.split, partial(_score, job), "reconstruction", decodings=decodings)
@@ -151,9 +151,9 @@ def _by_row(
     *,
     decodings: int,
 ) -> np.ndarray:
-    """What `score` gives of the rows of a split and their posteriors, fp64 [N, ...] by row.
+    """Apply `score` to the rows of a split and their posteriors; fp64 [N, ...] by row.
 
-    It decodes each sentence so many times, by what it is given, which a bar counts.
+    `score` decodes each sentence several times by the function that it gets. A progress bar counts this.
     """
     posteriors, device = job.posterior(split), job.model.autoencoder.device
     longest_first = np.argsort(-split.lengths, kind="stable")
@@ -174,9 +174,9 @@ def _by_row(
 
 
 def _of_training(job: Job) -> np.ndarray | None:
-    """BLEU-1 of training sentences from their means, fp64 [M]; None where the model was trained on another corpus.
+    """Compute BLEU-1 of random training sentences from their means, fp64 [M]; None if trained on another corpus.
 
-    They are drawn by the seed, and none is longer than what is decoded.
+    None of them is longer than the limit of decoding.
     """
     own = is_trained_on(job.model.config["training"], job.corpus)
     train = job.train_split if own and job.corpus.tokenizer.hash == job.model.tokenizer.hash else None
@@ -213,7 +213,7 @@ def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian, decode: Deco
     words = [noise.uniform(job.seed, rows, run, job.max_length) for run in range(job.num_runs)]
     sampled = [_bleu1(references, decode(*pair)) for pair in zip(draws, words, strict=True)]
     greedy = [decode(z) for z in draws]
-    # An autoencoder's draw is its mean.
+    # For an autoencoder, a draw is the mean.
     from_mean = greedy[0] if job.model.deterministic else decode(posterior.mean)
     pairs = list(zip(references, greedy[0], strict=True))
     scores = [
@@ -230,7 +230,7 @@ def _score(job: Job, rows: np.ndarray, posterior: DiagonalGaussian, decode: Deco
 
 @torch.no_grad()
 def _samples(job: Job) -> Table:
-    """Sentences beside what is decoded greedily from their means: one by the seed of each fifth by length."""
+    """A table of random sentences, one from each fifth by length, with the greedy decoding of their means."""
     parts = np.array_split(np.argsort(job.split.lengths, kind="stable"), _SAMPLES)
     random = np.random.default_rng([job.seed, _SHOWN_STREAM])
     rows = np.array([random.choice(part) for part in parts if len(part)])
@@ -249,20 +249,20 @@ def _shortened(words: list[str]) -> str:
 
 
 def sentence_bleu1(reference: list[str], hypothesis: list[str]) -> float:
-    """NLTK's sentence BLEU with weights (1, 0, 0, 0), brevity penalty included; 0 for no words."""
+    """Compute NLTK's sentence BLEU with weights (1, 0, 0, 0) and brevity penalty; 0 without words."""
     from nltk.translate.bleu_score import sentence_bleu
 
     return float(sentence_bleu([reference], hypothesis, weights=(1.0,))) if hypothesis else 0.0
 
 
 def word_accuracy(reference: list[str], hypothesis: list[str]) -> float:
-    """Share of the reference's words that the hypothesis has at the same position; 1 where there are none."""
+    """Compute the share of the reference's words that the hypothesis has at the same position; 1 without words."""
     matches = sum(a == b for a, b in zip(reference, hypothesis, strict=False))
     return matches / len(reference) if reference else 1.0
 
 
 def bleu4_counts(reference: list[str], hypothesis: list[str]) -> list[float]:
-    """sacrebleu's statistics of one sentence: matching and all n-grams for n = 1 to 4, and both lengths."""
+    """Compute sacrebleu's statistics of one sentence: matching and all n-grams for n = 1 to 4, and both lengths."""
     from sacrebleu.metrics import BLEU
 
     score = BLEU(tokenize="none", force=True, effective_order=True).sentence_score(
@@ -272,7 +272,7 @@ def bleu4_counts(reference: list[str], hypothesis: list[str]) -> list[float]:
 
 
 def corpus_bleu4(counts: np.ndarray) -> float:
-    """sacrebleu's corpus BLEU-4, in [0, 1], from the sentences' statistics [N, 10]."""
+    """Compute sacrebleu's corpus BLEU-4, in [0, 1], from the sentences' statistics [N, 10]."""
     from sacrebleu.metrics import BLEU
 
     *ngrams, sys_len, ref_len = counts.sum(0).astype(int).tolist()

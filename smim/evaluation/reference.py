@@ -1,4 +1,4 @@
-"""Models as they are called, and published ones with their metrics, which stand beside those of a report."""
+"""Names of models, and published models whose metrics are compared with a report's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ _METHODS = {
     "adversarial": "adversarial AE",
     "infomax_vae": "InfoMax-VAE",
 }
-_OF_VECTORS = {"amim": "A-MIM", "vae": "VAE"}  # which have no s for sentence
+_OF_VECTORS = {"amim": "A-MIM", "vae": "VAE"}  # names without the s for sentence
 
 
 @dataclass(frozen=True)
 class Row:
-    """A published model on one evaluated corpus; `latent_dim` is None for models that have no code.
+    """A published model on one evaluated corpus. `latent_dim` is None for models without a code.
 
-    `metrics` by our names; `trained_on`: the corpus that it was trained on.
+    `metrics`: by our names. `trained_on`: its training corpus.
     """
 
     source: str
@@ -42,9 +42,9 @@ class Row:
 def published(
     rows: Sequence[Row], corpora: Sequence[str], objective: str, latent_dim: int, trained_on: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """The metrics of the same method, latent size and corpora by source; a source without any is empty.
+    """Find published metrics of the same method, latent size and corpora, by source; may be empty for a source.
 
-    `corpora` are what was evaluated; `trained_on` what the model was trained on, the evaluated one where it is None.
+    `corpora`: the evaluated corpora. `trained_on`: the model's training corpus; None means the evaluated one.
     """
     found: dict[str, dict[str, float]] = {row.source: {} for row in rows}
     for row in rows:
@@ -55,7 +55,7 @@ def published(
 
 
 def name_of(report: dict[str, Any]) -> str:
-    """The model of a report, such as "sMIM (512)"; a method that the thesis does not have keeps its own name."""
+    """The name of a report's model, such as "sMIM (512)". Methods that are not in the thesis keep their own name."""
     model = report["model"]
     methods = _METHODS | (_OF_VECTORS if report["corpus"].get("kind") == KIND else {})
     return f"{methods.get(model['objective'], model['objective'])} ({model['latent_dim']})"

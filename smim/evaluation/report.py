@@ -1,6 +1,6 @@
-"""The report of one evaluation: `report.json` with every metric, `report.md` and `report.html` to read.
+"""The report of one evaluation: `report.json` with all metrics, and the pages `report.md` and `report.html`.
 
-Both pages are made from the content of `report.json` and the plots alone.
+The pages are made only from the content of `report.json` and the plots.
 """
 
 import os
@@ -30,10 +30,10 @@ _PACKAGES = ("smim", "torch", "accelerate", "faiss-cpu", "faiss-gpu", "nltk", "s
 def write_report(
     output: Path, content: dict[str, Any], sections: dict[str, Section], plots: Path, *, reference: Sequence[Row] = ()
 ) -> None:
-    """Writes `report.json`, `report.md`, `report.html` and `plots/` into `output`, in the place of an older report.
+    """Write `report.json`, `report.md`, `report.html` and `plots/` into `output`, replacing an older report.
 
-    `content`: what was evaluated and how (`model`, `corpus`, `settings`, `processes`, `seconds`); `plots`:
-    the directory that holds the PNG files that the sections name; `reference`: published rows to stand beside.
+    `content`: what was evaluated and how (`model`, `corpus`, `settings`, `processes`, `seconds`). `plots`: the
+    directory with the PNG files of the sections. `reference`: published rows for comparison.
     """
     report = assemble(content, sections, reference)
     markdown = as_markdown(report)
@@ -48,7 +48,7 @@ def write_report(
 
 
 def assemble(content: dict[str, Any], sections: dict[str, Section], reference: Sequence[Row] = ()) -> dict[str, Any]:
-    """The content of `report.json`: `content`, the sections, all metrics by name, and the published ones beside."""
+    """Make the content of `report.json`: `content`, the sections, all metrics by name, and published metrics."""
     seed = content["settings"]["seed"]
     metrics: dict[str, Any] = {}
     parts = {key: asdict(section) for key, section in sections.items()}
@@ -71,7 +71,7 @@ def assemble(content: dict[str, Any], sections: dict[str, Section], reference: S
 
 
 def _questions(content: dict[str, Any]) -> dict[str, str]:
-    """Name, split and hash of the corpus that the questions are from: the evaluated one, or that of the settings."""
+    """Name, split and hash of the questions' corpus: the evaluated one, or that of the settings."""
     given = content["settings"].get("answering", {})
     corpus = {name: content["corpus"][name] for name in ("name", "split", "hash")}
     if given.get("corpus"):
@@ -83,7 +83,7 @@ def _questions(content: dict[str, Any]) -> dict[str, str]:
 def _published(
     content: dict[str, Any], questions: dict[str, str] | None, reference: Sequence[Row]
 ) -> dict[str, dict[str, float]]:
-    """By source, the metrics of the evaluated sentences and of the questions, where they are a whole test split."""
+    """Find published metrics by source, for the sentences and the questions if they are a whole test split."""
     model, corpora = content["model"], [content["corpus"]["name"]] if is_whole_test(content) else []
     if questions and questions["split"] == "test":
         corpora.append(questions["name"])
@@ -92,17 +92,17 @@ def _published(
 
 
 def is_part(content: dict[str, Any]) -> bool:
-    """Whether the evaluated sentences were drawn from a split by the seed."""
+    """Whether the evaluated sentences are a random part of a split."""
     return content["settings"].get("max_sentences") == content["corpus"]["sentences"]
 
 
 def is_whole_test(content: dict[str, Any]) -> bool:
-    """Whether published metrics may stand beside: MELBO grows with the number of sentences, a part has another."""
+    """Whether published metrics are comparable. MELBO grows with the number of sentences, so a part is not."""
     return content["corpus"]["split"] == "test" and not is_part(content)
 
 
 def environment() -> dict[str, Any]:
-    """The command, and the versions and machine that made a report."""
+    """The command, the versions, and the machine of a report."""
     versions = {each.name: each.version for each in distributions() if each.name in _PACKAGES}
     versions = {"python": platform.python_version(), **{name: versions[name] for name in _PACKAGES if name in versions}}
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores"

@@ -1,6 +1,6 @@
-"""What the codes know of the sentences' labels: classification by nearest neighbours, and a map in two dimensions.
+"""The information in codes about labels: classification by nearest neighbours, and a two-dimensional map.
 
-Shapes: N evaluated sentences, M training sentences, B of a block, D latent dimensions, C classes of a label.
+Shapes: N evaluated sentences, M training sentences, B rows of a block, D latent dimensions, C classes of a label.
 """
 
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ from smim.text.corpus import Split
 TITLE = "Labels in the latent space"
 
 _ROWS_PER_BLOCK = 256
-# Fewer points have no neighbourhoods that a map could show.
+# With fewer points, a map shows no neighbourhoods.
 _FEWEST_ON_MAP = 4
-# In place of a class's number: a label that training has not, and no label.
+# Used instead of a class number: a label that is not in training, and no label.
 _UNSEEN, _NO_LABEL = -1, -2
 
 
 @dataclass(frozen=True)
 class RepresentationArgs:
-    """Label columns with 2 to `max_classes` values are classified, by `k` of `train_sentences` random sentences.
+    """The settings of the group. Label columns with 2 to `max_classes` values are classified.
 
-    `map_sentences`: how many evaluated sentences are on the map, 0 for no map.
+    `k` neighbours among `train_sentences` random sentences vote. `map_sentences`: sentences on the map, 0 for no map.
     """
 
     k: int = 5
@@ -52,7 +52,7 @@ OF_LABELS = METRICS = [
 
 
 def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
-    """Accuracy for each label column, beside that of the most frequent label; called on all processes."""
+    """Compute the accuracy for each label column, and that of the most frequent label. All processes must call it."""
     train = job.train_split
     chosen, left_out = choose_columns(job.split, train, max_classes=args.max_classes)
     metrics: dict[str, Metric] = {}
@@ -108,7 +108,7 @@ def _classes(split: Split, column: str, limit: int) -> list[str]:
     found: set[str] = set()
     for chunk in split.table.column(column).chunks:
         found |= set(pc.unique(chunk).drop_null().cast(pa.string()).to_pylist())
-        if len(found) > limit:  # no more are ever held
+        if len(found) > limit:  # limits the memory
             raise ValueError(f"more than {limit} values")
     if len(found) < 2:
         raise ValueError("fewer than two values")
@@ -116,7 +116,7 @@ def _classes(split: Split, column: str, limit: int) -> list[str]:
 
 
 def class_numbers(column: pa.ChunkedArray, classes: list[str]) -> np.ndarray:
-    """Each label's place in `classes`, int64 [N]; negative where it is none of them, or there is no label."""
+    """The index of each label in `classes`, int64 [N]; negative for other labels and without a label."""
     text = column.cast(pa.string())
     places = pc.fill_null(pc.index_in(text, value_set=pa.array(classes, pa.string())), _UNSEEN).to_numpy()
     return np.where(pc.is_valid(text).to_numpy(), places, _NO_LABEL).astype(np.int64)
@@ -137,7 +137,7 @@ def _classify(
     if not len(train_rows) or not len(rows):
         return None, without_label
     neighbours = Neighbours(train_means, train_classes[train_rows], k=k)
-    # Whole blocks, the same on any number of processes: FAISS rounds differently for other numbers of queries.
+    # Whole blocks, independent of the number of processes, because FAISS's rounding depends on the number of queries.
     every = np.split(np.arange(len(rows)), range(_ROWS_PER_BLOCK, len(rows), _ROWS_PER_BLOCK))
     own = [every[i] for i in job.share(len(every))]
     found = job.gather(own, [neighbours.classify(means[rows[part]]) for part in own], total=len(rows))
@@ -146,10 +146,10 @@ def _classify(
 
 
 class Neighbours:
-    """Classifies codes by a vote of the `k` nearest of M training codes [M, D] with classes [M]."""
+    """A classifier by a vote of the `k` nearest of M training codes [M, D] with classes [M]."""
 
     def __init__(self, codes: np.ndarray, classes: np.ndarray, *, k: int) -> None:
-        # FAISS multiplies out |a - b|^2; far from the origin the difference would drown in fp32.
+        # FAISS expands |a - b|^2. Far from the origin, fp32 would lose the difference.
         self._centre = codes.mean(0, dtype=np.float64).astype(np.float32)
         self._classes = classes
         self._k = min(k, len(codes))
@@ -157,15 +157,15 @@ class Neighbours:
         self._index.add(codes - self._centre)
 
     def classify(self, codes: np.ndarray) -> np.ndarray:
-        """The class of each code [B, D], int64 [B], by Euclidean distance."""
+        """Predict the class of each code [B, D] by Euclidean distance, int64 [B]."""
         _, found = self._index.search(codes - self._centre, self._k)
         return vote(self._classes[found])
 
 
 def vote(classes: np.ndarray) -> np.ndarray:
-    """The most frequent class among each row's neighbours [B, k], nearest first; of several, that of the nearest."""
+    """The most frequent class among each row's neighbours [B, k], nearest first. The nearest one breaks ties."""
     votes = (classes[:, :, None] == classes[:, None, :]).sum(2)
-    # `argmax` takes the first, so the nearest, of those with the most votes.
+    # `argmax` takes the first, that is, the nearest, of those with the most votes.
     return classes[np.arange(len(classes)), votes.argmax(1)]
 
 
@@ -174,7 +174,7 @@ def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -
     if not args.map_sentences:
         return {}, []
     rows = job.sample(len(job.split), args.map_sentences, stream=1)
-    # Draws, not means: what a collapsed code says of its sentence is drowned in its own variance.
+    # Use draws, not means: the variance of a collapsed code hides the information in its mean.
     codes = job.draw(select(job.posterior(), rows, "cpu"), rows, number=0).numpy()
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
         return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]

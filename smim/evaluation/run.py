@@ -1,4 +1,4 @@
-"""Evaluates a trained model, of sentences or of vectors: the job behind `eval/run.py` and `smim evaluate`."""
+"""Evaluate a trained model of sentences or of vectors (the job behind `eval/run.py` and `smim evaluate`)."""
 
 if __name__ == "__main__":  # before the imports below, which take seconds
     from smim.waiting import starting
@@ -38,24 +38,24 @@ from smim.vectors.corpus import VectorCorpus
 from smim.waiting import doing
 from smim.work import WorkDirectory
 
-# Each group's settings under its name.
+# A dataclass with each group's settings under its name.
 _GROUPS = {name: group.settings for name, group in GROUPS.items() if group.settings}
 _OfGroups: Any = make_dataclass(
     "_OfGroups", [(name, cls, field(default_factory=cls)) for name, cls in _GROUPS.items()], frozen=True
 )
-# Settings of noise and order that the report names beside encoder and decoder, where they are not the default.
+# If these settings of noise and order are not the defaults, the report names them beside encoder and decoder.
 _NOISE = ["min_log_variance", "max_log_variance", "word_dropout", "encoder_word_dropout", "encoder.order_weight"]
 
 
 @dataclass(frozen=True)
 class EvalArgs(_OfGroups):
-    """What is evaluated on which sentences, and the settings of each group of metrics under its name.
+    """The settings of an evaluation, with the settings of each metric group under its name.
 
-    `metrics`: the groups, in the order of the report, by default those that need no other files; `num_runs`:
-    repetitions with fresh noise; `max_sentences`: so many of the split, drawn at random; `max_length`: the longest
-    decoded sentence in tokens, by default the longest one of the split, at least 100; `tokens_per_batch`: padded tokens
-    that are computed at once, which does not change any metric. A model of vectors has one group, `vectors`; of the
-    other settings it takes `split`, `max_sentences` and `seed`.
+    `metrics`: the groups in the order of the report; by default those that need no other files. `num_runs`: repetitions
+    with new noise. `max_sentences`: evaluate only this number of random sentences of the split. `max_length`: the
+    longest decoded sentence in tokens; by default that of the split, at least 100. `tokens_per_batch`: padded tokens
+    per batch, which changes no metric. A model of vectors has one group, `vectors`. Of the other settings it uses
+    `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"
@@ -76,12 +76,12 @@ class EvalArgs(_OfGroups):
         refuse([*schema.out_of_bounds(self, "eval"), *unknown, *empty])
 
 
-# configs/eval/_base.yaml begins with it.
+# The defaults of configs/eval/_base.yaml.
 ConfigStore.instance().store("_args", asdict(EvalArgs()), group="eval")
 
 
 def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
-    """Loads model and corpus, evaluates, and writes the report, with the published rows of `reference` that fit."""
+    """Load model and corpus, evaluate, and write the report with the rows of `reference` (published) that fit."""
     if isinstance(cfg.eval.metrics, str):
         cfg.eval.metrics = [cfg.eval.metrics]  # eval.metrics=likelihood is a list of one
     args = config.make(EvalArgs, cfg.eval, "eval")
@@ -123,12 +123,12 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
 def _of_sentences(
     model: SentenceModel, corpus: Corpus, args: EvalArgs, accelerator: Accelerator, work: Path, *, retokenize: bool
 ) -> tuple[Job | VectorJob, list[str], dict[str, Any]]:
-    """The job, the groups of metrics to run on it, and what the report says of `corpus` and `settings`."""
+    """Return the job, its metric groups, and the report's `corpus` and `settings`."""
     split = corpus.split(args.split)
     if "answering" in args.metrics:
-        answering.find_pairs(corpus, args.answering)  # a wrong corpus is reported now, not after hours of other metrics
+        answering.find_pairs(corpus, args.answering)  # reports a wrong corpus now, not after hours of other metrics
     if "semantics" in args.metrics:
-        semantics.check(args.semantics)  # likewise
+        semantics.check(args.semantics)  # for the same reason
     retokenized = model.tokenizer.hash != corpus.tokenizer.hash
     if retokenized and not retokenize:
         raise UserError(
@@ -145,7 +145,7 @@ def _of_sentences(
 def _of_vectors(
     model: VectorModel, corpus: VectorCorpus, args: EvalArgs, accelerator: Accelerator, work: Path
 ) -> tuple[Job | VectorJob, list[str], dict[str, Any]]:
-    """As `_of_sentences`, of vectors."""
+    """Return the same as `_of_sentences`, for vectors."""
     if model.autoencoder.input_size != corpus.input_size:
         raise UserError(
             f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
@@ -162,7 +162,7 @@ def _of_vectors(
 def make_job(
     model: SentenceModel, corpus: Corpus, split: Split, args: EvalArgs, accelerator: Accelerator, work: Path
 ) -> Job:
-    """The job that all groups share: its sentences in the model's ids, and limits settled."""
+    """Make the job that all groups share, with its sentences in the model's ids."""
     job = Job(
         model=model,
         corpus=corpus,
@@ -182,7 +182,7 @@ def make_job(
 
 
 def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tuple[dict[str, Section], dict[str, float]]:
-    """The section of each group and the seconds it took; what `job.work` holds already is not done again."""
+    """Compute each group's section and its seconds. Groups with a result in `job.work` are not computed again."""
     sections, seconds = {}, {}
     for name in names:
         settings = [getattr(args, name)] if name in _GROUPS else []
@@ -194,7 +194,7 @@ def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tupl
                 section = GROUPS[name].evaluate(job, *settings, job.work / "plots")
             except SmimError as error:
                 raise type(error)(f"{name}: {error}") from error
-            except ValueError as error:  # of a library or an estimator that was given what it cannot use
+            except ValueError as error:  # from a library or an estimator, for unusable input
                 raise SmimError(f"{name}: {error}") from error
             job.accelerator.wait_for_everyone()
             if job.accelerator.is_main_process:
@@ -208,8 +208,8 @@ def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tupl
 
 
 def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus, args: EvalArgs) -> dict[str, Any]:
-    """Everything that the metrics depend on, our code included. Published rows are put beside them at the end."""
-    corpus.split(args.split)  # raises for an unknown one
+    """Collect everything that the metrics depend on, including our code, but not the published rows."""
+    corpus.split(args.split)  # raises if the split is unknown
     code = b"".join(file.read_bytes() for file in sorted(Path(__file__).parents[1].rglob("*.py")))
     questions = {"answering": args.answering.corpus, "examples": args.examples.question_corpus}
     others = [Corpus.open(path) for name, path in questions.items() if path is not None and name in args.metrics]
@@ -227,7 +227,7 @@ def _identity(model: SentenceModel | VectorModel, corpus: Corpus | VectorCorpus,
 def _describe_model(
     model: SentenceModel | VectorModel, directory: Path, corpus: Corpus | VectorCorpus
 ) -> dict[str, Any]:
-    """What the report says of the model; `architecture` such as "gru, word_dropout 0.1", which tells models apart."""
+    """Describe the model for the report. `architecture`, such as "gru, word_dropout 0.1", distinguishes models."""
     training, changed = model.config["training"], schema.changed(model.autoencoder.args)
     noise = [f"{name.removeprefix('encoder.')} {changed[name]:g}" for name in _NOISE if name in changed]
     return {

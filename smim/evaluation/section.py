@@ -1,4 +1,4 @@
-"""What a group of metrics contributes to a report: metrics with their errors, notes, tables, plots."""
+"""The part of a report by one metric group: metrics with their errors, notes, tables, plots."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -14,9 +14,9 @@ from smim.errors import SmimError
 class Metric:
     """One number of a report.
 
-    `standard_error`: of `value` as an estimate for the population that the N items were drawn from, None
-    where the metric is no mean. `stdev_over_runs`: between repetitions with fresh noise over the same items,
-    as the thesis's tables give it, None for a single run.
+    `standard_error`: that of `value` as an estimate for the population of the N items; None if the metric is not a
+    mean. `stdev_over_runs`: the standard deviation between repetitions with new noise on the same items, as in the
+    thesis's tables; None for a single run.
     """
 
     value: float
@@ -28,13 +28,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Definition:
-    """A metric that reports can hold: its name, unit and meaning, and how it comes of what its group has computed.
+    """A metric of reports: its name, unit and meaning, and the function that computes it from its group's results.
 
-    `of` takes that and gives a `Metric`, or values of each item, [N] or [N, R] in R runs, whose mean it is. `title`:
-    its short name; one with a title is shown at a glance and in comparisons too. `better`: "higher" or "lower", ""
-    where neither is. `equation`: where it is from. One of each label column has "{label}" in its texts. `in_tables`: a
-    page shows it only in the tables of its section. `zero_is_least`: false where 0 is a value like any other, of which
-    an error is no share. `exponent_of`: the metric that it is the exponential of.
+    `of` maps the results to a `Metric`, or to values per item, [N] or [N, R] for R runs, whose mean is the metric.
+    `title`: a short name; metrics with a title also appear in the summary and in comparisons. `better`: "higher",
+    "lower", or "" for neither. `equation`: the source. Metrics per label column have "{label}" in their texts.
+    `in_tables`: a page shows the metric only in its section's tables. `zero_is_least`: false if values can be negative,
+    so that relative errors make no sense. `exponent_of`: the metric of which this is the exponential.
     """
 
     name: str
@@ -49,14 +49,14 @@ class Definition:
     exponent_of: str = ""
 
     def for_label(self, label: str) -> "Definition":
-        """That of one label column; `self` where it is for no label."""
+        """The definition for one label column; `self` if the label is empty."""
         texts = {key: getattr(self, key).replace("{label}", label) for key in ("meaning", "title")}
         return replace(self, name=f"{self.name}:{label}", **texts) if label else self
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain text; `header` has as many cells as each row."""
+    """A table of plain text. `header` has as many cells as each row."""
 
     title: str
     header: list[str]
@@ -67,8 +67,8 @@ class Table:
 class Section:
     """A group's part of the report.
 
-    `metrics` by name, each with a `Definition`; `notes`: paragraphs of Markdown; `plots`: caption by file name, each
-    drawn into the directory that the group was given; `samples`: what a reader is to see before all numbers.
+    `metrics`: by name, each with a `Definition`. `notes`: paragraphs of Markdown. `plots`: captions by file name; the
+    files are in the directory that the group was given. `samples`: a table that readers see before all numbers.
     """
 
     title: str
@@ -80,7 +80,7 @@ class Section:
 
 
 def measure(definitions: Iterable[Definition], computed: Any, *, label: str = "") -> dict[str, Metric]:
-    """The metrics of what a group has `computed`; those that take a key of it that is not there are left out.
+    """Compute the metrics from a group's results. A metric is left out if it needs a key that `computed` lacks.
 
     Raises `SmimError` naming a metric that is NaN or infinite.
     """
@@ -98,12 +98,12 @@ def measure(definitions: Iterable[Definition], computed: Any, *, label: str = ""
 
 
 def mean(values: np.ndarray) -> Metric:
-    """The mean over items and runs of `values`, [N] or [N, R]."""
+    """Compute the mean over items and runs of `values`, [N] or [N, R]."""
     return ratio(values, np.ones(len(values)))
 
 
 def ratio(values: np.ndarray, weights: np.ndarray) -> Metric:
-    """Sum of `values` ([N] or [N, R]) over sum of `weights` [N], such as nats over tokens.
+    """Compute the sum of `values` ([N] or [N, R]) divided by the sum of `weights` [N], such as nats per token.
 
     The standard error is that of a ratio estimator (Cochran, Sampling Techniques, 6.4).
     """
@@ -113,18 +113,18 @@ def ratio(values: np.ndarray, weights: np.ndarray) -> Metric:
     if len(values) > 1:
         residuals = values.mean(1) - value * weights
         error = float(residuals.std(ddof=1) / (math.sqrt(len(values)) * weights.mean()))
-    # Runs that do not differ may still do so by rounding.
+    # Equal runs can differ by rounding.
     stdev = float(runs.std(ddof=1)) * bool(np.ptp(runs) > 1e-12 * abs(value)) if len(runs) > 1 else None
     return Metric(value, error, n=len(values), runs=len(runs), stdev_over_runs=stdev)
 
 
 def exponential(metric: Metric) -> Metric:
-    """exp of a metric (below 700), its errors to first order: a perplexity from nats a token."""
+    """Compute exp of a metric (below 700) with first-order errors, such as a perplexity from nats per token."""
     value = math.exp(metric.value)
     errors = [None if error is None else value * error for error in (metric.standard_error, metric.stdev_over_runs)]
     return replace(metric, value=value, standard_error=errors[0], stdev_over_runs=errors[1])
 
 
 def scalar(value: float, *, n: int, standard_error: float | None = None) -> Metric:
-    """A metric that is not a mean over items."""
+    """Make a metric that is not a mean over items."""
     return Metric(float(value), standard_error, n=n)

@@ -1,8 +1,8 @@
-"""Whether a model of sentences is good, in words, and what to change: a function of a report's metrics.
+"""A verdict in words on a model of sentences, with advice, from a report's metrics.
 
-What decides is R, `bleu1_mean`: BLEU-1 of sentences that are decoded greedily from the means of their posteriors. R of
-short and of long sentences, R of training sentences, and the losses of the training say where a low R comes from. The
-rules are tried in the order of `_RULES`; the first that holds gives the verdict. docs/evaluation.md explains them.
+It depends on R, `bleu1_mean`: BLEU-1 of sentences that are decoded greedily from their posterior means. R of short and
+long sentences, R of training sentences, and the training losses show the reason for a low R. The first rule in `_RULES`
+that holds gives the verdict. docs/evaluation.md explains the rules.
 """
 
 import math
@@ -27,7 +27,7 @@ _PACKAGED = '`smim.load("english-small")`, the English model that comes with thi
 
 @dataclass(frozen=True)
 class Verdict:
-    """`kind`: a name of `_RULES`; `text`: what was found; `advice`: what to do. Code is between backticks."""
+    """A verdict. `kind`: a name in `_RULES`. `text`: the finding. `advice`: what to do. Code is between backticks."""
 
     kind: str
     text: str
@@ -35,7 +35,7 @@ class Verdict:
 
 
 class _Facts:
-    """What the rules look at; what a report does not say is None."""
+    """The input of the rules. Values that a report lacks are None."""
 
     def __init__(self, report: dict[str, Any]) -> None:
         metrics, of_gap = report["metrics"], ("bleu1_mean", "bleu1_mean_train")
@@ -63,12 +63,12 @@ class _Facts:
 
     @property
     def gap(self) -> bool:
-        """Training sentences come back far better than the evaluated ones."""
+        """Whether training sentences are reconstructed much better than the evaluated ones."""
         return self.train is not None and self.train - self.mean >= max(GAP, 2 * self.error)
 
     @property
     def memorized(self) -> bool:
-        """At its end the training did far better on its own sentences than on the validation set's."""
+        """Whether the final loss was much lower on training sentences than on the validation set."""
         return self.train_to_valid is not None and self.train_to_valid < MEMORIZED
 
     @property
@@ -81,7 +81,7 @@ class _Facts:
 
     @property
     def stopped_early(self) -> bool:
-        """There was more to learn when the training ended."""
+        """Whether training ended before it converged."""
         return self.unfinished or self.falling
 
     @property
@@ -101,9 +101,9 @@ class _Facts:
 
 
 def judge(report: dict[str, Any]) -> Verdict | None:
-    """The verdict on a report's model; None for vectors, without `bleu1_mean`, or of too few sentences.
+    """Judge a report's model. None for vectors, without `bleu1_mean`, or for too few sentences.
 
-    `report`: the content of `report.json`, of which `metrics`, `model` and `corpus` are looked at.
+    `report`: the content of `report.json`. Only `metrics`, `model` and `corpus` are used.
     """
     measured = report["metrics"].get("bleu1_mean")
     if measured is None or measured["n"] < LEAST_SENTENCES:
@@ -219,7 +219,7 @@ def _if_unknown(f: _Facts) -> str:
 
 
 def _percent(share: float) -> str:
-    """Rounded down: 100 % is all of it."""
+    """Format a share in percent, rounded down, so that only 1 gives 100 %."""
     return f"{math.floor(100 * share + 1e-9)} %"
 
 

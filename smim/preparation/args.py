@@ -1,4 +1,4 @@
-"""Settings that all corpora have: `corpus.` on the command line."""
+"""The settings that all corpora of text share (`corpus.` on the command line)."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -13,11 +13,11 @@ _LEAST_SHARD_BYTES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusArgs(Cleaning):
-    """`path`: the source, a file, a folder, a pattern or a list of them. `seed` decides every draw.
+    """The common settings. `path`: the source, a file, folder, pattern or list of them. `seed`: the random seed.
 
-    `on_error`: fail at the first bad line, or skip and count them. `deduplicate`: keep the first of equal sentences.
-    `without`: files of sentences that are left out, compared by their letters and digits, such as those of an
-    evaluation. `shard_bytes`: text of a shard; null goes by the size of the input. `teacher` is of training alone.
+    `on_error`: fail at the first bad line, or skip and count bad lines. `deduplicate`: keep only the first of equal
+    sentences. `without`: files of sentences to exclude, such as evaluation sets, compared by letters and digits.
+    `shard_bytes`: bytes of text per shard; null depends on the size of the input. `teacher`: only for training.
     """
 
     builder: str
@@ -46,16 +46,16 @@ class CorpusArgs(Cleaning):
 
     @property
     def sources(self) -> list[str]:
-        """The files and folders that the text comes from, as they are given."""
+        """The given files and folders of the text."""
         return as_paths(self.path)
 
     def given_paths(self, example: str) -> list[str]:
-        """`path` as a list; raises `UserError` with an example where it is missing."""
+        """Return `path` as a list. If it is missing, raises `UserError` with an example."""
         if self.path is None:
             raise UserError(f"which file? give corpus.path={example}")
         return as_paths(self.path)
 
 
 def as_paths(given: Any) -> list[str]:
-    """A setting that holds a path, a list of them, or none, as a list."""
+    """Convert a setting (a path, a list of paths, or null) to a list."""
     return [str(each) for each in (given if isinstance(given, list | tuple) else [given]) if each is not None]

@@ -1,4 +1,4 @@
-"""Builds a prepared corpus from a configuration: of any text, of vectors, or of a recipe that a caller brings."""
+"""Build a prepared corpus from a configuration: of any text, of vectors, or by a caller's recipe."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -32,7 +32,7 @@ _MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
 def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
-    """Builds the corpus and prints what its card says; `published`: recipes beside that of any text."""
+    """Build the corpus and print a summary of its card. `published`: recipes in addition to that of any text."""
     recipes = {**_TEXT, **published}
     name = cfg.corpus.get("builder")
     if name in _VECTOR_CORPORA:
@@ -61,7 +61,7 @@ def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
 
 
 def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
-    """Builds a corpus of vectors at `output` from the section `corpus` of a configuration; returns its card."""
+    """Build a corpus of vectors at `output` from the section `corpus` of a configuration. Return its card."""
     if section.get("builder") not in _VECTOR_CORPORA:
         raise UserError(f"corpus={section.name} is not one of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
     args_class, build_corpus = _VECTOR_CORPORA[section.builder]

@@ -1,4 +1,4 @@
-"""Cleaning of texts, a block at a time: Unicode, case, sentences, and limits of length."""
+"""Cleaning of texts in blocks: Unicode normalisation, case, sentence splitting, and length limits."""
 
 import re
 from collections import Counter
@@ -17,7 +17,7 @@ from smim.text.sentences import sentences_of
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
 # Under which name they are counted.
 _TOO_LONG = {"drop": "too_long_dropped", "truncate": "truncated", "split": "split"}
-# Those that sentencex has rules for; most other codes it takes for English without a word.
+# The languages for which sentencex has rules. It silently treats most other codes as English.
 _LANGUAGES = (
     *("am", "ar", "bg", "bn", "ca", "da", "de", "el", "en", "es", "fi", "fr", "gu", "hi", "hy", "it", "ja", "kk"),
     *("kn", "ml", "mr", "my", "nl", "pa", "pl", "pt", "ru", "sk", "ta", "te", "uk"),
@@ -26,12 +26,12 @@ _LANGUAGES = (
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to texts, in this order: normalised, lower-cased, split into sentences, limited in length.
+    """The cleaning steps, in this order: normalise, convert to lower case, split into sentences, limit the length.
 
     `normalize`: none, NFC, NFD, NFKC or NFKD. `split_sentences`: by the rules of `language`, a code of two letters.
-    Sentences of fewer than `min_words` words, as white space parts them, are left out. What becomes of those
-    of more than `max_words`: `too_long` is drop, truncate (the first `max_words` are kept), or split (into
-    pieces of `max_words`, and the rest).
+    Sentences with fewer than `min_words` words (separated by white space) are excluded. `too_long` applies to those
+    with more than `max_words`: drop, truncate (keep the first `max_words`), or split (into pieces of `max_words`, and
+    the rest).
     """
 
     normalize: str = "none"
@@ -57,9 +57,9 @@ class Cleaning:
         refuse(problems)
 
     def apply(self, block: pa.Table, counts: Counter[str]) -> pa.Table:
-        """The block's rows, cleaned, in their order; labels go along.
+        """Clean the block's rows, with their labels, in their order.
 
-        Adds to `counts`: `too_short` and `too_long_dropped` sentences left out, `truncated` and `split` ones.
+        It counts excluded sentences (`too_short`, `too_long_dropped`), and `truncated` and `split` ones, in `counts`.
         """
         if self.normalize != "none":
             # Some characters become a space and another one: trim again.
@@ -92,7 +92,7 @@ class Cleaning:
 
 
 def _replaced(block: pa.Table, texts_of: Callable[[str], list[str]]) -> pa.Table:
-    """The block with several texts, or none, in the place of each; labels go along."""
+    """Replace each text of a block by several texts or none, with the same labels."""
     found = [texts_of(text) for text in block.column("text").to_pylist()]
     rows = np.repeat(np.arange(len(found)), [len(texts) for texts in found])
     return _with_texts(block.take(pa.array(rows)), pa.array(chain.from_iterable(found), pa.string()))

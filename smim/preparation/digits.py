@@ -1,4 +1,4 @@
-"""Handwritten digits as vectors: scikit-learn's 1,797 images of 8x8 pixels, which need no download."""
+"""Handwritten digits as vectors: scikit-learn's 1,797 images with 8x8 pixels, without a download."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ _LEVELS = 16  # a pixel counts the points that are set of a block of 4x4
 
 @dataclass
 class DigitsArgs(VectorArgs):
-    """`valid`, `test`: shares of the images, drawn so that each split has every digit in the same proportion."""
+    """The settings of digits. `valid`, `test`: shares of the images, stratified by digit."""
 
     valid: float
     test: float
@@ -27,7 +27,7 @@ class DigitsArgs(VectorArgs):
 
 
 def build(args: DigitsArgs, output: Path) -> dict[str, Any]:
-    """Splits the images, writes the corpus at `output` and returns its card; pixels are grey values from 0 to 1."""
+    """Split the images, write the corpus at `output` and return its card. Pixels are grey values from 0 to 1."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

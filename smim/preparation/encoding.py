@@ -1,4 +1,4 @@
-"""Last step: the sentences of a part become one shard in each split that drew from it."""
+"""The last step of preparation: encode a part's sentences into one shard for each split that has some of them."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -23,10 +23,10 @@ from smim.text.words import WordTokenizer
 
 @dataclass(frozen=True)
 class EncodeTask:
-    """A part, the split of each of its sentences (uint8 [n]), and the shard that each split gets of it.
+    """A part, the split of each of its sentences (uint8 [n]), and the shards to write.
 
-    `shards[number]`: the path of the shard of the split that goes by that number in `splits`. `words`: the folder where
-    a word-level tokenizer finds the sentences as words.
+    `shards[number]`: the path of the shard for the split with this number in `splits`. `words`: the folder with the
+    sentences split into words, for word-level tokenizers.
     """
 
     part: Part
@@ -42,10 +42,10 @@ class EncodeTask:
 
 @dataclass
 class Statistics:
-    """Counts that add up over shards.
+    """Counts that can be summed over shards.
 
-    `lengths[n]`: sentences of n tokens; `unknown`: tokens `<unk>`; `no_tokens`: sentences in which the tokenizer found
-    none, which were left out.
+    `lengths[n]`: sentences with n tokens. `unknown`: `<unk>` tokens. `no_tokens`: excluded sentences in which the
+    tokenizer found no token.
     """
 
     unknown: int = 0
@@ -80,7 +80,7 @@ class Statistics:
 
 
 def encode_part(task: EncodeTask) -> dict[str, Any]:
-    """Writes the shards of a part, unless it did before; returns what its completion marker says."""
+    """Write the shards of a part, unless they are finished. Return the content of the completion marker."""
     marker = task.folder / f"{task.part.path.stem}.json"
     if marker.exists():
         return storage.read_json(marker)
@@ -135,7 +135,7 @@ def _write_shards(task: EncodeTask) -> dict[int, Statistics]:
 
 
 def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, np.ndarray]]:
-    """The drawn sentences batch by batch, with their ids, those of pairs behind them, and their splits."""
+    """Yield batches of drawn sentences, their ids (followed by those of pairs), and their splits."""
     tokenizer = _load_tokenizer(task.tokenizer, task.tokenizer_hash)
     ids_of_words = _ids_of_words(tokenizer, task) if isinstance(tokenizer, WordTokenizer) else None
     start = 0
@@ -150,7 +150,7 @@ def _encoded(task: EncodeTask) -> Iterator[tuple[pa.RecordBatch, pa.ListArray, n
 
 
 def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.ListArray]:
-    """The drawn sentences of each batch of the part, from the words that `splitting` left."""
+    """Yield the ids of the drawn sentences of each batch, from the words that `splitting` wrote."""
     path = task.words / task.part.path.name
     [vocabulary] = read_batches(path.with_suffix(".counts"))
     by_number = tokenizer.lookup(vocabulary.column("word")).to_numpy()
@@ -161,5 +161,5 @@ def _ids_of_words(tokenizer: WordTokenizer, task: EncodeTask) -> Iterator[pa.Lis
 
 @lru_cache(maxsize=1)
 def _load_tokenizer(directory: Path, tokenizer_hash: str) -> Tokenizer:
-    """Loaded once a process: the hash is what tells one tokenizer at a place from the next."""
+    """Load a tokenizer once per process. The hash distinguishes successive tokenizers in one directory."""
     return Tokenizer.load(directory)

@@ -1,4 +1,4 @@
-"""The Gaussian mixture of sections 4.2 and 5.3.1 of the thesis: vectors whose density is known.
+"""Vectors with a known density: the Gaussian mixture of sections 4.2 and 5.3.1 of the thesis.
 
 Shapes: N vectors, X their dimensions, K components.
 """
@@ -15,11 +15,11 @@ from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
 
 @dataclass
 class GMMArgs(VectorArgs):
-    """Isotropic components of equal weight: one at the origin, the others around it at `radius`.
+    """The settings of the mixture of isotropic components: one at the origin, the others around it at `radius`.
 
-    In two dimensions the outer means are evenly spaced on the circle, as in the authors' published experiments (the
-    thesis gives no means); in more they lie in random directions. `train`, `valid`, `test`: vectors of each split,
-    drawn independently.
+    All have equal weight. In two dimensions the outer means are evenly spaced on a circle, as in the authors' published
+    experiments (the thesis gives no means). Otherwise their directions are random. `train`, `valid`, `test`: the number
+    of independent vectors in each split.
     """
 
     dimension: int
@@ -41,7 +41,7 @@ class GMMArgs(VectorArgs):
 
 
 def build(args: GMMArgs, output: Path) -> dict[str, Any]:
-    """Draws the corpus, writes it at `output` and returns its card, whose `density` is the exact one."""
+    """Draw the corpus, write it at `output` and return its card, which contains the exact `density`."""
     [of_means, *of_splits] = np.random.default_rng(args.seed).spawn(4)
     means = component_means(args, of_means)
     sizes = {"train": args.train, "valid": args.valid, "test": args.test}
@@ -63,7 +63,7 @@ def build(args: GMMArgs, output: Path) -> dict[str, Any]:
 
 
 def component_means(args: GMMArgs, random: np.random.Generator) -> np.ndarray:
-    """fp64 [K, X]: the origin, and K - 1 places on the sphere."""
+    """Make the means, fp64 [K, X]: the origin, and K - 1 points on the sphere."""
     num_outer = args.num_components - 1
     if args.dimension == 2:
         angles = 2 * np.pi * np.arange(num_outer) / max(1, num_outer)

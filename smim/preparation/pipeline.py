@@ -1,10 +1,10 @@
-"""Preparation from recipe to corpus: read, select, make the tokenizer, encode, put in place.
+"""The pipeline from a recipe to a corpus: read, select, make the tokenizer, encode, and rename the result.
 
-In the working directory (`smim/work.py`), `checksums/`, `rows/`, `words/` and `encoded/` hold what each step has
-finished: see reading, splitting and encoding. `result/` becomes the corpus.
+In the working directory (`smim/work.py`), `checksums/`, `rows/`, `words/` and `encoded/` have the results of finished
+tasks (see reading, splitting and encoding). `result/` becomes the corpus.
 
-Steps run on pieces and parts whose borders are a function of the inputs, not of the number of workers; what they write
-is a function of the plan. Files of finished tasks are not written again.
+The borders of pieces and parts depend only on the inputs, not on the number of workers. The output depends only on the
+plan. Files of finished tasks are not written again.
 """
 
 from collections import Counter
@@ -32,7 +32,7 @@ from smim.text.tokenizer import Tokenizer
 from smim.waiting import doing
 from smim.work import WorkDirectory
 
-# Raise it when a change of the code changes the bytes that come out.
+# Increase it when a code change alters the output's bytes.
 _VERSION = 3
 
 _PARTS_WANTED = 64
@@ -48,10 +48,10 @@ class PrepArgs(EngineArgs):
 
 
 def build(recipe: Recipe, args: CorpusArgs, output: Path, prep: PrepArgs) -> dict[str, Any]:
-    """Builds a corpus at `output` and returns its card.
+    """Build a corpus at `output` and return its card.
 
-    Raises `UserError` for bad input; what was at `output` before then stays, and nothing is left beside it but what
-    an earlier call had left. After a kill or a full disk, the same call goes on from where it stopped.
+    Raises `UserError` for bad input. Then an older corpus at `output` is unchanged, and no new files remain beside it.
+    After a kill or a full disk, the same call continues where it stopped.
     """
     # Workers on another machine have a working directory of their own.
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
@@ -74,7 +74,7 @@ class _Build:
         self.without = without_files(as_paths(args.without))
 
     def run(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> dict[str, Any]:
-        """All steps; `pieces` of the inputs are of about `part_bytes`."""
+        """Run all steps. The `pieces` of the inputs have about `part_bytes`."""
         files = self.describe_files()
         parts = self.read(pieces, part_bytes)
         doing("drawing the splits")
@@ -113,7 +113,7 @@ class _Build:
         return card
 
     def describe_files(self) -> list[dict[str, Any]]:
-        """Name, size and SHA-256 of the input files."""
+        """Return the name, size and SHA-256 of the input files."""
         paths = list(dict.fromkeys(each.path for each in self.recipe.inputs if not each.generated))
         folder = self.work / "checksums"
         tasks = [(path, folder / f"{number:05d}.json") for number, path in enumerate(paths)]
@@ -122,7 +122,7 @@ class _Build:
         return described
 
     def _check_apart(self, paths: Sequence[Path], described: Sequence[dict[str, Any]]) -> None:
-        """Refuses copies of one file under several names in several pools."""
+        """Raise `UserError` if copies of one file are in several pools under different names."""
         pools = {each.path: each.pool for each in self.recipe.inputs}
         seen: dict[str, Path] = {}
         for path, found in zip(paths, described, strict=True):
@@ -134,7 +134,7 @@ class _Build:
                 )
 
     def read(self, pieces: Sequence[tuple[Input, Piece]], part_bytes: int) -> list[Part]:
-        """All inputs as parts, in the order of the inputs."""
+        """Read all inputs into parts, in the order of the inputs."""
         recipe, args = self.recipe, self.args
         folder = self.work / "rows"
         folder.mkdir(exist_ok=True)
@@ -175,7 +175,7 @@ class _Build:
         return parts
 
     def select(self, parts: Sequence[Part]) -> list[np.ndarray]:
-        """The number of each sentence's split, uint8 [n] for each part."""
+        """Select the split of each sentence: its number, uint8 [n] for each part."""
         numbers = {split: number for number, split in enumerate(self.recipe.splits)}
         splits: list[np.ndarray] = [np.empty(0, np.uint8)] * len(parts)
         for pool, draws in self.recipe.draws.items():
@@ -207,7 +207,7 @@ class _Build:
     def encode(
         self, parts: Sequence[Part], splits: Sequence[np.ndarray], tokenizer: Tokenizer
     ) -> tuple[dict[str, Any], dict[str, Statistics]]:
-        """Writes all shards; returns what the card says of each split, and its statistics."""
+        """Write all shards. Return each split's entry in the card, and its statistics."""
         (self.work / "encoded").mkdir(exist_ok=True)
         tasks = self._encode_tasks(parts, splits, tokenizer)
         described = run_all(self.engine, encode_part, tasks, "encoding", [task.part.text_bytes for task in tasks])
@@ -253,7 +253,7 @@ class _Build:
         return tasks
 
     def _overlap(self, number: int, parts: Sequence[Part], splits: Sequence[np.ndarray]) -> dict[str, int]:
-        """How many sentences of a split are in train too; shares of one pool, drawn by the text, put none there."""
+        """Count a split's sentences that are also in train. Shares of one pool, drawn by the text, have none."""
         train = self.recipe.splits.index("train")
         pools = [
             {pool for pool, draws in self.recipe.draws.items() if self.recipe.splits[each] in draws}
@@ -268,7 +268,7 @@ class _Build:
         return {"also_in_train": selection.count_in(np.concatenate(own), training)}
 
     def _options(self) -> dict[str, Any]:
-        """What was done to the sentences; cleaning by pool where pools differ in it."""
+        """The processing of sentences for the card, with cleaning by pool if pools differ."""
         cleaning = {pool: asdict(each) for pool, each in self.recipe.cleaning.items()}
         same = all(each == next(iter(cleaning.values())) for each in cleaning.values())
         return {
@@ -280,13 +280,13 @@ class _Build:
 
 
 def _part_bytes(recipe: Recipe) -> int:
-    """So that there is work for many cores, and not too many files."""
+    """Choose the size of parts: small enough for many cores, but without too many files."""
     total = sum(path.stat().st_size for path in {each.path for each in recipe.inputs if not each.generated})
     return min(max(total // _PARTS_WANTED, _LEAST_PART_BYTES), _MOST_PART_BYTES)
 
 
 def _checksum(task: tuple[Path, Path]) -> dict[str, Any]:
-    """Of a file; a marker keeps what was found."""
+    """Compute the checksum of a file, and keep it in a marker."""
     path, marker = task
     if marker.exists():
         return storage.read_json(marker)
@@ -296,7 +296,7 @@ def _checksum(task: tuple[Path, Path]) -> dict[str, Any]:
 
 
 def _plan(recipe: Recipe, args: CorpusArgs) -> dict[str, Any]:
-    """All that decides the bytes. A changed file shows in its size or its time."""
+    """Collect everything that decides the output's bytes. Size and time of a file reveal changes."""
     files = {}
     inputs = [each.path for each in recipe.inputs if not each.generated]
     for path in (*inputs, *without_files(as_paths(args.without))):

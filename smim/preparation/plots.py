@@ -1,4 +1,4 @@
-"""Pictures of a corpus."""
+"""Plots of a corpus."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +11,9 @@ _MAX_BINS = 60
 
 
 def length_histograms(lengths: Mapping[str, Mapping[int, int]], path: Path, *, name: str) -> None:
-    """Histograms of sentence lengths in tokens, a panel for each split, the mean dashed (thesis, Figure D.1).
+    """Draw histograms of sentence lengths in tokens, a panel per split, with the mean dashed (thesis, Figure D.1).
 
-    `lengths[split][n]`: how many sentences have n tokens. The axis ends where 99.5 % of the sentences do.
+    `lengths[split][n]`: the number of sentences with n tokens. The axis ends at the 99.5 % quantile.
     """
     from matplotlib.figure import Figure  # takes a second to import
 

@@ -1,4 +1,4 @@
-"""What a corpus is made of: its inputs, and how sentences are drawn from them into splits."""
+"""Recipes of corpora: the inputs, and how their sentences are assigned to splits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from smim.errors import UserError
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.readers import Reader
 
-# How much of a pool a split gets: a share (float), a number of sentences (int), or the rest (None).
+# The part of a pool for a split: a share (float), a number of sentences (int), or the rest (None).
 Amount = float | int | None
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file, how it is read, and the pool that its sentences go to.
+    """A file, its reader, and the pool of its sentences.
 
-    `labels` are columns with the same value in each of its sentences; `generated` inputs have no file.
+    `labels`: columns with a constant value for all its sentences. `generated` inputs have no file.
     """
 
     pool: str
@@ -31,9 +31,9 @@ class Input:
 class Recipe:
     """Everything that decides a corpus's sentences.
 
-    `draws[pool][split]`: what each split gets of a pool; draws go by the text, or by the column `draw_by`, so that
-    sentences that are equal in it stay together. `cleaning` may differ by pool. `pair_column` holds the other sentence
-    of each, if any. `expected[split]`: how many sentences the original has; where there are fewer, the card says so,
+    `draws[pool][split]`: the part of a pool for each split. Draws use the text, or the column `draw_by`, so sentences
+    with equal values get the same split. `cleaning` may differ by pool. `pair_column`: the column with each sentence's
+    second sentence. `expected[split]`: the original's number of sentences. If there are fewer, the card reports this
     after the `notes`.
     """
 
@@ -48,7 +48,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises `UserError` for what cannot be drawn."""
+        """Raise `UserError` for impossible draws."""
         pools = {each.pool for each in self.inputs}
         problems = [
             f"{name} of the pools {', '.join(sorted(given)) or 'none'} for files of {', '.join(sorted(pools))}"
@@ -70,7 +70,7 @@ class Recipe:
 
 
 def _not_drawn(draws: Mapping[str, Amount]) -> str | None:
-    """Why these amounts cannot be drawn from one pool, or None."""
+    """The reason why these amounts cannot be drawn from one pool, or None."""
     amounts = list(draws.values())
     shares = [each for each in amounts if isinstance(each, float)]
     counts = [each for each in amounts if isinstance(each, int)]

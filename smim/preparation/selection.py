@@ -1,8 +1,8 @@
-"""Which sentence goes to which split: deduplication and seeded draws, from 16 bytes a sentence.
+"""Assignment of sentences to splits: deduplication and seeded draws, from 16 bytes per sentence.
 
-A draw orders sentences by a key that is a function of (seed, text). Equal sentences have equal keys, so that shares
-put them into the same split, wherever they stand and however many workers read them. Numbers of sentences are exact:
-of equal sentences that lie on the border between two splits, each gets some.
+A draw sorts sentences by a key that depends only on (seed, text). Equal sentences have equal keys. So shares put them
+into the same split, independent of their positions and of the number of workers. Numbers of sentences are exact: equal
+sentences at the border between two splits may be divided.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,11 +18,11 @@ _ROWS_PER_BUCKET = 8_000_000
 def assign(
     keys: Sequence[np.ndarray], draws: Mapping[str, Amount], numbers: Mapping[str, int], *, seed: int
 ) -> list[np.ndarray]:
-    """The split of each sentence of one pool.
+    """Assign a split to each sentence of one pool.
 
-    `keys`: uint64 [n] for each part of the pool, in order; `numbers`: the number that stands for a split.
-    Returns uint8 [n] for each part, `UNUSED` where no split drew the sentence. Where a pool has fewer sentences than
-    its splits ask for, each gets its proportion.
+    `keys`: uint64 [n] for each part of the pool, in order. `numbers`: the number of each split. Returns uint8 [n] for
+    each part, with `UNUSED` for sentences in no split. If a pool has fewer sentences than its splits request, each
+    split gets its proportion.
     """
     if list(draws.values()) == [None]:
         [split] = draws
@@ -34,7 +34,7 @@ def assign(
 
 
 def duplicates(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """True for each sentence that was in the pool before; bool [n] for each part of uint64 [n, 2]."""
+    """Mark repeated sentences of a pool: bool [n] for each part of uint64 [n, 2]."""
     repeated = [np.zeros(len(part), bool) for part in hashes]
     num_buckets = 1 + sum(map(len, hashes)) // _ROWS_PER_BUCKET
     for bucket in range(num_buckets):
@@ -50,7 +50,7 @@ def duplicates(hashes: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def count_in(hashes: np.ndarray, others: Iterable[np.ndarray]) -> int:
-    """How many of `hashes` (uint64 [n]) occur in any of `others`, which are looked at one by one."""
+    """Count the `hashes` (uint64 [n]) that occur in any of `others`, which are read one by one."""
     values, counts = np.unique(hashes, return_counts=True)
     found = np.zeros(len(values), bool)
     for part in others:
@@ -88,7 +88,7 @@ def _assign_counts(
 
 
 def _mix(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Splitmix64 (Steele et al. 2014) of key + seed: another seed, another order."""
+    """Compute splitmix64 (Steele et al. 2014) of key + seed, so that each seed gives another order."""
     x = keys + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

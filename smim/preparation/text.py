@@ -1,4 +1,4 @@
-"""A user's own text: files of any format that the readers know, or a dataset of the Hugging Face hub."""
+"""The recipe of a user's own text: files in the readers' formats, or a dataset of the Hugging Face hub."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -115,7 +115,7 @@ def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
 
 
 def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> None:
-    """Raises `UserError` where a file lacks the text's column, or all of them a label's, as far as headers tell."""
+    """Raise `UserError` if, by its header, a file lacks the text's column, or all files lack a label's."""
     for path, columns in found.items():
         if columns:
             find_columns(args.text_column, (), columns, path)
@@ -130,7 +130,7 @@ def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> No
 
 
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:
-    """Splits that are given stay; the others are shares of the first pool."""
+    """Decide the draws: given splits do not change, and the others are shares of the first pool."""
     shares = {"valid": args.valid, "test": args.test}
     first: dict[str, Amount] = {split: share for split, share in shares.items() if share and split not in pools}
     return {pools[0] if "train" not in pools else "train": {**first, "train": None}} | {

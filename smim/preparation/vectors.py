@@ -1,4 +1,4 @@
-"""Prepared corpora of vectors: what their builders share. There is no text, so nothing of the pipeline is needed."""
+"""Shared code of the builders of vector corpora. They have no text, so they do not use the pipeline."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _SHARD = "00000.arrow"
 
 @dataclass
 class VectorArgs:
-    """Settings that all corpora of vectors have: `corpus.` on the command line. `seed` decides every draw."""
+    """The settings that all corpora of vectors share (`corpus.` on the command line). `seed`: the random seed."""
 
     builder: str
     name: str
@@ -31,7 +31,7 @@ class VectorArgs:
 
 @dataclass(frozen=True)
 class LabelledVectors:
-    """One split: `vectors` fp32 [N, X], `labels` one string for each."""
+    """One split: `vectors` fp32 [N, X], and `labels`, a string for each."""
 
     vectors: np.ndarray
     labels: list[str]

@@ -1,4 +1,4 @@
-"""The tokenizer of a corpus, made from the sentences that were drawn into train."""
+"""The tokenizer of a corpus, made from the sentences of train."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from smim.text.tokenizer import Tokenizer
 from smim.text.words import SPLITTERS, WordTokenizer, nearest_min_count
 
 _KINDS = ["word", "unigram", "bpe"]
-# Counts of so many parts are held before they are merged.
+# The number of parts whose counts are kept before they are merged.
 _PARTS_PER_MERGE = 16
 
 

@@ -1,6 +1,6 @@
-"""Sentences that are left out of a corpus and of teaching, such as those that a model will be evaluated on.
+"""Sentences to exclude from a corpus and from teaching, such as those of evaluation sets.
 
-They stand in files, a text a line or several between tabs, and are compared by their letters and digits alone.
+Their files have a text per line, or several separated by tabs. The comparison uses only letters and digits.
 """
 
 import unicodedata
@@ -15,17 +15,17 @@ from smim.preparation.readers.chunks import read_chunks, text_lines
 
 
 def normalised(text: str) -> str:
-    """What two texts have in common that differ in case, spaces, punctuation or accents: "Café!" and "cafe" are one."""
+    """Remove case, spaces, punctuation and accents, so that "Café!" and "cafe" become equal."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKD", text).casefold()))
 
 
 def without_files(paths: Iterable[str | Path]) -> tuple[Path, ...]:
-    """The files that paths, patterns and folders name, absolute; raises `UserError` where there are none."""
+    """List the absolute files that paths, patterns and folders name. Raises `UserError` if there are none."""
     return tuple(path.absolute() for path in find_files(map(str, paths)))
 
 
 def describe(files: Iterable[Path]) -> list[dict[str, str]]:
-    """What a card says of the files: name and SHA-256."""
+    """Describe the files for a card: name and SHA-256."""
     return [{"file": path.name, "sha256": storage.sha256(path)} for path in files]
 
 

@@ -1,4 +1,4 @@
-"""TzK: labels over a trained model's codes, learned after the fact and one at a time (chapter 8 of the thesis).
+"""TzK: labels for the codes of a trained model, which are learned later and one at a time (chapter 8 of the thesis).
 
 import smim
 from smim.text.corpus import Corpus
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    # Importing torch takes seconds; whoever only imports the package should not wait for it.
+    # Import lazily, because importing torch takes seconds.
     if name not in __all__:
         raise AttributeError(f"module 'smim.tzk' has no attribute {name!r}")
     module = "report" if name in ("LabelReport", "measure") else "model"

@@ -22,7 +22,7 @@ class Codes:
     """The posteriors of one split's sentences by one model."""
 
     def __init__(self, model: SentenceModel, corpus: Corpus, split: str, latents: Latents | None = None) -> None:
-        """Raises `UserError` for a corpus of another tokenizer, an unknown split, and latents of something else."""
+        """Raise `UserError` for a corpus with another tokenizer, an unknown split, or latents of something else."""
         if corpus.tokenizer.hash != model.tokenizer.hash:
             raise UserError(
                 f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
@@ -35,7 +35,7 @@ class Codes:
 
     @property
     def described(self) -> dict[str, str]:
-        """What a card says of them."""
+        """The description of the codes for a card."""
         name = self.split.name
         return {"corpus": self.corpus.name, "split": name, "corpus_hash": self.corpus.hash_of(name)}
 
@@ -63,12 +63,12 @@ class Codes:
 
 
 def chunks(rows: np.ndarray) -> list[np.ndarray]:
-    """Row numbers in parts that are encoded or read at once."""
+    """Split row numbers into parts that are encoded or read at a time."""
     return np.split(rows, range(_ROWS_AT_ONCE, len(rows), _ROWS_AT_ONCE))
 
 
 def some_rows(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most so many of the rows, drawn at random, in their order."""
+    """Choose at most `most` random rows, in their order."""
     if len(rows) <= most:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))

@@ -1,10 +1,10 @@
-"""TzK on disk: the prior, and a directory for each label. No pickle.
+"""TzK directories: the prior, and a directory for each label. No pickle.
 
     DIR/tzk.json  prior.safetensors  labels/stars=5/knowledge.json  labels/stars=5/knowledge.safetensors
 
-DIR is written whole, with the prior. Each label is written beside its place and renamed in; it names the prior that it
-was learned over, and nothing names the labels: so they are added without touching what is there, by several processes
-at a time too, and `rm -r` takes one away.
+DIR is created with the prior in one step. Each label is written under another name and then renamed. It names the prior
+that it belongs to, and there is no list of labels. So several processes can add labels at the same time and change no
+existing files, and `rm -r` removes a label.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.labels import Label
 from smim.tzk.prior import CodePrior, PriorArgs
 
-# Format 1 called the coupling layers steps.
+# In format 1, coupling layers are called steps.
 FORMAT = 2
 CARD, PRIOR = "tzk.json", "prior.safetensors"
 _LABELS, _KNOWLEDGE_CARD, _KNOWLEDGE = "labels", "knowledge.json", "knowledge.safetensors"
@@ -38,7 +38,7 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class PriorCard:
-    """What `tzk.json` says: `model` is a path, as it was; `training`: how the prior came about."""
+    """The content of `tzk.json`. `model`: the path of the model at that time. `training`: how the prior was trained."""
 
     model: str
     model_hash: str
@@ -54,7 +54,7 @@ class PriorCard:
 
 @dataclass(frozen=True)
 class KnowledgeCard:
-    """What `knowledge.json` says: `prior_sha256` is of the weights of the prior that the label was learned over."""
+    """The content of `knowledge.json`. `prior_sha256`: the hash of the weights of the label's prior."""
 
     label: Label
     knowledge: KnowledgeArgs
@@ -69,7 +69,7 @@ class KnowledgeCard:
 
 
 def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:
-    """Fills an empty directory, which is then to be renamed in."""
+    """Write the prior into an empty directory, which the caller then renames."""
     _save(
         *(directory, CARD, PRIOR, prior),
         model=str(model.resolve()),
@@ -81,7 +81,7 @@ def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: st
 
 
 def load_prior(directory: Path) -> tuple[PriorCard, CodePrior]:
-    """Raises `UserError` where it is missing, incomplete, damaged or of another format."""
+    """Load the prior. Raises `UserError` if it is missing, incomplete, damaged or of another format."""
     if not (directory / CARD).is_file():
         raise UserError(
             f"{directory} holds no TzK (no {CARD} in it); make one with `smim tzk fit MODEL CORPUS -o {directory}`"
@@ -101,7 +101,7 @@ def load_prior(directory: Path) -> tuple[PriorCard, CodePrior]:
 def save_knowledge(
     directory: Path, label: Label, knowledge: Knowledge, *, prior_sha256: str, training: dict[str, Any]
 ) -> None:
-    """Fills an empty directory, which is then to be renamed to `label_directory`."""
+    """Write a label into an empty directory, which the caller then renames to `label_directory`."""
     _save(
         *(directory, _KNOWLEDGE_CARD, _KNOWLEDGE, knowledge),
         label=asdict(label),
@@ -113,7 +113,7 @@ def save_knowledge(
 
 
 def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge:
-    """A label that is there; raises `UserError` as `load_prior`, and where it was learned over another prior."""
+    """Load a label. Raises `UserError` like `load_prior`, and if the label belongs to another prior."""
     folder = label_directory(directory, label)
     inside = folder.relative_to(directory).as_posix()
     with _repaired_by(f"add {label} again with --force"):
@@ -130,12 +130,12 @@ def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge
 
 
 def label_directory(directory: Path, label: Label) -> Path:
-    # A name that begins with a dot is that of a directory which is not finished.
+    # Names of unfinished directories begin with a dot.
     return storage.own_path(directory, f"{_LABELS}/{quote(str(label), safe='= ').replace('.', '%2E')}")
 
 
 def labels_in(directory: Path) -> list[Label]:
-    """The labels that were added, in order of their names."""
+    """List the labels that were added, sorted by name."""
     folder = directory / _LABELS
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     return sorted(Label.parse(unquote(name)) for name in names)

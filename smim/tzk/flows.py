@@ -8,12 +8,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-# A coupling scales by at most exp(2): several in a row stay invertible in fp32.
+# A coupling scales by at most exp(2), so that several in sequence are invertible in fp32.
 _MAX_LOG_SCALE = 2.0
 
 
 def regressor(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential:
-    """Two hidden layers with swish (section 8.4.1); its output is zero until it is trained."""
+    """Make a network with two hidden layers and swish (section 8.4.1). Its initial output is zero."""
     last = nn.Linear(hidden_dim, output_dim)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -22,15 +22,15 @@ def regressor(input_dim: int, hidden_dim: int, output_dim: int) -> nn.Sequential
 
 
 def bounded(log_scale: Tensor) -> Tensor:
-    """Between -2 and 2, and as it was near zero."""
+    """Limit values to (-2, 2), nearly unchanged around zero."""
     return _MAX_LOG_SCALE * torch.tanh(log_scale / _MAX_LOG_SCALE)
 
 
 class Step(nn.Module):
     """One step of a flow: an affine map of each dimension, a fixed shuffle, an affine coupling.
 
-    The coupling leaves the first half of the shuffled dimensions as they are, and scales and shifts the others by what
-    it regresses from them (Dinh et al. 2016). The shuffle is drawn with torch's random numbers, and saved.
+    The coupling keeps the first half of the shuffled dimensions. From them a network predicts the scale and shift of
+    the others (Dinh et al. 2016). The shuffle is drawn with torch's random numbers, and saved.
     """
 
     order: Tensor
@@ -63,14 +63,14 @@ class Step(nn.Module):
 
 
 class Flow(nn.Module):
-    """An invertible map f from a base variable z to t, of as many dimensions; a shuffle until it is trained."""
+    """An invertible map f from a base variable z to t, with the same dimensions. Initially it is a shuffle."""
 
     def __init__(self, dim: int, *, num_layers: int, hidden_dim: int) -> None:
         super().__init__()
         self.steps = nn.ModuleList(Step(dim, hidden_dim) for _ in range(num_layers))
 
     def to_base(self, t_BT: Tensor) -> tuple[Tensor, Tensor]:
-        """z = f^-1(t) [B, T], and log |det dz/dt| in nats [B]."""
+        """Compute z = f^-1(t) [B, T], and log |det dz/dt| in nats [B]."""
         log_det_B = t_BT.new_zeros(len(t_BT))
         for step in self._ordered():
             t_BT, step_log_det_B = step.to_base(t_BT)
@@ -78,7 +78,7 @@ class Flow(nn.Module):
         return t_BT, log_det_B
 
     def from_base(self, z_BT: Tensor) -> Tensor:
-        """t = f(z) [B, T]."""
+        """Compute t = f(z) [B, T]."""
         for step in reversed(self._ordered()):
             z_BT = step.from_base(z_BT)
         return z_BT

@@ -1,4 +1,4 @@
-"""Who judges samples: logistic regressions on real training sentences, which know nothing of the flows.
+"""The judges of samples: logistic regressions on real training sentences, independent of the flows.
 
 Shapes: N sentences, T dimensions of a code.
 """
@@ -21,31 +21,31 @@ from smim.tzk.codes import Codes, some_rows
 from smim.tzk.labels import Label, values
 
 _FEWEST = 10
-_PENALTY = 1e-4  # of half the squared weights, beside the mean loss of a sentence
+_PENALTY = 1e-4  # factor of half the squared weights, which are added to the mean loss per sentence
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """Token ids and mean codes, fp32 [N, T], of sentences."""
+    """The token ids and mean codes (fp32 [N, T]) of sentences."""
 
     ids: list[np.ndarray]
     codes: Tensor
 
     @property
     def distinct(self) -> float:
-        """The share of them that is left when each is counted once."""
+        """The number of distinct sentences divided by N."""
         return len({tuple(ids) for ids in self.ids}) / len(self.ids)
 
     def words(self, vocabulary_size: int) -> csr_array:
-        """Which words of the vocabulary each sentence has: ones, [N, vocabulary_size]."""
+        """A sparse matrix [N, vocabulary_size] with ones for the words of each sentence."""
         distinct = [np.unique(ids) for ids in self.ids]
         columns, ends = np.concatenate(distinct), np.cumsum([0, *map(len, distinct)])
         return csr_array((np.ones(len(columns)), columns, ends), shape=(len(distinct), vocabulary_size))
 
 
 class Sample:
-    """At most so many random sentences of a split, with their labels."""
+    """A limited number of random sentences of a split, with their labels."""
 
     def __init__(self, codes: Codes, most: int, *, seed: int) -> None:
         self.split = codes.split
@@ -54,23 +54,23 @@ class Sample:
         self.posterior: DiagonalGaussian = codes.posterior(self.rows)
 
     def has(self, label: Label) -> Tensor:
-        """Whether each sentence has a label: 1, 0, or `UNKNOWN` where it has no value in the column; int64 [N]."""
+        """Whether each sentence has a label: 1, 0, or `UNKNOWN` without a value in the column; int64 [N]."""
         found = values(self.split, label.column).take(self.rows).to_pylist()
         return torch.tensor([UNKNOWN if value is None else int(value == label.value) for value in found])
 
     def sentences(self, rows: Tensor) -> Sentences:
-        """Those that a mask, bool [N], picks."""
+        """Select sentences by a mask, bool [N]."""
         return Sentences([self.ids[i] for i in rows.nonzero().squeeze(-1).tolist()], self.posterior.mean[rows])
 
 
 class Judge:
-    """Classifies whether sentences have a label, by their mean codes and by their words.
+    """A classifier that predicts whether sentences have a label, from their mean codes and from their words.
 
-    Sentences with it and without it weigh the same in what it learns, however frequent the label is.
+    In training, sentences with and without the label have the same total weight.
     """
 
     def __init__(self, train: Sample, label: Label, *, vocabulary_size: int) -> None:
-        """Raises `UserError` where fewer than ten of the training sentences have the label, or have not."""
+        """Raise `UserError` if fewer than ten training sentences have the label, or fewer than ten lack it."""
         has = train.has(label)
         known = train.sentences(has != UNKNOWN)
         classes = has[has != UNKNOWN]
@@ -85,7 +85,7 @@ class Judge:
         self.by_words = classifier(len(classes)).fit(known.words(vocabulary_size), classes)
 
     def have(self, sentences: Sentences) -> dict[str, Tensor]:
-        """Which sentences are classified as having the label, by their `codes` and by their `words`: bool [N] each."""
+        """Predict which sentences have the label, from their `codes` and from their `words`: bool [N] each."""
         predicted = {
             "codes": self.by_code.predict(sentences.codes),
             "words": self.by_words.predict(sentences.words(self.vocabulary_size)),
@@ -94,14 +94,14 @@ class Judge:
 
 
 def classifier(num: int) -> LogisticRegression:
-    """Logistic regression for `num` sentences, in which each class weighs as much as any other, however frequent."""
+    """Make a logistic regression for `num` sentences in which all classes have the same weight."""
     return LogisticRegression(C=1 / (_PENALTY * num), class_weight="balanced", max_iter=1000)
 
 
 def decoded(model: SentenceModel, codes: Tensor, *, literal: float = 1.0) -> Sentences:
-    """The sentences of codes [N, T], as `SentenceModel.decode` writes them, encoded again.
+    """Decode codes [N, T] like `SentenceModel.decode`, and encode the sentences again.
 
-    One that decodes to nothing counts as one unknown word.
+    An empty sentence counts as one unknown word.
     """
     limit = model.autoencoder.args.max_length
     texts = model.decode(codes, literal=literal, max_length=min(DECODED_LENGTH, limit), allow_unknown=True)

@@ -1,4 +1,4 @@
-"""One knowledge type: whether a label holds for a code, and what codes it holds for (section 8.3.1).
+"""A knowledge type: whether a label holds for a code, and the distribution of codes with it (section 8.3.1).
 
 Shapes: B codes, T their dimensions, C dimensions of the knowledge's own code, K draws of it.
 """
@@ -15,15 +15,15 @@ from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 from smim.tzk.flows import Flow, bounded, regressor
 from smim.tzk.prior import Point
 
-# Draws of c for a density, half of them from p(c|e, t); for p(e); and at once when c is drawn by rejection.
+# Numbers of draws of c: for a density (half of them from p(c|e, t)), for p(e), and per round of rejection sampling.
 _NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
 
 
 @dataclass(frozen=True)
 class KnowledgeArgs:
-    """What decides the shape of a knowledge type.
+    """The settings that decide the shape of a knowledge type.
 
-    `code_dim`: C. `num_coupling_layers` of each z-flow, 4 as in section 8.4.4; `hidden_dim` units in all regressors.
+    `code_dim`: C. `num_coupling_layers`: of each z-flow, 4 as in section 8.4.4. `hidden_dim`: units in all networks.
     """
 
     code_dim: int = 4
@@ -36,9 +36,9 @@ class KnowledgeArgs:
 
 
 class Conditional(nn.Module):
-    """p(z|e, c) and p(c|e, t) for one value of e: Gaussians that are regressed, the first within a z-flow.
+    """The densities p(z|e, c) and p(c|e, t) for one value of e: Gaussians predicted by networks, the first in a z-flow.
 
-    Until it is trained p(z|e, c) is the prior N(0, I), so that the conditional p(t|e, c) begins as p(t).
+    Initially p(z|e, c) is the prior N(0, I), so the conditional p(t|e, c) is p(t).
     """
 
     def __init__(self, dim: int, args: KnowledgeArgs) -> None:
@@ -48,25 +48,25 @@ class Conditional(nn.Module):
         self.encoder = regressor(dim, args.hidden_dim, 2 * args.code_dim)
 
     def base(self, c: Tensor) -> DiagonalGaussian:
-        """What the z-flow maps to z, for c [..., C]."""
+        """The distribution that the z-flow maps to z, for c [..., C]."""
         return _gaussian(self.decoder(c))
 
     def posterior(self, t_BT: Tensor) -> DiagonalGaussian:
-        """p(c|e, t), fields [B, C]."""
+        """Compute p(c|e, t), with fields [B, C]."""
         return _gaussian(self.encoder(t_BT))
 
     def log_prob(self, point: Point, c_BC: Tensor) -> Tensor:
-        """log p(t|e, c) in nats [B], as a density of codes: eq. 8.6."""
+        """Compute log p(t|e, c) in nats [B], as a density of codes: eq. 8.6."""
         u_BT, log_det_B = self.flow.to_base(point.z)
         return self.base(c_BC).log_prob(u_BT) + log_det_B + point.log_det
 
 
 class Knowledge(nn.Module):
-    """k = (e, c) of one label: e says whether it holds, c in R^C is a code of what it looks like where it does.
+    """The knowledge k = (e, c) of one label: e is whether it holds, and c in R^C is a code of its appearance.
 
-    The encoder is p(e|t) p(c|e, t) (eq. 8.5), the decoder p(t|e, c) (eq. 8.6) with p(e|c) p(c) (eq. 8.7) and
-    p(c) = N(0, I). It is trained on as many codes with the label as without: p(e = 1) is 1/2 in all that it says, but
-    for `log_odds`, which counts with `frequency`, the label's share of the corpus.
+    The encoder is p(e|t) p(c|e, t) (eq. 8.5). The decoder is p(t|e, c) (eq. 8.6) with p(e|c) p(c) (eq. 8.7) and
+    p(c) = N(0, I). Training uses as many codes with the label as without, so p(e = 1) is 1/2. Only `log_odds` uses
+    `frequency`, the label's share of the corpus.
     """
 
     def __init__(self, dim: int, args: KnowledgeArgs, *, frequency: float) -> None:
@@ -82,9 +82,9 @@ class Knowledge(nn.Module):
         return conditional
 
     def loss(self, point: Point, *, exists: bool, noise_BC: Tensor, encoding: bool) -> Tensor:
-        """The bound of MIM learning (eq. 8.10) for codes of known e, in nats [B]; c is drawn as section 8.4 has it.
+        """Compute the bound of MIM learning (eq. 8.10) for codes with known e, in nats [B], with c as in section 8.4.
 
-        `encoding`: whether c is drawn from p(c|e, t), reparameterised, or from p(c), by noise ~ N(0, I).
+        `encoding`: draw c from p(c|e, t), reparameterised; otherwise from p(c). The noise is ~ N(0, I).
         """
         conditional = self.conditional(exists)
         posterior = conditional.posterior(point.t)
@@ -94,16 +94,16 @@ class Knowledge(nn.Module):
         return -0.5 * (log_q + log_p + standard_normal_log_prob(c_BC))
 
     def log_odds(self, t_BT: Tensor) -> Tensor:
-        """log p(e = 1|t) / p(e = 0|t) for codes as frequent as in the corpus, [B]."""
+        """Compute log p(e = 1|t) / p(e = 0|t) [B], with the label's frequency in the corpus."""
         return self.of_t(t_BT).squeeze(-1) + math.log(self.frequency / (1 - self.frequency))
 
     @torch.no_grad()
     def log_prob(self, point: Point, *, generator: torch.Generator) -> Tensor:
-        """log p(t|e = 1) in nats [B], estimated from 32 draws of c.
+        """Estimate log p(t|e = 1) in nats [B] from 32 draws of c.
 
-        It is the mean of p(t|1, c) over p(c|e = 1), which is p(1|c) p(c) / p(e = 1). Half of the c are drawn from
-        p(c|1, t), half from p(c), and weighed by the density of the two together, so that no weight is large. The
-        estimate of the density has no bias but that of p(e = 1); of the logarithm it is too low in expectation.
+        The density is the mean of p(t|1, c) over p(c|e = 1), which is p(1|c) p(c) / p(e = 1). Half of the c are drawn
+        from p(c|1, t), half from p(c). The weights use the density of this mixture, so that none is large. The only
+        bias of the density's estimate is that of p(e = 1). The estimate of the logarithm is too low in expectation.
         """
         conditional = self.conditional(True)
         posterior = conditional.posterior(point.t)
@@ -114,7 +114,7 @@ class Knowledge(nn.Module):
         log_proposal_KB = torch.logaddexp(log_prior_KB, posterior.log_prob(c_KBC)) - math.log(2)
         log_joint_KB = conditional.base(c_KBC).log_prob(u_BT) + self._log_exists(c_KBC) + log_prior_KB
         log_mean_B = torch.logsumexp(log_joint_KB - log_proposal_KB, 0) - math.log(_NUM_DRAWS)
-        # p(e = 1), the mean of p(e = 1|c) over p(c), is estimated from always the same draws.
+        # p(e = 1), the mean of p(e = 1|c) over p(c), is always estimated from the same draws.
         prior_draws = torch.Generator().manual_seed(0)
         c_NC = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=prior_draws)
         log_share = torch.logsumexp(self._log_exists(c_NC), 0) - math.log(_DRAWS_OF_PRIOR)
@@ -122,7 +122,7 @@ class Knowledge(nn.Module):
 
     @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
-        """z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by rejection from p(c), exactly, then the z-flow."""
+        """Draw z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by exact rejection from p(c), then the z-flow."""
         conditional = self.conditional(True)
         accepted: list[Tensor] = []
         while sum(map(len, accepted)) < num:
@@ -143,5 +143,5 @@ def _gaussian(regressed: Tensor) -> DiagonalGaussian:
 
 
 def _log_existence(logit: Tensor, exists: bool) -> Tensor:
-    """log p(e) of a discriminator's output [..., 1]."""
+    """Compute log p(e) from a discriminator's output [..., 1]."""
     return F.logsigmoid(logit if exists else -logit).squeeze(-1)

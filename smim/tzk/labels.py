@@ -9,20 +9,20 @@ import pyarrow.compute as pc
 from smim.errors import UserError, nearest
 from smim.text.corpus import Split
 
-# Values of a column that an error message shows, the most frequent ones.
+# The number of values of a column, the most frequent ones, that an error message shows.
 _SHOWN_VALUES = 20
 
 
 @dataclass(frozen=True, order=True)
 class Label:
-    """One value of a label column, as text: `stars=5`."""
+    """A value of a label column, written as `stars=5`."""
 
     column: str
     value: str
 
     @classmethod
     def parse(cls, text: str) -> "Label":
-        """Raises `UserError` for what is not `column=value`."""
+        """Parse `column=value`. Raises `UserError` for other texts."""
         column, _, value = text.partition("=")
         if not column or not value:
             raise UserError(f"{text!r} is no label; write column=value, such as stars=5")
@@ -34,9 +34,9 @@ class Label:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """The numbers of a split's rows of which a label does not hold, and of which it does; int64 each.
+    """The row numbers of a split without a label, and those with it; int64 each.
 
-    Rows without a value in the label's column are in neither: of them nothing is known.
+    Rows without a value in the label's column are in neither.
     """
 
     absent: np.ndarray
@@ -44,12 +44,12 @@ class LabelledRows:
 
     @property
     def frequency(self) -> float:
-        """The label's share of the rows of which it is known."""
+        """The label's share of the rows that have a value."""
         return len(self.present) / (len(self.present) + len(self.absent))
 
 
 def values(split: Split, column: str) -> pa.ChunkedArray:
-    """A label column as text; raises `UserError` naming those there are."""
+    """Read a label column as text. If it is missing, raises `UserError` that names the existing ones."""
     if column not in split.label_columns:
         hint = nearest(column, split.label_columns) if split.label_columns else "it was prepared without any"
         raise UserError(f"the split {split.name!r} has no label column {column!r}; {hint}")
@@ -57,7 +57,7 @@ def values(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def labelled_rows(split: Split, label: Label) -> LabelledRows:
-    """Raises `UserError` for a column that the split has not, and for a value that no row or each row has."""
+    """Find the rows with and without a label. Raises `UserError` for an unknown column, or if no or all rows do."""
     column = values(split, label.column)
     equal = pc.equal(column, label.value)
     absent, present = (np.flatnonzero(pc.fill_null(mask, False)) for mask in (pc.invert(equal), equal))

@@ -1,4 +1,4 @@
-"""TzK as users see it: sentences of a label, what labels a sentence has, and the sentences that have one most.
+"""The user's view of TzK: sample sentences with a label, classify sentences, and rank sentences by labels.
 
 Shapes: N sentences or codes, T dimensions of a code, L labels.
 """
@@ -35,17 +35,16 @@ _FEWEST = 10
 
 @dataclass(frozen=True)
 class Ranked:
-    """A row of a split, and the probability that all labels asked for hold for its sentence."""
+    """A row of a split, and the probability that its sentence has all requested labels."""
 
     row: int
     probability: float
 
 
 class TzK:
-    """p(t) of a sentence model's codes and the labels that were added to it; opened with `open_tzk`.
+    """The prior p(t) of a sentence model's codes, and the labels added to it. Open one with `open_tzk`.
 
-    Labels are written `column=value`, as in the corpus that they were learned from. What is drawn is a function of the
-    seed.
+    Labels are written `column=value`, as in the corpus of their training. All draws depend only on the seed.
     """
 
     def __init__(self, directory: Path, model: SentenceModel, card: files.PriorCard, prior: CodePrior) -> None:
@@ -54,11 +53,11 @@ class TzK:
 
     @property
     def labels(self) -> list[str]:
-        """The labels that are on disk now."""
+        """The labels that are currently on disk."""
         return [str(label) for label in files.labels_in(self.directory)]
 
     def knowledge(self, label: str) -> Knowledge:
-        """The knowledge type of a label; raises `UserError` where it was not added, or is damaged."""
+        """Load the knowledge type of a label. Raises `UserError` if it was not added, or is damaged."""
         wanted = Label.parse(label)
         if wanted not in self._knowledge:
             if label not in self.labels:
@@ -79,13 +78,13 @@ class TzK:
         args: KnowledgeArgs | None = None,
         fit: FitArgs | None = None,
     ) -> Knowledge:
-        """Learns a label from the rows of a split that have it and those that do not, and saves it.
+        """Learn a label from the rows of a split with and without it, and save it.
 
             tzk.add(Corpus.open("data/yelp"), "stars=5")
 
-        The prior and the other labels stay as they are; a label of the same name is replaced. `latents`: the split's
-        codes with log variances, which are then not encoded. Raises `UserError` for an unknown column, a value of fewer
-        than ten rows or all but so few, and a corpus of another tokenizer than the model's.
+        The prior and other labels do not change. A label of the same name is replaced. `latents`: the split's codes
+        with log variances, which saves the encoding. Raises `UserError` for an unknown column, fewer than ten rows with
+        or without the label, and a corpus with another tokenizer than the model's.
         """
         args, fit = args or KnowledgeArgs(), fit or FitArgs()
         wanted = Label.parse(label)
@@ -96,7 +95,7 @@ class TzK:
                 f"{len(rows.present):,} sentences of {corpus.name} {split} have {label}, {len(rows.absent):,} do not; "
                 f"at least {_FEWEST} of each are needed"
             )
-        # The place is made before the long work, which an unwritable one would waste.
+        # Create the directory before the long work, so that an unwritable one fails at once.
         place = files.label_directory(self.directory, wanted)
         with own_place(place), storage.new_directory(place) as partial:
             some = [some_rows(side, fit.max_sentences // 2, fit.seed) for side in (rows.absent, rows.present)]
@@ -112,7 +111,7 @@ class TzK:
 
     @torch.no_grad()
     def log_prob(self, codes: np.ndarray | Tensor, label: str | None = None, *, seed: int = 0) -> Tensor:
-        """log density of codes [N, T] in nats [N]: log p(t), or log p(t|e = 1) of a label, estimated from 32 draws."""
+        """Compute the log density of codes [N, T] in nats [N]: log p(t), or log p(t|e = 1) of a label from 32 draws."""
         generator = torch.Generator().manual_seed(seed)
         knowledge = None if label is None else self.knowledge(label)
         checked = torch.from_numpy(as_matrix(codes, self.prior.dim, "codes"))
@@ -126,14 +125,14 @@ class TzK:
 
     @torch.no_grad()
     def log_odds(self, codes: np.ndarray | Tensor, labels: Sequence[str]) -> Tensor:
-        """log p(e = 1|t) / p(e = 0|t) of each label for codes [N, T], in nats [N, L]."""
+        """Compute log p(e = 1|t) / p(e = 0|t) of each label for codes [N, T], in nats [N, L]."""
         t = self.prior.standardization.standardize(torch.from_numpy(as_matrix(codes, self.prior.dim, "codes")))
         return torch.stack([self.knowledge(label).log_odds(t) for label in labels], -1)
 
     def sample_codes(self, num: int, labels: Sequence[str] = (), *, seed: int = 0) -> Tensor:
-        """`num` codes of which all `labels` hold, fp32 [num, T]; without labels, of p(t).
+        """Draw `num` codes with all `labels`, fp32 [num, T]; without labels, from p(t).
 
-        Of several labels it is what `smim.tzk.product.sample_product` draws, with the limits that it names.
+        For several labels it uses `smim.tzk.product.sample_product`, which describes its limits.
         """
         if num < 1:
             raise UserError(f"num is {num}, it must be at least 1")
@@ -144,14 +143,14 @@ class TzK:
         return sample_product(self.prior, knowledge, num, generator=generator)
 
     def sample(self, num: int = 5, labels: Sequence[str] = (), *, seed: int = 0) -> list[str]:
-        """Sentences decoded from codes that `sample_codes` draws, as literally as the model's own samples."""
+        """Decode sentences from codes of `sample_codes`, as literally as the model's own samples."""
         literal = self.model.use.literal.sample
         return self.model.decode(self.sample_codes(num, labels, seed=seed), literal=literal, seed=seed)
 
     def classify(self, texts: Sequence[str], labels: Sequence[str] | None = None) -> np.ndarray:
-        """p(e = 1|t) at the mean code of each sentence for each of `labels`, by default all: fp32 [N, L].
+        """Compute p(e = 1|t) at each sentence's mean code for each of `labels`, by default all: fp32 [N, L].
 
-        Labels are judged one by one: the probabilities of values that exclude each other need not add up to one.
+        Labels are independent, so the probabilities of mutually exclusive values need not sum to one.
         """
         if not (labels := labels or self.labels):
             raise UserError(f"{self.directory} has no labels; add one with `smim tzk add {self.directory} CORPUS`")
@@ -161,9 +160,9 @@ class TzK:
     def rank(
         self, corpus: Corpus, labels: Sequence[str], k: int = 10, *, split: str = "test", latents: Latents | None = None
     ) -> list[Ranked]:
-        """The `k` rows of a split for which all `labels` hold with the highest probability, highest first.
+        """Find the `k` rows of a split with the highest probability of all `labels`, highest first.
 
-        It is the product of p(e = 1|t) over the labels at the sentence's mean code.
+        The probability is the product of p(e = 1|t) over the labels at the sentence's mean code.
         """
         if k < 1 or not labels:
             raise UserError(f"k is {k}, labels {list(labels)}; k must be at least 1, and a label is needed")
@@ -192,11 +191,11 @@ def fit_tzk(
     args: PriorArgs | None = None,
     fit: FitArgs | None = None,
 ) -> TzK:
-    """Learns p(t) of the codes of a split, without labels, and saves it in the place of `output`.
+    """Learn p(t) of the codes of a split, without labels, and save it as `output`, which is replaced.
 
-    `model_dir` is where `open_tzk` will find the model. `latents`: the split's codes with log variances, which are then
-    not encoded. Raises `UserError` for a corpus of another tokenizer, an unknown split, latents of something else, and
-    an `output` that holds something else.
+    `model_dir`: where `open_tzk` will find the model. `latents`: the split's codes with log variances, which saves the
+    encoding. Raises `UserError` for a corpus with another tokenizer, an unknown split, latents of something else, or an
+    `output` with other content.
     """
     args, fit, output = args or PriorArgs(), fit or FitArgs(), Path(output)
     if output.exists() and not (output / files.CARD).is_file():
@@ -214,7 +213,7 @@ def fit_tzk(
                 "valid_nll": prior.log_prob(held_out),
                 "valid_nll_gaussian": prior.standardization.log_prob(held_out),
             }
-        # In nats a dimension: of the prior, and of a Gaussian of the same mean and covariance as train.
+        # In nats per dimension: of the prior, and of a Gaussian with the mean and covariance of train.
         nll = {name: nll_per_dimension(log_prob, prior.dim)[0] for name, log_prob in log_probs.items()}
         training = {**codes.described, "sentences": len(rows), "fit": asdict(fit), **nll}
         files.save_prior(partial, prior, model=find(model_dir), model_hash=model.hash, training=training)
@@ -222,10 +221,10 @@ def fit_tzk(
 
 
 def open_tzk(directory: Path | str, *, model: SentenceModel | None = None) -> TzK:
-    """Opens what `fit_tzk` saved, with the model that it names unless `model` is given.
+    """Open a directory of `fit_tzk`, with the model that it names unless `model` is given.
 
-    Raises `UserError` where it is missing or damaged, where the model is no longer where it was, and for another model
-    than the one whose codes it was learned from.
+    Raises `UserError` if it is missing or damaged, if the model has moved, or if the model is not the one whose codes
+    were used for training.
     """
     directory = Path(directory)
     card, prior = files.load_prior(directory)

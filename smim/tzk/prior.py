@@ -1,4 +1,4 @@
-"""p(t) of a sentence model's codes, learned without labels: the t-flow that all knowledge types share (section 8.3).
+"""The prior p(t) of a sentence model's codes, learned without labels: the shared t-flow (section 8.3).
 
 Shapes: B or N codes, T their dimensions.
 """
@@ -17,7 +17,7 @@ from smim.tzk.standardization import Standardization
 
 @dataclass(frozen=True)
 class PriorArgs:
-    """What decides the shape of the t-flow: `num_coupling_layers`, whose regressors have `hidden_dim` units."""
+    """The settings of the t-flow's shape: `num_coupling_layers`, whose networks have `hidden_dim` units."""
 
     num_coupling_layers: int = 8
     hidden_dim: int = 256
@@ -29,7 +29,7 @@ class PriorArgs:
 
 @dataclass(frozen=True)
 class Point:
-    """B codes as the knowledge types see them.
+    """B codes as input of the knowledge types.
 
     `t`: the standardised code [B, T]. `z` = f_t^-1(t) [B, T]. `log_det`: log |det dz/dcode| in nats [B].
     """
@@ -45,10 +45,9 @@ class Point:
 
 
 class CodePrior(nn.Module):
-    """Codes are standardised, then mapped by a flow to z ~ N(0, I).
+    """A density of codes. They are standardised, then mapped by a flow to z ~ N(0, I).
 
-    The standardisation is fixed before the flow is trained. All densities are of the codes as the sentence model has
-    them.
+    The standardisation is fixed before the flow is trained. All densities are those of the original codes.
     """
 
     def __init__(self, dim: int, args: PriorArgs) -> None:
@@ -58,7 +57,7 @@ class CodePrior(nn.Module):
         self.flow = Flow(dim, num_layers=args.num_coupling_layers, hidden_dim=args.hidden_dim)
 
     def point(self, codes_BT: Tensor) -> Point:
-        """Standardised codes and their place in the base of the flow."""
+        """Compute the standardised codes and their values in the base of the flow."""
         t_BT = self.standardization.standardize(codes_BT)
         z_BT, log_det_B = self.flow.to_base(t_BT)
         return Point(t_BT, z_BT, log_det_B + self.standardization.log_det)
@@ -69,12 +68,12 @@ class CodePrior(nn.Module):
 
     @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
-        """`num` codes, fp32 [num, T]."""
+        """Draw `num` codes, fp32 [num, T]."""
         z_BT = torch.randn(num, self.dim, dtype=torch.float32, generator=generator)
         return self.standardization.restore(self.flow.from_base(z_BT))
 
 
 def nll_per_dimension(log_prob_N: Tensor, dim: int) -> tuple[float, float]:
-    """Mean negative log density of N codes of `dim` dimensions, in nats per dimension, and its standard error."""
+    """Compute the mean negative log density of N codes, in nats per dimension, and its standard error."""
     nll = -log_prob_N.double() / dim
     return float(nll.mean()), float(nll.std() / math.sqrt(len(nll)))

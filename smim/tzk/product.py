@@ -1,4 +1,4 @@
-"""Codes of which several labels hold at once: the joint of independent knowledge types (section 8.3.1).
+"""Sampling of codes that have several labels: the joint of independent knowledge types (section 8.3.1).
 
 Shapes: B candidates, T dimensions of a code.
 """
@@ -13,23 +13,22 @@ from smim.errors import UserError
 from smim.tzk.knowledge import Knowledge
 from smim.tzk.prior import CodePrior
 
-# Candidates of each label at a time, and how many all of them may take for each code that is wanted.
+# The number of candidates per label and round, and the limit of all candidates per requested code.
 _CANDIDATES, _MOST_CANDIDATES = 1024, 20_000
 
 
 @torch.no_grad()
 def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *, generator: torch.Generator) -> Tensor:
-    """`num` codes of which all labels hold, fp32 [num, T]: rejection with the discriminators; of one label, its draws.
+    """Draw `num` codes with all labels, fp32 [num, T], by rejection with the discriminators. One label: its own draws.
 
-    By eq. 8.3 and 8.4 p(t|e^1 = 1, ..., e^n = 1) is p(t) times the p(e^i = 1|t) of all labels, up to a constant. Each
-    label i in turn proposes from its own p(t|e^i = 1), of which a candidate is taken with the product of the others'
-    p(e^j = 1|t). Where a label's generator and discriminator agree, as MIM learning has them do (eq. 8.11),
-    p(t|e^i = 1) is p(t) p(e^i = 1|t) up to a constant, and what is taken follows the product exactly, whichever label
-    proposed it.
+    By eq. 8.3 and 8.4, p(t|e^1 = 1, ..., e^n = 1) is p(t) times the p(e^i = 1|t) of all labels, up to a constant. Each
+    label i in turn proposes candidates from p(t|e^i = 1). They are accepted with the product of the other labels'
+    p(e^j = 1|t). If a label's generator and discriminator agree, which is the aim of MIM learning (eq. 8.11),
+    p(t|e^i = 1) is p(t) p(e^i = 1|t) up to a constant. Then the accepted codes follow the product exactly.
 
-    Limits. As far as they disagree, the codes lean to those of the labels' generators. The labels are taken to be
-    independent given the code. Few codes that one label proposes have labels that are seldom met together, or that
-    exclude each other: raises `UserError` where more than 20,000 candidates would be needed for each code.
+    Limits: If they disagree, the codes are biased towards those of the labels' generators. The method assumes that
+    labels are independent given the code. For labels that rarely or never occur together, few candidates are accepted.
+    Raises `UserError` if a code would need more than 20,000 candidates.
     """
     accepted: list[Tensor] = []
     num_accepted = candidates = 0

@@ -1,8 +1,8 @@
-"""What the labels of a TzK move: whether decoded samples have them, and how dense held-out codes are.
+"""A report on a TzK's labels: whether decoded samples have them, and the density of held-out codes.
 
-Whether a sentence has a label is judged by two logistic regressions (`judge.py`): one sees its mean code, for which a
-decoded sample is encoded again, one its words. Standard errors are those of the sentences judged. They do not hold what
-the classifiers get wrong, which is measured on real sentences.
+Two logistic regressions (`judge.py`) predict whether a sentence has a label: one from its mean code (samples are first
+encoded again), one from its words. Standard errors only cover the choice of sentences. They do not include errors of
+the classifiers, which are measured on real sentences.
 
 Shapes: N sentences.
 """
@@ -25,7 +25,7 @@ from smim.tzk.prior import nll_per_dimension
 from smim.tzk.standardization import Standardization
 from smim.tzk.training import draw, rows_of
 
-# Sentences that the classifiers are learned from, and that are judged of the held-out split.
+# The numbers of sentences for training the classifiers, and for judging on the held-out split.
 _TRAIN, _HELD_OUT = 20_000, 10_000
 
 
@@ -39,17 +39,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """One label, or several together; `num_sentences`: held-out ones that have all of them, as the corpus says.
+    """The results of one label, or of several together. `num_sentences`: held-out sentences that have all of them.
 
-    `codes` and `words`: the share of sentences that is classified as having all of the labels, by either, among:
-    `unconditioned`, samples of p(t); `samples`, of the labels; and, of held-out sentences that have them,
-    `reconstructions`, decoded from their mean codes, and `sentences`, as they are. `distinct`: the share of the
-    samples that is left when equal ones are counted once; `distinct_unconditioned`: of those of p(t).
+    `codes` and `words`: the share of sentences that each classifier predicts to have all labels. It is given for
+    `unconditioned` samples of p(t), for `samples` with the labels, and for held-out sentences with the labels: decoded
+    from their mean codes (`reconstructions`), and original (`sentences`). `distinct`: the share of distinct sentences
+    among the samples. `distinct_unconditioned`: the same for samples of p(t).
 
-    Of one label alone, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher at one that has it than
-    at one that has not; and `nll`, nats a dimension at codes of those that have it, under the `gaussian` fitted to all
-    codes, p(t) (`prior`), the `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`); and the `gain` of
-    the last over p(t), code by code.
+    Only for a single label, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher for a sentence with
+    the label than for one without. `nll`, in nats per dimension at codes with the label, under a `gaussian` fitted to
+    all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`). The `gain` is
+    the mean improvement of the last over p(t).
     """
 
     labels: list[str]
@@ -71,10 +71,10 @@ def measure(
     num: int = 1000,
     seed: int = 0,
 ) -> list[LabelReport]:
-    """Judges `num` decoded samples of each label, by default all that were added, and of several given ones together.
+    """Judge `num` decoded samples of each label (by default all), and of several given labels together.
 
-    The classifiers are learned from the corpus's `train`. Raises `UserError` where the corpus does not have a label's
-    column, or `split` no sentence of a label.
+    The classifiers are trained on the corpus's `train`. Raises `UserError` if the corpus lacks a label's column, or
+    `split` has no sentence with a label.
     """
     asked = list(dict.fromkeys(labels or tzk.labels))
     if not asked or num < 2:
@@ -85,7 +85,7 @@ def measure(
 
 
 class _Bench:
-    """What all labels are measured with."""
+    """The data and classifiers for all labels."""
 
     def __init__(self, tzk: TzK, corpus: Corpus, labels: Sequence[Label], *, split: str, num: int, seed: int) -> None:
         self.tzk, self.num, self.seed = tzk, num, seed
@@ -125,12 +125,12 @@ class _Bench:
         )
 
     def _shares(self, sentences: Sentences, labels: Sequence[str]) -> dict[str, Estimate]:
-        """The share of the sentences that has all labels, by `codes` and by `words`."""
+        """Compute the share of sentences with all labels, by `codes` and by `words`."""
         verdicts = [self.judges[label].have(sentences) for label in labels]
         return {by: _share(torch.stack([verdict[by] for verdict in verdicts]).all(0)) for by in ("codes", "words")}
 
     def _auc(self, label: str) -> float:
-        """Of the label's log odds at mean codes."""
+        """Compute the area under the ROC curve of the label's log odds at mean codes."""
         has = self.held_out.has(Label.parse(label))
         known = has != UNKNOWN
         return float(roc_auc_score(has[known], self.tzk.log_odds(self.held_out.posterior.mean[known], [label])))

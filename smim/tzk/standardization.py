@@ -1,4 +1,4 @@
-"""An affine map of codes onto zero mean and unit covariance, which is also a Gaussian fitted to them.
+"""An affine map of codes to zero mean and unit covariance, which also defines a fitted Gaussian.
 
 Shapes: N sentences, B codes, T their dimensions.
 """
@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 
-# Directions of less than this share of the largest variance are taken to have it: an autoencoder's may have none.
+# The smallest variance of a direction, relative to the largest. An autoencoder's codes may have directions without any.
 _LEAST_VARIANCE = 1e-8
 
 
 class Standardization(nn.Module):
-    """t = (code - center) whitening, and back; the identity until it is fitted."""
+    """The map t = (code - center) whitening and its inverse. Initially it is the identity."""
 
     center: Tensor
     whitening: Tensor
@@ -30,9 +30,9 @@ class Standardization(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: DiagonalGaussian) -> None:
-        """Takes the moments of draws from the posteriors of N sentences, which are known without drawing.
+        """Fit the map to the moments of draws from N sentences' posteriors, computed in closed form.
 
-        Raises `UserError` where all codes are the same.
+        Raises `UserError` if all codes are equal.
         """
         mean, variance = codes.mean.double(), codes.log_variance.double().exp()
         center = mean.mean(0)
@@ -47,13 +47,13 @@ class Standardization(nn.Module):
         self.log_det.copy_(-scale.log().sum())
 
     def standardize(self, codes_BT: Tensor) -> Tensor:
-        """t [B, T]; the map's log |det dt/dcode| is `log_det` everywhere."""
+        """Compute t [B, T]. The map's log |det dt/dcode| is the constant `log_det`."""
         return (codes_BT - self.center) @ self.whitening
 
     def restore(self, t_BT: Tensor) -> Tensor:
-        """The codes [B, T] of standardised ones."""
+        """Compute the codes [B, T] from standardised ones."""
         return t_BT @ self.coloring + self.center
 
     def log_prob(self, codes_BT: Tensor) -> Tensor:
-        """log density under the Gaussian of the fitted mean and covariance, in nats [B]."""
+        """Compute the log density under the fitted Gaussian, in nats [B]."""
         return standard_normal_log_prob(self.standardize(codes_BT)) + self.log_det

@@ -1,4 +1,4 @@
-"""Trains the t-flow by maximum likelihood, and a knowledge type by MIM learning while the t-flow stays as it is.
+"""Training of the t-flow by maximum likelihood, and of knowledge types by MIM learning with a fixed t-flow.
 
 Shapes: N sentences, B codes of a batch, T dimensions of a code, C of a knowledge's.
 """
@@ -21,7 +21,7 @@ from smim.tzk.prior import CodePrior, PriorArgs
 
 M = TypeVar("M", bound=nn.Module)
 
-# Posteriors of sentences of which a label does not hold, and of which it does; fields [N, T] each.
+# The posteriors of sentences without a label, and of those with it; fields [N, T] each.
 Labelled = tuple[DiagonalGaussian, DiagonalGaussian]
 
 _VALIDATE_EVERY = 100
@@ -31,11 +31,11 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class FitArgs:
-    """How anything here is trained: with Adam, whose rate rises to `learning_rate` and falls to zero.
+    """The settings of all trainings here. They use Adam, whose learning rate rises to `learning_rate`, then falls to 0.
 
-    A batch is `batch_size` codes, drawn anew from their posteriors. A tenth of the sentences is held out, and the
-    weights are kept that were best on it. `max_sentences`: so many of the corpus, drawn at random, are used; of a label
-    at most half of them with it, and half without.
+    A batch is `batch_size` codes, newly drawn from their posteriors. A tenth of the sentences is held out, and the
+    weights that are best on it are kept. `max_sentences`: the number of random sentences of the corpus in use; for a
+    label, at most half of them with it, and half without.
     """
 
     num_optimizer_steps: int = 2000
@@ -57,21 +57,21 @@ def rows_of(codes: DiagonalGaussian, rows: Tensor) -> DiagonalGaussian:
 
 
 def draw(codes: DiagonalGaussian, generator: torch.Generator, *, num: int | None = None) -> Tensor:
-    """A code from each posterior [N, T], or from `num` of them, drawn with replacement."""
+    """Draw a code from each posterior [N, T], or from `num` random ones (with replacement)."""
     if num is not None:
         codes = rows_of(codes, torch.randint(len(codes.mean), (num,), generator=generator))
     return codes.sample(torch.randn(codes.mean.shape, generator=generator))
 
 
 def hold_out(codes: DiagonalGaussian, *, seed: int) -> tuple[DiagonalGaussian, DiagonalGaussian]:
-    """All but a tenth of the sentences, drawn at random, and that tenth, at least one of them."""
+    """Split randomly into nine tenths of the sentences, and a tenth (at least one sentence)."""
     order = torch.randperm(len(codes.mean), generator=torch.Generator().manual_seed(seed))
     num = max(1, round(_HELD_OUT * len(order)))
     return rows_of(codes, order[num:]), rows_of(codes, order[:num])
 
 
 def fit_prior(train: DiagonalGaussian, valid: DiagonalGaussian, *, args: PriorArgs, fit: FitArgs) -> CodePrior:
-    """Learns p(t) of draws from the posteriors of sentences: their aggregate posterior."""
+    """Learn p(t) of draws from the sentences' posteriors, that is, their aggregate posterior."""
     with torch.random.fork_rng():
         torch.manual_seed(fit.seed)
         prior = CodePrior(train.mean.shape[1], args)
@@ -94,7 +94,7 @@ def fit_knowledge(
     fit: FitArgs,
     name: str,
 ) -> Knowledge:
-    """Learns what codes a label holds for; each batch is half of codes with it, half of codes without.
+    """Learn the knowledge type of a label. Half of each batch are codes with it, half are codes without.
 
     `frequency`: the label's share of the corpus.
     """

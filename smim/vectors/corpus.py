@@ -1,4 +1,4 @@
-"""Prepared corpora of vectors: as those of text, with the columns `vector`, `length` (always 1) and labels."""
+"""Prepared corpora of vectors, like those of text, with the columns `vector`, `length` (always 1) and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class VectorSplit(Split):
 
 @dataclass(frozen=True)
 class VectorCorpus(PreparedCorpus):
-    """A prepared corpus of vectors that was opened with `VectorCorpus.open`."""
+    """A prepared corpus of vectors. Open one with `VectorCorpus.open`."""
 
     unit: ClassVar[str] = "vector"
     tokenizer: ClassVar[None] = None
@@ -48,7 +48,7 @@ class VectorCorpus(PreparedCorpus):
 
     @classmethod
     def open(cls, directory: Path | str) -> "VectorCorpus":
-        """Opens a prepared corpus; raises `UserError` where it is missing, damaged, or of sentences."""
+        """Open a prepared corpus. Raises `UserError` if it is missing, damaged, or one of sentences."""
         directory = Path(directory)
         card = cls.read_card(directory)
         if card.get("kind") != KIND:
@@ -66,11 +66,11 @@ class VectorCorpus(PreparedCorpus):
 
     @property
     def input_hash(self) -> str:
-        """Names what a vector's dimensions mean: the corpus's recipe."""
+        """The hash of the corpus's recipe, which identifies the meaning of a vector's dimensions."""
         return self.card["input_hash"]
 
     def split(self, name: str) -> VectorSplit:
-        """Memory-maps one split; raises `UserError` where it is unknown or a shard is damaged."""
+        """Memory-map one split. Raises `UserError` if it is unknown or a shard is damaged."""
         split = VectorSplit(name=name, table=self.table(name))
         if not np.isfinite(split.vectors).all():
             raise UserError(f"{self.directory / name} holds NaN or infinite numbers; prepare the corpus again")
