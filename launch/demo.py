@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import OmegaConf
 from rich.console import Console
+from rich.panel import Panel
 from rich.table import Table
 
 import smim
@@ -58,11 +59,12 @@ def main() -> None:
     else:
         run(f"python data_prep/build.py corpus=demo output={CORPUS} prep.workers=1")
     train()
-    evaluate()
+    rebuilt = evaluate()
     search_and_decode()
-    search_english()
+    english = search_english()
     minutes = (time.monotonic() - started) / 60
     heading(f"Done in {minutes:.1f} minutes")
+    console.print(summary(rebuilt, english, minutes))
     console.print(
         f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
         f"reports   {RUNS['sMIM']}/report/report.html, {RUNS['sVAE']}/report/report.html, {DEMO}/comparison.md\n"
@@ -91,8 +93,8 @@ def train() -> None:
     run_beside(jobs)
 
 
-def evaluate() -> None:
-    """Measure both models on the test sentences, and explain the result."""
+def evaluate() -> list[float]:
+    """Measure both models on the test sentences, and explain the result; the share of words that each gives back."""
     heading("3. Test both on 2,240 sentences that they have not seen")
     say("Each sentence is encoded, and its code decoded again. The test counts what comes back.\n")
     jobs = []
@@ -125,6 +127,7 @@ def evaluate() -> None:
         if [of["collapsed"] for of in found] == [0, 1]
         else "\nIn this run the collapse of sVAE did not show as it usually does."
     )
+    return [of["bleu1_greedy"] for of in found]
 
 
 def search_and_decode() -> None:
@@ -178,8 +181,11 @@ def draw(models: dict[str, SentenceModel], test: Split) -> None:
     plots.latent_maps(maps, DEMO / "latent_maps.png")
 
 
-def search_english() -> None:
-    """Search everyday sentences by meaning with the packaged English model, and decode their codes."""
+def search_english() -> list[int]:
+    """Search everyday sentences by meaning with the packaged English model, and decode their codes.
+
+    Return the queries answered by meaning and by keywords, and the sentences that come back.
+    """
     heading("6. English: a model that comes with the package, whose codes say what a sentence means")
     doing("encoding the sentences")
     model = smim.load("english-small")
@@ -208,6 +214,21 @@ def search_english() -> None:
     )
     back = sum(a == b for a, b in zip(SENTENCES, model.reconstruct(SENTENCES), strict=True))
     say(f"Decoded from their codes, {back} of the {len(SENTENCES)} sentences come back word for word.")
+    return [meaning, keywords, back]
+
+
+def summary(rebuilt: list[float], english: list[int], minutes: float) -> Panel:
+    """Everything that was shown, on one screen."""
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    (ours, usual), (meaning, keywords, back) = rebuilt, english
+    for what, first, second in (
+        ("words that come back", f"sMIM {ours:.0%}", f"sVAE {usual:.0%}"),
+        ("queries in other words", f"by meaning {meaning}/{len(QUERIES)}", f"by keywords {keywords}"),
+        ("sentences back word for word", f"{back}/{len(SENTENCES)}", ""),
+        ("trained, tested, searched", f"{minutes:.1f} minutes", "no GPU needed"),
+    ):
+        table.add_row(what, f"[bold green]{first}[/]", second)
+    return Panel.fit(table, title="sMIM: sentences to vectors, and back", border_style="cyan", padding=(1, 1))
 
 
 def status(run_dir: Path) -> str | None:
