@@ -96,6 +96,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def search(self, **query_and_options: Any) -> SearchResult:
@@ -107,48 +108,61 @@ class Client:
         return self._post("search/batch", schemas.SearchBatchResponse, queries=list(queries), **options).results
 
     def encode(self, texts: Sequence[str | None], **policies: Unpack[Fitting]) -> schemas.EncodeResponse:
+        """Encode texts; return means and log variances of their posteriors, and which texts were cut."""
         answer = self._post("encode", schemas.EncodeResponse, texts=list(texts), **policies)
         _tell("cut", answer.truncated, len(texts))
         return answer
 
     def decode(self, codes: Sequence[Sequence[float]], **how: Unpack[Decoding]) -> list[str]:
+        """Decode codes [N, D] into N sentences."""
         return self._sentences("decode", codes=[list(code) for code in codes], **how)
 
     def reconstruct(self, texts: Sequence[str], **how: Unpack[Decoding]) -> list[str]:
+        """Encode texts, and decode their codes."""
         return self._sentences("reconstruct", texts=list(texts), **how)
 
     def interpolate(self, first: str, second: str, *, steps: int = 5, **how: Unpack[Saying]) -> list[str]:
+        """Decode `steps` codes from the first sentence's to the second's."""
         return self._sentences("interpolate", first=first, second=second, steps=steps, **how)
 
     def perturb(self, text: str, *, num: int = 5, scale: float | None = None, **how: Unpack[Saying]) -> list[str]:
+        """Decode `num` codes near a sentence's code, `scale` posterior standard deviations away."""
         return self._sentences("perturb", text=text, num=num, scale=scale, **how)
 
     def sample(
         self, num: int = 5, *, standard_deviation: float | None = None, prior: bool = False, **how: Unpack[Saying]
     ) -> list[str]:
+        """Decode `num` codes drawn around zero, or from the prior."""
         return self._sentences("sample", num=num, standard_deviation=standard_deviation, prior=prior, **how)
 
     def arithmetic(
         self, plus: Sequence[str], minus: Sequence[str] = (), **how: Unpack[Saying]
     ) -> schemas.ArithmeticResponse:
+        """Decode the sum of the codes of `plus` less those of `minus`, and return that code too."""
         return self._post("arithmetic", schemas.ArithmeticResponse, plus=list(plus), minus=list(minus), **how)
 
     def answer(self, question: str, *, num_words: int = 10) -> str:
+        """Decode an answer from the code of a question and `num_words` unknown words."""
         return self._post("answer", schemas.AnswerResponse, question=question, num_words=num_words).answer
 
     def get(self, ids: Sequence[int]) -> list[Sentence]:
+        """Return the sentences of the given ids, whole rows with their labels."""
         return self._post("sentences/get", schemas.StoredResponse, ids=list(ids)).sentences
 
     def count(self, where: Mapping[str, Any] | None = None) -> int:
+        """Count the rows of the index, or those that pass a filter."""
         return self._post("count", schemas.CountResponse, where=where).count
 
     def index(self) -> Description:
+        """Describe the index: its size, metric, label columns and model."""
         return self._ask("GET", "index", Description)
 
     def overview(self) -> schemas.Overview:
+        """Describe the index and the model, with examples, as the page shows them."""
         return self._ask("GET", "overview", schemas.Overview)
 
     def map(self) -> schemas.MapView:
+        """Return the map of the index: ids, places and labels of its points, and whether a better one is being made."""
         return self._ask("GET", "map", schemas.MapView)
 
     def place(self, queries: Sequence[Mapping[str, Any]]) -> list[list[float]]:
@@ -163,6 +177,7 @@ class Client:
         labels: Mapping[str, Sequence[Any]] | None = None,
         **policies: Unpack[Fitting],
     ) -> list[int]:
+        """Add texts, with labels by column; return their ids."""
         return self._put("POST", texts, ids if ids is None else list(ids), labels, policies)
 
     def upsert(
@@ -173,9 +188,11 @@ class Client:
         labels: Mapping[str, Sequence[Any]] | None = None,
         **policies: Unpack[Fitting],
     ) -> list[int]:
+        """Add texts in the place of those with the same ids; return the ids."""
         return self._put("PUT", texts, list(ids), labels, policies)
 
     def delete(self, ids: Sequence[int] | None = None, *, where: Mapping[str, Any] | None = None) -> int:
+        """Delete the rows of the given ids, or those that pass a filter; return how many."""
         given = ids if ids is None else list(ids)
         return self._post("sentences/delete", schemas.CountResponse, ids=given, where=where).count
 
