@@ -69,7 +69,7 @@ def main() -> None:
         f"pictures  {DEMO}/learning_curves.png, {DEMO}/latent_maps.png\n"
         f"reports   {RUNS['sMIM']}/report/report.html, {RUNS['sVAE']}/report/report.html, {DEMO}/comparison.md\n"
         f"search    .venv/bin/smim search {DEMO}/english 'A cat is playing outside.'\n"
-        f"your data README.md, 'Your own text'; Penn Treebank: docs/ptb.md"
+        f"your data docs/own_text.md; Penn Treebank: docs/ptb.md"
     )
 
 
