@@ -23,8 +23,8 @@ def adapt(
     """Adapt a model to your own texts, in minutes.
 
     For small collections of texts of several sentences, such as reviews. The model learns which sentences belong
-    together, and to write them. A tenth of the texts is held out. With these, the command compares four searches at the
-    end: by keywords, by the old model, by the new model, and by codes and keywords together.
+    together, and to write them. A tenth of the texts is held out. With these, the command compares searches at the end:
+    by keywords, by the codes of the old and of the new model, and by keywords and codes together.
 
     Example: smim adapt english-small reviews.csv --text-column review -o models/reviews
     """

@@ -199,7 +199,7 @@ def test_a_recall_below_the_target_is_told_and_kept(
     index = index_texts(model, sentences(), tmp_path / "index", model_dir=tiny_model, factory="IVF16,PQ1x2")
     recall = index.manifest.measured["recall"]
     assert recall < report.TARGET
-    assert f"warning: recall@10 is {recall:.3f}, below 0.98, with any search settings" in capsys.readouterr().err
+    assert f"warning: recall@10 is {recall:.3f}, below 0.98, with all search settings" in capsys.readouterr().err
 
 
 def test_an_exact_index_has_nothing_measured_as_older_ones(index: Index) -> None:
