@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from rich.progress import Progress
 from torch import Tensor
 
-from smim.errors import Unsupported, check_size, refuse_if
+from smim.errors import Unsupported, UserError, check_size, refuse_if
 from smim.fitted_prior import with_prior_of
 from smim.generation import SentenceModel
 from smim.model.autoencoder import SentenceAutoencoder
-from smim.model.directory import hash_of, load_model, save_model
+from smim.model.directory import CONFIG, hash_of, load_model, save_model
 from smim.progress import console, progress_bar
 from smim.text.batch import collate, with_random_words
 from smim.text.sentences import sentences_of
@@ -73,10 +73,13 @@ def adapt(
     `minutes`: the time limit; it ends earlier if there is no more to learn. A tenth of the texts, at most 1,000, is
     held out and returned.
 
-    Raises `UserError` for fewer than 200 texts of several sentences, and for a model whose codes have no meaning part.
+    Raises `UserError` for fewer than 200 texts of several sentences, and for a model whose codes have no meaning part,
+    and an `output` that holds something else than a model.
     """
     started = time.monotonic()
     check_size("minutes", minutes, above=True)
+    if Path(output).exists() and not (Path(output) / CONFIG).is_file():
+        raise UserError(f"{output} exists and is not a model; give another place, so that nothing is lost")
     model, tokenizer, config = load_model(model_dir)
     if not model.encoder.meaning_dim:
         raise Unsupported("this model's codes have no meaning part that could be adapted; english-small's have one")

@@ -83,6 +83,10 @@ def test_what_cannot_be_adapted_is_refused(tiny_model: Path, meaning_model: Path
     with pytest.raises(UserError, match="minutes is 0"):
         adapt(meaning_model, texts, tmp_path / "model", minutes=0)
     assert not (tmp_path / "model").exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="exists and is not a model"):
+        adapt(meaning_model, texts, tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_the_rate_warms_up_and_ends_with_the_steps_or_the_time() -> None:
