@@ -30,6 +30,7 @@ def test_in_the_installed_version_every_stage_takes_the_state_of_one_process_and
         import deepspeed
         from accelerate import Accelerator
         from smim.deepspeed_internals import base_optimizer
+        from smim.processes import close
         from smim.training.parallel import Replicated, ZeRO
 
         accelerator = Accelerator(cpu=True)
@@ -79,6 +80,7 @@ def test_in_the_installed_version_every_stage_takes_the_state_of_one_process_and
                 train(sharded)
                 same(sharded.weights(), whole.weights())
                 same(sharded.optimizer_state(), whole.optimizer_state())
+        close(accelerator)  # a thread of the group that is alive at the end of the interpreter aborts the process
         """)
     )
     command = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", str(script)]

@@ -30,7 +30,7 @@ from smim.evaluation.section import Section
 from smim.evaluation.vectors import VectorJob
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model.directory import read_settings
-from smim.processes import make_accelerator
+from smim.processes import close, make_accelerator
 from smim.progress import console
 from smim.text.corpus import CARD, Corpus, Split
 from smim.vector_model import VectorModel
@@ -117,7 +117,7 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
     if accelerator.is_main_process:
         console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
+    close(accelerator)
 
 
 def _of_sentences(

@@ -150,6 +150,7 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
         from accelerate import Accelerator
         from torch.distributed.fsdp import fully_shard
         from torch.distributed.tensor import DTensor
+        from smim.processes import close
         from smim.training.parallel import FullyShardedData, Replicated
 
         class Sharded(FullyShardedData):
@@ -192,6 +193,7 @@ def test_fsdp2_gives_and_takes_whole_tensors(tmp_path):
         train(resumed, 2), train(whole, 2)
         same(resumed.weights(), whole.weights())
         same(resumed.optimizer_state(), whole.optimizer_state())
+        close(accelerator)
         """)
     )
     command = [str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", str(script)]
