@@ -7,6 +7,7 @@ on the CPU is ignored. Each would run another training than the requested one.
 
 import os
 import re
+import time
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,6 +79,9 @@ def close(accelerator: Accelerator) -> None:
     accelerator.end_training()
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+        # DeepSpeed keeps references to its groups, so their gloo threads are alive. A thread that releases the tensors
+        # of the last collective while the interpreter ends aborts the process; it needs the GIL for a moment now.
+        time.sleep(0.1)
 
 
 def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
