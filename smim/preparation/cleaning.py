@@ -46,8 +46,8 @@ class Cleaning:
         problems = not_among(self, "corpus", normalize=_NORMAL_FORMS, too_long=_TOO_LONG)
         if self.split_sentences and self.language not in _LANGUAGES:
             problems.append(
-                f"corpus.language is {self.language!r}; there are rules for splitting sentences of "
-                f"{', '.join(_LANGUAGES)}: choose the most similar language"
+                f"corpus.language is {self.language!r}; to split sentences, give one of {', '.join(_LANGUAGES)}: take "
+                f"the most similar language"
             )
         if self.min_words < 0:
             problems.append(f"corpus.min_words is {self.min_words}, it must not be negative")
