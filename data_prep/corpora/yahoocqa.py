@@ -80,7 +80,7 @@ def recipe(args: CorpusArgs) -> Recipe:
     notes = []
     if "valid" not in pools:
         draws["train"] = {"valid": _VALID_SHARE, "train": None}
-        notes.append(f"there is no file for valid: it has {_VALID_SHARE:.0%} of the training questions")
+        notes.append(f"there is no file for valid: it gets {_VALID_SHARE:.0%} of the training questions")
     return Recipe(
         inputs=tuple(inputs),
         draws=draws,

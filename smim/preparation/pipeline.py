@@ -41,7 +41,7 @@ _LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
 
 @dataclass(frozen=True)
 class PrepArgs(EngineArgs):
-    """Where preparation runs: `prep.` on the command line."""
+    """The engine that runs preparation (`prep.` on the command line)."""
 
     section = "prep"
     task_size = "corpus.shard_bytes"
