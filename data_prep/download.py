@@ -1,4 +1,4 @@
-"""Downloads of files, once, with a check of their content."""
+"""Downloads of files, with a check of their content."""
 
 import hashlib
 import urllib.error
@@ -11,9 +11,9 @@ from smim.progress import console
 
 
 def download(url: str, target: Path, *, digest: str, instead: str, algorithm: str = "sha256") -> None:
-    """Download `url` to `target`, unless that exists with the hexadecimal hash `digest`.
+    """Download `url` to `target`, unless `target` exists and has the hexadecimal hash `digest`.
 
-    Raises `UserError` for other content, or without a connection. `instead` tells the user what to do then.
+    Raises `UserError` if the content has another hash, or without a connection. `instead`: advice for the message.
     """
     if target.is_file() and hashlib.new(algorithm, target.read_bytes()).hexdigest() == digest:
         return
@@ -24,7 +24,7 @@ def download(url: str, target: Path, *, digest: str, instead: str, algorithm: st
     except (urllib.error.URLError, TimeoutError) as error:
         raise UserError(f"cannot download {url} ({error}). {instead}") from None
     if hashlib.new(algorithm, content).hexdigest() != digest:
-        raise UserError(f"{url} has not the expected {algorithm.upper()} {digest}; it was not kept. {instead}")
+        raise UserError(f"{url} does not have the expected {algorithm.upper()} {digest}; it was not kept. {instead}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with storage.new_file(target) as partial:
         partial.write_bytes(content)

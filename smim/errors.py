@@ -1,4 +1,4 @@
-"""Errors that are reported to the user in one message, and their exit statuses."""
+"""Errors that the user sees as one message, and their exit statuses."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ from typing import Any
 
 
 class SmimError(Exception):
-    """A failure that the user did not cause; the message says what happened, where, and what to do.
+    """A failure that the user did not cause. The message says what happened, where, and what to do.
 
-    `code` is the kind of error for programs. A service's answer contains it, and it determines the HTTP status.
+    `code` is the kind of error, for programs. A service's answer contains it, and it determines the HTTP status.
     """
 
     exit_status = 1
@@ -35,9 +35,9 @@ class Unsupported(UserError):
 
 
 class RowError(UserError):
-    """A mistake in one of several sentences: `row`, from 0. `what` is the message without its place.
+    """A mistake in one of several sentences. `row` is its number, from 0; `what` is the message without the number.
 
-    `numbered`: the message names the sentence's number; a message that shows the sentence need not.
+    `numbered`: whether the message starts with the sentence's number.
     """
 
     def __init__(self, what: str, row: int, numbered: bool = True) -> None:
@@ -53,7 +53,7 @@ _STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota
 
 
 def storage_problem(error: BaseException) -> str | None:
-    """A message if the storage is full, or None for other errors.
+    """Return a message if the storage is full, or None for other errors.
 
     safetensors raises its own error type, which has the operating system's error number only in its text.
     """
@@ -64,7 +64,7 @@ def storage_problem(error: BaseException) -> str | None:
 
 
 def nearest(word: str, valid: list[str]) -> str:
-    """A hint to append to an error message: the valid word nearest to a wrong one, or all valid words."""
+    """Return a hint to append to an error message: the valid word nearest to a wrong one, or all valid words."""
     close = get_close_matches(word, valid, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -72,7 +72,7 @@ def nearest(word: str, valid: list[str]) -> str:
 
 
 def not_among(settings: object, prefix: str, **valid: Iterable[str]) -> list[str]:
-    """A message for each field of `settings` that is not one of its valid words, with the nearest one."""
+    """Return a message for each field of `settings` that is not one of its valid words, with the nearest one."""
     wrong = [(name, getattr(settings, name), list(words)) for name, words in valid.items()]
     return [
         f"{prefix}.{name} is {value!r}; {nearest(str(value), words)}"
@@ -82,7 +82,7 @@ def not_among(settings: object, prefix: str, **valid: Iterable[str]) -> list[str
 
 
 def too_low(settings: object, prefix: str, **least: float) -> list[str]:
-    """A message for each field of `settings` below its lowest value; a field that is None is not set."""
+    """Return a message for each field of `settings` below its lowest value. Fields that are None are ignored."""
     values = {name: getattr(settings, name) for name in least}
     return [
         f"{prefix}.{name} is {value}, it must be at least {least[name]}"
@@ -98,7 +98,7 @@ def refuse(problems: Iterable[str]) -> None:
 
 
 def refuse_if(wrong: Mapping[str, object]) -> None:
-    """Raise as `refuse` does, for the problems whose condition holds."""
+    """Raise one `UserError` with the problems whose condition holds, if there are any."""
     refuse(problem for problem, holds in wrong.items() if holds)
 
 
@@ -110,7 +110,7 @@ def check_whole(name: str, value: int, *, least: int = 1, most: int | None = Non
 
 
 def check_size(name: str, value: float, *, most: float | None = None, above: bool = False) -> None:
-    """Raise `UserError` unless `value` is a number from 0 to `most`; `above`: 0 is refused too."""
+    """Raise `UserError` unless `value` is a number from 0 to `most`. With `above`, 0 is an error too."""
     fits = isinstance(value, Real) and (value > 0 if above else value >= 0) and (most is None or value <= most)
     if not fits:
         bounds = ("above 0" if above else "of at least 0") + ("" if most is None else f" and at most {most:g}")
@@ -118,7 +118,7 @@ def check_size(name: str, value: float, *, most: float | None = None, above: boo
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-    """Print our own warnings without a line of code."""
+    """Print the warnings of this package without a line of code."""
     ours = category.__module__.startswith("smim.")
     shown = f"warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
     print(shown, file=sys.stderr)
@@ -126,7 +126,7 @@ def _show_warning(message: Warning | str, category: type[Warning], filename: str
 
 @contextmanager
 def reported_to_user() -> Iterator[None]:
-    """End the process with one clear line instead of a traceback if an error is meant for the user.
+    """End the process with one line instead of a traceback if an error is meant for the user.
 
     Characters that standard output cannot encode are printed as escapes, such as \\xe9.
     """
@@ -140,7 +140,7 @@ def reported_to_user() -> Iterator[None]:
     except KeyboardInterrupt:
         _exit("interrupted", 130)
     except BrokenPipeError:
-        os._exit(141)  # the reader of our output ended, as in `smim ... | head`
+        os._exit(141)  # the reader of the output ended, as in `smim ... | head`
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
     except Exception as error:
@@ -149,7 +149,7 @@ def reported_to_user() -> Iterator[None]:
         problem = storage_problem(error)
         if problem is None:
             raise
-        _exit(f"{problem}: {error}. Nothing that was there before was changed.", 1)
+        _exit(f"{problem}: {error}. Existing files were not changed.", 1)
 
 
 def _exit(message: str, status: int) -> None:

@@ -1,7 +1,7 @@
 """Locks on directories: one process at a time works in a directory, or writes its replacement.
 
-The lock is a file locked with flock, so it is released when its owner ends, even by a kill. The file names the process
-and host that hold it.
+The lock is a file locked with flock, so it is released when its owner ends, even if it is killed. The file names the
+process and host that have the lock.
 """
 
 import errno
@@ -19,8 +19,8 @@ from smim.errors import SmimError, UserError
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-_UNFIT = {errno.EROFS: "that is read-only"} | dict.fromkeys(
-    (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), "without locks (flock), which keep two processes apart"
+_UNFIT = {errno.EROFS: "that is read-only; use another place"} | dict.fromkeys(
+    (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP), "without locks (flock), which are needed; use another place"
 )
 
 # Errors from opening a link, a directory and a socket.
@@ -35,10 +35,11 @@ class BeingChanged(UserError):
 
 @contextmanager
 def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
-    """Keep others out of `directory`, which must not be replaced as a whole, until the block ends.
+    """Lock `directory` against other processes until the block ends. It must not be replaced as a whole.
 
     With an `accelerator`, all processes of the job call this. The main process takes the lock, and all raise its error.
-    Raises `BeingChanged` if another process has the lock, and `UserError` on a file system without locks.
+    Raises `BeingChanged` if another process has the lock, and `UserError` on a file system that is read-only or has no
+    locks.
     """
     with _owned(directory / ".lock", directory, accelerator):
         yield
@@ -46,7 +47,7 @@ def own(directory: Path, accelerator: "Accelerator | None" = None) -> Iterator[N
 
 @contextmanager
 def own_place(output: Path, accelerator: "Accelerator | None" = None) -> Iterator[None]:
-    """As `own`, for a path to which a finished directory is renamed: the lock is `.NAME.lock` beside it."""
+    """Lock a path to which a finished directory is renamed, as `own` does. The lock is `.NAME.lock` beside it."""
     output = output.absolute()
     with _owned(output.parent / f".{output.name}.lock", output, accelerator):
         yield
@@ -73,7 +74,7 @@ def _owned(file: Path, directory: Path, accelerator: "Accelerator | None") -> It
 
 
 def take(file: Path, directory: Path) -> IO[str]:
-    """Lock the file for `directory` until it is closed; raises as `own` does."""
+    """Lock the file for `directory` until it is closed. Raises the same errors as `own`."""
     with ExitStack() as stack:
         try:
             # A directory from someone else may hold a link or a pipe here.
@@ -102,7 +103,7 @@ def take(file: Path, directory: Path) -> IO[str]:
 
 
 def is_at(lock: IO[str], file: Path) -> bool:
-    """Whether the locked file is still the one at `file`, not removed or replaced meanwhile."""
+    """Check whether the locked file is still the one at `file`, and was not removed or replaced."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), os.stat(file))
     except FileNotFoundError:

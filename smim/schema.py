@@ -1,4 +1,4 @@
-"""Convert JSON to the dataclass that describes it: each field must exist and have its type, and no other may exist."""
+"""Conversion of JSON to dataclasses: each field must exist and have its type, and no other field may exist."""
 
 import operator
 from dataclasses import MISSING, field, fields, is_dataclass
@@ -22,19 +22,20 @@ _BOUNDS = {
 
 
 def make(cls: type[T], content: Any, path: Path, *, at: str = "", others: bool = False) -> T:
-    """The object of the dataclass `cls` that JSON describes; raises `UserError` that names the file and the field.
+    """Make an object of the dataclass `cls` from JSON. Raises `UserError` that names the file and the field.
 
-    Fields are text, numbers, lists and dictionaries, dataclasses, any of them or None, or `Any`. Errors that the
-    dataclass raises are reported with the file too. `at`: the content's place in the file. `others`: allow fields that
-    the dataclass does not have. A field may be a dataclass that exists already.
+    A field is text, a number, a list, a dictionary, a dataclass, one of these or None, or `Any`. If the dataclass
+    raises a `UserError`, its message gets the file too. `at`: the place of the content in the file. `others`: allow
+    fields that the dataclass does not have. A value may already be an object of its dataclass.
     """
     return _made(cls, content, path, at, others)
 
 
 def changed(settings: Any) -> dict[str, Any]:
-    """The settings of a dataclass that differ from its defaults, by name; nested ones as `inside.name`.
+    """Return the settings of a dataclass that differ from its defaults, by name. Nested ones are `inside.name`.
 
-    If a nested dataclass has another class than by default, its `name` is included, and its own defaults count.
+    If a nested dataclass has another class than the default, its `name` is included. Its settings are then compared
+    with the defaults of its own class.
     """
     values: dict[str, Any] = {}
     for each in fields(settings):
@@ -49,12 +50,12 @@ def changed(settings: Any) -> dict[str, Any]:
 
 
 def bounded(default: Any, **bounds: Any) -> Any:
-    """A dataclass field with bounds: `least`, `most`, `above` and `below`, or the words that it is `among`."""
+    """Make a dataclass field with bounds (`least`, `most`, `above`, `below`), or with valid words (`among`)."""
     return field(default=default, metadata=bounds)
 
 
 def out_of_bounds(settings: Any, section: str) -> list[str]:
-    """A message for each field of a dataclass that is out of its bounds; a field that is None is not set."""
+    """Return a message for each field of a dataclass that is out of its bounds. Fields that are None are ignored."""
     problems = [
         f"{section}.{each.name} is {value}, it must be {words} {each.metadata[bound]}"
         for each in fields(settings)
@@ -79,7 +80,7 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
         return _object(kind, value, path, at, others)
     if origin in (list, tuple) and isinstance(value, list):
         if parts[0] is str and all(type(each) is str for each in value):
-            return origin(value)  # fast path: a vocabulary is long
+            return origin(value)  # a fast path for long vocabularies
         return [_made(parts[0], each, path, f"{at}[{i}]", others) for i, each in enumerate(value)]
     if origin is dict and isinstance(value, dict):
         return {name: _made(parts[1], each, path, f"{at}[{name!r}]", others) for name, each in value.items()}
@@ -87,7 +88,7 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
         return float(value)
     # In Python, booleans are integers too.
     if type(value) is not kind or (kind is int and not 0 <= value <= _LARGEST):
-        _refuse(path, f"{at or 'what it holds'} is {repr(value)[:60]}, {_NAMES.get(kind, 'another type')} is needed")
+        _refuse(path, f"{at or 'the content'} is {repr(value)[:60]}, {_NAMES.get(kind, 'another type')} is needed")
     return value
 
 

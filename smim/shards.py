@@ -1,7 +1,7 @@
 """Arrays on disk in shards, whose files are checked by hash and memory-mapped.
 
-A shard consists of files with the same rows, NAME-00000.npy, plain arrays of fp32 or fp16. Row i of the concatenated
-shards is row i of the whole. The job that writes them marks each finished shard, with its hashes.
+A shard has one file NAME-00000.npy for each of several arrays with the same number of rows, in fp32 or fp16. Row i of
+the concatenated shards is row i of the array. The job that writes them marks each finished shard, with its hashes.
 """
 
 import json
@@ -21,7 +21,7 @@ DTYPES = {"fp32": np.float32, "fp16": np.float16}
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file's size, its SHA-256, and its `storage.sampled_sha256`, which is checked at each opening."""
+    """A file's size, its SHA-256, and its `storage.sampled_sha256`, which is checked whenever it is opened."""
 
     bytes: int
     sha256: str
@@ -32,7 +32,7 @@ class FileInfo:
         return cls(path.stat().st_size, storage.sha256(path), storage.sampled_sha256(path))
 
     def is_whole(self, path: Path) -> bool:
-        """Whether the file exists, with the same size and the same content at sampled places."""
+        """Check whether the file exists, with the same size and the same content at sampled places."""
         return (
             path.is_file() and path.stat().st_size == self.bytes and storage.sampled_sha256(path) == self.sampled_sha256
         )
@@ -46,19 +46,19 @@ class ShardInfo:
     files: dict[str, FileInfo]
 
     def damaged(self, directory: Path) -> list[Path]:
-        """The shard's files in a directory that are missing or changed; raises `UserError` for an invalid name."""
+        """List the shard's files that are missing or changed. Raises `UserError` for an invalid name."""
         paths = {storage.own_file(directory, name): file for name, file in self.files.items()}
         return [path for path, file in paths.items() if not file.is_whole(path)]
 
 
 class InShards:
-    """Something with `count` rows, in shards of `rows_per_shard` (the last may be smaller)."""
+    """The base class of everything with `count` rows in shards of `rows_per_shard` (the last may be smaller)."""
 
     count: int
     rows_per_shard: int
 
     def rows_of(self, shard: int) -> range:
-        """The rows of a shard."""
+        """Return the rows of a shard."""
         return range(self.count)[shard * self.rows_per_shard :][: self.rows_per_shard]
 
     @property
@@ -78,7 +78,7 @@ class ShardedArray(InShards):
     rows_per_shard: int
 
     def read(self, rows: range | np.ndarray) -> np.ndarray:
-        """The given rows, in their order, fp32 [len(rows), width]; raises `UserError` if they hold NaN or infinity."""
+        """Read the given rows, in their order, as fp32 [len(rows), width]. Raises `UserError` for NaN or infinity."""
         numbers = np.asarray(rows, np.int64)
         found = np.empty((len(numbers), self.width), np.float32)
         shard_of = numbers // self.rows_per_shard
@@ -87,11 +87,11 @@ class ShardedArray(InShards):
             # Open the file each time, so that its pages do not stay mapped.
             found[here] = self.open(shard)[numbers[here] - shard * self.rows_per_shard]
         if not np.isfinite(found).all():
-            raise UserError(f"{self.directory} holds numbers of {self.name} that are NaN or infinite; make it again")
+            raise UserError(f"{self.directory} has NaN or infinite numbers in {self.name}; make it again")
         return found
 
     def open(self, shard: int) -> np.ndarray:
-        """A shard, memory-mapped; raises `UserError` if its file has another shape."""
+        """Memory-map a shard. Raises `UserError` if its file has another type or shape."""
         path = storage.own_file(self.directory, shard_file(self.name, shard))
         return open_array(path, DTYPES[self.dtype], (len(self.rows_of(shard)), self.width))
 
@@ -102,12 +102,12 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
     `again` says how to make them again.
     """
     array, described = arrays[0], [(shard.rows, set(shard.files)) for shard in shards]
-    # Compare the number of shards first: a wrong card may count more rows than fit into memory as ranges.
+    # Compare the number of shards first: for a wrong card, the list of all shards may not fit into memory.
     if len(described) != array.num_shards or described != [
         (len(array.rows_of(number)), {shard_file(each.name, number) for each in arrays})
         for number in range(array.num_shards)
     ]:
-        raise UserError(f"{card}: its shards do not have the {array.count:,} rows that it counts; it was edited")
+        raise UserError(f"{card} says {array.count:,} rows, but its shards have other rows or files; it was edited")
     for number, shard in enumerate(shards):
         for path in shard.damaged(card.parent):
             raise UserError(f"{path} is missing, truncated or not the file that {card.name} names; {again}")
@@ -116,14 +116,14 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
 
 
 def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarray:
-    """A `.npy` file of exactly this type and shape, in C order; raises `UserError` for others."""
+    """Memory-map a `.npy` file of exactly this type and shape, in C order. Raises `UserError` for other files."""
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # Python's parser raises many kinds for a bad header
-        raise UserError(f"{path} is no array in a file ({str(error)[:80]}); it is damaged") from None
+    except Exception as error:  # Python's parser raises many kinds of errors for a bad header
+        raise UserError(f"{path} is not a .npy file with an array ({str(error)[:80]}); it is damaged") from None
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
         raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
-    # Return a view, because numpy's class of memory-mapped arrays is slow to index.
+    # Return a view, because NumPy's class for memory-mapped arrays is slow to index.
     return array.view(np.ndarray)
 
 
@@ -132,13 +132,13 @@ def shard_file(name: str, shard: int) -> str:
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-    """Write a `.npy` file to a temporary name, and rename it."""
+    """Write a `.npy` file under a temporary name, and rename it."""
     with storage.new_file(path) as partial, open(partial, "wb") as file:
         np.save(file, array)
 
 
 def write_shard(directory: Path, number: int, arrays: Mapping[str, np.ndarray]) -> ShardInfo:
-    """Write the files of one shard, by name; all arrays have the same number of rows."""
+    """Write the files of one shard. `arrays`: the arrays by name, all with the same number of rows."""
     files = {}
     for name, array in arrays.items():
         path = directory / shard_file(name, number)
@@ -154,7 +154,7 @@ def write_mark(work: Path, number: int, shard: ShardInfo) -> None:
 
 
 def finished(work: Path, number: int, *, directory: Path) -> ShardInfo | None:
-    """The description of a shard in `directory` that was written completely, else None."""
+    """Return the description of a shard in `directory` if it was written completely, else None."""
     try:
         shard = schema.make(ShardInfo, storage.read_json(_mark(work, number)), _mark(work, number))
         return None if shard.damaged(directory) else shard

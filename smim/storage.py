@@ -1,6 +1,6 @@
 """Atomic writes: files and directories are written under a temporary name and renamed.
 
-A reader, or a crash at any moment, finds the old content or the new content, never a mixture.
+At any moment, even after a crash, a path has the old content or the new content, never a mixture.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ from smim.errors import UserError
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SAMPLES, _SAMPLE_BYTES = 32, 65_536
-# Limits of a JSON file: bytes, nesting, and digits of a number.
+# Limits for a JSON file: bytes, nesting, and digits of a number.
 _LARGEST_JSON, _DEEPEST, _MOST_DIGITS = 2**26, 100, 20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 def new_directory(path: Path | str) -> Iterator[Path]:
     """Yield an empty directory beside `path`. On success it replaces `path`, otherwise it is removed.
 
-    Only one writer at a time; it removes what a killed writer left beside `path`.
+    There may be only one writer at a time. It removes the directory that a killed writer left beside `path`.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.partial"
@@ -46,7 +46,7 @@ def new_directory(path: Path | str) -> Iterator[Path]:
 
 
 def put_in_place(source: Path, path: Path) -> None:
-    """Move a finished directory to `path` on the same file system; what was there before is removed."""
+    """Move a finished directory to `path` on the same file system, and remove the old directory."""
     sync_directory(source)
     _rename_in(source, path)
     # After an exchange this is the old directory.
@@ -55,7 +55,7 @@ def put_in_place(source: Path, path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush a whole directory to disk, so that a full or failing disk is reported here."""
+    """Flush a whole directory to disk, so that errors of a full or failing disk occur here."""
     for file in path.rglob("*"):
         _sync(file)
     _sync(path)
@@ -65,7 +65,7 @@ def sync_directory(path: Path) -> None:
 def new_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary file name beside `path`. On success the file replaces `path`, otherwise it is removed.
 
-    Several writers do not disturb each other: the last one to finish wins.
+    Several processes may write the same file: the last one to finish wins.
     """
     path = Path(path)
     partial = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
@@ -80,7 +80,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
 
 
 def remove_directory(path: Path | str) -> None:
-    """Remove a directory; its name never refers to a part of it."""
+    """Rename a directory, then remove it, so that `path` never refers to an incomplete directory."""
     path = Path(path)
     for stale in path.parent.glob(".*.partial"):  # left by a killed process
         clear_away(stale)
@@ -90,7 +90,7 @@ def remove_directory(path: Path | str) -> None:
 
 
 def clear_away(path: Path) -> None:
-    """Remove a file, a directory or a link, if it exists; the target of a link stays."""
+    """Remove a file, a directory or a link, if it exists. The target of a link stays."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -114,26 +114,26 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused (`ValueError`)."""
+    """Write `value` as indented JSON, atomically. Raises `ValueError` for NaN and infinity."""
     write_text(path, _as_json(value))
 
 
 def sha256_of_json(value: Any) -> str:
-    """Hexadecimal SHA-256 of the file that `write_json` would write."""
+    """Compute the hexadecimal SHA-256 of the file that `write_json` would write."""
     return hashlib.sha256(_as_json(value).encode()).hexdigest()
 
 
 def read_json(path: Path | str) -> dict[str, Any]:
-    """The object in a JSON file; raises `UserError` if the file is missing or malformed.
+    """Read the object in a JSON file. Raises `UserError` if the file is missing or malformed.
 
-    Reads only regular files of up to 64 MiB, nested at most 100 deep. Refuses duplicate names, NaN, infinity, half of a
-    surrogate pair, and whole numbers of more than 20 digits.
+    A valid file is a regular file of at most 64 MiB, with at most 100 levels of nesting. It has no duplicate names, no
+    NaN or infinity, no half of a surrogate pair, and no whole number of more than 20 digits.
     """
     path = Path(path)
     check_regular(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:
-            raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it is none of ours")
+            raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes, the limit for a JSON file of sMIM")
         text = path.read_text(encoding="utf-8")
         value = json.loads(
             text,
@@ -159,44 +159,45 @@ def read_json(path: Path | str) -> dict[str, Any]:
 
 
 def own_file(directory: Path, name: str) -> Path:
-    """`own_path` of a regular file, which may be missing; raises `UserError` for other things."""
+    """Return `own_path` for a regular file, which may be missing. Raises `UserError` if it is not a regular file."""
     path = own_path(directory, name)
     check_regular(path)
     return path
 
 
 def own_path(directory: Path, name: str) -> Path:
-    """The path of a name in a directory, perhaps with a folder: `train/00000.arrow`.
+    """Return the path of a name in a directory. The name may include a folder: `train/00000.arrow`.
 
     Raises `UserError` for a name that is absolute, hidden or has `..`, and for a link that leads out of the directory.
     The cache of Hugging Face is trusted: its snapshots are links to its blobs.
     """
     path = directory / name
     if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
-        raise UserError(f"{directory}: {name[:60]!r} is no name of a file in it; it was edited or damaged")
+        raise UserError(f"{directory}: {name[:60]!r} is not a valid name for a file in it; it was edited or damaged")
     root, real = (Path(os.path.realpath(each)) for each in (directory, path))
     caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
     if not any(map(real.is_relative_to, [root, *caches])):
-        raise UserError(f"{path} is a link out of {directory}; put a copy in its place")
+        raise UserError(f"{path} is a link out of {directory}; replace it by a copy of the file")
     return path
 
 
 def check_regular(path: Path) -> None:
-    """Raise `UserError` for a directory, and for files that block or never end, such as a pipe."""
+    """Raise `UserError` for directories, and for files that may block or never end, such as pipes."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is not a regular file")
 
 
 def sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in pieces."""
+    """Compute the hexadecimal SHA-256 of a file's content, read in pieces."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sampled_sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 of a file's size and of 64 KiB at 32 places, including both ends.
+    """Compute the hexadecimal SHA-256 of a file's size and of 64 KiB at 32 places, including both ends.
 
-    Takes milliseconds for any size, and detects a truncated or different file. Reads files of up to 2 MiB whole.
+    This takes milliseconds for any size, and detects a truncated or different file. Files of up to 2 MiB are read
+    completely.
     """
     size = os.path.getsize(path)
     digest = hashlib.sha256(str(size).encode())
@@ -218,12 +219,12 @@ def _rename_in(source: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
         os.rename(target, old)
         os.rename(source, target)
-        # NFS keeps an open file, such as a lock, under another name; the next call removes it.
+        # NFS keeps an open file, such as a lock, under another name. The next call removes it.
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two directories in one system call; False if the system cannot."""
+    """Exchange two directories in one system call. Return False if the system cannot."""
     renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
     if renameat2 is None:
         return False

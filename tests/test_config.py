@@ -126,7 +126,7 @@ def test_svae_experiments_anneal_the_kl_except_on_ptb():
         (train.main, "train", [], "which corpus?"),
         (train.main, "train", ["model.latent_dim=0"], "model.latent_dim is 0"),
         (build.main, "build", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
-        (build.main, "build", ["corpus=demo", "corpus.path=mine.txt"], "for text of your own give corpus=text"),
+        (build.main, "build", ["corpus=demo", "corpus.path=mine.txt"], "for your own text, give corpus=text"),
         (build.main, "build", ["corpus=text", "corpus.label_columns=stars"], "'corpus.label_columns=[ONE,TWO]'"),
         (build.main, "build", ["corpus=text", "corpus.tokenizer=bpe"], "corpus.tokenizer is a section, of dir, kind"),
         (run.main, "evaluate", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),

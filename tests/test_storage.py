@@ -114,7 +114,7 @@ def test_what_would_be_waited_for_or_fill_the_memory_is_not_read(tmp_path):
     "name", ["../f", "/etc/hostname", "a/../../f", "", ".", "..", ".hidden", "a\0b", "a//b", "\ud800"]
 )
 def test_a_name_that_leads_out_of_its_directory_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="is no name of a file in it"):
+    with pytest.raises(UserError, match="is not a valid name for a file in it"):
         storage.own_file(tmp_path, name)
 
 

@@ -281,7 +281,7 @@ def test_a_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, r"no teacher's directory of format 1"),
+        ({"format": 2}, r"is not a teacher's directory of format 1"),
         ({"dimension": 7}, r"holds float16 \(16, 6\) where float16 \(16, 7\) is needed"),
         ({"rows_per_shard": 0}, "edited or damaged"),
         ({"vocabulary_size": 3}, r"pieces\.npy holds float32"),
@@ -305,7 +305,7 @@ def test_nan_in_a_shard_is_refused_where_it_is_read(copy: Path, tiny_corpus: Pat
     (copy / "teacher.json").write_text(json.dumps(card))
     split = Corpus.open(tiny_corpus, teacher=copy).split("train")
     split.batch([0])
-    with pytest.raises(UserError, match="holds numbers of train that are NaN or infinite"):
+    with pytest.raises(UserError, match="has NaN or infinite numbers in train"):
         split.batch([19])
 
 
@@ -318,7 +318,7 @@ def test_vectors_of_another_corpus_tokenizer_or_splits_are_refused(taught: Path,
     write_corpus(tmp_path / "words", {"train": [{"text": "other words"}]}, words, name="words")
     with pytest.raises(UserError, match="was made for another tokenizer than that of"):
         Corpus.open(tmp_path / "words", teacher=taught)
-    with pytest.raises(UserError, match="holds vectors of another corpus than this one"):
+    with pytest.raises(UserError, match="has vectors for another corpus"):
         Corpus.open(tmp_path / "other", teacher=taught).split("train")
     with pytest.raises(UserError, match="has no split 'dev'"):
         Corpus.open(tmp_path / "more", teacher=taught).split("dev")

@@ -1,1 +1,1 @@
-"""The published corpora, one module each: their files, and how sentences are assigned to splits."""
+"""The published corpora. Each module has the recipe of one corpus: its files, and the assignment to splits."""

@@ -1,4 +1,4 @@
-"""The demo corpus: sentences of a random grammar, without a download."""
+"""The demo corpus: random sentences of a grammar, without a download."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Generated(Reader):
-    """A reader of the grammar's rows. The name of the "file" is that of the split."""
+    """A reader that generates rows from the grammar. The name of the "file" is the split."""
 
     seed: int
     label_columns: tuple[str, ...] = ("topic", "family", "kind")
@@ -28,9 +28,9 @@ class Generated(Reader):
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """Make the recipe. Raises `UserError` for a `path`, which only other corpora have."""
+    """Make the recipe. Raises `UserError` if a `path` is given, because this corpus has no files."""
     if args.path is not None:
-        raise UserError("corpus=demo is generated and takes no corpus.path; for text of your own give corpus=text")
+        raise UserError("corpus=demo is generated and takes no corpus.path; for your own text, give corpus=text")
     return Recipe(
         inputs=tuple(Input(split, Path(split), Generated(args.seed), generated=True) for split in _SPLITS),
         draws={split: {split: None} for split in _SPLITS},

@@ -1,9 +1,8 @@
-"""Plain English for the packaged models: everyday sentences of Tatoeba, longer ones of WikiText, and WordNet's texts on
-words. All are redistributable.
+"""Plain English for the packaged models: everyday sentences of Tatoeba, longer ones of WikiText, and WordNet's glosses.
 
-Shares of the sentences occur again in other forms: split by NLTK's word tokenizer ("it does n't ,"), bare (without the
-final mark), and one of these three in lower case. So a model learns to reproduce all forms. All forms of a sentence are
-in the same split, which is drawn by (seed, sentence).
+All texts are redistributable. Some of the sentences occur again in other forms: split by NLTK's word tokenizer ("it
+does n't ,"), without the final mark ("bare"), and one of these three forms in lower case. So a model learns to
+reproduce all forms. All forms of a sentence are in the same split, which is drawn by (seed, sentence).
 """
 
 import re
@@ -38,8 +37,8 @@ _END = re.compile(r"""[.!?]+(["')]*)$""")
 class EnglishArgs(UnionArgs):
     """The shares of sentences that also occur in another form.
 
-    `tokenized`: split into words. `bare`: without the final mark. `lowered`: in lower case; a third of these each as
-    written, tokenized and bare.
+    `tokenized`: split into words. `bare`: without the final mark. `lowered`: in lower case; a third of these are as
+    written, a third tokenized, and a third bare.
     """
 
     tokenized: float = 0.1
@@ -49,12 +48,12 @@ class EnglishArgs(UnionArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = {"tokenized": self.tokenized, "bare": self.bare, "lowered": self.lowered}
-        refuse([f"corpus.{name} is {x}, it is a share, from 0 to 1" for name, x in shares.items() if not 0 <= x <= 1])
+        refuse([f"corpus.{name} is {x}, it must be from 0 to 1" for name, x in shares.items() if not 0 <= x <= 1])
 
 
 @dataclass(frozen=True)
 class AllForms(ChangedReader):
-    """A reader that turns another reader's texts into whole sentences, some followed by other forms.
+    """A reader that converts another reader's texts to whole sentences, some followed by other forms.
 
     `cleaning` splits texts into sentences. The column `form` has the form of a row.
     """

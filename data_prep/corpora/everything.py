@@ -18,7 +18,7 @@ _PARTS: Parts = {
 def recipe(args: UnionArgs) -> Recipe:
     if args.cleaning != Cleaning():
         raise UserError(
-            "Everything's sentences are cleaned as those of its parts: give, for example, corpus.parts.ptb.max_words "
+            "corpus=everything cleans each of its parts by itself: give, for example, corpus.parts.ptb.max_words "
             "instead of corpus.max_words"
         )
     if any(part["path"] is None for part in args.parts.values()):

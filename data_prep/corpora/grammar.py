@@ -1,20 +1,20 @@
-"""The embedded demo corpus: plain English sentences from a seeded grammar, with nothing to download.
+"""The grammar of the demo corpus. It generates plain English sentences from a random seed, without a download.
 
 A row has four columns:
 
-* ``text``: lower-case tokens with single spaces between, punctuation too ("the cook fried some eggs .").
-* ``topic``: what the text is about, such as "cooking".
-* ``family``: the id of what it says; rows of one family say the same in other words.
-* ``kind``: "statement" or "question_answer".
+* `text`: tokens in lower case, separated by single spaces. Punctuation marks are tokens ("the cook fried some eggs .").
+* `topic`: the subject, such as "cooking".
+* `family`: the id of the meaning. Rows of one family are paraphrases.
+* `kind`: "statement" or "question_answer".
 
-A statement family ("cooking-00123") is one proposition: who did what, how, where and when. It is worded in
-four or five frames (active, passive, cleft ...) with synonyms drawn afresh, and lies wholly in one split.
+The family of a statement ("cooking-00123") is one proposition: who did what, how, where and when. It occurs in four or
+five frames (such as active, passive and cleft sentences), with random synonyms. All its rows are in the same split.
 
-A question_answer text is "<question> ? <answer> ."; its family ("fact-0042") is one fact of a fixed table.
-Facts recur over the splits by design, for a question can be answered only if its fact was seen. The questions
-of valid and test are worded as no question of train is.
+A question_answer text is "<question> ? <answer> .". Its family ("fact-0042") is one fact of a fixed table. All splits
+have the same facts, because a model can only answer a question about a fact that it has seen. No question of train is
+worded like a question of valid and test.
 
-In these tables, and in those of `grammar.toml`, ``|`` stands between meanings and ``/`` between synonyms.
+In these tables, and in those of `grammar.toml`, `|` separates meanings, and `/` separates synonyms.
 """
 
 import random
@@ -29,7 +29,7 @@ Row = dict[str, str]
 
 FAMILIES_OF_A_TOPIC = {"train": 345, "valid": 36, "test": 36}
 
-# Often nothing or only one of the three, which keeps a sentence near ten tokens.
+# Most sentences have at most one adjunct, so that the typical length is about ten tokens.
 ADJUNCTS = ("", "", "", "manner", "place", "place", "time", "time", "place time", "manner time")
 MANNERS = "carefully/with care | quickly/in a hurry | slowly/without haste | quietly/in silence"
 ANY_TIME = "at dawn/at sunrise | at noon/at midday | before lunch"
@@ -48,7 +48,7 @@ FRAMES = (
     "it {was} {the_object} that {agent} {did} {adjuncts} .",
     "{the_one} {did} {object} {adjuncts} {was} {agent} .",
 )
-# These move the place or the time, so they need one.
+# These frames move the place or the time, so the proposition must have one of them.
 MOVING_FRAMES = (
     "{last} , {agent} {did} {object} {others} .",
     "{last} , {object} {was_done} by {agent} {others} .",
@@ -58,7 +58,7 @@ MOVING_FRAMES = (
 
 @dataclass(frozen=True)
 class Proposition:
-    """What a statement family says. Each part is the tuple of its synonyms, empty where nothing is said."""
+    """The meaning of a statement family. Each part is a tuple of synonyms, empty if the part is missing."""
 
     human: bool
     tense: str
@@ -75,9 +75,9 @@ TOPICS: list[dict[str, Any]] = [{"manners": MANNERS, "human": True} | topic for 
 
 
 def generate(*, seed: int = 0) -> dict[str, list[Row]]:
-    """The corpus as rows (text, topic, family, kind) under "train", "valid" and "test".
+    """Generate the rows (text, topic, family, kind) of "train", "valid" and "test".
 
-    About 20,000, 2,000 and 2,000 rows, a function of `seed` alone. All texts are distinct over all splits.
+    These have about 20,000, 2,000 and 2,000 rows, which depend only on `seed`. No text occurs twice in the corpus.
     """
     rng = random.Random(seed)
     splits: dict[str, list[Row]] = {"train": [], "valid": [], "test": []}
@@ -89,9 +89,10 @@ def generate(*, seed: int = 0) -> dict[str, list[Row]]:
 
 
 def statement_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
+    """Yield the statements of all topics, each with its split."""
     split_of_family = [split for split, size in FAMILIES_OF_A_TOPIC.items() for _ in range(size)]
     for topic in TOPICS:
-        propositions: dict[Proposition, None] = {}  # distinct ones, in the order in which they are drawn
+        propositions: dict[Proposition, None] = {}  # a set that keeps its order
         while len(propositions) < len(split_of_family):
             propositions[draw_proposition(topic, rng)] = None
         for number, (split, proposition) in enumerate(zip(split_of_family, propositions, strict=True)):
@@ -100,6 +101,7 @@ def statement_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
 
 
 def fact_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
+    """Yield the questions and answers about all facts, each with its split."""
     facts = [
         (relation, x, y)
         for relation in _TABLES["relations"]
@@ -108,7 +110,7 @@ def fact_rows(rng: random.Random) -> Iterator[tuple[str, Row]]:
     ]
     for number, (relation, x, y) in enumerate(facts):
         questions, answers = shuffled(relation["questions"], rng), shuffled(relation["answers"], rng)
-        # A whole question is held out, so that no question of valid or test can be looked up in train.
+        # One wording of the question is only in valid and test, so that their questions do not occur in train.
         wordings_of_split = {
             "train": product(questions[1:], answers),
             "valid": product(questions[:1], answers[:2]),
@@ -140,16 +142,18 @@ def draw_proposition(topic: dict[str, Any], rng: random.Random) -> Proposition:
 
 
 def wordings(proposition: Proposition, rng: random.Random) -> list[str]:
+    """Write a proposition in four or five random frames."""
     frames = FRAMES + MOVING_FRAMES if proposition.place or proposition.time else FRAMES
     return [worded(proposition, frame, rng) for frame in rng.sample(frames, rng.choice((4, 5)))]
 
 
 def worded(proposition: Proposition, frame: str, rng: random.Random) -> str:
+    """Write a proposition in one frame, with random synonyms."""
     agent, verb, thing = map(rng.choice, (proposition.agent, proposition.verb, proposition.object))
     base, past, participle = (verb.split() + verb.split()[-1:])[:3]
     said = filter(None, (proposition.manner, proposition.place, proposition.time))
     adjuncts = [rng.choice(synonyms) for synonyms in said]
-    # A bare adverb ("carefully") stands before the verb, a phrase ("with care") after the object.
+    # A single adverb ("carefully") precedes the verb, and a phrase ("with care") follows the object.
     adverb = adjuncts.pop(0) if proposition.manner and " " not in adjuncts[0] else ""
     future = proposition.tense == "future"
     be = "will be" if future else "were" if is_plural(thing) else "was"
@@ -170,6 +174,7 @@ def worded(proposition: Proposition, frame: str, rng: random.Random) -> str:
 
 
 def definite(phrase: str) -> str:
+    """Replace the article of a phrase by "the"."""
     return f"the {phrase.split(' ', 1)[1]}"
 
 

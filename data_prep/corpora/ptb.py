@@ -32,7 +32,7 @@ def recipe(args: CorpusArgs) -> Recipe:
 
 
 def fetch(folder: Path) -> None:
-    """Download the files that are missing in `folder`. On failure raises `UserError` with all files and addresses."""
+    """Download the files that `folder` lacks. Raises `UserError` with all files and addresses if this fails."""
     wanted = "\n".join(f"  ptb.{split}.txt  from {_PUBLIC}ptb.{split}.txt" for split in _SHA256)
     instead = f"Put these files, plain or .gz, into a folder and give it as corpus.path=FOLDER:\n{wanted}"
     for split, digest in _SHA256.items():
@@ -40,11 +40,11 @@ def fetch(folder: Path) -> None:
 
 
 def find(folder: Path, name: str) -> Path:
-    """Find `folder/name`, plain or compressed. Raises `UserError` that lists what is there instead."""
+    """Find `folder/name`, plain or compressed. Raises `UserError` with the content of the folder if it is missing."""
     for candidate in (folder / f"{name}{packed}" for packed in ("", *COMPRESSIONS)):
         if candidate.is_file():
             return candidate
     if not folder.is_dir():
-        raise UserError(f"corpus.path={folder} is not a folder; it is to hold {name} (or {name}.gz)")
+        raise UserError(f"corpus.path={folder} is not a folder; give the folder with {name} (or {name}.gz)")
     present = ", ".join(sorted(file.name for file in folder.iterdir())[:8]) or "nothing"
     raise UserError(f"{folder} has no {name} (or {name}.gz); it holds {present}")

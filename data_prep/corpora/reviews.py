@@ -1,6 +1,6 @@
-"""Yelp15 and Yahoo Answers (Yang et al. 2017): texts with a label, 100K / 10K / 10K of them (Table 7.1).
+"""Yelp15 and Yahoo Answers (Yang et al. 2017): 100K / 10K / 10K texts with a label (Table 7.1).
 
-Formats: label TAB text, JSON lines (`text`, and `label`, `stars` or `topic`), and one text per line; plain or
+The formats are label TAB text, JSON Lines (`text`, and `label`, `stars` or `topic`), and one text per line, plain or
 compressed. Files with train, valid and test in their names keep their splits. Other files are split randomly.
 """
 
@@ -32,7 +32,7 @@ _LABELS = ("label", "stars", "topic")
 
 @dataclass(frozen=True)
 class Labelled(ChangedReader):
-    """A reader that names another reader's label `label`, and replaces Yang et al.'s `_UNK` by `<unk>`."""
+    """A reader that renames the label of another reader to `label`, and replaces Yang et al.'s `_UNK` by `<unk>`."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         texts = pc.replace_substring_regex(block.column("text"), r"\b_UNK\b", "<unk>")
@@ -79,7 +79,7 @@ def _draws(pools: list[str]) -> tuple[dict[str, dict[str, Amount]], tuple[str, .
         pool = split if split in pools else next(pool for pool in ("train", "valid", "test") if pool in pools)
         draws[pool][split] = size
         if pool != split:
-            notes.append(f"there is no file for {split}: drawn from that for {pool}")
+            notes.append(f"there is no file for {split}: its texts are drawn from the file for {pool}")
     if "train" in draws.get("valid", {}):
         draws["valid"]["train"] = 9 * SIZES["valid"]
     return draws, tuple(notes)

@@ -1,7 +1,7 @@
 """Everyday English sentences of Tatoeba, as people write them, from the sentence pairs of manythings.org/anki.
 
-Formats: that site's archives (such as `fra-eng.zip`: English TAB translation), the files in them, and plain text with a
-sentence per line. A sentence with several translations occurs several times.
+The formats are the archives of that site (such as `fra-eng.zip`: English TAB translation), the files in them, and plain
+text with one sentence per line. A sentence with several translations occurs several times.
 """
 
 import zipfile
@@ -33,7 +33,7 @@ WRITTEN = "written"
 
 @dataclass(frozen=True, kw_only=True)
 class TatoebaArgs(CorpusArgs):
-    """`valid`, `test`: shares of the sentences, drawn by (seed, text)."""
+    """The settings of Tatoeba. `valid`, `test`: shares of the sentences, drawn by (seed, text)."""
 
     valid: float = 0.05
     test: float = 0.05
@@ -41,7 +41,7 @@ class TatoebaArgs(CorpusArgs):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
-            refuse([f"corpus.valid={self.valid} and corpus.test={self.test} must leave a share for train"])
+            refuse([f"corpus.valid={self.valid} and corpus.test={self.test} must be above 0 and leave some for train"])
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Archive(Reader):
                 names = [Path(name) for name in archive.namelist()]
                 texts = [name for name in names if name.suffix == ".txt" and not name.name.startswith("_")]
                 if len(texts) != 1:
-                    raise UserError(f"{piece.path} holds {len(texts)} texts where one is needed, such as fra.txt")
+                    raise UserError(f"{piece.path} holds {len(texts)} texts, but must hold one, such as fra.txt")
                 with archive.open(texts[0].as_posix()) as file:
                     yield from _blocks(file)
         except (zipfile.BadZipFile, UnicodeDecodeError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-            raise UserError(f"{piece.path} is damaged or no archive of sentences ({error}); fetch it anew") from None
+            raise UserError(f"{piece.path} is damaged or no archive of sentences ({error}); fetch it again") from None
 
 
 class First(ChangedReader):

@@ -18,7 +18,7 @@ Parts = Mapping[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]]
 
 @dataclass(frozen=True, kw_only=True)
 class UnionArgs(CorpusArgs):
-    """The settings of a union. `parts.NAME`: those of each corpus; its default folder is `path/NAME`."""
+    """The settings of a union. `parts.NAME`: the settings of each corpus, whose default folder is `path/NAME`."""
 
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -27,12 +27,12 @@ class UnionArgs(CorpusArgs):
         return [path for name in self.parts for path in as_paths(self.path_of(name))]
 
     def path_of(self, name: str) -> Any:
-        """The path of a part; None if neither its own path nor the common one is given."""
+        """Return the path of a part, or None if neither its own path nor the common one is given."""
         own = self.parts[name]["path"]
         return str(Path(self.path) / name) if own is None and self.path is not None else own
 
     def part(self, name: str, args_class: type[CorpusArgs]) -> Any:
-        """The settings of a part, with the common random seed."""
+        """Return the settings of a part, with the common random seed."""
         part = config.make(args_class, DictConfig(self.parts[name]), f"corpus.parts.{name}")
         return replace(part, seed=self.seed, path=self.path_of(name))
 

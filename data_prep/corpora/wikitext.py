@@ -1,6 +1,6 @@
-"""WikiText as sentences in ordinary writing: "the game's theme", where the published text has "the game 's theme".
+"""WikiText in ordinary writing: "the game's theme", where the published text has "the game 's theme".
 
-It is for models that must read ordinary text. `wt103.py` is the thesis's WikiText-103, with paragraphs of tokens.
+It is for models of ordinary text. `wt103.py` is the thesis's WikiText-103, with paragraphs of tokens.
 """
 
 import re
@@ -20,7 +20,7 @@ _SPLITS = ("train", "valid", "test")
 _DETOKENIZER = TreebankWordDetokenizer()
 _STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019", "'") | dict.fromkeys("\u201c\u201d\u201e", '"'))
 _QUOTE = re.compile(r'(?:^|(?<=\s))"(?=\s|$)')
-# What the detokenizer takes for other tokens, before it, and what it leaves apart, after it.
+# Replacements before the detokenizer, of tokens that it would misread, and after it, of tokens that it does not join.
 _BEFORE = [
     (r" @([-,.])@ ", r"\1"),  # well @-@ known, 2 @,@ 000
     (r"(?<=\w) ' ?(?=(?:s|t|d|m|re|ve|ll)\b)", "'"),  # game 's, isn 't, children ' s
@@ -52,7 +52,7 @@ def ordinary_writing(text: str) -> str:
     text = text.translate(_STRAIGHT)
     for pattern, replacement in _BEFORE:
         text = re.sub(pattern, replacement, text)
-    # The detokenizer knows quotes that open from those that close.
+    # The detokenizer needs different marks for opening and closing quotes.
     between = _QUOTE.split(text)
     marked = between[0] + "".join(("``", "''")[i % 2] + each for i, each in enumerate(between[1:]))
     text = _DETOKENIZER.detokenize(marked.split())
@@ -62,10 +62,10 @@ def ordinary_writing(text: str) -> str:
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """Make the recipe of files in `corpus.path` named by split (train, valid, test); null: the hub's WikiText-2."""
+    """Make the recipe of files in `corpus.path` named by split (train, valid, test). null: the hub's WikiText-2."""
     files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if missing := [split for split in _SPLITS if split not in files]:
-        raise UserError(f"WikiText needs files with train, valid and test in their names; none has {missing[0]}")
+        raise UserError(f"WikiText needs files with train, valid and test in their names; no name has {missing[0]}")
     return Recipe(
         inputs=tuple(
             Input(split, path, OrdinaryWriting(reader_for(path))) for split in _SPLITS for path in files[split]

@@ -1,6 +1,6 @@
 """WordNet's definitions and examples as sentences, for models that learn the meaning of words.
 
-The source are the data files of WordNet 3.0 (such as `data.noun`). Each line has a set of synonyms and, after a bar,
+The sources are the data files of WordNet 3.0 (such as `data.noun`). Each line has a set of synonyms and, after a bar,
 its gloss: definitions, and examples in quotes. Both get a capital letter and a full stop.
 """
 
@@ -31,7 +31,7 @@ class WordNetArgs(TatoebaArgs):
 
 
 class Glosses(ChangedReader):
-    """A reader of the sentences in another reader's lines. It also copies them into the column for draws."""
+    """A reader that extracts sentences from another reader's lines, and copies them into the column for draws."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         texts = [each for line in block.column("text").to_pylist() for each in sentences(line)]
@@ -39,7 +39,7 @@ class Glosses(ChangedReader):
 
 
 def sentences(line: str) -> Iterator[str]:
-    """Yield the definition and the examples in a line of a data file; nothing for a line without a gloss."""
+    """Yield the definition and the examples in a line of a data file. A line without a gloss has none."""
     gloss = line.partition(" | ")[2].strip()
     definition = _DOMAIN.sub("", gloss.partition('"')[0].strip(" ;"))
     for text in (definition, *_EXAMPLE.findall(gloss)):
@@ -48,12 +48,12 @@ def sentences(line: str) -> Iterator[str]:
 
 
 def recipe(args: WordNetArgs) -> Recipe:
-    """Make the recipe of the data files in the folder `corpus.path`; null means the installed ones."""
+    """Make the recipe of the data files in the folder `corpus.path`. null means the installed files."""
     folder = _INSTALLED if args.path is None else Path(args.given_paths("FOLDER")[0])
     if missing := [name for name in _FILES if not (folder / name).is_file()]:
         raise UserError(
-            f"{folder} has no {missing[0]} of WordNet 3.0; give the folder of its data files: install Debian's package "
-            "wordnet-base, or fetch them from https://wordnet.princeton.edu/download"
+            f"{folder} has no {missing[0]} of WordNet 3.0; install Debian's package wordnet-base, or fetch the data "
+            "files from https://wordnet.princeton.edu/download and give their folder as corpus.path=FOLDER"
         )
     return Recipe(
         inputs=tuple(Input("all", folder / name, Glosses(Lines())) for name in _FILES),

@@ -22,7 +22,7 @@ _HUB = ("Salesforce/wikitext", "wikitext-103-v1")
 
 @dataclass(frozen=True)
 class Paragraphs(ChangedReader):
-    """A reader that omits headings, which look like `= = Title = =`, from another reader's lines."""
+    """A reader that leaves out the headings, such as `= = Title = =`, from another reader's lines."""
 
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
         heading = pc.match_substring_regex(block.column("text"), r"^=.*=$")
@@ -31,7 +31,7 @@ class Paragraphs(ChangedReader):
 
 
 def recipe(args: CorpusArgs) -> Recipe:
-    """Make the recipe of `wiki.train.tokens` and `wiki.test.tokens`, or of the hub's Parquet files; null downloads."""
+    """Make the recipe of `wiki.train.tokens` and `wiki.test.tokens`, or of Parquet files; by default from the hub."""
     files = hub_files(*_HUB) if args.path is None else by_split(find_files(args.given_paths("FOLDER")))
     if not {"train", "test"} <= set(files):
         raise UserError(f"WikiText-103 needs files with train and test in their names; {args.path} has {_names(files)}")

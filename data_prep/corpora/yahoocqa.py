@@ -1,4 +1,4 @@
-"""YahooCQA (Tay et al. 2017): questions, each with candidate answers, one of them right (section 7.6).
+"""YahooCQA (Tay et al. 2017): questions, each with several candidate answers, one of which is right (section 7.6).
 
 A sentence is "question ? answer", with the columns `group` (the question's number), `label` (1 for the right answer),
 `question` and `answer`. All candidates of a question are in the same split.
@@ -22,7 +22,7 @@ from smim.preparation.recipe import Amount, Input, Recipe
 _COLUMNS = ("group", "label", "question", "answer")
 _PICKLES = (".p", ".pkl", ".pickle")
 _SPLITS_OF_PICKLE = {"train": "train", "valid": "dev", "test": "test"}
-# The share of training questions for valid, if it has no file.
+# The share of training questions that become valid if it has no file.
 _VALID_SHARE = 0.1
 _ROWS_PER_BLOCK = 10_000
 _TABLE = Delimited(delimiter="\t", text_column="3", label_columns=("0", "1", "2"), header=False)
@@ -75,12 +75,12 @@ def recipe(args: CorpusArgs) -> Recipe:
         inputs = [Input(pool, path, PairsTable(_TABLE)) for pool, paths in by_split(files).items() for path in paths]
     pools = dict.fromkeys(each.pool for each in inputs)
     if not {"train", "test"} <= pools.keys():
-        raise UserError(f"YahooCQA needs files for train and test; there are {', '.join(map(str, files))}")
+        raise UserError(f"YahooCQA needs files with train and test in their names, not {', '.join(map(str, files))}")
     draws: dict[str, dict[str, Amount]] = {pool: {pool: None} for pool in pools}
     notes = []
     if "valid" not in pools:
         draws["train"] = {"valid": _VALID_SHARE, "train": None}
-        notes.append(f"there is no file for valid: {_VALID_SHARE:.0%} of the training questions")
+        notes.append(f"there is no file for valid: it gets {_VALID_SHARE:.0%} of the training questions")
     return Recipe(
         inputs=tuple(inputs),
         draws=draws,
@@ -100,13 +100,13 @@ def _pairs(group: Any, label: Any, question: Any, answer: Any) -> pa.Table:
 def _load(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
-            # Python 2 stored its strings as bytes.
+            # Python 2 stored strings as bytes.
             loaded = _Restricted(file, encoding="utf-8").load()
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError, AttributeError, TypeError) as error:
         raise UserError(
             f"{path} is not YahooCQA's pickle of dictionaries, lists, strings and numbers ({error}); "
-            f"nothing in it was run"
+            f"no code in it was run"
         ) from None
     if not isinstance(loaded, dict):
-        raise UserError(f"{path} holds a {type(loaded).__name__} where a dictionary of splits is expected")
+        raise UserError(f"{path} holds a {type(loaded).__name__}, but must hold a dictionary of splits")
     return loaded

@@ -1,4 +1,4 @@
-"""The settings that all corpora of text share (`corpus.` on the command line)."""
+"""Settings that all text corpora share (`corpus.` on the command line)."""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -16,8 +16,8 @@ class CorpusArgs(Cleaning):
     """The common settings. `path`: the source, a file, folder, pattern or list of them. `seed`: the random seed.
 
     `on_error`: fail at the first bad line, or skip and count bad lines. `deduplicate`: keep only the first of equal
-    sentences. `without`: files of sentences to exclude, such as evaluation sets, compared by letters and digits.
-    `shard_bytes`: bytes of text per shard; null depends on the size of the input. `teacher`: only for training.
+    sentences. `without`: files of sentences to leave out, such as evaluation sets, compared by letters and digits.
+    `shard_bytes`: bytes of text per shard; if null, the size of the input decides. `teacher`: only for training.
     """
 
     builder: str
@@ -36,7 +36,7 @@ class CorpusArgs(Cleaning):
         super().__post_init__()
         problems = not_among(self, "corpus", on_error=_ON_ERROR)
         if self.teacher is not None:
-            problems.append("corpus.teacher is for training; `smim teach` makes it of a corpus that is prepared")
+            problems.append("corpus.teacher is for training; prepare the corpus without it, then run `smim teach`")
         problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
         refuse(problems)
 
@@ -50,9 +50,9 @@ class CorpusArgs(Cleaning):
         return as_paths(self.path)
 
     def given_paths(self, example: str) -> list[str]:
-        """Return `path` as a list. If it is missing, raises `UserError` with an example."""
+        """Return `path` as a list. Raises `UserError` with an example if it is missing."""
         if self.path is None:
-            raise UserError(f"which file? give corpus.path={example}")
+            raise UserError(f"corpus.path is missing; give corpus.path={example}")
         return as_paths(self.path)
 
 

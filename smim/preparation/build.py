@@ -1,4 +1,4 @@
-"""Build a prepared corpus from a configuration: of any text, of vectors, or by a caller's recipe."""
+"""Build a prepared corpus from a configuration: from any text, from vectors, or with a caller's recipe."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,21 +18,21 @@ from smim.preparation.recipe import Recipe
 from smim.preparation.vectors import VectorArgs
 from smim.progress import console
 
-# By `corpus.builder`: the settings, and what makes a recipe of them.
+# By `corpus.builder`: the class of the settings, and the function that makes a recipe from them.
 Recipes = Mapping[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]]
 _TEXT: Recipes = {"text": (text.TextArgs, text.recipe)}
-# Of vectors: the settings, and what writes the corpus and returns its card.
+# Corpora of vectors: the class of the settings, and the function that writes the corpus and returns its card.
 _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[str, Any]]]] = {
     "gmm": (gmm.GMMArgs, gmm.build),
     "digits": (digits.DigitsArgs, digits.build),
 }
 
-# Files that are not read, by name.
+# The largest numbers of unread files that the output and the card name.
 _MOST_SHOWN, _MOST_IN_CARD = 8, 100
 
 
 def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
-    """Build the corpus and print a summary of its card. `published`: recipes in addition to that of any text."""
+    """Build the corpus and print a summary of its card. `published`: recipes besides the one for any text."""
     recipes = {**_TEXT, **published}
     name = cfg.corpus.get("builder")
     if name in _VECTOR_CORPORA:
@@ -42,8 +42,8 @@ def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
     if name not in recipes:
         known = ", ".join([*recipes, *_VECTOR_CORPORA])
         raise UserError(
-            f"corpus.builder={name} is not known here, but {known}; `python data_prep/build.py` in a clone of the "
-            f"project builds the published corpora"
+            f"corpus.builder={name} is not known here; valid: {known}. For the published corpora, run "
+            f"`python data_prep/build.py` in a clone of the project"
         )
     args_class, make_recipe = recipes[name]
     args, prep = config.make_all(
@@ -63,7 +63,7 @@ def main(cfg: DictConfig, published: Recipes = MappingProxyType({})) -> None:
 def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
     """Build a corpus of vectors at `output` from the section `corpus` of a configuration. Return its card."""
     if section.get("builder") not in _VECTOR_CORPORA:
-        raise UserError(f"corpus={section.name} is not one of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
+        raise UserError(f"corpus={section.name} is not a corpus of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
     args_class, build_corpus = _VECTOR_CORPORA[section.builder]
     return build_corpus(config.make(args_class, section, "corpus"), output)
 
@@ -80,7 +80,7 @@ def _print(card: dict[str, Any], output: Path) -> None:
         print(
             f"{split:6} {described['sentences']:>10,} sentences  {described['tokens']:>12,} tokens  "
             f"{described['length_mean']:.1f} ± {described['length_std']:.1f} a sentence"
-            + (f"  ({overlap:,} stand in train too)" if overlap else "")
+            + (f"  ({overlap:,} also in train)" if overlap else "")
         )
     for name, count in card["left_out"].items():
         print(f"left out: {count:,} {name}")

@@ -15,7 +15,7 @@ from smim.errors import not_among, refuse
 from smim.text.sentences import sentences_of
 
 _NORMAL_FORMS = ["none", "NFC", "NFD", "NFKC", "NFKD"]
-# Under which name they are counted.
+# The name under which each choice is counted.
 _TOO_LONG = {"drop": "too_long_dropped", "truncate": "truncated", "split": "split"}
 # The languages for which sentencex has rules. It silently treats most other codes as English.
 _LANGUAGES = (
@@ -29,7 +29,7 @@ class Cleaning:
     """The cleaning steps, in this order: normalise, convert to lower case, split into sentences, limit the length.
 
     `normalize`: none, NFC, NFD, NFKC or NFKD. `split_sentences`: by the rules of `language`, a code of two letters.
-    Sentences with fewer than `min_words` words (separated by white space) are excluded. `too_long` applies to those
+    Sentences with fewer than `min_words` words (separated by white space) are left out. `too_long` applies to those
     with more than `max_words`: drop, truncate (keep the first `max_words`), or split (into pieces of `max_words`, and
     the rest).
     """
@@ -46,8 +46,8 @@ class Cleaning:
         problems = not_among(self, "corpus", normalize=_NORMAL_FORMS, too_long=_TOO_LONG)
         if self.split_sentences and self.language not in _LANGUAGES:
             problems.append(
-                f"corpus.language is {self.language!r}; sentences are split by the rules of one of "
-                f"{', '.join(_LANGUAGES)}: take the one that is nearest"
+                f"corpus.language is {self.language!r}; to split sentences, give one of {', '.join(_LANGUAGES)}: take "
+                f"the most similar language"
             )
         if self.min_words < 0:
             problems.append(f"corpus.min_words is {self.min_words}, it must not be negative")
@@ -57,12 +57,12 @@ class Cleaning:
         refuse(problems)
 
     def apply(self, block: pa.Table, counts: Counter[str]) -> pa.Table:
-        """Clean the block's rows, with their labels, in their order.
+        """Clean the texts of a block. Rows keep their labels and their order.
 
-        It counts excluded sentences (`too_short`, `too_long_dropped`), and `truncated` and `split` ones, in `counts`.
+        Adds to `counts` the sentences that are left out (`too_short`, `too_long_dropped`), `truncated` or `split`.
         """
         if self.normalize != "none":
-            # Some characters become a space and another one: trim again.
+            # Some characters become a space and another character, so trim again.
             texts = pc.utf8_normalize(block.column("text"), self.normalize)
             block = _with_texts(block, pc.utf8_trim_whitespace(texts))
         if self.lowercase:

@@ -1,4 +1,4 @@
-"""Handwritten digits as vectors: scikit-learn's 1,797 images with 8x8 pixels, without a download."""
+"""Handwritten digits as vectors: scikit-learn's 1,797 images of 8x8 pixels, without a download."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 from smim.errors import UserError
 from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
 
-_LEVELS = 16  # a pixel counts the points that are set of a block of 4x4
+_LEVELS = 16  # a pixel is the number of set points in a block of 4x4
 
 
 @dataclass
@@ -22,7 +22,7 @@ class DigitsArgs(VectorArgs):
     def __post_init__(self) -> None:
         if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
             raise UserError(
-                f"corpus.valid={self.valid} and corpus.test={self.test} must be shares above 0, of less than 1 together"
+                f"corpus.valid={self.valid} and corpus.test={self.test} must be above 0, and their sum below 1"
             )
 
 

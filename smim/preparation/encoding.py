@@ -1,4 +1,4 @@
-"""The last step of preparation: encode a part's sentences into one shard for each split that has some of them."""
+"""The last step of preparation: encode the sentences of a part into one shard for each split in it."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -44,8 +44,8 @@ class EncodeTask:
 class Statistics:
     """Counts that can be summed over shards.
 
-    `lengths[n]`: sentences with n tokens. `unknown`: `<unk>` tokens. `no_tokens`: excluded sentences in which the
-    tokenizer found no token.
+    `lengths[n]`: sentences with n tokens. `unknown`: `<unk>` tokens. `no_tokens`: sentences that are left out because
+    the tokenizer found no token in them.
     """
 
     unknown: int = 0
@@ -100,7 +100,7 @@ def encode_part(task: EncodeTask) -> dict[str, Any]:
 
 
 def statistics_of(described: dict[str, Any]) -> Statistics:
-    """The statistics in an entry of a completion marker, whose JSON has made strings of the lengths."""
+    """Return the statistics in an entry of a completion marker, where the lengths are strings."""
     state = described["statistics"]
     lengths = Counter({int(length): count for length, count in state["lengths"].items()})
     return Statistics(state["unknown"], state["no_tokens"], lengths)

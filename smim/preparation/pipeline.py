@@ -41,7 +41,7 @@ _LEAST_PART_BYTES, _MOST_PART_BYTES = 1 << 20, 64 << 20
 
 @dataclass(frozen=True)
 class PrepArgs(EngineArgs):
-    """Where preparation runs: `prep.` on the command line."""
+    """The engine that runs preparation (`prep.` on the command line)."""
 
     section = "prep"
     task_size = "corpus.shard_bytes"
@@ -57,7 +57,7 @@ def build(recipe: Recipe, args: CorpusArgs, output: Path, prep: PrepArgs) -> dic
     inputs = tuple(each if each.generated else replace(each, path=each.path.absolute()) for each in recipe.inputs)
     recipe, output = replace(recipe, inputs=inputs), output.absolute()
     part_bytes = args.shard_bytes or _part_bytes(recipe)
-    # Before an engine starts, which may take long: a file that cannot be opened is reported here.
+    # Report files that cannot be opened before an engine starts, which may take long.
     pieces = [
         (each, piece) for each in recipe.inputs for piece in each.reader.pieces(each.path, piece_bytes=part_bytes)
     ]
@@ -93,7 +93,7 @@ class _Build:
             "notes": [
                 *self.recipe.notes,
                 *(
-                    f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original {size:,}"
+                    f"a stand-in: {split} has {described[split]['sentences']:,} sentences, the original has {size:,}"
                     for split, size in self.recipe.expected.items()
                     if described[split]["sentences"] < size
                 ),
@@ -129,7 +129,7 @@ class _Build:
             other = seen.setdefault(found["sha256"], path)
             if found["bytes"] and pools[other] != pools[path]:
                 raise UserError(
-                    f"{other} and {path} have the same content and are given for {pools[other]} and {pools[path]}; "
+                    f"{other} and {path} have the same content, but are given for {pools[other]} and {pools[path]}; "
                     f"splits must not overlap"
                 )
 
@@ -154,7 +154,7 @@ class _Build:
             )
             for number, (each, piece) in enumerate(pieces)
         ]
-        # Pieces of a file are of about the same size; of a compressed one they count as they are on disk.
+        # Pieces of a file have about the same size. A compressed file counts with its size on disk.
         per_file = Counter(task.piece.path for task in tasks)
         sizes = [0 if t.input.generated else t.piece.path.stat().st_size // per_file[t.piece.path] for t in tasks]
         described = run_all(self.engine, read_piece, tasks, "reading", sizes)
@@ -169,8 +169,8 @@ class _Build:
         for setting, wanted in (("label_columns", set(recipe.label_columns)), ("pair_column", {recipe.pair_column})):
             if pieces and columns and (missing := sorted(filter(None, wanted - columns))):
                 raise UserError(
-                    f"no sentence has a column {', '.join(missing)}, which corpus.{setting} names; look at how the "
-                    f"objects of {shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} call it"
+                    f"no sentence has a column {', '.join(missing)}, which corpus.{setting} names; look into "
+                    f"{shortened(sorted({str(each.path) for each in recipe.inputs}), 3)} for its right name"
                 )
         return parts
 
@@ -199,8 +199,8 @@ class _Build:
         for split, number in numbers.items():
             if not any((part == number).any() for part in splits):
                 raise UserError(
-                    f"split {split!r} of {self.args.name} has no sentences: the input is too short for its share; "
-                    f"nothing was written"
+                    f"split {split!r} of {self.args.name} has no sentences: the input is too short for its share. "
+                    f"Give more text or a larger share; nothing was written"
                 )
         return splits
 
@@ -218,8 +218,8 @@ class _Build:
             self.left_out["no_tokens"] += statistics[split].no_tokens
             if not statistics[split].sentences:
                 raise UserError(
-                    f"split {split!r} of {self.args.name} has no sentences: the tokenizer finds no token in the "
-                    f"{statistics[split].no_tokens:,} that there are; nothing was written"
+                    f"split {split!r} of {self.args.name} has no sentences: the tokenizer finds no token in any of its "
+                    f"{statistics[split].no_tokens:,} sentences; nothing was written"
                 )
             shards = [{key: entry[key] for key in ("file", "sentences", "bytes", "sha256")} for entry in entries]
             card[split] = {**statistics[split].describe(), **self._overlap(number, parts, splits), "shards": shards}

@@ -33,5 +33,5 @@ def length_histograms(lengths: Mapping[str, Mapping[int, int]], path: Path, *, n
         panel.set_xlabel("tokens")
     panels[0].set_ylabel("sentences")
     with storage.new_file(path) as partial:
-        # Without the version of matplotlib in it, the same corpus gives the same bytes.
+        # Leave out the version of matplotlib, so that the same corpus gives the same bytes.
         figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})

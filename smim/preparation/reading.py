@@ -1,7 +1,7 @@
-"""First step: a piece of an input becomes parts, Arrow files of clean sentences that later steps map into memory.
+"""The first step of preparation: read a piece of an input into parts, which are Arrow files of clean sentences.
 
-rows/00012.json         what the piece gave; its presence says that the piece is finished
-rows/00012-000.arrow    sentences: text, perhaps `pair_text`, labels, `hash` of the text, and the `key` that draws go by
+rows/00012.json         the description of the piece's parts; if this file exists, the piece is finished
+rows/00012-000.arrow    a part: text, `pair_text` (with pairs), labels, `hash` of the text, and `key` for draws
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ _ROW = "row"
 
 @dataclass(frozen=True)
 class ReadTask:
-    """A piece to read, into parts of about `part_bytes` of text; `without`: files of sentences to leave out."""
+    """A piece to read into parts of about `part_bytes` of text. `without`: files of sentences to leave out."""
 
     number: int
     input: Input
@@ -56,15 +56,15 @@ class Part:
     text_bytes: int
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Its record batches, memory-mapped."""
+        """Return the record batches, memory-mapped."""
         return read_batches(self.path)
 
     def hashes(self) -> np.ndarray:
-        """The two halves of each text's 128-bit hash, uint64 [n, 2]."""
+        """Return the two halves of each text's 128-bit hash, uint64 [n, 2]."""
         return self._fixed("hash", np.uint64).reshape(-1, 2)
 
     def keys(self) -> np.ndarray:
-        """What each sentence is drawn by, uint64 [n]."""
+        """Return the number that decides each sentence's split, uint64 [n]."""
         return self._fixed("key", np.uint64)
 
     def _fixed(self, column: str, dtype: type) -> np.ndarray:
@@ -73,19 +73,19 @@ class Part:
 
 
 def texts_of(batch: pa.RecordBatch) -> pa.StringArray:
-    """The sentences of a part's batch, and behind them their other sentences, where it has pairs."""
+    """Return the sentences of a part's batch, followed by the paired sentences if there are any."""
     return pa.concat_arrays([batch.column(name) for name in ("text", PAIR_TEXT) if name in batch.schema.names])
 
 
 def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow IPC stream, memory-mapped."""
+    """Yield the record batches of an Arrow IPC stream, memory-mapped."""
     with pa.memory_map(str(path)) as file:
         yield from pa.ipc.open_stream(file)
 
 
 @contextmanager
 def new_stream(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWriter]:
-    """A new Arrow IPC stream, which is renamed to its place when it is whole."""
+    """Open a new Arrow IPC stream under a temporary name. It is renamed to `path` when it is complete."""
     with (
         storage.new_file(path) as partial,
         pa.OSFile(str(partial), "wb") as file,
@@ -95,7 +95,7 @@ def new_stream(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatchStreamWr
 
 
 def read_piece(task: ReadTask) -> dict[str, Any]:
-    """Reads a piece, unless it is finished already; returns what `rows/NUMBER.json` says."""
+    """Read a piece, unless it is finished already. Return the content of `rows/NUMBER.json`."""
     marker = task.folder / f"{task.number:05d}.json"
     if marker.exists():
         return storage.read_json(marker)
@@ -117,7 +117,7 @@ def read_piece(task: ReadTask) -> dict[str, Any]:
 
 
 def _clean_blocks(task: ReadTask, left_out: Counter[str], columns: set[str]) -> Iterator[pa.Table]:
-    """Adds to `columns` those that there are."""
+    """Yield the clean blocks of a piece, and add their columns to `columns`."""
     for block in task.input.reader.blocks(task.piece, skip_bad=task.skip_bad, left_out=left_out):
         columns.update(block.column_names)
         clean = task.cleaning.apply(block, left_out)
@@ -130,7 +130,7 @@ def _clean_blocks(task: ReadTask, left_out: Counter[str], columns: set[str]) -> 
 
 
 def _with_pairs(block: pa.Table, column: str, cleaning: Cleaning, left_out: Counter[str]) -> pa.Table:
-    """The rows that have another sentence, cleaned as the text is, under the name `PAIR_TEXT`."""
+    """Keep the rows with a paired sentence, which is cleaned like the text and stored as `PAIR_TEXT`."""
     pairs = block.column(column) if column in block.column_names else pa.nulls(len(block), pa.string())
     trimmed = pc.utf8_trim_whitespace(pairs)
     there = pc.fill_null(pc.greater(pc.binary_length(trimmed), 0), False)
@@ -141,7 +141,7 @@ def _with_pairs(block: pa.Table, column: str, cleaning: Cleaning, left_out: Coun
 
 
 def _without(block: pa.Table, texts: frozenset[str], left_out: Counter[str]) -> pa.Table:
-    """The rows of which neither sentence is, normalised, one of `texts`."""
+    """Leave out the rows in which the normalised text, or that of the paired sentence, is one of `texts`."""
     columns = [block.column(name).to_pylist() for name in ("text", PAIR_TEXT) if name in block.column_names]
     kept = [texts.isdisjoint(map(normalised, row)) for row in zip(*columns, strict=True)]
     left_out["in_without_files"] += kept.count(False)
@@ -149,7 +149,7 @@ def _without(block: pa.Table, texts: frozenset[str], left_out: Counter[str]) -> 
 
 
 def _write_part(path: Path, first: pa.Table, rest: Iterator[pa.Table], task: ReadTask) -> dict[str, Any]:
-    """Writes blocks until the part is large enough."""
+    """Write blocks until the part is large enough."""
     schema = pa.schema(
         [("text", pa.string())]
         + [(PAIR_TEXT, pa.string())] * bool(task.pair_column)

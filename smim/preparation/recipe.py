@@ -51,15 +51,15 @@ class Recipe:
         """Raise `UserError` for impossible draws."""
         pools = {each.pool for each in self.inputs}
         problems = [
-            f"{name} of the pools {', '.join(sorted(given)) or 'none'} for files of {', '.join(sorted(pools))}"
+            f"{name} has the pools {', '.join(sorted(given)) or 'none'}, but the files have {', '.join(sorted(pools))}"
             for name, given in (("draws", set(self.draws)), ("cleaning", set(self.cleaning)))
             if given != pools
         ]
         if "train" not in self.splits:
-            problems.append(f"no split train among {', '.join(self.splits)}")
+            problems.append(f"there is no split train among {', '.join(self.splits)}")
         problems += [f"pool {pool!r}: {why}" for pool, draws in self.draws.items() if (why := _not_drawn(draws))]
         if problems:
-            raise UserError(f"such a corpus cannot be made: {'; '.join(problems)}")
+            raise UserError(f"this recipe is not valid: {'; '.join(problems)}")
 
     @property
     def splits(self) -> list[str]:
@@ -75,9 +75,9 @@ def _not_drawn(draws: Mapping[str, Amount]) -> str | None:
     shares = [each for each in amounts if isinstance(each, float)]
     counts = [each for each in amounts if isinstance(each, int)]
     if counts and len(counts) < len(amounts):
-        return f"it is drawn from by numbers of sentences or by shares and the rest, not by both: {dict(draws)}"
+        return f"draws must all be numbers of sentences, or all be shares and the rest, not {dict(draws)}"
     if amounts.count(None) > 1:
-        return f"two splits get the rest of it: {dict(draws)}"
+        return f"only one split can get the rest: {dict(draws)}"
     if any(each <= 0 for each in (*counts, *shares)) or sum(shares) > 1 or (sum(shares) == 1 and None in amounts):
-        return f"shares are above 0 and leave something for the rest, numbers are 1 or more, not {dict(draws)}"
+        return f"shares must be above 0 and leave something for the rest, numbers must be at least 1, not {dict(draws)}"
     return None

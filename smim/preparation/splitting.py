@@ -1,7 +1,7 @@
-"""Word level: the drawn sentences of a part are split into words, once, before there is a vocabulary.
+"""A step for word-level tokenizers: split the drawn sentences of a part into words, before the vocabulary is known.
 
-words/00012-000.arrow    `words`: each sentence of a batch, and behind them those of pairs, as numbers of words
-words/00012-000.counts   the words by these numbers, and how often each occurs in train
+words/00012-000.arrow    `words`: the sentences of each batch, then the paired ones, as numbers of words
+words/00012-000.counts   the words in the order of these numbers, and the count of each in train
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class SplitTask:
 
 
 def split_part(task: SplitTask) -> Path:
-    """Splits a part, unless it did before; returns the path of its words."""
+    """Split a part into words, unless it is finished already. Return the path of the words."""
     path = task.folder / task.part.path.name
     counts_path = path.with_suffix(".counts")
     if counts_path.exists():
@@ -51,15 +51,15 @@ def split_part(task: SplitTask) -> Path:
             lists = list_array(pc.list_value_length(each).to_numpy(), own)
             writer.write_batch(pa.RecordBatch.from_arrays([lists], schema=_WORDS))
             counts += np.bincount(lists.filter(trained).flatten().to_numpy(), minlength=len(words))
-    # Written last: it says that the part is finished.
+    # Write this file last, because it marks the part as finished.
     with new_stream(counts_path, _COUNTS) as writer:
         writer.write_batch(pa.RecordBatch.from_arrays([words, pa.array(counts)], schema=_COUNTS))
     return path
 
 
 def _number_words(batches: list[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:
-    """The distinct words in the order of their first occurrence, and each batch's words as numbers of them."""
-    # First within each batch, whose few distinct words stay in the processor's cache.
+    """Number the distinct words by first occurrence. Return them, and the words of each batch as numbers."""
+    # Number the words within each batch first: its few distinct words stay in the processor's cache.
     encoded = [batch.dictionary_encode() for batch in batches]
     again = pa.concat_arrays([batch.dictionary for batch in encoded]).dictionary_encode()
     numbers = np.split(again.indices.to_numpy(), np.cumsum([len(batch.dictionary) for batch in encoded])[:-1])
@@ -67,6 +67,6 @@ def _number_words(batches: list[pa.Array]) -> tuple[pa.Array, list[np.ndarray]]:
 
 
 def list_array(lengths: np.ndarray, values: np.ndarray) -> pa.ListArray:
-    """Lists of the given lengths over int32 values."""
+    """Make an array of lists with the given lengths from int32 values."""
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, pa.array(values, pa.int32()))

@@ -18,11 +18,13 @@ _SPLITS = ("train", "valid", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class TextArgs(CorpusArgs):
-    """`text_column`, `label_columns`: of formats that have columns; `header`: whether a CSV or TSV names them.
+    """The settings of a user's own text.
+
+    `text_column`, `label_columns`: for formats with columns. `header`: whether a CSV or TSV file names its columns.
     `pair_column`: the column of each text's other sentence, such as a paraphrase or an answer.
 
-    `splits`: a path for each split that is given; `hub`, `hub_config`: a dataset instead of files. `valid`, `test`:
-    their shares of the sentences where they are not given; with a share of 0 there is no such split.
+    `splits`: a path for each given split. `hub`, `hub_config`: a dataset instead of files. `valid`, `test`: the shares
+    of these splits if they are not given; with 0 there is no such split.
     """
 
     text_column: str = "text"
@@ -39,28 +41,32 @@ class TextArgs(CorpusArgs):
         super().__post_init__()
         problems = []
         if not (self.valid >= 0 and self.test >= 0 and self.valid + self.test < 1):
-            problems.append(f"corpus.valid={self.valid} and corpus.test={self.test} must leave a share for train")
+            problems.append(
+                f"corpus.valid={self.valid} and corpus.test={self.test} must be at least 0 and leave a share for train"
+            )
         if sum([self.path is not None, bool(self.given_splits), self.hub is not None]) != 1:
             problems.append(
-                "which text? give one of corpus.path=FILE_OR_FOLDER, corpus.splits.train=FILE (and .valid, .test), "
-                "corpus.hub=DATASET"
+                "give the text as exactly one of corpus.path=FILE_OR_FOLDER, corpus.splits.train=FILE (and .valid, "
+                ".test) and corpus.hub=DATASET"
             )
         if self.given_splits and "train" not in self.given_splits:
-            problems.append("corpus.splits has no train")
+            problems.append("corpus.splits has no train; give corpus.splits.train=FILE")
         if self.hub_config and not self.hub:
-            problems.append("corpus.hub_config is for corpus.hub=DATASET")
+            problems.append("corpus.hub_config needs corpus.hub=DATASET")
         if self.pair_column and (self.split_sentences or self.too_long == "split"):
             problems.append(
-                "corpus.pair_column is of one sentence a text: it does not go with corpus.split_sentences=true or "
+                "corpus.pair_column needs one sentence per text: remove corpus.split_sentences=true and "
                 "corpus.too_long=split"
             )
         if self.pair_column == self.text_column:
-            problems.append(f"corpus.pair_column={self.pair_column} is the text itself; give the other sentence's")
+            problems.append(
+                f"corpus.pair_column={self.pair_column} is the column of the text; give that of the other sentence"
+            )
         own = {*OWN_COLUMNS, *PART_COLUMNS, *(PAIR_COLUMNS if self.pair_column else ())}
         if taken := sorted(set(self.label_columns) & own):
             problems.append(
-                f"corpus.label_columns has {', '.join(taken)}, which preparation itself calls a column; rename that in "
-                "the file"
+                f"corpus.label_columns has {', '.join(taken)}, a name that preparation itself uses; rename the column "
+                "in the file"
             )
         refuse(problems)
 
@@ -92,7 +98,7 @@ def recipe(args: TextArgs) -> Recipe:
 
 
 def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """The files by the split that they are given for, or "all"; and what there is to say of them."""
+    """Find the files of each given split, or of "all", and return them with notes for the card."""
     if args.given_splits:
         pools = {split: find_files(as_paths(path)) for split, path in args.given_splits.items()}
         _check_apart(pools)
@@ -102,8 +108,8 @@ def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
         files = find_files(args.given_paths("FILE_OR_FOLDER"))
         named = by_split(files)
         together = (
-            f"the files' names tell {', '.join(named)}, but the splits were drawn from all of them together; "
-            "corpus.splits.train=FILE (and .valid, .test) keeps them apart"
+            f"the file names contain {', '.join(named)}, but the splits were drawn from all files together; "
+            "to keep them apart, give corpus.splits.train=FILE (and .valid, .test)"
         )
         return {"all": files}, (together,) if len(named) > 1 else ()
     found = hub_files(dataset, args.hub_config)
@@ -115,7 +121,7 @@ def _pools(args: TextArgs) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
 
 
 def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> None:
-    """Raise `UserError` if, by its header, a file lacks the text's column, or all files lack a label's."""
+    """Raise `UserError` if a file lacks the text column, or if all files lack a label or pair column."""
     for path, columns in found.items():
         if columns:
             find_columns(args.text_column, (), columns, path)
@@ -125,12 +131,12 @@ def _check_columns(args: TextArgs, found: Mapping[Path, list[str] | None]) -> No
     for name, kind in wanted.items():
         if not any(name in columns for columns in found.values() if columns):
             path, columns = max(found.items(), key=lambda each: len(each[1] or ()))
-            there = listed(columns or ()) or "none, it is plain text"
-            raise UserError(f"no column {name!r} to take as {kind}; the columns of {path}: {there}")
+            there = listed(columns or ()) or "none, because it is plain text"
+            raise UserError(f"no file has a column {name!r} for the {kind}; the columns of {path}: {there}")
 
 
 def _draws(pools: list[str], args: TextArgs) -> dict[str, dict[str, Amount]]:
-    """Decide the draws: given splits do not change, and the others are shares of the first pool."""
+    """Decide the draws: given splits do not change, and the others are shares of train, or of "all"."""
     shares = {"valid": args.valid, "test": args.test}
     first: dict[str, Amount] = {split: share for split, share in shares.items() if share and split not in pools}
     return {pools[0] if "train" not in pools else "train": {**first, "train": None}} | {

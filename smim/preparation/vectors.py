@@ -1,4 +1,4 @@
-"""Shared code of the builders of vector corpora. They have no text, so they do not use the pipeline."""
+"""Common code for building corpora of vectors. They have no text, so they do not use the pipeline."""
 
 import hashlib
 import json
@@ -46,10 +46,10 @@ def write_corpus(
     source: dict[str, Any],
     **described: Any,
 ) -> dict[str, Any]:
-    """Writes a corpus at `output`, one shard a split, and returns its card; raises as a build of text does.
+    """Write a corpus at `output`, one shard per split, and return its card. Raises the errors of `pipeline.build`.
 
-    `label`: the name of the label column. `source`: what decides the vectors; its hash names what they mean.
-    `described` goes into the card.
+    `label`: the name of the label column. `source`: everything that determines the vectors; its hash identifies the
+    meaning of their dimensions. `described`: further entries of the card.
     """
     work = WorkDirectory(output.absolute(), {"source": source}, card=CARD, kind="a prepared corpus")
     with work.owned():
@@ -68,7 +68,7 @@ def write_corpus(
 
 
 def _write_split(folder: Path, rows: LabelledVectors, label: str) -> dict[str, Any]:
-    """The one shard of a split, and what the card says of it: a vector counts as a sentence of one token."""
+    """Write the only shard of a split, and return its entry in the card. A vector counts as a sentence of one token."""
     folder.mkdir(exist_ok=True)
     path, num = folder / _SHARD, len(rows.vectors)
     numbers = pa.array(rows.vectors.astype(np.float32).ravel())

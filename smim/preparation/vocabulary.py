@@ -1,4 +1,4 @@
-"""The tokenizer of a corpus, made from the sentences of train."""
+"""Make the tokenizer of a corpus from the sentences of train."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,14 +26,17 @@ _PARTS_PER_MERGE = 16
 
 @dataclass(frozen=True)
 class TokenizerArgs:
-    """`corpus.tokenizer.` on the command line.
+    """The settings of the tokenizer (`corpus.tokenizer.` on the command line).
 
-    `dir`: a tokenizer that is there instead of a new one, by its directory, its model's, or the name of a model that
-    comes with the package; nothing else counts then.
-    `kind`: word, or SentencePiece's unigram or bpe. Word level: `splitter` whitespace or tweet; words seen less than
-    `min_count` times in train become `<unk>`; `max_size` bounds the vocabulary; with `near`, the minimum count is
-    the one from `min_count` up whose vocabulary comes nearest to that size. SentencePiece: vocabulary of `size`,
-    trained on at most `sample_bytes` of train; it knows every text, by its bytes where no piece fits.
+    `dir`: an existing tokenizer to use instead of a new one; other settings then have no effect. It is the directory
+    of a tokenizer or of a model, or the name of a model that comes with the package.
+
+    `kind`: word, or SentencePiece's unigram or bpe. At word level, `splitter` is whitespace or tweet. Words with fewer
+    than `min_count` occurrences in train become `<unk>`. `max_size` bounds the vocabulary. With `near`, the minimum
+    count is the one from `min_count` up whose vocabulary size is nearest to `near`.
+
+    A SentencePiece vocabulary has `size` pieces, and is trained on about `sample_bytes` of train at most. It can encode
+    every text, because characters without a piece become bytes.
     """
 
     dir: str | None = None
@@ -54,7 +57,7 @@ class TokenizerArgs:
             object.__setattr__(self, "dir", str(_found(self.dir)))
 
     def describe(self) -> dict[str, Any]:
-        """The settings that this kind of tokenizer uses, for the corpus's card."""
+        """Return the settings that this kind of tokenizer uses, for the corpus's card."""
         if self.dir is not None:
             return {"kind": Tokenizer.load(self.dir).kind, "dir": self.dir}
         names = ["splitter", "min_count", "max_size"] if self.kind == "word" else ["size", "sample_bytes"]
@@ -62,7 +65,7 @@ class TokenizerArgs:
 
 
 def _found(given: str) -> Path:
-    """A tokenizer's directory."""
+    """Find the directory of a tokenizer, from that of a model or the name of a packaged model."""
     path, packaged = Path(given), Path(smim.__file__).parent / "pretrained" / given
     if len(path.parts) == 1 and not path.exists() and packaged.is_dir():
         path = packaged
@@ -78,10 +81,10 @@ def make_tokenizer(
     engine: Engine,
     folder: Path,
 ) -> tuple[Tokenizer, dict[str, Any]]:
-    """The tokenizer, and its settings for the card (with the minimum count that was chosen).
+    """Make the tokenizer. Return it with its settings for the card, which include the chosen minimum count.
 
-    `splits`: the split of each sentence of each part; `train`: the number of the one to learn from. At word level all
-    drawn sentences are split into words, which stay in `folder`.
+    `splits`: the split of each sentence of each part. `train`: the number of the split to learn from. At word level,
+    the words of all drawn sentences are written to `folder`.
     """
     given = Tokenizer.load(args.dir) if args.dir is not None else None
     if given is not None and not isinstance(given, WordTokenizer):
@@ -110,7 +113,7 @@ def make_tokenizer(
 
 
 def _counts_of(paths: Sequence[Path]) -> tuple[pa.Array, pa.Array]:
-    """All words of train and how often each occurs; memory grows with the number of distinct words, not of parts."""
+    """Return all words of train and their counts. Memory grows with the number of distinct words, not of parts."""
     tables: list[pa.Table] = []
     for number, path in enumerate(paths, start=1):
         counts = pa.Table.from_batches(read_batches(path.with_suffix(".counts")))
@@ -123,11 +126,11 @@ def _counts_of(paths: Sequence[Path]) -> tuple[pa.Array, pa.Array]:
 
 
 def _sample(parts: Sequence[Part], in_train: Sequence[np.ndarray], max_bytes: int) -> Iterator[str]:
-    """Training sentences of about `max_bytes` at most: those with the smallest hashes, in the corpus's order."""
+    """Yield sentences of train, about `max_bytes` at most: those with the smallest hashes, in the corpus's order."""
     total = sum(part.text_bytes * rows.mean() for part, rows in zip(parts, in_train, strict=True))
     share = min(1.0, max_bytes / total)
     for part, rows in zip(parts, in_train, strict=True):
-        # The second half of the hash: draws went by the first one.
+        # Use the second half of the hash, because draws use the first half.
         chosen = rows & (part.hashes()[:, 1] / 2.0**64 <= share)
         start = 0
         for batch in part.batches():

@@ -1,6 +1,6 @@
-"""Sentences to exclude from a corpus and from teaching, such as those of evaluation sets.
+"""Sentences to leave out of a corpus and of teaching, such as those of evaluation sets.
 
-Their files have a text per line, or several separated by tabs. The comparison uses only letters and digits.
+The files have one text per line, or several separated by tabs. The comparison uses only letters and digits.
 """
 
 import unicodedata
@@ -31,9 +31,9 @@ def describe(files: Iterable[Path]) -> list[dict[str, str]]:
 
 @lru_cache(maxsize=1)
 def texts_without(files: tuple[Path, ...]) -> frozenset[str]:
-    """The normalised texts of all lines, and of all parts between tabs, that have a letter: scores are no texts.
+    """Read the files into a set of normalised texts. Texts of digits only, such as scores, are left out.
 
-    Raises `UserError` where a file cannot be read.
+    Raises `UserError` if a file cannot be read.
     """
     found: set[str] = set()
     for path in files:

@@ -20,13 +20,13 @@ class Batch:
     """B sentences, padded on the right to the longest one.
 
     `rows` int64 [B]: row numbers in the split. `tokens` int64 [B, T]: word ids without `<sos>` and `<eos>`. `lengths`
-    int64 [B]. `cut` bool [B]: for sampled sentences, whether one was cut at the longest length, so that what follows
-    its last word is unknown; None if each ends with `<eos>`. `fixed_shape`: computations have shapes that do not depend
+    int64 [B]. `cut` bool [B]: which sampled sentences reached the longest length before `<eos>`, so that their
+    continuation is unknown; None if each ends with `<eos>`. `fixed_shape`: computations have shapes that do not depend
     on the content, as a CUDA graph needs.
 
-    Optional information from the split: `view` fp32 [B, V], the teacher's unit vectors, zeros if the teacher has none;
-    `pair`, the other sentence of each, as a batch of the same rows. `random` bool [B]: which sentences have random
-    words (`with_random_words`); None if none have.
+    Optional information from the split: `view` fp32 [B, V], the teacher's unit vectors, zeros if there is none;
+    `pair`, the paired sentences, as a batch of the same rows. `random` bool [B]: which sentences have random words
+    (`with_random_words`); None if none have.
     """
 
     rows: Tensor
@@ -45,7 +45,7 @@ class Batch:
         return replace(self, **moved)
 
     def padded_to(self, length: int) -> "Batch":
-        """The same sentences and pairs, padded to `length` tokens, which must be at least `longest`."""
+        """Pad the sentences and pairs to `length` tokens, which must be at least `longest`."""
         return replace(
             self,
             tokens=F.pad(self.tokens, (0, length - self.tokens.shape[1]), value=PAD_ID),
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest sentence, pairs included."""
+        """The number of tokens in the longest sentence, including pairs."""
         return max(self.tokens.shape[1], self.pair.tokens.shape[1] if self.pair else 0)
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ class Batch:
 
     @property
     def num_positions(self) -> int:
-        """Steps of the decoder: tokens, `<eos>` and padding."""
+        """The number of decoder steps: tokens, `<eos>` and padding."""
         return self.tokens.shape[0] * (self.tokens.shape[1] + 1)
 
 
@@ -98,7 +98,7 @@ def with_random_words(batch: Batch, share: float, vocabulary_size: int) -> Batch
 class Sentences:
     """Rows of a split in memory, as token ids, to make batches from.
 
-    `view` fp32 [N, V] and `pair`, as token ids, are used for a batch's `view` and `pair`.
+    `view` fp32 [N, V] and `pair` (token ids) become the `view` and `pair` of batches.
     """
 
     rows: np.ndarray
@@ -112,7 +112,7 @@ class Sentences:
         return np.fromiter(map(len, self.ids), np.int64, len(self.ids))
 
     def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
-        """The sentences at the given positions, cut after `max_length` tokens if it is given."""
+        """Make a batch of the sentences at the given positions, cut after `max_length` tokens if it is given."""
         rows = self.rows[places]
         batch = collate([self.ids[i][:max_length] for i in places], rows)
         view = None if self.view is None else torch.from_numpy(self.view[places])

@@ -25,16 +25,16 @@ def training_order(
     epoch: int,
     max_length: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """One epoch's global batches as arrays of rows: every row once, in random order.
+    """Yield the global batches of one epoch as arrays of rows: every row once, in random order.
 
-    A batch is `batch_size` sentences, or as many as fit into `tokens_per_batch`. A sentence counts as its words, cut
-    after `max_length`, plus `<eos>`, padded to the batch's longest; one above the budget is a batch of its own. Exactly
-    one of the two is given.
+    A batch has `batch_size` sentences, or as many as fit into `tokens_per_batch`. Exactly one of the two is given. In a
+    token budget, a sentence counts with its words, cut after `max_length`, and `<eos>`, padded to the longest in the
+    batch. A sentence above the budget is a batch of its own.
 
-    Groups of `shuffle_window` rows follow one another. Each consists of contiguous ranges of the corpus from random
-    places. A group's rows are shuffled, then sorted by length within windows of `length_window` batches (of mean size,
-    with a token budget). Larger windows need less padding; with 1, a batch of `batch_size` holds sentences of any
-    length. One group is in memory at a time. Every batch is full, except one in the last group.
+    The epoch is a sequence of groups of `shuffle_window` rows. A group has contiguous ranges from random places of the
+    corpus. Its rows are shuffled, then sorted by length within windows of `length_window` batches (of mean size, with a
+    token budget). Larger windows need less padding. With `length_window=1`, a batch of `batch_size` has sentences of
+    any length. One group is in memory at a time. Every batch is full, except one in the last group.
 
     A global batch is what one optimizer step sees over all processes, so the order does not depend on their number.
     """
@@ -73,10 +73,10 @@ def epoch_batches(
     shuffle_window: int,
     max_length: int | None,
 ) -> int:
-    """The number of batches of an epoch of `training_order`: exact for `batch_size`, an estimate for a token budget.
+    """Compute the number of batches of one `training_order`: exact for `batch_size`, estimated for a token budget.
 
     The estimate is extrapolated from the first million rows of one epoch. Epochs differ by a batch or two, so use it
-    for progress and schedules; an epoch ends with `training_order`.
+    only for progress and schedules.
     """
     if batch_size is not None:
         return math.ceil(len(split) / batch_size)
@@ -99,17 +99,17 @@ def epoch_batches(
 
 
 def share_of_rank(rows: np.ndarray, lengths: np.ndarray, *, rank: int, world_size: int) -> np.ndarray:
-    """The positions in a global batch of the rows of one process, shortest first; `lengths` are those of `rows`.
+    """Return the positions of one process's rows in a global batch, shortest first. `lengths`: those of `rows`.
 
-    Rows are distributed in order of length, so that all processes get similar lengths and, within one, equal numbers.
-    The first rank changes with the batch, so that no rank always gets the longest.
+    Rows are distributed in order of length, so that all processes get similar lengths. Their numbers of rows differ by
+    at most one. The first rank changes with the batch, so that no rank always gets the longest row.
     """
     dealt = np.argsort(lengths, kind="stable")
     return dealt[(rank + int(rows[dealt[0]])) % world_size :: world_size]
 
 
 def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> Iterator[list[range]]:
-    """All rows once, in groups of `size` (the last one: the rest), each as ranges in ascending order."""
+    """Yield all rows once, in groups of `size` (the last group has the rest). A group has ascending ranges."""
     parts = [chunk[i : i + size] for chunk in chunks for i in range(0, len(chunk), size)]
     group: list[range] = []
     room = size
@@ -125,12 +125,12 @@ def _groups(chunks: Sequence[range], size: int, random: np.random.Generator) -> 
 
 
 def _costs(lengths: np.ndarray, max_length: int | None) -> np.ndarray:
-    """Each sentence's share of a token budget: its words after the cut, and `<eos>`."""
+    """Count the tokens that each sentence takes of a budget: its words after the cut, and `<eos>`."""
     return (lengths if max_length is None else np.minimum(lengths, max_length)) + 1
 
 
 def _sentences_that_fit(split: Split, budget: int, max_length: int | None) -> int:
-    """The mean number of sentences in batches of one length each."""
+    """Compute the mean number of sentences per batch if each batch has sentences of one length."""
     lengths, counts = pc.value_counts(split.table.column("length")).flatten()
     # A sentence takes 1 / (sentences of its length that fit) of a batch.
     fitting = np.maximum(1, budget // _costs(lengths.to_numpy(), max_length))
@@ -139,7 +139,7 @@ def _sentences_that_fit(split: Split, budget: int, max_length: int | None) -> in
 
 
 def _batches_of_size(lengths: np.ndarray, size: int, *, window: int, is_last: bool) -> tuple[np.ndarray, np.ndarray]:
-    """An order of the rows, and the bounds of its batches; rows after the last bound are left over."""
+    """Return an order of the rows, and the bounds of its batches. Rows after the last bound remain for later."""
     end = len(lengths) if is_last else len(lengths) - len(lengths) % size
     order = np.arange(len(lengths))
     for start in range(0, end, window):
@@ -150,7 +150,7 @@ def _batches_of_size(lengths: np.ndarray, size: int, *, window: int, is_last: bo
 def _batches_of_tokens(
     lengths: np.ndarray, budget: int, *, max_length: int | None, window: int, is_last: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `_batches_of_size`; the last batch is left over, full or not."""
+    """Do the same as `_batches_of_size`, with a token budget. The last batch remains for later, even if it is full."""
     costs = _costs(lengths, max_length)
     order = np.empty(len(costs), np.int64)
     for i, start in enumerate(range(0, len(costs), window)):
@@ -170,7 +170,7 @@ def _batches_of_tokens(
 
 
 def evaluation_order(lengths: np.ndarray, *, tokens_per_batch: int) -> list[np.ndarray]:
-    """All rows once, longest first, in batches of at most `tokens_per_batch` padded tokens (or one row)."""
+    """Divide all rows into batches of at most `tokens_per_batch` padded tokens (or one row), longest first."""
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
@@ -188,6 +188,6 @@ def evaluation_batches(
     world_size: int = 1,
     max_length: int | None = None,
 ) -> Iterator[Batch]:
-    """This rank's share of a split; over all ranks every row occurs once. Cut after `max_length` tokens if given."""
+    """Yield the batches of one rank; over all ranks, every row occurs once. Cut after `max_length` tokens if given."""
     for rows in evaluation_order(split.lengths, tokens_per_batch=tokens_per_batch)[rank::world_size]:
         yield split.batch(rows, max_length=max_length)

@@ -1,9 +1,9 @@
-"""Prepared corpora on disk: a card, a tokenizer, and per split Arrow shards that are memory-mapped.
+"""Prepared corpora on disk: a card, a tokenizer, and memory-mapped Arrow shards for each split.
 
     DIR/corpus.json  tokenizer/  train/00000.arrow ...  valid/...  test/...
 
 A shard is an Arrow IPC stream with the columns `text`, `ids` (list of int32), `length` and any labels. In a corpus of
-pairs, `pair_text` and `pair_ids` hold each other sentence. `datasets.Dataset.from_file` can open a shard too.
+pairs, `pair_text` and `pair_ids` have the paired sentences. `datasets.Dataset.from_file` can open a shard too.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ _NEEDED = {"sentences": ["vocabulary_size", "tokenizer_hash"], "vectors": ["dime
 class Split:
     """One split, memory-mapped: sentences by row number, from 0 in the order of the source.
 
-    All columns of the table have the same chunks (Arrow's record batches), each of them a range of rows in one shard.
-    `view`: a function that gives the teacher's vectors of rows, fp32 [n, V].
+    All columns of the table have the same chunks (Arrow's record batches). A chunk is a range of rows in one shard.
+    `view`: a function that returns the teacher's vectors of rows, fp32 [n, V].
     """
 
     name: str
@@ -49,22 +49,22 @@ class Split:
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each sentence, without `<sos>` and `<eos>`; int32 [N], all in memory."""
+        """The number of tokens of each sentence, without `<sos>` and `<eos>`: int32 [N], in memory."""
         return self.table.column("length").to_numpy()
 
     def lengths_of(self, rows: range) -> np.ndarray:
-        """The number of tokens of consecutive sentences, as in `lengths`, without reading others."""
+        """Return the number of tokens of consecutive sentences, as in `lengths`, without reading other rows."""
         return self.table.column("length").slice(rows.start, len(rows)).to_numpy()
 
     @cached_property
     def chunks(self) -> list[range]:
-        """The rows of each chunk, which are contiguous on disk, in order."""
+        """The range of rows of each chunk, in order. A chunk is contiguous on disk."""
         ends = np.cumsum([len(chunk) for chunk in self.table.column(0).chunks], dtype=np.int64).tolist()
         return [range(start, end) for start, end in pairwise([0, *ends])]
 
     @property
     def has_pairs(self) -> bool:
-        """Whether each sentence has a paired one; labels are strings, whatever their name."""
+        """Whether each sentence has a paired one. A label column with the same name does not count."""
         table = self.table.schema
         return PAIR_COLUMNS[1] in table.names and pa.types.is_list(table.field(PAIR_COLUMNS[1]).type)
 
@@ -74,7 +74,7 @@ class Split:
         return [name for name in self.table.column_names if name not in own]
 
     def ids(self, rows: Sequence[int] | np.ndarray, column: str = "ids") -> list[np.ndarray]:
-        """Token ids of the given rows, one int32 array per sentence; `column` "pair_ids": of the paired sentences."""
+        """Return the token ids of rows, one int32 array per sentence. `column`: "ids", or "pair_ids" for pairs."""
         sentences = []
         for chunk, i in self._places(rows):
             offsets, tokens = self.chunk_ids(chunk, column)
@@ -96,36 +96,36 @@ class Split:
         return self.read(rows).batch(range(len(rows)), max_length=max_length)
 
     def texts(self, rows: Sequence[int] | np.ndarray | None = None) -> list[str]:
-        """The given rows' sentences as they were in the source, or all of them."""
+        """Return the texts of the given rows, or of all rows, after cleaning."""
         column = self.table.column("text")
         try:
             if rows is None:
                 return column.to_pylist()
             return [column.chunk(chunk)[i].as_py() for chunk, i in self._places(rows)]
         except UnicodeDecodeError:
-            raise UserError(f"split {self.name!r} holds text that is no UTF-8; prepare the corpus again") from None
+            raise UserError(f"split {self.name!r} holds text that is not UTF-8; prepare the corpus again") from None
 
     def labels(self, name: str) -> list[Any]:
-        """One label column, in order of the rows, None where there is no value.
+        """Return a label column in the order of the rows, with None for missing values.
 
-        Raises `UserError` naming the columns that there are.
+        Raises `UserError` if there is no such column.
         """
         if name not in self.label_columns:
             raise UserError(f"split {self.name!r} has no column {name!r}; {nearest(name, self.label_columns)}")
         try:
             return self.table.column(name).to_pylist()
         except UnicodeDecodeError:
-            raise UserError(f"split {self.name!r} has labels {name!r} that are no UTF-8") from None
+            raise UserError(f"split {self.name!r} has labels {name!r} that are not UTF-8; prepare it again") from None
 
     def _places(self, rows: Sequence[int] | np.ndarray) -> Iterator[tuple[int, int]]:
-        """The chunk number of each row, and its position in the chunk."""
-        # Arrow searches a row's chunk from the first one on, which is too slow for thousands of chunks.
+        """Find the chunk of each row, and its position in the chunk."""
+        # Arrow searches the chunks one after the other, which is too slow for thousands of chunks.
         numbers = np.asarray(rows, dtype=np.int64)
         chunks = np.searchsorted(self._starts, numbers, side="right") - 1
         return zip(chunks.tolist(), (numbers - self._starts[chunks]).tolist(), strict=True)
 
     def chunk_ids(self, chunk: int, column: str = "ids") -> tuple[np.ndarray, np.ndarray]:
-        """The offsets of a chunk's sentences, and their token ids, as views of the memory-mapped file."""
+        """Return the offsets of a chunk's sentences, and their token ids, as views of the memory-mapped file."""
         if (column, chunk) not in self._opened:
             ids = self.table.column(column).chunk(chunk)
             offsets, tokens = ids.offsets.to_numpy(), ids.values.to_numpy()
@@ -133,9 +133,9 @@ class Split:
             largest = np.iinfo(np.int32).max if self.vocabulary_size is None else self.vocabulary_size - 1
             counted = column == "ids" and "length" in self.table.column_names
             if counted and (lengths != self.table.column("length").chunk(chunk)).any():
-                raise UserError(f"split {self.name!r} gives other lengths than its sentences have; prepare it again")
+                raise UserError(f"split {self.name!r} has wrong lengths for its sentences; prepare it again")
             if len(inside) and not 0 <= inside.min() <= inside.max() <= largest:
-                raise UserError(f"split {self.name!r} holds token ids that the tokenizer has not; prepare it again")
+                raise UserError(f"split {self.name!r} has token ids that the tokenizer lacks; prepare it again")
             self._opened[column, chunk] = offsets, tokens
         return self._opened[column, chunk]
 
@@ -199,7 +199,7 @@ class PreparedCorpus:
 
     @staticmethod
     def read_card(directory: Path) -> dict[str, Any]:
-        """Read the card; raises `UserError` if it is missing or has another format."""
+        """Read the card. Raises `UserError` if it is missing or has another format."""
         path = directory / CARD
         if not path.is_file():
             raise UserError(
@@ -208,7 +208,7 @@ class PreparedCorpus:
             )
         card = storage.read_json(storage.own_file(directory, CARD))
         if card.get("format") != FORMAT:
-            raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
+            raise UserError(f"{directory} has corpus format {card.get('format')}, but this version reads {FORMAT}")
         schema.make(_Card, card, path, others=True)  # other fields are for people
         return card
 
@@ -217,13 +217,13 @@ class PreparedCorpus:
         return self.card["name"]
 
     def table(self, name: str) -> pa.Table:
-        """One split's rows, memory-mapped; raises `UserError` if it is unknown or a shard is damaged."""
+        """Memory-map the rows of one split. Raises `UserError` if it is unknown or a shard is damaged."""
         if name not in self.card["splits"]:
             raise UserError(f"{self.directory} has no split {name!r}; {nearest(name, list(self.card['splits']))}")
         described = self.card["splits"][name]
         shards = list(self._shards(name, described["shards"]))
         if len({shard.schema for shard in shards}) != 1:
-            raise UserError(f"{self.directory / name} has no shards, or shards of several kinds; prepare it again")
+            raise UserError(f"{self.directory / name} has no shards, or their columns differ; prepare it again")
         table = pa.concat_tables(shards)
         for column, kind in self.columns.items():
             if table.schema.names.count(column) != 1 or table.schema.field(column).type != kind:
@@ -232,7 +232,7 @@ class PreparedCorpus:
                 raise UserError(f"{self.directory / name} has rows without {column}; prepare the corpus again")
         if table.num_rows != described["sentences"]:
             raise UserError(
-                f"{self.directory / name} holds {table.num_rows} rows where {CARD} says "
+                f"{self.directory / name} holds {table.num_rows} rows, but {CARD} says "
                 f"{described['sentences']}; prepare the corpus again"
             )
         return table
@@ -243,7 +243,7 @@ class PreparedCorpus:
         raise NotImplementedError
 
     def hash_of(self, split: str) -> str:
-        """SHA-256 of a split's content in its order, computed from the card's hashes of the shards."""
+        """Compute the SHA-256 of a split's content, in its order, from the hashes of the shards in the card."""
         shards = [shard["sha256"] for shard in self.card["splits"][split]["shards"]]
         return hashlib.sha256("".join(shards).encode()).hexdigest()
 
@@ -274,21 +274,21 @@ class Corpus(PreparedCorpus):
 
     @classmethod
     def open(cls, directory: Path | str, *, teacher: Path | str | None = None) -> "Corpus":
-        """Open a prepared corpus; raises `UserError` if it is missing, damaged, inconsistent, or holds vectors.
+        """Open a prepared corpus. Raises `UserError` if it is missing, damaged, inconsistent, or holds vectors.
 
-        `teacher`: a directory that `smim teach` made from this corpus; its vectors then are in the splits' batches.
+        `teacher`: a directory that `smim teach` made from this corpus. Batches then contain its vectors.
         """
         directory = Path(directory)
         card = cls.read_card(directory)
         if card.get("kind", "sentences") != "sentences":
-            raise UserError(f"{directory} holds {card['kind']}; sentences are needed here")
+            raise UserError(f"{directory} holds {card['kind']}, but sentences are needed here")
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if tokenizer.hash != card["tokenizer_hash"]:
-            raise UserError(f"{directory}: the tokenizer is not the one its {CARD} names; prepare the corpus again")
+            raise UserError(f"{directory}: the tokenizer is not the one that {CARD} names; prepare the corpus again")
         taught = None if teacher is None else Teacher.open(teacher)
         if taught and taught.tokenizer_hash != tokenizer.hash:
             raise UserError(
-                f"{teacher} was made for another tokenizer than that of {directory}; make it of this corpus with "
+                f"{teacher} was made for another tokenizer than that of {directory}; make it for this corpus with "
                 f"`smim teach`"
             )
         return cls(directory=directory, card=card, tokenizer=tokenizer, teacher=taught)
@@ -304,7 +304,7 @@ class Corpus(PreparedCorpus):
         return self.tokenizer.hash
 
     def split(self, name: str) -> Split:
-        """Memory-map one split; raises `UserError` if it is unknown, damaged, or does not match the teacher."""
+        """Memory-map one split. Raises `UserError` if it is unknown, damaged, or does not match the teacher."""
         table, view = self.table(name), None
         if self.teacher is not None:
             view = self.teacher.vectors_of(name, corpus_hash=self.hash_of(name), count=table.num_rows)

@@ -1,9 +1,10 @@
-"""Texts that do not fit a model, because they are too long or have no word. The caller says what to do with them.
+"""Handling of texts that do not fit a model, because they are too long or have no word.
 
-Texts may be split into sentences (`smim.text.sentences`), each of which then has to fit.
+Texts may be split into sentences (`smim.text.sentences`), each of which must fit.
 
 `too_long`: `truncate` cuts a text at the model's limit, `skip` leaves it out, `error` refuses all texts. `empty`, for
-texts without a word, None and NaN: `skip` or `error`. The warning `TextsChanged` reports what was cut or left out.
+texts without a word, None and NaN: `skip` or `error`. The warning `TextsChanged` reports texts that were cut or left
+out.
 """
 
 import math
@@ -22,7 +23,7 @@ _SHOWN = 5
 
 
 class TextsChanged(UserWarning):
-    """A warning that texts were cut or left out: `what` describes it, `rows` are their positions among the texts."""
+    """A warning that texts were cut or left out. `what` describes it; `rows` are their positions among the texts."""
 
     def __init__(self, what: str, rows: Sequence[int], places: Sequence[str] | None = None) -> None:
         self.what, self.rows = what, list(rows)
@@ -48,7 +49,7 @@ class Fitted:
 
 @contextmanager
 def at_places(places: Sequence[str]) -> Iterator[None]:
-    """A context in which errors and warnings about rows name their places instead."""
+    """A context in which errors and warnings name the places of rows instead of their numbers."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -70,7 +71,7 @@ def is_missing(text: Any) -> bool:
 
 
 def check_policies(too_long: str, empty: str) -> None:
-    """Raise `UserError` for values other than those of `TOO_LONG` and `EMPTY`."""
+    """Raise `UserError` for values that are not in `TOO_LONG` and `EMPTY`."""
     for name, given, known in (("too_long", too_long, TOO_LONG), ("empty", empty, EMPTY)):
         if given not in known:
             raise UserError(f"{name} is {given!r}; {nearest(str(given), list(known))}")
@@ -87,11 +88,12 @@ def fit(
     split: str = "none",
     tell: bool = True,
 ) -> Fitted:
-    """The token ids of texts, of at most `limit` tokens each.
+    """Encode texts into at most `limit` tokens each.
 
-    `refused`: a function that says why a non-empty text has no word for the model, or returns None. `split`: one of
-    `smim.text.sentences.SPLITS`. If a row is split, sentences without a word are left out; one sentence above the limit
-    makes the row too long. `tell`: whether to warn. Raises `RowError` if a text does not fit and the policy is `error`.
+    `refused`: a function that returns why a non-empty text has no word for the model, or None. `split`: one of
+    `smim.text.sentences.SPLITS`. If a row is split, sentences without a word are left out, and one sentence above the
+    limit makes the row too long. `tell`: whether to warn. Raises `RowError` if a text does not fit and the policy is
+    `error`.
     """
     check_policies(too_long, empty)
     check_split(split)
@@ -100,7 +102,7 @@ def fit(
 
     def problem_of(text: Any, ids: list[int]) -> str | None:
         if is_missing(text):
-            return f"there is no text, but {text!r}"
+            return f"a text is needed, not {text!r}"
         if not ids or not text.strip():
             return f"the text {shown(text)} is empty; give at least one word"
         return refused(text, ids)
@@ -135,5 +137,5 @@ def fit(
 
 
 def shown(text: str) -> str:
-    """A text for a message, shortened if it is long."""
+    """Quote a text for a message, shortened if it is long."""
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: the vocabulary is learned from text, and any text is recovered exactly."""
+"""SentencePiece tokenizers: the vocabulary is learned from text, and decoding recovers any text exactly."""
 
 import hashlib
 import io
@@ -38,12 +38,12 @@ _LARGEST_MODEL = 2**27
 
 # SentencePiece writes U+2581 for the space, so a text's own U+2581 is encoded as bytes.
 _SPACE_MARK = "\u2581"
-# NUL is always the byte piece <0x00>, never a part of another. It replaces <unk>, which cannot be given to a model.
+# NUL is always the byte piece <0x00>, never part of another piece. It replaces <unk>, which a model cannot read.
 _NUL = "\0"
 _APART = re.compile(f"([{_NUL}{_SPACE_MARK}])")
-# SentencePiece drops a training text that holds U+2585, its own stand-in for rare ones.
+# SentencePiece drops training texts with U+2585, its own placeholder for rare characters.
 _NEVER_LEARNED = rf"{UNK}|[\x00{_SPACE_MARK}\x{{2585}}]"
-# Letters with apostrophes between and before them, or a run of other characters; and the space before.
+# Letters, with apostrophes between and before them, or a run of other characters. A space before belongs to the word.
 _APOSTROPHE = "['\u2019]"
 _WORD = rf"\s*?( ?{_APOSTROPHE}?[\p{{L}}\p{{M}}]+(?:{_APOSTROPHE}[\p{{L}}\p{{M}}]+)*| ?[^\s\p{{L}}\p{{M}}]+)"
 
@@ -53,13 +53,13 @@ _OPTIONS: dict[str, Any] = {
     "pad_id": PAD_ID, "bos_id": SOS_ID, "eos_id": EOS_ID, "unk_id": UNK_ID,
     "pad_piece": PAD, "bos_piece": SOS, "eos_piece": EOS, "unk_piece": UNK,
     "unk_surface": UNK,  # how <unk> is decoded
-    # These settings change and lose nothing of a text:
+    # These settings keep every text unchanged:
     "byte_fallback": True,
     "normalization_rule_name": "identity",
     "remove_extra_whitespaces": False,
     "add_dummy_prefix": False,
     "max_sentence_length": 2**30,  # bytes, the library's maximum; it would silently skip longer texts
-    "num_threads": 1,  # sums depend on the number of threads, and the model stores the number
+    "num_threads": 1,  # the results depend on the number of threads, and the model stores the number
     "minloglevel": 2,  # errors only
 }  # fmt: skip
 # For `bpe`, `_WORD` defines the boundaries that a piece may not cross.
@@ -74,9 +74,9 @@ _NO_TEXT = "!sentences_.empty()"
 class SentencePieceTokenizer(Tokenizer):
     """Splits text into learned pieces, and into UTF-8 bytes where no piece fits; spaces are part of pieces.
 
-    `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`; `model` is
-    SentencePiece's model file. A text is read with the `prefix` before it. With a space as prefix, the first word gets
-    the same pieces as inside of a text. Tokenizers of earlier versions have no prefix. Runs only in the calling thread.
+    `decode(encode(text)) == text` for every text. `kind` is the algorithm, `unigram` or `bpe`. `model` is
+    SentencePiece's model file. `prefix` is put before each text: with a space, the first word gets the same pieces as a
+    later word. Tokenizers of earlier versions have no prefix. The tokenizer runs only in the calling thread.
     """
 
     kind: str
@@ -87,16 +87,16 @@ class SentencePieceTokenizer(Tokenizer):
     def train(cls, texts: Iterable[str], *, algorithm: str, vocabulary_size: int) -> "SentencePieceTokenizer":
         """Learn a vocabulary of exactly `vocabulary_size` pieces, including 4 special ones and 256 bytes.
 
-        `algorithm` is `unigram` or `bpe`. Pieces of `bpe` may hold an apostrophe between letters, as in "don't" or
-        "l'homme"; those of `unigram` hold either letters or other characters. All of `texts` is held in memory. The
+        `algorithm` is `unigram` or `bpe`. Pieces of `bpe` may have an apostrophe between letters, as in "don't" or
+        "l'homme". Pieces of `unigram` have either letters or other characters. All texts are in memory at once. The
         same texts in the same order give the same model.
 
-        Raises `UserError` for texts that are all empty, an unknown algorithm, or a size that the texts do not allow;
-        the message names the bound.
+        Raises `UserError` for an unknown algorithm, if all texts are empty, and for a size that the texts do not allow.
+        The message names the bound.
         """
         if algorithm not in ALGORITHMS:
             raise UserError(f"unknown algorithm {algorithm!r}; {nearest(algorithm, list(ALGORITHMS))}")
-        # Read the texts here, because the library would replace a reading error by one of its own.
+        # Read the texts here, because the library would replace reading errors by its own.
         prefixed = pa.array([_PREFIX + text for text in texts if text], pa.large_string())
         model = io.BytesIO()
         import sentencepiece  # word tokenizers do not need it
@@ -106,7 +106,7 @@ class SentencePieceTokenizer(Tokenizer):
                 sentence_iterator=iter(_counted_words(prefixed) if algorithm == "bpe" else _sentences(prefixed)),
                 model_writer=model,
                 model_type=algorithm,
-                vocab_size=max(vocabulary_size, len(SPECIAL)),  # for fewer the library names no bound
+                vocab_size=max(vocabulary_size, len(SPECIAL)),  # below this, the library names no bound
                 **_OPTIONS | (_OF_WORDS if algorithm == "bpe" else {}),
             )
         except RuntimeError as error:
@@ -142,11 +142,11 @@ class SentencePieceTokenizer(Tokenizer):
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; a broken sequence of byte pieces becomes U+FFFD."""
+        """Convert `ids` to a text. A broken sequence of byte pieces becomes U+FFFD."""
         return self._processor.decode([int(i) for i in ids if i not in NOT_TEXT]).removeprefix(self.prefix)
 
     def token(self, id: int) -> str:
-        """A piece as SentencePiece writes it: U+2581 for a space, `<0xE2>` for a byte."""
+        """Return a piece as SentencePiece writes it: U+2581 for a space, `<0xE2>` for a byte."""
         return self._processor.id_to_piece(int(id))
 
     def _write(self, directory: Path) -> dict[str, Any]:
@@ -161,16 +161,18 @@ class SentencePieceTokenizer(Tokenizer):
         path = storage.own_file(directory, _MODEL_FILE)
         try:
             if path.stat().st_size > _LARGEST_MODEL:
-                raise UserError(f"{path} is larger than {_LARGEST_MODEL:,} bytes; it is none of ours")
+                raise UserError(f"{path} is larger than {_LARGEST_MODEL:,} bytes, the limit for a tokenizer's model")
             tokenizer = cls(kind=kind, model=path.read_bytes(), prefix=prefix)
             known = tokenizer._processor.id_to_piece(list(range(tokenizer.vocabulary_size)))[: len(SPECIAL)]
             bytes_known = all(tokenizer._processor.is_byte(id) for ids in tokenizer._apart_ids.values() for id in ids)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}); the tokenizer is not complete") from None
         except (RuntimeError, IndexError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a model of SentencePiece's ({error}); it is damaged") from None
+            raise UserError(f"{path} is not a SentencePiece model ({error}); it is damaged") from None
         if known != list(SPECIAL) or not bytes_known:
-            raise UserError(f"{path} is a model of SentencePiece's, but none of ours: it lacks the special tokens")
+            raise UserError(
+                f"{path} is a SentencePiece model without the special tokens and bytes; make the tokenizer with sMIM"
+            )
         return tokenizer
 
     def _prefixed(self, text: str) -> str:
@@ -199,12 +201,12 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 def _sentences(texts: pa.LargeStringArray) -> list[str]:
-    """The training texts, with <unk> in place of what is never learned: no piece crosses a special token's name."""
+    """Return the training texts, with <unk> in place of `_NEVER_LEARNED`. No piece crosses a special token."""
     return pc.replace_substring_regex(texts, _NEVER_LEARNED, UNK).to_pylist()
 
 
 def _counted_words(texts: pa.LargeStringArray) -> list[str]:
-    """Each word, as `_WORD` defines it, with a tab and its count."""
+    """Return each word, as `_WORD` defines it, followed by a tab and its count."""
     apart = pc.replace_substring_regex(texts, _NEVER_LEARNED, "\n")
     words = pc.split_pattern(pc.replace_substring_regex(apart, _WORD, "\\1\t"), "\t").flatten().value_counts()
     pairs = zip(words.field("values").to_pylist(), words.field("counts").to_pylist(), strict=True)
@@ -212,15 +214,15 @@ def _counted_words(texts: pa.LargeStringArray) -> list[str]:
 
 
 def _explained(error: RuntimeError, vocabulary_size: int) -> Exception:
-    """The trainer's error as a `UserError` if the user can cause it, else the error itself."""
+    """Convert the trainer's error to a `UserError` if the user can cause it. Otherwise return the error itself."""
     message = str(error)
     if bound := _TOO_LARGE.search(message):
-        return UserError(f"the texts yield at most {bound[1]} pieces; vocabulary_size is {vocabulary_size}, lower it")
+        return UserError(f"the texts allow at most {bound[1]} pieces; vocabulary_size is {vocabulary_size}, lower it")
     if bound := _TOO_SMALL.search(message):
         return UserError(
-            f"vocabulary_size is {vocabulary_size}; the special tokens, the bytes and the texts' characters "
-            f"alone need {bound[1]}"
+            f"vocabulary_size is {vocabulary_size}; the special tokens, the bytes and the characters of the texts "
+            f"need at least {bound[1]}"
         )
     if _NO_TEXT in message:
-        return UserError("there is no text to learn pieces from; all of it is empty")
+        return UserError("there is no text to learn pieces from: all texts are empty")
     return error

@@ -1,7 +1,7 @@
-"""Split long texts into sentences: codes are made for sentences, and a code of a whole page says little.
+"""Splitting of long texts into sentences, because one code cannot represent a whole page well.
 
-`sentencex` splits by the rules of English: after a full stop that does not belong to an abbreviation, and at an empty
-line.
+`sentencex` splits by the rules of a language, by default of English: after a full stop that does not belong to an
+abbreviation, and at an empty line.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ def check_split(split: str) -> None:
 
 
 def sentences_of(text: str, language: str = "en") -> list[str]:
-    """The sentences of a text in order, without white space between them; an empty list for an empty text."""
+    """Return the sentences of a text in order, without white space around them. An empty text has none."""
     return [stripped for each in sentencex.segment(language, text) if (stripped := each.strip())]
 
 
 def split_text(text: str, encode: Callable[[str], list[int]], split: str) -> list[tuple[str, list[int]]]:
-    """The text or its sentences (at least one), each with its token ids; `split` is one of `SPLITS`."""
+    """Return the text or its sentences (at least one), each with its token ids. `split` is one of `SPLITS`."""
     whole = [(text, encode(text))] if split != "sentences" else []
     if split == "none" or (split == "auto" and len(whole[0][1]) <= SPLIT_ABOVE):
         return whole

@@ -1,11 +1,11 @@
-"""A teacher's vectors of a prepared corpus on disk. `smim teach` writes them, and training reads them.
+"""A teacher's vectors for a prepared corpus, on disk. `smim teach` writes them, and training reads them.
 
     DIR/teacher.json  axes.npy  pieces.npy  counts.npy  train-00000.npy  valid-00000.npy ...
 
-A teacher is a sentence-transformers model, whose unit vectors say which sentences have the same meaning. They are
-stored rotated into the principal axes of train. The rotation keeps similarities, and the first k numbers of a vector
-are its best view with k numbers. Row i of a split's shards is row i of the split, or zeros if the sentence was left
-out.
+A teacher is a sentence-transformers model, whose unit vectors are similar for sentences of similar meaning. The vectors
+are stored rotated into the principal axes of train. The rotation keeps similarities, and the first k numbers of a
+vector are its best approximation with k numbers. Row i of a split's shards is row i of the split, or zeros if the
+sentence was left out.
 
 Shapes: V dimensions of the teacher, W words or pieces of the corpus's vocabulary.
 """
@@ -46,9 +46,9 @@ class TaughtSplit:
 class TeacherCard:
     """The contents of `teacher.json`: `teacher` is its path or name as given, `teacher_hash` the hash of its files.
 
-    `dimension`: V. `vocabulary_size`: W. `distinct`: the texts that the teacher read. `precision`: the teacher's
-    precision. `without`: the files whose sentences were left out. `sentences`: the most texts to read. `where`: the
-    filter on labels that they pass. None: all.
+    `dimension`: V. `vocabulary_size`: W. `distinct`: the number of texts that the teacher read. `precision`: the
+    teacher's precision. `without`: the files whose sentences were left out. `sentences`: the largest number of texts to
+    read. `where`: the filter on labels that selects them. For both, None means all.
     """
 
     teacher: str
@@ -72,20 +72,20 @@ class TeacherCard:
 
 @dataclass(frozen=True)
 class Teacher(TeacherCard):
-    """A teacher's directory that was opened with `Teacher.open`."""
+    """A teacher's directory, opened with `Teacher.open`."""
 
     directory: Path = field(kw_only=True)
 
     @classmethod
     def open(cls, directory: Path | str) -> "Teacher":
-        """Open a directory; raises `UserError` if it is missing, of another format, or one of its files has changed."""
+        """Open a directory. Raises `UserError` if it is missing, has another format, or one of its files changed."""
         directory = Path(directory)
         path = directory / CARD
         if not path.is_file():
             raise UserError(f"{directory} holds no teacher's vectors (no {CARD} in it); `smim teach` makes them")
         content = storage.read_json(storage.own_file(directory, CARD))
         if content.pop("format", None) != FORMAT:
-            raise UserError(f"{directory} is no teacher's directory of format {FORMAT}; {_AGAIN}")
+            raise UserError(f"{directory} is not a teacher's directory of format {FORMAT}; {_AGAIN}")
         teacher = cls(**vars(schema.make(TeacherCard, content, path)), directory=directory)
         for name in (AXES, PIECES, COUNTS):
             file = storage.own_file(directory, name)
@@ -93,19 +93,19 @@ class Teacher(TeacherCard):
                 raise UserError(f"{file} is missing, truncated or not the file that {CARD} names; {_AGAIN}")
         for name, split in teacher.splits.items():
             check_shards([teacher._vectors(name)], split.shards, path, again=_AGAIN)
-        assert all(map(len, (teacher.axes, teacher.pieces, teacher.counts)))  # of the shapes that they should have
+        assert all(map(len, (teacher.axes, teacher.pieces, teacher.counts)))  # opening the arrays checks their shapes
         return teacher
 
     @cached_property
     def axes(self) -> np.ndarray:
-        """The principal axes, fp32 [V, V]: a vector of the teacher times this matrix gives the stored vector."""
+        """The principal axes, fp32 [V, V]. A vector of the teacher times this matrix is the stored vector."""
         return self._array(AXES, np.float32, (self.dimension, self.dimension))
 
     @cached_property
     def pieces(self) -> np.ndarray:
-        """The teacher's vector of each word or piece of the vocabulary as a text of its own, fp32 [W, V].
+        """The teacher's vector for each word or piece of the vocabulary, read as a text by itself: fp32 [W, V].
 
-        Zeros for special tokens and for raw bytes.
+        Special tokens and raw bytes have zeros.
         """
         return self._array(PIECES, np.float32, (self.vocabulary_size, self.dimension))
 
@@ -122,14 +122,14 @@ class Teacher(TeacherCard):
         return hashlib.sha256("".join(files).encode()).hexdigest()
 
     def vectors_of(self, split: str, *, corpus_hash: str, count: int) -> Callable[[np.ndarray], np.ndarray]:
-        """A function that reads rows of a split, fp32 [n, V]; raises `UserError` if they belong to another corpus."""
+        """Return a function that reads rows of a split, fp32 [n, V]. Raises `UserError` for another corpus."""
         if split not in self.splits:
             raise UserError(f"{self.directory} has no split {split!r}; {nearest(split, list(self.splits))}")
         taught = self.splits[split]
         if (taught.corpus_hash, taught.count) != (corpus_hash, count):
             raise UserError(
-                f"{self.directory} holds vectors of another corpus than this one, whose split {split!r} has other "
-                f"sentences; make them of this one with `smim teach`"
+                f"{self.directory} has vectors for another corpus: the sentences of split {split!r} differ; make "
+                f"vectors for this corpus with `smim teach`"
             )
         return self._vectors(split).read
 

@@ -26,7 +26,7 @@ class Tokenizer(ABC):
     """Maps text to the ids of a vocabulary and back; the first ids are `<pad> <sos> <eos> <unk>`.
 
     `kind` is `word`, `unigram` or `bpe`. The literal `<unk>` in a text means the unknown token; no other text is read
-    as a special token. Texts must not hold surrogates (U+D800 to U+DFFF), which UTF-8 cannot encode.
+    as a special token. Texts must not contain surrogates (U+D800 to U+DFFF), which UTF-8 cannot encode.
     """
 
     kind: str
@@ -35,8 +35,7 @@ class Tokenizer(ABC):
     def load(directory: Path | str) -> "Tokenizer":
         """Read a tokenizer directory of any kind.
 
-        Raises `UserError` if it is missing, damaged, edited, of an unknown kind, or if the library that its kind needs
-        is not installed.
+        Raises `UserError` if it is missing, damaged, edited or of an unknown kind.
         """
         path = Path(directory) / FILE
         state = storage.read_json(storage.own_file(Path(directory), FILE))
@@ -68,32 +67,32 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
-        """The ids of a text's tokens, without `<sos>` and `<eos>`."""
+        """Convert a text to the ids of its tokens, without `<sos>` and `<eos>`."""
 
     @abstractmethod
     def encode_batch(self, texts: pa.StringArray | Sequence[str]) -> pa.ListArray:
-        """Encode N texts (none of them null) as `encode` does, together: N lists of int32."""
+        """Encode N texts (none of them null) together, as `encode` does, into N lists of int32."""
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`, without padding, `<sos>` and `<eos>`. Never fails on ids of the vocabulary."""
+        """Convert `ids` to a text, without padding, `<sos>` and `<eos>`. Never fails on ids of the vocabulary."""
 
     @abstractmethod
     def token(self, id: int) -> str:
-        """One token of the vocabulary, as shown to people."""
+        """Return one token of the vocabulary as text for people."""
 
     @abstractmethod
     def _write(self, directory: Path) -> dict[str, Any]:
-        """Write what does not fit into JSON, and return what does."""
+        """Write the parts that do not fit into JSON, and return the state that does."""
 
     @classmethod
     @abstractmethod
     def _read(cls, kind: str, state: dict[str, Any], directory: Path) -> "Tokenizer":
-        """Read what `_write` wrote; raises `UserError` if it is damaged."""
+        """Read the files and the state of `_write`. Raises `UserError` if they are damaged."""
 
 
 def string_array(texts: pa.StringArray | Sequence[str]) -> pa.StringArray:
-    """The texts as one Arrow array."""
+    """Convert texts to one Arrow array."""
     return texts if isinstance(texts, pa.StringArray) else pa.array(texts, pa.string())
 
 

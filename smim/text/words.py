@@ -16,7 +16,7 @@ from smim import schema
 from smim.errors import UserError, nearest
 from smim.text.tokenizer import FILE, NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, string_array
 
-# Arrow's lookup hashes the whole vocabulary at each call. It is faster from a quarter as many distinct words on.
+# Arrow's lookup hashes the whole vocabulary at each call. It pays if the words are more than a quarter of that number.
 _LOOKUP_PAYS_FROM = 4
 
 
@@ -51,23 +51,23 @@ def split_words(texts: pa.StringArray, splitter: str) -> pa.ListArray:
         # Arrow splits twice as fast at ASCII white space alone, so replace other white space by a space first.
         if _may_hold_other_space(texts):
             texts = pc.replace_substring_regex(texts, _OTHER_SPACE, " ")
-        # Trim first: after a text that ends in white space, Arrow's split reads on, and its result then depends on
-        # the bytes that follow in memory.
+        # Trim first: Arrow's split reads past the end of a text that ends in white space, so that its result depends
+        # on the bytes that follow in memory.
         return _without_empty(pc.ascii_split_whitespace(pc.ascii_trim_whitespace(texts)))
     split = _SPLITTERS[splitter]()
     return pa.array([split(text) for text in texts.to_pylist()], pa.list_(pa.string()))
 
 
 def _may_hold_other_space(texts: pa.StringArray) -> bool:
-    """A quick check of the bytes: whether one may begin unusual white space."""
+    """Check quickly whether a byte may begin unusual white space."""
     data = texts.buffers()[2]
     return data is not None and bool(_OTHER_SPACE_LEADS[np.frombuffer(data, np.uint8)].any())
 
 
 def nearest_min_count(words: pa.StringArray, counts: pa.Int64Array, *, near: int, min_count: int = 1) -> int:
-    """The minimum count, from `min_count` up, whose vocabulary size (with special tokens) is nearest to `near`.
+    """Find the minimum count, from `min_count` up, whose vocabulary size (with special tokens) is nearest to `near`.
 
-    `words` holds each word once, `counts` its count. If two are equally near, the smaller minimum count wins.
+    `words` has each word once, and `counts` its count. If two are equally near, the smaller minimum count wins.
     """
     ascending = np.sort(_countable(words, counts, min_count=min_count).column("count").to_numpy())
     # The size only changes when the minimum passes an existing count.
@@ -91,7 +91,7 @@ class WordTokenizer(Tokenizer):
     def __post_init__(self) -> None:
         _check_splitter(self.splitter)
         if self.words[: len(SPECIAL)] != SPECIAL or len(set(self.words)) != len(self.words):
-            raise UserError(f"a vocabulary starts with {' '.join(SPECIAL)} and holds each word once")
+            raise UserError(f"a vocabulary must start with {' '.join(SPECIAL)} and have each word once")
 
     @classmethod
     def from_counts(
@@ -103,13 +103,13 @@ class WordTokenizer(Tokenizer):
         min_count: int = 1,
         max_size: int | None = None,
     ) -> "WordTokenizer":
-        """The vocabulary of words that occur at least `min_count` times, most frequent first, ties by code points.
+        """Make the vocabulary of words with at least `min_count` occurrences, most frequent first, ties by code points.
 
-        `words` holds each word once, `counts` its count. `max_size` bounds the vocabulary's size, including the four
-        special tokens; raises `UserError` if it leaves no room for a word.
+        `words` has each word once, and `counts` its count. `max_size` bounds the size of the vocabulary, including the
+        four special tokens. Raises `UserError` if it does not admit any word.
         """
         if max_size is not None and max_size <= len(SPECIAL):
-            raise UserError(f"max_size is {max_size}; {len(SPECIAL)} special tokens and one word need more")
+            raise UserError(f"max_size is {max_size}; it must be above {len(SPECIAL)}, the number of special tokens")
         table = _countable(words, counts, min_count=min_count)
         table = table.sort_by([("count", "descending"), ("word", "ascending")])  # by UTF-8 bytes, so by code points
         kept = table.column("word")[: None if max_size is None else max_size - len(SPECIAL)]
@@ -117,7 +117,7 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], *, splitter: str, min_count: int = 1) -> "WordTokenizer":
-        """`from_counts` of the words of `texts`; raises `UserError` for an unknown splitter."""
+        """Make the vocabulary from texts, as `from_counts` does. Raises `UserError` for an unknown splitter."""
         words, counts = split_words(string_array(list(texts)), splitter).flatten().value_counts().flatten()
         return cls.from_counts(words, counts, splitter=splitter, min_count=min_count)
 
@@ -139,7 +139,7 @@ class WordTokenizer(Tokenizer):
         return pa.ListArray.from_arrays(split.offsets, self.lookup(split.values))
 
     def lookup(self, words: pa.StringArray) -> pa.Int32Array:
-        """The id of each of M words, int32 [M]."""
+        """Return the id of each of M words, int32 [M]."""
         encoded = words.dictionary_encode()
         distinct = encoded.dictionary
         if len(distinct) * _LOOKUP_PAYS_FROM > self.vocabulary_size:
@@ -149,7 +149,7 @@ class WordTokenizer(Tokenizer):
         return ids.take(encoded.indices)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words of `ids` joined with spaces, without padding, `<sos>` and `<eos>`."""
+        """Join the words of `ids` with spaces, without padding, `<sos>` and `<eos>`."""
         return " ".join(self.words[i] for i in ids if i not in NOT_TEXT)
 
     def token(self, id: int) -> str:
@@ -164,7 +164,7 @@ class WordTokenizer(Tokenizer):
 
     @cached_property
     def _ids(self) -> dict[str, int]:
-        # Special symbols other than <unk> are never words of a text; in a text they are unknown.
+        # Special tokens other than <unk> are never words of a text; in a text they are unknown.
         return {word: i for i, word in enumerate(self.words) if i not in NOT_TEXT}
 
     @cached_property
@@ -183,7 +183,7 @@ def _check_splitter(splitter: str) -> None:
 
 
 def _countable(words: pa.StringArray, counts: pa.Int64Array, *, min_count: int) -> pa.Table:
-    """The rows (word, count) that may enter a vocabulary."""
+    """Return the rows (word, count) that a vocabulary may contain."""
     special = pc.is_in(words, value_set=pa.array(SPECIAL))
     kept = pc.and_(pc.greater_equal(counts, min_count), pc.invert(special))
     return pa.table({"word": words, "count": counts}).filter(kept)

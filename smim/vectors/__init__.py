@@ -1,1 +1,1 @@
-"""Low-dimensional data: batches and prepared corpora of vectors."""
+"""Batches and prepared corpora of vectors, for low-dimensional data."""

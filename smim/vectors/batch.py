@@ -1,4 +1,4 @@
-"""A batch of vectors, as models and objectives see it.
+"""A batch of vectors, the input of models and objectives.
 
 Shapes: B vectors, X their dimensions.
 """
@@ -29,28 +29,28 @@ class VectorBatch:
 
     @property
     def lengths(self) -> Tensor:
-        """One for each vector, int64 [B]: the log counts vectors where it counts a sentence's tokens."""
+        """Ones, int64 [B]: a vector counts as one token."""
         return torch.ones_like(self.rows)
 
     @property
     def num_positions(self) -> int:
-        """As of sentences of one token and `<eos>`: no padding."""
+        """The number of decoder steps, as for sentences of one token and `<eos>`."""
         return 2 * len(self.rows)
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Rows of a split that were read."""
+    """Rows of a split in memory, to make batches from."""
 
     rows: np.ndarray
     vectors: np.ndarray
 
     @property
     def lengths(self) -> np.ndarray:
-        """One for each vector, int64 [N]."""
+        """Ones, int64 [N]: a vector counts as one token."""
         return np.ones(len(self.rows), np.int64)
 
     def batch(self, places: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> VectorBatch:
-        """Those at the given places; a vector has no length to cut."""
+        """Make a batch of the vectors at the given positions. `max_length` has no effect."""
         chosen = np.asarray(places, dtype=np.int64)
         return VectorBatch(torch.from_numpy(self.rows[chosen]), torch.from_numpy(self.vectors[chosen]))

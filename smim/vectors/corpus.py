@@ -18,11 +18,11 @@ KIND = "vectors"
 
 @dataclass(frozen=True)
 class VectorSplit(Split):
-    """One split of vectors of X dimensions, by row number, in the order of the source."""
+    """One split: vectors of X dimensions by row number, in the order of the source."""
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """All of them, fp32 [N, X]."""
+        """All vectors, fp32 [N, X]."""
         column = self.table.column("vector").combine_chunks()
         return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
 
@@ -52,7 +52,7 @@ class VectorCorpus(PreparedCorpus):
         directory = Path(directory)
         card = cls.read_card(directory)
         if card.get("kind") != KIND:
-            raise UserError(f"{directory} holds sentences; vectors are needed here")
+            raise UserError(f"{directory} holds sentences, but vectors are needed here")
         return cls(directory=directory, card=card)
 
     @property

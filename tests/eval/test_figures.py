@@ -178,7 +178,7 @@ def test_every_figure_is_one_of_its_experiment_and_trains_with_it(name):
         (["figure.methods={MIM: {name: mimm}}", "figure.above={}"], r"unknown objective 'mimm'; did you mean 'mim'"),
         (["figure.values=[0]"], r"model\.hidden_dim is 0|hidden_dim is 0"),
         (["figure.kind=planes", "corpus.dimension=3"], r"figure\.kind=planes draws two dimensions"),
-        (["corpus=demo"], r"corpus=demo is not one of vectors; valid: gmm, digits"),
+        (["corpus=demo"], r"corpus=demo is not a corpus of vectors; valid: gmm, digits"),
     ],
 )
 def test_a_wrong_setting_is_named_before_anything_is_trained(tmp_path, wrong, message):

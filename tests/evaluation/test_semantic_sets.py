@@ -108,7 +108,7 @@ def test_files_that_cannot_be_read_are_one_message(tmp_path):
     with pytest.raises(UserError, match=r"no .tsv or .tsv.gz in "):
         read_sets(tmp_path)
     (tmp_path / "one-dev.tsv.gz").write_bytes(b"not gzip")
-    with pytest.raises(UserError, match=r"one-dev.tsv.gz is damaged, cut short, or no .gz file"):
+    with pytest.raises(UserError, match=r"one-dev.tsv.gz is damaged, truncated, or not a .gz file"):
         read_sets(tmp_path)
     (tmp_path / "one-dev.tsv.gz").write_bytes(gzip.compress(b"4\t\xff\tb\n"))
     with pytest.raises(UserError, match=r"one-dev.tsv.gz holds lines that are no text"):

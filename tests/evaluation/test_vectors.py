@@ -242,9 +242,9 @@ def test_vectors_of_other_dimensions_or_sentences_are_refused(saved, tiny_model,
     other = gmm(tmp_path / "other", dimension=3, test=10)
     with pytest.raises(UserError, match=r"holds vectors of 3 dimensions, the model is of vectors of 2"):
         evaluate(saved, other.directory)
-    with pytest.raises(UserError, match=r"tiny holds sentences; vectors are needed here"):
+    with pytest.raises(UserError, match=r"tiny holds sentences, but vectors are needed here"):
         evaluate(saved, tiny_corpus)
-    with pytest.raises(UserError, match=r"small holds vectors; sentences are needed here"):
+    with pytest.raises(UserError, match=r"small holds vectors, but sentences are needed here"):
         run.main(
             config.compose("evaluate", [f"model.dir={tiny_model}", f"corpus.dir={small}", f"output={tmp_path / 'o'}"])
         )

@@ -65,9 +65,9 @@ def test_a_pair_column_that_cannot_be_is_one_message(tmp_path: Path):
     table = ["corpus=text", f"corpus.path={tmp_path / 'table.tsv'}"]
     for overrides, message in [
         ([*lines, "corpus.pair_column=othr"], "no sentence has a column othr, which corpus.pair_column names"),
-        ([*table, "corpus.pair_column=othr"], "no column 'othr' to take as pair; .*'text', 'other'"),
-        ([*lines, "corpus.pair_column=text"], "corpus.pair_column=text is the text itself"),
-        ([*lines, "corpus.split_sentences=true"], "does not go with corpus.split_sentences=true"),
+        ([*table, "corpus.pair_column=othr"], "no file has a column 'othr' for the pair; .*'text', 'other'"),
+        ([*lines, "corpus.pair_column=text"], "corpus.pair_column=text is the column of the text"),
+        ([*lines, "corpus.split_sentences=true"], "remove corpus.split_sentences=true"),
         ([*lines, "corpus.label_columns=[pair_ids]"], "corpus.label_columns has pair_ids"),
     ]:
         with pytest.raises(UserError, match=message):

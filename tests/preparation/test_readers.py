@@ -150,7 +150,7 @@ def test_arrow_in_the_file_format_gives_the_rows_of_the_stream(tmp_path):
         written.write_table(table, max_chunksize=4)
     assert read(path, reader(path)) == (ROWS, {})
     path.write_bytes(path.read_bytes()[:-9])
-    assert "damaged, cut short" in refused(path, reader(path))
+    assert "damaged, truncated" in refused(path, reader(path))
 
 
 @pytest.mark.parametrize("packing", PACKERS)
@@ -169,7 +169,7 @@ def test_a_truncated_or_mislabelled_compressed_file_is_an_error(tmp_path, packin
     whole, path = PACKERS[packing](data), tmp_path / f"a.txt{packing}"
     for content in (whole[: len(whole) // 2], whole[:-2], whole + whole[:50], b"this is not packed at all\n" * 9):
         path.write_bytes(content)
-        assert "damaged, cut short" in refused(path, Lines())
+        assert "damaged, truncated" in refused(path, Lines())
 
 
 @settings(max_examples=300, deadline=None)
@@ -343,7 +343,7 @@ def test_the_longest_line_may_begin_on_the_last_byte_of_a_piece(tmp_path):
     [
         ('{"text": "a",', "malformed", "line 3: not a JSON object (Expecting property name"),
         ("plain text", "malformed", "line 3: not a JSON object (Expecting value at character 1)"),
-        ('["a"]', "malformed", "line 3: a JSON list, where each line is to be an object"),
+        ('["a"]', "malformed", "line 3: a JSON list, but each line must be an object"),
         ("[" * 100_000, "malformed", "line 3: not a JSON object that can be read"),
         ('{"text": 7, "topic": ""}', "malformed", "line 3: column 'text' is a number"),
         ('{"text": "a", "topic": ["b"]}', "malformed", "line 3: column 'topic' is a list"),
@@ -443,11 +443,11 @@ def test_tsv_takes_quotes_as_they_are(tmp_path):
     ("name", "row", "kind", "message"),
     [
         ("a.csv", b'y,"a"b', "malformed", "line 4: not CSV (',' expected after '\"')"),
-        ("a.csv", b"y,a,b", "malformed", "line 4: 3 fields, where the first row has 2"),
-        ("a.csv", b"y", "malformed", "line 4: 1 fields, where the first row has 2"),
+        ("a.csv", b"y,a,b", "malformed", "line 4: 3 fields, but the first row has 2"),
+        ("a.csv", b"y", "malformed", "line 4: 1 fields, but the first row has 2"),
         ("a.csv", b'y,"one\ntwo \xff"', "invalid UTF-8", "line 4: not UTF-8"),
         ("a.csv", b'y,"one\n\0"', "NUL byte", "line 4: a NUL byte"),
-        ("a.tsv", b"y\ta\tb", "malformed", "line 3: 3 fields, where the first row has 2"),
+        ("a.tsv", b"y\ta\tb", "malformed", "line 3: 3 fields, but the first row has 2"),
         ("a.tsv", b"y\t\xff", "invalid UTF-8", "line 3: not UTF-8"),
         ("a.tsv", b"y\t\0", "NUL byte", "line 3: a NUL byte"),
     ],
@@ -508,9 +508,9 @@ def test_a_column_name_that_stands_twice_is_refused(tmp_path):
 
 
 def test_columns_that_cannot_stand_together_are_refused_together():
-    with pytest.raises(UserError, match="'a' is given twice; 'body' is the text, it cannot be a label too"):
+    with pytest.raises(UserError, match="'a' is given twice; 'body' is the column of the text, so"):
         JsonLines("body", ("a", "a", "body"))
-    with pytest.raises(UserError, match="no label can be called 'text'"):
+    with pytest.raises(UserError, match="a label cannot be called 'text'"):
         Parquet("body", ("text",))
 
 
@@ -568,7 +568,7 @@ def test_tables_may_write_text_in_any_of_arrows_ways(tmp_path, values):
 
 def test_a_column_of_lists_is_no_text(tmp_path):
     write_parquet(tmp_path / "a.parquet", [{"text": ["a"]}])
-    assert "column 'text' is of type list<" in refused(tmp_path / "a.parquet", Parquet("text"))
+    assert "column 'text' has type list<" in refused(tmp_path / "a.parquet", Parquet("text"))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
@@ -579,7 +579,7 @@ def test_a_broken_table_is_an_error(tmp_path, name):
     by = reader_for(path, text_column="text", label_columns=(), header=True)
     for content in (whole[: len(whole) // 2], b"", b"no table at all\n" * 50):
         path.write_bytes(content)
-        assert "damaged, cut short" in refused(path, by)
+        assert "damaged, truncated" in refused(path, by)
 
 
 # --- finding files ---
@@ -715,7 +715,7 @@ def test_a_saved_dataset_among_other_files_is_refused_with_advice(tmp_path):
     save(tmp_path / "some", train=["a"], test=["b"])
     with pytest.raises(UserError, match=f"give it by itself, as corpus.path={tmp_path / 'some'}"):
         find_files([str(tmp_path)])
-    with pytest.raises(UserError, match=r"a dataset of the splits train, test: give it alone, .*train=.*/some/train"):
+    with pytest.raises(UserError, match=r"a dataset with the splits train, test: give it alone, .*train=.*/some/train"):
         find_files([str(tmp_path / "some"), str(tmp_path / "some")])
 
 
@@ -725,7 +725,7 @@ def test_a_saved_dataset_cannot_name_files_outside_of_its_folder(tmp_path):
     state = json.loads((tmp_path / "one" / "state.json").read_text())
     state["_data_files"] = [{"filename": "../other/data-00000-of-00001.arrow"}]
     (tmp_path / "one" / "state.json").write_text(json.dumps(state))
-    with pytest.raises(UserError, match="which lies elsewhere"):
+    with pytest.raises(UserError, match="which is outside of its folder"):
         hub_files(str(tmp_path / "one"), None)
 
 

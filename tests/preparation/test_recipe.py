@@ -33,14 +33,14 @@ def test_numbers_shares_and_the_rest_can_be_drawn(draws):
 @pytest.mark.parametrize(
     ("draws", "message"),
     [
-        ({"train": None, "valid": 5}, "pool 'all': .* not by both: {'train': None, 'valid': 5}"),
-        ({"train": 5, "valid": 0.1}, "not by both"),
-        ({"train": None, "valid": None}, "two splits get the rest"),
-        ({"train": 0.7, "valid": 0.4}, "shares are above 0 and leave something"),
+        ({"train": None, "valid": 5}, "pool 'all': .* shares and the rest, not {'train': None, 'valid': 5}"),
+        ({"train": 5, "valid": 0.1}, "all be numbers of sentences, or all be shares"),
+        ({"train": None, "valid": None}, "only one split can get the rest"),
+        ({"train": 0.7, "valid": 0.4}, "shares must be above 0 and leave something"),
         ({"train": None, "valid": 1.0}, "leave something for the rest"),
         ({"train": None, "valid": 1.5}, "leave something for the rest"),
-        ({"train": None, "valid": -0.1}, "shares are above 0"),
-        ({"train": 5, "valid": 0}, "numbers are 1 or more"),
+        ({"train": None, "valid": -0.1}, "shares must be above 0"),
+        ({"train": 5, "valid": 0}, "numbers must be at least 1"),
         ({"valid": None}, "no split train among valid"),
     ],
 )
@@ -50,7 +50,7 @@ def test_what_cannot_be_drawn_is_refused(draws, message):
 
 
 def test_draws_are_of_the_pools_that_there_are():
-    with pytest.raises(UserError, match=r"draws of the pools extra, train for files of train$"):
+    with pytest.raises(UserError, match=r"draws has the pools extra, train, but the files have train$"):
         recipe({"train": {"train": None}, "extra": {"valid": 0.1}}, "train")
-    with pytest.raises(UserError, match=r"draws of the pools train for files of train, valid$"):
+    with pytest.raises(UserError, match=r"draws has the pools train, but the files have train, valid$"):
         recipe({"train": {"train": None}}, "train", "valid")

@@ -245,9 +245,9 @@ def test_texts_that_do_not_fit_are_cut_or_left_out_and_told(writer: TestClient) 
     assert put == {"ids": [41], "truncated": [], "skipped": [0]}
     refused = {"texts": [ONE, long], "too_long": "error"}
     assert "sentence 2: the text 'bank" in error(writer, 422, "POST", "/v1/encode", json=refused)
-    assert "there is no text" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE, None]})
+    assert "a text is needed, not None" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE, None]})
     assert "too_long" in error(writer, 422, "POST", "/v1/encode", json={"texts": [ONE], "too_long": "cut"})
-    assert "there is no text" in error(writer, 422, "POST", "/v1/reconstruct", json={"texts": [ONE, None]})
+    assert "a text is needed, not None" in error(writer, 422, "POST", "/v1/reconstruct", json={"texts": [ONE, None]})
 
 
 def test_nan_and_null_are_no_value_and_are_counted_as_such(typed: TestClient) -> None:

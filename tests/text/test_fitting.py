@@ -68,7 +68,7 @@ def test_an_index_keeps_places_as_ids_and_each_label_with_its_text(model: Senten
 
 def test_sentences_are_added_in_the_same_way(index: Index, model: SentenceModel) -> None:
     with IndexWriter(index.directory, model=model) as writer:
-        with pytest.raises(UserError, match="there is no text"):
+        with pytest.raises(UserError, match="a text is needed, not None"):
             writer.add(["a bank", None])
         with pytest.warns(TextsChanged):
             assert writer.add(ROWS, labels={"topic": list("abcdefgh")}, empty="skip") == [40, 41, 42]

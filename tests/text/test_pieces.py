@@ -153,7 +153,7 @@ def test_too_large_vocabulary_names_the_bound(algorithm):
 @pytest.mark.parametrize("size", [-1, 0, 100, 266])
 def test_too_small_vocabulary_names_the_bound(size):
     # 4 special tokens, 256 bytes, and the space and a, c, e, h, s, t.
-    with pytest.raises(UserError, match=rf"vocabulary_size is {size};.*alone need 267"):
+    with pytest.raises(UserError, match=rf"vocabulary_size is {size};.*need at least 267"):
         SentencePieceTokenizer.train(["the cat sat"], algorithm="bpe", vocabulary_size=size)
 
 

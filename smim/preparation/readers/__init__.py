@@ -1,4 +1,4 @@
-"""Readers of text files: see `base.Reader` for what they share, `files.reader_for` for which one reads what."""
+"""Readers of text files. `base.Reader` is their interface, and `files.reader_for` finds the reader for a file."""
 
 from smim.preparation.readers.arrow import ArrowStream, Parquet
 from smim.preparation.readers.base import COMPRESSIONS, ChangedReader, Piece, Reader, find_columns, listed

@@ -1,4 +1,4 @@
-"""Tables in Arrow's formats: Parquet files, and IPC streams, which the `datasets` library caches, or files."""
+"""Readers of Arrow's formats: Parquet, and IPC as files or as streams, which the `datasets` library caches."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ _OF_TEXT = (
 
 @dataclass(frozen=True)
 class _Table(ColumnReader):
-    """Columns of any type that can be written as a string."""
+    """A reader of columns of any type that can be converted to strings."""
 
     def _block(self, batch: pa.RecordBatch, first_row: int, intake: Intake) -> pa.Table:
-        """The good rows of a batch; `first_row` is the number of its first row in the file, from 1."""
+        """Return the good rows of a batch. `first_row`: the number of its first row in the file, from 1."""
         batch = batch.select(list(self.find_columns(batch.schema.names, intake.path)))
         names = batch.schema.names
         columns = [_as_bytes(column, name, intake.path) for name, column in zip(names, batch.columns, strict=True)]
@@ -61,7 +61,7 @@ class _Table(ColumnReader):
 
 @dataclass(frozen=True)
 class Parquet(_Table):
-    """Parquet files, of which only the columns that are asked for are read; split between row groups."""
+    """A reader of the wanted columns of Parquet files. Pieces consist of whole row groups."""
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""
@@ -69,7 +69,7 @@ class Parquet(_Table):
             return file.schema_arrow.names
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """See `Reader.pieces`; bytes are those of all columns, uncompressed."""
+        """See `Reader.pieces`. The size of a piece includes all columns, uncompressed."""
         with reading(path), open(path, "rb") as opened, pq.ParquetFile(opened) as file:
             sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
         pieces, start, held = [], 0, 0
@@ -82,7 +82,7 @@ class Parquet(_Table):
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
         """See `FileReader.read`."""
-        # With its own buffer for each column, a row group is never held as a whole.
+        # With these settings, a whole row group is never in memory.
         with pq.ParquetFile(piece.path, buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
             names = list(self.find_columns(file.schema_arrow.names, piece.path))
             groups = range(piece.start, file.num_row_groups if piece.stop is None else piece.stop)
@@ -97,7 +97,7 @@ class Parquet(_Table):
 
 @dataclass(frozen=True)
 class ArrowStream(_Table):
-    """Arrow IPC, as a stream or in the file format; a file is one piece."""
+    """A reader of Arrow IPC, as a stream or in the file format. A file is one piece."""
 
     def columns(self, path: Path) -> list[str] | None:
         """See `FileReader.columns`."""
@@ -123,7 +123,7 @@ class ArrowStream(_Table):
 
 
 def _open_ipc(file: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
-    """The schema and the batches of a stream, or of the file format, which begins with `_MAGIC`."""
+    """Open a stream, or a file that begins with `_MAGIC`. Return its schema and its batches."""
     begin = file.read(len(_MAGIC))
     file.seek(0)
     if begin != _MAGIC:
@@ -134,7 +134,7 @@ def _open_ipc(file: pa.NativeFile) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]
 
 
 def _joined(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Batches of a block's size or more; those that `datasets` writes have a thousand rows."""
+    """Join batches up to the size of a block. Those that `datasets` writes have only a thousand rows."""
     held: list[pa.RecordBatch] = []
     for batch in batches:
         held.append(batch)
@@ -150,30 +150,30 @@ def _rows_per_block(num_rows: int, num_bytes: int) -> int:
 
 
 def _as_bytes(column: pa.Array, name: str, path: Path) -> pa.Array:
-    """A column's values as they are written, in bytes, which need not be text; a number that is none is null."""
+    """Convert a column's values to bytes, which need not be UTF-8. NaN becomes null."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     try:
         if pa.types.is_floating(column.type):
             numbers = column.to_numpy(zero_copy_only=False)
-            # The shortest text that says each: `1`, `0.1`, `1e-05`.
+            # The shortest text for each number: `1`, `0.1`, `1e-05`.
             texts = pc.replace_substring_regex(pa.array(numbers.astype(str)), r"\.0$", "")
             column = pc.if_else(pa.array(np.isnan(numbers)), None, texts)
         elif column.type not in _OF_TEXT:
             column = column.cast(pa.string())
         return column.cast(pa.binary())
     except pa.ArrowNotImplementedError:
-        raise UserError(f"{path}: column {name!r} is of type {column.type}, not text") from None
+        raise UserError(f"{path}: column {name!r} has type {column.type}, not text; give another column") from None
 
 
 def _infinite(column: pa.Array) -> np.ndarray:
-    """Which numbers of a column are infinite, bool [n]."""
+    """Mark the infinite numbers of a column, bool [n]."""
     floating = pa.types.is_floating(column.type)
     return np.isinf(column.to_numpy(zero_copy_only=False)) if floating else np.zeros(len(column), bool)
 
 
 def _all_text(column: pa.Array) -> bool:
-    """Whether all values are UTF-8, without NUL, and not too long; quickly."""
+    """Check quickly whether all values are UTF-8, without NUL, and not too long."""
     if pc.any(pc.greater(pc.binary_length(column), MAX_LINE_BYTES)).as_py():
         return False
     try:

@@ -1,4 +1,4 @@
-"""What all readers share: pieces of work, what is left out, and blocks of texts with their labels."""
+"""The interface and common code of readers: pieces of files, bad lines, and blocks of texts with labels."""
 
 import io
 import lzma
@@ -17,21 +17,21 @@ from smim.errors import SmimError, UserError
 # A block holds about this many bytes of text.
 BLOCK_BYTES = 1 << 20
 
-# The longest line or text that is read; what is longer is no text with line ends. Above BLOCK_BYTES.
+# The longest line or text that is read. It must exceed BLOCK_BYTES.
 MAX_LINE_BYTES = 10_000_000
 
 TEXT = "text"
 
-# Compressed files by their suffix; those that Arrow unpacks with its name for it.
+# Suffixes of compressed files. ARROWS has those that Arrow unpacks, with its name for the format.
 ARROWS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 COMPRESSIONS = (*ARROWS, ".xz", ".lzma")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What one worker reads at one time: [start, stop) in bytes, or in row groups of a Parquet file.
+    """A range of a file that one worker reads: [start, stop) in bytes, or in row groups of a Parquet file.
 
-    `stop=None` means to the end. A line belongs to the piece in which its first byte lies.
+    `stop=None` means the end of the file. A line belongs to the piece that contains its first byte.
     """
 
     path: Path
@@ -41,7 +41,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a line or row is bad: the kind under which it is counted, and what the user is told."""
+    """The reason why a line or row is bad: the kind under which it is counted, and the message to the user."""
 
     kind: str
     message: str
@@ -55,44 +55,49 @@ TOO_LONG = Fault("line too long", f"longer than {MAX_LINE_BYTES // 1_000_000} MB
 
 @dataclass(frozen=True)
 class Intake:
-    """What is done with the bad lines or rows of one file: the first one raises, or all are counted by kind."""
+    """The handling of bad lines or rows of one file: the first one raises an error, or all are counted by kind."""
 
     path: Path
     skip_bad: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, fault: Fault, where: Callable[[], str]) -> None:
-        """Counts a bad line or row, or raises `UserError`; only then `where` is asked, as it may be slow."""
+        """Count a bad line or row, or raise `UserError`. `where` is called only for the error, as it may be slow."""
         if not self.skip_bad:
-            raise UserError(f"{self.path}, {where()}: {fault.message}. corpus.on_error=skip leaves such ones out")
+            raise UserError(
+                f"{self.path}, {where()}: {fault.message}. To leave out bad lines and rows, give corpus.on_error=skip"
+            )
         self.left_out[fault.kind] += 1
 
 
 class Reader(ABC):
-    """Reads files as blocks: tables of `text` and those of `label_columns` that there are, all of them strings.
+    """The interface of readers. A reader reads files as blocks: tables of strings with the column `text` and labels.
 
-    A label without a value is null: a number that is none (NaN), a key that is not there, an empty cell. Readers are
-    frozen dataclasses, so that they can be sent to workers.
+    A block may lack some of the `label_columns`. A label without a value is null: NaN, a missing key, or an empty cell.
+    Readers are frozen dataclasses, so that they can be sent to workers.
     """
 
     label_columns: tuple[str, ...] = ()
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """Cuts a file into pieces of about `piece_bytes` (here: one); raises `UserError` where it cannot be opened."""
+        """Cut a file into pieces of about `piece_bytes`, by default into one piece.
+
+        Raises `UserError` if the file cannot be opened.
+        """
         return [Piece(path)]
 
     @abstractmethod
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
-        """The blocks of one piece, of about `BLOCK_BYTES` of text each.
+        """Yield the blocks of one piece, with about `BLOCK_BYTES` of text each.
 
-        A bad line or row raises `UserError` with its place in the file; with `skip_bad` it is left out and counted in
-        `left_out` under its kind, as texts are that are "empty".
+        A bad line or row raises `UserError` with its place in the file. With `skip_bad`, it is left out and counted in
+        `left_out` under its kind. Empty texts are always left out, and counted as "empty".
         """
 
 
 @dataclass(frozen=True)
 class ChangedReader(Reader):
-    """What another reader reads, with something done to each block."""
+    """A reader that changes each block of another reader."""
 
     reader: Reader
 
@@ -107,14 +112,14 @@ class ChangedReader(Reader):
 
     @abstractmethod
     def change(self, block: pa.Table, left_out: Counter[str]) -> pa.Table:
-        """The block as it is to stand in the corpus; adds to `left_out` what is not."""
+        """Return the block for the corpus, and count the rows that it leaves out in `left_out`."""
 
 
 class FileReader(Reader):
-    """What the formats share: texts are trimmed, the empty ones left out and counted, errors reported to the user."""
+    """The base class for file formats. It trims texts, leaves out and counts empty ones, and reports errors."""
 
     def blocks(self, piece: Piece, *, skip_bad: bool, left_out: Counter[str]) -> Iterator[pa.Table]:
-        """See `Reader.blocks`. No block is without rows."""
+        """See `Reader.blocks`. Each block has at least one row."""
         with reading(piece.path):
             for block in self.read(piece, Intake(piece.path, skip_bad, left_out)):
                 kept = block.set_column(0, TEXT, pc.utf8_trim_whitespace(block.column(0)))
@@ -126,11 +131,11 @@ class FileReader(Reader):
                     yield kept
 
     def columns(self, path: Path) -> list[str] | None:
-        """The columns of a file; None where they are each row's own. Raises `UserError` where it cannot be opened."""
+        """Return the columns of a file, or None if its rows may differ. Raises `UserError` if it cannot be opened."""
         return None
 
     def pieces(self, path: Path, *, piece_bytes: int) -> list[Piece]:
-        """See `Reader.pieces`. Cut is at every `piece_bytes`; what is compressed stays whole."""
+        """See `Reader.pieces`. Compressed files are one piece, others are cut every `piece_bytes`."""
         with reading(path), open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
         if is_compressed(path):
@@ -139,42 +144,42 @@ class FileReader(Reader):
 
     @abstractmethod
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
-        """What `blocks` gives, before the texts are trimmed; they are the first column."""
+        """Yield blocks before their texts are trimmed. The first column is the text."""
 
 
 @dataclass(frozen=True)
 class ColumnReader(FileReader):
-    """A format with columns, of which one is the text and some are labels."""
+    """The base class for formats with columns. One column is the text, others are labels."""
 
     text_column: str
     label_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises `UserError` where the columns that are asked for cannot stand side by side in a block."""
+        """Raise `UserError` if the wanted columns cannot be in one block."""
         wrong = [f"{name!r} is given twice" for name, count in Counter(self.label_columns).items() if count > 1]
         if self.text_column in self.label_columns:
-            wrong.append(f"{self.text_column!r} is the text, it cannot be a label too")
+            wrong.append(f"{self.text_column!r} is the column of the text, so it cannot be a label")
         elif TEXT in self.label_columns:
-            wrong.append(f"no label can be called {TEXT!r}, as the text itself is stored under this name")
+            wrong.append(f"a label cannot be called {TEXT!r}, because the text itself is stored under this name")
         if wrong:
             raise UserError(f"corpus.label_columns: {'; '.join(wrong)}")
 
     def find_columns(self, present: Sequence[str], path: Path) -> dict[str, int]:
-        """Where the text and those of the labels are that are present: see `find_columns`."""
+        """Find the positions of the text and of the labels: see the function `find_columns`."""
         return find_columns(self.text_column, self.label_columns, present, path)
 
 
 def block_of(rows: Sequence[tuple[str | None, ...]], label_columns: Sequence[str]) -> pa.Table:
-    """Rows of a text and its labels as a block."""
+    """Make a block from rows of a text and its labels."""
     names = [TEXT, *label_columns]
     columns = zip(*rows, strict=True) if rows else [()] * len(names)
     return pa.table([pa.array(column, pa.string()) for column in columns], names)
 
 
 def find_columns(text: str, labels: Sequence[str], present: Sequence[str], path: Path) -> dict[str, int]:
-    """Where the text and those of the labels are that are present.
+    """Return the positions of the text and of the labels among the columns that are `present`.
 
-    Raises `UserError` listing the columns that there are where the text is not, or one is twice.
+    Labels may be missing. Raises `UserError` with a list of the columns if the text is missing or a name is repeated.
     """
     for column in (text, *labels):
         if column in (text, *present) and present.count(column) != 1:
@@ -184,17 +189,17 @@ def find_columns(text: str, labels: Sequence[str], present: Sequence[str], path:
 
 
 def listed(columns: Sequence[str]) -> str:
-    """The columns of a file, for a message."""
+    """Format the columns of a file for a message."""
     return ", ".join(map(repr, columns[:30])) + (", ..." if len(columns) > 30 else "")
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file's name says that it is compressed."""
+    """Check whether a file's suffix is that of a compressed format."""
     return path.suffix.lower() in COMPRESSIONS
 
 
 def text_fault(text: str) -> Fault | None:
-    """Why a string from an escaping format is no text: it has a NUL, or half of a surrogate pair."""
+    """Return the fault of a string from a format with escapes: a NUL, or half of a surrogate pair."""
     if "\0" in text:
         return NUL
     try:
@@ -206,20 +211,20 @@ def text_fault(text: str) -> Fault | None:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what opening and reading a file may raise into errors for the user."""
+    """Convert the errors of opening and reading a file into errors for the user."""
     try:
         yield
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder, a file is needed") from None
+        raise UserError(f"{path} is a folder, but a file is needed") from None
     except PermissionError:
-        raise UserError(f"{path} may not be read: permission denied") from None
+        raise UserError(f"{path} cannot be read: permission denied") from None
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         # Arrow reports content that it cannot decode as an OSError without a number.
         if isinstance(error, OSError) and error.errno:
             raise SmimError(f"{path} cannot be read: {error}") from None
         reason = str(error).splitlines()[0].rstrip(". ")
         raise UserError(
-            f"{path} is damaged, cut short, or no {path.suffix} file ({reason}); fetch or make it anew"
+            f"{path} is damaged, truncated, or not a {path.suffix} file ({reason}); fetch or make it again"
         ) from None

@@ -1,4 +1,4 @@
-"""Files as chunks of whole lines: plain ones from any byte on, compressed ones from the start."""
+"""Reading files in chunks of whole lines: plain files from any byte on, compressed files from the start."""
 
 import codecs
 import io
@@ -33,14 +33,14 @@ _BOMS = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole lines, of which the last one may lack its line end, and where in the (unpacked) file they begin."""
+    """Whole lines, and their `offset` in the unpacked file. The last line may lack its line end."""
 
     path: Path
     offset: int
     data: bytes
 
     def where(self, index: int = 0) -> str:
-        """`line N` for the chunk's line `index`; reads the file from its start in order to count."""
+        """Return `line N` for the chunk's line `index`. It reads the file from the start to count lines."""
         with open_lines(self.path) as file:
             left, before = self.offset, 0
             while left and (data := file.read(min(BLOCK_BYTES, left))):
@@ -48,14 +48,14 @@ class Chunk:
         return f"line {before + index + 1}"
 
     def without_long_line(self) -> "Chunk":
-        """The chunk itself, or without its last line where that is too long; others of its lines cannot be."""
+        """Return the chunk without its last line if that is too long. Only the last line can be too long."""
         last = self.data.rfind(b"\n", 0, -1) + 1
         too_long = len(self.data) - last > MAX_LINE_BYTES + self.data.endswith(b"\n")
         return replace(self, data=self.data[:last]) if too_long else self
 
 
 class _UniversalLineEnds(io.RawIOBase):
-    """A file in which a CR that no LF follows reads as LF: all lines end in LF then, and each byte keeps its place."""
+    """A file in which a CR without an LF reads as LF. So all lines end in LF, and each byte keeps its position."""
 
     def __init__(self, file: io.BufferedReader) -> None:
         self._file = file
@@ -84,7 +84,7 @@ class _UniversalLineEnds(io.RawIOBase):
 
 
 def open_lines(path: Path) -> io.BufferedReader:
-    """The bytes of a text file, unpacked where its name says that it is compressed; lines end in LF or CR LF."""
+    """Open a text file as bytes, unpacked if its suffix says that it is compressed. Lines end in LF or CR LF."""
     suffix = path.suffix.lower()
     packed: Any
     if path.is_dir() or not is_compressed(path):
@@ -97,12 +97,12 @@ def open_lines(path: Path) -> io.BufferedReader:
 
 
 def read_chunks(piece: Piece, intake: Intake) -> Iterator[Chunk]:
-    """The lines that begin in `piece`, in order, as chunks of about `BLOCK_BYTES`.
+    """Yield the lines that begin in `piece`, in order, as chunks of about `BLOCK_BYTES`.
 
-    A line ends in LF, CR LF or CR. A BOM at its beginning is left out: files that were joined have several.
+    A line ends in LF, CR LF or CR. A BOM at its beginning is removed, because joined files have several.
 
-    A line of more than `MAX_LINE_BYTES` goes to `intake`, and is never held as a whole. Raises `UserError`
-    where the file is UTF-16, and what the operating system and Arrow raise.
+    A line of more than `MAX_LINE_BYTES` goes to `intake`, and is never in memory as a whole. Raises `UserError` if the
+    file is UTF-16, and the errors of the operating system and of Arrow.
     """
     with open_lines(piece.path) as file:
         offset = _first_line_start(file, piece)
@@ -125,7 +125,7 @@ def read_chunks(piece: Piece, intake: Intake) -> Iterator[Chunk]:
 
 
 def text_lines(chunk: Chunk, intake: Intake) -> Iterator[tuple[int, str]]:
-    """The lines of a chunk, numbered within it, without line ends; those that are no text go to `intake`."""
+    """Return the lines of a chunk with their numbers in it, without line ends. Bad lines go to `intake`."""
     if line_fault(chunk.data) is None:
         lines = chunk.data.decode().removesuffix("\n").split("\n")
         return ((number, line.removesuffix("\r")) for number, line in enumerate(lines))
@@ -133,7 +133,7 @@ def text_lines(chunk: Chunk, intake: Intake) -> Iterator[tuple[int, str]]:
 
 
 def good_lines(chunk: Chunk, intake: Intake) -> Iterator[tuple[int, bytes]]:
-    """As `text_lines`, in bytes; slow, for chunks in which something is bad."""
+    """Yield lines as `text_lines` does, but as bytes. This is slow, and only needed for chunks with bad lines."""
     for number, line in enumerate(chunk.data.removesuffix(b"\n").split(b"\n")):
         if fault := line_fault(line):
             intake.refuse(fault, partial(chunk.where, number))
@@ -142,7 +142,7 @@ def good_lines(chunk: Chunk, intake: Intake) -> Iterator[tuple[int, bytes]]:
 
 
 def line_fault(line: bytes) -> Fault | None:
-    """Why bytes are no text: a NUL, or not UTF-8; None where they are."""
+    """Return the fault of bytes that are not text: a NUL, or invalid UTF-8. None means that they are text."""
     if b"\0" in line:
         return NUL
     if line.isascii():
@@ -159,7 +159,7 @@ def line_fault(line: bytes) -> Fault | None:
 
 
 def first_line(path: Path) -> str:
-    """A file's first line without its end, "" where there is none; raises `UserError` where it cannot be read."""
+    """Return a file's first line without its end, or "" for an empty file. Raises `UserError` if it is unreadable."""
     intake = Intake(path)
     with reading(path):
         for chunk in read_chunks(Piece(path, 0, 1), intake):
@@ -168,7 +168,7 @@ def first_line(path: Path) -> str:
 
 
 def _first_line_start(file: BinaryIO, piece: Piece) -> int:
-    """Goes to the first line that begins in the piece, or beyond its end where none does."""
+    """Move to the first line that begins in the piece, or beyond its end if there is none. Return the offset."""
     if piece.start == 0:
         return 0
     file.seek(piece.start - 1)
@@ -176,7 +176,7 @@ def _first_line_start(file: BinaryIO, piece: Piece) -> int:
 
 
 def _skip_line(file: BinaryIO, most: int | None) -> int:
-    """Reads to the next line end, or until `most` bytes or more are read; returns how many were."""
+    """Read to the next line end, or until at least `most` bytes are read. Return the number of bytes."""
     skipped = 0
     while (most is None or skipped < most) and (part := file.readline(_BUFFER_BYTES)):
         skipped += len(part)
@@ -192,6 +192,6 @@ def _without_boms(data: bytes) -> bytes:
 def _check_not_utf16(data: bytes, path: Path) -> None:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(
-            f"{path} is UTF-16, UTF-8 is needed; convert it, for example with "
+            f"{path} is UTF-16, but UTF-8 is needed; convert it, for example with "
             f"`iconv -f utf-16 -t utf-8 {path} > utf8.txt`"
         )

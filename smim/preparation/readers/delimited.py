@@ -1,4 +1,4 @@
-"""Tables as text: CSV, with quotes, and TSV, without."""
+"""A reader of tables as text: CSV, with quotes, and TSV, without quotes."""
 
 import csv
 import io
@@ -25,9 +25,10 @@ from smim.preparation.readers.chunks import first_line, line_fault, read_chunks,
 
 @dataclass(frozen=True)
 class Delimited(ColumnReader):
-    """A row a line. With the delimiter "," values may be quoted, and hold line ends then; such a file is one piece.
+    """A reader of delimited text with one row per line.
 
-    `header`: whether the first row names the columns; without it they are called "0", "1", ... An empty label is null.
+    With the delimiter ",", values may be quoted. Quoted values may contain line ends, so a file is one piece. `header`:
+    whether the first row names the columns; without it their names are "0", "1", ... An empty label is null.
     """
 
     delimiter: str = field(kw_only=True)
@@ -47,7 +48,7 @@ class Delimited(ColumnReader):
         return [Piece(path)] if self._quoted and pieces else pieces
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
-        """See `FileReader.read`. Lines without anything are passed over."""
+        """See `FileReader.read`. Empty lines are ignored."""
         names = self.columns(piece.path) or []
         wanted = self.find_columns(names, piece.path) if names else {}
         for records in self._quoted_blocks(piece, intake) if self._quoted else self._plain_blocks(piece, intake):
@@ -57,7 +58,7 @@ class Delimited(ColumnReader):
                     text, *labels = [fields[number] for number in wanted.values()]
                     rows.append((text, *[label or None for label in labels]))
                 else:
-                    refuse(Fault("malformed", f"{len(fields)} fields, where the first row has {len(names)}"))
+                    refuse(Fault("malformed", f"{len(fields)} fields, but the first row has {len(names)}"))
             yield block_of(rows, list(wanted)[1:])
 
     @property
@@ -68,7 +69,7 @@ class Delimited(ColumnReader):
         return [name.strip() for name in first] if self.header else [str(number) for number in range(len(first))]
 
     def _records(self, piece: Piece, intake: Intake) -> "_Records":
-        # A quote without its partner would make a field of the rest of the file; the module's own limit is 128 KB.
+        # An unpaired quote makes one field of the rest of the file. The limit of the module is 128 KB by default.
         csv.field_size_limit(MAX_LINE_BYTES)
         lines = (line for chunk in read_chunks(piece, intake) for line in io.BytesIO(chunk.data))
         return _Records(lines, intake, self.delimiter)
@@ -90,7 +91,7 @@ class Delimited(ColumnReader):
             yield chain([(first, records.refuse)], _until_full(records, rows))
 
 
-# The fields of each row, and what to call where they are none of the table's.
+# The fields of each row, and the function to call if they do not fit the table.
 _Block = Iterable[tuple[list[str], Callable[[Fault], None]]]
 
 
@@ -101,10 +102,10 @@ def _until_full(records: "_Records", rows: Iterator[list[str]]) -> _Block:
 
 
 class _Records:
-    """The good records of CSV lines, each of one line or more.
+    """An iterator over the good records of CSV lines. A record has one line or more.
 
-    An open quote makes one record of all lines up to the next quote. Where that is no CSV, only its first line is left
-    out: the others are read again, each for itself, but the last one as the start of what follows.
+    An open quote makes one record of all lines up to the next quote. If that is not CSV, only its first line is left
+    out. The other lines are read again, each by itself, and the last one together with the lines that follow.
     """
 
     def __init__(self, lines: Iterable[bytes], intake: Intake, delimiter: str) -> None:
@@ -134,7 +135,7 @@ class _Records:
                 yield fields
 
     def refuse(self, fault: Fault) -> None:
-        """Refuses the record that was read last."""
+        """Refuse the record that was read last."""
         self._intake.refuse(fault, lambda: f"line {self._line_number - len(self._record) + 1}")
 
     def _again(self, lines: list[bytes]) -> Iterator[list[str]]:
@@ -147,7 +148,7 @@ class _Records:
         self._parsed = csv.reader(map(self._take, lines), delimiter=self._delimiter, strict=True)
 
     def _take(self, line: bytes) -> str:
-        """The text of a line, with its end. A bad one is given too, as a record may go on after it, with a fault."""
+        """Return the text of a line, with its end. A bad line sets `_fault`; its record may continue after it."""
         self._line_number += 1
         self.bytes_read += len(line)
         self._record.append(line)

@@ -1,4 +1,4 @@
-"""Which files are read, and how: paths, patterns and folders to files, and a file's name to its reader."""
+"""Find the files that paths, patterns and folders name, and the reader for each file."""
 
 import glob
 import os
@@ -15,7 +15,7 @@ from smim.preparation.readers.hub import hub_files, is_saved_dataset
 from smim.preparation.readers.json_lines import JsonLines
 from smim.preparation.readers.lines import Lines
 
-# By suffix: what makes a reader of the text's column, the labels and whether there is a header.
+# By suffix: a function that makes the reader from the text column, the label columns, and whether there is a header.
 _READERS: dict[str, Callable[[str, tuple[str, ...], bool], FileReader]] = {
     **dict.fromkeys([".txt", ".tokens"], lambda *_: Lines()),
     **dict.fromkeys([".jsonl", ".ndjson", ".json"], lambda text, labels, _: JsonLines(text, labels)),
@@ -24,9 +24,9 @@ _READERS: dict[str, Callable[[str, tuple[str, ...], bool], FileReader]] = {
     ".parquet": lambda text, labels, _: Parquet(text, labels),
     ".arrow": lambda text, labels, _: ArrowStream(text, labels),
 }
-# Arrow's formats compress their own columns, and cannot be unpacked as they are read.
+# Arrow's formats compress their columns themselves. They cannot be unpacked while they are read.
 _ARROW = (".parquet", ".arrow")
-# What Spark and Hadoop call the files of a folder, without a suffix.
+# The start of file names, without a suffix, that Spark and Hadoop write.
 _PART = "part-"
 _SHOWN = 8
 _NAMES_OF_SPLITS = {"train": {"train"}, "valid": {"valid", "validation", "dev"}, "test": {"test"}}
@@ -35,25 +35,26 @@ _NAMES_OF_SPLITS = {"train": {"train"}, "valid": {"valid", "validation", "dev"},
 def reader_for(
     path: Path, *, text_column: str = "text", label_columns: Sequence[str] = (), header: bool = True
 ) -> FileReader:
-    """The reader for a file, by its suffix in any case; without one it is lines of text. `header` is for CSV and TSV.
+    """Choose the reader for a file by its suffix, in any case. A file without a suffix has lines of text.
 
-    Raises `UserError` with the suffixes that are known.
+    `header` is for CSV and TSV. Raises `UserError` with the known suffixes.
     """
     if (suffix := _suffix(path) or ".txt") not in _READERS:
         packable = [known for known in _READERS if known not in _ARROW]
         raise UserError(
-            f"{path}: no reader for files of this name; known are {', '.join(packable)}, each also with "
+            f"{path}: no reader for files of this name; the known suffixes are {', '.join(packable)}, each also with "
             f"{', '.join(COMPRESSIONS)}, and {', '.join(_ARROW)}"
         )
     return _READERS[suffix](text_column, tuple(label_columns), header)
 
 
 def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
-    """The files that paths name: files themselves, patterns with `*`, `?` and `**`, and all below a folder.
+    """Find the files that paths name. A path is a file, a pattern with `*`, `?` and `**`, or a folder.
 
-    Of folders, files with suffixes that a reader knows, or that are in `also`, and Spark's `part-00000`; hidden ones
-    are left out. Sorted within each path; a file that several paths name comes once. Raises `UserError` that says what
-    is there instead where a path names no file, and for a folder with a saved dataset in it.
+    All files below a folder count that have a known suffix or one of `also`, or Spark's names, such as `part-00000`.
+    Hidden files are left out. Files are sorted within each path, and each file occurs once.
+
+    Raises `UserError` if a path names no file, with a list of what is there, and if a folder contains a saved dataset.
     """
     found: dict[Path, Path] = {}
     for given in paths:
@@ -68,7 +69,7 @@ def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
 
 
 def by_split(paths: list[Path]) -> dict[str, list[Path]]:
-    """Files by the split that their names tell (`yahoo.train.txt`, `dev.tsv.gz`); under "all" where none tells one."""
+    """Group files by the split in their names (`yahoo.train.txt`, `dev.tsv.gz`). Without any, all are in "all"."""
     found: dict[str, list[Path]] = {}
     for path in paths:
         for split, names in _NAMES_OF_SPLITS.items():
@@ -78,9 +79,9 @@ def by_split(paths: list[Path]) -> dict[str, list[Path]]:
 
 
 def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
-    """The files of folders among `paths` that are not among those `read`, from the folder on.
+    """List the files in folders among `paths` that are not in `read`, as paths relative to the folder.
 
-    Hidden ones and what describes a saved dataset aside.
+    Hidden files and the descriptions of saved datasets are left out.
     """
     known = {path.resolve() for path in read}
     folders = [folder for path in paths if (folder := Path(path).expanduser()).is_dir()]
@@ -93,12 +94,12 @@ def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
 
 
 def shortened(names: Sequence[str], most: int) -> str:
-    """Names for a message, at most so many of them."""
+    """Format names for a message, of which at most `most` are listed."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _suffix(path: Path) -> str:
-    """The suffix of the format in lower case, below that of the compression; "" where there is none."""
+    """Return the suffix of the format in lower case, without that of the compression, or "" if there is none."""
     inner = Path(path.stem).suffix.lower()
     return inner if is_compressed(path) and inner not in _ARROW else path.suffix.lower()
 
@@ -110,8 +111,8 @@ def _files_of(path: Path, also: Sequence[str]) -> list[Path]:
         splits = hub_files(str(path), None)
         if list(splits) != ["all"]:
             raise UserError(
-                f"{path} is a dataset of the splits {', '.join(splits)}: give it alone, as corpus.path={path}, or each "
-                f"split by itself, as corpus.splits.train={path}/train"
+                f"{path} is a dataset with the splits {', '.join(splits)}: give it alone, as corpus.path={path}, or "
+                f"each split by itself, as corpus.splits.train={path}/train"
             )
         return splits["all"]
     files = _below(path)
@@ -122,11 +123,11 @@ def _files_of(path: Path, also: Sequence[str]) -> list[Path]:
 
 
 def _below(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones."""
+    """List all files below a folder, except hidden ones."""
     files: list[Path] = []
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
-        # A link may lead back up.
+        # A link may lead to a parent folder.
         seen.add(os.path.realpath(parent))
         folders[:] = [
             name
@@ -142,7 +143,7 @@ def _raise(error: OSError) -> None:
 
 
 def _what_is_there(path: Path) -> str:
-    """What the folder holds, or the nearest one above that there is."""
+    """Describe the content of the folder, or of the nearest parent folder that exists."""
     folder = next((each for each in (path, *path.parents) if each.is_dir()), Path())
     names = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir() if not entry.name.startswith("."))
     return f"{folder} holds {shortened(names, _SHOWN) or 'nothing'}"

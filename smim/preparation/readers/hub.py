@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, by way of the `datasets` library's cache."""
+"""Datasets of the Hugging Face hub, through the cache of the `datasets` library."""
 
 import itertools
 import logging
@@ -6,24 +6,26 @@ from pathlib import Path
 
 from smim.errors import SmimError, UserError, storage_problem
 
-# What `save_to_disk` writes beside the Arrow files: of a dataset, and of several as splits.
+# The files that `save_to_disk` writes beside the Arrow files: for one dataset, and for several splits.
 _OF_DATASET = ("state.json", "dataset_info.json")
 _OF_SPLITS = "dataset_dict.json"
-# What unknown names and damaged descriptions of datasets raise.
+# Errors from unknown names and from damaged descriptions of datasets.
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 _SPLITS = {"validation": "valid", "dev": "valid", "val": "valid"}
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether a folder is what `save_to_disk` wrote, of a `Dataset` or a `DatasetDict`."""
+    """Check whether `save_to_disk` of a `Dataset` or a `DatasetDict` wrote a folder."""
     return (folder / _OF_SPLITS).is_file() or all((folder / name).is_file() for name in _OF_DATASET)
 
 
 def hub_files(name: str, config: str | None) -> dict[str, list[Path]]:
-    """The Arrow files of each split of a dataset, fetched if need be; "validation" and "dev" are called "valid".
+    """Find the Arrow files of each split of a dataset, and download it if needed.
 
-    `name` is one of the hub's, or a local folder; what `save_to_disk` wrote without splits is called "all". Raises
-    `UserError` where it is unknown or cannot be reached, and where a saved dataset names files outside of its folder.
+    `name` is a name on the hub or a local folder. The splits "validation", "val" and "dev" are called "valid", and a
+    dataset that `save_to_disk` wrote without splits is called "all".
+
+    Raises `UserError` if the dataset is unknown or cannot be reached, or if it names files outside of its folder.
     """
     try:
         import datasets
@@ -40,13 +42,13 @@ def hub_files(name: str, config: str | None) -> dict[str, list[Path]]:
             loaded = datasets.load_dataset(name, config)
     except ConnectionError as error:
         raise UserError(
-            f"corpus.hub={name} cannot be reached ({_first_line(error)}): check the connection, or fetch its files "
-            f"elsewhere and give them as corpus.path=FOLDER"
+            f"corpus.hub={name} cannot be reached ({_first_line(error)}): check the connection, or download its files "
+            f"on another machine and give them as corpus.path=FOLDER"
         ) from None
     except (*_DAMAGED, datasets.exceptions.DatasetsError) as error:
         if problem := storage_problem(error.__cause__ or error):
             cache = datasets.config.HF_DATASETS_CACHE
-            raise SmimError(f"corpus.hub={name} cannot be kept in {cache}: {problem}") from None
+            raise SmimError(f"corpus.hub={name} cannot be stored in {cache}: {problem}") from None
         asked = f"corpus.hub={name}" + (f" with corpus.hub_config={config}" if config else "")
         raise UserError(
             f"{asked}: {_first_line(error)}. Look it up at https://huggingface.co/datasets, or give files as "
@@ -58,7 +60,7 @@ def hub_files(name: str, config: str | None) -> dict[str, list[Path]]:
     folder = Path(name).resolve()
     for path in itertools.chain(*files.values()) if is_saved_dataset(folder) else ():
         if not path.resolve().is_relative_to(folder):
-            raise UserError(f"{name} names {path} as its own, which lies elsewhere")
+            raise UserError(f"{name} names the file {path}, which is outside of its folder; save the dataset again")
     return files
 
 

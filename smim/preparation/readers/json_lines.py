@@ -1,4 +1,4 @@
-"""JSON Lines: an object a line."""
+"""A reader of JSON Lines: one object per line."""
 
 import json
 import math
@@ -25,10 +25,10 @@ from smim.preparation.readers.chunks import read_chunks, text_lines
 
 @dataclass(frozen=True)
 class JsonLines(ColumnReader):
-    """The text is a string; labels are strings, or finite numbers and booleans as JSON writes them."""
+    """A reader of JSON Lines. The text is a string. Labels are strings, or finite numbers and booleans as in JSON."""
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
-        """See `FileReader.read`. Lines of white space are passed over."""
+        """See `FileReader.read`. Lines of white space are ignored."""
         for chunk in read_chunks(piece, intake):
             rows: list[tuple[str | None, ...]] = []
             seen: set[str] = set()
@@ -44,7 +44,7 @@ class JsonLines(ColumnReader):
             yield block.drop_columns([name for name in self.label_columns if name not in seen])
 
     def _row(self, line: str, seen: set[str]) -> tuple[str | None, ...] | Fault:
-        """A text and its labels; adds the columns of the row to `seen`."""
+        """Return a text and its labels, and add the columns of the row to `seen`."""
         try:
             found = json.loads(line)
         except json.JSONDecodeError as error:
@@ -52,7 +52,7 @@ class JsonLines(ColumnReader):
         except (ValueError, RecursionError) as error:
             return Fault("malformed", f"not a JSON object that can be read ({error})")
         if not isinstance(found, dict):
-            return Fault("malformed", f"a JSON {_kind(found)}, where each line is to be an object")
+            return Fault("malformed", f"a JSON {_kind(found)}, but each line must be an object")
         if self.text_column not in found:
             return Fault("missing column", f"no column {self.text_column!r}; its columns: {listed(list(found))}")
         seen.update(found)
@@ -64,16 +64,16 @@ class JsonLines(ColumnReader):
                 if isinstance(value, Fault):
                     return value
             row.append(value)
-        # Only an escape can make a NUL or half of a surrogate pair of good bytes.
+        # In valid UTF-8, only an escape can encode a NUL or half of a surrogate pair.
         fault = next(filter(None, map(text_fault, filter(None, row))), None) if "\\u" in line else None
         return fault or tuple(row)
 
     def _as_string(self, column: str, value: Any) -> str | Fault | None:
         if column == self.text_column:
-            wrong = Fault("malformed", f"column {column!r} is a {_kind(value)}, the text is to be a string")
+            wrong = Fault("malformed", f"column {column!r} is a {_kind(value)}; the text must be a string")
             return MISSING_TEXT if value is None else wrong
         if isinstance(value, dict | list):
-            return Fault("malformed", f"column {column!r} is a {_kind(value)}, a label is to be a string or a number")
+            return Fault("malformed", f"column {column!r} is a {_kind(value)}; a label must be a string or a number")
         if isinstance(value, float) and math.isinf(value):
             return INFINITE
         if value is None or value != value:  # NaN

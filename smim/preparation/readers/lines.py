@@ -1,4 +1,4 @@
-"""Plain text: a text a line."""
+"""A reader of plain text: one text per line."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ _LINE_END = ord("\n")
 
 @dataclass(frozen=True)
 class Lines(FileReader):
-    """Each line is a text; there are no labels."""
+    """A reader of plain text. Each line is a text, and there are no labels."""
 
     def columns(self, path: Path) -> list[str] | None:
-        """None."""
+        """Return no columns."""
         return []
 
     def read(self, piece: Piece, intake: Intake) -> Iterator[pa.Table]:
@@ -31,7 +31,7 @@ class Lines(FileReader):
 
 
 def _split(data: bytes) -> pa.Array:
-    """The lines, with their ends, as an Arrow array over the same memory."""
+    """Return the lines, with their ends, as an Arrow array over the same memory."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == _LINE_END) + 1
     last = [] if data.endswith(b"\n") or not data else [len(data)]
     offsets = np.concatenate([[0], ends, last]).astype(np.int32)

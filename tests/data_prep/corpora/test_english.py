@@ -80,7 +80,7 @@ def test_an_archive_and_its_plain_text_give_the_same_sentences_once(tmp_path: Pa
     ("content", "message"),
     [
         (b"PK nothing", "is damaged or no archive of sentences"),
-        (("fra.txt", "deu.txt"), "holds 2 texts where one is needed"),
+        (("fra.txt", "deu.txt"), "holds 2 texts, but must hold one"),
         ((), "holds 0 texts"),
     ],
 )
@@ -103,7 +103,7 @@ def test_what_is_downloaded_is_checked_and_kept(tmp_path: Path, monkeypatch: pyt
     ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(tatoeba, "_URL", f"http://127.0.0.1:{server.server_port}/fra-eng.zip")
-        with pytest.raises(UserError, match=r"has not the expected SHA1 94646.*give it as corpus\.path=FILE"):
+        with pytest.raises(UserError, match=r"does not have the expected SHA1 94646.*give it as corpus\.path=FILE"):
             build(tmp_path / "out", "corpus=tatoeba", *WORDS)
         assert not (tmp_path / "data").exists()
         monkeypatch.setattr(tatoeba, "_SHA1", hashlib.sha1(content).hexdigest())
@@ -158,7 +158,7 @@ def test_wordnet_says_what_words_mean_in_sentences(tmp_path: Path):
         "WordNet 3.0, Copyright 2006 by Princeton University, under the WordNet 3.0 license"
     ]
     (path / "data.verb").unlink()
-    with pytest.raises(UserError, match=r"has no data\.verb of WordNet 3\.0; give the folder .*wordnet-base"):
+    with pytest.raises(UserError, match=r"has no data\.verb of WordNet 3\.0; install Debian's package wordnet-base"):
         build(tmp_path / "none", "corpus=wordnet", f"corpus.path={path}", *WORDS)
 
 

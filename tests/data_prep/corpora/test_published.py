@@ -51,7 +51,7 @@ def test_yelp_and_yahoo_read_each_published_format(tmp_path, name, format):
     assert train.label_columns == ([] if format == "text" else ["label"])
     if format != "text":
         assert train.labels("label")[:6] == ["0", "1", "2", "3", "4", "0"]
-    assert "a stand-in: train has 30 sentences, the original 100,000" in corpus.card["notes"]
+    assert "a stand-in: train has 30 sentences, the original has 100,000" in corpus.card["notes"]
 
 
 def test_reviews_in_one_file_are_drawn_from_in_the_proportion_of_the_thesis(tmp_path):
@@ -130,7 +130,7 @@ def test_wikitext_in_ordinary_writing_is_split_into_sentences(tmp_path):
 
 def test_wikitext_without_one_of_its_files_is_refused(tmp_path):
     (tmp_path / "wiki.train.tokens").write_text("A sentence .\n")
-    with pytest.raises(UserError, match="none has valid"):
+    with pytest.raises(UserError, match="no name has valid"):
         build(tmp_path / "out", "corpus=wikitext", f"corpus.path={tmp_path}")
 
 
@@ -189,8 +189,8 @@ class _Trap:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (pickle.dumps({"train": _Trap()}), "nothing in it was run"),
-        (pickle.dumps([1, 2]), "holds a list where a dictionary"),
+        (pickle.dumps({"train": _Trap()}), "no code in it was run"),
+        (pickle.dumps([1, 2]), "holds a list, but must hold a dictionary"),
         (pickle.dumps({"train": {"q": 3}, "dev": {}, "test": {}}), "'train' is not a dictionary of questions"),
         (pickle.dumps(PAIRS)[:-10], "is not YahooCQA's pickle"),
         (b"", "is not YahooCQA's pickle"),
@@ -224,8 +224,8 @@ def test_wikitext_103_has_the_test_set_of_the_thesis(tmp_path):
     train, valid, test = sentences(corpus)
     assert test == 2185 and train + valid == 4735 and train // valid == 20
     assert corpus.card["notes"] == [
-        "a stand-in: train has 4,510 sentences, the original 200,000",
-        "a stand-in: valid has 225 sentences, the original 10,000",
+        "a stand-in: train has 4,510 sentences, the original has 200,000",
+        "a stand-in: valid has 225 sentences, the original has 10,000",
     ]
 
 
@@ -233,7 +233,7 @@ def test_wikitext_103_has_the_test_set_of_the_thesis(tmp_path):
 def test_yahoo_draws_train_from_valid_where_it_is_missing_and_says_so(tmp_path):
     corpus = build(tmp_path / "yahoo", "corpus=yahoo", f"corpus.path={DATA / 'yahoo'}", *FAST)
     assert sentences(corpus) == [9000, 1000, 10000]
-    assert corpus.card["notes"][0] == "there is no file for train: drawn from that for valid"
+    assert corpus.card["notes"][0] == "there is no file for train: its texts are drawn from the file for valid"
 
 
 @needs_data
