@@ -181,7 +181,7 @@ def test_information_stands_beside_its_cap_and_the_verdict(make):
     svae = make({"mutual_information": 0.1, "collapsed": 1.0}, "vae")
     shown = page(compare.as_markdown([smim, svae]))
     assert shown.tables[0] == [
-        ["model (latent dim)", "mutual information", "its cap, log M", "verdict"],
+        ["model (latent dim)", "mutual information", "its cap, log N", "verdict"],
         ["sMIM (512)", "8.10 ± 0.41", "8.232", "not collapsed"],
         ["sVAE (512)", "0.10 ± 0.41", "", "collapsed"],
     ]

@@ -170,7 +170,7 @@ def test_without_a_reference_a_report_has_no_column_for_it(output):
 def test_the_page_says_of_a_metric_where_it_is_defined_and_what_is_better(output):
     write(output, metrics(nll=66.93))
     glance, full = pages(output)[0].rows("nll")
-    bound = "MELBO bound: reconstruction and log N, <eos> left out"
+    bound = "MELBO, an upper bound on -log p(x): reconstruction + log N, without <eos>"
     assert full["meaning"] == f"{bound} (eq. 6.17); lower is better"
     assert glance["meaning"] == f"{bound}; a perfect autoencoder scores log N = 8.23 here; lower is better"
 
@@ -304,8 +304,8 @@ def test_the_page_says_what_was_evaluated_and_where_it_comes_from(output):
     described = content(retokenized=True, unknown_share=0.0123, settings={"likelihood": {"num_samples": 4}})
     written = write(output, metrics(nll=66.93), described)
     text = pages(output)[0].text
-    assert "3,761 sentences of ptb, test; 81,642 tokens, 21.7 tokens a sentence (<eos> not counted)" in text
-    assert "encoded again with the model's tokenizer" in text and "1.23% of the tokens" in text
+    assert "3,761 sentences of ptb, test; 81,642 tokens, 21.7 per sentence (without <eos>)" in text
+    assert "The model's tokenizer encoded the text again" in text and "1.23% of the tokens" in text
     assert "12,092,893 parameters" in text and "21,034 steps" in text
     assert "likelihood.num_samples=4" in text and "likelihood 61.2 s" in text and "a" * 12 in text
     assert written["environment"]["command"] in text
