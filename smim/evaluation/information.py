@@ -209,7 +209,7 @@ def _collapse(computed: dict[str, Any], model: SentenceModel) -> str:
     return (
         f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: the mutual information "
         f"between a code and its sentence is {information.mean():.2f} nats; at most {_cap(kl):.2f} can be measured on "
-        f"this set. A tenth of this maximum or less counts as collapsed. The means vary more than the posteriors in "
+        f"this set. Less than a tenth of this maximum counts as collapsed. The means vary more than the posteriors in "
         f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions. The KL to "
         f"{model.autoencoder.prior.description} is {kl.mean():.1f} nats per sentence. This describes the "
         f"encoder. Posterior overlap and reconstruction show what the decoder does with a code."
