@@ -1,6 +1,6 @@
-"""`make demo`: the whole way on an embedded corpus, from sentences to search, in minutes on two CPU cores.
+"""`make demo`: all steps from sentences to search on an embedded corpus, in minutes on two CPU cores.
 
-It runs the commands that a user would run, and explains each. It skips what is done already.
+It runs the commands that a user would run, and explains each. Finished steps are left out.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -94,7 +94,7 @@ def train() -> None:
 
 
 def evaluate() -> list[float]:
-    """Measure both models on the test sentences, and explain the result; the share of words that each gives back."""
+    """Measure both models on the test sentences, explain the result, and return the BLEU-1 of each."""
     heading("3. Test both on 2,240 sentences that they have not seen")
     say("Each sentence is encoded, and its code decoded again. The test counts what comes back.\n")
     jobs = []
@@ -288,8 +288,8 @@ def run(command: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that running jobs are ended too
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command continues from here")

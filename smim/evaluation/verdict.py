@@ -165,7 +165,7 @@ def _overfitted(f: _Facts) -> tuple[str, str]:
         assert f.train_to_valid is not None
         found = (
             f"Overfitted: the model memorized the training set{size} before it could reconstruct others. {f.back} "
-            f"At the end, -log p(x|z) of training sentences was {_percent(f.train_to_valid)} of that of the validation set, "
+            f"At the end, -log p(x|z) of training sentences was {_percent(f.train_to_valid)} of the validation set's, "
             "which no longer fell. The model is the one with the best validation loss."
         )
     other = "" if f.superposition else f", or with {_SUPERPOSITION}"
