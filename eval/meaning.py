@@ -45,9 +45,7 @@ def meaning(
         }
         first = next(iter(models.values()))
         lines = {way: _needed(way, first, f"spearman_by:{on}/{way}") for way in beside or ["TF-IDF"]}
-        plots.points(
-            points, lines, output, xlabel=f"share decoded word for word, {on}", ylabel=f"Spearman, {on}"
-        )
+        plots.points(points, lines, output, xlabel=f"share decoded word for word, {on}", ylabel=f"Spearman, {on}")
 
 
 def _read(given: str) -> tuple[str, Report]:

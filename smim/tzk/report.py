@@ -78,7 +78,7 @@ def measure(
     """
     asked = list(dict.fromkeys(labels or tzk.labels))
     if not asked or num < 2:
-        raise UserError(f"labels {asked} and num {num}: at least one label and two samples are needed")
+        raise UserError(f"labels {asked} and num {num}: give at least one label and two samples")
     bench = _Bench(tzk, corpus, [Label.parse(label) for label in asked], split=split, num=num, seed=seed)
     together = [asked] if labels and len(asked) > 1 else []
     return [bench.measure([label]) for label in asked] + [bench.measure(each) for each in together]
@@ -95,8 +95,8 @@ class _Bench:
             has = self.held_out.has(label)
             if (has == 1).sum() < 2 or (has == 0).sum() < 2:
                 raise UserError(
-                    f"of {len(has):,} sentences of {corpus.name} {split} that are judged, {int((has == 1).sum()):,} "
-                    f"have {label} and {int((has == 0).sum()):,} do not; at least two of each are needed"
+                    f"of the {len(has):,} judged sentences of {corpus.name} {split}, {int((has == 1).sum()):,} "
+                    f"have {label} and {int((has == 0).sum()):,} do not; give a split with at least two of each"
                 )
         vocabulary_size = tzk.model.tokenizer.vocabulary_size
         self.judges = {str(label): Judge(self.train, label, vocabulary_size=vocabulary_size) for label in labels}
