@@ -87,7 +87,7 @@ def check(args: SemanticsArgs) -> None:
 
 
 def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
-    """Compute the metrics of codes and of what they are compared with, on the main process. All must call it."""
+    """Compute the metrics of codes and of baselines, on the main process. All processes must call it."""
     sets = read_sets(args.sets, args.split, max_pairs=args.max_pairs, seed=job.seed)
     parts, reconstruct = _of_model(job, sets, args)
     if not job.is_main:

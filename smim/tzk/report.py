@@ -39,17 +39,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """The results of one label, or of several together. `num_sentences`: held-out sentences that have all of them.
+    """The results of one label, or of several together.
 
-    `codes` and `words`: the share of sentences that each classifier predicts to have all labels. It is given for
-    `unconditioned` samples of p(t), for `samples` with the labels, and for held-out sentences with the labels: decoded
-    from their mean codes (`reconstructions`), and original (`sentences`). `distinct`: the share of distinct sentences
-    among the samples. `distinct_unconditioned`: the same for samples of p(t).
+    `num_sentences`: the number of held-out sentences that have all labels. `codes` and `words`: the share of sentences
+    that each classifier predicts to have all labels. It is given for `unconditioned` samples of p(t), and for
+    `samples` with the labels. It is also given for held-out sentences with the labels: decoded from their mean codes
+    (`reconstructions`), and original (`sentences`). `distinct`: the share of distinct sentences among the samples.
+    `distinct_unconditioned`: the same for samples of p(t).
 
-    Only for a single label, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher for a sentence with
-    the label than for one without. `nll`, in nats per dimension at codes with the label, under a `gaussian` fitted to
-    all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`). The `gain` is
-    the mean improvement of the last over p(t).
+    The rest is only for a single label, on held-out sentences. `auc`: the probability that p(e = 1|t) is higher for a
+    sentence with the label than for one without. `nll`: in nats per dimension at codes with the label, under four
+    densities. These are a `gaussian` fitted to all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's
+    codes, and p(t|e = 1) (`label`). `gain`: the mean improvement of the last over p(t).
     """
 
     labels: list[str]

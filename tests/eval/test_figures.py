@@ -177,7 +177,7 @@ def test_every_figure_is_one_of_its_experiment_and_trains_with_it(name):
         (["figure.above={rmse: [VEA, MIM]}"], r"figure\.above\.rmse has 'VEA'; did you mean 'VAE'"),
         (["figure.methods={MIM: {name: mimm}}", "figure.above={}"], r"unknown objective 'mimm'; did you mean 'mim'"),
         (["figure.values=[0]"], r"model\.hidden_dim is 0|hidden_dim is 0"),
-        (["figure.kind=planes", "corpus.dimension=3"], r"figure\.kind=planes draws two dimensions"),
+        (["figure.kind=planes", "corpus.dimension=3"], r"figure\.kind=planes needs two dimensions"),
         (["corpus=demo"], r"corpus=demo is not one of vectors; valid: gmm, digits"),
     ],
 )
