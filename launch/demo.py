@@ -50,8 +50,8 @@ def main() -> None:
     started = time.monotonic()
     doing("")
     say(
-        "sMIM turns a sentence into a code, a short list of numbers, and a code back into a sentence. Similar sentences "
-        "get codes that are near each other. So you can search for a sentence, and also write new ones."
+        "sMIM turns a sentence into a code, a short list of numbers, and a code back into a sentence. Similar "
+        "sentences get codes that are near each other. So you can search for a sentence, and also write new ones."
     )
     heading("1. Sentences to learn from: 25,000, written by a small grammar")
     if (CORPUS / "corpus.json").exists():
