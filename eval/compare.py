@@ -25,10 +25,10 @@ _NEEDED = {
     "settings": ("seed",),
 }
 _EXPLAINED = (
-    "NLL and PPL are MELBO bounds: their prior is the aggregate posterior of the evaluated set itself, and each report "
-    "says what they are not. PPL counts one `<eos>` a sentence, as the thesis's tables do; in brackets its standard "
-    "deviation over runs. NLL, KL, entropy and information are in nats; ± is the standard error over sentences or "
-    "questions. The rows of the thesis and of the authors' demo are as published."
+    "NLL and PPL are MELBO bounds: their prior is the aggregate posterior of the evaluated set itself. Each report "
+    "explains what they do not measure. PPL counts one `<eos>` per sentence, as in the thesis's tables. Its standard "
+    "deviation over runs is in brackets. NLL, KL, entropy and information are in nats. ± is the standard error over "
+    "sentences or questions. The rows of the thesis and of the authors' demo are as published."
 )
 
 
@@ -39,10 +39,10 @@ def read_report(path: Path | str) -> Report:
     if "figures" in report:  # the name of metrics up to format 2
         report["metrics"] = report.pop("figures")
     if not isinstance(report.get("metrics"), dict):
-        raise UserError(f"{path} is not an evaluation report; eval/run.py writes them")
+        raise UserError(f"{path} is not an evaluation report; give a report that eval/run.py or smim evaluate wrote")
     if report.get("format") not in (FORMAT, 2):
         raise UserError(
-            f"{path} is a report of format {report.get('format', 1)}, and {FORMAT} is needed; evaluate the model again"
+            f"{path} is a report of format {report.get('format', 1)}, but {FORMAT} is needed; evaluate the model again"
         )
     needed = _NEEDED | ({"questions": ("name", "split", "hash")} if "p_at_1" in report["metrics"] else {})
     damaged = [
@@ -56,7 +56,7 @@ def read_report(path: Path | str) -> Report:
         if not isinstance(metric, dict) or not isinstance(metric.get("value"), int | float)
     ]
     if damaged:
-        raise UserError(f"{path}: {', '.join(damaged)} not as a report has it; the file is damaged")
+        raise UserError(f"{path} is damaged: {', '.join(damaged)} is missing or invalid; evaluate the model again")
     return report
 
 
@@ -70,7 +70,7 @@ def as_markdown(reports: Sequence[Report]) -> str:
             "BLEU-1 of sMIM and AE": tables.bleu(group),
             "Further metrics": tables.further(group),
             "Objectives over seeds: mean ± standard deviation": seeds.over_seeds(group),
-            "What each objective moves": seeds.differences(group),
+            "Difference of each objective from the VAE, in spreads": seeds.differences(group),
         }
         blocks += [f"## {heading}", *_titled(parts), *_note_on_tokens(group)]
     asked = [report for report in reports if "p_at_1" in report["metrics"]]
@@ -119,7 +119,7 @@ def _note_on_tokens(reports: Sequence[Report]) -> list[str]:
     if len({count for _, count in counts}) < 2:
         return []
     listed = ", ".join(f"{name} {count}" for name, count in counts)
-    return [f"The tokenizers differ, and PPL is per token: compare NLL, not PPL. Tokens a sentence: {listed}."]
+    return [f"The tokenizers differ, and PPL is per token. So compare NLL, not PPL. Tokens per sentence: {listed}."]
 
 
 def compare(
@@ -128,7 +128,7 @@ def compare(
 ) -> None:
     """Put evaluated models side by side, as in the thesis's Tables 7.2 to 7.8."""
     if output is not None and output.exists() and not output.is_dir():
-        raise UserError(f"{output} is not a directory; --output names the one for comparison.md and comparison.html")
+        raise UserError(f"{output} is not a directory; give --output a directory for comparison.md and comparison.html")
     markdown = as_markdown([read_report(path) for path in reports])
     if output is not None:
         storage.write_text(output / "comparison.md", markdown + "\n")

@@ -14,8 +14,8 @@ Points = dict[str, dict[str, list[dict[str, Any]]]]
 
 # Reference lines: a metric's value for a model that knows the data, or its maximum.
 REFERENCES = {
-    "marginal_nll": ("data_nll", "the data's own density"),
-    "mutual_information": ("mutual_information_cap", "the most that can be measured"),
+    "marginal_nll": ("data_nll", "true density of the data"),
+    "mutual_information": ("mutual_information_cap", "largest measurable value"),
 }
 
 
@@ -49,8 +49,8 @@ def as_markdown(content: dict[str, Any]) -> str:
     blocks = [
         f"# {prose(figure['title'])}",
         f"![{literal(figure['name'])}]({figure['name']}.png)",
-        f"Trained with {figure['seeds']} seed(s) on {literal(content['corpus']['name'])}, measured on its test split; "
-        f"the band, or what follows ±, is the standard deviation over seeds.",
+        f"The models were trained with {figure['seeds']} seed(s) on {literal(content['corpus']['name'])} and measured "
+        f"on its test split. The band, and the number after ±, is the standard deviation over seeds.",
         *_statements(content),
         *_tables(content),
         *_failures(content["trainings"]),
@@ -73,7 +73,7 @@ def _statements(content: dict[str, Any]) -> Iterator[str]:
                 f"({literal(listed)})"
             )
     if lines:
-        yield "## What was published of it, here"
+        yield "## Published orders, and whether they hold here"
         yield "\n".join(lines)
 
 
@@ -108,7 +108,7 @@ def _cell(points: Points, metric: str, method: str, value: Any) -> str:
 def _failures(trainings: Sequence[Entry]) -> Iterator[str]:
     failed = [training for training in trainings if "failed" in training]
     if failed:
-        yield f"## {len(failed)} of {len(trainings)} trainings failed, and are left out"
+        yield f"## {len(failed)} of {len(trainings)} trainings failed and are left out"
         yield "\n".join(
             f"- {literal(training['method'])} {_at(training['value'])}seed {training['seed']}: "
             f"{literal(training['failed'])}"

@@ -74,7 +74,7 @@ class FigureArgs:
     def __post_init__(self) -> None:
         problems = not_among(self, "figure", kind=KINDS) + too_low(self, "figure", seeds=1)
         if bool(self.vary) != bool(self.values):
-            problems.append("figure.vary and figure.values go together: give both, or neither")
+            problems.append("only one of figure.vary and figure.values is set: give both, or neither")
         problems += [
             f"figure.above.{metric} has {method!r}; {nearest(method, list(self.methods))}"
             for metric, methods in self.above.items()
@@ -109,7 +109,7 @@ def make_figure(cfg: DictConfig) -> None:
     output, started = Path(cfg.output), time.monotonic()
     corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
-        raise UserError("figure.kind=planes draws two dimensions; it takes corpus.dimension=2 and model.latent_dim=2")
+        raise UserError("figure.kind=planes needs two dimensions; give corpus.dimension=2 and model.latent_dim=2")
     runs = plan(cfg, args, corpus.directory, output / "runs")
     trainings: list[Entry] = [
         {**place, "run": training.directory.name, **result}
@@ -128,7 +128,7 @@ def make_figure(cfg: DictConfig) -> None:
     folder = output / args.name
     storage.write_json(folder / "figures.json", content)
     if not points:
-        raise SmimError(f"{args.name}: all of its trainings failed, and {folder}/figures.json says why")
+        raise SmimError(f"{args.name}: all trainings failed; {folder}/figures.json has the reasons")
     _draw(args, runs, corpus, points, folder / f"{args.name}.png")
     storage.write_text(folder / f"{args.name}.md", figure_page.as_markdown(content))
     console.print(f"{args.name}: written to {folder} in {time.monotonic() - started:.0f} s", highlight=False)
@@ -170,13 +170,13 @@ def _perform_all(name: str, runs: list[tuple[Entry, Training]], engine_args: Fig
     """Perform all runs and return their measurements, including those of finished runs."""
     results = {place: result for place, (_, training) in enumerate(runs) if (result := training.measured())}
     left = [place for place in range(len(runs)) if place not in results]
-    console.print(f"{name}: {len(runs)} trainings, {len(results)} of them done already", highlight=False)
+    console.print(f"{name}: {len(runs)} trainings, of which {len(results)} are finished already", highlight=False)
     with open_engine(engine_args) as engine:
         found = engine.map(perform, [runs[place][1] for place in left])
         try:
             results |= {left[number]: result for number, result in track(found, name, total=len(left))}
         except KeyboardInterrupt:
-            console.print("stopping after the trainings in progress; the same command goes on from there")
+            console.print("stopping after the trainings in progress; the same command continues from there")
             raise
     return [results[place] for place in range(len(runs))]
 

@@ -23,8 +23,8 @@ _COLUMNS = ["spearman:{set}", "word_for_word:{set}", "nats_above_real:between", 
 def meaning(
     reports: Annotated[list[str], typer.Argument(metavar="NAME=REPORT,REPORT...", help="A model, and its reports.")],
     on: Annotated[str, typer.Option(help="The set of both axes, and of {set} in --metric.")] = "stsb-dev",
-    metric: Annotated[list[str] | None, typer.Option(help="A column of the table; may be given again.")] = None,
-    beside: Annotated[list[str] | None, typer.Option(help="A line, as reports call it; may be given again.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric, one column of the table; repeatable.")] = None,
+    beside: Annotated[list[str] | None, typer.Option(help="A WAY of the reports, drawn as a line; repeatable.")] = None,
     output: Annotated[Path | None, typer.Option(help="The picture, PNG.")] = None,
 ) -> None:
     """Put models side by side by meaning and fidelity.
@@ -45,16 +45,14 @@ def meaning(
         }
         first = next(iter(models.values()))
         lines = {way: _needed(way, first, f"spearman_by:{on}/{way}") for way in beside or ["TF-IDF"]}
-        plots.points(
-            points, lines, output, xlabel=f"share that comes back word for word, {on}", ylabel=f"Spearman, {on}"
-        )
+        plots.points(points, lines, output, xlabel=f"share decoded word for word, {on}", ylabel=f"Spearman, {on}")
 
 
 def _read(given: str) -> tuple[str, Report]:
     """Read the name, and the combined metrics of all reports."""
     name, sign, paths = given.partition("=")
     if not sign:
-        raise UserError(f"{given}: give a name before the report, such as ours={given}")
+        raise UserError(f"{given} has no name; give one before the report, such as ours={given}")
     return literal(name), {name: found for path in paths.split(",") for name, found in _metrics(path).items()}
 
 
@@ -75,7 +73,7 @@ def _shown(metrics: Report, name: str) -> str:
 
 def _needed(model: str, metrics: Report, name: str) -> float:
     if name not in metrics:
-        raise UserError(f"the reports of {model} have no {name}; eval=codes with that set makes it")
+        raise UserError(f"the reports of {model} have no {name}; evaluate it with eval=codes on this set")
     return float(metrics[name]["value"])
 
 

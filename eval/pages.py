@@ -39,12 +39,12 @@ def filled(text: str) -> str:
 def table(name: str) -> str:
     """Make a table in Markdown. Raises `UserError` if there is no such table, row or metric."""
     if name not in definitions():
-        raise UserError(f"eval/pages.yaml has no table {name}")
+        raise UserError(f"eval/pages.yaml has no table {name}; add it there, or correct the page that names it")
     wanted = definitions()[name]
     cells = {title: _cells(source, wanted["corpus"]) for title, source in wanted["rows"].items()}
     for metric in wanted["columns"].values():
         if not any(metric in row for row in cells.values()):
-            raise UserError(f"eval/pages.yaml, {name}: no row has {metric}")
+            raise UserError(f"eval/pages.yaml, {name}: no row has {metric}; correct the column")
     lines = [[title, *(row.get(metric, "") for metric in wanted["columns"].values())] for title, row in cells.items()]
     return markup.table([wanted.get("rows_are", "model"), *wanted["columns"]], lines)
 
@@ -66,7 +66,7 @@ def _cells(source: str, corpus: str) -> dict[str, str]:
 def _published(name: str, corpus: str) -> dict[str, str]:
     found = [row for row in rows() if (row.source, row.corpus, row.name) == (THESIS, corpus, name)]
     if not found:
-        raise UserError(f"eval/thesis.json has no {name} of {corpus}")
+        raise UserError(f"eval/thesis.json has no {name} of {corpus}; correct the row in eval/pages.yaml")
     cells = {metric: str(value) for row in found for metric, value in row.metrics.items()}
     return cells | {"parameters": "".join(row.parameters for row in found)}
 

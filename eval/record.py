@@ -28,18 +28,18 @@ _KEPT = ("model", "objective", "train")
 def main(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A training's run.dir.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
-    command: Annotated[str, typer.Option(help="What began the training.")],
-    commit: Annotated[str | None, typer.Option(help="Of the code that trained; by default that of this clone.")] = None,
-    note: Annotated[str | None, typer.Option(help="What a reader has to know, such as where it was ended.")] = None,
+    command: Annotated[str, typer.Option(help="The command that started the training.")],
+    commit: Annotated[str | None, typer.Option(help="Commit of the training code; default: this clone's.")] = None,
+    note: Annotated[str | None, typer.Option(help="A note for readers, such as where training stopped.")] = None,
 ) -> None:
-    """Keep what a training came to, as one small file for results/."""
+    """Record the results of a training in one small file for results/."""
     storage.write_json(output, record(run, command, commit or _commit(), note))
 
 
 def record(run: Path, command: str, commit: str, note: str | None = None) -> dict[str, Any]:
     """Make the content of the file. Raises `UserError` if `run` contains no trained model or no metrics."""
     if not (run / "metrics.jsonl").is_file():
-        raise UserError(f"{run} holds no metrics.jsonl; give the run.dir of a training")
+        raise UserError(f"{run} has no metrics.jsonl; give the run.dir of a training")
     model = read_config(run / "model")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = [line for line in lines if line["split"] == "train"]

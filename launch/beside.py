@@ -72,7 +72,7 @@ def _fail(job: Job) -> None:
     lines = job.log.read_text(errors="replace").splitlines()[-_LINES_SHOWN:]
     print(*lines, sep="\n", file=sys.stderr)
     assert job.process is not None
-    sys.exit(f"{' '.join(job.command)} ended with status {job.process.returncode}; all that it said is in {job.log}")
+    sys.exit(f"{' '.join(job.command)} failed with status {job.process.returncode}; its whole output is in {job.log}")
 
 
 def _end(running: Sequence[Job]) -> None:

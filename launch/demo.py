@@ -1,6 +1,6 @@
-"""`make demo`: the whole way on an embedded corpus, from sentences to search, in minutes on two CPU cores.
+"""`make demo`: all steps from sentences to search on an embedded corpus, in minutes on two CPU cores.
 
-It runs the commands that a user would run, and explains each. It skips what is done already.
+It runs the commands that a user would run, and explains each. Finished steps are left out.
 """
 
 if __name__ == "__main__":  # before the imports below, which take seconds
@@ -50,8 +50,8 @@ def main() -> None:
     started = time.monotonic()
     doing("")
     say(
-        "sMIM turns a sentence into a code, a short list of numbers, and a code back into a sentence. Sentences that "
-        "are alike get codes that are near each other. So one can search for a sentence, and also write new ones."
+        "sMIM turns a sentence into a code, a short list of numbers, and a code back into a sentence. Similar "
+        "sentences get codes that are near each other. So you can search for a sentence, and also write new ones."
     )
     heading("1. Sentences to learn from: 25,000, written by a small grammar")
     if (CORPUS / "corpus.json").exists():
@@ -75,11 +75,11 @@ def main() -> None:
 
 def train() -> None:
     """Train both models in parallel, unless they are trained already."""
-    heading("2. Train two models beside each other")
+    heading("2. Train two models in parallel")
     say(
         "Both have the same parts: an encoder that reads a sentence into a code of 32 numbers, and a decoder that "
-        "writes a sentence from a code. They differ only in what the training rewards. sVAE is the usual way (a "
-        "variational autoencoder), sMIM is the way of this project.\n"
+        "writes a sentence from a code. They differ only in their training objective. sVAE is the usual variational "
+        "autoencoder, and sMIM is the model of this project.\n"
     )
     jobs = []
     for name, run_dir in RUNS.items():
@@ -94,9 +94,9 @@ def train() -> None:
 
 
 def evaluate() -> list[float]:
-    """Measure both models on the test sentences, and explain the result; the share of words that each gives back."""
+    """Measure both models on the test sentences, explain the result, and return the BLEU-1 of each."""
     heading("3. Test both on 2,240 sentences that they have not seen")
-    say("Each sentence is encoded, and its code decoded again. The test counts what comes back.\n")
+    say("Each sentence is encoded, and its code is decoded again. The test counts the words that come back.\n")
     jobs = []
     for name, run_dir in RUNS.items():
         report, model = run_dir / "report" / "report.json", run_dir / "model" / "config.json"
@@ -112,20 +112,20 @@ def evaluate() -> list[float]:
     found = [{name: each["value"] for name, each in report["metrics"].items()} for report in reports]
     table = Table("", *RUNS, box=None, pad_edge=False)
     for title, cell in (
-        ("words that come back (BLEU-1 of the likeliest words)", lambda of: f"{of['bleu1_greedy']:.0%}"),
+        ("words that come back (BLEU-1 of greedy decoding)", lambda of: f"{of['bleu1_greedy']:.0%}"),
         (
-            "surprise at a sentence whose code is known (nats, lower is better)",
+            "-log p of a sentence, given its code (nats, lower is better)",
             lambda of: f"{of['reconstruction']:.1f}",
         ),
-        ("numbers of its code that say something, of 32", lambda of: f"{of['active_units_relative']:.0f}"),
+        ("dimensions that the code uses, of 32", lambda of: f"{of['active_units_relative']:.0f}"),
     ):
         table.add_row(title, *map(cell, found))
     console.print(table)
     say(
-        "\nsVAE's code has collapsed: it says next to nothing of its sentence, and the decoder writes just some "
-        "sentence. sMIM's code holds its sentence. The two differ in nothing but what the training rewards."
+        "\nsVAE's code has collapsed: it contains almost no information about its sentence, and the decoder writes an "
+        "arbitrary sentence. sMIM's code represents its sentence. The two differ only in their training objective."
         if [of["collapsed"] for of in found] == [0, 1]
-        else "\nIn this run the collapse of sVAE did not show as it usually does."
+        else "\nIn this run, sVAE did not collapse as it usually does."
     )
     return [of["bleu1_greedy"] for of in found]
 
@@ -151,18 +151,18 @@ def search_and_decode() -> None:
     by_code, by_keywords = neighbours.nearest_by_code(model.encode(texts)), neighbours.nearest_by_bm25(texts)
     code, keywords = (neighbours.share_of_same_label(each, families) for each in (by_code, by_keywords))
     say(
-        "\nThe number before a hit is its code's distance from the query's: the smaller, the more alike. The nearest "
-        f"sentence says the same in other words in {code:.0%} of the cases. A search by keywords finds such a "
-        f"sentence in {keywords:.0%}, because this grammar keeps most words when it says something again. "
-        "English does not: part 6."
+        "\nThe number before a hit is the distance of its code from the query's code. Smaller means more similar. The "
+        f"nearest sentence is a paraphrase in {code:.0%} of the cases. A search by keywords finds a paraphrase "
+        f"in {keywords:.0%} of the cases, because this grammar keeps most words in a paraphrase. "
+        "English does not, as part 6 shows."
     )
 
-    heading("5. Decode: what search libraries cannot do")
+    heading("5. Decode codes, which search libraries cannot do")
     first, second = queries[0], queries[2]
     console.print(f"  sentence        {first}", markup=False)
     for name, each in models.items():
         console.print(f"  {name} rebuilds   {each.reconstruct([first])[0]}", markup=False)
-    console.print("\n  Between the codes of two sentences lie codes of other sentences:")
+    console.print("\n  Codes between those of two sentences decode to other sentences:")
     for text in [first, *model.interpolate(first, second, steps=6), second]:
         console.print(f"    {text}", markup=False)
     draw(models, test)
@@ -175,7 +175,7 @@ def draw(models: dict[str, SentenceModel], test: Split) -> None:
     texts, topics, maps = test.texts(), np.array(test.labels("topic")), {}
     for name, model in models.items():
         doing(f"drawing a map of {name}'s codes")
-        # Plot samples of z, not means: in a collapsed code, the variance hides what the mean says of its sentence.
+        # Plot samples of z, not means, because the variance of a collapsed code hides the information in its mean.
         codes = model.draw(model.posterior(texts), normal(0, range(len(texts)), 0, model.latent_dim)).numpy()
         maps[name] = plots.tsne(codes, seed=0), topics
     plots.latent_maps(maps, DEMO / "latent_maps.png")
@@ -186,7 +186,7 @@ def search_english() -> list[int]:
 
     Return the queries answered by meaning and by keywords, and the sentences that come back.
     """
-    heading("6. English: a model that comes with the package, whose codes say what a sentence means")
+    heading("6. English: a model that comes with the package, whose codes represent meaning")
     doing("encoding the sentences")
     model = smim.load("english-small")
     folder = DEMO / "english"
@@ -194,8 +194,8 @@ def search_english() -> list[int]:
     index = index_texts(model, SENTENCES, folder, model_dir="english-small")
     by_meaning, by_keywords = (index.search(list(QUERIES), k=1, mode=mode) for mode in ("dense", "sparse"))
     say(
-        f"{len(SENTENCES)} everyday sentences, and {len(QUERIES)} queries that each say the same as one of them in "
-        "other words. Search by keywords (BM25, as in most search engines) looks for the query's words. Search by "
+        f"There are {len(SENTENCES)} everyday sentences, and {len(QUERIES)} queries that each paraphrase one of them. "
+        "Search by keywords (BM25, as in most search engines) looks for the query's words. Search by "
         "meaning compares codes."
     )
     found = list(zip(QUERIES, by_meaning, by_keywords, strict=True))
@@ -208,8 +208,8 @@ def search_english() -> list[int]:
         for each in (by_meaning, by_keywords)
     )
     say(
-        f"\nThe first hit is the sentence that is meant in {meaning} of the {len(QUERIES)} queries by meaning, and in "
-        f"{keywords} by keywords. Where a name or an exact word matters, keywords are good: `smim search --hybrid` "
+        f"\nSearch by meaning finds the right sentence first in {meaning} of the {len(QUERIES)} queries, and search by "
+        f"keywords in {keywords}. If a name or an exact word matters, keywords are good. `smim search --hybrid` "
         "uses both."
     )
     back = sum(a == b for a, b in zip(SENTENCES, model.reconstruct(SENTENCES), strict=True))
@@ -218,7 +218,7 @@ def search_english() -> list[int]:
 
 
 def summary(rebuilt: list[float], english: list[int], minutes: float) -> Panel:
-    """Everything that was shown, on one screen."""
+    """Make a panel with all results of the demo."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     (ours, usual), (meaning, keywords, back) = rebuilt, english
     for what, first, second in (
@@ -288,8 +288,8 @@ def run(command: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that running jobs are ended too
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from here")
+        sys.exit("stopped; the same command continues from here")

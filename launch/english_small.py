@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="evaluate the test sets, and replace the packaged model")
     args, settings = parser.parse_known_args()
     if args.ship and not (args.sets and args.judge):
-        parser.error("--ship needs --sets and --judge: the card has their figures")
+        parser.error("--ship needs --sets and --judge, because the model card contains their metrics; give both")
     paths = {
         "corpus.parts.tatoeba.path": args.tatoeba,
         "corpus.parts.wikitext.path": args.wikitext and _listed(args.wikitext),
@@ -119,7 +119,7 @@ def ship(model_dir: Path, output: Path, codes: dict[str, Any], generativity: dic
 
 
 def of_codes(report: dict[str, Any]) -> str:
-    """The figures of `eval=codes` as a Markdown table: for the code, its meaning part, TF-IDF and the teacher."""
+    """Make a Markdown table of the metrics of `eval=codes`: for codes, their meaning part, TF-IDF and the teacher."""
     metrics = report["metrics"]
     ways = list(dict.fromkeys(name.rpartition("/")[2] for name in metrics if "_by:" in name))
     teachers = [way for way in ways if not way.startswith(("code", "meaning", "TF-IDF", "BM25", "random"))]
@@ -134,7 +134,7 @@ def of_codes(report: dict[str, Any]) -> str:
 
 
 def of_written(report: dict[str, Any]) -> str:
-    """The figures of `eval=generativity` as a Markdown table, one row per kind of sentences."""
+    """Make a Markdown table of the metrics of `eval=generativity`, with one row per kind of sentences."""
     metrics = report["metrics"]
     rows = [_row(["", *(f"`{name}`" for name in _COLUMNS)]), _row(["---"] * (1 + len(_COLUMNS)))]
     for kind, words in _KINDS.items():

@@ -1,6 +1,6 @@
 """Everyday sentences for the demo's search, and queries that paraphrase some of them.
 
-They were written before any search was run on them, and none was changed or left out afterwards.
+They were written before any search was run on them. None was changed or left out afterwards.
 """
 
 SENTENCES = """

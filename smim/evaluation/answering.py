@@ -1,4 +1,7 @@
-"""Question answering by latent codes (section 7.6): which of a question's candidate answers is the right one.
+"""Question answering with latent codes (section 7.6): find the right answer among a question's candidate answers.
+
+Each candidate makes two texts: the question with the answer (`qa`), and the question with `<unk>` for each of the
+answer's tokens (`unk`). The candidate with the smallest distance between the codes of its two texts ranks first.
 
 Shapes: N pairs of a question and a candidate answer, Q questions, R runs, B pairs of a block, D latent dimensions.
 """
@@ -30,11 +33,11 @@ _COLUMNS = ("group", "question", "answer", "label")
 _ROWS_PER_BLOCK = 1024
 _PLOT = "answering.png"
 _MEASURES = {"p_at_1": "P@1", "mrr": "MRR"}
-# What the metrics' names end in, and how the method is called in the table; in this order.
+# The suffix of the metrics' names, and the method's name in the table, in the order of the table.
 METHODS = {
-    "": "distance of codes (section 7.6)",
-    "_mean": "distance of means",
-    "_log_posterior": "log q(z_qa given q_unk)",
+    "": "distance between draws of the codes (section 7.6)",
+    "_mean": "distance between the codes' means",
+    "_log_posterior": "log q(z_qa|unk)",
     "_bm25": "word overlap (BM25)",
     "_random": "random order",
 }
@@ -42,7 +45,10 @@ METHODS = {
 
 @dataclass(frozen=True)
 class AnsweringArgs:
-    """`corpus`: a prepared corpus with the columns group, label, question, answer; None: the evaluated one."""
+    """The settings of the group. `corpus`: a prepared corpus with columns group, label, question and answer.
+
+    By default it is the evaluated corpus. `split`: the split of this corpus.
+    """
 
     corpus: str | None = None
     split: str = "test"
@@ -50,10 +56,10 @@ class AnsweringArgs:
 
 @dataclass(frozen=True)
 class Candidates:
-    """N pairs in an order that is a function of their content, each question's together.
+    """N pairs of a question and a candidate answer, sorted by their content. A question's pairs are adjacent.
 
-    `groups` int64 [N]: the question's number, ascending from 0; `right` bool [N], True at least once a question.
-    `num_left_out`: questions of the split without a right answer, which are not among these.
+    `groups` int64 [N]: the question's number, ascending from 0. `right` bool [N]: True at least once per question.
+    `num_left_out`: the number of questions of the split that are left out, because they have no right answer.
     """
 
     groups: np.ndarray
@@ -71,41 +77,45 @@ class Candidates:
 
     @cached_property
     def num_answers(self) -> np.ndarray:
-        """Candidates of each question, int64 [Q]."""
+        """The number of candidates of each question, int64 [Q]."""
         return np.bincount(self.groups, minlength=self.num_questions)
 
     @cached_property
     def num_right(self) -> np.ndarray:
-        """Right answers of each question, int64 [Q]."""
+        """The number of right answers of each question, int64 [Q]."""
         return np.bincount(self.groups[self.right], minlength=self.num_questions)
 
 
-# Of the ranks of right answers by method, int64 [Q, R]; and, by a random order, of the candidates.
+# The input: the ranks of right answers by method, int64 [Q, R]; for the random order, the candidates.
 METRICS = [
-    Definition("p_at_1", "", "share of questions whose right answer ranks first, by the distance of codes",
+    Definition("p_at_1", "",
+               "share of questions whose right answer ranks first, by the distance between draws of the codes",
                lambda ranks: p_at_1(ranks[""]), title="P@1", better="higher", equation="section 7.6"),
-    Definition("mrr", "", "mean reciprocal rank of the right answer",
+    Definition("mrr", "", "mean of 1 / rank of the right answer, by the distance between draws of the codes",
                lambda ranks: mrr(ranks[""]), title="MRR", better="higher", equation="section 7.6"),
-    Definition("p_at_1_mean", "", "`p_at_1` with posterior means in place of draws",
+    Definition("p_at_1_mean", "", "`p_at_1` with posterior means instead of draws",
                lambda ranks: p_at_1(ranks["_mean"]), better="higher"),
-    Definition("mrr_mean", "", "`mrr` with posterior means in place of draws",
+    Definition("mrr_mean", "", "`mrr` with posterior means instead of draws",
                lambda ranks: mrr(ranks["_mean"]), better="higher"),
-    Definition("p_at_1_log_posterior", "", "`p_at_1` by log q(z_qa|q_unk) in place of the distance",
+    Definition("p_at_1_log_posterior", "", "`p_at_1` by log q(z_qa|unk) instead of the distance",
                lambda ranks: p_at_1(ranks["_log_posterior"]), better="higher"),
-    Definition("mrr_log_posterior", "", "`mrr` by log q(z_qa|q_unk) in place of the distance",
+    Definition("mrr_log_posterior", "", "`mrr` by log q(z_qa|unk) instead of the distance",
                lambda ranks: mrr(ranks["_log_posterior"]), better="higher"),
-    Definition("p_at_1_bm25", "", "`p_at_1` by word overlap (BM25)", lambda ranks: p_at_1(ranks["_bm25"])),
-    Definition("mrr_bm25", "", "`mrr` by word overlap (BM25)", lambda ranks: mrr(ranks["_bm25"])),
-    Definition("p_at_1_random", "", "`p_at_1` of a random order, expected",
+    Definition("p_at_1_bm25", "", "`p_at_1` by the words that question and answer share (BM25)",
+               lambda ranks: p_at_1(ranks["_bm25"])),
+    Definition("mrr_bm25", "", "`mrr` by the words that question and answer share (BM25)",
+               lambda ranks: mrr(ranks["_bm25"])),
+    Definition("p_at_1_random", "", "expected `p_at_1` for a random order of the candidates",
                lambda ranks: random_order(ranks["_random"])[0]),
-    Definition("mrr_random", "", "`mrr` of a random order, expected", lambda ranks: random_order(ranks["_random"])[1]),
+    Definition("mrr_random", "", "expected `mrr` for a random order of the candidates",
+               lambda ranks: random_order(ranks["_random"])[1]),
 ]  # fmt: skip
 
 
 def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
-    """P@1 and MRR of the right answer, by the model and by what knows nothing of it; called on all processes.
+    """Compute P@1 and MRR of the right answer, for the model, BM25 and a random order. All processes must call it.
 
-    Raises `UserError` where `args.corpus` lacks a column or the split, or a label is neither 0 nor 1.
+    Raises `UserError` if `args.corpus` lacks a column or the split, or if a label is neither 0 nor 1.
     """
     source = find_pairs(job.corpus, args)
     if source is None:
@@ -113,8 +123,8 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
         return Section(
             TITLE,
             notes=[
-                f"Not evaluated: split `{args.split}` of `{job.corpus.name}` has no columns {columns}; give "
-                f"eval.answering.corpus=DIR of a corpus prepared with `corpus=yahoocqa`."
+                f"Not evaluated: split `{args.split}` of `{job.corpus.name}` lacks some of the columns {columns}. Give "
+                f"`eval.answering.corpus=DIR` with a corpus that was prepared with `corpus=yahoocqa`."
             ],
         )
     corpus, split = source
@@ -134,20 +144,20 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
         for method, name in METHODS.items()
         if (of_method := [metrics[f"{kind}{method}"] for kind in _MEASURES if f"{kind}{method}" in metrics])
     ]
-    title = "The right answer's rank, with one standard error over the questions"
+    title = "Rank of the right answer, with one standard error over questions"
     return Section(
         TITLE,
         metrics,
         notes=_notes(job, corpus, split, candidates) + notes,
         tables=[Table(title, ["method", *_MEASURES.values()], shown)],
-        plots={_PLOT: "P@1 and MRR by method, with one standard error; dashed: a random order"},
+        plots={_PLOT: "P@1 and MRR by method, with one standard error. The dashed line is a random order"},
     )
 
 
 def find_pairs(evaluated: Corpus, args: AnsweringArgs) -> tuple[Corpus, Split] | None:
-    """The corpus and split of the pairs: those of `args`, else the evaluated corpus where it has any, else None.
+    """Find the corpus and split of the pairs: those of `args`, or the evaluated corpus. None if it has no pairs.
 
-    Raises `UserError` where `args.corpus` is not a prepared corpus, or lacks the split or a column.
+    Raises `UserError` if `args.corpus` is not a prepared corpus, or lacks the split or a column.
     """
     corpus = evaluated if args.corpus is None else Corpus.open(args.corpus)
     if args.corpus is None and args.split not in corpus.card["splits"]:
@@ -165,10 +175,10 @@ def find_pairs(evaluated: Corpus, args: AnsweringArgs) -> tuple[Corpus, Split] |
 
 
 def read_candidates(split: Split) -> Candidates:
-    """The pairs of a split whose question has a right answer.
+    """Read the pairs of a split whose question has a right answer, and sort them.
 
-    Sorted, because in the published data the right answer is each question's last: no result may depend on
-    the order of the rows. Raises `UserError` where a label is neither 0 nor 1, or a text is missing.
+    In the published data the right answer is the last of each question. After sorting, no result depends on the order
+    of the rows. Raises `UserError` if a label is neither 0 nor 1, or if a text is missing.
     """
     table = split.table.select(list(_COLUMNS))
     if missing := [name for name in _COLUMNS if table.column(name).null_count]:
@@ -176,7 +186,7 @@ def read_candidates(split: Split) -> Candidates:
     table = table.sort_by([(name, "ascending") for name in _COLUMNS])
     labels = [str(label) for label in table.column("label").to_pylist()]
     if unreadable := sorted(set(labels) - {"0", "1"}):
-        raise UserError(f"split {split.name!r} has the label {unreadable[0]!r}; 1 (right) and 0 are expected")
+        raise UserError(f"split {split.name!r} has the label {unreadable[0]!r}; use 1 for right answers, 0 for others")
     right = np.array([label == "1" for label in labels], dtype=bool)
     _, groups = np.unique(table.column("group").to_numpy(), return_inverse=True)
     answerable = np.bincount(groups[right], minlength=groups.max(initial=-1) + 1) > 0
@@ -194,14 +204,15 @@ def read_candidates(split: Split) -> Candidates:
 def encode(
     tokenizer: Tokenizer, candidates: Candidates, *, limit: int
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[str]]:
-    """Token ids of N pairs: "question ? answer", and with `<unk>` for each of the answer's tokens; and notes on them.
+    """Encode N pairs as token ids: "question ? answer", and the same with `<unk>` for each token of the answer.
 
-    An answer is cut where the pair exceeds `limit` tokens; one without a token counts as one unknown word.
+    The third result are notes on the texts. If a pair has more than `limit` tokens, its answer is cut. An answer
+    without a token counts as one unknown word.
     """
-    # As data_prep/corpora/yahoocqa.py joins them, and as a model of Yahoo Answers was trained.
+    # data_prep/corpora/yahoocqa.py joins them in the same way, so models of Yahoo Answers saw this form in training.
     questions = [each if each.endswith("?") else f"{each} ?" for each in candidates.questions]
     asked = _ids(tokenizer, questions)
-    # An answer has other pieces where it stands alone. No token reaches over the space before it.
+    # Alone, an answer could be split into other pieces. No token contains the space before the answer.
     both = _ids(tokenizer, [" ".join(pair) for pair in zip(questions, candidates.answers, strict=True)])
     answers = [ids[len(question) :] for question, ids in zip(asked, both, strict=True)]
     num_cut = sum(len(a) + len(b) > limit for a, b in zip(asked, answers, strict=True))
@@ -210,12 +221,12 @@ def encode(
     hidden = [np.full(max(1, len(ids)), UNK_ID, np.int32) for ids in answers]
     shares = [unknown_share(split_of_ids("", ids)) for ids in (asked, answers)]
     notes = [
-        "Unknown to the model's vocabulary: {:.1%} of the questions' tokens, {:.1%} of the answers'.".format(*shares)
+        "The model's vocabulary lacks {:.1%} of the tokens in questions and {:.1%} of those in answers.".format(*shares)
     ]
     if num_cut:
         notes.append(
-            f"{num_cut:,} of {len(candidates):,} pairs are longer than the model's limit of {limit} tokens; "
-            f"their answers are cut."
+            f"{num_cut:,} of {len(candidates):,} pairs are longer than the model's limit of {limit} tokens. "
+            f"Their answers are cut."
         )
     answered, unknown = ([np.concatenate(pair) for pair in zip(asked, each, strict=True)] for each in (answers, hidden))
     return answered, unknown, notes
@@ -228,9 +239,10 @@ def _ids(tokenizer: Tokenizer, texts: list[str]) -> list[np.ndarray]:
 def model_scores(
     job: Job, candidates: Candidates, answered: list[np.ndarray], unknown: list[np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """The model's scores of all pairs by method, fp64 [N, R] each: the smallest ranks first.
+    """Compute the model's scores of all pairs by method, fp64 [N, R] each. The smallest score ranks first.
 
-    Distances of draws and of means, and -log q; of a deterministic model, whose draw is the mean, only the distance.
+    The scores are distances between draws, distances between means, and -log q. A deterministic model has only the
+    distance, because its draw is the mean.
     """
     of_answered = job.posterior(split_of_ids("qa_answered", answered))
     of_unknown = job.posterior(split_of_ids("qa_unknown", unknown))
@@ -257,21 +269,21 @@ def model_scores(
 
 
 def distance(z_unknown: Tensor, z_answered: Tensor, sigma: Tensor) -> Tensor:
-    """|| (z_unk - z_qa) / sigma_unk ||_2 of codes [B, D], fp64 [B] (section 7.6)."""
+    """Compute || (z_unk - z_qa) / sigma_unk ||_2 for codes [B, D], fp64 [B] (section 7.6)."""
     return torch.linalg.vector_norm((z_unknown.double() - z_answered.double()) / sigma.double(), dim=1)
 
 
 def _number(question: str, answer: str) -> int:
-    """What a pair's noise is drawn by, 40 bits: a function of its text alone, not of its place or company."""
+    """Make the seed of a pair's noise, 40 bits. It depends only on the pair's text, not on the other pairs."""
     return int.from_bytes(hashlib.sha256(f"{question}\0{answer}".encode()).digest()[:5], "big")
 
 
 def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the candidates of some questions [M], and minus their BM25 scores [M], the question as the query.
+    """Compute BM25 scores with the question as the query. Return the candidates' rows [M] and minus their scores [M].
 
-    Lucene's BM25 (k1 = 1.5, b = 0.75) over lower-case words; the documents are all candidate answers.
+    It is Lucene's BM25 (k1 = 1.5, b = 0.75) of lower-case words. All candidate answers are the documents.
     """
-    import bm25s  # where JAX is installed it takes most of a GPU's memory, so no sooner than it is needed
+    import bm25s  # imported late: if JAX is installed, this import takes most of a GPU's memory
 
     index = bm25s.BM25()
     index.index(words(candidates.answers), show_progress=False)
@@ -287,18 +299,18 @@ def bm25_scores(candidates: Candidates, questions: np.ndarray) -> tuple[np.ndarr
 
 
 def words(texts: list[str]) -> list[list[str]]:
-    """What BM25 counts of each text: its words in lower case."""
+    """Split each text into its words in lower case, for BM25."""
     import bm25s
 
-    # The library's own pattern leaves out words of one character; its list of stop words is not used.
+    # The library's own pattern leaves out words with one character. Its stop words are not used.
     return bm25s.tokenize(texts, token_pattern=r"(?u)\b\w+\b", stopwords=[], return_ids=False, show_progress=False)
 
 
 def ranks(scores: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Rank of each question's best right answer, from 1, int64 [Q, R].
+    """Compute the rank of each question's best right answer, from 1, int64 [Q, R].
 
-    `scores` [N, R]: the smallest ranks first; `right` bool [N]; `groups` [N]: question 0 .. Q - 1, each with a
-    right answer. Equal scores count against the right answer: all equal wrong ones rank before it.
+    `scores` [N, R]: the smallest ranks first. `right`: bool [N]. `groups` [N]: the questions 0 .. Q - 1, each with a
+    right answer. A wrong answer with an equal score ranks before the right one.
     """
     best = np.full((groups.max() + 1, scores.shape[1]), np.inf)
     np.minimum.at(best, groups[right], scores[right])
@@ -308,19 +320,20 @@ def ranks(scores: np.ndarray, right: np.ndarray, groups: np.ndarray) -> np.ndarr
 
 
 def p_at_1(ranks: np.ndarray) -> np.ndarray:
-    """1 for each question whose right answer ranks first, else 0; their mean is P@1 (section 7.6)."""
+    """Return 1 for each question whose right answer ranks first, else 0. The mean is P@1 (section 7.6)."""
     return (ranks == 1).astype(np.float64)
 
 
 def mrr(ranks: np.ndarray) -> np.ndarray:
-    """1 / rank for each question; their mean is MRR (section 7.6)."""
+    """Return 1 / rank for each question. The mean is MRR (section 7.6)."""
     return 1 / ranks
 
 
 def random_order(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
-    """The expected `p_at_1` and `mrr` of each question, fp64 [Q] each, if its candidates were in random order.
+    """Compute the expected `p_at_1` and `mrr` of each question for a random order of its candidates, fp64 [Q] each.
 
-    m right ones of K: P@1 is m / K; the best right one has rank r with probability C(K - r, m - 1) / C(K, m).
+    For m right answers among K, P@1 is m / K. The best right answer has rank r with probability
+    C(K - r, m - 1) / C(K, m).
     """
     sizes = list(zip(candidates.num_answers.tolist(), candidates.num_right.tolist(), strict=True))
     expected = {(k, m): sum(comb(k - r, m - 1) / r for r in range(1, k - m + 2)) / comb(k, m) for k, m in set(sizes)}
@@ -349,13 +362,15 @@ def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates) -> li
     per_question = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     notes = [
         f"{candidates.num_questions:,} questions of split `{split.name}` of `{corpus.name}` with {per_question} "
-        f"candidate answers each. Equal scores count against the right answer; the order of the rows, in which the "
-        f"published data has the right answer last, plays no part."
+        f"candidate answers each. Each candidate makes two texts: the question with the answer (qa), and the question "
+        f"with `<unk>` for each of the answer's tokens (unk). Their codes are z_qa and z_unk. The candidate with the "
+        f"smallest distance ‖(z_unk - z_qa) / sigma_unk‖ ranks first. A wrong answer with an equal score ranks before "
+        f"the right one. The order of the rows does not matter."
     ]
     if job.model.deterministic:
-        notes.append("The model is deterministic: its code is the mean, sigma is 1, and log q is not defined.")
+        notes.append("The model is deterministic. Its code is the mean, sigma is 1, and log q is not defined.")
     if candidates.num_left_out:
         notes.append(f"{candidates.num_left_out:,} questions without a right answer are left out.")
     if several := int((candidates.num_right > 1).sum()):
-        notes.append(f"{several:,} questions have several right answers; the rank is that of the best of them.")
+        notes.append(f"{several:,} questions have several right answers. The best of them gives the rank.")
     return notes

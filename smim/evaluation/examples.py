@@ -1,4 +1,4 @@
-"""What the model decodes, as in appendix E of the thesis: reconstructions, interpolations, samples, answers."""
+"""Examples of decoded sentences, as in appendix E of the thesis: reconstructions, interpolations, samples, answers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,22 +20,22 @@ from smim.text.tokenizer import UNK_ID
 
 TITLE = "Examples"
 
-# Sentences in the tables are at most this long, in tokens, so that they can be read.
+# The longest sentence of the tables, in tokens, so that they stay readable.
 _LONGEST = 40
 _ANSWER_WORDS = {"short": 5, "medium": 10, "long": 15}
-_NO_ANSWER = '(no answer: nothing was decoded behind a "?")'
-# Each table has sentences of its own.
+_NO_ANSWER = '(no answer: the decoded text has no "?", or nothing after it)'
+# The random streams that choose the sentences of each table.
 _RECONSTRUCTED, _INTERPOLATED, _SAMPLED, _ASKED = range(4)
 
 
 @dataclass(frozen=True)
 class ExamplesArgs:
-    """How many examples there are, and how they are made.
+    """The settings of the group. `num`: rows of a table, and twice the number of interpolations.
 
-    `num`: rows of a table, and half as many interpolations. `interpolation_steps`: codes on the way, both ends
-    included. `perturbation`: of posterior standard deviations. `sample_deviation`: of the Gaussian that is sampled.
-    None: both are the model's own. `questions` to answer; without any, those of `question_split` of the corpus
-    `question_corpus` (with a column `question`), and without that, evaluated sentences that hold a "?".
+    `interpolation_steps`: codes per interpolation, including both ends. `perturbation`: noise in posterior standard
+    deviations. `sample_deviation`: the standard deviation of the Gaussian from which samples are drawn. By default
+    both are the model's own. `questions`: the questions to answer. Without any, they come from the column `question`
+    of `question_split` in the corpus `question_corpus`, or else from evaluated sentences that contain a "?".
     """
 
     num: int = 8
@@ -49,15 +49,15 @@ class ExamplesArgs:
     def __post_init__(self) -> None:
         problems = too_low(self, "eval.examples", num=1, interpolation_steps=2, perturbation=0, sample_deviation=0)
         if any(not question.strip(" ?") for question in self.questions):
-            problems.append("eval.examples.questions holds a question without words")
+            problems.append("eval.examples.questions has a question without words; remove it")
         refuse(problems)
 
 
 def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
-    """The tables, from the main process; the others get a `Section` without any, and need not wait.
+    """Make the tables on the main process. Other processes get a `Section` without tables.
 
-    Few sentences are decoded, so that sharing them would not pay; no collective call is made. Raises `UserError`,
-    on all processes, where `args.question_corpus` is not a corpus with questions.
+    The main process decodes the few sentences alone, without any collective call. Raises `UserError` on all processes
+    if `args.question_corpus` is not a corpus with questions.
     """
     questions = find_questions(job, args)
     if not job.is_main:
@@ -72,9 +72,10 @@ def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
 
 
 def find_questions(job: Job, args: ExamplesArgs) -> list[str]:
-    """The questions to answer: given, of a corpus, or of the evaluated sentences; none where the model answers none.
+    """Find the questions to answer: given ones, those of a corpus, or those in the evaluated sentences.
 
-    Raises `UserError` where `args.question_corpus` is not a prepared corpus, or has no such split or column.
+    There are none if the model cannot answer. Raises `UserError` if `args.question_corpus` is not a prepared corpus, or
+    lacks the split or the column.
     """
     model = job.model
     if not model.use.answers or UNK_ID in model.tokenizer.encode("?"):
@@ -82,7 +83,7 @@ def find_questions(job: Job, args: ExamplesArgs) -> list[str]:
     if args.questions:
         return [question for question in args.questions if _can_be_asked(model, question)]
     texts = _texts_with_questions(job, args)
-    # More than are needed, because some will turn out too long, unknown, or the same.
+    # Take more than needed, because some are too long, consist of unknown words, or occur twice.
     texts = texts.take(pa.array(job.sample(len(texts), 8 * args.num, stream=_ASKED)))
     questions = sorted({text.partition("?")[0].strip() for text in texts.to_pylist()})
     fit = [q for q in questions if len(model.tokenizer.encode(q)) <= _LONGEST and _can_be_asked(model, q)]
@@ -94,7 +95,10 @@ def _texts_with_questions(job: Job, args: ExamplesArgs) -> pa.ChunkedArray:
     if "question" in split.label_columns:
         return split.table.column("question").drop_null()
     if args.question_corpus is not None:
-        raise UserError(f"eval.examples.question_corpus={args.question_corpus}: there is no column 'question'")
+        raise UserError(
+            f"eval.examples.question_corpus={args.question_corpus}: there is no column 'question'; "
+            f"give a corpus with this column, such as one prepared with corpus=yahoocqa"
+        )
     texts = split.table.column("text")
     return texts.filter(pc.match_substring(texts, "?"))
 
@@ -105,9 +109,9 @@ def _can_be_asked(model: SentenceModel, question: str) -> bool:
 
 
 def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], DiagonalGaussian] | None:
-    """Up to `num` random sentences that are short enough to be read, None where none is.
+    """Choose up to `num` random short sentences. None if there are none.
 
-    Their rows, their text as the model reads it, with `<unk>`, and q(z|x).
+    Returns their rows, their texts as the model reads them (with `<unk>`), and q(z|x).
     """
     limit = min(_LONGEST, job.model.autoencoder.args.max_length)
     short = np.flatnonzero(job.split.lengths <= limit)
@@ -123,7 +127,7 @@ def _greedy(job: Job, codes: Tensor | np.ndarray, literal: float = 1.0) -> list[
 
 
 def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
-    """Appendix E.1: data (D), decoded from the mean (M), from a draw (R) and from a perturbed draw (P)."""
+    """Make the table of appendix E.1: data (D), decoded from the mean (M), a draw (R) and a perturbed draw (P)."""
     if chosen := _choose(job, args.num, _RECONSTRUCTED):
         rows, shown, posterior = chosen
         codes = {"(AE)": posterior.mean}
@@ -142,7 +146,7 @@ def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
 
 
 def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
-    """Appendix E.2: greedily decoded at equally spaced codes between two sentences' means, both included."""
+    """Make tables as in appendix E.2: greedy decoding at equally spaced codes between two means, both included."""
     shares = np.linspace(0, 1, args.interpolation_steps)
     if chosen := _choose(job, 2 * max(1, args.num // 2), _INTERPOLATED):
         rows, shown, posterior = chosen
@@ -158,7 +162,10 @@ def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
 
 
 def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
-    """Appendix E.3, words drawn at temperature 1: from N(0, deviation^2 I), and z ~ q(z|x_j) of random x_j."""
+    """Make the tables of appendix E.3, with words drawn at temperature 1.
+
+    The codes are drawn from N(0, deviation^2 I), and from q(z|x_j) of random sentences x_j.
+    """
     if job.model.deterministic:
         return
     deviation = args.sample_deviation
@@ -175,7 +182,7 @@ def _samples(job: Job, args: ExamplesArgs) -> Iterator[Table]:
 
 
 def _answers(model: SentenceModel, questions: list[str]) -> Iterator[Table]:
-    """Appendix E.4: the greedy answer where it was 5, 10 or 15 unknown words."""
+    """Make the table of appendix E.4: greedy answers to questions that end in 5, 10 or 15 unknown words."""
     cells = []
     for question in questions:
         answers = {name: model.answer(question, num_words=num) or _NO_ANSWER for name, num in _ANSWER_WORDS.items()}
@@ -190,22 +197,24 @@ def _scale(job: Job, args: ExamplesArgs) -> float:
 
 def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
     where = f"split `{job.split.name}` of `{job.corpus.name}`"
-    notes = [f"Sentences are drawn by the seed from those of {where} that have at most {_LONGEST} tokens."]
+    notes = [f"The sentences are random ones of {where} with at most {_LONGEST} tokens."]
     if job.model.deterministic:
-        notes.append("(D) data; (AE) decoded greedily from the code. An autoencoder has no distribution to sample.")
+        notes.append(
+            "(D) is the data. (AE) is decoded greedily from the code. An autoencoder has no distribution to draw from."
+        )
     else:
         notes.append(
-            f"(D) data; decoded greedily (M) from the mean, (R) from a draw of q(z|x), (P) from a draw of a Gaussian "
-            f"with {_scale(job, args):g} times its standard deviation. Interpolations are between means. Samples draw "
-            f"each word; the aggregate posterior is that of {where}."
+            f"(D) is the data. The others are decoded greedily: (M) from the mean of q(z|x), (R) from a draw of it, "
+            f"and (P) from a draw with {_scale(job, args):g} times its standard deviation. Interpolations lie between "
+            f"two means. Samples draw each word at temperature 1. The aggregate posterior is that of {where}."
         )
     if not questions:
         reasons = {
-            'the vocabulary does not know "?"': UNK_ID in job.model.tokenizer.encode("?"),
+            'the model\'s vocabulary has no "?"': UNK_ID in job.model.tokenizer.encode("?"),
             "the model was not trained on questions with answers": not job.model.use.answers,
-            "there is no question of known words; give eval.examples.questions=[...]": True,
+            "no question consists of known words; give some with `eval.examples.questions=[...]`": True,
         }
         notes.append(f"No answers (E.4): {next(reason for reason, holds in reasons.items() if holds)}.")
     if refused := [question for question in args.questions if questions and question not in questions]:
-        notes.append(f"Left out, for no word is known or there are too many: {'; '.join(refused)}.")
+        notes.append(f"Questions without a known word, or too long ones, are left out: {'; '.join(refused)}.")
     return notes

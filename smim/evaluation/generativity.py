@@ -1,8 +1,8 @@
-"""Sentences that a model writes from other codes than those of sentences: between two, near one, random, by meaning.
+"""What a model writes at codes that belong to no sentence: between two sentences, near one, random, by meaning.
 
-`smim.evaluation.written` compares them with real sentences: the input, and nearest and random ones of training text.
+`smim.evaluation.written` compares it with real sentences: the input, and nearest and random training sentences.
 
-Shapes: N input sentences, M pairs of them, D latent dimensions, T of a teacher's vectors.
+Shapes: N input sentences, M pairs of them, D latent dimensions, T dimensions of a teacher's vectors.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,35 +33,36 @@ TITLE = "Generativity"
 _SHOWN = 8
 BETWEEN, NEAR, DRAWN, MEANING = "between", "near", "drawn", "meaning"
 NEAREST, RANDOM, REAL = "nearest", "random", "real"
-# What is said of each kind of sentences; those of `_OF_PAIRS` belong to two input sentences, the others to one or none.
+# The name of each kind in tables. Kinds in `_OF_PAIRS` belong to two input sentences, the others to one or none.
 _KINDS = {
-    BETWEEN: "what is decoded midway between two sentences",
-    NEAR: "what is decoded near a sentence",
-    DRAWN: "what is decoded from drawn codes",
-    MEANING: "what is decoded from a sentence's meaning alone",
-    NEAREST: "the training sentence nearest to the point midway",
-    RANDOM: "a random training sentence",
-    REAL: "the input sentences",
+    BETWEEN: "between: decoded midway between two codes",
+    NEAR: "near: decoded near a sentence's code",
+    DRAWN: "drawn: decoded from random codes",
+    MEANING: "meaning: decoded from the meaning part alone",
+    NEAREST: "nearest: training sentence nearest to the midpoint",
+    RANDOM: "random: random training sentence",
+    REAL: "real: input sentences",
 }
 _OF_PAIRS = (BETWEEN, NEAREST, RANDOM)
 _COLUMNS = {
-    "nats_per_word": "nats a word",
-    "nats_above_real": "above real",
-    "cosine_to_source": "cosine",
-    "length_ratio": "length",
+    "nats_per_word": "nats per word",
+    "nats_above_real": "nats above real",
+    "cosine_to_source": "cosine to source",
+    "length_ratio": "length ratio",
     "copied": "copied",
-    "distinct_2_ratio": "distinct-2 to real",
+    "distinct_2_ratio": "distinct-2 ratio",
     "with_unknown": "with <unk>",
 }
 
 
 @dataclass(frozen=True)
 class GenerativityArgs:
-    """`judge`: the language model's directory; `teacher`: a sentence-transformers model, None for no cosines.
+    """The settings of the group. `judge`: the directory of a language model, made by `smim judge make`.
 
-    `files`: input sentences that the model has not seen, `num_sentences` of each; without any, the evaluated ones.
-    Pairs have a teacher's cosine of `least_cosine` to `most_cosine`. `training_text`: files of what the model was
-    trained on; without any, the corpus's training sentences. The nearest one is looked for among `train_sentences`.
+    `teacher`: a sentence-transformers model; without one there are no cosines. `files`: files of input sentences that
+    the model has not seen, with `num_sentences` from each; by default the evaluated sentences. The teacher's cosine
+    within a pair is from `least_cosine` to `most_cosine`. `training_text`: files of the training text; by default the
+    corpus's training sentences. The nearest training sentence is searched among `train_sentences` random ones.
     """
 
     judge: str | None = None
@@ -78,9 +79,9 @@ class GenerativityArgs:
 
 
 def choose_pairs(vectors: np.ndarray | None, num: int, *, least: float, most: float, seed: int) -> np.ndarray:
-    """Pairs of different rows of `num` sentences, int64 [M, 2], each row in at most one, in an order by the seed.
+    """Choose random pairs of different rows of `num` sentences, int64 [M, 2]. Each row is in at most one pair.
 
-    With unit `vectors` [num, T], those whose cosine is from `least` to `most`; raises `UserError` where there are none.
+    With unit `vectors` [num, T], the cosine of each pair is from `least` to `most`. Raises `UserError` if no pair fits.
     """
     waiting = np.random.default_rng([seed, num]).permutation(num)
     pairs = []
@@ -93,16 +94,17 @@ def choose_pairs(vectors: np.ndarray | None, num: int, *, least: float, most: fl
             waiting = np.delete(waiting, fit[0])
     if not pairs:
         raise UserError(
-            f"no two of the {num:,} input sentences have a teacher's cosine from {least:g} to {most:g}; give more"
+            f"no two of the {num:,} input sentences have a teacher's cosine from {least:g} to {most:g}; give more "
+            f"sentences (eval.generativity.files, num_sentences) or a wider range (least_cosine, most_cosine)"
         )
     return np.array(pairs)
 
 
 def write(model: SentenceModel, texts: Sequence[str], pairs: np.ndarray, *, seed: int) -> dict[str, list[str]]:
-    """What the model writes by its own defaults, by kind: of each pair, of each sentence, and as many from drawn codes.
+    """Decode sentences with the model's own defaults, by kind: for each pair, for each sentence, and from drawn codes.
 
-    As `interpolate`, `perturb` and `sample` do, but many at once. An autoencoder has no distribution to draw from; only
-    a model with a meaning part writes from that alone.
+    The results are those of `interpolate`, `perturb` and `sample`, for many sentences at once. There are as many drawn
+    codes as sentences. An autoencoder has no `near` and no `drawn`. Only a model with a meaning part has `meaning`.
     """
     posterior, literal = model.posterior(texts), model.use.literal
     codes = posterior.mean.numpy()
@@ -124,10 +126,10 @@ def _midway(model: SentenceModel, codes_ND: np.ndarray, pairs: np.ndarray) -> np
 def write_by(
     decode: Callable[[np.ndarray], list[str]], codes_ND: np.ndarray, pairs: np.ndarray, *, scale: float = 0.5, seed: int
 ) -> dict[str, list[str]]:
-    """As `write`, of any function from codes to sentences, in the same way for all of them.
+    """Decode sentences like `write`, with any function from codes to sentences.
 
-    Near a sentence is at noise of `scale` standard deviations of the codes [N, D]; drawn codes are from the Gaussian
-    with their mean and their standard deviation in each dimension.
+    `near` adds noise of `scale` standard deviations of the codes [N, D]. `drawn` uses codes from the Gaussian with the
+    codes' mean and standard deviation in each dimension.
     """
     mean, deviation = codes_ND.mean(0), codes_ND.std(0)
     near, drawn = (noise.normal(seed, range(len(codes_ND)), draw, codes_ND.shape[1]).numpy() for draw in (0, 1))
@@ -139,23 +141,24 @@ def write_by(
 
 
 def sources_of(kind: str, texts: Sequence[str], pairs: np.ndarray) -> list[list[str]]:
-    """The input sentences of each written sentence of a kind."""
+    """Return the input sentences from which each sentence of a kind was made. Empty for kinds without inputs."""
     if kind in _OF_PAIRS:
         return [[texts[i], texts[j]] for i, j in pairs]
     return [] if kind in (DRAWN, REAL) else [[text] for text in texts]
 
 
 def files(args: GenerativityArgs) -> list[Path]:
-    """The files that the group reads. Raises `UserError` without a judge."""
+    """List the files that the group reads. Raises `UserError` without a judge."""
     if args.judge is None:
-        raise UserError("eval.generativity.judge=DIR is needed, a language model; `smim judge make TEXT...` makes one")
+        raise UserError("eval.generativity.judge is not set; give the directory that `smim judge make TEXT...` wrote")
     return [Path(args.judge) / CARD, *map(Path, [*args.files, *args.training_text])]
 
 
 def evaluate(job: Job, args: GenerativityArgs, plots_dir: Path) -> Section:
-    """What the model writes, and real training sentences in its place; from the main process.
+    """Measure what the model writes, and real sentences for comparison, on the main process.
 
-    The others encode their share of the training sentences. Raises `UserError`, on all of them, for wrong inputs.
+    All processes must call it, because each encodes its share of the training sentences. Raises `UserError` on all of
+    them for wrong inputs.
     """
     judge = Judge.open(args.judge or "")
     texts, left_out = _inputs(job, args)
@@ -179,10 +182,10 @@ def evaluate(job: Job, args: GenerativityArgs, plots_dir: Path) -> Section:
         metrics |= reader.measure(kind, sentences, sources=sources_of(kind, texts, pairs))
     nats = {kind: np.divide(*judge.nats(sentences)) for kind, sentences in written.items()}
     panels = {_KINDS[kind]: {REAL: nats[REAL], kind: nats[kind]} for kind in ours}
-    plots.histograms(panels, plots_dir / "generativity.png", xlabel="nats a word")
+    plots.histograms(panels, plots_dir / "generativity.png", xlabel="nats per word")
     notes = [*_about(reader, args, len(pairs)), *left_out]
     tables = [_table(metrics, list(written)), *_examples(written, texts, pairs)]
-    return Section(TITLE, metrics, notes, tables, {"generativity.png": "Nats a word under the judge, by sentence"})
+    return Section(TITLE, metrics, notes, tables, {"generativity.png": "Nats per word under the judge, by sentence"})
 
 
 def _inputs(job: Job, args: GenerativityArgs) -> tuple[list[str], list[str]]:
@@ -195,15 +198,21 @@ def _inputs(job: Job, args: GenerativityArgs) -> tuple[list[str], list[str]]:
     limit = job.model.autoencoder.args.max_length
     fit = [text for text, own in zip(found, ids, strict=True) if len(own) <= limit and any(i != UNK_ID for i in own)]
     if len(fit) < 2:
-        raise UserError(f"eval.generativity: of {len(found)} input sentences the model can read {len(fit)}; give more")
+        raise UserError(
+            f"eval.generativity: of {len(found)} input sentences the model can read {len(fit)}, but two are needed; "
+            f"give more"
+        )
     order, num_left_out = np.random.default_rng([job.seed, 1]).permutation(len(fit)), len(found) - len(fit)
-    note = f"{num_left_out:,} input sentences are left out: too long, or of no known word."
+    note = f"{num_left_out:,} input sentences are left out, because they are too long or have no known word."
     return [fit[i] for i in order], [note] if num_left_out else []
 
 
 @torch.no_grad()
 def _from_training(job: Job, sample: Split, ends: Sequence[Sequence[str]]) -> dict[str, list[str]]:
-    """For each pair the training sentence whose code's meaning is nearest to the point midway, by cosine, and any."""
+    """Find, for each pair, the training sentence nearest to the midpoint of the codes, and draw a random one.
+
+    Codes are compared by the cosine of their meaning parts, or of whole codes if there are no such parts.
+    """
     meaning = job.model.autoencoder.meaning
     codes = meaning(job.posterior(sample).mean).numpy().copy()
     codes_of_ends = job.model.encode([text for pair in ends for text in pair])
@@ -226,11 +235,11 @@ def _table(metrics: Mapping[str, Metric], kinds: Sequence[str]) -> Table:
         [_KINDS[kind], str(metrics[f"nats_per_word:{kind}"].n), *(cell(f"{name}:{kind}") for name in _COLUMNS)]
         for kind in kinds
     ]
-    return Table("Written and real sentences", ["", "sentences", *_COLUMNS.values()], rows)
+    return Table("Written and real sentences", ["kind", "sentences", *_COLUMNS.values()], rows)
 
 
 def _examples(written: Mapping[str, Sequence[str]], texts: Sequence[str], pairs: np.ndarray) -> list[Table]:
-    """Tables of the first sentences of each kind, with their inputs."""
+    """Make tables of the first sentences of each kind, with their inputs."""
     tables = []
     for title, kinds in (
         ("Between two sentences", _OF_PAIRS),
@@ -248,17 +257,17 @@ def _examples(written: Mapping[str, Sequence[str]], texts: Sequence[str], pairs:
 def _about(reader: Reader, args: GenerativityArgs, num_pairs: int) -> list[str]:
     judge = reader.judge
     pairs = (
-        f"{num_pairs:,} pairs at random. No cosines: give a teacher, `eval.generativity.teacher=MODEL`."
+        f"There are {num_pairs:,} random pairs. For cosines, give a teacher with `eval.generativity.teacher=MODEL`."
         if args.teacher is None
-        else f"{num_pairs:,} pairs whose cosine is from {args.least_cosine:g} to {args.most_cosine:g} by the teacher "
-        f"{code(short_name(args.teacher))}."
+        else f"There are {num_pairs:,} pairs whose cosine is from {args.least_cosine:g} to {args.most_cosine:g} by the "
+        f"teacher {code(short_name(args.teacher))}."
     )
     given = {"input": fingerprints(reader.real), "training": reader.training}
     known = [f"{np.isin(each, judge.known).sum():,} of {len(each):,} {name} sentences" for name, each in given.items()]
     return [
-        f"The judge {code(judge.hash[:12])}: a {ORDER}-gram model of {judge.card.words:,} words in "
-        f"{judge.card.sentences:,} sentences of {', '.join(map(code, judge.card.sources))}. Its text holds "
-        f"{' and '.join(known)}. All text is compared in lower case, marks apart.",
+        f"The judge {code(judge.hash[:12])} is a {ORDER}-gram model. It was made from {judge.card.words:,} words in "
+        f"{judge.card.sentences:,} sentences of {', '.join(map(code, judge.card.sources))}. Its text contains "
+        f"{' and '.join(known)}. All text is compared in lower case, with punctuation marks separated.",
         pairs,
     ]
 

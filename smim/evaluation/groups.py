@@ -25,8 +25,8 @@ from smim.evaluation.section import Definition, Section
 class Group:
     """A metric group. `evaluate(job, settings, plots)` computes its section; without settings `evaluate(job, plots)`.
 
-    `files`: further files that the settings name, on which the metrics depend.
-    `asked_for`: the group needs such files, so it runs only if the user names it.
+    `files`: a function from the settings to further files on which the metrics depend. `asked_for`: the group needs
+    such files, so it runs only if the user names it.
     """
 
     evaluate: Callable[..., Section]

@@ -41,20 +41,22 @@ class Found:
 
 @dataclass(frozen=True)
 class Halves:
-    """What was found of `count` texts: by keywords, models, hybrid searches; nothing of fewer than `FEWEST`."""
+    """The results for `count` texts: keywords, models, hybrid searches. Empty for fewer than `FEWEST` texts."""
 
     count: int
     found: list[Found]
 
     @property
     def best(self) -> Found:
-        """Of the highest share of first hits; the earlier of equal ones."""
+        """The search with the highest share of first hits; the earlier one of equal ones."""
         return max(self.found, key=lambda each: each.hit_1)
 
     def lines(self) -> list[str]:
-        """A table and a recommendation, in words."""
+        """Make a table and a recommendation, as lines of text."""
         if not self.found:
-            return [f"{self.count} texts can be cut in two, {FEWEST} are needed to compare searches on your own text"]
+            return [
+                f"{self.count} texts can be cut in two, but {FEWEST} are needed to compare searches on your own text"
+            ]
         error = math.sqrt(self.best.hit_1 * (1 - self.best.hit_1) / self.count)
         width = max(len(each.name) for each in self.found)
         head = (
@@ -69,12 +71,12 @@ class Halves:
 
 
 def compare(texts: Sequence[str], models: Mapping[str, SentenceModel], *, seed: int = 0, most: int = 1000) -> Halves:
-    """Compares keywords, each model's codes, and both together, on at most `most` texts, drawn by the seed.
+    """Compare keywords, each model's codes, and both together, on at most `most` random texts.
 
         compare(held_out, {"english-small": smim.load("english-small")}).lines()
 
-    The texts should be none that a model was trained on. A text is cut between sentences, or, where it has one, between
-    words; one of fewer than 8 words is left out.
+    No model should have been trained on these texts. A text is cut between sentences, or between words if it has only
+    one sentence. Texts with one sentence of fewer than 8 words are left out.
     """
     order = np.random.default_rng(seed).permutation(len(texts))
     halves = [half for i in order if (half := cut(texts[i])) is not None][:most]
@@ -97,7 +99,7 @@ def compare(texts: Sequence[str], models: Mapping[str, SentenceModel], *, seed: 
 def share_that_comes_back(model: SentenceModel, sentences: Sequence[str], *, most: int = 500) -> float:
     """Compute the share of the first `most` sentences that a model decodes word for word from their mean codes.
 
-    White space is that of its tokenizer. Sentences with more than 60 tokens are skipped.
+    The comparison uses the tokenizer's white space. Sentences with more than 60 tokens are left out.
     """
     ids = (model.tokenizer.encode(text) for text in sentences)
     short = list(islice((each for each in ids if 0 < len(each) <= SPLIT_ABOVE), most))
@@ -125,7 +127,7 @@ def measure(name: str, similarities_NN: np.ndarray) -> Found:
 
 
 def code_similarities(model: SentenceModel, firsts: list[str], seconds: list[str]) -> np.ndarray:
-    """By the model's own metric, of the meaning parts where codes have one, from 0 to 1, [N, N]."""
+    """Compute similarities by the model's own metric, from 0 to 1, [N, N]; of meaning parts if codes have them."""
     width = model.dimension_of("meaning" if model.has_meaning_part else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TextsChanged)
@@ -138,7 +140,7 @@ def code_similarities(model: SentenceModel, firsts: list[str], seconds: list[str
 
 
 def word_similarities(firsts: list[str], seconds: list[str]) -> np.ndarray:
-    """BM25 by what the first half itself would have, at most 1, [N, N]."""
+    """Compute BM25 scores of the second halves [N, N], relative to that of the first half itself, at most 1."""
     words = [words_of(text) for text in seconds]
     lengths = np.array([len(each) for each in words])
     holding: dict[str, dict[int, int]] = {}

@@ -57,50 +57,54 @@ def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMom
     return information.mean() < _COLLAPSED_BELOW * _cap(kl) or moments.num_active_units_scale_free() == 0
 
 
-# For sentences or vectors, from `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`.
+# The input, for sentences or vectors: `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`.
 OF_POSTERIORS = [
     Definition("mutual_information", "nats",
-               "how much a code tells of whose code it is, E[log q(z|x) - log mean_j q(z|x_j)]",
+               "how well a code identifies its item, E[log q(z|x) - log mean_j q(z|x_j)]; a collapsed code has 0",
                lambda c: c["information"], title="mutual information", better="higher",
                equation="InfoVAE, appendix B.2"),
-    Definition("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed",
-               lambda c: scalar(_cap(c["kl"]), n=len(c["kl"])), title="its cap, log M"),
-    Definition("kl", "nats", "KL(q(z|x) || p(z)): how far a code's distribution is from the model's own prior",
+    Definition("mutual_information_cap", "nats", "log N, the largest possible `mutual_information` of N items",
+               lambda c: scalar(_cap(c["kl"]), n=len(c["kl"])), title="its cap, log N"),
+    Definition("kl", "nats", "KL(q(z|x) || p(z)): how far the posterior of one item is from the model's own prior",
                lambda c: c["kl"], title="KL"),
-    Definition("active_units", "dimensions", "Var(mean) > 0.01",
+    Definition("active_units", "dimensions",
+               "number of dimensions in which the posterior mean varies between items: Var(mean) > 0.01",
                lambda c: scalar(c["moments"].num_active_units(), n=len(c["kl"])), better="higher",
                equation="Burda et al. 2016"),
     Definition("active_units_relative", "dimensions",
-               "dimensions that the code uses: Var(mean) > mean posterior variance",
+               "number of dimensions that the code uses: Var(mean) > mean posterior variance",
                lambda c: scalar(c["moments"].num_active_units_scale_free(), n=len(c["kl"])), title="active units",
                better="higher"),
-    Definition("clamped", "", "share of posterior dimensions on the variance clamp", lambda c: c["clamped"]),
-    Definition("mmd", "", "how far all codes together are from N(0, I): squared MMD, unbiased",
+    Definition("clamped", "", "share of posterior variances that equal the smallest variance the model allows",
+               lambda c: c["clamped"]),
+    Definition("mmd", "", "distance between the distribution of all codes and N(0, I): squared MMD, unbiased",
                lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
 ]  # fmt: skip
-# Also from entropy terms of codes and of draws from N(0, I) [Q], the draws `normal` [N, D], `posterior_entropy` [N].
+# Also entropy terms of codes and of draws from N(0, I) [Q], the draws `normal` [N, D], and `posterior_entropy` [N].
 METRICS = [
-    Definition("latent_entropy", "nats", "how widely the codes are spread: their entropy (Kozachenko-Leonenko)",
+    Definition("latent_entropy", "nats",
+               "entropy of the distribution of all codes, estimated from nearest neighbours (Kozachenko-Leonenko)",
                lambda c: c["code_entropy"], title="entropy", equation="Kraskov et al. 2004, eq. 20",
                zero_is_least=False),
-    Definition("latent_entropy_normal", "nats", "entropy of N(0, I) in as many dimensions",
+    Definition("latent_entropy_normal", "nats", "exact entropy of N(0, I) in as many dimensions",
                lambda c: scalar(estimators.standard_normal_entropy(c["normal"].shape[1]), n=len(c["normal"])),
                title="N(0, I)"),
     Definition("latent_entropy_normal_knn", "nats", "the estimate of `latent_entropy` for as many draws from N(0, I)",
                lambda c: c["normal_entropy"]),
     *OF_POSTERIORS,
-    Definition("posterior_entropy", "nats", "how wide a single code is: the mean entropy of q(z|x)",
+    Definition("posterior_entropy", "nats", "mean entropy of q(z|x), the posterior of one sentence",
                lambda c: c["posterior_entropy"],
                title="entropy of q(z|x)", zero_is_least=False),
     Definition("mutual_information_knn", "nats",
-               "mutual information without a cap: `latent_entropy` of draws less `posterior_entropy`",
+               "mutual information without a cap: `latent_entropy` minus `posterior_entropy`",
                lambda c: _difference(mean(c["code_entropy"]), mean(c["posterior_entropy"])), title="by kNN entropy",
                better="higher", zero_is_least=False),
-    Definition("collapsed", "", "1 where the information says that the code has collapsed, else 0",
+    Definition("collapsed", "",
+               "1 if `mutual_information` is below a tenth of its cap or `active_units_relative` is 0, else 0",
                lambda c: scalar(_is_collapsed(c["information"], c["kl"], c["moments"]), n=len(c["kl"])),
                better="lower"),
     Definition("log_det_covariance", "nats/dimension",
-               "log determinant of the aggregate posterior's covariance, by dimension",
+               "log determinant of the aggregate posterior's covariance, divided by D: 0 for N(0, I)",
                lambda c: scalar(c["log_det"], n=c["moments"].count), equation="InfoVAE, section 4.2.1"),
 ]  # fmt: skip
 
@@ -120,7 +124,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     if math.isfinite(log_det):
         computed["log_det"] = log_det
     else:
-        notes.append("The aggregate covariance is singular: its log determinant is minus infinity.")
+        notes.append("The covariance of the aggregate posterior is singular, so its log determinant is minus infinity.")
     if len(codes) >= _LEAST_FOR_MMD:
         chosen = job.sample(len(codes), args.mmd_samples, stream=2)
         computed["mmd"] = mmd(codes[chosen], device=job.model.autoencoder.device)
@@ -129,7 +133,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
         order, dimensions = np.argsort(-of_means), np.arange(len(of_means))
         plots.lines(
             {
-                "of the means, Var(E[z|x])": (dimensions, of_means[order]),
+                "between sentences, Var(E[z|x])": (dimensions, of_means[order]),
                 "within a posterior, E[Var(z|x)]": (dimensions, moments.mean_variance[order]),
                 "N(0, I)": (dimensions, np.ones(len(order))),
             },
@@ -146,7 +150,7 @@ def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
     """Compute entropy terms of the first draws of z and of draws from N(0, I), in nats, [Q]; none for few codes."""
     points, num_removed = estimators.distinct(job.codes())
     if len(points) <= args.k:
-        return {}, f"No entropy: with k = {args.k} it takes {args.k + 1} distinct codes, and these are {len(points)}."
+        return {}, f"No entropy: for k = {args.k}, {args.k + 1} distinct codes are needed, but there are {len(points)}."
     normal = np.random.default_rng([job.seed, 3]).standard_normal(job.codes().shape, dtype=np.float32)
 
     def terms(points: np.ndarray) -> np.ndarray:
@@ -158,9 +162,9 @@ def _entropies(job: Job, args: InformationArgs) -> tuple[dict[str, Any], str]:
         )
 
     note = (
-        f"The entropy is of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
-        f"nearest neighbours (k = {args.k}, {args.metric}); {num_removed} exact repetitions were left out. In many "
-        f"dimensions it is biased upwards unless the codes are clustered; docs/evaluation.md says by how much."
+        f"The entropy is that of {'the codes' if job.model.deterministic else 'one draw of z for each sentence'}, by "
+        f"nearest neighbours (k = {args.k}, {args.metric}). {num_removed} exact repetitions were left out. In many "
+        f"dimensions the estimate is too high, unless the codes are clustered. docs/evaluation.md shows by how much."
     )
     return {"code_entropy": terms(points), "normal_entropy": terms(normal), "normal": normal}, note
 
@@ -203,10 +207,10 @@ def mmd(codes: np.ndarray, *, device: torch.device | str = "cpu") -> Metric:
 def _collapse(computed: dict[str, Any], model: SentenceModel) -> str:
     information, kl, moments = computed["information"], computed["kl"], computed["moments"]
     return (
-        f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: a code tells "
-        f"{information.mean():.2f} nats of which sentence of this set it is, of {_cap(kl):.2f} that can be measured "
-        f"(below a tenth counts as collapsed); the means vary more than the posteriors do in "
-        f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions; KL to "
-        f"{model.autoencoder.prior.description} is {kl.mean():.1f} nats a sentence. This is about the "
-        f"encoder; posterior overlap and reconstruction say what the decoder makes of a code."
+        f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: the mutual information "
+        f"between a code and its sentence is {information.mean():.2f} nats; at most {_cap(kl):.2f} can be measured on "
+        f"this set. Less than a tenth of this maximum counts as collapsed. The means vary more than the posteriors in "
+        f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions. The KL to "
+        f"{model.autoencoder.prior.description} is {kl.mean():.1f} nats per sentence. This describes the "
+        f"encoder. Posterior overlap and reconstruction show what the decoder does with a code."
     )

@@ -1,11 +1,11 @@
-"""The language model that judges what models write: n-grams of text that no judged decoder has seen.
+"""The judge: an n-gram language model that scores written sentences, made from text that no judged model has seen.
 
     judge = Judge.open("judges/everyday")
     nats, words = judge.nats(["i need some sleep .", "the was bridge in destroyed ."])
 
-It counts pieces of words, down to bytes, so that any text has a probability. It is made in seconds, the same for the
-same text, and known by its hash. Text is read in one form (`words_of`), so that it does not matter how a model was
-trained to write: "Don't go!" is "do n't go !".
+It counts pieces of words, down to bytes, so any text has a probability. It is made in seconds. The same text makes the
+same judge, which its hash identifies. All text is normalised (`words_of`), so the form in which a model writes does not
+matter: "Don't go!" is the same as "do n't go !".
 
 Shapes: N sentences, P pieces of all of them with each sentence's end, G distinct n-grams.
 """
@@ -31,7 +31,7 @@ from smim.text.tokenizer import EOS_ID, SOS_ID, UNK, Tokenizer
 FORMAT = 1
 CARD, COUNTS = "judge.json", "counts.safetensors"
 ORDER = 5
-# An n-gram is one number of 63 bits: its pieces are the digits.
+# An n-gram is stored as one number of 63 bits, whose digits are its pieces.
 _LARGEST_VOCABULARY = int((2**63) ** (1 / ORDER))
 _WORD = re.compile(r"[^\W_]+|[^\w\s]|_")
 _APART = re.compile(r"\s+(?=n['’]t\b)")
@@ -39,24 +39,24 @@ _PLAIN = str.maketrans("’‘“”", "''\"\"")
 
 
 def words_of(text: str) -> list[str]:
-    """The words and marks of a text in the form in which texts are compared: lower-case, marks apart."""
+    """Split a text into words and punctuation marks in lower case, the form in which texts are compared."""
     return _WORD.findall(_APART.sub("", text.lower()).translate(_PLAIN))
 
 
 def fingerprints(texts: Iterable[str]) -> np.ndarray:
-    """A number for each text that those of the same words share; int64 [N], 0 and above."""
+    """Compute a number for each text, equal for texts with the same words; int64 [N], not negative."""
     digests = [hashlib.sha256(" ".join(words_of(text)).encode()).digest()[:8] for text in texts]
     return np.frombuffer(b"".join(digests), ">u8").astype(np.int64) & np.int64(2**63 - 1)
 
 
 def for_judge(texts: Sequence[str], share: float) -> np.ndarray:
-    """Which texts are the judge's, about `share` of them, bool [N]: a function of their words alone."""
+    """Choose about `share` of the texts for the judge, bool [N]. The choice depends only on a text's words."""
     return fingerprints(texts) < share * 2.0**63
 
 
 @dataclass(frozen=True)
 class Card:
-    """What `judge.json` holds: what the judge was made of, and the hashes of its files."""
+    """The content of `judge.json`: the judge's sources, and the hashes of its files."""
 
     format: int
     sentences: int
@@ -70,8 +70,9 @@ class Card:
 class Judge:
     """An n-gram model with interpolated Kneser-Ney smoothing (Kneser and Ney 1995; Chen and Goodman 1999, eq. 21).
 
-    `grams` int64 [G], ascending: the n-grams that were seen, as numbers in the base of the vocabulary; `counts` int64
-    [G]: how often; `known` int64: `fingerprints` of the sentences it was made of, ascending. `hash` names the judge.
+    `grams` int64 [G], ascending: the n-grams of the text, as numbers in the base of the vocabulary's size. `counts`
+    int64 [G]: how often each occurs. `known` int64, ascending: the `fingerprints` of the text's sentences. `hash`: the
+    name of the judge.
     """
 
     tokenizer: Tokenizer
@@ -83,35 +84,38 @@ class Judge:
 
     @classmethod
     def open(cls, directory: Path | str) -> "Judge":
-        """Reads a judge; raises `UserError` where there is none, or a file is not the one that the card names."""
+        """Read a judge. Raises `UserError` if there is none, or if a file differs from the one that the card names."""
         directory = Path(directory)
         path = storage.own_file(directory, CARD)
         if not path.exists():
             raise UserError(f"{directory} is no judge (no {CARD} in it); make one with `smim judge make TEXT...`")
         card = schema.make(Card, storage.read_json(path), path)
         if card.format != FORMAT:
-            raise UserError(f"{path} has format {card.format}; this version reads {FORMAT}")
+            raise UserError(f"{path} has format {card.format}, but this version reads {FORMAT}; make the judge again")
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         counts = storage.own_file(directory, COUNTS)
         if tokenizer.hash != card.tokenizer_hash or storage.sha256(counts) != card.counts_sha256:
-            raise UserError(f"{directory}: a file is not the one that {CARD} names; make the judge again")
+            raise UserError(f"{directory}: a file does not have the hash in {CARD}; make the judge again")
         try:
             judge = cls(tokenizer, **load_file(counts), card=card, hash=storage.sha256(path))
         except (SafetensorError, TypeError) as error:
             raise UserError(f"{counts} is damaged ({error}); make the judge again") from None
         if not judge._is_whole():
-            raise UserError(f"{counts} does not hold n-grams of its tokenizer's pieces; make the judge again")
+            raise UserError(f"{counts} has no valid n-grams of its tokenizer's pieces; make the judge again")
         return judge
 
     def nats(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """-log p of each text and its end, fp64 [N], and its words and marks, the end counted, int64 [N]."""
+        """Compute -log p of each text with its end in nats, fp64 [N], and its number of words, int64 [N].
+
+        Punctuation marks and the end count as words.
+        """
         ids = [self.tokenizer.encode(" ".join(words_of(text))) for text in texts]
         ends = np.cumsum([len(each) + 1 for each in ids])
         nats = -np.log(self.probabilities(_windows(ids)))
         return np.add.reduceat(nats, [0, *ends[:-1]]), np.array([len(words_of(text)) + 1 for text in texts])
 
     def probabilities(self, windows: np.ndarray) -> np.ndarray:
-        """p of the last piece of each window behind the others, fp64 [P]; `windows` int64 [P, ORDER] of ids."""
+        """Compute p of each window's last piece after the others, fp64 [P]. `windows`: int64 [P, ORDER]."""
         base = self.tokenizer.vocabulary_size
         numbers = _numbers(windows, base)
         found = np.full(len(windows), 1 / base)
@@ -120,7 +124,7 @@ class Judge:
         return found
 
     def _is_whole(self) -> bool:
-        """Whether the arrays are what `probabilities` counts on."""
+        """Check that the arrays have the form that `probabilities` needs."""
         grams, counts, base = self.grams, self.counts, self.tokenizer.vocabulary_size
         return (
             all(each.ndim == 1 and each.dtype == np.int64 for each in (grams, counts, self.known))
@@ -132,7 +136,7 @@ class Judge:
 
     @cached_property
     def _levels(self) -> list["_Level"]:
-        """From single pieces up. Lower ones count behind how many different pieces an n-gram was seen."""
+        """The levels, from single pieces up. Lower levels count the different pieces that precede an n-gram."""
         base = self.tokenizer.vocabulary_size
         levels = [_Level.of(self.grams, self.counts, base)]
         for order in range(ORDER - 1, 0, -1):
@@ -143,7 +147,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class _Level:
-    """The n-grams of one length, their probability less the discount, and by context what is left for shorter ones."""
+    """The n-grams of one length with discounted probabilities, and the weight left for shorter ones by context."""
 
     grams: np.ndarray
     discounted: np.ndarray
@@ -153,33 +157,35 @@ class _Level:
     @classmethod
     def of(cls, grams: np.ndarray, counts: np.ndarray, base: int) -> "_Level":
         once, twice = (counts == 1).sum(), (counts == 2).sum()
-        discount = (once + 0.5) / (once + 2 * twice + 1)  # Ney et al. 1994; in (0, 1) for little text too
+        discount = (once + 0.5) / (once + 2 * twice + 1)  # Ney et al. 1994, smoothed to be in (0, 1) for little text
         contexts, starts, kinds = np.unique(grams // base, return_index=True, return_counts=True)
         totals = np.add.reduceat(counts, starts)
         return cls(grams, (counts - discount) / np.repeat(totals, kinds), contexts, discount * kinds / totals)
 
     def interpolated(self, numbers: np.ndarray, base: int, shorter: np.ndarray) -> np.ndarray:
-        """The probability of each n-gram [P] from that behind a context one piece shorter."""
+        """Compute the probability of each n-gram [P] from its probability with a context one piece `shorter`."""
         place, seen = _find(self.contexts, numbers // base)
         gram, known = _find(self.grams, numbers)
         return np.where(seen, np.where(known, self.discounted[gram], 0) + self.left[place] * shorter, shorter)
 
 
 def make(files: Sequence[Path], output: Path, *, without: Sequence[Path] = (), vocabulary_size: int = 4000) -> Judge:
-    """Makes a judge of the distinct sentences of text files (`read_sentences`) but for those of the files `without`.
+    """Make a judge from the distinct sentences of text files (`read_sentences`), except those in the files `without`.
 
-    Sentences with `<unk>` are left out: a judge should not expect it. Raises `UserError` for files that hold no text,
-    and a vocabulary that is too large for them or for a judge.
+    Sentences with `<unk>` are left out, so that the judge does not expect it. Raises `UserError` for files without
+    text, and for a vocabulary that is too large for the text or for a judge.
     """
     if vocabulary_size > _LARGEST_VOCABULARY:
-        raise UserError(f"the vocabulary is {vocabulary_size:,}; a judge takes at most {_LARGEST_VOCABULARY:,} pieces")
+        raise UserError(
+            f"a vocabulary of {vocabulary_size:,} pieces is too large; a judge takes at most {_LARGEST_VOCABULARY:,}"
+        )
     if output.exists() and not (output / CARD).is_file():
-        raise UserError(f"{output} exists and is no judge; give another place, so that it is not lost")
+        raise UserError(f"{output} exists and is no judge; give another output, so that nothing is overwritten")
     texts = [text for text in read_sentences(files, columns=None).texts if UNK not in text]
     excluded = fingerprints(read_sentences(without, columns=None).texts if without else [])
     left = ~np.isin(fingerprints(texts), excluded)
     forms = list(dict.fromkeys(" ".join(words_of(text)) for text, keep in zip(texts, left, strict=True) if keep))
-    # By counts of pairs, which are whole numbers: the sums of unigram's EM round otherwise on another kind of CPU.
+    # BPE counts pairs in whole numbers. The EM of a unigram model would round differently on other kinds of CPUs.
     tokenizer = SentencePieceTokenizer.train(forms, algorithm="bpe", vocabulary_size=vocabulary_size)
     windows = _windows([tokenizer.encode(form) for form in forms])
     grams, counts = np.unique(_numbers(windows, tokenizer.vocabulary_size), return_counts=True)
@@ -200,7 +206,10 @@ def make(files: Sequence[Path], output: Path, *, without: Sequence[Path] = (), v
 
 
 def _windows(ids: Sequence[Sequence[int]]) -> np.ndarray:
-    """Each piece and each sentence's end with the pieces before it, `<sos>` before the first; int64 [P, ORDER]."""
+    """Make a window for each piece and each sentence end, with the pieces before it; int64 [P, ORDER].
+
+    `<sos>` fills the places before the first piece.
+    """
     before = [SOS_ID] * (ORDER - 1)
     flat = np.array([i for sentence in ids for i in (*before, *sentence, EOS_ID)], np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(flat, ORDER)
@@ -208,11 +217,11 @@ def _windows(ids: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def _numbers(windows: np.ndarray, base: int) -> np.ndarray:
-    """Windows as numbers, their last piece the lowest digit; int64 [P]."""
+    """Convert windows to numbers whose lowest digit is the last piece; int64 [P]."""
     return windows @ base ** np.arange(ORDER - 1, -1, -1, dtype=np.int64)
 
 
 def _find(ascending: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The place of each of `wanted` [P] in an ascending array, and whether it is there."""
+    """Find the place of each element of `wanted` [P] in an ascending array, and whether the array contains it."""
     place = np.searchsorted(ascending, wanted).clip(max=len(ascending) - 1)
     return place, ascending[place] == wanted

@@ -1,6 +1,6 @@
 """Upper bounds on the negative log likelihood of a set of sentences, in nats.
 
-All consist of reconstruction, -log p(x|z) with z ~ q(z|x), and the cost of z under a prior:
+Each is the sum of the reconstruction error, -log p(x|z) with z ~ q(z|x), and the cost of z under a prior:
 
 - MELBO (eq. 6.17): log N. Its prior is the aggregate posterior of the evaluated set itself. So it measures how well
   codes identify their sentence in that set.
@@ -78,21 +78,21 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
     """Define the metrics of a `Bound`, with names that end in `suffix`."""
     nll = f"`nll{suffix}`"
     return [
-        Definition(f"nll{suffix}", "nats/sentence", f"{bound}, `<eos>` left out",
+        Definition(f"nll{suffix}", "nats/sentence", f"{bound}, without `<eos>`",
                    lambda b: b.words, title=title, better="lower", equation=equation),
-        Definition(f"ppl{suffix}", "", f"perplexity from {nll}, over the words",
+        Definition(f"ppl{suffix}", "", f"perplexity from {nll} per token, without `<eos>`",
                    lambda b: _perplexity(ratio(b.words, b.tokens)), better="lower", equation="section 6.3",
                    exponent_of=f"nats_per_token{suffix}"),
         Definition(f"ppl_thesis{suffix}", "",
-                   f"perplexity from {nll}, over the words and one `<eos>` a sentence, as in the thesis's tables",
+                   f"perplexity from {nll} per token, with one `<eos>` per sentence, as in the thesis's tables",
                    lambda b: _perplexity(ratio(b.words, b.tokens + 1)), title="" if suffix else "PPL", better="lower",
                    exponent_of=f"nll{suffix}"),
-        Definition(f"nll_with_eos{suffix}", "nats/sentence", f"{nll} with `<eos>`, so that the length is not given",
+        Definition(f"nll_with_eos{suffix}", "nats/sentence", f"{nll} with `<eos>`, so the length is not given",
                    lambda b: b.with_eos, better="lower", equation="eq. 6.2"),
-        Definition(f"nats_per_token{suffix}", "nats/token", f"{nll} over the words",
+        Definition(f"nats_per_token{suffix}", "nats/token", f"{nll} per token, without `<eos>`",
                    lambda b: ratio(b.words, b.tokens), better="lower"),
         Definition(f"bits_per_byte{suffix}", "bits/byte",
-                   f"`nll_with_eos{suffix}` over the UTF-8 bytes of the text and a line end a sentence",
+                   f"`nll_with_eos{suffix}` in bits per byte of UTF-8; a sentence's line end counts as one byte",
                    lambda b: ratio(b.with_eos / math.log(2), b.bytes + 1), better="lower"),
     ]  # fmt: skip
 
@@ -101,16 +101,17 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
 BOUNDS = {
     suffix: _of_bound(suffix, *texts)
     for suffix, *texts in (
-        ("", "MELBO bound: reconstruction and log N", "eq. 6.17", "NLL"),
-        ("_elbo", "ELBO bound under the model's own prior", "", "NLL under the prior (ELBO)"),
-        ("_iw", "importance-weighted bound under the model's own prior, at the largest K, of a sample of sentences",
-         "Burda et al. 2016, eq. 8", "NLL under the prior (IW)"),
-        ("_train_prior", "bound under the aggregate posterior of training sentences", "",
-         "NLL under train's posteriors"),
+        ("", "MELBO, an upper bound on -log p(x): `reconstruction` + log N", "eq. 6.17", "NLL"),
+        ("_elbo", "ELBO, an upper bound on -log p(x): `reconstruction` + KL to the model's own prior", "",
+         "NLL under the prior (ELBO)"),
+        ("_iw", "importance-weighted upper bound on -log p(x) under the model's own prior, at the largest K, for a "
+         "sample of sentences", "Burda et al. 2016, eq. 8", "NLL under the prior (IW)"),
+        ("_train_prior", "upper bound on -log p(x) under the aggregate posterior of training sentences", "",
+         "NLL under training posteriors"),
     )
 }  # fmt: skip
 RECONSTRUCTION = Definition(
-    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x): what its code leaves open of a sentence, or vector",
+    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x): uncertainty of the sentence or vector, given its code",
     lambda values: values, title="-log p(x|z)", better="lower",
 )  # fmt: skip
 METRICS = [RECONSTRUCTION, *(each for definitions in BOUNDS.values() for each in definitions)]
@@ -123,7 +124,7 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)))}
     notes, tables = [_counted(reconstruction)], []
     if job.model.deterministic:
-        notes.append("An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other.")
+        notes.append("An autoencoder has no q(z|x). MELBO, its reconstruction error plus log N, is its only bound.")
     else:
         prior = job.model.autoencoder.prior.description
         bounds["_elbo"] = (f"ELBO, {prior}", reconstruction + kl[:, None])
@@ -131,11 +132,11 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             rows = job.sample(len(job.split), args.importance_sentences)
             log_weights = importance_log_weights(job, rows, num_samples=args.importance_samples)
             words, with_eos = importance_bound(log_weights, args.importance_samples).T
-            name = f"importance-weighted, {prior}, K = {args.importance_samples}, of {len(rows)} sentences"
+            name = f"importance-weighted, {prior}, K = {args.importance_samples}, {len(rows)} sentences"
             bounds["_iw"] = (name, Bound(words, with_eos, reconstruction.tokens[rows], reconstruction.bytes[rows]))
             tables.append(_importance_table(log_weights))
         if args.train_sentences and job.split.name == "train":
-            notes.append("No bound under the training sentences' posteriors: they are what is evaluated.")
+            notes.append("There is no bound under training posteriors, because the training sentences are evaluated.")
         elif args.train_sentences and job.train_split is not None:
             cost, size = train_prior_cost(job, train_sentences=args.train_sentences)
             name = f"aggregate posterior of {size:,} training sentences"
@@ -148,13 +149,13 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
         plots.histograms(
             {name: {"": values} for name, values in per_sentence.items()},
             plots_dir / "nll_histograms.png",
-            xlabel="nats a sentence",
+            xlabel="nats per sentence",
         )
         plots.melbo_by_set_size(reconstruction.words.mean(1), plots_dir / "melbo_by_set_size.png")
     captions = {
-        "melbo_by_set_size.png": "MELBO of K of the sentences, mean and standard deviation over the ways to choose "
-        "them, and extrapolated at constant reconstruction (as Figure D.2)",
-        "nll_histograms.png": "Bounds of the single sentences (as Figures D.3 to D.5); dashed: the mean",
+        "melbo_by_set_size.png": "MELBO of K sentences: mean and standard deviation over all subsets of K sentences, "
+        "extrapolated with the same reconstruction error (as Figure D.2)",
+        "nll_histograms.png": "Bounds of single sentences (as Figures D.3 to D.5). Dashed lines are means",
     }
     names = {suffix: name for suffix, (name, _) in bounds.items()}
     return Section("Likelihood", metrics, notes, [_bounds_table(names, metrics), *tables], captions)
@@ -243,10 +244,10 @@ def sizes_of(split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def _counted(counted: Bound) -> str:
     return (
-        f"Counted: {len(counted.tokens):,} sentences, {counted.tokens.sum():,} tokens (`<eos>` left out), "
+        f"There are {len(counted.tokens):,} sentences with {counted.tokens.sum():,} tokens (without `<eos>`) and "
         f"{counted.bytes.sum():,} bytes of UTF-8. `ppl` divides by the tokens, `ppl_thesis` by the tokens and one "
-        f"`<eos>` a sentence; bits per byte are of the text with `<eos>`, which stands for a line end of one byte. "
-        f"An `<unk>` is charged as one word, however the text spells it."
+        f"`<eos>` per sentence. Bits per byte include `<eos>`, which counts as a line end of one byte. "
+        f"An `<unk>` costs as much as one word, for any spelling in the text."
     )
 
 
@@ -269,4 +270,4 @@ def _importance_table(log_weights: np.ndarray) -> Table:
         numbers = (words.value, words.standard_error or 0, with_eos.value)
         rows.append([str(num_samples), *(f"{number:.3f}" for number in numbers)])
     header = ["K", "nats/sentence", "standard error over sentences", "with `<eos>`"]
-    return Table(f"Importance-weighted bound by K, of {len(log_weights)} sentences", header, rows)
+    return Table(f"Importance-weighted bound by K, for {len(log_weights)} sentences", header, rows)

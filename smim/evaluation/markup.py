@@ -1,4 +1,4 @@
-"""Markdown pages and their self-contained HTML: numbers beside their errors, tables, text that stays as it is."""
+"""Markdown pages and their self-contained HTML: numbers with errors, tables, and escaped text."""
 
 import base64
 import re
@@ -21,26 +21,26 @@ _DATA_URI = "data:image/png;base64,"
 
 
 def literal(text: str) -> str:
-    """Plain text as Markdown that shows it unchanged, on one line: a line break becomes ↵."""
+    """Escape plain text, so that Markdown shows it unchanged on one line. A line break becomes ↵."""
     return _MARKUP.sub(r"\\\g<0>", _LINE_BREAK.sub(" ↵ ", text).translate(_CONTROLS))
 
 
 def prose(text: str) -> str:
-    """As `literal`, but for text of ours: `code` between backticks is shown as code."""
+    """Escape text like `literal`, except that `code` between backticks is shown as code."""
     parts = re.split(r"(`[^`\n]+`)", text)
     return "".join(part if i % 2 else literal(part) for i, part in enumerate(parts))
 
 
 def code(text: str) -> str:
-    """Plain text as code, where Markdown can say it so."""
+    """Format plain text as code, if Markdown can express it."""
     return literal(text) if re.search(r"[`\\\s]", text) else f"`{text}`"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Collection[str] = ()) -> str:
-    """A Markdown table of cells that are Markdown themselves.
+    """Make a Markdown table. The cells are Markdown.
 
-    Columns of numbers are aligned to the right, and those of short words expressly to the left, by which the HTML
-    page knows that they are not to be broken. `optional`: columns that are left out where they are empty.
+    Columns of numbers are aligned to the right. Columns of short words are explicitly aligned to the left, so that the
+    HTML page does not wrap them. `optional`: columns that are left out if they are empty.
     """
     columns = [[name, *(row[i] for row in rows)] for i, name in enumerate(header)]
     columns = [column for column in columns if column[0] not in optional or any(column[1:])]
@@ -51,7 +51,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], *, optional: Col
 
 
 def rounded(value: float, error: float | None) -> tuple[str, str]:
-    """A value and its standard error, to two significant digits of the error; without one five of the value."""
+    """Round a value and its standard error to two significant digits of the error; without one, to five digits."""
     if not error or abs(value) >= _LARGE:
         return _significant(value, 5), "" if error is None else _significant(error, 2)
     digits = 1 - int(f"{error:.1e}".partition("e")[2])
@@ -61,16 +61,15 @@ def rounded(value: float, error: float | None) -> tuple[str, str]:
 
 
 def with_error(value: float, error: float | None) -> str:
-    """Such as "66.93 ± 0.41"."""
+    """Format a value with its standard error, such as "66.93 ± 0.41"."""
     return " ± ".join(part for part in rounded(value, error) if part)
 
 
 def html(markdown: str, *, images: Mapping[str, bytes] | None = None) -> str:
-    """A Markdown page as one HTML file, with a table of contents and its images (PNG by path) within.
+    """Convert a Markdown page to one HTML file, with a table of contents and with its images (PNG by path).
 
-    The contents come before the first heading of second rank, behind what the page says first.
-
-    HTML in the page is shown as text, and links out of the page are not made.
+    The contents come before the first second-level heading. HTML in the page is shown as text. Links to other pages
+    are not made.
     """
     renderer = _Renderer(images or {})
     tokens = renderer.parse(markdown)
@@ -85,7 +84,7 @@ def html(markdown: str, *, images: Mapping[str, bytes] | None = None) -> str:
 
 
 class _Renderer(MarkdownIt):
-    """CommonMark with tables that scroll in a box of their own, and images as data URIs."""
+    """A CommonMark renderer whose tables scroll in their own boxes, and whose images are data URIs."""
 
     def __init__(self, images: Mapping[str, bytes]) -> None:
         super().__init__("commonmark", {"html": False})
@@ -95,7 +94,7 @@ class _Renderer(MarkdownIt):
         self.add_render_rule("table_close", lambda *_: "</table></div>\n")
 
     def validateLink(self, url: str) -> bool:
-        # Any other stays text as it is written: the page refers to nothing outside of itself.
+        # Other links stay plain text, because the page refers to nothing outside itself.
         return url.startswith(("#", _DATA_URI))
 
     def normalizeLink(self, url: str) -> str:
@@ -105,7 +104,7 @@ class _Renderer(MarkdownIt):
 
 
 def _contents(renderer: MarkdownIt, tokens: list[Token]) -> str:
-    """A list of links to the headings of second and third rank, which are given their anchors."""
+    """Make a list of links to the second- and third-level headings, and give these headings anchors."""
     items: list[str] = []
     for i, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag in ("h2", "h3"):
@@ -117,7 +116,7 @@ def _contents(renderer: MarkdownIt, tokens: list[Token]) -> str:
 
 
 def _rule(cells: Sequence[str]) -> str:
-    """What is below a column's name."""
+    """Make the delimiter below a column's name, which sets its alignment."""
     filled = [cell for cell in cells if cell]
     if filled and all(_NUMBER.fullmatch(cell) for cell in filled):
         return "---:"
@@ -125,6 +124,6 @@ def _rule(cells: Sequence[str]) -> str:
 
 
 def _significant(value: float, digits: int) -> str:
-    """To so many significant digits, without an exponent for whole numbers below 1e9."""
+    """Format a value with `digits` significant digits, without an exponent for whole numbers below 1e9."""
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+" in text and abs(value) < _LARGE else text

@@ -1,4 +1,4 @@
-"""How often a sentence's nearest neighbour is of the same label: by latent code, by BM25, by chance."""
+"""How often a sentence's nearest neighbour has the same label: by latent code, by BM25, and by chance."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from sklearn.neighbors import NearestNeighbors
 
 
 def nearest_by_code(codes: np.ndarray) -> np.ndarray:
-    """The row nearest to each row of `codes` [N, D] in Euclidean distance, itself excepted; int64 [N]."""
+    """Find the nearest other row of each row of `codes` [N, D] by Euclidean distance; int64 [N]."""
     return NearestNeighbors(n_neighbors=1).fit(codes).kneighbors(return_distance=False)[:, 0]
 
 
 def nearest_by_bm25(texts: Sequence[str]) -> np.ndarray:
-    """The sentence with the highest BM25 score for each sentence as the query, itself excepted; int64 [N]."""
+    """Find the other sentence with the highest BM25 score for each sentence as the query; int64 [N]."""
     import bm25s
 
     words = [text.split() for text in texts]
@@ -23,12 +23,15 @@ def nearest_by_bm25(texts: Sequence[str]) -> np.ndarray:
 
 
 def share_of_same_label(neighbour: np.ndarray, labels: Sequence[str]) -> float:
-    """Share of the sentences that have others of their label whose neighbour is one of them."""
+    """Compute the share of sentences whose neighbour has their label.
+
+    Only sentences whose label occurs at least twice count.
+    """
     _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     return float((numbers == numbers[neighbour])[sizes[numbers] > 1].mean())
 
 
 def share_by_chance(labels: Sequence[str]) -> float:
-    """What `share_of_same_label` is expected to be for neighbours drawn at random."""
+    """Compute the expected value of `share_of_same_label` for random neighbours."""
     sizes = np.unique(labels, return_counts=True)[1]
     return float(np.average((sizes - 1) / (len(labels) - 1), weights=sizes * (sizes > 1)))

@@ -1,4 +1,4 @@
-"""The page of a report, as Markdown, from the content of its `report.json`."""
+"""The Markdown page of a report, made from the content of its `report.json`."""
 
 import math
 from typing import Any
@@ -9,17 +9,17 @@ from smim.evaluation.reference import name_of
 from smim.evaluation.section import Definition
 from smim.vectors.corpus import KIND
 
-_COLUMNS = 6  # of a table
-_UNCERTAIN = 0.25  # standard errors above so much of a value are marked
+_COLUMNS = 6  # maximum of a table
+_UNCERTAIN = 0.25  # values whose standard error is above this share of the value are marked
 _OTHER_PRIORS = {
     "nll_elbo": "`nll_elbo` (the model's own prior)",
-    "nll_iw": "`nll_iw` (the model's own prior, importance-weighted)",
+    "nll_iw": "`nll_iw` (the model's own prior, with importance weights)",
     "nll_train_prior": "`nll_train_prior` (the aggregate posterior of training sentences)",
 }
 
 
 def as_markdown(report: dict[str, Any]) -> str:
-    """Verdict, some sentences, at a glance, then every section, what MELBO is, and where the numbers come from."""
+    """Make the page: verdict, sample sentences, summary, all sections, the meaning of MELBO, and provenance."""
     blocks = [_title(report), *_verdict(report), *_samples(report), _heading(report), *_at_a_glance(report)]
     for key, section in report["sections"].items():
         blocks += _section(report, key, section)
@@ -58,12 +58,12 @@ def _heading(report: dict[str, Any]) -> str:
 
 
 def _trained_on(report: dict[str, Any]) -> str:
-    """Such as " on 20,575 sentences of demo", as far as it is known."""
+    """Describe the training data, such as " on 20,575 sentences of demo", as far as it is known."""
     model = report["model"]
     corpus = literal(model["trained_on"]) if model.get("trained_on") else ""
     if num := model.get("train_sentences"):
         return f" on {num:,} {'vectors' if _of_vectors(report) else 'sentences'}" + (f" of {corpus}" if corpus else "")
-    return f" on {corpus} (the model does not say how large that is)" if corpus else ""
+    return f" on {corpus} (the model's files do not give its size)" if corpus else ""
 
 
 def _count(num: int, unit: str) -> str:
@@ -76,12 +76,12 @@ def _evaluated(corpus: dict[str, Any]) -> str:
         return f"Evaluated: {corpus['sentences']:,} vectors of {corpus['dimension']} dimensions, {place}. "
     text = (
         f"Evaluated: {corpus['sentences']:,} sentences of {place}; "
-        f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} tokens a sentence (`<eos>` not counted). "
+        f"{corpus['tokens']:,} tokens, {corpus['tokens_per_sentence']:.1f} per sentence (without `<eos>`). "
     )
     if corpus["retokenized"]:
-        text += "The text was encoded again with the model's tokenizer. "
+        text += "The model's tokenizer encoded the text again. "
     if corpus["unknown_share"] is not None:
-        text += f"Unknown to the model are {corpus['unknown_share']:.2%} of the tokens. "
+        text += f"The model's vocabulary lacks {corpus['unknown_share']:.2%} of the tokens. "
     return text
 
 
@@ -103,17 +103,18 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
     drawn = f"Seed {settings['seed']}"
     if not _of_vectors(report):
         drawn += (
-            f"; repetitions with fresh noise: {settings['num_runs']}; longest decode: {settings['max_length']} tokens"
+            f"; repetitions with new noise: {settings['num_runs']}; longest decoded sentence: "
+            f"{settings['max_length']} tokens"
         )
     explained = (
-        f"± is the standard error over the {report['corpus']['sentences']:,} items evaluated, or as many as a "
-        f"row names, not over trainings: the model is one training. {drawn}."
+        f"± is the standard error over the {report['corpus']['sentences']:,} evaluated items, or over the N items "
+        f"that a row names. It does not include the variation between trainings with other seeds. {drawn}."
     )
     return ["## At a glance", _metrics_table(report, rows), explained]
 
 
 def _in_short(report: dict[str, Any], each: Definition) -> str:
-    """What a metric means and whether more of it is better, after a warning where it is too uncertain."""
+    """Explain a metric, and say whether higher or lower is better. Uncertain metrics begin with a warning."""
     metric, meaning = report["metrics"][each.name], prose(each.meaning)
     if each.name == "nll":
         meaning += f"; a perfect autoencoder scores log N = {math.log(metric['n']):.2f} here"
@@ -122,7 +123,7 @@ def _in_short(report: dict[str, Any], each: Definition) -> str:
     if each.zero_is_least and error is not None and error > _UNCERTAIN * abs(metric["value"]):
         instead = each.exponent_of if each.exponent_of in report["metrics"] else ""
         look = f", or look at `{instead}`" if instead else ""
-        why = "; as an exponential it is dominated by a few sentences" if each.exponent_of else ""
+        why = "; it is an exponential, so a few sentences can dominate it" if each.exponent_of else ""
         meaning = f"**(too uncertain to compare; evaluate more sentences{look})** {meaning}{why}"
     return meaning
 
@@ -153,7 +154,7 @@ def _section(report: dict[str, Any], key: str, section: dict[str, Any]) -> list[
 
 
 def _pieces(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A table as one or several of at most six columns, of which the first is that of each."""
+    """Split a table into tables of at most six columns. Each begins with the first column."""
     others = range(1, len(header))
     parts = [others[i : i + _COLUMNS - 1] for i in range(0, len(others), _COLUMNS - 1)] or [others]
     chosen = [[0, *part] for part in parts]
@@ -184,13 +185,13 @@ def _what_melbo_is(report: dict[str, Any]) -> list[str]:
     )
     return [
         "`nll` and `ppl` are the thesis's MELBO (eq. 6.17). Its prior is the aggregate posterior of the evaluated set "
-        "itself, so that it measures how well each code tells its sentence apart from the others of this set. "
-        f"A perfect autoencoder scores log N = {math.log(num):.2f} nats here, whatever the text. The bound is "
-        "transductive, since its prior has seen the sentences that it is scored on, and it grows with log N. "
-        "It is not the probability of unseen text, and its perplexity is not comparable to a language model's.",
+        "itself. So it measures how well each code distinguishes its sentence from the others of this set. "
+        f"A perfect autoencoder scores log N = {math.log(num):.2f} nats here, for any text. The bound is "
+        "transductive: its prior is made from the sentences that it scores. It grows with log N. "
+        "It is not the probability of unseen text. Its perplexity cannot be compared with a language model's.",
         known,
-        f"Perplexities are per token of this model's tokenizer ({report['corpus']['tokens_per_sentence']:.1f} tokens a "
-        "sentence here): never compare them across tokenizers.",
+        f"Perplexities are per token of this model's tokenizer ({report['corpus']['tokens_per_sentence']:.1f} tokens "
+        "per sentence here). Do not compare them across tokenizers.",
     ]
 
 
@@ -214,7 +215,7 @@ def _provenance(report: dict[str, Any]) -> str:
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Nested settings as "group.name=value"."""
+    """Write nested settings as "group.name=value"."""
     parts = [
         _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}={value}"]
         for name, value in settings.items()

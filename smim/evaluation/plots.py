@@ -20,20 +20,20 @@ from smim.model.distributions import DiagonalGaussian
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-# The thesis's VAE is red and its MIM blue; methods beyond the first two get the others.
+# As in the thesis, the first method (VAE) is red and the second (MIM) is blue.
 _COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:gray")
 _SHAPES = "o^sDv"
-_LOG_SCALE_FROM = 20  # where the largest of the values is so many times the smallest
+_LOG_SCALE_FROM = 20  # smallest ratio of the largest to the smallest value for which an axis is logarithmic
 _SHOWN_POSTERIORS, _SHOWN_RECONSTRUCTIONS = 100, 1000
 _LEVELS, _GRID = 6, 120
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One quantity: of each method its points, one a `value` of what is varied (None where nothing is).
+    """The plot of one quantity: the points of each method, one for each `value` of the varied setting.
 
-    A point has the `mean`, and `stdev`, its standard deviation over seeds or standard error, None where there is none.
-    `reference`: the name and height of a line.
+    A point has `value` (None if nothing is varied), `mean`, and `stdev`: the standard deviation over seeds or the
+    standard error, None if unknown. `reference`: the name and height of a line.
     """
 
     title: str
@@ -43,7 +43,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plane:
-    """A model of two dimensions: `reconstructions` fp32 [N, 2] and `posterior` of N vectors, and what to write in."""
+    """The plot of a model of two dimensions: `reconstructions` fp32 [N, 2], the `posterior` of N vectors, and texts."""
 
     title: str
     reconstructions: np.ndarray
@@ -53,7 +53,7 @@ class Plane:
 
 @contextmanager
 def _axes(output: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[np.ndarray]:
-    """Axes [rows, columns] of `size` inches each, which are written to `output` at the end."""
+    """Make axes [rows, columns] of `size` inches each, and write them to `output` at the end."""
     figure, axes = plt.subplots(
         rows, columns, figsize=(size[0] * columns, size[1] * rows), squeeze=False, layout="constrained"
     )
@@ -64,21 +64,21 @@ def _axes(output: Path, rows: int, columns: int, size: tuple[float, float]) -> I
 
 
 def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
-    """Validation reconstruction and KL against the step, a line a run, from each run's metrics.jsonl."""
-    titles = {"reconstruction": "-log p(x|z) of validation", "kl": "KL(q(z|x) || p(z))"}
+    """Plot -log p(x|z) and KL of the validation set against the step, one line per run, from its metrics.jsonl."""
+    titles = {"reconstruction": "-log p(x|z) of the validation set", "kl": "KL(q(z|x) || p(z))"}
     with _axes(output, 1, 2, (6, 4)) as [axes]:
         for name, run in runs.items():
             lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
             valid = [line for line in lines if line["split"] == "valid"]
             for axis, (term, title) in zip(axes, titles.items(), strict=True):
                 axis.plot([line["step"] for line in valid], [line[term] for line in valid], marker=".", label=name)
-                axis.set(title=title, xlabel="optimizer steps", ylabel="nats a sentence")
-        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside: it would hide lines
+                axis.set(title=title, xlabel="optimizer steps", ylabel="nats per sentence")
+        axes[1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))  # beside the axes, so that it hides no line
         axes[1].set_yscale("symlog")
 
 
 def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
-    """A panel for each title: points [N, 2], coloured by [N], by name of a class or by number."""
+    """Plot points [N, 2] in a panel for each title. Values [N], class names or numbers, give the colours."""
     columns = min(2, len(maps))
     with _axes(output, -(-len(maps) // columns), columns, (7.5, 5)) as axes:
         for axis in axes.flat[len(maps) :]:
@@ -100,19 +100,19 @@ def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path)
 
 
 def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
-    """The codes [N, D] of at least 4 sentences in two dimensions, [N, 2]."""
+    """Map the codes [N, D] of at least 4 sentences to two dimensions with t-SNE, [N, 2]."""
     from sklearn.manifold import TSNE
 
-    # The usual perplexity, where there are enough neighbours for it.
+    # The usual perplexity, if there are enough neighbours for it.
     perplexity = min(30.0, (len(codes) - 1) / 3)
     return TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(codes)
 
 
 def melbo_by_set_size(reconstruction: np.ndarray, output: Path) -> None:
-    """MELBO against the number K of sentences in the set, for -log p(x|z) of N sentences; Figure D.2 of the thesis.
+    """Plot MELBO against the number K of sentences in the set, from -log p(x|z) of N sentences (Figure D.2).
 
-    Mean and standard deviation over all ways to choose K of the N: exact, by the variance of a mean without
-    replacement (Cochran, Sampling Techniques, 2.2), where the thesis draws trials.
+    It shows the mean and standard deviation over all subsets of K sentences. They are exact, from the variance of a
+    mean without replacement (Cochran, Sampling Techniques, 2.2). The thesis draws random subsets instead.
     """
     num, mean = len(reconstruction), reconstruction.mean()
     sizes, beyond = np.unique(np.geomspace(min(10, num), num, 60).astype(int)), np.geomspace(num, 1e9, 50)
@@ -124,12 +124,12 @@ def melbo_by_set_size(reconstruction: np.ndarray, output: Path) -> None:
         axis.plot(sizes, middle, label="mean")
         axis.plot(beyond, mean + np.log(beyond), "--", color="gray", label="extrapolated")
         axis.plot([num], [mean + np.log(num)], "rx", label=f"this set, {num:,} sentences")
-        axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats a sentence")
+        axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats per sentence")
         axis.legend()
 
 
 def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, xlabel: str) -> None:
-    """Histograms of values by label, [N] each, in a panel for each title, with the means as dashed lines."""
+    """Plot histograms of values [N] by label in a panel for each title. Dashed lines are the means."""
     with _axes(output, 1, len(panels), (4.5, 3.4)) as [axes]:
         for axis, (title, values) in zip(axes, panels.items(), strict=True):
             every = np.concatenate(list(values.values()))
@@ -146,7 +146,7 @@ def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, 
 
 
 def lines(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, **settings: Any) -> None:
-    """A line (x, y) for each name; `settings` of the axis."""
+    """Plot a line (x, y) for each name. `settings`: those of the axis."""
     with _axes(output, 1, 1, (6, 4)) as [[axis]]:
         for name, (x, y) in curves.items():
             axis.plot(x, y, marker="." if len(x) <= 60 else None, label=name)
@@ -155,7 +155,7 @@ def lines(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, **s
 
 
 def scatters(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, *, xlabel: str, ylabel: str) -> None:
-    """A panel for each title, with a point for each of (x [N], y [N])."""
+    """Plot points (x [N], y [N]) in a panel for each title."""
     with _axes(output, 1, len(panels), (4, 3.4)) as [axes]:
         for axis, (title, (x, y)) in zip(axes, panels.items(), strict=True):
             axis.scatter(x, y, s=6, alpha=0.4, linewidths=0)
@@ -166,9 +166,9 @@ def scatters(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, 
 def points(
     named: Mapping[str, tuple[float, float]], lines: Mapping[str, float], output: Path, *, xlabel: str, ylabel: str
 ) -> None:
-    """A point (x, y) under each name, and a level line under each name."""
+    """Plot a point (x, y) for each name in `named`, and a horizontal line for each name in `lines`."""
     with _axes(output, 1, 1, (7, 4.2)) as [[axis]]:
-        # No two of a colour have one shape.
+        # Points with the same colour have different shapes.
         for number, ((name, (x, y)), colour) in enumerate(zip(named.items(), cycle(_COLOURS))):
             axis.plot(x, y, _SHAPES[number // len(_COLOURS) % len(_SHAPES)], color=colour, label=name)
         for (name, y), style in zip(lines.items(), cycle(("--", ":", "-."))):
@@ -179,7 +179,7 @@ def points(
 
 
 def dots(values: Mapping[str, Mapping[str, tuple[float, float]]], output: Path) -> None:
-    """A line for each name, from above, and on it of each method a value with its standard error, in its colour."""
+    """Plot a row for each name, from the top, with a value and its standard error for each method."""
     places = {name: -row for row, name in enumerate(values)}
     with _axes(output, 1, 1, (7, 1 + 0.35 * len(values))) as [[axis]]:
         for method in dict.fromkeys(method for of_name in values.values() for method in of_name):
@@ -192,7 +192,7 @@ def dots(values: Mapping[str, Mapping[str, tuple[float, float]]], output: Path) 
 
 
 def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
-    """A panel a quantity, a line a method, with a band of a standard deviation; as Figure 5.2 of the thesis."""
+    """Plot a panel per quantity and a line per method, with a band of one standard deviation (Figure 5.2)."""
     with _axes(output, 1, len(panels), (3.4, 3.2)) as [axes]:
         for axis, by_method in _by_method(axes, panels):
             for method, (colour, values, means, stdevs) in by_method.items():
@@ -207,7 +207,7 @@ def curves(panels: Sequence[Panel], output: Path, *, xlabel: str) -> None:
 
 
 def bars(panels: Sequence[Panel], output: Path) -> None:
-    """A panel a quantity, a bar a method, with a standard deviation or error."""
+    """Plot a panel per quantity and a bar per method, with its standard deviation or standard error."""
     with _axes(output, 1, len(panels), (2.4, 3.4)) as [axes]:
         for axis, by_method in _by_method(axes, panels):
             for method, (colour, _, means, stdevs) in by_method.items():
@@ -219,9 +219,9 @@ def bars(panels: Sequence[Panel], output: Path) -> None:
 
 
 def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Figure 5.1 of the thesis: a column a model, reconstructions above; below one standard deviation of posteriors.
+    """Plot a column per model as in Figure 5.1: reconstructions above, one standard deviation of posteriors below.
 
-    `log_density`: log P(x) of [N, 2] in nats [N], whose level sets are black.
+    `log_density`: the function from vectors [N, 2] to log P(x) in nats [N]. Its level sets are drawn in black.
     """
     ticks = np.linspace(-2, 2, _GRID)
     grid = np.stack(np.meshgrid(ticks, ticks), -1)
@@ -250,7 +250,7 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
 
 
 def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.Axes, dict[str, Any]]]:
-    """Axis, and of each method its colour, values, means and standard deviations, that of one seed as 0."""
+    """Yield each axis with the colour, values, means and standard deviations of each method (0 for one seed)."""
     for axis, panel in zip(axes, panels, strict=True):
         axis.set(title=panel.title)
         if panel.reference:

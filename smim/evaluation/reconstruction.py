@@ -1,4 +1,4 @@
-"""Reconstruction of sentences from their codes: BLEU-1, corpus BLEU-4, exact matches, words at the same position.
+"""Reconstruction of sentences from their codes: BLEU-1, corpus BLEU-4, exact matches, and words in the same position.
 
 In each run, a sentence is decoded twice from a draw z ~ q(z|x) (an autoencoder's mean): by sampling at temperature 1,
 as in the thesis, and greedily. It is also decoded once greedily from the mean. So are some training sentences.
@@ -74,28 +74,31 @@ class Scores:
         return self.train_from_mean
 
 
-# Of `Scores`.
+# The input: `Scores`.
 METRICS = [
     Definition("bleu1_sampled", "",
-               "sentence BLEU-1 of the reconstruction from a draw of z, words drawn at temperature 1",
+               "sentence BLEU-1 of the reconstruction from a draw of z, with each word drawn at temperature 1",
                lambda scores: scores.sampled, title="BLEU-1 sampled", better="higher"),
     Definition("bleu1_greedy", "", "sentence BLEU-1 of the greedy reconstruction from a draw of z",
                lambda scores: scores.greedy, title="BLEU-1 greedy", better="higher"),
     Definition("bleu1_mean", "", "sentence BLEU-1 of the greedy reconstruction from the mean of q(z|x)",
                lambda scores: scores.from_mean, better="higher"),
-    Definition("bleu1_mean_short", "", f"`bleu1_mean` of the sentences of at most {_SHORT} tokens",
+    Definition("bleu1_mean_short", "", f"`bleu1_mean` of sentences with at most {_SHORT} tokens",
                lambda scores: scores.of_length(short=True), better="higher"),
-    Definition("bleu1_mean_long", "", "`bleu1_mean` of the longer sentences",
+    Definition("bleu1_mean_long", "", "`bleu1_mean` of the longer sentences, which `bleu1_mean_short` leaves out",
                lambda scores: scores.of_length(short=False), better="higher"),
     Definition("bleu1_mean_train", "", f"`bleu1_mean` of up to {_TRAIN_SENTENCES} sentences of the training set",
                lambda scores: scores.of_training(), better="higher"),
-    Definition("bleu4_corpus_greedy", "", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction",
+    Definition("bleu4_corpus_greedy", "", "corpus BLEU-4 (sacrebleu) of the greedy reconstruction from a draw of z",
                lambda scores: scalar(corpus_bleu4(scores.bleu4_counts), n=len(scores.exact)), better="higher"),
-    Definition("exact_match_greedy", "", "share of sentences whose greedy reconstruction is exact",
+    Definition("exact_match_greedy", "",
+               "share of sentences that equal their greedy reconstruction from a draw of z, word for word",
                lambda scores: scores.exact, better="higher"),
-    Definition("exact_match_mean", "", "share of sentences that come back word for word from the mean",
+    Definition("exact_match_mean", "",
+               "share of sentences that equal their greedy reconstruction from the mean of q(z|x), word for word",
                lambda scores: scores.exact_from_mean, title="word for word", better="higher"),
-    Definition("word_accuracy_greedy", "", "share of words that the greedy reconstruction has in their place",
+    Definition("word_accuracy_greedy", "",
+               "share of a sentence's words that the greedy reconstruction from a draw of z has at the same position",
                lambda scores: scores.accuracy, better="higher"),
 ]  # fmt: skip
 
@@ -111,7 +114,7 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
             for values in (lengths, scores.accuracy, scores.greedy[:, 0])
         )
         plots.lines(
-            {"words in their place": (length, accuracy), "BLEU-1": (length, bleu)},
+            {"words at the same position": (length, accuracy), "BLEU-1": (length, bleu)},
             plots_dir / "accuracy_by_length.png",
             xlabel="tokens of the sentence",
             ylabel="greedy reconstruction",
@@ -122,7 +125,8 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
         metrics=measure(METRICS, scores),
         notes=[
             f"At most {job.max_length} tokens are decoded; the longest sentence has {lengths.max()}. BLEU-1 "
-            f"is NLTK's, with brevity penalty, on the words without `<sos>` and `<eos>`."
+            f"is NLTK's sentence BLEU of single words with brevity penalty, without `<sos>` and `<eos>`. Greedy "
+            f"decoding takes the most probable word at each step."
         ],
         tables=[_by_length(lengths, scores)],
         plots={"accuracy_by_length.png": "Greedy reconstruction by sentence length"},
@@ -239,7 +243,7 @@ def _samples(job: Job) -> Table:
     cells = [[_shortened(words) for words in pair] for pair in pairs]
     lengths = map(str, job.split.lengths[rows])
     header = ["tokens", "sentence", "from its code"]
-    title = "Evaluated sentences, drawn by the seed across their lengths, and what is decoded from their codes"
+    title = "Random evaluated sentences of different lengths, and what the model decodes from their codes"
     return Table(title, header, [[length, *pair] for length, pair in zip(lengths, cells, strict=True)])
 
 
@@ -288,5 +292,5 @@ def _by_length(lengths: np.ndarray, scores: Scores) -> Table:
             columns = [scores.accuracy, scores.greedy.mean(1), scores.sampled.mean(1), scores.exact]
             name = f"{first} and more" if after == np.inf else f"{first} to {after - 1}"
             rows.append([name, str(chosen.sum()), *[f"{column[chosen].mean():.3f}" for column in columns]])
-    header = ["tokens", "sentences", "words in their place", "BLEU-1 greedy", "BLEU-1 sampled", "exact"]
+    header = ["tokens", "sentences", "same position", "BLEU-1 greedy", "BLEU-1 sampled", "exact"]
     return Table("By sentence length", header, rows)

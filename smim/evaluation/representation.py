@@ -42,11 +42,12 @@ class RepresentationArgs:
         refuse(too_low(self, "eval.representation", k=1, train_sentences=1, map_sentences=0, max_classes=2))
 
 
-# Of whether the label that is voted for is right, and the most frequent one is; bool [N] each.
+# The input: whether the label with the most votes is right, and whether the most frequent label is; bool [N] each.
 OF_LABELS = METRICS = [
-    Definition("knn_accuracy", "", "share of items whose k nearest training codes vote for the right {label}",
+    Definition("knn_accuracy", "",
+               "share of items whose {label} is the most frequent one among the k nearest training codes",
                lambda right: right[0], title="k-NN accuracy, {label}", better="higher"),
-    Definition("majority_accuracy", "", "the same for always answering the most frequent {label}",
+    Definition("majority_accuracy", "", "share of items whose {label} is the most frequent one in training",
                lambda right: right[1]),
 ]  # fmt: skip
 
@@ -58,7 +59,7 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
     metrics: dict[str, Metric] = {}
     rows: list[list[str]] = []
     reasons = ", ".join(f"`{column}` ({reason})" for column, reason in left_out.items())
-    notes = [f"Label columns that are left out: {reasons}."] if reasons else []
+    notes = [f"These label columns are left out: {reasons}."] if reasons else []
     if train is not None and chosen:
         sampled = job.sample(len(train), args.train_sentences)
         sample = split_of_rows(train, sampled, name="representation_train")
@@ -69,11 +70,11 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
                 metrics |= found
                 rows.append([column, str(len(classes)), *(f"{metric.value:.3f}" for metric in found.values())])
             if without_label:
-                notes.append(f"{without_label:,} evaluated sentences have no `{column}` and are left out of it.")
+                notes.append(f"{without_label:,} evaluated sentences have no `{column}`; its metrics leave them out.")
     notes.insert(
         0,
-        f"Each of the {len(job.split):,} evaluated sentences gets the label that most of the {args.k} nearest among "
-        f"{len(sample):,} training sentences have (Euclidean distance between the means of q(z|x))."
+        f"Each of the {len(job.split):,} evaluated sentences gets the most frequent label of the {args.k} nearest of "
+        f"{len(sample):,} training sentences, by Euclidean distance between the means of q(z|x)."
         if metrics
         else _not_evaluated(job, train),
     )
@@ -86,9 +87,9 @@ def evaluate(job: Job, args: RepresentationArgs, plots_dir: Path) -> Section:
 def choose_columns(
     split: Split, train: Split | None, *, max_classes: int
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The classes, ascending, of each label column to classify, and why the others are left out.
+    """Choose the label columns to classify. Return their sorted classes, and why other columns are left out.
 
-    Those of `split` that have 2 to `max_classes` values over `train`, or over itself without one, are classified.
+    It chooses columns of `split` that have 2 to `max_classes` values in `train`, or in `split` if there is no `train`.
     """
     classes, left_out = {}, {}
     for column in split.label_columns:
@@ -100,11 +101,11 @@ def choose_columns(
 
 
 def _classes(split: Split, column: str, limit: int) -> list[str]:
-    """A label column's distinct values as text; raises ValueError that says why they are no classes."""
+    """List a label column's distinct values as text. If they are no classes, the ValueError says why."""
     if column not in split.label_columns:
         raise ValueError("the training sentences have none")
     if pa.types.is_nested(split.table.schema.field(column).type):
-        raise ValueError("not a single value")
+        raise ValueError("its values are lists or records")
     found: set[str] = set()
     for chunk in split.table.column(column).chunks:
         found |= set(pc.unique(chunk).drop_null().cast(pa.string()).to_pylist())
@@ -116,7 +117,7 @@ def _classes(split: Split, column: str, limit: int) -> list[str]:
 
 
 def class_numbers(column: pa.ChunkedArray, classes: list[str]) -> np.ndarray:
-    """The index of each label in `classes`, int64 [N]; negative for other labels and without a label."""
+    """Find the index of each label in `classes`, int64 [N]. It is negative for other labels and for missing ones."""
     text = column.cast(pa.string())
     places = pc.fill_null(pc.index_in(text, value_set=pa.array(classes, pa.string())), _UNSEEN).to_numpy()
     return np.where(pc.is_valid(text).to_numpy(), places, _NO_LABEL).astype(np.int64)
@@ -125,9 +126,9 @@ def class_numbers(column: pa.ChunkedArray, classes: list[str]) -> np.ndarray:
 def _classify(
     job: Job, sample: Split, column: str, classes: list[str], *, k: int
 ) -> tuple[tuple[np.ndarray, np.ndarray] | None, int]:
-    """What `METRICS` are of for one column, and how many evaluated sentences have no label in it.
+    """Compute the input of `METRICS` for one column, and the number of evaluated sentences without a label.
 
-    None where no evaluated sentence, or none of the training sample, has a label.
+    The input is None if no evaluated sentence, or no sentence of the training sample, has a label.
     """
     train_classes = class_numbers(sample.table.column(column), classes)
     true_classes = class_numbers(job.split.table.column(column), classes)
@@ -163,21 +164,21 @@ class Neighbours:
 
 
 def vote(classes: np.ndarray) -> np.ndarray:
-    """The most frequent class among each row's neighbours [B, k], nearest first. The nearest one breaks ties."""
+    """Find the most frequent class among each row's neighbours [B, k], nearest first. The nearest one breaks ties."""
     votes = (classes[:, :, None] == classes[:, None, :]).sum(2)
     # `argmax` takes the first, that is, the nearest, of those with the most votes.
     return classes[np.arange(len(classes)), votes.argmax(1)]
 
 
 def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -> tuple[dict[str, str], list[str]]:
-    """Draws the map on the main process; it with its caption, or a note why there is none."""
+    """Draw the map on the main process. Return its file and caption, or a note why there is no map."""
     if not args.map_sentences:
         return {}, []
     rows = job.sample(len(job.split), args.map_sentences, stream=1)
     # Use draws, not means: the variance of a collapsed code hides the information in its mean.
     codes = job.draw(select(job.posterior(), rows, "cpu"), rows, number=0).numpy()
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
-        return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]
+        return {}, ["There is no map. It needs four or more sentences, and different codes of two or more dimensions."]
     if job.is_main:
         points, labels = plots.tsne(codes, seed=job.seed % 2**32), job.split.table.select(columns).take(pa.array(rows))
         colours = {
@@ -191,8 +192,8 @@ def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -
 
 def _not_evaluated(job: Job, train: Split | None) -> str:
     if train is None:
-        return f"Not evaluated: `{job.corpus.name}` has no split `train` beside the evaluated one to learn from."
+        return f"Not evaluated: besides the evaluated split, `{job.corpus.name}` has no split `train` to learn from."
     return (
-        f"Not evaluated: `{job.corpus.name}` has no label column with few values; name such columns when you "
+        f"Not evaluated: `{job.corpus.name}` has no label column with few values. Name such columns when you "
         f"prepare it (`corpus.label_columns=[...]`)."
     )

@@ -1,4 +1,4 @@
-"""A prepared split's texts in the ids of another tokenizer: evaluation across corpora."""
+"""Encoding of a prepared split with another tokenizer, to evaluate a model on another corpus."""
 
 from pathlib import Path
 
@@ -13,10 +13,7 @@ _ROWS_AT_ONCE = 10_000
 
 
 def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> None:
-    """Writes `split` with `ids` and `length` by `tokenizer` to `path`, an Arrow stream.
-
-    Text and labels stay as they are.
-    """
+    """Write `split` with the `ids` and `length` of `tokenizer` to `path`, an Arrow stream. Text and labels are kept."""
     schema = split.table.schema
     with storage.new_file(path) as partial, pa.ipc.new_stream(str(partial), schema) as writer:
         for batch in split.table.to_batches(max_chunksize=_ROWS_AT_ONCE):
@@ -30,10 +27,10 @@ def retokenize(split: Split, tokenizer: Tokenizer, path: Path) -> None:
 
 
 def open_retokenized(name: str, path: Path) -> Split:
-    """The split that `retokenize` wrote."""
+    """Open the split that `retokenize` wrote."""
     return Split(name=name, table=pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
 
 
 def unknown_share(split: Split) -> float:
-    """Share of a split's tokens that are `<unk>`."""
+    """Compute the share of a split's tokens that are `<unk>`."""
     return pc.mean(pc.equal(pc.list_flatten(split.table.column("ids")), UNK_ID)).as_py() or 0.0

@@ -86,7 +86,10 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
         cfg.eval.metrics = [cfg.eval.metrics]  # eval.metrics=likelihood is a list of one
     args = config.make(EvalArgs, cfg.eval, "eval")
     if cfg.model.dir is None or cfg.corpus.dir is None:
-        raise UserError("give model.dir=DIR of a trained model and corpus.dir=DIR of a prepared corpus")
+        raise UserError(
+            "model.dir or corpus.dir is missing; give model.dir=DIR with a trained model and corpus.dir=DIR with a "
+            "prepared corpus"
+        )
     model_dir, output = Path(cfg.model.dir), Path(cfg.output or Path(cfg.model.dir).parent / "report").absolute()
     doing("loading the model")
     accelerator = make_accelerator()
@@ -134,7 +137,7 @@ def _of_sentences(
         raise UserError(
             f"{corpus.directory} was prepared for another tokenizer than the model's "
             f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
-            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts anew with "
+            f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts again with "
             f"corpus.retokenize=true"
         )
     job = make_job(model, corpus, split, args, accelerator, work)
@@ -148,8 +151,8 @@ def _of_vectors(
     """Return the same as `_of_sentences`, for vectors."""
     if model.autoencoder.input_size != corpus.input_size:
         raise UserError(
-            f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, the model is of vectors of "
-            f"{model.autoencoder.input_size}"
+            f"{corpus.directory} holds vectors of {corpus.input_size} dimensions, but the model takes vectors of "
+            f"{model.autoencoder.input_size}; give the corpus on which it was trained, or one with the same dimension"
         )
     split = corpus.split(args.split)
     rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)

@@ -1,4 +1,4 @@
-"""What any codes make of sets of sentences with judgements: from a function of texts to metrics with their errors.
+"""Metrics of any codes on sets of judged sentences, from a function that encodes texts.
 
 Shapes: N pairs or texts, Q queries, D dimensions of a code.
 """
@@ -25,7 +25,7 @@ from smim.evaluation import answering, section
 from smim.evaluation.section import Definition, Metric
 from smim.evaluation.semantic_sets import ANSWERS, CLASSES, PAIRS, PARAPHRASES, SIMILARITY, Rows, SemanticSet
 
-# [N, D] numbers of N texts, dense or sparse; [Q, N] similarities of Q texts to N others.
+# Codes: [N, D] of N texts, dense or sparse. Compare: similarities [Q, N] of Q texts to N others.
 Codes = Any
 Encode = Callable[[Sequence[str]], Codes]
 Compare = Callable[[Sequence[str], Sequence[str]], np.ndarray]
@@ -38,7 +38,7 @@ DISTANCES: dict[str, Callable[[Codes, Codes], np.ndarray]] = {
 }
 _QUERIES_TOGETHER = 512
 _FOLDS, _NEIGHBOURS = 5, 5
-# SentEval's are 1/4 to 8; codes of any scale need more.
+# SentEval has 1/4 to 8. Codes of any scale need a wider range.
 _STRENGTHS = [4.0**power for power in range(-3, 5)]
 
 
@@ -46,17 +46,22 @@ def _definition(name: str, title: str, meaning: str) -> Definition:
     return Definition(name, "", meaning, lambda found: found[name], title=f"{title}, {{label}}", better="higher")
 
 
-# Of what was found on a set, by the metric's name; the label is the set's.
+# The input: the values found on a set, by the metric's name. The label is the set's name.
 METRICS = [
-    _definition("spearman", "Spearman", "rank correlation of similarity and people's score, {label}"),
-    _definition("average_precision", "average precision", "average precision of paraphrases by similarity, {label}"),
-    _definition("paraphrase_accuracy", "accuracy", "share of pairs told right by a threshold of similarity, {label}"),
-    _definition("paraphrase_f1", "F1", "F1 of paraphrases by a threshold of similarity, {label}"),
-    _definition("hit_at_1", "hit@1", "share of sentences that are nearest to their paraphrase, {label}"),
-    _definition("answer_mrr", "MRR", "mean reciprocal rank of a question's right answer by similarity, {label}"),
-    _definition("probe_accuracy", "probe", "accuracy of a logistic regression on codes, {label}"),
-    _definition("neighbour_accuracy", "5-NN", "accuracy of a vote of the 5 nearest codes, {label}"),
-    _definition("word_for_word", "exact", "share of sentences that come back from their codes word for word, {label}"),
+    _definition("spearman", "Spearman", "rank correlation between similarity of codes and people's scores, {label}"),
+    _definition("average_precision", "average precision",
+                "average precision of paraphrases when pairs are sorted by similarity of codes, {label}"),
+    _definition("paraphrase_accuracy", "accuracy",
+                "share of pairs that a threshold of similarity classifies correctly as paraphrases or not, {label}"),
+    _definition("paraphrase_f1", "F1", "F1 of the paraphrases that a threshold of similarity finds, {label}"),
+    _definition("hit_at_1", "hit@1",
+                "share of sentences whose paraphrase has the most similar code of all second sentences, {label}"),
+    _definition("answer_mrr", "MRR",
+                "mean of 1 / rank of the right answer among a question's answers, by similarity of codes, {label}"),
+    _definition("probe_accuracy", "probe", "accuracy of a logistic regression on the codes, {label}"),
+    _definition("neighbour_accuracy", "5-NN", "accuracy of a vote of the 5 nearest training codes, {label}"),
+    _definition("word_for_word", "exact",
+                "share of sentences that greedy decoding of their codes gives back word for word, {label}"),
 ]  # fmt: skip
 
 
@@ -70,19 +75,19 @@ def measure(
     bootstrap_samples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Metric]:
-    """The metrics of any codes on sets, by names such as `spearman:stsb-dev`.
+    """Compute the metrics of any codes on sets, by names such as `spearman:stsb-dev`.
 
         measure(model.encode, read_sets("semantic/", "dev"))["spearman:stsb-dev"].value
 
-    `encode` gives codes [N, D] of N texts, dense or sparse, and is called once for each set. `distance`: "cosine",
-    "l2" or "inner_product". `reconstruct` gives each sentence back from its code, `max_decoded` of a set; without it
-    there is no `word_for_word`. Raises `UserError` for codes of another number, and `SmimError` for NaN in codes and
-    metrics.
+    `encode`: a function from N texts to codes [N, D], dense or sparse, called once per set. `distance`: "cosine", "l2"
+    or "inner_product". `reconstruct`: a function from sentences to what is decoded from their codes, for at most
+    `max_decoded` sentences of a set. Without it there is no `word_for_word`. Raises `UserError` if the number of codes
+    differs from that of texts, and `SmimError` if a code or metric is NaN or infinite.
     """
     metrics: dict[str, Metric] = {}
     for each in sets:
         found = _OfSet(each, encode, distance, bootstrap_samples, seed).found()
-        if reconstruct and each.kind != ANSWERS:  # which are not sentences
+        if reconstruct and each.kind != ANSWERS:  # answers are not sentences
             sentences = each.some(max_decoded)
             pairs = zip(sentences, reconstruct(sentences), strict=True)
             found["word_for_word"] = np.array([one.split() == other.split() for one, other in pairs])
@@ -91,7 +96,7 @@ def measure(
 
 
 def measure_bm25(sets: Sequence[SemanticSet]) -> dict[str, Metric]:
-    """The same, where one text is searched for by another, by Lucene's BM25 of their words."""
+    """Compute `hit_at_1` and `answer_mrr` with Lucene's BM25 of words as the similarity."""
     metrics: dict[str, Metric] = {}
     for each in sets:
         rows, found = each.evaluated, {}
@@ -108,7 +113,7 @@ def measure_bm25(sets: Sequence[SemanticSet]) -> dict[str, Metric]:
 
 
 def random_codes(dimension: int, *, seed: int = 0) -> Encode:
-    """Codes from N(0, I) that are a function of (seed, text), and so of nothing that a text means."""
+    """Make a function from texts to random codes from N(0, I). A code depends only on (seed, text), not on meaning."""
 
     def code(text: str) -> np.ndarray:
         number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
@@ -118,7 +123,7 @@ def random_codes(dimension: int, *, seed: int = 0) -> Encode:
 
 
 def paired(encode: Encode, rows: Rows, distance: str) -> np.ndarray:
-    """The similarity of the two texts of each row [N]: the larger the nearer."""
+    """Compute the similarity of the two texts of each row [N]; larger is nearer."""
     first, second = map(encode, rows.texts)
     if distance == "l2":
         return -paired_euclidean_distances(first, second)
@@ -128,9 +133,9 @@ def paired(encode: Encode, rows: Rows, distance: str) -> np.ndarray:
 
 
 def hits(rows: Rows, compare: Compare) -> np.ndarray:
-    """Whether the second text of a right pair is nearer to the first than all other second texts, bool [Q].
+    """Compute whether the second text of a right pair is nearer to the first than all other second texts, bool [Q].
 
-    An equal similarity counts against it.
+    An equal similarity counts as a miss.
     """
     candidates = list(dict.fromkeys(rows.texts[1]))
     place = {text: i for i, text in enumerate(candidates)}
@@ -145,7 +150,7 @@ def hits(rows: Rows, compare: Compare) -> np.ndarray:
 
 
 class _OfSet:
-    """What codes make of one set: by the metrics' names a `Metric`, or values [N] whose mean it is."""
+    """The evaluation of codes on one set. It finds, by the metrics' names, a `Metric` or the values [N] of a mean."""
 
     def __init__(self, given: SemanticSet, encode: Encode, distance: str, samples: int, seed: int) -> None:
         self._set, self._distance, self._samples, self._seed = given, distance, samples, seed
@@ -154,9 +159,12 @@ class _OfSet:
         sparse = scipy.sparse.issparse(codes)
         self._matrix = codes if sparse else np.asarray(codes)
         if self._matrix.shape[:1] != (len(self._row),):
-            raise UserError(f"{given.name}: codes of shape {self._matrix.shape} came of {len(self._row):,} texts")
+            raise UserError(
+                f"{given.name}: the codes have the shape {self._matrix.shape} for {len(self._row):,} texts; return one "
+                f"row per text"
+            )
         if not np.isfinite(codes.data if sparse else self._matrix).all():
-            raise SmimError(f"{given.name}: codes came out as NaN or infinite; the model is not usable")
+            raise SmimError(f"{given.name}: some codes are NaN or infinite; the model is not usable")
 
     def found(self) -> Found:
         kind, rows = self._set.kind, self._set.evaluated
@@ -188,11 +196,11 @@ class _OfSet:
         return DISTANCES[self._distance](self._codes(queries), self._codes(candidates))
 
     def _threshold(self) -> float:
-        """The similarity from which on a pair is called a paraphrase: the best one on dev, else on train."""
+        """Find the lowest similarity that counts as a paraphrase: the most accurate one on dev, else on train."""
         rows = self._set.dev or self._set.train or self._set.evaluated
         scores = self._paired(rows)
         thresholds = np.append(np.unique(scores), np.inf)
-        # Of the wrong pairs those below are told right, of the right ones the others.
+        # A threshold is right for the wrong pairs below it, and for the right pairs that are not below it.
         below = [np.searchsorted(np.sort(scores[rows.values == value]), thresholds) for value in (0, 1)]
         return float(thresholds[(below[0] - below[1]).argmax()])
 
@@ -209,9 +217,9 @@ class _OfSet:
         return section.scalar(statistic(*values), n=len(values[0]), standard_error=float(samples.standard_error))
 
     def _classified(self) -> Found:
-        """Whether each row is told right, by a logistic regression and by neighbours; nothing without train."""
+        """Compute whether a logistic regression and neighbours classify each row correctly; empty without train."""
         found: Found = {}
-        if self._set.train and self._distance == "cosine":  # which a regression does not depend on
+        if self._set.train and self._distance == "cosine":  # once, because a regression does not use the distance
             found["probe_accuracy"] = self._told_right(LogisticRegression(max_iter=300), {"C": _STRENGTHS})
         if self._set.train and self._distance != "inner_product":
             metric = "cosine" if self._distance == "cosine" else "euclidean"
@@ -220,13 +228,13 @@ class _OfSet:
         return found
 
     def _told_right(self, classifier: Any, grid: dict[str, list[Any]]) -> np.ndarray:
-        """As SentEval does: settings are chosen on dev, without one by folds of train, and then train is fitted."""
+        """Choose settings on dev (without dev, by folds of train), then fit to train, as SentEval does."""
         train, dev, evaluated = self._set.train, self._set.dev, self._set.evaluated
         assert train is not None
         folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=self._seed % 2**32)
         features, values = self._features(train), train.values
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # its steps are limited, as its strength is
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the limit of steps is intended
             search = GridSearchCV(classifier, grid, cv=folds, refit=False)
             if dev:
                 search.cv = PredefinedSplit(np.repeat([-1, 0], [len(train), len(dev)]))
@@ -239,7 +247,7 @@ class _OfSet:
             return classifier.fit(features, values).predict(self._features(evaluated)) == evaluated.values
 
     def _features(self, rows: Rows) -> Codes:
-        """The codes; of pairs |u - v| and u * v, side by side."""
+        """Make the features: codes, or for pairs |u - v| and u * v side by side."""
         first, *second = map(self._codes, rows.texts)
         return _stacked([abs(first - second[0]), _product(first, second[0])], axis=1) if second else first
 
@@ -250,7 +258,7 @@ def _reciprocal_ranks(rows: Rows, scores: np.ndarray) -> np.ndarray:
 
 
 def _bm25(queries: Sequence[str], candidates: Sequence[str]) -> np.ndarray:
-    import bm25s  # where JAX is installed it takes most of a GPU's memory, so no sooner than it is needed
+    import bm25s  # imported late: if JAX is installed, this import takes most of a GPU's memory
 
     index = bm25s.BM25()
     index.index(answering.words(list(candidates)), show_progress=False)

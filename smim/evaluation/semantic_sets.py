@@ -1,7 +1,7 @@
-"""Sets of sentences with people's judgements of what they mean: files of the user's, read and checked.
+"""Sets of sentences with people's judgements of their meaning, read from the user's files and checked.
 
-A file is `NAME-SPLIT.tsv` or `NAME.SPLIT.tsv`, compressed or not, without a header. What its lines hold says what is
-measured on it; docs/evaluation.md has the table.
+A file is called `NAME-SPLIT.tsv` or `NAME.SPLIT.tsv`. It may be compressed, and has no header. The fields of its lines
+decide which metrics are computed; docs/evaluation.md has the table.
 """
 
 import hashlib
@@ -38,9 +38,10 @@ _LINES = (
 
 @dataclass(frozen=True)
 class Rows:
-    """`texts`: one or two columns of N texts. `values` fp64 [N]: the score or class, or 1 where the second is right.
+    """The rows of a set. `texts`: one or two columns of N texts.
 
-    `groups` int64 [N]: of answers, their question's number.
+    `values` fp64 [N]: the score, the class, or 1 if the second text is right. `groups` int64 [N]: for answers, the
+    number of their question.
     """
 
     texts: tuple[list[str], ...]
@@ -53,10 +54,10 @@ class Rows:
 
 @dataclass(frozen=True)
 class SemanticSet:
-    """Of one set what is evaluated, and for what is fitted, `train` and `dev`, where it has them.
+    """One set: the `evaluated` rows, and the rows to fit classifiers on, `train` and `dev`, if there are any.
 
-    `name`: such as "stsb-dev"; `kind`: one of `KINDS`; `files`: what was read. Where `evaluated` is `train`, it is to
-    be cross-validated.
+    `name`: such as "stsb-dev". `kind`: one of `KINDS`. `files`: the files that were read. If `evaluated` is `train`,
+    classifiers are cross-validated.
     """
 
     name: str
@@ -78,28 +79,29 @@ class SemanticSet:
         return list(dict.fromkeys(text for column in self.evaluated.texts for text in column))
 
     def some(self, limit: int) -> list[str]:
-        """So many of these at random, always the same, or all where they are no more."""
+        """Choose `limit` random `sentences`, always the same ones, or all if there are not more."""
         sentences = self.sentences
         return [sentences[i] for i in sample(len(sentences), limit, seed=0)]
 
 
 def files_of(paths: object) -> list[Path]:
-    """The tables among the files that a path, or a list of them, names; raises `UserError` where there are none."""
+    """List the .tsv files in a path or a list of paths. Raises `UserError` if a path is given but has none."""
     given = as_paths(paths)
     found = [path for path in find_files(given) if ".tsv" in path.suffixes]
     if given and not found:
-        raise UserError(f"no .tsv or .tsv.gz in {', '.join(given)}")
+        raise UserError(f"no .tsv or .tsv.gz in {', '.join(given)}; give files called NAME-dev.tsv or NAME-test.tsv")
     return found
 
 
 def read_sets(paths: object, split: str = "dev", *, max_pairs: int = 1000, seed: int = 0) -> list[SemanticSet]:
-    """The sets in files, or in folders of them, with what is evaluated of `split`, "dev" or "test".
+    """Read the sets in files or folders, to evaluate `split`, "dev" or "test".
 
         read_sets("semantic/", "dev")
 
-    Where a set has no file for dev, "dev" evaluates its train. Of pairs that share sentences, one of each group is
-    taken, and `max_pairs` of them at random; a file of pairs whose name has no split is dev by half and test by half.
-    Raises `UserError` for a file or line that is none of what is known, and for a set that lacks a split.
+    If a set has no file for dev, "dev" evaluates its train. Pairs that share sentences form groups. One pair of each
+    group is used, and at most `max_pairs` of these, drawn by `seed`. If the name of a file of pairs has no split, half
+    of its pairs are dev and half are test. Raises `UserError` for files or lines of an unknown form, and for a set that
+    lacks a split.
     """
     files: dict[str, dict[str, Path]] = {}
     for path in files_of(paths):
@@ -117,7 +119,10 @@ def _set(name: str, files: dict[str, Path], split: str, max_pairs: int, seed: in
     [kind, *others] = dict.fromkeys(kind for kind, _ in read.values())
     if others:
         kinds = " and of ".join([kind, *others])
-        raise UserError(f"{', '.join(map(str, files.values()))}: one set, but lines of {kinds}")
+        raise UserError(
+            f"{', '.join(map(str, files.values()))}: the files of one set hold lines of {kinds}; give them "
+            f"different names"
+        )
     rows = {part: each for part, (_, each) in read.items()}
     if kind == PAIRS:
         rows = {part: _one_a_group(each) for part, each in rows.items()}
@@ -127,7 +132,9 @@ def _set(name: str, files: dict[str, Path], split: str, max_pairs: int, seed: in
     if evaluated is None or (kind == CLASSES and "train" not in rows):
         missing = "train" if evaluated else split
         given = ", ".join(path.name for path in files.values())
-        raise UserError(f"the set {name!r} has no {missing}: there is {given}; call a file {name}-{missing}.tsv")
+        raise UserError(
+            f"the set {name!r} has no {missing} split, only {given}; add a file called {name}-{missing}.tsv"
+        )
     if kind == PAIRS:
         chosen = sample(len(evaluated), max_pairs, seed=seed)
         evaluated = _taken(evaluated, chosen)
@@ -139,11 +146,14 @@ def _read(path: Path) -> tuple[str, Rows]:
     lines = _lines(path)
     kind = _kind(lines[0][1])
     if kind is None:
-        raise UserError(f"{path}, line {lines[0][0]}: {len(lines[0][1])} fields; known are lines of {_LINES}")
+        raise UserError(
+            f"{path}, line {lines[0][0]}: {len(lines[0][1])} fields of an unknown form; separate the fields of one of "
+            f"these forms by tabs: {_LINES}"
+        )
     width = len(lines[0][1])
     for number, fields in lines:
         if len(fields) != width:
-            raise UserError(f"{path}, line {number}: {len(fields)} fields, where the first line has {width}")
+            raise UserError(f"{path}, line {number}: {len(fields)} fields, but the first line has {width}; correct it")
     columns = [list(column) for column in zip(*(fields for _, fields in lines), strict=True)]
     if kind == PAIRS:
         return kind, Rows((columns[0], columns[1]), np.ones(len(lines)))
@@ -157,27 +167,27 @@ def _read(path: Path) -> tuple[str, Rows]:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The fields of each line that holds something, with its number."""
+    """Read the fields of each line that is not empty, with its number."""
     intake = Intake(path, skip_bad=True)
     with reading(path):
         chunks = read_chunks(Piece(path), intake)
         lines = [line.split("\t") for chunk in chunks for _, line in text_lines(chunk, intake)]
     if intake.left_out:
-        raise UserError(f"{path} holds lines that are no text in UTF-8: {', '.join(intake.left_out)}")
+        raise UserError(f"{path} has lines that are no text in UTF-8, correct them: {', '.join(intake.left_out)}")
     found = [(number, fields) for number, fields in enumerate(lines, start=1) if any(fields)]
     if not found:
-        raise UserError(f"{path} is empty")
+        raise UserError(f"{path} is empty; give a file with sentences")
     return found
 
 
 def _kind(fields: Sequence[str]) -> str | None:
-    """What a file is whose first line has these fields; scores that turn out to be 0 and 1 make it paraphrases."""
+    """Recognise a file's kind by the fields of its first line. `_read` finds paraphrases, whose scores are 0 and 1."""
     numbered = _is_number(fields[0])
     if len(fields) == 2:
         return CLASSES if numbered else PAIRS
     if len(fields) == 4 and fields[1] in ("0", "1"):
         return ANSWERS
-    # A fourth column, as SICK's entailment, is not used.
+    # A fourth column, such as SICK's entailment, is not used.
     return SIMILARITY if len(fields) in (3, 4) and numbered else None
 
 
@@ -190,7 +200,7 @@ def _is_number(field: str) -> bool:
 
 def _number(field: str, path: Path, line: int) -> float:
     if not _is_number(field):
-        raise UserError(f"{path}, line {line}: {field[:40]!r} where a number is needed")
+        raise UserError(f"{path}, line {line}: the first field is {field[:40]!r}, but must be a number")
     return float(field)
 
 
@@ -198,12 +208,12 @@ def _answers(path: Path, columns: Iterable[list[str]]) -> Rows:
     names = ("group", "label", "question", "answer")
     found = read_candidates(Split(str(path), pa.table(dict(zip(names, columns, strict=True)))))
     if not len(found):
-        raise UserError(f"{path} has no question with a right answer")
+        raise UserError(f"{path} has no question with a right answer, which has 1 in the second field")
     return Rows((found.questions, found.answers), found.right.astype(np.float64), found.groups)
 
 
 def _one_a_group(rows: Rows) -> Rows:
-    """The first pair of each group of sentences that pairs connect: every other answer to it is wrong then."""
+    """Select the first pair of each group of connected sentences. Then each other second sentence is a wrong match."""
     first, second = rows.texts
     texts, numbers = np.unique([*first, *second], return_inverse=True)
     ends = numbers.reshape(2, -1)
@@ -222,7 +232,7 @@ def _taken(rows: Rows, chosen: np.ndarray) -> Rows:
 
 
 def describe(sets: Sequence[SemanticSet]) -> list[list[str]]:
-    """A row for each set: its name, kind, what is evaluated, and its files with the beginnings of their hashes."""
+    """Make a row for each set: its name, kind, evaluated rows, and its files with the beginnings of their hashes."""
     return [
         [
             each.name,

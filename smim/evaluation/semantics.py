@@ -1,6 +1,6 @@
-"""Whether codes that are near mean the same: on sets of sentences with people's judgements, beside other codes.
+"""Whether sentences with near codes have the same meaning, on sets of judged sentences, in comparison with other codes.
 
-From Python, `measure` does it for any function from texts to codes.
+In Python, `measure` evaluates any function from texts to codes.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,13 +32,13 @@ from smim.teaching import find_teacher, open_teacher
 
 TITLE = "Meaning"
 
-# By cosine, as all where no distance is named.
+# The model's whole code, compared by cosine.
 _CODE = "code"
 _SUFFIXES = {"cosine": "", "l2": "-l2", "inner_product": "-inner_product"}
 _PLOTTED = ("spearman", "average_precision", "hit_at_1", "answer_mrr", "probe_accuracy")
-# By another distance, of a part of the code, or of other codes: their label is "SET/WAY".
+# Metrics by another distance, of a part of the code, or of other codes. Their label is "SET/WAY".
 _BESIDE = [
-    replace(each, name=f"{each.name}_by", title="", meaning=f"`{each.name}` by other means: {{label}}", in_tables=True)
+    replace(each, name=f"{each.name}_by", title="", meaning=f"`{each.name}` by SET/WAY: {{label}}", in_tables=True)
     for each in METRICS
     if each.name != "word_for_word"
 ]
@@ -47,11 +47,12 @@ ALL_METRICS = [*METRICS, *_BESIDE]
 
 @dataclass(frozen=True)
 class SemanticsArgs:
-    """`sets`: a file, a folder, or a list of them. `split`: dev, to choose by, or test, once a model that is reported.
+    """The settings of the group. `sets`: a file, a folder, or a list of them.
 
-    `models`: of sentence-transformers, by name or path, to stand beside; `word_for_word`: whether sentences are
-    decoded, `max_decoded` of a set at random; `max_pairs`: of a set of pairs; `bootstrap_samples`: of a standard error
-    that is not a mean's.
+    `split`: "dev" to make choices, "test" once for each model that is reported. `models`: sentence-transformers models
+    to compare with, by name or path. `word_for_word`: decode sentences, at most `max_decoded` random ones of a set.
+    `max_pairs`: the maximum number of pairs from a set of pairs. `bootstrap_samples`: for standard errors of metrics
+    that are not means.
     """
 
     sets: Any = None
@@ -67,23 +68,26 @@ class SemanticsArgs:
 
 
 def files(args: SemanticsArgs) -> list[Path]:
-    """The files of the sets."""
+    """List the files of the sets."""
     return files_of(args.sets)
 
 
 def check(args: SemanticsArgs) -> None:
-    """Raises `UserError` where there are no sets, one cannot be read, or a model cannot be loaded."""
+    """Check the settings. Raises `UserError` if there are no sets, or if a set or a model cannot be loaded."""
     if not as_paths(args.sets):
-        raise UserError("which sets? give eval.semantics.sets=FOLDER, a file, or '[FOLDER,FILE]'")
+        raise UserError("eval.semantics.sets is not set; give a folder, a file, or a list such as '[FOLDER,FILE]'")
     read_sets(args.sets, args.split)
     if len({short_name(name) for name in args.models}) < len(args.models):
-        raise UserError(f"eval.semantics.models: {', '.join(args.models)}: the last parts of their names must differ")
+        raise UserError(
+            f"eval.semantics.models: {', '.join(args.models)}: the last parts of their names are equal; give models "
+            f"or directories with different last parts"
+        )
     for name in args.models:
         open_model(name, setting="eval.semantics.models")
 
 
 def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
-    """The code's metrics by cosine, and what stands beside; called on all processes, the main one has them."""
+    """Compute the metrics of codes and of baselines, on the main process. All processes must call it."""
     sets = read_sets(args.sets, args.split, max_pairs=args.max_pairs, seed=job.seed)
     parts, reconstruct = _of_model(job, sets, args)
     if not job.is_main:
@@ -121,9 +125,9 @@ def evaluate(job: Job, args: SemanticsArgs, plots_dir: Path) -> Section:
 
 
 def open_model(name: str, *, setting: str) -> Encode:
-    """What encodes with a model of sentence-transformers, by its name or path; raises `UserError` where it cannot.
+    """Load a sentence-transformers model by its name or path, as a function from texts to vectors.
 
-    `setting`: where the name was given.
+    `setting`: the name of the setting for error messages. Raises `UserError` if the model cannot be loaded.
     """
     try:
         model = open_teacher(find_teacher(name))
@@ -133,7 +137,7 @@ def open_model(name: str, *, setting: str) -> Encode:
 
 
 def short_name(name: str) -> str:
-    """What a model is called in tables: its directory; directories of ours, and of packages, are called "model"."""
+    """Return the name of a model for tables: that of its directory, or of the parent of a directory called "model"."""
     path = Path(name)
     return path.parent.name if path.name == "model" else path.name
 
@@ -141,7 +145,10 @@ def short_name(name: str) -> str:
 def _of_model(
     job: Job, sets: Sequence[SemanticSet], args: SemanticsArgs
 ) -> tuple[dict[str, Encode], Callable[[Sequence[str]], list[str]] | None]:
-    """From texts to codes, and to their meaning part where they have one; and back. Called on all processes."""
+    """Make functions from texts to codes and to meaning parts (if there are any), and from texts to decoded ones.
+
+    All processes must call it.
+    """
     autoencoder = job.model.autoencoder
     row = {text: i for i, text in enumerate(dict.fromkeys(text for each in sets for text in each.texts))}
     ids = [job.model.tokenizer.encode(text)[: autoencoder.args.max_length] for text in row]
@@ -157,7 +164,7 @@ def _of_model(
         return parts, None
     wanted = sorted({row[text] for each in sets if each.kind != ANSWERS for text in each.some(args.max_decoded)})
     own = [wanted[place] for place in job.share(len(wanted))]
-    # What says more words than its sentence has is wrong already.
+    # A text with more words than its sentence cannot be equal to it.
     longest = 1 + max((len(ids[i]) for i in wanted), default=0)
     decoded = job.model.decode(codes[own], max_length=longest)
     sentences = dict(gather_object(list(zip(own, decoded, strict=True))))
@@ -165,16 +172,18 @@ def _of_model(
 
 
 def _notes(args: SemanticsArgs) -> list[str]:
-    used = "to choose by" if args.split == "dev" else "to be looked at once a model, when all is chosen"
+    used = "for making choices" if args.split == "dev" else "to be used once for each model, after all choices"
     return [
-        f"Split `{args.split}`, {used}. A code is the mean of q(z|x), and codes are compared by their cosine where no "
-        f"other distance is named. ± is the standard error over pairs, queries or "
-        f"questions; of rank correlation, average precision and F1 by {args.bootstrap_samples:,} bootstrap samples."
+        f"These are results on the split `{args.split}`, {used}. A code is the mean of q(z|x). Codes are compared by "
+        f"cosine if no other distance is named. A way is what is compared, and how: whole codes (`code`), their "
+        f"meaning part (`meaning`), words (`TF-IDF`, `BM25`), `random` codes, or another model's vectors. ± is the "
+        f"standard error over pairs, queries, questions or sentences. For rank correlation, average precision and F1 "
+        f"it comes from {args.bootstrap_samples:,} bootstrap samples."
     ]
 
 
 def _tables(ways: dict[str, dict[str, Metric]]) -> list[Table]:
-    """A table for each metric: ways by sets."""
+    """Make a table for each metric, with a row for each way and a column for each set."""
     tables = []
     for each in METRICS:
         names = [name for name in ways[_CODE] if name.startswith(f"{each.name}:")]
@@ -203,7 +212,7 @@ def _draw(
     }
     if scores:
         plots.scatters(scores, plots_dir / "similarity.png", xlabel="people's score", ylabel="cosine of the codes")
-        drawn["similarity.png"] = "Cosine of two codes against how alike people found the sentences"
+        drawn["similarity.png"] = "Cosine of two codes against people's score of how similar the sentences are"
     shown = [way for way in ways if not way.endswith(tuple(_SUFFIXES.values())[1:])]
     values = {
         each.for_label(name.partition(":")[2]).title: {
@@ -215,5 +224,5 @@ def _draw(
     }
     if values:
         plots.dots(values, plots_dir / "meaning.png")
-        drawn["meaning.png"] = "Codes by cosine, beside what knows words alone, random codes and other models"
+        drawn["meaning.png"] = "Codes by cosine, in comparison with words alone, random codes and other models"
     return drawn

@@ -1,6 +1,6 @@
-"""What a model makes of vectors: the metrics of sections 4.2 and 5.3.1 of the thesis, and how its codes lie.
+"""Metrics of models of vectors, as in sections 4.2 and 5.3.1 of the thesis, and of the distribution of their codes.
 
-Sets of vectors are small: every process computes all of it, from the same noise.
+Sets of vectors are small, so every process computes everything, from the same noise.
 
 Shapes: N vectors, X their dimensions, D latent dimensions, Q queries, K importance samples.
 """
@@ -39,10 +39,10 @@ _ROWS_AT_ONCE = 100_000
 
 @dataclass(frozen=True)
 class VectorsArgs:
-    """`k`: neighbours of the estimate of mutual information, and of the vote for a label; the thesis has 5 for both.
+    """The settings of the group. `k`: neighbours for the estimate of mutual information and for the vote for a label.
 
-    `max_queries`: what compares each vector with all others, and the marginal likelihood, are means over so many
-    vectors, drawn at random. `importance_samples`: K of the marginal likelihood.
+    The thesis has 5 for both. `max_queries`: the number of random vectors over which the marginal likelihood, and
+    metrics that compare each vector with all others, are averaged. `importance_samples`: K of the marginal likelihood.
     """
 
     k: int = 5
@@ -55,7 +55,7 @@ class VectorsArgs:
 
 @dataclass(frozen=True)
 class VectorJob:
-    """What the group of vectors is given, as `Job` is what those of sentences are given."""
+    """The input of the metric group of vectors, like `Job` for sentences."""
 
     model: VectorModel
     corpus: VectorCorpus
@@ -65,34 +65,35 @@ class VectorJob:
     seed: int
 
 
-# Of `measure_vectors`.
+# The input: the values that `measure_vectors` computes.
 _OWN = [
     *OF_POSTERIORS,
-    Definition("mutual_information_ksg", "nats", "I(x; z), z ~ q(z|x), by nearest neighbours", lambda c: c["ksg"],
+    Definition("mutual_information_ksg", "nats",
+               "mutual information I(x; z), z ~ q(z|x), estimated from nearest neighbours", lambda c: c["ksg"],
                title="mutual information (KSG)", better="higher", equation="Kraskov et al. 2004, eq. 8"),
-    Definition("marginal_nll", "nats", "-log E p(x|z), z from the model's prior, by importance sampling",
+    Definition("marginal_nll", "nats", "-log E[p(x|z)], z ~ p(z), the model's own prior, by importance sampling",
                lambda c: -c["marginal"], title="NLL (marginal)", better="lower",
                zero_is_least=False),
     Definition("data_nll", "nats",
-               "-log P(x) under the density that the vectors were drawn from: the floor of `marginal_nll`",
+               "-log P(x) under the true density of the vectors; on average `marginal_nll` cannot be lower",
                lambda c: -c["density"]),
     Definition("rmse", "",
-               "root mean square difference, over dimensions too, between x and a draw from p(x|z), z ~ q(z|x)",
+               "root of the mean square over vectors and dimensions of x - x', with draws x' ~ p(x|z), z ~ q(z|x)",
                lambda c: _rmse(c["difference"]), title="RMSE", better="lower"),
-    Definition("rmse_mean", "", "`rmse` with E[x|z] in place of the draw",
+    Definition("rmse_mean", "", "`rmse` with x' = E[x|z] instead of the draw",
                lambda c: _rmse(c["difference_of_mean"]), better="lower"),
 ]  # fmt: skip
 METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """The metrics of the job's vectors, how they were made, and a picture where all is of two dimensions."""
+    """Measure the job's vectors, and plot them if vectors and codes have two dimensions."""
     metrics = measure_vectors(job.model, job.corpus, job.split, args, seed=job.seed)
     section = Section("Vectors", metrics, _notes(job, args))
     if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
         section.plots[_PLOT] = (
-            "Above: level sets of the density of the vectors, and reconstructions of evaluated ones in red. "
-            "Below: one standard deviation of N(0, I), dashed, and of some posteriors"
+            "Above: level sets of the vectors' density in black, and reconstructions of evaluated vectors in red. "
+            "Below: one standard deviation of N(0, I), dashed, and of some posteriors, in green"
         )
         if job.accelerator.is_main_process:
             values = {name: metric.value for name, metric in metrics.items()}
@@ -105,9 +106,9 @@ def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
 def measure_vectors(
     model: VectorModel, corpus: VectorCorpus, split: VectorSplit, args: VectorsArgs, *, seed: int
 ) -> dict[str, Metric]:
-    """The metrics of a split's vectors, which are a function of the seed.
+    """Compute the metrics of a split's vectors. They are a function of the seed.
 
-    Raises `SmimError` naming a metric that came out as NaN, and ValueError where an estimator cannot be used.
+    Raises `SmimError` naming a metric that is NaN or infinite, and ValueError if an estimator cannot be used.
     """
     vectors, autoencoder = split.vectors, model.autoencoder
     posterior, z = encode(model, split, seed=seed)
@@ -143,7 +144,7 @@ def measure_vectors(
 
 
 def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
-    """What a report says of the evaluated vectors, each of which counts as a sentence of one token."""
+    """Describe the evaluated vectors for a report. Each counts as a sentence of one token."""
     return {
         "name": corpus.name,
         "kind": KIND,
@@ -158,7 +159,7 @@ def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
 
 
 def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[DiagonalGaussian, Tensor]:
-    """q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D], or an autoencoder's mean.
+    """Compute q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D]; for an autoencoder the mean.
 
     The draws are a function of the seed and the split's name.
     """
@@ -174,11 +175,11 @@ def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Diagon
 def marginal_log_prob(
     autoencoder: VectorAutoencoder, vectors: np.ndarray, *, num_samples: int, seed: int
 ) -> np.ndarray:
-    """log E_p(z)[p(x|z)] of each vector [N, X], by K importance samples, in nats, fp64 [N].
+    """Estimate log E_p(z)[p(x|z)] of each vector [N, X] by K importance samples, in nats, fp64 [N].
 
-    Half of the samples are from q(z|x) and half from p(z), weighted as draws from the even mixture of both (Veach and
-    Guibas 1995): where q is narrower than p(z|x), as MIM's may be, its draws alone would miss most of the integral. In
-    expectation the estimate is too low, and the less so the more samples (Burda et al. 2016).
+    Half of the samples are from q(z|x) and half from p(z). They are weighted as draws from the even mixture of both
+    (Veach and Guibas 1995). If q is narrower than p(z|x), as MIM's may be, draws of q alone miss most of the integral.
+    In expectation the estimate is too low; more samples reduce this bias (Burda et al. 2016).
     """
     blocks = np.array_split(vectors, math.ceil(len(vectors) * num_samples / _ROWS_AT_ONCE))
     with torch.random.fork_rng(devices=[]):
@@ -188,15 +189,15 @@ def marginal_log_prob(
 
 @torch.no_grad()
 def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[str, float], seed: int) -> Plane:
-    """What a model of two dimensions makes of a split, with what was measured of it written in."""
+    """Make the plot of a two-dimensional model on a split, with its mutual information and RMSE as text."""
     posterior, codes = encode(model, split, seed=seed)
-    information = round(metrics["mutual_information_ksg"], 2) + 0.0  # an estimate of nothing is not "-0.00"
+    information = round(metrics["mutual_information_ksg"], 2) + 0.0  # so that 0 is not shown as "-0.00"
     inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
     return Plane(title, _drawn(model, codes, seed), posterior, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
-    """log P(x) of each vector [N, X] under the mixture that the corpus was drawn from, in nats, fp64 [N]."""
+    """Compute log P(x) of each vector [N, X] under the mixture from which the corpus was drawn, in nats, fp64 [N]."""
     density = corpus.card["density"]
     means = torch.tensor(density["means"], dtype=torch.float64)
     log_variance = torch.full_like(means, 2 * math.log(density["standard_deviation"]))
@@ -204,7 +205,7 @@ def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
 
 
 def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_samples: int) -> np.ndarray:
-    """`marginal_log_prob` of so few vectors that all of their samples fit into memory."""
+    """Compute `marginal_log_prob` of a block of vectors, all of whose samples fit into memory."""
     num, num_narrow = len(vectors), num_samples // 2
     batch = _batch(vectors.repeat(num_samples, axis=0))
     posterior = autoencoder.posterior(batch)
@@ -220,14 +221,14 @@ def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_sam
 
 
 def _drawn(model: VectorModel, codes: Tensor, seed: int) -> np.ndarray:
-    """A draw of x' ~ p(x'|z) for each code, fp32 [N, X]."""
+    """Draw x' ~ p(x'|z) for each code, fp32 [N, X]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return model.autoencoder.sample(codes).vectors.numpy()
 
 
 def _rmse(difference: np.ndarray) -> Metric:
-    """Root of the mean square over vectors and dimensions; its standard error to first order."""
+    """Compute the root of the mean square over vectors and dimensions, with a standard error to first order."""
     squared = mean(np.square(difference.astype(np.float64)).mean(1))
     root = math.sqrt(squared.value)
     error = None if squared.standard_error is None or not root else squared.standard_error / (2 * root)
@@ -241,15 +242,15 @@ def _batch(vectors: np.ndarray) -> VectorBatch:
 def _notes(job: VectorJob, args: VectorsArgs) -> list[str]:
     codes = "the mean of q(z|x)" if job.model.deterministic else "one draw of z ~ q(z|x)"
     notes = [
-        f"A code is {codes}; `rmse` is of one draw of x from it, as in the thesis, `rmse_mean` of E[x|z]. "
-        f"`mutual_information_ksg` is by k = {args.k} nearest neighbours, as in the thesis: far too low where x and z "
-        f"have many dimensions (docs/evaluation.md). `mutual_information` is too low where it nears its cap."
+        f"A code is {codes}. `rmse` uses one draw of x from the code, as in the thesis, and `rmse_mean` uses E[x|z]. "
+        f"`mutual_information_ksg` uses k = {args.k} nearest neighbours, as in the thesis. It is far too low if x and "
+        f"z have many dimensions (docs/evaluation.md). `mutual_information` is too low if it is close to its cap."
     ]
     if not job.model.deterministic:
         notes.append(
-            f"`marginal_nll` is by {args.importance_samples} importance samples a vector, half of them from q(z|x) and "
-            f"half from the prior; in expectation it is too high, by less the more samples there are."
+            f"`marginal_nll` uses {args.importance_samples} importance samples per vector, half of them from q(z|x) "
+            f"and half from the prior. In expectation it is too high; more samples reduce this bias."
         )
     if job.model.autoencoder.args.decoder.likelihood == "bernoulli":
-        notes.append("The numbers are taken for probabilities: the likelihood of a grey value is its cross entropy.")
+        notes.append("The values are treated as probabilities: -log p(x|z) is the sum of their cross entropies.")
     return notes

@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-GOOD = 0.8  # R from here on: the codes hold their sentences
-POOR = 0.6  # R below: a sentence is not to be recognized
-GAP = 0.1  # R of training sentences is so far above R, and by two standard errors, where they are learned by heart
-MEMORIZED = 0.7  # -log p(x|z) of training sentences below so much of the validation set's: they are learned by heart
-FALLING = 0.02  # by this share -log p(x|z) of the validation set fell in the last epoch: there is more to learn
+GOOD = 0.8  # smallest R for which the codes represent their sentences
+POOR = 0.6  # below this R, a sentence cannot be recognised
+GAP = 0.1  # memorized: R of training sentences exceeds R by at least this, and by at least two standard errors
+MEMORIZED = 0.7  # memorized: -log p(x|z) of training sentences is below this share of the validation set's
+FALLING = 0.02  # still improving: -log p(x|z) of the validation set fell by at least this share at the last validation
 FEW_EPOCHS = 5
-UNKNOWN = 0.1  # share of the tokens that are `<unk>`; from here on R flatters
-LEAST_SENTENCES = 20  # fewer evaluated ones decide nothing
-SMALL = 10_000  # training sentences; below, a model of one's own seldom learns to write new sentences
+UNKNOWN = 0.1  # from this share of `<unk>` among the tokens on, R is too high
+LEAST_SENTENCES = 20  # with fewer evaluated sentences there is no verdict
+SMALL = 10_000  # with fewer training sentences, a user's own model seldom learns to write new sentences
 
 _SUPERPOSITION = "`model=superposition train=adamw`, whose codes are sums of the words' codes"
 _SELDOM_COLLAPSE = ("amim", "mim", "autoencoder")
@@ -95,7 +95,9 @@ class _Facts:
         if self.exact is None:
             return f"{words}."
         whole = (
-            f"{_percent(self.exact)} of the sentences do so word for word" if self.exact else "no sentence does whole"
+            f"{_percent(self.exact)} of the sentences come back word for word"
+            if self.exact
+            else "no sentence comes back word for word"
         )
         return f"{words}; {whole}."
 
@@ -119,55 +121,55 @@ def judge(report: dict[str, Any]) -> Verdict | None:
 def _reconstructs(f: _Facts) -> tuple[str, str]:
     advice = "Use the codes as they are, for search, interpolation and comparison."
     if f.hardly_trained and not f.elsewhere:
-        advice = f"It can be used as it is. More training may still improve it: {_go_on(f)}."
-    return f"Good: the codes hold their sentences. {f.back}", advice
+        advice = f"You can use the model as it is. More training may still improve it: {_go_on(f)}."
+    return f"Good: the codes represent their sentences. {f.back}", advice
 
 
 def _long_sentences(f: _Facts) -> tuple[str, str]:
     assert f.short is not None and f.long is not None
     return (
-        f"Good for short sentences, not for long ones. {f.back} Of sentences of at most 20 tokens "
-        f"{_percent(f.short)} of the words come back, of longer ones {_percent(f.long)}.",
-        "Prepare shorter sentences: `corpus.split_sentences=true` parts texts into sentences, `corpus.max_words=N` "
-        f"leaves out those of more words. Or {_more_room(f)}. The table by sentence length shows where it fails.",
+        f"Good for short sentences, not for long ones. {f.back} In sentences with at most 20 tokens, "
+        f"{_percent(f.short)} of the words come back; in longer ones {_percent(f.long)}.",
+        "Prepare shorter sentences: `corpus.split_sentences=true` splits texts into sentences; `corpus.max_words=N` "
+        f"leaves out longer ones. Or {_more_room(f)}. The table by sentence length shows which lengths fail.",
     )
 
 
 def _collapsed(f: _Facts) -> tuple[str, str]:
     told = ""
     if f.information is not None and f.cap:
-        told = f" They tell {f.information:.1f} of {f.cap:.1f} nats of which sentence was encoded."
+        told = f" The mutual information of code and sentence is {f.information:.1f} of at most {f.cap:.1f} nats."
     if f.objective not in _SELDOM_COLLAPSE:
-        cure = f"Train anew with `objective=amim` in place of `objective={f.objective}`: its codes seldom collapse"
+        cure = f"Train again with `objective=amim` instead of `objective={f.objective}`: its codes seldom collapse"
     elif f.hardly_trained:
-        cure = f"Training had hardly begun: {_go_on(f)}, and evaluate again"
+        cure = f"The training was too short: {_go_on(f)}, and evaluate again"
     elif f.superposition:
         cure = f"Train longer: {_go_on(f)}"
     else:
-        cure = f"Train anew with {_SUPERPOSITION}"
-    return f"Collapsed: the codes say next to nothing of their sentences.{told} {f.back}", f"{cure}.{_if_small(f)}"
+        cure = f"Train again with {_SUPERPOSITION}"
+    return (
+        f"Collapsed: the codes contain almost no information about their sentences.{told} {f.back}",
+        f"{cure}.{_if_small(f)}",
+    )
 
 
 def _overfitted(f: _Facts) -> tuple[str, str]:
-    size = "" if f.num_train is None else f", {f.num_train:,} sentences"
+    size = "" if f.num_train is None else f" ({f.num_train:,} sentences)"
     if f.gap:
         assert f.train is not None
         found = (
-            f"Overfitted: the model gives back its training sentences better than others. {f.back} "
-            f"Of sentences from the training set{size}, {_percent(f.train)} of the words come back."
+            f"Overfitted: the model reconstructs its training sentences better than others. {f.back} "
+            f"In sentences of the training set{size}, {_percent(f.train)} of the words come back."
         )
     else:
         assert f.train_to_valid is not None
         found = (
-            f"Overfitted: the training set{size}, is learned by heart before sentences come back. {f.back} At the end "
-            f"-log p(x|z) of training sentences was {_percent(f.train_to_valid)} of that of the validation set, which "
-            "no longer fell; the model is the one that was best on the latter."
+            f"Overfitted: the model memorized the training set{size} before it could reconstruct others. {f.back} "
+            f"At the end, -log p(x|z) of training sentences was {_percent(f.train_to_valid)} of the validation set's, "
+            "which no longer fell. The model is the one with the best validation loss."
         )
     other = "" if f.superposition else f", or with {_SUPERPOSITION}"
-    advice = (
-        f"Train on more sentences{other}. "
-        f"For a small corpus of English use {_PACKAGED}, instead of a model of your own."
-    )
+    advice = f"Train on more sentences{other}. For a small English corpus, use {_PACKAGED}, instead of your own model."
     return found, advice
 
 
@@ -177,20 +179,24 @@ def _undertrained(f: _Facts) -> tuple[str, str]:
     elif f.fall is not None and f.falling:
         why = f"The validation set's -log p(x|z) was still falling, by {_percent(f.fall)} at the last validation"
     else:
-        why = "The model saw its training set once" if f.epoch <= 1 else f"It saw its training set {f.epoch} times"
-    return f"Not trained enough. {f.back} {why}.", f"Go on with the training: {_go_on(f)}.{_if_small(f)}"
+        why = "It saw its training set only once" if f.epoch <= 1 else f"It saw its training set only {f.epoch} times"
+    return f"Not trained enough. {f.back} {why}.", f"Continue the training: {_go_on(f)}.{_if_small(f)}"
 
 
 def _other_text(f: _Facts) -> tuple[str, str]:
     return (
-        f"Not good on these sentences, which are not of the corpus that the model was trained on. {f.back} "
-        f"The model was trained on `{f.trained_on}`, these are of `{f.evaluated_on}`.",
+        f"Not good on these sentences, which come from another corpus than the training set. {f.back} "
+        f"The model was trained on `{f.trained_on}`; these sentences are from `{f.evaluated_on}`.",
         f"Train a model on text like these sentences, or evaluate this one on `{f.trained_on}`.",
     )
 
 
 def _partial(f: _Facts) -> tuple[str, str]:
-    word = "Fair: much of a sentence comes back, seldom all of it" if f.mean >= POOR else "Not good: much is lost"
+    word = (
+        "Fair: much of a sentence comes back, but seldom all of it"
+        if f.mean >= POOR
+        else "Not good: many words of a sentence are lost"
+    )
     return (
         f"{word}. {f.back}",
         f"Train longer: {_go_on(f)}. Or {_more_room(f)}.{_if_small(f)}",
@@ -204,17 +210,17 @@ def _more_room(f: _Facts) -> str:
 
 def _go_on(f: _Facts) -> str:
     if f.unfinished:
-        return "repeat the command of the training with `train.resume=auto`"
+        return "repeat the training command with `train.resume=auto`"
     limit = " and without `train.max_steps`" if f.epoch < FEW_EPOCHS else ""
-    return f"repeat the command of the training with `train.resume=auto train.max_epochs={max(10, 2 * f.epoch)}`{limit}"
+    return f"repeat the training command with `train.resume=auto train.max_epochs={max(10, 2 * f.epoch)}`{limit}"
 
 
 def _if_unknown(f: _Facts) -> str:
     if f.unknown < UNKNOWN:
         return ""
     return (
-        f" {_percent(f.unknown)} of the tokens are words that the model does not know; `<unk>` for `<unk>` counts as "
-        "given back. Prepare the corpus with `corpus.tokenizer.kind=unigram`, which knows every word by its pieces."
+        f" {_percent(f.unknown)} of the tokens are unknown to the model. An `<unk>` that is decoded as `<unk>` counts "
+        "as a correct word. Prepare the corpus with `corpus.tokenizer.kind=unigram`: it splits words into known pieces."
     )
 
 
@@ -226,7 +232,7 @@ def _percent(share: float) -> str:
 def _if_small(f: _Facts) -> str:
     if f.num_train is None or f.num_train >= SMALL:
         return ""
-    return f" {f.num_train:,} training sentences are few: of a small corpus of English, try {_PACKAGED}."
+    return f" {f.num_train:,} training sentences are few. For a small English corpus, try {_PACKAGED}."
 
 
 _RULES: dict[str, tuple[Callable[[_Facts], bool], Callable[[_Facts], tuple[str, str]]]] = {

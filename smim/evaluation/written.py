@@ -1,9 +1,9 @@
-"""Sentences that something has written, measured beside real ones.
+"""Metrics of sentences that any model has written, in comparison with real sentences.
 
-How surprising they are to a judge (`smim.evaluation.judge`), how much they mean what their sources mean by a teacher's
-cosine, how long they are, whether they were copied, how varied they are, and whether they have `<unk>`.
+They measure how probable the sentences are for a judge (`smim.evaluation.judge`), and how similar in meaning they are
+to their sources, by a teacher's cosine. Others measure length, copies from training text, variety and `<unk>`.
 
-Shapes: W sentences that were written, T dimensions of a teacher's vectors.
+Shapes: W written sentences, T dimensions of a teacher's vectors.
 """
 
 import math
@@ -22,36 +22,42 @@ from smim.text.tokenizer import UNK
 
 Teacher = Callable[[list[str]], np.ndarray]
 
-# Of what `Reader.read` gives.
+# The input: the result of `Reader.read`.
 METRICS = [
-    Definition("nats_per_word", "nats", "-log p a word of the sentences `{label}` under the judge, marks and ends too",
+    Definition("nats_per_word", "nats",
+               "-log p per word of the sentences `{label}` under the judge; punctuation marks and ends count as words",
                lambda read: ratio(*read["nats"])),
-    Definition("nats_above_real", "nats", "the same less that of the input sentences; best near 0",
+    Definition("nats_above_real", "nats",
+               "nats per word of the sentences `{label}` minus those of the input sentences; best near 0",
                lambda read: _combined(ratio(*read["nats"]), ratio(*read["real_nats"]), lambda a, b: (a - b, 1, 1)),
-               title="nats a word above real text, {label}", zero_is_least=False),
-    Definition("cosine_to_source", "", "teacher's cosine of the sentences `{label}` to their source, the lesser to two",
+               title="nats per word above real text, {label}", zero_is_least=False),
+    Definition("cosine_to_source", "",
+               "teacher's cosine between each sentence of `{label}` and its source; the smaller one for two sources",
                lambda read: read["cosine"], title="cosine to the farther source, {label}", better="higher"),
-    Definition("length_ratio", "", "words of the sentences `{label}` for each word of their longer source",
+    Definition("length_ratio", "",
+               "number of words of each sentence of `{label}`, divided by that of its longer source",
                lambda read: read["length"]),
-    Definition("copied", "", "share of the sentences `{label}` that stand word for word in the training text",
+    Definition("copied", "", "share of the sentences `{label}` that the training text contains word for word",
                lambda read: read["copied"], better="lower"),
-    Definition("distinct_2", "", "distinct pairs of neighbouring words in the sentences `{label}`, of all pairs",
+    Definition("distinct_2", "", "share of distinct pairs among all pairs of neighbouring words in `{label}`",
                lambda read: read["distinct"]),
-    Definition("distinct_2_ratio", "", "the same against that of as many input sentences",
+    Definition("distinct_2_ratio", "",
+               "share of distinct word pairs in `{label}`, divided by that of as many input sentences",
                lambda read: _combined(read["distinct"], read["real_distinct"],
                                       lambda a, b: (a / b, 1 / b, a / b**2)), better="higher"),
-    Definition("with_unknown", "", "share of the sentences `{label}` with `<unk>`",
+    Definition("with_unknown", "", "share of the sentences `{label}` that contain `<unk>`",
                lambda read: read["unknown"], better="lower"),
 ]  # fmt: skip
 
 
 class Reader:
-    """Measures sentences that something has written, whatever it is.
+    """Measure sentences that any model has written.
 
     reader = Reader(judge, texts, teacher=teacher, training_text=train)
     metrics = reader.measure("between", decode(codes), sources=pairs)
 
-    `real`: the input sentences that others are compared with. `teacher` gives unit vectors fp32 [n, T] of n sentences.
+    `real`: the input sentences, with which others are compared. `teacher`: a function from n sentences to unit vectors,
+    fp32 [n, T]. `training_text`: the sentences that count as copied.
     """
 
     def __init__(
@@ -61,14 +67,15 @@ class Reader:
         self.training = fingerprints(training_text)
 
     def measure(self, kind: str, written: Sequence[str], *, sources: Sequence[Sequence[str]] = ()) -> dict[str, Metric]:
-        """The metrics of `written` [W], each named `NAME:kind`; those that need a teacher or text are left out without.
+        """Compute the metrics of `written` [W], each named `NAME:kind`.
 
-        `sources`: of each, the one or two sentences that it should mean something of; none for drawn ones.
+        Metrics that need a teacher or training text are left out without these. `sources`: for each sentence, the one
+        or two sentences from which it was made; empty for drawn ones.
         """
         return measure(METRICS, self.read(written, sources), label=kind)
 
     def read(self, written: Sequence[str], sources: Sequence[Sequence[str]] = ()) -> dict[str, Any]:
-        """What `METRICS` are of."""
+        """Compute the values from which `METRICS` are computed."""
         read: dict[str, Any] = {
             "nats": self.judge.nats(written),
             "distinct": distinct_2(written),
@@ -76,7 +83,7 @@ class Reader:
         }
         if written is not self.real:
             read["real_nats"] = self.judge.nats(self.real)
-            # Of as many sentences: the more there are, the fewer of their pairs of words are new.
+            # Use as many sentences, because in more text a smaller share of the word pairs is distinct.
             read["real_distinct"] = distinct_2(self.real[: len(written)])
         if len(self.training):
             read["copied"] = np.isin(fingerprints(written), self.training)
@@ -89,7 +96,7 @@ class Reader:
 
 
 def farthest_cosines(teacher: Teacher, written: Sequence[str], sources: Sequence[Sequence[str]]) -> np.ndarray:
-    """The smallest cosine of each sentence to its sources, fp64 [W]."""
+    """Compute the smallest cosine between each sentence and its sources, fp64 [W]."""
     every = list(dict.fromkeys(chain(written, *sources)))
     vectors = dict(zip(every, teacher(every), strict=True))
     pairs = zip(written, sources, strict=True)
@@ -97,7 +104,10 @@ def farthest_cosines(teacher: Teacher, written: Sequence[str], sources: Sequence
 
 
 def distinct_2(texts: Sequence[str]) -> Metric:
-    """Distinct pairs of neighbouring words of all pairs (Li et al. 2016), with the jackknife's standard error."""
+    """Compute the share of distinct pairs among all pairs of neighbouring words (Li et al. 2016).
+
+    The standard error is the jackknife's over sentences.
+    """
     pairs = [Counter(pairwise(words_of(text))) for text in texts]
     counts = sum(pairs, Counter())
     distinct, total = len(counts), counts.total()
@@ -108,7 +118,10 @@ def distinct_2(texts: Sequence[str]) -> Metric:
 
 
 def _combined(one: Metric, other: Metric, of: Callable[[float, float], tuple[float, float, float]]) -> Metric:
-    """A function of two metrics with its slopes: their errors, to first order, as of independent sentences."""
+    """Combine two metrics by `of`, which returns the value and its two slopes.
+
+    The standard error is to first order, as if the sentences were independent.
+    """
     value, *slopes = of(one.value, other.value)
     errors = [each.standard_error for each in (one, other)]
     known = [slope * error for slope, error in zip(slopes, errors, strict=True) if error is not None]
@@ -116,6 +129,6 @@ def _combined(one: Metric, other: Metric, of: Callable[[float, float], tuple[flo
 
 
 def open_teacher(name: str) -> Teacher:
-    """The unit vectors of a sentence-transformers model; raises `UserError` as `open_model` does."""
+    """Open a sentence-transformers model that gives unit vectors. Raises `UserError` like `open_model`."""
     encode = open_model(name, setting="eval.generativity.teacher")
     return lambda texts: normalize(encode(texts))

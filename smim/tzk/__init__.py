@@ -1,4 +1,4 @@
-"""TzK: labels for the codes of a trained model, which are learned later and one at a time (chapter 8 of the thesis).
+"""TzK: labels for the codes of a trained model, learned afterwards and one at a time (chapter 8 of the thesis).
 
 import smim
 from smim.text.corpus import Corpus

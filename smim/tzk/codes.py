@@ -46,7 +46,7 @@ class Codes:
         return torch.from_numpy(self.latents.mean(rows))
 
     def posterior(self, rows: np.ndarray) -> DiagonalGaussian:
-        """q(z|x) of the given rows in their order, fields fp32 [N, T]; a point where the model is deterministic."""
+        """Compute q(z|x) of the given rows in their order, fp32 [N, T]; a point if the model is deterministic."""
         name = f"{'encoding' if self.latents is None else 'reading'} {self.corpus.name} {self.split.name}"
         parts = [self._posterior(part) for part in track(chunks(rows), name)]
         return DiagonalGaussian(

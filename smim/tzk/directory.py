@@ -65,7 +65,7 @@ class KnowledgeCard:
 
     def __post_init__(self) -> None:
         if not 0 < self.frequency < 1:
-            raise UserError(f"the frequency of {self.label} is {self.frequency}, it must be between 0 and 1")
+            raise UserError(f"the card's frequency of {self.label} is {self.frequency}, it must be between 0 and 1")
 
 
 def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:
@@ -119,7 +119,7 @@ def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge
     with _repaired_by(f"add {label} again with --force"):
         card = _read(KnowledgeCard, directory, f"{inside}/{_KNOWLEDGE_CARD}")
         if (card.label, card.prior_sha256) != (label, prior.weights_sha256):
-            raise UserError(f"{folder} is {card.label} over the prior of another directory than {directory}")
+            raise UserError(f"{folder} has the label {card.label}, trained with another prior than that of {directory}")
         return _load(
             storage.own_file(directory, f"{inside}/{_KNOWLEDGE}"),
             partial(Knowledge, prior.dimension, card.knowledge, frequency=card.frequency),
@@ -161,7 +161,7 @@ def _load(path: Path, make: Callable[[], M], *, sha256: str, layers: int, widths
     module = load_weights(path, make, sha256=sha256, layers=layers, widths=widths)
     for step in module.modules():
         if isinstance(step, Step) and not torch.equal(step.order.sort().values, torch.arange(len(step.order))):
-            raise UserError(f"{path} holds a shuffle that leaves dimensions out; it is damaged")
+            raise UserError(f"{path} is damaged: the shuffle of a coupling layer leaves out dimensions")
     return module
 
 

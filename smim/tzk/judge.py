@@ -1,4 +1,4 @@
-"""The judges of samples: logistic regressions on real training sentences, independent of the flows.
+"""The judges of samples: logistic regressions trained on real sentences, independent of the flows.
 
 Shapes: N sentences, T dimensions of a code.
 """
@@ -77,8 +77,8 @@ class Judge:
         absent, present = torch.bincount(classes, minlength=2).tolist()
         if min(absent, present) < _FEWEST:
             raise UserError(
-                f"{present:,} of {len(has):,} sentences of {train.split.name!r} have {label}, {absent:,} do not: "
-                f"to judge it, {_FEWEST} of each are needed"
+                f"{present:,} of {len(has):,} sentences of {train.split.name!r} have {label}, {absent:,} do not; "
+                f"the report needs {_FEWEST} of each, so give a corpus with more of them"
             )
         self.vocabulary_size = vocabulary_size
         self.by_code = make_pipeline(StandardScaler(), classifier(len(classes))).fit(known.codes, classes)

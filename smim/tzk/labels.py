@@ -57,7 +57,7 @@ def values(split: Split, column: str) -> pa.ChunkedArray:
 
 
 def labelled_rows(split: Split, label: Label) -> LabelledRows:
-    """Find the rows with and without a label. Raises `UserError` for an unknown column, or if no or all rows do."""
+    """Find the rows with and without a label. Raises `UserError` for an unknown column, or if one side is empty."""
     column = values(split, label.column)
     equal = pc.equal(column, label.value)
     absent, present = (np.flatnonzero(pc.fill_null(mask, False)) for mask in (pc.invert(equal), equal))
@@ -67,5 +67,7 @@ def labelled_rows(split: Split, label: Label) -> LabelledRows:
         hint = nearest(label.value, there) if there else "its column is empty"
         raise UserError(f"no sentence of the split {split.name!r} has {label}; {hint}")
     if not len(absent):
-        raise UserError(f"all sentences of the split {split.name!r} have {label}: none is without it")
+        raise UserError(
+            f"all sentences of the split {split.name!r} have {label}; give a corpus that also has sentences without it"
+        )
     return LabelledRows(absent, present)

@@ -93,7 +93,7 @@ class TzK:
         if min(len(rows.present), len(rows.absent)) < _FEWEST:
             raise UserError(
                 f"{len(rows.present):,} sentences of {corpus.name} {split} have {label}, {len(rows.absent):,} do not; "
-                f"at least {_FEWEST} of each are needed"
+                f"give a corpus with at least {_FEWEST} of each"
             )
         # Create the directory before the long work, so that an unwritable one fails at once.
         place = files.label_directory(self.directory, wanted)
@@ -165,7 +165,7 @@ class TzK:
         The probability is the product of p(e = 1|t) over the labels at the sentence's mean code.
         """
         if k < 1 or not labels:
-            raise UserError(f"k is {k}, labels {list(labels)}; k must be at least 1, and a label is needed")
+            raise UserError(f"k is {k} and labels is {list(labels)}; give a k of at least 1, and at least one label")
         codes = Codes(self.model, corpus, split, latents)
         parts = chunks(np.arange(len(codes.split)))
         log_probability = torch.cat(
@@ -199,10 +199,10 @@ def fit_tzk(
     """
     args, fit, output = args or PriorArgs(), fit or FitArgs(), Path(output)
     if output.exists() and not (output / files.CARD).is_file():
-        raise UserError(f"{output} exists and holds no TzK; give another place, so that it is not lost")
+        raise UserError(f"{output} exists and holds no TzK; give another output, so that nothing is overwritten")
     codes = Codes(model, corpus, split, latents)
     if len(codes.split) < 2 * _FEWEST:
-        raise UserError(f"{corpus.name} {split} has {len(codes.split)} sentences; at least {2 * _FEWEST} are needed")
+        raise UserError(f"{corpus.name} {split} has {len(codes.split)} sentences; give at least {2 * _FEWEST}")
     rows = some_rows(np.arange(len(codes.split)), fit.max_sentences, fit.seed)
     with own_place(output), storage.new_directory(output) as partial:
         train, valid = hold_out(codes.posterior(rows), seed=fit.seed)
@@ -233,7 +233,7 @@ def open_tzk(directory: Path | str, *, model: SentenceModel | None = None) -> Tz
             model = generation.load(card.model)
         except UserError as error:
             raise UserError(
-                f"the model of {directory} cannot be loaded: {error}; say where it is now "
+                f"the model of {directory} cannot be loaded: {error}; give its directory "
                 "with `--model DIR` (in Python `model=smim.load(DIR)`)"
             ) from None
     if model.hash != card.model_hash:

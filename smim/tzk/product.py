@@ -19,12 +19,14 @@ _CANDIDATES, _MOST_CANDIDATES = 1024, 20_000
 
 @torch.no_grad()
 def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *, generator: torch.Generator) -> Tensor:
-    """Draw `num` codes with all labels, fp32 [num, T], by rejection with the discriminators. One label: its own draws.
+    """Draw `num` codes with all labels, fp32 [num, T], by rejection with the discriminators.
 
-    By eq. 8.3 and 8.4, p(t|e^1 = 1, ..., e^n = 1) is p(t) times the p(e^i = 1|t) of all labels, up to a constant. Each
-    label i in turn proposes candidates from p(t|e^i = 1). They are accepted with the product of the other labels'
-    p(e^j = 1|t). If a label's generator and discriminator agree, which is the aim of MIM learning (eq. 8.11),
-    p(t|e^i = 1) is p(t) p(e^i = 1|t) up to a constant. Then the accepted codes follow the product exactly.
+    With one label, its own draws are returned. By eq. 8.3 and 8.4, p(t|e^1 = 1, ..., e^n = 1) is p(t) times the
+    p(e^i = 1|t) of all labels, up to a constant. Each label i in turn proposes candidates from p(t|e^i = 1). They are
+    accepted with the product of the other labels' p(e^j = 1|t).
+
+    If a label's generator and discriminator agree, which is the aim of MIM learning (eq. 8.11), p(t|e^i = 1) is
+    p(t) p(e^i = 1|t) up to a constant. Then the accepted codes follow the product exactly.
 
     Limits: If they disagree, the codes are biased towards those of the labels' generators. The method assumes that
     labels are independent given the code. For labels that rarely or never occur together, few candidates are accepted.
@@ -44,7 +46,8 @@ def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *
             candidates += len(t_BT)
         if num_accepted < num and candidates > _MOST_CANDIDATES * (num_accepted + 1):
             raise UserError(
-                f"{num_accepted:,} of {candidates:,} candidates have all of the labels, which hardly ever hold together"
+                f"{num_accepted:,} of {candidates:,} candidates have all of the labels; they hardly ever occur "
+                f"together, so give fewer labels"
             )
     taken_BT = torch.cat(accepted)
     order = torch.randperm(len(taken_BT), generator=generator)[:num]

@@ -39,17 +39,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class LabelReport:
-    """The results of one label, or of several together. `num_sentences`: held-out sentences that have all of them.
+    """The results of one label, or of several together.
 
-    `codes` and `words`: the share of sentences that each classifier predicts to have all labels. It is given for
-    `unconditioned` samples of p(t), for `samples` with the labels, and for held-out sentences with the labels: decoded
-    from their mean codes (`reconstructions`), and original (`sentences`). `distinct`: the share of distinct sentences
-    among the samples. `distinct_unconditioned`: the same for samples of p(t).
+    `num_sentences`: the number of held-out sentences that have all labels. `codes` and `words`: the share of sentences
+    that each classifier predicts to have all labels. It is given for `unconditioned` samples of p(t), and for
+    `samples` with the labels. It is also given for held-out sentences with the labels: decoded from their mean codes
+    (`reconstructions`), and original (`sentences`). `distinct`: the share of distinct sentences among the samples.
+    `distinct_unconditioned`: the same for samples of p(t).
 
-    Only for a single label, on held-out sentences: `auc`, the probability that p(e = 1|t) is higher for a sentence with
-    the label than for one without. `nll`, in nats per dimension at codes with the label, under a `gaussian` fitted to
-    all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's codes, and p(t|e = 1) (`label`). The `gain` is
-    the mean improvement of the last over p(t).
+    The rest is only for a single label, on held-out sentences. `auc`: the probability that p(e = 1|t) is higher for a
+    sentence with the label than for one without. `nll`: in nats per dimension at codes with the label, under four
+    densities. These are a `gaussian` fitted to all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's
+    codes, and p(t|e = 1) (`label`). `gain`: the mean improvement of the last over p(t).
     """
 
     labels: list[str]
@@ -78,7 +79,7 @@ def measure(
     """
     asked = list(dict.fromkeys(labels or tzk.labels))
     if not asked or num < 2:
-        raise UserError(f"labels {asked} and num {num}: at least one label and two samples are needed")
+        raise UserError(f"labels {asked} and num {num}: give at least one label and two samples")
     bench = _Bench(tzk, corpus, [Label.parse(label) for label in asked], split=split, num=num, seed=seed)
     together = [asked] if labels and len(asked) > 1 else []
     return [bench.measure([label]) for label in asked] + [bench.measure(each) for each in together]
@@ -95,8 +96,8 @@ class _Bench:
             has = self.held_out.has(label)
             if (has == 1).sum() < 2 or (has == 0).sum() < 2:
                 raise UserError(
-                    f"of {len(has):,} sentences of {corpus.name} {split} that are judged, {int((has == 1).sum()):,} "
-                    f"have {label} and {int((has == 0).sum()):,} do not; at least two of each are needed"
+                    f"of the {len(has):,} judged sentences of {corpus.name} {split}, {int((has == 1).sum()):,} "
+                    f"have {label} and {int((has == 0).sum()):,} do not; give a split with at least two of each"
                 )
         vocabulary_size = tzk.model.tokenizer.vocabulary_size
         self.judges = {str(label): Judge(self.train, label, vocabulary_size=vocabulary_size) for label in labels}

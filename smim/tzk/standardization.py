@@ -39,7 +39,7 @@ class Standardization(nn.Module):
         covariance = (mean - center).T @ (mean - center) / len(mean) + torch.diag(variance.mean(0))
         eigenvalues, directions = torch.linalg.eigh(covariance)
         if eigenvalues[-1] <= 0:
-            raise UserError("all codes are the same; the sentence model does not distinguish sentences")
+            raise UserError("all codes are equal, so the sentence model does not distinguish sentences; train it again")
         scale = eigenvalues.clamp(min=_LEAST_VARIANCE * float(eigenvalues[-1])).sqrt()
         self.center.copy_(center)
         self.whitening.copy_(directions / scale)

@@ -181,7 +181,7 @@ def test_information_stands_beside_its_cap_and_the_verdict(make):
     svae = make({"mutual_information": 0.1, "collapsed": 1.0}, "vae")
     shown = page(compare.as_markdown([smim, svae]))
     assert shown.tables[0] == [
-        ["model (latent dim)", "mutual information", "its cap, log M", "verdict"],
+        ["model (latent dim)", "mutual information", "its cap, log N", "verdict"],
         ["sMIM (512)", "8.10 ± 0.41", "8.232", "not collapsed"],
         ["sVAE (512)", "0.10 ± 0.41", "", "collapsed"],
     ]
@@ -226,14 +226,14 @@ def damage(path: Path, **changes: object) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 1}, "format 1, and 3 is needed; evaluate the model again"),
+        ({"format": 1}, "format 1, but 3 is needed; evaluate the model again"),
         ({"format": None}, "evaluate the model again"),
         ({"metrics": [1]}, "is not an evaluation report"),
-        ({"corpus": {}}, "corpus not as a report has it"),
-        ({"model": None}, "model not as a report has it"),
-        ({"metrics": {"nll": 3.0}}, "nll not as a report has it"),
-        ({"metrics": {"nll": {"value": "x"}}}, "nll not as a report has it"),
-        ({"metrics": {"p_at_1": {"value": 0.5}}, "questions": None}, "questions not as a report has it"),
+        ({"corpus": {}}, "is damaged: corpus is missing or invalid"),
+        ({"model": None}, "is damaged: model is missing or invalid"),
+        ({"metrics": {"nll": 3.0}}, "is damaged: nll is missing or invalid"),
+        ({"metrics": {"nll": {"value": "x"}}}, "is damaged: nll is missing or invalid"),
+        ({"metrics": {"p_at_1": {"value": 0.5}}, "questions": None}, "is damaged: questions is missing or invalid"),
     ],
 )
 def test_a_report_of_another_format_or_a_damaged_one_is_refused(make, tmp_path, changes, message):
@@ -254,7 +254,7 @@ def test_a_report_of_format_2_has_its_metrics_under_their_older_name(make, tmp_p
 
 def test_a_report_from_before_formats_is_to_be_evaluated_again(tmp_path):
     (tmp_path / "report.json").write_text('{"figures": {"nll": {"value": 1.0}}}')
-    with pytest.raises(UserError, match="format 1, and 3 is needed; evaluate the model again"):
+    with pytest.raises(UserError, match="format 1, but 3 is needed; evaluate the model again"):
         compare.read_report(tmp_path)
 
 

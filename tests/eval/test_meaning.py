@@ -41,6 +41,7 @@ def test_a_file_of_results_stands_for_its_reports(reports):
 def test_what_a_report_lacks_is_named(reports):
     finished = run_script("eval/meaning.py", [f"plain={reports}/plain", "--output", str(reports / "meaning.png")])
     assert finished.returncode == 2 and not (reports / "meaning.png").exists()
-    assert "the reports of plain have no word_for_word:stsb-dev; eval=codes with that set makes it" in finished.stderr
+    message = "the reports of plain have no word_for_word:stsb-dev; evaluate it with eval=codes on this set"
+    assert message in finished.stderr
     unnamed = run_script("eval/meaning.py", [str(reports / "codes")])
-    assert unnamed.returncode == 2 and "give a name before the report" in unnamed.stderr
+    assert unnamed.returncode == 2 and "give one before the report" in unnamed.stderr

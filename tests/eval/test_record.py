@@ -38,5 +38,5 @@ def test_a_record_holds_what_was_run_and_every_metric(run, tmp_path):
 
 
 def test_what_is_no_training_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"holds no metrics\.jsonl"):
+    with pytest.raises(UserError, match=r"has no metrics\.jsonl"):
         record(tmp_path, "x", "y")

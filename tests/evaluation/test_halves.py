@@ -65,4 +65,4 @@ def test_sentences_that_come_back_are_counted(model: SentenceModel) -> None:
 def test_few_texts_say_nothing(model: SentenceModel) -> None:
     report = compare(["One came. Two came."] * 19 + ["short"] * 9, {"tiny": model})
     assert report == Halves(19, [])
-    assert report.lines() == ["19 texts can be cut in two, 20 are needed to compare searches on your own text"]
+    assert report.lines() == ["19 texts can be cut in two, but 20 are needed to compare searches on your own text"]

@@ -106,7 +106,7 @@ def test_what_is_no_judge_or_was_changed_is_refused(judge, text, tmp_path):
     content = bytearray((changed / judging.COUNTS).read_bytes())
     content[-1] ^= 1
     (changed / judging.COUNTS).write_bytes(content)
-    with pytest.raises(UserError, match=r"not the one that judge\.json names"):
+    with pytest.raises(UserError, match=r"does not have the hash in judge\.json"):
         Judge.open(changed)
     card = json.loads((changed / judging.CARD).read_text())
     (changed / judging.CARD).write_text(json.dumps(card | {"format": 9}))

@@ -170,7 +170,7 @@ def test_without_a_reference_a_report_has_no_column_for_it(output):
 def test_the_page_says_of_a_metric_where_it_is_defined_and_what_is_better(output):
     write(output, metrics(nll=66.93))
     glance, full = pages(output)[0].rows("nll")
-    bound = "MELBO bound: reconstruction and log N, <eos> left out"
+    bound = "MELBO, an upper bound on -log p(x): reconstruction + log N, without <eos>"
     assert full["meaning"] == f"{bound} (eq. 6.17); lower is better"
     assert glance["meaning"] == f"{bound}; a perfect autoencoder scores log N = 8.23 here; lower is better"
 
@@ -196,7 +196,7 @@ def test_the_page_begins_with_the_verdict_and_sentences_beside_their_reconstruct
     written = write(output, {"reconstruction": found}, content(model=model))
     assert written["verdict"]["kind"] == "undertrained" and written["sections"]["reconstruction"]["samples"]
     for page in pages(output):
-        order = ["Not trained enough.", "What to do. Go on", "Some:", "42,068 sentences of ptb", "At a glance"]
+        order = ["Not trained enough.", "What to do. Continue", "Some:", "42,068 sentences of ptb", "At a glance"]
         places = [page.text.index(part) for part in order]
         assert places == sorted(places)
         assert page.rows("2") == [{"tokens": "2", "sentence": "a *b*", "from its code": "a c"}]
@@ -291,7 +291,7 @@ def test_the_page_says_what_melbo_is_and_names_the_bounds_that_are_there(output)
     text = (output / "report.md").read_text()
     assert "aggregate posterior of the evaluated set itself" in text
     assert "log N = 8.23 nats" in text and "grows with log N" in text and "transductive" in text
-    assert "not comparable to a language model's" in text and "never compare them across tokenizers" in text
+    assert "cannot be compared with a language model's" in text and "not compare them across tokenizers" in text
     assert "`nll_iw` (the model's own prior" in text and "`nll_train_prior` (" not in text
 
 
@@ -304,8 +304,8 @@ def test_the_page_says_what_was_evaluated_and_where_it_comes_from(output):
     described = content(retokenized=True, unknown_share=0.0123, settings={"likelihood": {"num_samples": 4}})
     written = write(output, metrics(nll=66.93), described)
     text = pages(output)[0].text
-    assert "3,761 sentences of ptb, test; 81,642 tokens, 21.7 tokens a sentence (<eos> not counted)" in text
-    assert "encoded again with the model's tokenizer" in text and "1.23% of the tokens" in text
+    assert "3,761 sentences of ptb, test; 81,642 tokens, 21.7 per sentence (without <eos>)" in text
+    assert "The model's tokenizer encoded the text again" in text and "1.23% of the tokens" in text
     assert "12,092,893 parameters" in text and "21,034 steps" in text
     assert "likelihood.num_samples=4" in text and "likelihood 61.2 s" in text and "a" * 12 in text
     assert written["environment"]["command"] in text

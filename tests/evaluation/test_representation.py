@@ -73,7 +73,7 @@ def test_columns_with_too_many_or_too_few_values_are_left_out():
     assert left_out == {
         "group": "more than 2 values",
         "same": "fewer than two values",
-        "tags": "not a single value",
+        "tags": "its values are lists or records",
         "new": "the training sentences have none",
     }
 

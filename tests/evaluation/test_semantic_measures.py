@@ -167,9 +167,9 @@ def test_random_codes_are_of_the_text_alone():
 
 def test_codes_that_are_none_are_refused():
     mine = pairs("similarity")
-    with pytest.raises(SmimError, match="mine-dev: codes came out as NaN or infinite"):
+    with pytest.raises(SmimError, match="mine-dev: some codes are NaN or infinite"):
         measure(lambda texts: np.where(bag(texts) == 2, np.nan, 1), [mine])
-    with pytest.raises(UserError, match=r"mine-dev: codes of shape \(1, 8\) came of \d+ texts"):
+    with pytest.raises(UserError, match=r"mine-dev: the codes have the shape \(1, 8\) for \d+ texts"):
         measure(lambda texts: bag(texts)[:1], [mine])
     with warnings.catch_warnings(), pytest.raises(SmimError, match="'spearman:mine-dev' came out as nan"):
         warnings.simplefilter("ignore")

@@ -84,15 +84,15 @@ def test_pairs_without_a_split_are_halved_once_for_all(tmp_path):
     ("files", "message"),
     [
         ({"one__dev": ""}, r"one-dev.tsv is empty"),
-        ({"one__dev": "4 | a | b\n5 | c\n"}, r"line 2: 2 fields, where the first line has 3"),
-        ({"one__dev": "4 | a | b\n\nx | c | d\n"}, r"line 3: 'x' where a number is needed"),
-        ({"one__dev": "4 | a | b\nnan | c | d\n"}, r"line 2: 'nan' where a number is needed"),
-        ({"one__dev": "a | b | c\n"}, r"line 1: 3 fields; known are lines of a score, 2 sentences; "),
-        ({"one__test": "4 | a | b\n"}, r"the set 'one' has no dev: there is one-test.tsv; call a file one-dev.tsv"),
+        ({"one__dev": "4 | a | b\n5 | c\n"}, r"line 2: 2 fields, but the first line has 3"),
+        ({"one__dev": "4 | a | b\n\nx | c | d\n"}, r"line 3: the first field is 'x', but must be a number"),
+        ({"one__dev": "4 | a | b\nnan | c | d\n"}, r"line 2: the first field is 'nan', but must be a number"),
+        ({"one__dev": "a | b | c\n"}, r"line 1: 3 fields .* by tabs: a score, 2 sentences; "),
+        ({"one__test": "4 | a | b\n"}, r"the set 'one' has no dev split, only one-test.tsv; .* called one-dev.tsv"),
         ({"one__dev": "4 | a\n"}, r"the set 'one' has no train"),
         ({"one": "4 | a | b\n"}, r"the set 'one' has no dev"),
         ({"one__dev": "4 | a | b\n", "one.dev": "4 | a | b\n"}, r"are the same set and split"),
-        ({"one__dev": "4 | a | b\n", "one__train": "4 | a\n"}, r"one set, but lines of similarity and of classes"),
+        ({"one__dev": "4 | a | b\n", "one__train": "4 | a\n"}, r"one set hold lines of similarity and of classes"),
         ({"one__dev": "1 | 0 | a | b\n"}, r"no question with a right answer"),
     ],
 )
@@ -111,5 +111,5 @@ def test_files_that_cannot_be_read_are_one_message(tmp_path):
     with pytest.raises(UserError, match=r"one-dev.tsv.gz is damaged, truncated, or not a .gz file"):
         read_sets(tmp_path)
     (tmp_path / "one-dev.tsv.gz").write_bytes(gzip.compress(b"4\t\xff\tb\n"))
-    with pytest.raises(UserError, match=r"one-dev.tsv.gz holds lines that are no text"):
+    with pytest.raises(UserError, match=r"one-dev.tsv.gz has lines that are no text"):
         read_sets(tmp_path)

@@ -161,8 +161,8 @@ def test_other_models_stand_beside_under_their_directorys_name(long_model, tiny_
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ([], r"which sets\? give eval.semantics.sets=FOLDER"),
-        (["eval.semantics.sets=[]"], r"which sets\?"),
+        ([], r"eval.semantics.sets is not set; give a folder"),
+        (["eval.semantics.sets=[]"], r"eval.semantics.sets is not set"),
         (["eval.semantics.sets=missing"], r"no text file at missing"),
         (["eval.semantics.sets={sets}", "eval.semantics.split=train"], r"eval.semantics.split is 'train'; valid: dev"),
         (

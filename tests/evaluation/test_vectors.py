@@ -240,7 +240,7 @@ def test_two_processes_give_the_same_report(saved, small):
 
 def test_vectors_of_other_dimensions_or_sentences_are_refused(saved, tiny_model, tiny_corpus, small, tmp_path):
     other = gmm(tmp_path / "other", dimension=3, test=10)
-    with pytest.raises(UserError, match=r"holds vectors of 3 dimensions, the model is of vectors of 2"):
+    with pytest.raises(UserError, match=r"holds vectors of 3 dimensions, but the model takes vectors of 2"):
         evaluate(saved, other.directory)
     with pytest.raises(UserError, match=r"tiny holds sentences, but vectors are needed here"):
         evaluate(saved, tiny_corpus)

@@ -121,9 +121,9 @@ def test_the_advice_names_what_to_type():
         assert verdict is not None
         return verdict.advice
 
-    assert "`objective=amim` in place of `objective=vae`" in advice(COLLAPSED, objective="vae", epoch=2)
+    assert "`objective=amim` instead of `objective=vae`" in advice(COLLAPSED, objective="vae", epoch=2)
     assert "train.resume=auto" in advice(COLLAPSED, epoch=2)
-    assert "Train anew with `model=superposition" in advice(COLLAPSED)
+    assert "Train again with `model=superposition" in advice(COLLAPSED)
     assert "Train longer" in advice(COLLAPSED, architecture="superposition, word_dropout 0.1")
     assert "`train.resume=auto train.max_epochs=30`" in advice(EARLY, history={"fall": 0.1})
     assert advice(EARLY, history={"unfinished": True}).endswith("with `train.resume=auto`.")
@@ -156,4 +156,4 @@ def test_shares_are_rounded_down():
     verdict = judge(report(PACKAGED))
     assert verdict is not None and "99 % of a sentence's words" in verdict.text
     nothing = judge(report(EARLY))
-    assert nothing is not None and "no sentence does whole" in nothing.text
+    assert nothing is not None and "no sentence comes back word for word" in nothing.text

@@ -62,7 +62,7 @@ while not Path({str(tmp_path / "other")!r}).exists():
 print("no room left")
 raise SystemExit(3)
 """
-    with pytest.raises(SystemExit, match=r"ended with status 3; all that it said is in .*bad\.log"):
+    with pytest.raises(SystemExit, match=r"failed with status 3; its whole output is in .*bad\.log"):
         run_beside([make_job("other", WAITS, tmp_path), make_job("bad", fails, tmp_path)], cores=2)
     assert "no room left" in capsys.readouterr().err and (tmp_path / "other.ended").exists()
 

@@ -140,7 +140,7 @@ def test_what_is_there_is_replaced_only_with_force(
             "fit.num_optimizer_steps is 1",
         ),
         (["fit", "MODEL", "CORPUS", "-o", "NEW", "--latents", "TZK"], "holds no latents"),
-        (["report", "TZK", "CORPUS", "--num", "1"], "at least one label and two samples are needed"),
+        (["report", "TZK", "CORPUS", "--num", "1"], "give at least one label and two samples"),
         (["sample", "TZK", "--model", "LONG_MODEL"], "was learned from the codes of another model"),
     ],
 )

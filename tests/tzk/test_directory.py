@@ -182,7 +182,7 @@ def test_label_of_another_prior_is_refused(tzk: TzK, corpus: Corpus, tiny_model:
     fit = FitArgs(num_optimizer_steps=10, seed=1)
     other = fit_tzk(tzk.model, corpus, tmp_path / "other", model_dir=tiny_model, args=tzk.prior.args, fit=fit)
     shutil.copytree(tzk.directory / "labels", other.directory / "labels")
-    with pytest.raises(UserError, match="over the prior of another directory"):
+    with pytest.raises(UserError, match="trained with another prior"):
         other.knowledge("topic=home")
 
 
@@ -199,7 +199,7 @@ def test_other_content_is_not_replaced(model: SentenceModel, corpus: Corpus, tin
         ("topik=home", "has no label column 'topik'; did you mean 'topic'"),
         ("topic=homes", "no sentence of the split 'train' has topic=homes; did you mean 'home'"),
         ("kind=a", "all sentences of the split 'train' have kind=a"),
-        ("part=1", "3 sentences of labelled train have part=1, 37 do not; at least 10 of each are needed"),
+        ("part=1", "3 sentences of labelled train have part=1, 37 do not; give a corpus with at least 10 of each"),
         ("rare=1", "its column is empty"),
     ],
 )

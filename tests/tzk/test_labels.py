@@ -17,5 +17,5 @@ def test_rows_without_a_value_neither_have_a_label_nor_lack_it():
 
 def test_a_label_that_all_rows_with_a_value_have_is_not_learned():
     split = Split("train", pa.table({"text": ["a"] * 2, "stars": ["5", None]}))
-    with pytest.raises(UserError, match="none is without it"):
+    with pytest.raises(UserError, match="also has sentences without it"):
         labelled_rows(split, Label("stars", "5"))

@@ -81,7 +81,7 @@ def test_labels_that_never_hold_together_are_refused(learned: Learned) -> None:
     never = [Knowledge(2, learned.right.args, frequency=0.5) for _ in range(2)]
     for knowledge in never:
         torch.nn.init.constant_(knowledge.of_t[-1].bias, -30)
-    with pytest.raises(UserError, match="0 of 20,480 candidates have all of the labels, which hardly ever hold"):
+    with pytest.raises(UserError, match="0 of 20,480 candidates have all of the labels; they hardly ever occur"):
         draws(learned, *never)
 
 
