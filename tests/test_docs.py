@@ -1,6 +1,7 @@
 """The documentation: its links lead somewhere, its terms are explained, and the commands that it names are there."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("results/*.md")])
+# Text for readers outside of the guides. The cards of models/ in the fixtures are left out: version 0.1.0 wrote them.
+ASIDE = ["benchmarks/notes/*.md", "smim/pretrained/*/README.md", "tests/fixtures/*/README.md", "examples/*.ipynb"]
+TEXTS = sorted([*PAGES, *(path for pattern in ASIDE for path in ROOT.glob(pattern))])
 TERMS = re.findall(r"^- \*\*(.+?)\*\*: (.+)$", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
 SUPERPOSITION = "holographic bag of words with positions"
 
@@ -17,9 +21,17 @@ def plain(path: str) -> str:
     return " ".join(re.sub(r"^#", "", (ROOT / path).read_text(), flags=re.MULTILINE).split())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def written(page: Path) -> str:
+    """The text of a page, or of a notebook's Markdown cells."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", written(page))
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
@@ -33,9 +45,9 @@ def prose(text: str) -> list[str]:
     return [" ".join(block.split()) for block in short]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_have_at_most_30_words_and_tables_six_columns(page: Path) -> None:
-    text = page.read_text()
+    text = written(page)
     sentences = [each for block in prose(text) for each in re.split(r"(?<=[.!?:;])\s+", block)]
     assert [each for each in sentences if len(each.split()) > 30] == []
     rows = [line.strip().strip("|") for line in text.splitlines() if re.match(r"\s*\|", line)]
