@@ -35,6 +35,16 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+def long_sentences(text: str) -> list[str]:
+    sentences = [each for block in prose(text) for each in re.split(r"(?<=[.!?:;])\s+", block)]
+    return [each for each in sentences if len(each.split()) > 30]
+
+
+def wide_rows(text: str) -> list[str]:
+    rows = [line.strip().strip("|") for line in text.splitlines() if re.match(r"\s*\|", line)]
+    return [row for row in rows if len(re.split(r"(?<!\\)\|", row)) > 6]
+
+
 def prose(text: str) -> list[str]:
     """The paragraphs and items of a page, without code, formulas, links' addresses, headings and tables."""
     for kind in (r"^```.*?^```", r"\$\$.*?\$\$", r"<!--.*?-->"):
@@ -48,10 +58,32 @@ def prose(text: str) -> list[str]:
 @pytest.mark.parametrize("page", TEXTS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_sentences_have_at_most_30_words_and_tables_six_columns(page: Path) -> None:
     text = written(page)
-    sentences = [each for block in prose(text) for each in re.split(r"(?<=[.!?:;])\s+", block)]
-    assert [each for each in sentences if len(each.split()) > 30] == []
-    rows = [line.strip().strip("|") for line in text.splitlines() if re.match(r"\s*\|", line)]
-    assert [row for row in rows if len(re.split(r"(?<!\\)\|", row)) > 6] == []
+    assert long_sentences(text) == [] and wide_rows(text) == []
+
+
+@pytest.mark.parametrize("model", ["tiny_model", "meaning_model"])
+def test_the_card_of_a_model_has_short_sentences_and_tables_of_six_columns(request, model: str) -> None:
+    text = (request.getfixturevalue(model) / "README.md").read_text()
+    assert "## Training" in text and long_sentences(text) == [] and wide_rows(text) == []
+
+
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("smim/evaluation/*.py"), ROOT / "launch/english_small.py"], ids=lambda path: path.name
+)
+def test_sentences_of_reports_and_of_the_packaged_card_have_at_most_30_words(path: Path) -> None:
+    assert [each for text in texts_of(ast.parse(path.read_text())) for each in long_sentences(text)] == []
+
+
+def texts_of(tree: ast.AST) -> list[str]:
+    """The strings of a module, with "x" for what an f-string inserts."""
+    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    texts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            texts.append("".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            texts.append(node.value)
+    return texts
 
 
 def test_terms_of_the_glossary_are_in_alphabetical_order_and_one_sentence_each() -> None:

@@ -349,8 +349,8 @@ def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates) -> li
     per_question = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     notes = [
         f"{candidates.num_questions:,} questions of split `{split.name}` of `{corpus.name}` with {per_question} "
-        f"candidate answers each. Equal scores count against the right answer; the order of the rows, in which the "
-        f"published data has the right answer last, plays no part."
+        f"candidate answers each. If scores are equal, the right answer ranks last. So it "
+        f"does not matter that the published data has the right answer last."
     ]
     if job.model.deterministic:
         notes.append("The model is deterministic: its code is the mean, sigma is 1, and log q is not defined.")

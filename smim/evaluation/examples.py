@@ -207,5 +207,5 @@ def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
         }
         notes.append(f"No answers (E.4): {next(reason for reason, holds in reasons.items() if holds)}.")
     if refused := [question for question in args.questions if questions and question not in questions]:
-        notes.append(f"Left out, for no word is known or there are too many: {'; '.join(refused)}.")
+        notes.append(f"Left out, because the model knows no word or there are too many words: {'; '.join(refused)}.")
     return notes

@@ -182,7 +182,7 @@ def evaluate(job: Job, args: GenerativityArgs, plots_dir: Path) -> Section:
     plots.histograms(panels, plots_dir / "generativity.png", xlabel="nats a word")
     notes = [*_about(reader, args, len(pairs)), *left_out]
     tables = [_table(metrics, list(written)), *_examples(written, texts, pairs)]
-    return Section(TITLE, metrics, notes, tables, {"generativity.png": "Nats a word under the judge, by sentence"})
+    return Section(TITLE, metrics, notes, tables, {"generativity.png": "Nats per word under the judge, by sentence"})
 
 
 def _inputs(job: Job, args: GenerativityArgs) -> tuple[list[str], list[str]]:
@@ -197,7 +197,7 @@ def _inputs(job: Job, args: GenerativityArgs) -> tuple[list[str], list[str]]:
     if len(fit) < 2:
         raise UserError(f"eval.generativity: of {len(found)} input sentences the model can read {len(fit)}; give more")
     order, num_left_out = np.random.default_rng([job.seed, 1]).permutation(len(fit)), len(found) - len(fit)
-    note = f"{num_left_out:,} input sentences are left out: too long, or of no known word."
+    note = f"{num_left_out:,} input sentences are left out, because they are too long or have no known word."
     return [fit[i] for i in order], [note] if num_left_out else []
 
 
@@ -248,17 +248,17 @@ def _examples(written: Mapping[str, Sequence[str]], texts: Sequence[str], pairs:
 def _about(reader: Reader, args: GenerativityArgs, num_pairs: int) -> list[str]:
     judge = reader.judge
     pairs = (
-        f"{num_pairs:,} pairs at random. No cosines: give a teacher, `eval.generativity.teacher=MODEL`."
+        f"{num_pairs:,} random pairs. For cosines, give a teacher: `eval.generativity.teacher=MODEL`."
         if args.teacher is None
-        else f"{num_pairs:,} pairs whose cosine is from {args.least_cosine:g} to {args.most_cosine:g} by the teacher "
-        f"{code(short_name(args.teacher))}."
+        else f"{num_pairs:,} pairs whose cosine under the teacher {code(short_name(args.teacher))} is from "
+        f"{args.least_cosine:g} to {args.most_cosine:g}."
     )
     given = {"input": fingerprints(reader.real), "training": reader.training}
     known = [f"{np.isin(each, judge.known).sum():,} of {len(each):,} {name} sentences" for name, each in given.items()]
     return [
-        f"The judge {code(judge.hash[:12])}: a {ORDER}-gram model of {judge.card.words:,} words in "
-        f"{judge.card.sentences:,} sentences of {', '.join(map(code, judge.card.sources))}. Its text holds "
-        f"{' and '.join(known)}. All text is compared in lower case, marks apart.",
+        f"The judge {code(judge.hash[:12])} is a {ORDER}-gram model. It was made from {judge.card.words:,} words in "
+        f"{judge.card.sentences:,} sentences of {', '.join(map(code, judge.card.sources))}. Its text contains "
+        f"{' and '.join(known)}. All text is compared in lower case, with punctuation marks as words.",
         pairs,
     ]
 

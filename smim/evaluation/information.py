@@ -60,7 +60,7 @@ def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMom
 # For sentences or vectors, from `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`.
 OF_POSTERIORS = [
     Definition("mutual_information", "nats",
-               "how much a code tells of whose code it is, E[log q(z|x) - log mean_j q(z|x_j)]",
+               "how much a code says about which sentence it encodes, E[log q(z|x) - log mean_j q(z|x_j)]",
                lambda c: c["information"], title="mutual information", better="higher",
                equation="InfoVAE, appendix B.2"),
     Definition("mutual_information_cap", "nats", "log M: what `mutual_information` cannot exceed",
@@ -74,7 +74,7 @@ OF_POSTERIORS = [
                "dimensions that the code uses: Var(mean) > mean posterior variance",
                lambda c: scalar(c["moments"].num_active_units_scale_free(), n=len(c["kl"])), title="active units",
                better="higher"),
-    Definition("clamped", "", "share of posterior dimensions on the variance clamp", lambda c: c["clamped"]),
+    Definition("clamped", "", "share of posterior dimensions whose variance is at its limit", lambda c: c["clamped"]),
     Definition("mmd", "", "how far all codes together are from N(0, I): squared MMD, unbiased",
                lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
 ]  # fmt: skip
@@ -203,10 +203,10 @@ def mmd(codes: np.ndarray, *, device: torch.device | str = "cpu") -> Metric:
 def _collapse(computed: dict[str, Any], model: SentenceModel) -> str:
     information, kl, moments = computed["information"], computed["kl"], computed["moments"]
     return (
-        f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: a code tells "
-        f"{information.mean():.2f} nats of which sentence of this set it is, of {_cap(kl):.2f} that can be measured "
-        f"(below a tenth counts as collapsed); the means vary more than the posteriors do in "
-        f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions; KL to "
-        f"{model.autoencoder.prior.description} is {kl.mean():.1f} nats a sentence. This is about the "
-        f"encoder; posterior overlap and reconstruction say what the decoder makes of a code."
+        f"**{'Collapsed' if _is_collapsed(information, kl, moments) else 'Not collapsed'}**: a code gives "
+        f"{information.mean():.2f} nats of information about which sentence of this set it encodes. The largest value "
+        f"that can be measured is {_cap(kl):.2f}; below a tenth of it counts as collapsed. In "
+        f"{moments.num_active_units_scale_free()} of {model.latent_dim} dimensions the means vary more than the "
+        f"posteriors. The KL to {model.autoencoder.prior.description} is {kl.mean():.1f} nats per sentence. These "
+        f"figures describe the encoder. Posterior overlap and reconstruction show what the decoder makes of a code."
     )

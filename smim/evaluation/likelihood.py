@@ -110,7 +110,7 @@ BOUNDS = {
     )
 }  # fmt: skip
 RECONSTRUCTION = Definition(
-    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x): what its code leaves open of a sentence, or vector",
+    "reconstruction", "nats", "-log p(x|z), z ~ q(z|x): what the code does not determine of its sentence or vector",
     lambda values: values, title="-log p(x|z)", better="lower",
 )  # fmt: skip
 METRICS = [RECONSTRUCTION, *(each for definitions in BOUNDS.values() for each in definitions)]
@@ -123,7 +123,9 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)))}
     notes, tables = [_counted(reconstruction)], []
     if job.model.deterministic:
-        notes.append("An autoencoder has no q(z|x): its MELBO is reconstruction and log N, and it has no other.")
+        notes.append(
+            "An autoencoder has no q(z|x). So its MELBO is reconstruction and log N, and it has no other bound."
+        )
     else:
         prior = job.model.autoencoder.prior.description
         bounds["_elbo"] = (f"ELBO, {prior}", reconstruction + kl[:, None])
@@ -135,7 +137,9 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             bounds["_iw"] = (name, Bound(words, with_eos, reconstruction.tokens[rows], reconstruction.bytes[rows]))
             tables.append(_importance_table(log_weights))
         if args.train_sentences and job.split.name == "train":
-            notes.append("No bound under the training sentences' posteriors: they are what is evaluated.")
+            notes.append(
+                "There is no bound under the training sentences' posteriors, because these sentences are evaluated."
+            )
         elif args.train_sentences and job.train_split is not None:
             cost, size = train_prior_cost(job, train_sentences=args.train_sentences)
             name = f"aggregate posterior of {size:,} training sentences"
@@ -245,8 +249,8 @@ def _counted(counted: Bound) -> str:
     return (
         f"Counted: {len(counted.tokens):,} sentences, {counted.tokens.sum():,} tokens (`<eos>` left out), "
         f"{counted.bytes.sum():,} bytes of UTF-8. `ppl` divides by the tokens, `ppl_thesis` by the tokens and one "
-        f"`<eos>` a sentence; bits per byte are of the text with `<eos>`, which stands for a line end of one byte. "
-        f"An `<unk>` is charged as one word, however the text spells it."
+        f"`<eos>` per sentence. Bits per byte are for the text with `<eos>`, which stands for a line end of one byte. "
+        f"An `<unk>` counts as one word, whatever its text is."
     )
 
 

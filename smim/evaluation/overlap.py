@@ -39,8 +39,8 @@ def evaluate(job: Job, plots_dir: Path) -> Section:
         panels = {names[kind]: {"i = j": own, "i ≠ j": other} for kind, (own, other) in pairs.items()}
         plots.histograms(panels, plots_dir / "overlap.png", xlabel="nats")
     note = (
-        "A code that holds its sentence makes it far likelier than another sentence's code does. Where the histograms "
-        "lie on each other, codes are interchangeable: the posterior has collapsed. `<eos>` is left out of log p."
+        "A code that holds its sentence makes it far likelier than another sentence's code does. If the histograms "
+        "overlap, codes are interchangeable: the posterior has collapsed. `<eos>` is left out of log p."
     )
     return Section(_TITLE, measure(METRICS, pairs), [note], plots={"overlap.png": "As Figure 7.1"})
 

@@ -81,7 +81,7 @@ def _evaluated(corpus: dict[str, Any]) -> str:
     if corpus["retokenized"]:
         text += "The text was encoded again with the model's tokenizer. "
     if corpus["unknown_share"] is not None:
-        text += f"Unknown to the model are {corpus['unknown_share']:.2%} of the tokens. "
+        text += f"The model does not know {corpus['unknown_share']:.2%} of the tokens. "
     return text
 
 
@@ -106,8 +106,8 @@ def _at_a_glance(report: dict[str, Any]) -> list[str]:
             f"; repetitions with fresh noise: {settings['num_runs']}; longest decode: {settings['max_length']} tokens"
         )
     explained = (
-        f"± is the standard error over the {report['corpus']['sentences']:,} items evaluated, or as many as a "
-        f"row names, not over trainings: the model is one training. {drawn}."
+        f"± is the standard error over the {report['corpus']['sentences']:,} evaluated items, or over as many as a "
+        f"row names. It does not include the variation between trainings. {drawn}."
     )
     return ["## At a glance", _metrics_table(report, rows), explained]
 
@@ -184,13 +184,13 @@ def _what_melbo_is(report: dict[str, Any]) -> list[str]:
     )
     return [
         "`nll` and `ppl` are the thesis's MELBO (eq. 6.17). Its prior is the aggregate posterior of the evaluated set "
-        "itself, so that it measures how well each code tells its sentence apart from the others of this set. "
+        "itself. So it measures how well each code distinguishes its sentence from the others of this set. "
         f"A perfect autoencoder scores log N = {math.log(num):.2f} nats here, whatever the text. The bound is "
-        "transductive, since its prior has seen the sentences that it is scored on, and it grows with log N. "
+        "transductive: its prior has seen the sentences that it is scored on. It grows with log N. "
         "It is not the probability of unseen text, and its perplexity is not comparable to a language model's.",
         known,
         f"Perplexities are per token of this model's tokenizer ({report['corpus']['tokens_per_sentence']:.1f} tokens a "
-        "sentence here): never compare them across tokenizers.",
+        "sentence here). Do not compare them across tokenizers.",
     ]
 
 

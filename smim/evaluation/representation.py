@@ -177,7 +177,7 @@ def _map(job: Job, args: RepresentationArgs, columns: list[str], output: Path) -
     # Use draws, not means: the variance of a collapsed code hides the information in its mean.
     codes = job.draw(select(job.posterior(), rows, "cpu"), rows, number=0).numpy()
     if len(rows) < _FEWEST_ON_MAP or codes.shape[1] < 2 or not codes.std(0).any():
-        return {}, ["There is no map: it takes a few sentences, and codes of two dimensions or more that differ."]
+        return {}, ["There is no map. A map needs a few sentences, and different codes of two dimensions or more."]
     if job.is_main:
         points, labels = plots.tsne(codes, seed=job.seed % 2**32), job.split.table.select(columns).take(pa.array(rows))
         colours = {

@@ -165,10 +165,10 @@ def _of_model(
 
 
 def _notes(args: SemanticsArgs) -> list[str]:
-    used = "to choose by" if args.split == "dev" else "to be looked at once a model, when all is chosen"
+    used = "for choices" if args.split == "dev" else "to be evaluated once per model, after all choices"
     return [
-        f"Split `{args.split}`, {used}. A code is the mean of q(z|x), and codes are compared by their cosine where no "
-        f"other distance is named. ± is the standard error over pairs, queries or "
+        f"Split `{args.split}`, {used}. A code is the mean of q(z|x). Codes are compared by their cosine unless "
+        f"another distance is named. ± is the standard error over pairs, queries or "
         f"questions; of rank correlation, average precision and F1 by {args.bootstrap_samples:,} bootstrap samples."
     ]
 
@@ -203,7 +203,7 @@ def _draw(
     }
     if scores:
         plots.scatters(scores, plots_dir / "similarity.png", xlabel="people's score", ylabel="cosine of the codes")
-        drawn["similarity.png"] = "Cosine of two codes against how alike people found the sentences"
+        drawn["similarity.png"] = "Cosine of two codes against people's scores of similarity"
     shown = [way for way in ways if not way.endswith(tuple(_SUFFIXES.values())[1:])]
     values = {
         each.for_label(name.partition(":")[2]).title: {
@@ -215,5 +215,7 @@ def _draw(
     }
     if values:
         plots.dots(values, plots_dir / "meaning.png")
-        drawn["meaning.png"] = "Codes by cosine, beside what knows words alone, random codes and other models"
+        drawn["meaning.png"] = (
+            "Codes by cosine, compared with methods that know words only, random codes and other models"
+        )
     return drawn

@@ -251,5 +251,5 @@ def _notes(job: VectorJob, args: VectorsArgs) -> list[str]:
             f"half from the prior; in expectation it is too high, by less the more samples there are."
         )
     if job.model.autoencoder.args.decoder.likelihood == "bernoulli":
-        notes.append("The numbers are taken for probabilities: the likelihood of a grey value is its cross entropy.")
+        notes.append("The numbers are treated as probabilities: the likelihood of a grey value is its cross entropy.")
     return notes

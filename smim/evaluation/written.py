@@ -1,7 +1,7 @@
-"""Sentences that something has written, measured beside real ones.
+"""Measures of sentences that a model has written, compared with real ones.
 
-How surprising they are to a judge (`smim.evaluation.judge`), how much they mean what their sources mean by a teacher's
-cosine, how long they are, whether they were copied, how varied they are, and whether they have `<unk>`.
+They are -log p under a judge (`smim.evaluation.judge`), the cosine to their sources under a teacher, and the length.
+Further measures are the share that was copied, the share of distinct word pairs, and the share with `<unk>`.
 
 Shapes: W sentences that were written, T dimensions of a teacher's vectors.
 """

@@ -121,7 +121,8 @@ def test_the_report_holds_all_figures_and_what_they_are_of(tiny_model, tiny_corp
     assert [row[0] for row in section["tables"][0]["rows"]][-1] == "the input sentences"
     assert judge.hash[:12] in section["notes"][0] and "text.txt" in section["notes"][0]
     assert "0 of 10 input sentences and 40 of 40 training sentences" in section["notes"][0]
-    assert "by the teacher `words`" in section["notes"][1] and "1 input sentences are left out" in section["notes"][2]
+    assert "under the teacher `words`" in section["notes"][1]
+    assert "1 input sentences are left out" in section["notes"][2]
     assert (tmp_path / "report" / "plots" / "generativity.png").stat().st_size > 0
 
 
@@ -153,7 +154,7 @@ def test_without_teacher_and_training_text_their_columns_are_left_out(tiny_model
     names = {name.partition(":")[0] for name in section.metrics}
     assert "nats_above_real" in names and not names & {"cosine_to_source", "copied"}
     assert "nearest" not in {name.partition(":")[2] for name in section.metrics}
-    assert "5 pairs at random. No cosines: give a teacher" in section.notes[1]
+    assert "5 random pairs. For cosines, give a teacher" in section.notes[1]
 
 
 def test_it_is_asked_for_by_name_and_asks_for_a_judge(tiny_model, tiny_corpus, tmp_path):

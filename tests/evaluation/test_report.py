@@ -291,7 +291,7 @@ def test_the_page_says_what_melbo_is_and_names_the_bounds_that_are_there(output)
     text = (output / "report.md").read_text()
     assert "aggregate posterior of the evaluated set itself" in text
     assert "log N = 8.23 nats" in text and "grows with log N" in text and "transductive" in text
-    assert "not comparable to a language model's" in text and "never compare them across tokenizers" in text
+    assert "not comparable to a language model's" in text and "Do not compare them across tokenizers" in text
     assert "`nll_iw` (the model's own prior" in text and "`nll_train_prior` (" not in text
 
 
