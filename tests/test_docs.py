@@ -61,6 +61,12 @@ def test_sentences_have_at_most_30_words_and_tables_six_columns(page: Path) -> N
     assert long_sentences(text) == [] and wide_rows(text) == []
 
 
+@pytest.mark.parametrize("note", sorted(ROOT.glob("benchmarks/notes/*.md")), ids=lambda note: note.stem)
+def test_a_note_begins_with_what_it_found_in_three_to_five_sentences(note: Path) -> None:
+    first = prose(note.read_text())[0]
+    assert 3 <= len(re.findall(r"[.!?](?:\s|$)", first)) <= 5
+
+
 @pytest.mark.parametrize("model", ["tiny_model", "meaning_model"])
 def test_the_card_of_a_model_has_short_sentences_and_tables_of_six_columns(request, model: str) -> None:
     text = (request.getfixturevalue(model) / "README.md").read_text()
