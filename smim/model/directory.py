@@ -178,25 +178,32 @@ def _of_this_format(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _card(model: LatentVariableModel, config: dict[str, Any]) -> str:
-    training = "\n".join(f"- {name}: {value}" for name, value in config["training"].items())
-    settings = "".join(f", {name} {value}" for name, value in schema.changed(model.args).items() if "name" not in name)
     vectors = model.unit == "vector"
-    use = {} if vectors else schema.changed(use_of(config))
-    used = f"\n- used with {', '.join(f'{name} {value}' for name, value in use.items())}" if use else ""
-    size = f"dimensions of a vector: {model.input_size}" if vectors else f"vocabulary: {model.input_size:,}"
-    return f"""# {"A latent variable model of vectors" if vectors else "A sentenceMIM model"}
+    size = {"dimensions of a vector": model.input_size} if vectors else {"vocabulary": f"{model.input_size:,}"}
+    settings = {name: value for name, value in schema.changed(model.args).items() if "name" not in name}
+    sections = {
+        "Architecture": {"kind": model.args.kind, **settings, "parameters": f"{config['num_parameters']:,}", **size},
+        "Defaults of use": {} if vectors else schema.changed(use_of(config)),
+        "Training": config["training"],
+    }
+    blocks = [
+        "# A latent variable model of vectors" if vectors else "# A sentenceMIM model",
+        f"This model encodes a {model.unit} to one code of {model.args.latent_dim} dimensions, and decodes it.",
+        f"```python\n{_VECTOR_EXAMPLE if vectors else _EXAMPLE}\n```",
+        "Settings that are not listed here have their default values.",
+        *(f"## {title}\n\n{_as_table(values)}" for title, values in sections.items() if values),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
-Encodes a {model.unit} to one code of {model.args.latent_dim} dimensions, and decodes it.
 
-- architecture: {model.args.kind}{settings}
-- parameters: {config["num_parameters"]:,}
-- {size}{used}
-{training}
-
-```python
-{_VECTOR_EXAMPLE if vectors else _EXAMPLE}
-```
-"""
+def _as_table(values: Mapping[str, Any]) -> str:
+    """A Markdown table of settings. Nested ones become rows of their own, `outer.inner`."""
+    rows: dict[str, Any] = {}
+    for name, value in values.items():
+        rows |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
+    cells = {name: " ".join(str(value).split()).replace("|", "\\|") for name, value in rows.items()}
+    lines = [f"| {name} | {cell} |" for name, cell in cells.items()]
+    return "\n".join(["| setting | value |", "| --- | --- |", *lines])
 
 
 _EXAMPLE = """import smim

@@ -203,5 +203,7 @@ def test_a_model_that_says_nothing_of_its_use_answers_if_its_corpus_did(tiny_mod
 
 
 def test_a_card_says_what_is_unlike_other_models(meaning_model, tiny_model):
-    assert "- used with metric cosine, literal.interpolate 0.0," in (meaning_model / "README.md").read_text()
-    assert "used with" not in (tiny_model / "README.md").read_text()
+    card = (meaning_model / "README.md").read_text()
+    assert "## Defaults of use\n\n| setting | value |" in card
+    assert "| metric | cosine |" in card and "| literal.interpolate | 0.0 |" in card
+    assert "## Defaults of use" not in (tiny_model / "README.md").read_text()

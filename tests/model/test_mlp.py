@@ -120,8 +120,8 @@ def test_a_saved_model_is_loaded_as_it_was(settings, tmp_path):
 
 def test_the_card_says_how_vectors_are_encoded(saved):
     card = (saved[1] / "README.md").read_text()
-    assert "# A latent variable model of vectors" in card and "dimensions of a vector: 5" in card
-    assert "- objective: mim" in card and "prior vamp" in card and "vector_model.load" in card
+    assert "# A latent variable model of vectors" in card and "| dimensions of a vector | 5 |" in card
+    assert "| objective | mim |" in card and "| prior | vamp |" in card and "vector_model.load" in card
 
 
 def test_codes_and_vectors_are_those_of_the_autoencoder(saved):
