@@ -107,10 +107,10 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
         (len(array.rows_of(number)), {shard_file(each.name, number) for each in arrays})
         for number in range(array.num_shards)
     ]:
-        raise UserError(f"{card}: its shards do not have the {array.count:,} rows that it counts; it was edited")
+        raise UserError(f"{card} counts {array.count:,} rows, but its shards have another number; it was edited or damaged")
     for number, shard in enumerate(shards):
         for path in shard.damaged(card.parent):
-            raise UserError(f"{path} is missing, truncated or not the file that {card.name} names; {again}")
+            raise UserError(f"{path} is missing, truncated or not the file that {card.name} describes; {again}")
         for each in arrays:
             each.open(number)
 
@@ -120,9 +120,9 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarr
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # Python's parser raises many kinds for a bad header
-        raise UserError(f"{path} is no array in a file ({str(error)[:80]}); it is damaged") from None
+        raise UserError(f"{path} is not a file of an array ({str(error)[:80]}); it is damaged") from None
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
-        raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
+        raise UserError(f"{path} holds {array.dtype} {array.shape}, but it must hold {np.dtype(dtype)} {shape}; it is damaged")
     # Return a view, because numpy's class of memory-mapped arrays is slow to index.
     return array.view(np.ndarray)
 

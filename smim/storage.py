@@ -133,7 +133,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     check_regular(path)
     try:
         if path.stat().st_size > _LARGEST_JSON:
-            raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes; it is none of ours")
+            raise UserError(f"{path} is larger than {_LARGEST_JSON:,} bytes, so smim did not write it")
         text = path.read_text(encoding="utf-8")
         value = json.loads(
             text,
@@ -173,11 +173,11 @@ def own_path(directory: Path, name: str) -> Path:
     """
     path = directory / name
     if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
-        raise UserError(f"{directory}: {name[:60]!r} is no name of a file in it; it was edited or damaged")
+        raise UserError(f"{directory}: {name[:60]!r} cannot be the name of one of its files; it was edited or damaged")
     root, real = (Path(os.path.realpath(each)) for each in (directory, path))
     caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
     if not any(map(real.is_relative_to, [root, *caches])):
-        raise UserError(f"{path} is a link out of {directory}; put a copy in its place")
+        raise UserError(f"{path} is a link to a file outside of {directory}; replace it by a copy of the file")
     return path
 
 
@@ -272,7 +272,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
 def _is_snapshot(directory: Path) -> bool:

@@ -40,10 +40,10 @@ def test_every_wrong_override_is_listed():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.latent_dim=0", r"model\.latent_dim is 0, it must be at least 1"),
+        ("model.latent_dim=0", r"model\.latent_dim is 0, but it must be at least 1"),
         ("model.latent_dim=many", r"model\.latent_dim: Value 'many' .* could not be converted to Integer"),
         ("train.optimizer=adm", r"train\.optimizer is 'adm'; did you mean 'adam'"),
-        ("train.learning_rate=-1", r"train\.learning_rate is -1\.0, it must be above 0"),
+        ("train.learning_rate=-1", r"train\.learning_rate is -1\.0, but it must be above 0"),
         ("train.precision=fp8", r"train\.precision is 'fp8'"),
     ],
 )

@@ -44,13 +44,13 @@ def test_what_fits_becomes_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"done": None}, "card.json: done is None, true or false is needed"),
-        ({"done": 1}, "done is 1, true or false is needed"),
-        ({"share": "1"}, "share is '1', a number is needed"),
+        ({"done": None}, "card.json: done is None, but it must be true or false"),
+        ({"done": 1}, "done is 1, but it must be true or false"),
+        ({"share": "1"}, "share is '1', but it must be a number"),
         ({"sizes": {"x": True}}, r"sizes\['x'\] is True, a whole number"),
         ({"sizes": {"x": -1}}, r"sizes\['x'\] is -1, a whole number"),
         ({"memory": 2**63}, "memory is 9223372036854775808, a whole number"),
-        ({"words": ["a", 1]}, r"words\[1\] is 1, text is needed"),
+        ({"words": ["a", 1]}, r"words\[1\] is 1, but it must be text"),
         ({"words": "abc"}, "words is 'abc'"),
         ({"parts": [{"name": "a", "rows": 1.0}]}, r"parts\[0\]\.rows is 1\.0, a whole number"),
         ({"parts": [{"name": "a"}]}, r"parts\[0\]\.rows is missing"),

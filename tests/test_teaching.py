@@ -142,7 +142,7 @@ def test_of_many_sentences_some_are_read_and_the_others_have_zeros(
     # Each in the axes of its own train: similarities are the same.
     similar, expected = (np.concatenate(each) @ np.concatenate(each).T for each in (vectors, whole))
     np.testing.assert_allclose(similar, expected, atol=5e-3)
-    with pytest.raises(UserError, match=r"sentences is 0, a whole number of at least 1 is needed"):
+    with pytest.raises(UserError, match=r"sentences is 0, but it must be a whole number of at least 1"):
         teach(tiny_corpus, teacher=str(model), output=tmp_path / "none", sentences=0, args=SMALL)
 
 

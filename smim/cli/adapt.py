@@ -32,7 +32,7 @@ def adapt(
     try:
         from smim.evaluation.halves import compare, share_that_comes_back
     except ModuleNotFoundError as error:
-        raise UserError(f"smim adapt needs {error.name}: pip install 'smim[pipeline]'") from None
+        raise UserError(f"smim adapt needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
     from smim.adapting import adapt as adapt_model
     from smim.progress import console
     from smim.search.sentences import Columns, read_sentences
@@ -45,7 +45,7 @@ def adapt(
     with console.status("comparing it with the model as it was"):
         sentences = [each for text in adapted.held_out for each in sentences_of(text)]
         after, before = (share_that_comes_back(each, sentences) for each in models.values())
-        print(f"Of sentences left out, {after:.1%} come back word for word from their codes, {before:.1%} before")
+        print(f"Of held-out sentences, {after:.1%} come back word for word from their codes; before it was {before:.1%}")
         for line in compare(adapted.held_out, models).lines():
             print(line)
     print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")

@@ -65,7 +65,7 @@ class KnowledgeCard:
 
     def __post_init__(self) -> None:
         if not 0 < self.frequency < 1:
-            raise UserError(f"the frequency of {self.label} is {self.frequency}, it must be between 0 and 1")
+            raise UserError(f"the frequency of {self.label} is {self.frequency}, but it must be between 0 and 1")
 
 
 def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:

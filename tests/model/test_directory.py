@@ -129,7 +129,7 @@ def test_vector_model_with_other_weights_is_refused(tmp_path):
         ({"encoder": {"name": "mlp"}}, r"model\.encoder=mlp is of vectors; model\.decoder=gru is of sentences"),
         ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', a whole number"),
         ({"latent_dim": None}, r"model\.latent_dim is None"),
-        ({"weights_sha256": None}, "weights_sha256 is None, text is needed"),
+        ({"weights_sha256": None}, "weights_sha256 is None, but it must be text"),
         ({"training": {}}, r"training\.objective is not there"),
         ({"extra": 1}, "extra is not known"),
     ],
@@ -183,7 +183,7 @@ def test_how_a_model_is_used_may_be_edited_and_it_stays_the_same_model(tiny_mode
     [
         ({"metric": "cosin"}, r"config\.json: use\.metric is 'cosin'; did you mean 'cosine'"),
         ({"sample": 3}, r"config\.json: use\.sample is 3"),
-        ({"literal": {"candidates": 10**6}}, r"use\.literal\.candidates is 1000000, it must be at most 256"),
+        ({"literal": {"candidates": 10**6}}, r"use\.literal\.candidates is 1000000, but it must be at most 256"),
         ({"metrics": "l2"}, r"use\.metrics is not known; did you mean 'metric'"),
         ([], r"config\.json: use is \[\]"),
     ],

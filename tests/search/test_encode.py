@@ -152,7 +152,7 @@ def test_wrong_corpora_and_splits_are_refused_and_nothing_is_left(
     tokenizer = WordTokenizer.train(["other words"], splitter="whitespace")
     write_corpus(tmp_path / "other", {"train": [{"text": "other words"}]}, tokenizer, name="other")
     for corpus, args, message in [
-        (tmp_path / "other", EncodeArgs(), "prepared for another tokenizer than the model's"),
+        (tmp_path / "other", EncodeArgs(), "prepared with another tokenizer than the model's"),
         (tiny_corpus, EncodeArgs(split="trian"), "no split 'trian'; did you mean 'train'"),
         (tiny_model, EncodeArgs(), "is not a prepared corpus"),
     ]:

@@ -252,8 +252,8 @@ def test_manifest_describes_the_index(built: Index, tiny_model: Path, corpus: Co
     ("k", "message"),
     [
         (0, "k is 0 and offset 0; k must be at least 1"),
-        (2.5, "k is 2.5, a whole number is needed"),
-        ("3", "k is '3', a whole number is needed"),
+        (2.5, "k is 2.5, but it must be a whole number"),
+        ("3", "k is '3', but it must be a whole number"),
     ],
 )
 def test_k_that_cannot_be_is_refused(built: Index, k: Any, message: str) -> None:
@@ -358,7 +358,7 @@ def test_corpus_of_another_tokenizer_is_refused(model: SentenceModel, tiny_model
     rows = [{"text": "other words"}]
     tokenizer = WordTokenizer.train(["other words"], splitter="whitespace")
     write_corpus(tmp_path / "other", {"train": rows}, tokenizer, name="other")
-    with pytest.raises(UserError, match="prepared for another tokenizer"):
+    with pytest.raises(UserError, match="prepared with another tokenizer"):
         build_index(model, Corpus.open(tmp_path / "other"), tmp_path / "index", model_dir=tiny_model)
     assert not (tmp_path / "index").exists()
 
@@ -485,7 +485,7 @@ def test_directory_that_is_no_index_is_refused(tiny_corpus: Path) -> None:
     [
         ({"nprobes": 3}, "no search setting 'nprobes'; did you mean 'nprobe'"),
         ({"nprobe": 0}, "nprobe is 0"),
-        ({"nprobe": "4"}, "nprobe is '4', a whole number is needed"),
+        ({"nprobe": "4"}, "nprobe is '4', but it must be a whole number"),
     ],
 )
 def test_search_settings_that_there_are_not_are_refused(built: Index, settings: dict[str, Any], message: str) -> None:

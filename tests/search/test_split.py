@@ -143,7 +143,7 @@ def test_a_filter_on_text_is_of_the_whole_text(texts: list[str], split: Index) -
 
 def test_changes_are_of_texts(texts: list[str], split: Index) -> None:
     with IndexWriter(split.directory, model=split.model) as writer:
-        with pytest.raises(UserError, match="holds a sentence of id 3 already"):
+        with pytest.raises(UserError, match="holds a sentence with id 3 already"):
             writer.add(["a bank"], ids=[3])
         assert writer.upsert(["a bank lost\n\nshares", "the law"], ids=[3, 90], labels={"number": [1, None]}) == [3, 90]
         assert [(row.text, row.labels) for row in split.get([3, 90])] == [

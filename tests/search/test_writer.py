@@ -63,7 +63,7 @@ def test_deleted_sentences_are_not_found(index: Index) -> None:
         assert writer.delete([nearest.id]) == 0
     assert len(index) == 39
     assert nearest.id not in [hit.id for hit in index.search(["a bank sold shares"], k=39)[0]]
-    with pytest.raises(UserError, match=f"holds no sentence of id {nearest.id}"):
+    with pytest.raises(UserError, match=f"holds no sentence with id {nearest.id}"):
         index.get([nearest.id])
 
 
@@ -221,9 +221,9 @@ def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
     ("ids", "options", "message"),
     [
         ([7], {"k": 0}, "k is 0 and offset 0; k must be at least 1"),
-        ([7], {"k": "3"}, "k is '3', a whole number is needed"),
-        ([7], {"offset": 0.5}, "offset is 0.5, a whole number is needed"),
-        ([40], {}, "holds no sentence of id 40"),
+        ([7], {"k": "3"}, "k is '3', but it must be a whole number"),
+        ([7], {"offset": 0.5}, "offset is 0.5, but it must be a whole number"),
+        ([40], {}, "holds no sentence with id 40"),
         (7, {}, "ids are a list of whole numbers"),
         (["7"], {}, "ids are a list of whole numbers"),
     ],
@@ -236,7 +236,7 @@ def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: di
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence of id 3 already; upsert replaces it"),
+        (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence with id 3 already; upsert replaces it"),
         (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids for 2 sentences"),
         (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "an id is given twice"),
         (lambda w: w.add(["a bank"], ids=[-1]), "ids are a list of whole numbers from 0 to 2"),

@@ -323,7 +323,7 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"text": ONE, "id": 3}, 422, "exactly one of"),
         ({"text": ONE, "colour": 1}, 422, "body.colour"),
         ({"text": ONE, "a text of the user's": 1}, 422, "body.[.]{3}:"),
-        ({"id": 40}, 404, "holds no sentence of id 40"),
+        ({"id": 40}, 404, "holds no sentence with id 40"),
         ({"id": 3, "k": 0}, 422, "body.k"),
         ({"id": 2**63}, 422, "body.id"),
         ({"id": -1}, 422, "body.id"),

@@ -257,7 +257,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
         (lambda backend, codes: backend.search(codes, Options(1, where={"topc": 1})), "did you mean 'topic'"),
         (lambda backend, codes: backend.search(codes, Options(1, settings={"probe": 3})), "no search setting 'probe'"),
         (lambda backend, codes: backend.search(codes[:, :5], Options(1)), r"this index's are \[N, 8\]"),
-        (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence of id 5, 99"),
+        (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence with id 5, 99"),
         (lambda backend, _: backend.codes([-1]), "whole numbers from 0 to"),
         (lambda backend, _: backend.add(["the company"], [0], {}, replace=False), "id 0 already"),
     ],
@@ -266,7 +266,7 @@ def test_a_callers_mistake_is_told_as_by_one_process_and_no_shard_is_blamed(flat
     backend = cluster(flat)
     with pytest.raises(UserError, match=message) as told:
         asyncio.run(wrong(backend, flat.model.encode(["a bank sold shares"])))
-    assert isinstance(told.value, NoSuchSentence) == ("no sentence of id" in message)
+    assert isinstance(told.value, NoSuchSentence) == ("no sentence with id" in message)
     assert not backend._silent
 
 

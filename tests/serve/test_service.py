@@ -211,7 +211,7 @@ def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
         money = await service.count({"topic": "money"})
         assert await service.delete(where={"topic": "money"}) == money > 0
         assert await service.count({"topic": "money"}) == 0
-        with pytest.raises(NoSuchSentence, match="holds no sentence of id 40"):
+        with pytest.raises(NoSuchSentence, match="holds no sentence with id 40"):
             await service.get([40])
         with pytest.raises(NoSuchSentence):
             await service.search([Query(id=40)])

@@ -107,5 +107,5 @@ def test_sentences_of_random_words_are_nobodys_pair(tiny_corpus: Path) -> None:
     paired = Split("train", pa.table({**plain, "pair_ids": pa.array([[6]], lists)}))
     check_random_sentences(sentences, random, Split("train", pa.table(plain)))
     check_random_sentences(sentences, TrainArgs(), paired)
-    with pytest.raises(UserError, match=r"train\.random_sentences is 0\.1, it must be 0 for vectors"):
+    with pytest.raises(UserError, match=r"train\.random_sentences is 0\.1, but it must be 0 for vectors"):
         check_random_sentences(sentences, random, paired)

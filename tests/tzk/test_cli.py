@@ -128,7 +128,7 @@ def test_what_is_there_is_replaced_only_with_force(
         (["sample", "nowhere"], "nowhere holds no TzK (no tzk.json in it); make one with `smim tzk fit"),
         (["sample", "TZK", "--label", "topic=homes"], "has no label topic=homes; did you mean 'topic=home'"),
         (["sample", "TZK", "--label", "home"], "'home' is no label; write column=value, such as stars=5"),
-        (["sample", "TZK", "--num", "0"], "num is 0, it must be at least 1"),
+        (["sample", "TZK", "--num", "0"], "num is 0, but it must be at least 1"),
         (["classify", "TZK", "zyzzyva"], "holds no word of"),
         (["rank", "TZK", "CORPUS"], "rank by what? give --label column=value"),
         (["rank", "TZK", "CORPUS", "--label", "topic=home", "--split", "tset"], "did you mean 'test'"),
