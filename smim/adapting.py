@@ -82,7 +82,9 @@ def adapt(
         raise UserError(f"{output} exists and is not a model; give another path, so that it is not lost")
     model, tokenizer, config = load_model(model_dir)
     if not model.encoder.meaning_dim:
-        raise Unsupported("this model's codes have no meaning part to adapt; use a model that has one, such as english-small")
+        raise Unsupported(
+            "this model's codes have no meaning part to adapt; use a model that has one, such as english-small"
+        )
     order = np.random.default_rng([seed, 0]).permutation(len(texts))
     with console.status("reading the texts"):
         split = {int(i): _sentences(texts[i], tokenizer) for i in order}

@@ -144,8 +144,8 @@ class _Local:
                 yield running.pop(done), done.result()
         except BrokenProcessPool:
             raise SmimError(
-                f"a worker process was killed, perhaps because memory ran out; use fewer {self.args.section}.workers or a "
-                f"smaller {self.args.task_size}. The same command continues from here"
+                f"a worker process was killed, perhaps because memory ran out; use fewer {self.args.section}.workers "
+                f"or a smaller {self.args.task_size}. The same command continues from here"
             ) from None
 
     def close(self) -> None:

@@ -521,8 +521,8 @@ class SentenceModel(TrainedModel):
         check_sentences([question])
         if not self.use.answers:
             raise Unsupported(
-                "this model was not trained on questions with answers, so it cannot answer them. For a model that was, set "
-                "use.answers=true in training, or in the section use of its config.json"
+                "this model was not trained on questions with answers, so it cannot answer them. For a model that was, "
+                "set use.answers=true in training, or in the section use of its config.json"
             )
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
@@ -545,7 +545,9 @@ class SentenceModel(TrainedModel):
         if too_long not in ("truncate", "error"):
             raise UserError(f"too_long is {too_long!r}, but for a prepared corpus it must be truncate or error")
         if rows and too_long == "error":
-            raise UserError(f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, but this model accepts at most {limit}")
+            raise UserError(
+                f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, but this model accepts at most {limit}"
+            )
         if rows:
             what = (
                 f"{len(rows):,} of {len(lengths_N):,} sentences of {name} are cut after this model's {limit:,} tokens"

@@ -105,7 +105,7 @@ def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
     hub = constants.ENDPOINT
     said: dict[type[Exception], str] = {
         HFValidationError: f"{repo_id!r} is not a model's name on the hub; write it as ORGANISATION/NAME",
-        GatedRepoError: f"{repo_id} is restricted; ask for access at {hub}/{repo_id}",  # it is a RepositoryNotFoundError
+        GatedRepoError: f"{repo_id} is gated; ask for access at {hub}/{repo_id}",  # it is a RepositoryNotFoundError
         RepositoryNotFoundError: f"{hub} has no model {repo_id}, or you may not see it; check the name, or log in with "
         f"`hf auth login`",
         RevisionNotFoundError: f"{repo_id} has no revision {revision!r}; give a branch, a tag or a commit",
@@ -118,7 +118,9 @@ def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
         status = error.response.status_code
         if status in (401, 403):
             what = "you are not logged in" if status == 401 else "your token does not allow it"
-            raise UserError(f"{hub} refuses {repo_id}, because {what}; log in with `hf auth login`, or give a token") from None
+            raise UserError(
+                f"{hub} refuses {repo_id}, because {what}; log in with `hf auth login`, or give a token"
+            ) from None
         raise UserError(f"{hub} answers {status} for {repo_id}: {error.server_message or error}") from None
     except LocalEntryNotFoundError as error:
         raise UserError(

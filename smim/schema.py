@@ -87,7 +87,9 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
         return float(value)
     # In Python, booleans are integers too.
     if type(value) is not kind or (kind is int and not 0 <= value <= _LARGEST):
-        _refuse(path, f"{at or 'the content'} is {repr(value)[:60]}, but it must be {_NAMES.get(kind, 'of another type')}")
+        _refuse(
+            path, f"{at or 'the content'} is {repr(value)[:60]}, but it must be {_NAMES.get(kind, 'of another type')}"
+        )
     return value
 
 

@@ -107,7 +107,9 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
         (len(array.rows_of(number)), {shard_file(each.name, number) for each in arrays})
         for number in range(array.num_shards)
     ]:
-        raise UserError(f"{card} counts {array.count:,} rows, but its shards have another number; it was edited or damaged")
+        raise UserError(
+            f"{card} counts {array.count:,} rows, but its shards have another number; it was edited or damaged"
+        )
     for number, shard in enumerate(shards):
         for path in shard.damaged(card.parent):
             raise UserError(f"{path} is missing, truncated or not the file that {card.name} describes; {again}")
@@ -122,7 +124,9 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarr
     except Exception as error:  # Python's parser raises many kinds for a bad header
         raise UserError(f"{path} is not a file of an array ({str(error)[:80]}); it is damaged") from None
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
-        raise UserError(f"{path} holds {array.dtype} {array.shape}, but it must hold {np.dtype(dtype)} {shape}; it is damaged")
+        raise UserError(
+            f"{path} holds {array.dtype} {array.shape}, but it must hold {np.dtype(dtype)} {shape}; it is damaged"
+        )
     # Return a view, because numpy's class of memory-mapped arrays is slow to index.
     return array.view(np.ndarray)
 

@@ -226,7 +226,9 @@ def _library() -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise UserError(f"a teacher needs sentence-transformers ({error}); install it with `pip install 'smim[hub]'`") from None
+        raise UserError(
+            f"a teacher needs sentence-transformers ({error}); install it with `pip install 'smim[hub]'`"
+        ) from None
     return SentenceTransformer
 
 

@@ -45,7 +45,9 @@ def adapt(
     with console.status("comparing it with the model as it was"):
         sentences = [each for text in adapted.held_out for each in sentences_of(text)]
         after, before = (share_that_comes_back(each, sentences) for each in models.values())
-        print(f"Of held-out sentences, {after:.1%} come back word for word from their codes; before it was {before:.1%}")
+        print(
+            f"Of held-out sentences, {after:.1%} come back word for word from their codes; before it was {before:.1%}"
+        )
         for line in compare(adapted.held_out, models).lines():
             print(line)
     print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")

@@ -97,9 +97,9 @@ def index_build(
     """
     refuse_if({
         f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,
-        f"{corpus} does not exist; give a file of sentences, or a prepared corpus such as data/ptb": not corpus.exists(),
+        f"{corpus} does not exist; give a file of sentences, or a prepared corpus: data/ptb": not corpus.exists(),
         "--workers and --ray-address need --engine local or --engine ray": not engine and (workers or ray_address),
-        f"--memory is {memory}, but it must be a number of GB above 0": memory is not None and not 0 < memory < math.inf,
+        f"--memory is {memory}, but it must be a size in GB above 0": memory is not None and not 0 < memory < math.inf,
     })  # fmt: skip
     from smim.search import build_index, index_texts
     from smim.search.build import BuildArgs
@@ -118,7 +118,9 @@ def index_build(
     }
     for_a_corpus = {"--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
-        raise UserError(f"{corpus} is a file, but {' and '.join(wrong)} works only with a prepared corpus; leave it out")
+        raise UserError(
+            f"{corpus} is a file, but {' and '.join(wrong)} works only with a prepared corpus; leave it out"
+        )
     doing("reading the sentences and loading the model")
     if corpus.is_file():
         sentences = read_sentences([corpus], columns=Columns(text_column, id_column, label), empty=empty)

@@ -244,7 +244,9 @@ class SentenceAutoencoder(LatentVariableModel):
     def check_literal(self, literal: float) -> None:
         """Raise `Unsupported` if `literal` is not 1 and the codes have no meaning part."""
         if literal != 1 and not self.encoder.meaning_dim:
-            raise Unsupported(f"literal is {literal:g}, but it must be 1, because this model's codes have no meaning part")
+            raise Unsupported(
+                f"literal is {literal:g}, but it must be 1, because this model's codes have no meaning part"
+            )
 
     def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
         """Compute the initial state for decoding z [B, D] with `next_token`: tensors with a row per sentence.

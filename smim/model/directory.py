@@ -113,7 +113,9 @@ def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any,
     if unit == "sentence":
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.input_size):
-            raise UserError(f"{directory}/tokenizer is not the tokenizer that this model was trained with; copy the whole model again")
+            raise UserError(
+                f"{directory}/tokenizer is not the one that this model was trained with; copy the whole model again"
+            )
     parts = (args, args.encoder, args.decoder)
     sizes = [(name, size) for part in parts for name, size in vars(part).items() if isinstance(size, int)]
     model = load_weights(
@@ -143,7 +145,8 @@ def read_config(directory: Path) -> dict[str, Any]:
     config = storage.read_json(storage.own_file(directory, CONFIG))
     if config.get("format") not in (2, FORMAT):
         raise UserError(
-            f"{directory} has model format {config.get('format')}, but this version reads 2 and {FORMAT}; train it again"
+            f"{directory} has model format {config.get('format')}, but this version reads 2 and {FORMAT}; "
+            "train it again"
         )
     return config
 

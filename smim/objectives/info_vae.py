@@ -37,8 +37,8 @@ class InfoVAE(Objective):
         super().__post_init__()
         if self.alpha > 1:
             raise UserError(
-                f"objective.alpha is {self.alpha}, but it must be at most 1, because above 1 the loss has no lower bound; "
-                f"for more information in the codes, use objective=infomax_vae"
+                f"objective.alpha is {self.alpha}, but it must be at most 1, because above 1 the loss has no lower "
+                f"bound; for more information in the codes, use objective=infomax_vae"
             )
         if self.alpha + self.lambd < 1:
             raise UserError(

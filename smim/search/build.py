@@ -143,7 +143,8 @@ def index_texts(
     labels = {} if labels is None else labels
     refuse_if({
         "there is no sentence to index; give at least one text": not len(texts),
-        f"labels must be a dictionary with a list of values per column, not {str(labels)[:60]}": not isinstance(labels, Mapping),
+        f"labels must be a dictionary with a list of values per column, not {str(labels)[:60]}":
+            not isinstance(labels, Mapping),
     })  # fmt: skip
     numbers = new_ids(ids, len(texts), first=0)
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
@@ -385,6 +386,6 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
     for name, (theirs, ours) in asked.items():
         if theirs != ours:
             raise UserError(
-                f"{latents.directory} holds latents of another {name}: {latents.corpus_name} {latents.split} was encoded "
-                f"with {latents.model}; encode {corpus.name} {split} with this model"
+                f"{latents.directory} holds latents of another {name}: {latents.corpus_name} {latents.split} was "
+                f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )

@@ -112,7 +112,9 @@ def encode_corpus(
     output = Path(output).resolve()
     is_main = accelerator is None or accelerator.is_main_process
     if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
-        raise UserError("encode.engine=ray distributes the work itself; start it with `python smim/search/encode.py ...`")
+        raise UserError(
+            "encode.engine=ray distributes the work itself; start it with `python smim/search/encode.py ...`"
+        )
     device = str(accelerator.device) if accelerator else None
     model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
     corpus = Corpus.open(corpus_dir)
@@ -177,8 +179,8 @@ def encode_shard(
                 codes[part] = getattr(posterior, kind).numpy()
             if not np.isfinite(codes[part]).all():
                 raise SmimError(
-                    f"in rows {rows[part].start} to {rows[part].stop - 1} of {card.corpus_name} {card.split}, the {kind} is "
-                    f"NaN or too large for {card.dtype}; try encode.dtype=fp32, or check the model's training"
+                    f"in rows {rows[part].start} to {rows[part].stop - 1} of {card.corpus_name} {card.split}, the "
+                    f"{kind} is NaN or too large for {card.dtype}; try encode.dtype=fp32, or check the model's training"
                 )
         advance(len(rows[part]))
     shard = write_shard(work / "result", number, arrays)

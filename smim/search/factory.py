@@ -68,9 +68,9 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     """An empty FAISS index; raises `UserError` for an unknown factory or metric, or one that cannot filter."""
     refuse_if({
         f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}": metric not in METRICS,
-        f"the index factory {factory!r} has a number that is too low; write for example Flat, IVF1024,Flat or HNSW32, or auto":
+        f"the index factory {factory!r} has too low a number; write for example Flat, IVF1024,Flat or HNSW32, or auto":
             _TOO_LOW.search(factory),
-        f"the index factory {factory[:60]!r} has a number that is too high; write for example IVF65536,PQ64, or auto":
+        f"the index factory {factory[:60]!r} has too high a number; write for example IVF65536,PQ64, or auto":
             _TOO_HIGH.search(factory),
     })  # fmt: skip
     try:

@@ -155,8 +155,8 @@ def _comparison(column: str, name: str, operand: Any) -> Comparison:
         comparable = _can_be_compared(value) and (value is not None or name in _EQUALITIES)
         if not comparable or (name == "$contains" and not isinstance(value, str)):
             raise BadFilter(
-                f"{name} in a filter cannot compare with {shown(value)}; values must be text without halves of surrogate "
-                "pairs, numbers of at most 64 bits, true or false, and for $contains only text"
+                f"{name} in a filter cannot compare with {shown(value)}; values must be text without halves of "
+                "surrogate pairs, numbers of at most 64 bits, true or false, and for $contains only text"
             )
     return Comparison(column, _OF_ONE.get(name, name), values)
 

@@ -30,7 +30,9 @@ def on_gpu(vectors: Any) -> Any:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, vectors)
     except RuntimeError as error:
         reason = factories.reason_of(error)
-        raise UserError(f"FAISS cannot put this index on a GPU ({reason}); leave out `gpu`, or change `factory`") from None
+        raise UserError(
+            f"FAISS cannot put this index on a GPU ({reason}); leave out `gpu`, or change `factory`"
+        ) from None
 
 
 class VectorsOnGpu:

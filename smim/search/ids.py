@@ -31,8 +31,7 @@ def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
     if ids is None:
         if first + count - 1 > LARGEST_ID:
             raise UserError(
-                f"the next ids begin at {first} and would exceed the limit 2**53 - 1; "
-                "give each sentence an unused id"
+                f"the next ids begin at {first} and would exceed the limit 2**53 - 1; give each sentence an unused id"
             )
         return np.arange(first, first + count)
     numbers = as_ids(ids)

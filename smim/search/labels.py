@@ -92,15 +92,15 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     others = "one another" if type is None else "the index's"
     for row, value in given:
         if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and math.isinf(value)):
-            raise RowError(f"the labels {name!r} must be text, finite numbers, or true and false, not {shown(value)}", row)
+            raise RowError(
+                f"the labels {name!r} must be text, finite numbers, or true and false, not {shown(value)}", row
+            )
         if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
             raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
     column = type or pa.infer_type([value for _, value in given])
     for row, value in given:
         if not fits(value, column):
-            raise RowError(
-                f"the labels {name!r} do not fit {others}: {column} cannot hold {shown(value)} exactly", row
-            )
+            raise RowError(f"the labels {name!r} do not fit {others}: {column} cannot hold {shown(value)} exactly", row)
     return pa.array(labels, column)
 
 

@@ -69,7 +69,9 @@ class Latents(_Card):
             raise UserError(f"{directory} is not a latents directory (it has no {CARD}); `smim encode` makes one")
         content = storage.read_json(storage.own_file(directory, CARD))
         if content.pop("format", None) != FORMAT:
-            raise UserError(f"{directory} does not have format {FORMAT}, which this version reads; encode the corpus again")
+            raise UserError(
+                f"{directory} does not have format {FORMAT}, which this version reads; encode the corpus again"
+            )
         if "log_variance" in content:
             content["has_log_variance"] = content.pop("log_variance")
         card = schema.make(_Card, content, path)

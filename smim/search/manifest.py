@@ -184,7 +184,8 @@ class Manifest:
             content = storage.read_json(storage.own_file(directory, MANIFEST))
             if content.get("format") != FORMAT:
                 raise UserError(
-                    f"{directory} has index format {content.get('format')}, but this version reads {FORMAT}; build it again"
+                    f"{directory} has index format {content.get('format')}, but this version reads {FORMAT}; "
+                    "build it again"
                 )
             if content.pop(_CHECKSUM, None) != _checksum(content):
                 raise UserError(f"{path} was edited or damaged; build the index again")

@@ -105,7 +105,7 @@ def measure(
     """
     snapshot = index.snapshot
     refuse_if({
-        f"k is {k}, queries {queries}, recall {recall}; k and queries must be at least 1, and recall above 0 and at most 1":
+        f"k is {k}, queries {queries}, recall {recall}; k and queries must be at least 1, recall above 0 and at most 1":
             k < 1 or queries < 1 or not 0 < recall <= 1,
         f"{index.directory} holds {snapshot.manifest.num_sentences:,} sentences, which are too few for recall@{k}":
             snapshot.manifest.num_sentences <= k,

@@ -131,9 +131,7 @@ async def _reranked(
     if relevance is not None:
         flat = [replace(hit, relevance=each) for hit, each in zip(flat, relevance, strict=True)]
     elif asked.model.deterministic:
-        raise UserError(
-            "rerank uses log q(z|query), but this model's variance was never trained; give a reranker"
-        )
+        raise UserError("rerank uses log q(z|query), but this model's variance was never trained; give a reranker")
     elif flat:
         codes = (await asked.posterior([hit.text for hit in flat], stored=True)).mean
         flat = _scored(flat, codes, _repeated(posterior, first))

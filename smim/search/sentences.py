@@ -218,7 +218,7 @@ def _object(line: str, place: str, columns: Columns) -> dict[str, Any]:
 def _identified(row: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
     if _ID in row and (isinstance(row[_ID], bool) or not isinstance(row[_ID], int)):
         raise UserError(
-            f"{place}: an id must be a whole number, not {str(row[_ID])[:60]!r}; choose another column with --id-column, "
-            "or no column with --id-column ''"
+            f"{place}: an id must be a whole number, not {str(row[_ID])[:60]!r}; choose another column with "
+            "--id-column, or none with --id-column ''"
         )
     return place, row

@@ -87,7 +87,10 @@ class Gate:
         if not self.access.takes_host(host):
             refused = 421, f"this service does not have the name {host}; start it with --allowed-host {_name(host)}"
         elif not self.access.takes_origin(headers, visit=visit):
-            refused = 403, "pages of another origin may not send requests; start the service with --cors and their origin"
+            refused = (
+                403,
+                "pages of another origin may not send requests; start the service with --cors and their origin",
+            )
         if refused:
             # The body stays unread, so the connection cannot be reused.
             await error_response(*refused, {"Connection": "close"})(scope, receive, send)

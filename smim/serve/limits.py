@@ -44,9 +44,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         refuse_if({
-            **{f"the limit {name} is {value}, but it must be at least 1": value < 1 for name, value in vars(self).items()},
+            **{f"the limit {name} is {value}, but it must be at least 1":
+                value < 1 for name, value in vars(self).items()},
             f"the limit queue_size is {self.queue_size}, but it must be at least max_batch, which is "
-            f"{self.max_batch}, and max_num, which is {self.max_num}": self.queue_size < max(self.max_batch, self.max_num),
+            f"{self.max_batch}, and max_num, which is {self.max_num}":
+                self.queue_size < max(self.max_batch, self.max_num),
         })  # fmt: skip
 
     @property
@@ -59,10 +61,11 @@ class Limits:
         self.check_count("queries", queries)
         num, k, wanted = len(queries), options.k, options.depth
         refuse_if({
-            f"{num} queries ask for {options.rerank} hits each to be reranked; at most {self.max_batch} in all are allowed":
+            f"{num} queries ask to rerank {options.rerank} hits each; at most {self.max_batch} in all are allowed":
                 num * options.rerank > self.max_batch,
             f"k + offset, or rerank, is {wanted}, but at most {self.max_k} is allowed": wanted > self.max_k,
-            f"{num} queries ask for {wanted} hits each; at most {self.max_hits} in all are allowed": num * wanted > self.max_hits,
+            f"{num} queries ask for {wanted} hits each; at most {self.max_hits} in all are allowed":
+                num * wanted > self.max_hits,
             f"{num} queries ask for {k} hits each; at most {self.max_batch} in all can be reconstructed or scored":
                 (options.reconstruct or options.score) and num * k > self.max_batch,
             **{f"the search setting {name} is {value}, but at most {LARGEST_SETTING[name]} is allowed":

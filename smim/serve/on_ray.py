@@ -94,7 +94,8 @@ def serve_cluster(
         there = int(ray.cluster_resources().get("CPU", 0))
         gpus = int(ray.cluster_resources().get("GPU", 0))
         refuse_if({
-            f"{num_cpus} processes need as many CPUs, but the Ray cluster has {there}; ask for fewer processes": there < num_cpus,
+            f"{num_cpus} processes need as many CPUs, but the Ray cluster has {there}; ask for fewer":
+                there < num_cpus,
             f"{shards * replicas} processes need as many GPUs, but the Ray cluster has {gpus}; ask for fewer":
                 gpu and gpus < shards * replicas,
         })  # fmt: skip

@@ -120,7 +120,9 @@ class TrainArgs:
                 f"train.learning_rate, {self.learning_rate}"
             )
         if self.momentum and self.optimizer != "sgd":
-            problems.append(f"train.momentum is {self.momentum}, but train.optimizer={self.optimizer} has none; leave it out")
+            problems.append(
+                f"train.momentum is {self.momentum}, but train.optimizer={self.optimizer} has none; leave it out"
+            )
         unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
         problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
         refuse(problems)

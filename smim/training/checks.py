@@ -27,7 +27,10 @@ def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: 
     batch = split.batch([0])
     lacking = {name: lack for name, part in objective.additions.items() if (lack := part.lacks(batch))}
     if corpus.unit != "sentence":
-        refuse(f"objective.{name} is for sentences, but {corpus.directory} holds {corpus.unit}s; leave it out" for name in lacking)
+        refuse(
+            f"objective.{name} is for sentences, but {corpus.directory} holds {corpus.unit}s; leave it out"
+            for name in lacking
+        )
     refuse(
         f"objective.{name}.weight={objective.additions[name].weight} needs {lack}; {corpus.directory} has none"
         for name, lack in lacking.items()
@@ -80,8 +83,9 @@ def check_launch(
         f"there are {world_size} processes, but split {split.name!r} has only {len(split)} sentences; start fewer": (
             world_size > len(split)
         ),
-        f"there are {world_size} processes, but train.batch_size={args.batch_size}; "
-        "start fewer, or increase it": (world_size > (args.batch_size or world_size)),
+        f"there are {world_size} processes, but train.batch_size={args.batch_size}; start fewer, or increase it": (
+            world_size > (args.batch_size or world_size)
+        ),
         f"objective={objective.name} draws from the decoder in training, so each process needs the whole "
         "weights; use DDP, or ZeRO 1 or 2": objective.draws_observations and in_parts,
         f"objective={objective.name} trains a critic or a head with its own optimizer, which DeepSpeed and "

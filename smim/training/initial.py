@@ -72,8 +72,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     if said.get(KEY) in (None, "null"):
         return
     refuse(
-        f"{key}={value} has no effect, because {KEY}={said[KEY]} determines the architecture; "
-        "leave one of them out"
+        f"{key}={value} has no effect, because {KEY}={said[KEY]} determines the architecture; leave one of them out"
         for key, value in said.items()
         if (key.startswith("model.") and key != KEY) or key == "model"
     )

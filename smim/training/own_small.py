@@ -112,7 +112,9 @@ def _model(initial: str | None, said: Mapping[str, str]) -> list[Choice]:
         model = Choice("model", f"{said['model']}, because you set model")
     else:
         why = f"{own[0]} is set" if own else f"you set {KEY}" if KEY in said else f"the tokenizer is not {PACKAGED}'s"
-        model = Choice("model", f"a superposition with random initial weights, because it needs few sentences, and {why}")
+        model = Choice(
+            "model", f"a superposition with random initial weights, because it needs few sentences, and {why}"
+        )
     if "model.latent_dim" in said:
         return [model, Choice("code", f"{said['model.latent_dim']} numbers, because you set model.latent_dim")]
     says = f"{_LATENT_DIM} numbers, because sentences of up to {_LONGEST} tokens fit into them"
@@ -133,8 +135,8 @@ def _length(lengths: np.ndarray, cut: int, said: Mapping[str, str]) -> Choice:
     says += f"half have at most {median}, and 99 % at most {high}" if overrides else "you set train.max_length"
     if median > SPLIT_ABOVE:
         says = (
-            f"warning: half of the texts have {median} tokens or more, but codes are for sentences; split the texts with "
-            f"`smim prepare ... corpus.split_sentences=true`. For now, they are cut after {cut} tokens"
+            f"warning: half of the texts have {median} tokens or more, but codes are for sentences; split the "
+            f"texts with `smim prepare ... corpus.split_sentences=true`. For now, they are cut after {cut} tokens"
         )
     return Choice("length", says, overrides)
 

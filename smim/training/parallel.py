@@ -146,13 +146,13 @@ class ZeRO(Replicated):
         config["train_micro_batch_size_per_gpu"] = config["gradient_accumulation_steps"] = 1
         for name in ("bf16", "fp16"):
             if config.get(name, {}).get("enabled") is True:
-                raise UserError(
-                    f"the DeepSpeed file turns on {name}; leave it out, and set train.precision instead"
-                )
+                raise UserError(f"the DeepSpeed file turns on {name}; leave it out, and set train.precision instead")
         engine, _ = self.accelerator.prepare(module, optimizer)
         asked, stage = self.accelerator.state.deepspeed_plugin.zero_stage, engine.zero_optimization_stage()
         if stage != asked:
-            raise UserError(f"ZeRO {asked} was requested, but DeepSpeed runs stage {stage}; use a config of launch/accelerate/")
+            raise UserError(
+                f"ZeRO {asked} was requested, but DeepSpeed runs stage {stage}; use a config of launch/accelerate/"
+            )
         self.name = f"ZeRO {stage}"
         return engine, base_optimizer(engine)
 

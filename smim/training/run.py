@@ -196,7 +196,9 @@ class Run:
         root = self.run_dir / "checkpoints"
         saved = checkpoint.list_checkpoints(root)
         if self.args.resume == "never" and saved:
-            raise UserError(f"{self.run_dir} already holds a run; add train.resume=auto to continue it, or change run.dir")
+            raise UserError(
+                f"{self.run_dir} already holds a run; add train.resume=auto to continue it, or change run.dir"
+            )
         path = None
         if self.args.resume == "auto":
             path = checkpoint.newest_valid(root, warn=lambda text: self.console.say(f"warning: {text}"))

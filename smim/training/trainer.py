@@ -65,7 +65,7 @@ class Trainer(Run):
                     if stopping:
                         self.leave_model()
                         raise Interrupted(
-                            f"a signal stopped the run at step {self.step}; its state is saved, and train.resume=auto continues",
+                            f"stopped by a signal at step {self.step}; its state is saved; train.resume=auto continues",
                             signal_number=self.stop_signal or signal.SIGTERM,
                         )
                 else:
@@ -256,7 +256,10 @@ class Trainer(Run):
                 done=done,
             )
         if not math.isfinite(metrics["loss"]):
-            raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}, so training diverged; try a lower learning rate")
+            raise SmimError(
+                f"the validation loss is {metrics['loss']} at step {self.step}, so training diverged; "
+                "try a lower train.learning_rate"
+            )
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         metrics.pop("positions")
         length = f" of {tokens / sentences:.1f} tokens" if self.corpus.tokenizer else ""

@@ -133,7 +133,10 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
     [
         (["corpus=gmm", "corpus.dimension=1"], r"corpus\.dimension is 1, but it must be at least 2"),
         (["corpus=gmm", "corpus.radius=0", "corpus.train=0"], r"corpus\.train is 0.*corpus\.radius is 0\.0"),
-        (["corpus=gmm", "corpus.standard_deviation=-1"], r"corpus\.standard_deviation is -1\.0, but it must be above 0"),
+        (
+            ["corpus=gmm", "corpus.standard_deviation=-1"],
+            r"corpus\.standard_deviation is -1\.0, but it must be above 0",
+        ),
         (["corpus=digits", "corpus.test=0.95"], r"corpus\.valid=0\.1 and corpus\.test=0\.95"),
     ],
 )
