@@ -546,7 +546,7 @@ class SentenceModel(TrainedModel):
             raise UserError(f"too_long is {too_long!r}, but for a prepared corpus it must be truncate or error")
         if rows and too_long == "error":
             raise UserError(
-                f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, but this model accepts at most {limit}"
+                f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, but this model takes at most {limit}"
             )
         if rows:
             what = (

@@ -114,7 +114,7 @@ def test_what_would_be_waited_for_or_fill_the_memory_is_not_read(tmp_path):
     "name", ["../f", "/etc/hostname", "a/../../f", "", ".", "..", ".hidden", "a\0b", "a//b", "\ud800"]
 )
 def test_a_name_that_leads_out_of_its_directory_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match="is no name of a file in it"):
+    with pytest.raises(UserError, match="cannot be the name of one of its files"):
         storage.own_file(tmp_path, name)
 
 
@@ -130,7 +130,7 @@ def test_a_link_may_lead_within_its_directory_but_not_out(tmp_path):
     assert storage.own_file(tmp_path / "link", "inside") == tmp_path / "link" / "inside"
     assert storage.own_file(tmp_path / "d", "missing") == tmp_path / "d" / "missing"
     for name in ("outside", "nothing", "folder/file"):
-        with pytest.raises(UserError, match="is a link out of"):
+        with pytest.raises(UserError, match="is a link to a file outside of"):
             storage.own_file(tmp_path / "d", name)
 
 

@@ -219,7 +219,7 @@ def test_mistakes_are_one_message_and_leave_nothing(tiny_corpus: Path, model: Pa
         (model, model, "out", "is not a prepared corpus"),
         (model, tiny_corpus, "thesis", "is not a teacher's directory; give another output"),
         (tmp_path / "empty", tiny_corpus, "out", "cannot be opened as a model of sentence-transformers"),
-        (tmp_path / "nowhere", tiny_corpus, "out", "is not the name of a model of the hub"),
+        (tmp_path / "nowhere", tiny_corpus, "out", "is not a model's name on the hub"),
     ]:
         with pytest.raises(UserError, match=message):
             teach(corpus, teacher=str(teacher), output=tmp_path / output)
@@ -282,7 +282,7 @@ def test_a_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: st
     ("changes", "message"),
     [
         ({"format": 2}, r"no teacher's directory of format 1"),
-        ({"dimension": 7}, r"holds float16 \(16, 6\) where float16 \(16, 7\) is needed"),
+        ({"dimension": 7}, r"holds float16 \(16, 6\), but it must hold float16 \(16, 7\)"),
         ({"rows_per_shard": 0}, "edited or damaged"),
         ({"vocabulary_size": 3}, r"pieces\.npy holds float32"),
         ({"extra": 1}, "edited or damaged"),

@@ -178,7 +178,7 @@ def _undertrained(f: _Facts) -> tuple[str, str]:
         why = f"The validation set's -log p(x|z) was still falling, by {_percent(f.fall)} at the last validation"
     else:
         why = "The model saw its training set once" if f.epoch <= 1 else f"It saw its training set {f.epoch} times"
-    return f"Not trained enough. {f.back} {why}.", f"Go on with the training: {_go_on(f)}.{_if_small(f)}"
+    return f"Not trained enough. {f.back} {why}.", f"Continue the training: {_go_on(f)}.{_if_small(f)}"
 
 
 def _other_text(f: _Facts) -> tuple[str, str]:

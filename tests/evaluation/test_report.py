@@ -196,7 +196,7 @@ def test_the_page_begins_with_the_verdict_and_sentences_beside_their_reconstruct
     written = write(output, {"reconstruction": found}, content(model=model))
     assert written["verdict"]["kind"] == "undertrained" and written["sections"]["reconstruction"]["samples"]
     for page in pages(output):
-        order = ["Not trained enough.", "What to do. Go on", "Some:", "42,068 sentences of ptb", "At a glance"]
+        order = ["Not trained enough.", "What to do. Continue", "Some:", "42,068 sentences of ptb", "At a glance"]
         places = [page.text.index(part) for part in order]
         assert places == sorted(places)
         assert page.rows("2") == [{"tokens": "2", "sentence": "a *b*", "from its code": "a c"}]

@@ -123,7 +123,7 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
     assert len(build(tmp_path / "gmm", "corpus=gmm", *SMALL, "corpus.test=7").split("test")) == 7
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(UserError, match="mine is there and is not a prepared corpus"):
+    with pytest.raises(UserError, match="mine exists and is not a prepared corpus"):
         build(tmp_path / "mine", "corpus=gmm")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 

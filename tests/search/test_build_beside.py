@@ -81,8 +81,8 @@ def test_the_command_takes_an_engine(
     assert done.status == 0 and "40 sentences" in done.out
     for wrong, told in (
         (["--engine", "rai"], "build.engine is 'rai'; did you mean 'ray'"),
-        (["--workers", "2"], "of an --engine"),
-        (["--engine", "local", "--ray-address", "a:1"], "build.address is for build.engine=ray"),
+        (["--workers", "2"], "need --engine local"),
+        (["--engine", "local", "--ray-address", "a:1"], "build.address works only with build.engine=ray"),
         (["--engine", "local", "--workers", "0"], "build.workers"),
     ):
         refused = command(tiny_corpus, "-o", tmp_path / "other", *wrong)

@@ -170,8 +170,8 @@ def test_settings_that_cannot_be_are_refused_together() -> None:
         "encode.rows_per_shard is 0",
     ):
         assert message in str(refused.value)
-    assert "encode.address is for encode.engine=ray" in str(refused.value)
-    with pytest.raises(UserError, match=r"encode\.workers is for encode\.engine=ray; .*`accelerate launch"):
+    assert "encode.address works only with encode.engine=ray" in str(refused.value)
+    with pytest.raises(UserError, match=r"encode\.workers works only with encode\.engine=ray; .*`accelerate launch"):
         EncodeArgs(workers=3)
 
 

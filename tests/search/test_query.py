@@ -32,7 +32,7 @@ def test_a_query_is_of_one_kind(given: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"k": 0}, "k must be at least 1"),
-        ({"offset": -1}, "offset not negative"),
+        ({"offset": -1}, "offset must not be negative"),
         ({"k": 2.0}, "k is 2.0, a whole number"),
         ({"max_distance": float("nan")}, "max_distance is nan"),
         ({"max_distance": "far"}, "max_distance is 'far'"),

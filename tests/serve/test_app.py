@@ -282,7 +282,7 @@ def test_the_largest_id_is_used_like_any_other_and_nothing_is_added_behind_it(wr
     assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [largest]}).json()["ids"] == [largest]
     assert writer.get(f"/v1/sentences/{largest}").json()["text"] == ONE
     assert writer.post("/v1/search", json={"id": largest, "k": 1}).status_code == 200
-    assert "an id that is free" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
+    assert "an unused id" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
     assert writer.post("/v1/sentences/delete", json={"ids": [largest]}).json() == {"count": 1}
 
 

@@ -234,11 +234,11 @@ def test_more_than_there_are_finds_all(serve: Make, query: Query, found: int) ->
     "query, options, message",
     [
         (Query(text=ONE), {"k": 0}, "k is 0"),
-        (Query(text=ONE), {"offset": -1}, "offset not negative"),
+        (Query(text=ONE), {"offset": -1}, "offset must not be negative"),
         (Query(text=ONE), {"k": 30, "offset": 30}, "at most 50"),
         (Query(text=" "), {}, "is empty"),
         (Query(text="x" * 101), {}, "101 characters"),
-        (Query(text="zzz"), {}, "holds no word"),
+        (Query(text="zzz"), {}, "has no word"),
         (Query(text=ONE), {"where": {"colour": 1}}, "no column 'colour'"),
         (Query(text=ONE), {"settings": {"nprobes": 1}}, "no search setting"),
         (Query(text=ONE), {"settings": {"refine": 33}}, "at most 32"),
@@ -280,11 +280,13 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
         await refused(service.answer(ONE, 0), "num_words is 0")
         await refused(service.sample(1, seed=-1), "seed is -1")
         await refused(service.sample(1, float("inf")), "standard_deviation is inf")
-        await refused(service.decode([[0.0] * 8] * 2, candidates=200), "2 codes of 200 candidates each; at most 300")
+        await refused(
+            service.decode([[0.0] * 8] * 2, candidates=200), "2 codes with 200 candidates each, but at most 300"
+        )
         await refused(service.decode([[0.0] * 8], candidates=257), "from 1 to 256")
         await refused(service.decode([[0.0] * 8], literal=0.5), "no meaning part")
         await refused(service.get([1, 2, 3]), "3 ids")
-        await refused(service.delete(), "what is to be deleted")
+        await refused(service.delete(), "give either the ids")
 
     run(all_of_them())
 

@@ -108,7 +108,7 @@ def test_sentences_of_a_prepared_corpus_are_cut_and_told_or_refused(
     np.testing.assert_allclose(index.codes([row])[0], code, atol=1e-5)
     with pytest.raises(UserError, match=f"split test, row {row}, has {lengths[row]} tokens, this model takes"):
         build_index(model, corpus, tmp_path / "no", split="test", too_long="error")
-    with pytest.raises(UserError, match="it can be truncate or error"):
+    with pytest.raises(UserError, match="it must be truncate or error"):
         build_index(model, corpus, tmp_path / "no", split="test", too_long="skip")
     with pytest.warns(TextsChanged, match=re.escape(told)):
         encode_corpus(tiny_model, odd_corpus, tmp_path / "latents", args=EncodeArgs(split="test"))

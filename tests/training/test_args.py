@@ -40,7 +40,7 @@ def test_every_training_is_valid(path):
         ({"ema_decay": 0.0}, "ema_decay is 0.0, but it must be above 0"),
         ({"learning_rate_decay": 1.0}, "learning_rate_decay is 1.0, but it must be below 1"),
         ({"momentum": 1.0, "optimizer": "sgd"}, "momentum is 1.0, but it must be below 1"),
-        ({"momentum": 0.9}, "momentum is 0.9, which train.optimizer=adam does not have"),
+        ({"momentum": 0.9}, "momentum is 0.9, but train.optimizer=adam has none"),
         ({"adam_betas": [0.9]}, "adam_betas is"),
         ({"adam_betas": [0.9, 1.0]}, "adam_betas is"),
         ({"min_learning_rate": 1.0}, "min_learning_rate is 1.0, but it must not be above train.learning_rate, 0.001"),

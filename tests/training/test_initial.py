@@ -110,7 +110,7 @@ def test_a_corpus_of_another_tokenizer_is_refused_with_the_command(corpus, tmp_p
 
 
 def test_a_trained_meaning_part_is_not_taught_from_its_beginning(meaning_model, corpus, tmp_path) -> None:
-    with pytest.raises(UserError, match="epochs_alone=2 teaches a model that begins at random"):
+    with pytest.raises(UserError, match="epochs_alone=2 is for models with random initial"):
         begun(corpus, Initial.open(str(meaning_model)), tmp_path, second_view=SecondView(weight=1.0, epochs_alone=2))
 
 

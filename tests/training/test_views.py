@@ -69,7 +69,7 @@ def test_training_takes_a_teacher_and_says_what_is_wrong_with_one(
 def test_vectors_have_no_teacher_and_preparation_takes_none(taught: list[Path], tmp_path: Path) -> None:
     sizes = [f"corpus.{split}=20" for split in ("train", "valid", "test")]
     build_vectors(config.compose("build", ["corpus=gmm", *sizes]).corpus, tmp_path / "gmm")
-    with pytest.raises(UserError, match=r"corpus\.teacher=.* is of sentences, and .*gmm holds vectors"):
+    with pytest.raises(UserError, match=r"corpus\.teacher=.* is for sentences, but .*gmm holds vectors"):
         open_corpus(tmp_path / "gmm", teacher=taught[0])
     assert config.compose("train", ["corpus=ptb", "corpus.teacher=x"]).corpus.teacher == "x"
     with pytest.raises(UserError, match=r"corpus\.teacher is for training"):
