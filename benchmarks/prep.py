@@ -141,7 +141,7 @@ def build(folder: Path, output: str, *overrides: str) -> int:
 
 
 def encode_by_datasets(path: str, cache: str) -> None:
-    """Encode the file with `datasets`: a loop for the vocabulary, then `map` with `split()` and a dict (2 processes)."""
+    """Encode the file with `datasets`: a loop makes the vocabulary; `map` uses `split()` and a dict, in 2 processes."""
     import datasets
 
     datasets.disable_progress_bars()

@@ -692,13 +692,13 @@ def test_a_memory_that_cannot_be_is_refused(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not valid JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topik": 1}'], "no column 'topik'"),
         (["search", "INDEX", "a bank", "--where", "[]"], "a filter must be an object"),
         (["search", "INDEX", "a bank", "--max-distance", "nan"], "max_distance is nan, but it must be a number"),
         (["search", "INDEX", "a bank", "--at", "0.3"], "give it with --toward"),
-        (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not JSON"),
-        (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not valid JSON"),
+        (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not valid JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "cannot compare with"),
         (["search", "INDEX", "a bank", "-k", "0"], "k must be at least 1"),
         (["search", "INDEX", "--like", "3", "-k", "0"], "k must be at least 1"),
@@ -713,7 +713,7 @@ def test_a_memory_that_cannot_be_is_refused(
         (["index", "delete", "INDEX", "--where", '{"topik": 1}'], "no column 'topik'"),
         (["index", "delete", "INDEX"], "give either the ids of the sentences to delete, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
-        (["index", "build", "english-small", "nofile.txt", "-o", "indexes/new"], "there is no nofile.txt"),
+        (["index", "build", "english-small", "nofile.txt", "-o", "indexes/new"], "nofile.txt does not exist"),
     ],
 )
 def test_wrong_requests_are_refused(command: Command, index: Path, words: list[str], message: str) -> None:

@@ -112,7 +112,9 @@ def test_a_model_that_was_fetched_is_loaded_without_a_network(
 
 
 def test_what_the_hub_refuses_is_told_in_words(server: Hub, model_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"refuses our-team/tiny, you are not logged in: log in with `hf auth login`"):
+    with pytest.raises(
+        UserError, match=r"refuses our-team/tiny, because you are not logged in; log in with `hf auth login`"
+    ):
         hub.push_to_hub(model_dir, NAME)
     hub.push_to_hub(model_dir, NAME, token=TOKEN)
     for name in (NAME, "our-team/absent"):  # the hub does not tell what is private from what there is not

@@ -127,7 +127,7 @@ def test_vector_model_with_other_weights_is_refused(tmp_path):
         ({"encoder.hiden_dim": 3}, "hiden_dim is not known"),
         ({"encoder": {"name": "gru", "hiden_dim": 3}}, r"model\.encoder\.hiden_dim is not known; .*'hidden_dim'"),
         ({"encoder": {"name": "mlp"}}, r"model\.encoder=mlp is for vectors; model\.decoder=gru is for sentences"),
-        ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', a whole number"),
+        ({"latent_dim": "8"}, r"config\.json: model\.latent_dim is '8', but it must be a whole number"),
         ({"latent_dim": None}, r"model\.latent_dim is None"),
         ({"weights_sha256": None}, "weights_sha256 is None, but it must be text"),
         ({"training": {}}, r"training\.objective is missing"),

@@ -69,7 +69,7 @@ def test_samples_are_spread_as_asked_or_as_the_model_says_or_of_the_prior():
     [
         (lambda: FREE.writing(1.5), "literal is 1.5, but it must be a number of at least 0 and at most 1"),
         (lambda: FREE.writing(float("nan")), "literal is nan"),
-        (lambda: FREE.writing("0"), "literal is '0', a number"),
+        (lambda: FREE.writing("0"), "literal is '0', but it must be a number"),
         (lambda: FREE.writing(0, 0), "candidates is 0, but it must be a whole number from 1 to 256"),
         (lambda: FREE.writing(0, 257), "candidates is 257"),
         (lambda: FREE.writing(temperature=0), "temperature is 0, but it must be a number above 0"),

@@ -89,7 +89,7 @@ def test_the_command_takes_an_engine(
         assert refused.status == 2 and told in refused.err, refused.err
     (tmp_path / "mine.txt").write_text("a bank sold shares\n")
     refused = command(tmp_path / "mine.txt", "-o", tmp_path / "other", "--engine", "local")
-    assert refused.status == 2 and "--engine is for a prepared corpus" in refused.err
+    assert refused.status == 2 and "--engine works only with a prepared corpus" in refused.err
     assert not (tmp_path / "other").exists()
 
 

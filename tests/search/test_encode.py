@@ -186,7 +186,7 @@ def test_codes_beyond_what_fp16_holds_are_an_error(
         return model
 
     monkeypatch.setattr(encode_module.generation, "load", load_and_inflate)
-    with pytest.raises(SmimError, match=r"rows 0 to 39 of tiny train: the mean came out as NaN or beyond fp16"):
+    with pytest.raises(SmimError, match=r"rows 0 to 39 of tiny train, the mean is NaN or too large for fp16"):
         encode_corpus(tiny_model, tiny_corpus, tmp_path / "half", args=EncodeArgs(dtype="fp16"))
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "full", args=EncodeArgs())
 

@@ -97,7 +97,7 @@ def test_texts_keep_their_ids_and_the_types_of_their_labels(
         (["a bank", " "], {"empty": "error"}, "is empty"),
         ([" ", "zyzzyva"], {}, "no text contains a word"),
         (["a bank", "shares"], {"ids": [3, 3]}, "the id 3 is given twice"),
-        (["a bank", "shares"], {"ids": [3]}, "1 ids for 2 sentences"),
+        (["a bank", "shares"], {"ids": [3]}, "1 ids were given for 2 sentences"),
         (["a bank", "shares"], {"ids": [3, "x"]}, "ids must be a list of whole numbers"),
         (["a bank", "shares"], {"labels": {"stars": [3]}}, "'stars' must have one value for each of 2 sentences"),
         (["a bank", "shares"], {"labels": {"stars": [3, "x"]}}, "'stars' do not fit one another"),
@@ -105,7 +105,7 @@ def test_texts_keep_their_ids_and_the_types_of_their_labels(
         (
             ["a bank", "shares"],
             {"labels": {"stars": [[3], [4]]}},
-            r"'stars' are text, .*, not \[3\]",
+            r"'stars' must be text, .*, not \[3\]",
         ),
         (["a bank"], {"labels": {"id": [3], "length": [3]}}, "cannot be called id, length; rename"),
     ],

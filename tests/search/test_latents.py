@@ -63,7 +63,7 @@ def test_a_damaged_shard_is_refused_by_its_name(copy: Path, damage: str) -> None
     ("changes", "message"),
     [
         ({"format": 2}, "does not have format 1"),
-        ({"count": 41}, "do not have the 41 rows"),
+        ({"count": 41}, "counts 41 rows, but its shards"),
         ({"shards": []}, "counts 40 rows, but its shards"),
         ({"shards": 3}, "edited or damaged"),
         ({"rows_per_shard": 0}, "edited or damaged"),

@@ -94,8 +94,8 @@ def test_rows_without_a_text_are_left_out_where_that_is_asked_for(tmp_path: Path
         ("a.parquet", "text\n", Columns(), "damaged, cut short, or no .parquet file"),
         ("a.arrow", "text\n", Columns(), "damaged, cut short, or no .arrow file"),
         ("a.txt.gz", "a bank\n", Columns(), "damaged, cut short, or no .gz file"),
-        ("a.jsonl", '{"text": 3}\n', Columns(), "line 1: 'text' is no text, but 3"),
-        ("a.jsonl", '["a bank"]\n', Columns(), "line 1: an object with a 'text' is needed"),
+        ("a.jsonl", '{"text": 3}\n', Columns(), "line 1: 'text' must be text, not 3"),
+        ("a.jsonl", '["a bank"]\n', Columns(), "line 1: the line must be an object with a 'text'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(

@@ -237,7 +237,7 @@ def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: di
     ("change", "message"),
     [
         (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence with id 3 already; upsert replaces it"),
-        (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids for 2 sentences"),
+        (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids were given for 2 sentences"),
         (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "the id 50 is given twice"),
         (lambda w: w.add(["a bank"], ids=[-1]), "ids must be a list of whole numbers from 0 to 2"),
         (lambda w: w.add(["a bank"], ids=["x"]), "ids must be a list of whole numbers"),
@@ -256,7 +256,7 @@ def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: di
         ),
         (lambda w: w.add(["a bank \ud800"]), "half of a surrogate pair"),
         (lambda w: w.set_search({"nprobes": 3}), "no search setting 'nprobes'; did you mean 'nprobe'"),
-        (lambda w: w.set_search({"nprobe": 0}), "nprobe is 0, it is too low"),
+        (lambda w: w.set_search({"nprobe": 0}), "nprobe is 0, but it must be at least 1"),
         (lambda w: w.add(["a bank", ""]), "the text '' is empty"),
         (lambda w: w.add(["qwxzy"]), "has no word of"),
         (lambda w: w.delete(), "give either the ids"),

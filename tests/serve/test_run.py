@@ -84,7 +84,7 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         with pytest.raises(ServiceError, match="404: the index holds no sentence with id 40") as error:
             client.get([40])
         assert isinstance(error.value, NoSuchSentence) and error.value.code == "not_found"
-        with pytest.raises(BadFilter, match="422: no column 'colour'"):
+        with pytest.raises(BadFilter, match="422: there is no column 'colour'"):
             client.count({"colour": 1})
         with Client(address, key=READER) as reader, pytest.raises(ServiceError) as error:
             reader.delete([1])

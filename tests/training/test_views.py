@@ -96,7 +96,7 @@ def test_a_pair_that_is_longer_than_the_model_takes_is_refused() -> None:
     split = Split("train", pa.table(table))
     sentence_args(max_length=4).check_split(split, cut=None)
     sentence_args(max_length=3).check_split(split, cut=3)
-    with pytest.raises(UserError, match=r"a sentence of 4 tokens, model\.max_length is 3"):
+    with pytest.raises(UserError, match=r"a sentence of 4 tokens, but model\.max_length is 3"):
         sentence_args(max_length=3).check_split(split, cut=None)
 
 
