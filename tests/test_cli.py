@@ -92,7 +92,7 @@ def test_the_doctor_says_what_is_there_and_what_is_wrong(command: Command, monke
     well = command("doctor")
     assert (well.status, well.out.splitlines()[-1]) == (0, "nothing is wrong")
     versions = (f"smim\t{smim.__version__}", f"torch\t{torch.__version__}")
-    for shown in (*versions, "free disk\t1000.0 GB", "smim[serve]\tis there"):
+    for shown in (*versions, "free disk\t1000.0 GB", "smim[serve]\tinstalled"):
         assert shown in well.out
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 0)
@@ -628,7 +628,7 @@ def test_sentences_that_cannot_be_added_are_refused(
 def test_a_text_of_ten_megabytes_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("bank " * 2_000_000)
     refused = command("index", "add", own_index, tmp_path / "a.txt", "--too-long", "error")
-    assert refused.status == 2 and "has 2000000 tokens, this model takes at most 20" in refused.err
+    assert refused.status == 2 and "has 2000000 tokens, but this model takes at most 20" in refused.err
     assert len(refused.err) < 300
 
 

@@ -253,8 +253,8 @@ def test_a_model_that_knows_no_question_mark_answers_nothing(model, tmp_path):
     [
         (lambda m: m.encode([""]), "is empty"),
         (lambda m: m.encode(["   "]), "is empty"),
-        (lambda m: m.encode(["bank " * 30], too_long="error"), "has 30 tokens, this model takes at most 20"),
-        (lambda m: m.reconstruct(["bank " * 30]), "has 30 tokens, this model takes at most 20"),
+        (lambda m: m.encode(["bank " * 30], too_long="error"), "has 30 tokens, but this model takes at most 20"),
+        (lambda m: m.reconstruct(["bank " * 30]), "has 30 tokens, but this model takes at most 20"),
         (lambda m: m.encode(["a bank", None]), "there is no text, but None"),
         (lambda m: m.encode(["a bank", float("nan")]), "there is no text, but nan"),
         (lambda m: m.encode(["a bank"], too_long="cut"), "too_long is 'cut'; valid: error, skip, truncate"),

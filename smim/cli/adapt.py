@@ -18,7 +18,7 @@ def adapt(
     text_column: TextColumn = "text",
     minutes: Annotated[float, typer.Option(help="The time limit; it may end earlier.")] = 8.0,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
 ) -> None:
     """Adapt a model to your own texts, in minutes.
 
@@ -42,7 +42,7 @@ def adapt(
     adapted = adapt_model(model, texts, output, minutes=minutes, seed=seed)
     print(f"{output}: {model}, adapted to {len(texts) - len(adapted.held_out):,} texts")
     models = {str(output): smim.load(output), str(model): smim.load(model)}
-    with console.status("comparing it with the model as it was"):
+    with console.status("comparing it with the original model"):
         sentences = [each for text in adapted.held_out for each in sentences_of(text)]
         after, before = (share_that_comes_back(each, sentences) for each in models.values())
         print(

@@ -42,7 +42,7 @@ def doctor() -> None:
     wrong = []
     for extra in _EXTRAS:
         missing = [name for name in _needed(extra) if not _is_there(name)]
-        rows.append([f"smim[{extra}]", f"lacks {', '.join(missing)}" if missing else "is there"])
+        rows.append([f"smim[{extra}]", f"lacks {', '.join(missing)}" if missing else "installed"])
     if missing := [name for name in _needed(None) if not _is_there(name)]:
         wrong.append(f"{', '.join(missing)} is not installed; run `pip install smim`")
     if torch.version.cuda and not gpus:

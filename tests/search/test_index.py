@@ -276,7 +276,7 @@ def test_one_string_is_one_query(built: Index) -> None:
 
 
 def test_a_text_of_ten_megabytes_is_refused_and_not_repeated(built: Index) -> None:
-    with pytest.raises(UserError, match="has 2000000 tokens, this model takes at most 20") as refused:
+    with pytest.raises(UserError, match="has 2000000 tokens, but this model takes at most 20") as refused:
         built.search(["bank " * 2_000_000])
     assert len(str(refused.value)) < 200
 

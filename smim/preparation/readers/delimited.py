@@ -147,7 +147,7 @@ class _Records:
         self._parsed = csv.reader(map(self._take, lines), delimiter=self._delimiter, strict=True)
 
     def _take(self, line: bytes) -> str:
-        """The text of a line, with its end. A bad one is given too, as a record may go on after it, with a fault."""
+        """The text of a line, with its end. A faulty line is included, because its record may continue after it."""
         self._line_number += 1
         self.bytes_read += len(line)
         self._record.append(line)
