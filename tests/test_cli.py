@@ -223,7 +223,9 @@ def test_an_option_of_a_corpus_is_refused_for_a_file(
 ) -> None:
     (tmp_path / "mine.txt").write_text("a bank sold shares\n")
     refused = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index", *option)
-    assert refused.status == 2 and f"mine.txt is a file, {option[0]} is for a prepared corpus" in refused.err
+    assert (
+        refused.status == 2 and f"mine.txt is a file, but {option[0]} works only with a prepared corpus" in refused.err
+    )
     assert not (tmp_path / "index").exists()
 
 
@@ -661,7 +663,7 @@ def test_a_damaged_index_is_refused_by_every_command(command: Command, own_index
         ["index", "delete", own_index, 3],
     ):
         refused = command(*words)
-        assert refused.status == 2 and "vectors.faiss is not the file that manifest.json names" in refused.err
+        assert refused.status == 2 and "vectors.faiss differs from its description in manifest.json" in refused.err
 
 
 def test_what_is_no_model_or_another_one_is_refused(

@@ -177,5 +177,7 @@ def test_more_processes_than_sentences_are_refused(tiny_corpus):
     )
     checks.check_launch(split, args, vector_model(), objective, None, launch)
     launch.num_processes = 41
-    with pytest.raises(UserError, match=r"^41 processes for 40 sentences of split 'train'; start fewer$"):
+    with pytest.raises(
+        UserError, match=r"^there are 41 processes, but split 'train' has only 40 sentences; start fewer$"
+    ):
         checks.check_launch(split, args, vector_model(), objective, None, launch)

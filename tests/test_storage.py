@@ -78,7 +78,7 @@ def test_damaged_json_is_named(tmp_path):
     ("text", "problem"),
     [
         ("[" * 200_000 + "]" * 200_000, "is not valid JSON"),
-        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested more than 100 deep"),
+        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested more than 100 levels deep"),
         ('{"a": ' + "9" * 5000 + "}", "a number has 5,000 digits"),
         ('{"a": NaN}', "NaN is not a finite number"),
         ('{"a": 1e999}', "1e999 is not a finite number"),

@@ -230,7 +230,7 @@ def test_mistakes_are_one_message_and_leave_nothing(tiny_corpus: Path, model: Pa
 
 def test_a_teacher_whose_vectors_are_nan_is_refused_with_the_text(tiny_corpus: Path, tmp_path: Path):
     broken = write_teacher(tmp_path / "broken", scale=1e39)
-    with pytest.raises(SmimError, match=r"the teacher's vector of 'a' came out as NaN or infinite; .*fp32"):
+    with pytest.raises(SmimError, match=r"the teacher's vector of 'a' is NaN or infinite; .*fp32"):
         teach(tiny_corpus, teacher=str(broken), output=tmp_path / "out", args=SMALL)
     assert not (tmp_path / "out").exists()
 
@@ -274,7 +274,7 @@ def test_a_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: st
     if damage != "missing":
         changed = content[:-4] if damage == "truncated" else content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
         (copy / name).write_bytes(changed)
-    with pytest.raises(UserError, match=rf"{name} is missing, truncated or not the file that teacher\.json names"):
+    with pytest.raises(UserError, match=rf"{name} is missing, truncated or not the file that teacher\.json describes"):
         Teacher.open(copy)
 
 

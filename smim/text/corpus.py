@@ -208,7 +208,7 @@ class PreparedCorpus:
             )
         card = storage.read_json(storage.own_file(directory, CARD))
         if card.get("format") != FORMAT:
-            raise UserError(f"{directory} has corpus format {card.get('format')}, this version reads {FORMAT}")
+            raise UserError(f"{directory} has corpus format {card.get('format')}, but this version reads {FORMAT}")
         schema.make(_Card, card, path, others=True)  # other fields are for people
         return card
 

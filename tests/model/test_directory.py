@@ -63,7 +63,7 @@ def test_a_directory_goes_before_the_packaged_model_of_its_name(packaged, tmp_pa
 
 
 def test_an_unknown_name_is_told_those_that_there_are(packaged):
-    with pytest.raises(UserError, match=r"tiny-smal is not a model directory.*there is tiny-small"):
+    with pytest.raises(UserError, match=r"tiny-smal is not a model directory.*come with the package: tiny-small"):
         load_model("tiny-smal")
 
 

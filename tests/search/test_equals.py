@@ -217,7 +217,7 @@ def test_a_map_of_other_rows_is_refused(
     np.save(path, np.zeros(rows, np.int64))
     info.files[name] = FileInfo.of(path)
     index.manifest.write(index.directory)
-    with pytest.raises(UserError, match=rf"{name} holds int64 \({rows},\) where"):
+    with pytest.raises(UserError, match=rf"{name} holds int64 \({rows},\), but it must hold"):
         open_index(index.directory, model=model)
 
 

@@ -69,7 +69,7 @@ def test_a_query_may_be_a_whole_code_or_its_meaning_part(meant: Index, free: Sen
     mixed = [Query(code=codes[0].tolist()), Query(id=3)]
     assert hits(meant, mixed) == [*hits(meant, [ONE]), *[hits(meant, [Query(id=3)])[0]]]
     for width in (5, 7, 23):
-        with pytest.raises(UserError, match=rf"shape \(1, {width}\), this index's are \[N, 24\] or \[N, 6\]"):
+        with pytest.raises(UserError, match=rf"shape \(1, {width}\), but this index's are \[N, 24\] or \[N, 6\]"):
             meant.search(np.zeros((1, width)))
 
 
@@ -78,7 +78,7 @@ def test_a_meaning_part_is_no_query_of_an_index_of_whole_codes(
 ) -> None:
     whole = build_index(free, corpus, tmp_path / "whole", model_dir=meaning_model)
     assert whole.manifest.part is None and whole.manifest.dimension == 24
-    with pytest.raises(UserError, match=r"shape \(1, 6\), this index's are \[N, 24\]$"):
+    with pytest.raises(UserError, match=r"shape \(1, 6\), but this index's are \[N, 24\]$"):
         whole.search(np.zeros((1, 6)))
 
 

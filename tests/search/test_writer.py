@@ -206,7 +206,7 @@ def test_offset_and_maximum_distance(index: Index) -> None:
 
 @pytest.mark.parametrize("distance", [float("nan"), "near"])
 def test_maximum_distance_that_is_no_number_is_refused(index: Index, distance: Any) -> None:
-    with pytest.raises(UserError, match=r"max_distance is .*a number is needed"):
+    with pytest.raises(UserError, match=r"max_distance is .*must be a number"):
         index.search(["a bank sold shares"], k=1, max_distance=distance)
 
 

@@ -115,12 +115,12 @@ def test_a_trained_meaning_part_is_not_taught_from_its_beginning(meaning_model, 
 
 
 def test_a_name_of_no_model_is_refused() -> None:
-    with pytest.raises(UserError, match=r"there is english-small"):
+    with pytest.raises(UserError, match=r"come with the package: english-small"):
         main(config.compose("train", ["model.init=english-smal", "corpus.dir=nowhere"]))
 
 
 @pytest.mark.parametrize("override", ["model.latent_dim=64", "model=transformer", "model.encoder.name=gru"])
 def test_settings_of_the_model_beside_it_are_refused(override) -> None:
-    with pytest.raises(UserError, match=f"^{override} does not go with model.init=english-small"):
+    with pytest.raises(UserError, match=f"^{override} has no effect, because model.init=english-small"):
         expand(["model.init=english-small", "objective=amim", override])
     assert expand(["model.init=null", override]) == ["model.init=null", override]
