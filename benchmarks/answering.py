@@ -1,16 +1,17 @@
-"""Which of a question's candidates is the right answer, by codes as trained, and with the questions' encoder tuned.
+"""Rank a question's candidate answers by codes, as trained and with a tuned encoder of questions.
 
     python benchmarks/answering.py runs/yahoo/model --pairs data/yahoocqa -o results/answering.json
 
-The thesis (section 7.6) encodes "question ? answer" and "question ? <unk> .. <unk>", which eval/run.py measures. Here
-question and answer have a code each:
+The thesis (section 7.6) encodes "question ? answer" and "question ? <unk> .. <unk>", which eval/run.py measures. Here,
+question and answer each have their own code. The methods are:
 
-- cosine: of their codes, less the mean code of the training answers.
-- weighted: of the sums of their words' own codes, of unit length, each weighted by its inverse document frequency in
-  the training questions and answers. No right answer was looked at.
-- weighted_bm25: that and word overlap, each standardised within a question; train chooses the one weight.
-- tuned: a copy of the encoder learns on the training questions to put a question's code beside its answer's, away from
-  other answers; those keep the codes that they had. Valid chooses the epoch.
+- cosine: the cosine of their codes after subtracting the mean code of the training answers.
+- weighted: the cosine of sums of their words' own codes. These have unit length and are weighted by inverse document
+  frequency in the training questions and answers. This method uses no right answer.
+- weighted_bm25: the sum of that and word overlap, each standardised within a question. Its one weight is chosen on
+  train.
+- tuned: a copy of the encoder learns on the training questions. It moves a question's code towards its answer's code,
+  and away from other answers. The codes of answers do not change. The epoch is chosen on valid.
 """
 
 import copy
@@ -40,7 +41,7 @@ _WEIGHTS = (0.25, 0.5, 1.0)
 def compare(
     models: list[Path],
     pairs: Annotated[Path, typer.Option(help="A prepared corpus=yahoocqa.")],
-    seeds: Annotated[int, typer.Option(help="Trainings of the questions' encoder.")] = 3,
+    seeds: Annotated[int, typer.Option(help="Number of trainings of the encoder of questions.")] = 3,
     output: Annotated[Path | None, typer.Option("--output", "-o")] = None,
 ) -> None:
     corpus = Corpus.open(pairs)
@@ -69,7 +70,7 @@ def compare(
 
 @dataclass(frozen=True)
 class Pairs:
-    """A split's candidates; codes of their questions and answers, fp32 [N, D]; token ids of the questions."""
+    """A split's candidates, codes of their questions and answers, fp32 [N, D], and token ids of the questions."""
 
     candidates: answering.Candidates
     questions: Tensor
@@ -90,12 +91,12 @@ def encode(model: SentenceModel, corpus: Corpus, split: str) -> Pairs:
 
 
 def scores(questions: Tensor, pairs: Pairs, center: Tensor) -> np.ndarray:
-    """Minus the cosine of each pair's codes, fp64 [N]."""
+    """Compute minus the cosine of each pair's codes, fp64 [N]."""
     return -F.cosine_similarity(questions - center, pairs.answers - center).double().numpy()
 
 
 def weighted(model: SentenceModel, splits: dict[str, Pairs]) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the test pairs by weighted sums of their words' codes, and by these and word overlap."""
+    """Score the test pairs by weighted sums of their words' codes, and by these and word overlap."""
     codes = _weighted_word_codes(model, splits["train"].candidates)
     by_words = {name: _word_scores(model, codes, splits[name].candidates) for name in ("train", "test")}
 
@@ -108,7 +109,7 @@ def weighted(model: SentenceModel, splits: dict[str, Pairs]) -> tuple[np.ndarray
 
 
 def _weighted_word_codes(model: SentenceModel, candidates: answering.Candidates) -> np.ndarray:
-    """Code of each word of the vocabulary, in unit length times log((1 + n) / (1 + texts that have it)), [V, D]."""
+    """Each word's code, of unit length times log((1 + n) / (1 + number of texts with the word)), [V, D]."""
     texts = [_distinct(model, text) for text in [*dict.fromkeys(candidates.questions), *candidates.answers]]
     vocabulary_size = model.autoencoder.input_size
     frequency = np.bincount(np.concatenate(texts), minlength=vocabulary_size)
@@ -135,7 +136,7 @@ def _standardised(values: np.ndarray, candidates: answering.Candidates) -> np.nd
 
 
 def tuned(model: SentenceModel, splits: dict[str, Pairs], seed: int) -> np.ndarray:
-    """The scores of the test pairs by a questions' encoder that learned on train, at its best epoch on valid."""
+    """Score the test pairs with an encoder of questions that was tuned on train, at its best epoch on valid."""
     torch.manual_seed(seed)
     encoder = copy.deepcopy(model.autoencoder)
     encoder.encoder.train()
@@ -157,7 +158,7 @@ def tuned(model: SentenceModel, splits: dict[str, Pairs], seed: int) -> np.ndarr
 
 
 def _contrast(encoder: torch.nn.Module, pairs: Pairs, groups: list[np.ndarray], center: Tensor) -> Tensor:
-    """Cross entropy of each question's right answer among all candidates of the batch."""
+    """The cross entropy of each question's right answer among all candidates of the batch."""
     rows = np.concatenate(groups)
     questions = _means(encoder, [pairs.question_ids[group[0]] for group in groups]) - center
     similarity = F.normalize(questions, dim=1) @ F.normalize(pairs.answers[rows] - center, dim=1).T / _TEMPERATURE

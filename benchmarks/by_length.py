@@ -1,12 +1,16 @@
-"""How well models reconstruct sentences of different lengths.
+"""Measure how well models reconstruct sentences of different lengths.
 
     python benchmarks/by_length.py data/yelp runs/gru/model runs/transformer/model --plot docs/by_length.png
 
-For each model and range of lengths (in tokens, of the test split): nats per token of -log p(x|z) with one draw of the
-sentence's own z, the same with the z of another sentence, and BLEU-1 of the greedy reconstruction from the draw, with
-its standard error. What z says of a sentence is the difference between the first two. Each model after the first is
-also compared with it sentence by sentence: the mean of its -log p(x|z) less the first one's, in nats a sentence, with
-its standard error.
+For each model and range of lengths (in tokens, of the test split), it prints three metrics with standard errors:
+
+- -log p(x|z) in nats per token, with one draw of the sentence's own z
+- the same with the z of another sentence
+- BLEU-1 of the greedy reconstruction from the draw
+
+The difference between the first two is the information about the sentence in z. Each further model is also compared
+with the first one sentence by sentence: the mean difference of -log p(x|z) in nats per sentence, with its standard
+error.
 """
 
 from itertools import pairwise
@@ -37,7 +41,7 @@ def compare(
     corpus: Path,
     models: list[Path],
     borders: Annotated[list[int], typer.Option(help="May be repeated.")] = (0, 40, 80, 120, 160, 200),
-    last: Annotated[bool, typer.Option("--last", help="The run's newest weights, not the best on valid.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Use the run's newest weights, not the best on valid.")] = False,
     plot: Path | None = None,
 ) -> None:
     split = Corpus.open(corpus).split("test")
@@ -65,7 +69,7 @@ def compare(
 def by_length(
     model: SentenceModel, split: Split, rows: np.ndarray, borders: list[int]
 ) -> tuple[dict[str, list[float]], np.ndarray]:
-    """The metrics of each range of lengths, and each row's -log p(x|z) from its own z."""
+    """Compute the metrics of each range of lengths, and each row's -log p(x|z) from its own z."""
     ids, lengths = split.ids(rows), split.lengths[rows]
     posterior = model.posterior_of_ids(ids)
     z = model.draw(posterior, noise.normal(0, rows, 0, model.latent_dim))

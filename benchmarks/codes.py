@@ -1,17 +1,19 @@
-"""Metrics of codes beside their likelihood: neighbours, answers, and what is decoded away from a sentence's code.
+r"""Measure codes beside their likelihood: neighbours, answers, and decoding away from a sentence's code.
 
     python benchmarks/codes.py runs/*/model --stars data/stars --demo data/demo --yahoocqa data/yahoocqa \
         --sentences data/ptb -o results/codes.json
 
-Of each model, with its own words (`<unk>` for others):
+Words outside a model's vocabulary are `<unk>`. The metrics of each model, each with its standard error, are:
 
-- `stars`: accuracy of a review's stars from its 5 nearest training reviews; `paraphrases`: share of the 5 nearest
-  sentences of the demo corpus that say the same; `mrr`, `p_at_1`: of YahooCQA's right answer, by the distance of means;
-- decoded from a sentence's code and noise of 10 standard deviations of its posterior (an autoencoder has none), and
-  of 0.1 to 1 times the codes' own deviation: BLEU-1 with the sentence. Midway between two: the share of the words that
-  are one's or the other's. Of most of this, and from N(0, 0.1^2): nats a word under a trigram model.
+- `stars`: the accuracy of a review's stars from its 5 nearest training reviews.
+- `paraphrases`: the share of the 5 nearest sentences of the demo corpus that have the same meaning.
+- `mrr`, `p_at_1`: the ranks of YahooCQA's right answers by the distance of means.
+- BLEU-1 with the sentence, decoded from its code with noise. The noise has 10 standard deviations of its posterior
+  (an autoencoder has none), or 0.1 to 1 times the standard deviation of all codes.
+- Midway between two sentences: the share of the words that occur in one of them.
+- Nats per word under a trigram model, for the sentences, all decoded ones, and those from N(0, 0.1^2).
 
-A trigram model does not judge meaning; it separates sentences from random words. Each metric has its standard error.
+A trigram model does not judge meaning, but it separates sentences from random words.
 """
 
 from collections.abc import Sequence
@@ -50,7 +52,7 @@ def compare(
     yahoocqa: Prepared,
     sentences: Prepared,
     star_column: str = "0",
-    split: Annotated[str, typer.Option(help="test, or valid to choose by.")] = "test",
+    split: Annotated[str, typer.Option(help="test, or valid for choosing.")] = "test",
     output: Annotated[Path | None, typer.Option("--output", "-o")] = None,
 ) -> None:
     language = Trigrams(Corpus.open(sentences))
@@ -66,7 +68,7 @@ def compare(
 
 
 def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, split: str) -> Metrics:
-    """`stars` and `paraphrases` by Euclidean distance of mean codes."""
+    """Compute `stars` and `paraphrases` by the Euclidean distance of mean codes."""
     train, test = stars.split("train"), stars.split(split)
     nearest = _nearest(model.encode(test.texts()), model.encode(train.texts()), _NEIGHBOURS)
     labels = np.array([int(label) for label in train.labels(column)])
@@ -78,13 +80,13 @@ def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, s
     is_self = others == np.arange(len(codes))[:, None]
     same = ((families[others] == families[:, None]) & ~is_self).sum(1)
     relatives = np.array([(families == family).sum() - 1 for family in families])
-    # One with fewer relatives than neighbours is asked for as many as it has.
+    # A sentence with fewer relatives than neighbours needs only as many as it has.
     share = same[relatives > 0] / np.minimum(relatives, _NEIGHBOURS)[relatives > 0]
     return {"stars": estimate(right), "paraphrases": estimate(np.minimum(share, 1))}
 
 
 def answers(model: SentenceModel, corpus: Corpus) -> Metrics:
-    """`mrr` and `p_at_1` of the test questions (section 7.6), by the distance of means."""
+    """Compute `mrr` and `p_at_1` of the test questions (section 7.6) by the distance of means."""
     candidates = answering.read_candidates(corpus.split("test"))
     encoded = answering.encode(model.tokenizer, candidates, limit=model.autoencoder.args.max_length)
     answered, unknown = model.posterior_of_ids(encoded.answered), model.posterior_of_ids(encoded.unknown)
@@ -95,11 +97,11 @@ def answers(model: SentenceModel, corpus: Corpus) -> Metrics:
 
 
 def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Metrics:
-    """What greedy decoding makes of codes beside those of sentences."""
+    """Measure greedy decoding of codes near and between the codes of sentences."""
     decode = partial(model.decode, allow_unknown=True)
     rows = np.random.default_rng(0).permutation(len(split))[:_DECODED]
     ids = split.ids(rows)
-    # As the model's own words say it: nothing that is decoded has others.
+    # Only the model's own words, because decoding produces no others.
     texts = [model.tokenizer.decode(sentence) for sentence in ids]
     posterior = model.posterior_of_ids(ids)
     draws = noise.normal(0, rows, 0, model.latent_dim)
@@ -125,7 +127,7 @@ def decoded(model: SentenceModel, split: Any, language: "Trigrams") -> Metrics:
 
 
 class Trigrams:
-    """A Witten-Bell trigram model of a corpus's training sentences, in words of its tokenizer."""
+    """A Witten-Bell trigram model of a corpus's training sentences, with the words of its tokenizer."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.tokenizer = corpus.tokenizer
@@ -135,7 +137,7 @@ class Trigrams:
         self.model.fit(ngrams, words)
 
     def nats_a_word(self, texts: Sequence[str]) -> Estimate:
-        """-log p a word of each text, `</s>` included; the mean over texts. An empty text counts as `</s>` alone."""
+        """Compute the mean over texts of -log p per word, including `</s>`. An empty text counts as `</s>` alone."""
         return estimate([self._nats(self._words(text)) for text in texts])
 
     def _words(self, text: str) -> list[str]:

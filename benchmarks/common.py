@@ -1,6 +1,6 @@
-"""What the benchmarks share: the command line, runs that alternate, processes of their own, memory, a service.
+"""Helpers of the benchmarks: command line, alternating runs, separate processes, memory, and a service.
 
-A command is a function; its parameters are its arguments and options. Nothing else should run meanwhile.
+A command is a function whose parameters are its arguments and options. Run nothing else at the same time.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ Estimate = dict[str, float]
 
 
 def main(doc: str | None, *commands: Callable[..., None]) -> None:
-    """Runs the command that was asked for; says on stderr what runs where, as notes have to."""
-    # A paragraph that begins with \b is printed as it was written.
+    """Run the command of the command line. Print command, machine and versions to stderr, for the notes."""
+    # Click does not wrap a paragraph that begins with \b.
     text = "\b\n" + (doc or "").replace("\n\n", "\n\n\b\n")
     app = typer.Typer(help=text, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     for command in commands:
@@ -48,7 +48,7 @@ def main(doc: str | None, *commands: Callable[..., None]) -> None:
 
 
 def rates(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> dict[str, list[float]]:
-    """Work per second of each way in each round; each returns how much work it did. The ways alternate."""
+    """Measure the work per second of each way in each round. A way returns its amount of work. The ways alternate."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways) if number % 2 == 0 else reversed(list(ways)):
@@ -61,7 +61,7 @@ def rates(ways: Mapping[str, Callable[[], float]], rounds: int, unit: str) -> di
 
 
 def ratio(found: Mapping[str, list[float]], name: str, baseline: str) -> None:
-    """Prints how many times as fast one way is as another, round by round: median and spread."""
+    """Print the speed of one way relative to another, round by round: median and range."""
     ratios = [rate / base for rate, base in zip(found[name], found[baseline], strict=True)]
     print(
         f"  {name} / {baseline}: {statistics.median(ratios):.2f} "
@@ -70,13 +70,13 @@ def ratio(found: Mapping[str, list[float]], name: str, baseline: str) -> None:
 
 
 def estimate(values: Any) -> Estimate:
-    """The mean of values and its standard error."""
+    """Compute the mean of values and its standard error."""
     array = np.asarray(values, dtype=np.float64).ravel()
     return {"value": float(array.mean()), "error": float(array.std(ddof=1) / len(array) ** 0.5)}
 
 
 def save(found: Mapping[str, Mapping[str, Estimate]], output: Path | None) -> None:
-    """Prints the metrics of each model, and writes them as JSON where `output` is given."""
+    """Print the metrics of each model, and write them as JSON if `output` is given."""
     for model, metrics in found.items():
         for name, metric in metrics.items():
             print(f"{model}  {name}  {metric['value']:.4g} ± {metric['error']:.2g}")
@@ -85,7 +85,7 @@ def save(found: Mapping[str, Mapping[str, Estimate]], output: Path | None) -> No
 
 
 def in_process(function: Callable[..., Any], *args: Any) -> tuple[Any, int]:
-    """What a function returns in a process of its own, and the peak of that process's `memory`."""
+    """Call a function in a separate process. Return its result and the peak of that process's `memory`."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         pid = pool.submit(os.getpid).result()
         future = pool.submit(function, *args)
@@ -94,7 +94,7 @@ def in_process(function: Callable[..., Any], *args: Any) -> tuple[Any, int]:
 
 
 def peak_memory(pid: int, running: Callable[[], bool]) -> int:
-    """The largest `memory` of a process while it runs, in bytes."""
+    """Measure the largest `memory` of a process while it runs, in bytes."""
     peak = 0
     while running():
         peak = max(peak, memory(pid))
@@ -103,7 +103,7 @@ def peak_memory(pid: int, running: Callable[[], bool]) -> int:
 
 
 def memory(pid: int | None = None) -> int:
-    """Bytes that a process (this one) and its children have to themselves: mapped files are the system's cache."""
+    """Measure the private memory of a process (default: this one) and its children, in bytes, without mapped files."""
     total = 0
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
@@ -115,7 +115,7 @@ def memory(pid: int | None = None) -> int:
 
 @contextlib.contextmanager
 def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, int]]:
-    """A service over an index: its port on loopback and its process; its stderr goes to `log`."""
+    """Start a service over an index. Yields its port on loopback and its process id; stderr goes to `log`."""
     command = [Path(sys.executable).with_name("smim"), "serve", "--index", index, "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
         try:

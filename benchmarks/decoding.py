@@ -1,11 +1,11 @@
-"""Sentences that are decoded from their codes: how many come back, and what it costs.
+"""Measure how many sentences are decoded exactly from their codes, and the time per sentence.
 
     python benchmarks/decoding.py share english-small tatoeba-heldout.txt
     python benchmarks/decoding.py checked english-small stsb-dev.tsv.gz
 
-`share` is of any model, and compares words as the model's tokenizer has them. `checked` is of a superposition: a
-sentence that the likeliest words do not give back is looked for by a beam of 4, 8 and 16 hypotheses. The same codes
-moved midway to another sentence's are no sentence's: there each is looked for in vain.
+`share` works with any model, and compares words as the model's tokenizer splits them. `checked` needs a superposition.
+If greedy decoding does not reproduce a sentence, it searches with a beam of 4, 8 and 16 hypotheses. It also measures
+the time for codes midway between two sentences. No sentence has such a code, so each search fails.
 """
 
 import time
@@ -26,10 +26,10 @@ from smim.model.nearest import nearest_ids
 
 def share(
     model: Path,
-    file: Annotated[Path, typer.Argument(help="Sentences, one a line.")],
-    count: Annotated[int, typer.Option(help="So many of them, drawn at random.")] = 1000,
+    file: Annotated[Path, typer.Argument(help="A file with one sentence per line.")],
+    count: Annotated[int, typer.Option(help="Number of sentences, drawn at random.")] = 1000,
 ) -> None:
-    """The share of sentences of a file that come back from their codes, token by token."""
+    """Measure the share of a file's sentences that are decoded exactly from their codes, token by token."""
     opened, lines = smim.load(model), file.read_text(encoding="utf-8").splitlines()
     texts = [lines[i] for i in np.random.default_rng(0).permutation(len(lines))[:count]]
     again = opened.reconstruct(texts, allow_unknown=True)
@@ -39,9 +39,9 @@ def share(
 
 def checked(
     model: Path,
-    sets: Annotated[list[Path], typer.Argument(help="Sets of meaning; the dev sentences of each are decoded.")],
-    count: Annotated[int, typer.Option(help="Distinct sentences, drawn at random.")] = 500,
-    beams: Annotated[list[int], typer.Option(help="Hypotheses; may be given again.")] = [4, 8, 16],  # noqa: B006
+    sets: Annotated[list[Path], typer.Argument(help="Judged sets of meaning, whose dev sentences are decoded.")],
+    count: Annotated[int, typer.Option(help="Number of distinct sentences, drawn at random.")] = 500,
+    beams: Annotated[list[int], typer.Option(help="Number of hypotheses; may be repeated.")] = [4, 8, 16],  # noqa: B006
 ) -> None:
     opened = smim.load(model)
     found = list(dict.fromkeys(text for each in read_sets(sets, "dev") for text in each.texts))

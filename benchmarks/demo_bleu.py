@@ -1,10 +1,10 @@
-"""BLEU-1 as the authors' demo computes it, beside ours.
+"""Compute BLEU-1 as the authors' demo does, beside ours.
 
     python benchmarks/demo_bleu.py data/ptb runs/ptb_smim_512/model
 
-Their references end in `<pad>` and their hypotheses in `<eos>`, which never match. Prints what a perfect reconstruction
-of the test split scores, then each model's: a draw of z and of the words for each sentence, at most 100 tokens, with
-its standard error.
+Their references end in `<pad>` and their hypotheses in `<eos>`, which never match. The script prints the score of a
+perfect reconstruction of the test split, then that of each model, with its standard error. A model draws z and the
+words for each sentence, at most 100 tokens.
 """
 
 from pathlib import Path
@@ -23,13 +23,13 @@ from smim.text.corpus import Corpus
 def compare(corpus: Path, models: Annotated[list[Path] | None, typer.Argument()] = None) -> None:
     opened = Corpus.open(corpus)
     ids = (split := opened.split("test")).ids(range(len(split)))
-    # Unknown words are `<unk>`, as they are in what is decoded.
+    # Unknown words are `<unk>`, as in decoded sentences.
     references = [opened.tokenizer.decode(each).split() for each in ids]
     show("a perfect reconstruction", references, references)
     for path in models or []:
         model = generation.load(path)
         if model.tokenizer.hash != opened.tokenizer.hash:
-            raise SystemExit(f"{path} was trained for other words than {corpus}")
+            raise SystemExit(f"{path} was trained with another vocabulary than that of {corpus}")
         z = model.draw(model.posterior_of_ids(ids), noise.normal(0, range(len(ids)), 0, model.latent_dim))
         decoded = model.decode(z, sample=True, max_length=DECODED_LENGTH, allow_unknown=True)
         show(str(path), references, [text.split() for text in decoded])

@@ -1,10 +1,10 @@
-"""How far the estimators of entropy and mutual information are from what they estimate.
+"""Measure the errors of the estimators of entropy and mutual information.
 
     python benchmarks/estimators.py accuracy    against closed forms, at 20,000 points
     python benchmarks/estimators.py bias        of the entropy of N(0, I) against the number of points, with a plot
 
-An error is the mean of (estimated term - exact term) over the queries, the exact term being -log p(z) or
-log p(x, z) / p(x) p(z) at the same point: what is left is the estimator's, without the luck of the draw.
+An error is the mean of (estimated term - exact term) over the queries. The exact term is -log p(z) or
+log p(x, z) / p(x) p(z) at the same point. The error is therefore that of the estimator, without the chance of the draw.
 """
 
 import math
@@ -28,7 +28,7 @@ _LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Sample:
-    """Points x (and z) of a known distribution, and the exact term at each: its mean over all draws is the truth."""
+    """Points x (and z) of a known distribution, and the exact term at each, whose mean over all draws is the truth."""
 
     x: np.ndarray
     exact: np.ndarray
@@ -50,7 +50,7 @@ INFORMATION: dict[str, Estimator] = {
 
 
 def accuracy(points: int = 20_000, queries: int = 2000, draws: int = 3) -> None:
-    """Errors at known distributions; `queries` of each draw."""
+    """Measure errors at known distributions, with `queries` points of each draw."""
     print_table("entropy", entropy_cases(), ENTROPY, points, queries, draws)
     print_table("mutual information", information_cases(), INFORMATION, points, queries, draws)
 
@@ -109,14 +109,14 @@ def laplace(rng: np.random.Generator, num: int, dim: int) -> Sample:
 
 
 def clusters(rng: np.random.Generator, num: int, dim: int) -> Sample:
-    """Ten Gaussians of covariance I. The truth is the draw's mean."""
+    """Draw from ten Gaussians with covariance I. The truth is the mean of the draw."""
     points = centres(dim)[0, rng.integers(10, size=num)] + rng.standard_normal((num, dim))
     exact = math.log(10) - logsumexp(log_cluster(points, 0), axis=0)
     return Sample(points, exact, float(exact.mean()))
 
 
 def gaussian_pairs(rng: np.random.Generator, num: int, dim_x: int, dim_z: int, correlation: float) -> Sample:
-    """x_i and z_i are correlated for i up to the smaller dimension, and independent otherwise."""
+    """Draw pairs in which x_i and z_i are correlated for i up to the smaller dimension, and independent otherwise."""
     x, z = rng.standard_normal((num, dim_x)), rng.standard_normal((num, dim_z))
     both, rest = min(dim_x, dim_z), 1 - correlation**2
     u = x[:, :both]
@@ -132,13 +132,13 @@ def mixed(rng: np.random.Generator, num: int, dim: int) -> Sample:
 
 
 def warped(rng: np.random.Generator, num: int, dim: int) -> Sample:
-    """Monotone maps of the coordinates, which leave the information as it is."""
+    """Apply monotone maps to the coordinates, which do not change the information."""
     pairs = gaussian_pairs(rng, num, dim, dim, 0.9)
     return replace(pairs, x=np.sinh(pairs.x), z=np.tanh(pairs.z) + 0.1 * pairs.z)
 
 
 def cluster_pairs(rng: np.random.Generator, num: int, dim: int) -> Sample:
-    """x and z share the cluster and nothing else. The truth is the draw's mean."""
+    """Draw x and z that share only the cluster. The truth is the mean of the draw."""
     cluster = rng.integers(10, size=num)
     x, z = (centres(dim)[i, cluster] + rng.standard_normal((num, dim)) for i in (0, 1))
     log_x, log_z = log_cluster(x, 0), log_cluster(z, 1)
@@ -155,7 +155,7 @@ def log_cluster(points: np.ndarray, i: int) -> np.ndarray:
 
 
 def centres(dim: int) -> np.ndarray:
-    """Of ten clusters that are far apart, in x and in z."""
+    """The centres of ten clusters that are far apart, in x and in z."""
     return 3 * np.random.default_rng(0).standard_normal((2, 10, dim))
 
 
@@ -165,7 +165,7 @@ def mixing(dim: int) -> np.ndarray:
 
 
 def bias(queries: int = 2000, output: Path = Path("estimators.png")) -> None:
-    """The error of the entropy of N(0, I) at growing numbers of points; over as many draws as make up `queries`."""
+    """Measure the error of the entropy of N(0, I) at growing numbers of points, over enough draws for `queries`."""
     picture, axes = plt.subplots(1, 2, figsize=(10, 4))
     counts = (500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
     for axis, dim in zip(axes, (16, 128), strict=True):

@@ -1,14 +1,14 @@
-"""How fast an evaluation is beside the plain way, and how its memory grows with the number of sentences.
+"""Compare the speed of an evaluation with a plain implementation, and measure its memory.
 
     python benchmarks/evaluation.py speed runs/ptb_smim_512/model data/ptb
     python benchmarks/evaluation.py memory       likelihood, information and overlap of 10^4 to 10^6 sentences
 
 speed: both ways compute the same metrics of all test sentences: MELBO, BLEU-1 (sampled, greedy, from the mean), and the
-entropy of the codes. The plain way takes sentences as they come, pads each batch to its longest sentence, encodes
-anew for each metric, keeps the logits of the whole batch, decodes one step at a time until the last sentence of the
-batch has ended, and searches neighbours with scikit-learn. It is written for a GRU.
+entropy of the codes. The plain way takes sentences in their order and pads each batch to its longest sentence. It
+encodes again for each metric and keeps the logits of the whole batch. It decodes step by step until the last sentence
+of the batch has ended, and searches neighbours with scikit-learn. It is written for a GRU.
 
-memory: random sentences of five words and a small random model, in a process of its own for each size.
+memory: random sentences of five words and a small random model, in a separate process for each size.
 """
 
 import math
@@ -47,7 +47,7 @@ _BATCH_SIZE = 128
 
 
 def speed(model: Path, corpus: Path, rounds: int = 3, max_length: int = 100) -> None:
-    """Seconds of both ways; `max_length`: of decoded sentences, in tokens."""
+    """Measure the seconds of both ways. `max_length`: of decoded sentences, in tokens."""
     loaded, opened = generation.load(model, device="cpu"), Corpus.open(corpus)
 
     def way(evaluate: Callable[[SentenceModel, Corpus, int], dict[str, float]]) -> int:
@@ -63,7 +63,7 @@ def memory(
     sentences: Annotated[list[int], typer.Option(help="May be repeated.")] = (10_000, 100_000, 1_000_000),
     latent_dim: int = 64,
 ) -> None:
-    """Peak memory of an evaluation at each size, above what an import of everything takes."""
+    """Measure the peak memory of an evaluation at each size, above the memory after all imports."""
     print("  sentences   seconds   peak memory above the imports, GB")
     for num in sentences:
         (seconds, before), peak = common.in_process(evaluate_random, num, latent_dim)
@@ -71,7 +71,7 @@ def memory(
 
 
 def evaluate_random(num: int, latent_dim: int) -> tuple[float, int]:
-    """Seconds that evaluating `num` random sentences took, and the bytes of memory before it."""
+    """Evaluate `num` random sentences. Return the seconds, and the bytes of memory before it."""
     torch.set_num_threads(1)
     before, started = common.memory(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def job_of(model: SentenceModel, corpus: Corpus, split: Split, work: str, max_le
 
 
 def ours(model: SentenceModel, corpus: Corpus, max_length: int) -> dict[str, float]:
-    """The functions that `eval/run.py` calls."""
+    """Call the functions of `eval/run.py`."""
     split = corpus.split("test")
     with tempfile.TemporaryDirectory() as work:
         job = job_of(model, corpus, split, work, max_length)
@@ -123,7 +123,7 @@ def ours(model: SentenceModel, corpus: Corpus, max_length: int) -> dict[str, flo
 
 @torch.no_grad()
 def plain(model: SentenceModel, corpus: Corpus, max_length: int) -> dict[str, float]:
-    """The same metrics, each by a loop of its own."""
+    """Compute the same metrics with plain loops."""
     torch.manual_seed(0)
     split = corpus.split("test")
     batches = [split.batch(rows) for rows in np.array_split(np.arange(len(split)), -(-len(split) // _BATCH_SIZE))]

@@ -1,17 +1,17 @@
-"""What puts meaning into a code.
+r"""Compare what makes codes represent meaning.
 
     python benchmarks/meaning.py ablation data/english --teacher data/english-teacher --sets SETS --judge DIR \
         --reader MODEL --heldout FILE
     python benchmarks/meaning.py table
     python benchmarks/meaning.py encoder data/english --teacher data/english-teacher --sets SETS --layers 2
 
-`ablation` trains A-MIM, VAE and AE, each alone, with cMIM's contrast and with a teacher's second view, as superposition
-and as GRU, with two seeds. Without the second view no teacher is read at all: these are the controls. Each training is
-kept as `results/meaning/NAME.json` as it ends, and is not done again where that file is. `table` prints them as rows of
-Markdown: the mean of the seeds, and half of what is between the least and the greatest.
+`ablation` trains A-MIM, VAE and AE: alone, with cMIM's contrast, and with a teacher's second view. Each is trained as
+superposition and as GRU, with two seeds. Trainings without the second view read no teacher, and are the controls. Each
+result is saved as `results/meaning/NAME.json`; a training whose file exists is skipped. `table` prints the results as
+rows of Markdown: the mean of the seeds, and half of their range.
 
-`encoder` trains the meaning part alone, without a decoder: the static sum of words (0 layers), or with layers of
-attention that read their order. It prints how well it agrees with the judged sets, and how fast it encodes.
+`encoder` trains the meaning part alone, without a decoder. It is the static sum of words (0 layers), or has layers of
+attention over their order. The command prints the agreement with the judged sets, and the speed of encoding.
 """
 
 import itertools
@@ -59,21 +59,21 @@ ADDITIONS = {
 
 CorpusDir = Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/english.")]
 TeacherDir = Annotated[Path, typer.Option(help="Its teacher's vectors (`smim teach`).")]
-Sets = Annotated[list[Path], typer.Option(help="Sets of meaning, of which dev is evaluated; may be given again.")]
+Sets = Annotated[list[Path], typer.Option(help="A judged set of meaning, whose dev part is used; may be repeated.")]
 
 
 def ablation(
     corpus: CorpusDir,
     teacher: TeacherDir,
     sets: Sets,
-    judge: Annotated[Path, typer.Option(help="A language model of `smim judge make`.")],
-    reader: Annotated[str, typer.Option(help="The sentence-transformers model that reads what was written.")],
-    heldout: Annotated[list[Path], typer.Option(help="Sentences that no model has seen; may be given again.")],
-    steps: Annotated[int, typer.Option(help="Optimizer steps, of 2,048 tokens.")] = 300,
-    seeds: Annotated[int, typer.Option(help="How many.")] = 2,
-    only: Annotated[str, typer.Option(help="Trainings whose name holds this.")] = "",
+    judge: Annotated[Path, typer.Option(help="A language model made by `smim judge make`.")],
+    reader: Annotated[str, typer.Option(help="The sentence-transformers model that compares decoded sentences.")],
+    heldout: Annotated[list[Path], typer.Option(help="A file of sentences that no model has seen; may be repeated.")],
+    steps: Annotated[int, typer.Option(help="Number of optimizer steps with 2,048 tokens.")] = 300,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 2,
+    only: Annotated[str, typer.Option(help="Run only trainings whose name contains this.")] = "",
 ) -> None:
-    """Train and evaluate each objective, addition and architecture, and keep each result as it ends."""
+    """Train and evaluate each objective, addition and architecture, and save each result when it ends."""
     read = [
         *("eval.metrics=[semantics,generativity,information]", f"eval.semantics.sets={_listed(sets)}"),
         *(f"eval.generativity.judge={judge}", f"eval.generativity.teacher={reader}"),
@@ -98,7 +98,7 @@ def ablation(
 
 
 def table(on: Annotated[str, typer.Option(help="The similarity set of the first columns.")] = "stsb-dev") -> None:
-    """Print the trainings of `ablation` that are done."""
+    """Print the finished trainings of `ablation`."""
     columns = {
         "STS": f"spearman:{on}",
         "its meaning part": f"spearman_by:{on}/meaning",
@@ -129,14 +129,14 @@ def encoder(
     corpus: CorpusDir,
     teacher: TeacherDir,
     sets: Sets,
-    layers: Annotated[int, typer.Option(help="Of attention; 0: the static sum of words.")] = 0,
-    hidden: Annotated[int, typer.Option(help="The width of these; twice as much between them.")] = 128,
-    dim: Annotated[int, typer.Option(help="Of the meaning part, and of the table.")] = 128,
-    epochs: Annotated[int, typer.Option(help="Over the sentences that the teacher has read.")] = 3,
-    temperature: Annotated[float, typer.Option(help="Of the second view.")] = 0.1,
+    layers: Annotated[int, typer.Option(help="Number of attention layers; 0: the static sum of words.")] = 0,
+    hidden: Annotated[int, typer.Option(help="Width of the layers; their feed-forward part has twice as much.")] = 128,
+    dim: Annotated[int, typer.Option(help="Dimensions of the meaning part and of the table.")] = 128,
+    epochs: Annotated[int, typer.Option(help="Epochs over the sentences with a teacher's vector.")] = 3,
+    temperature: Annotated[float, typer.Option(help="Temperature of the second view.")] = 0.1,
     seed: int = 0,
 ) -> None:
-    """Train the meaning part alone, by the similarities of the teacher, and measure it on judged sets."""
+    """Train the meaning part alone on the teacher's similarities, and measure it on judged sets."""
     torch.manual_seed(seed)
     data = Corpus.open(corpus, teacher=teacher)
     names = ("dim", "table_dim", "num_layers", "hidden_dim", "feedforward_dim")

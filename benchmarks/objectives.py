@@ -1,11 +1,11 @@
-"""Every objective on Penn Treebank at equal size and steps, over seeds, side by side.
+"""Compare all objectives on Penn Treebank at equal size and steps, over several seeds.
 
     python benchmarks/objectives.py data/ptb --labelled data/yelp_short -o family
     python benchmarks/objectives.py data/ptb --labelled data/yelp_short -o family --only vae --only mim --seeds 5
 
-Trains `experiment=ptb_family` once for each method and seed, two at once with a thread each; evaluates each on the test
-split, and its codes on a corpus with labels, with the model's own words; and compares all reports that are there. What
-is finished is not done again, and what was interrupted goes on.
+Trains `experiment=ptb_family` once for each method and seed, two at a time with one thread each. Evaluates each model
+on the test split, and its codes on a corpus with labels, with the model's own words. Then compares all finished
+reports. After an interruption, the same command continues.
 """
 
 import os
@@ -54,12 +54,12 @@ def compare(
     corpus: Path,
     labelled: Annotated[Path, typer.Option(help="A prepared corpus with a label column.")],
     output: Annotated[Path, typer.Option("--output", "-o")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="More settings of the trainings.")] = None,
+    overrides: Annotated[list[str] | None, typer.Argument(help="Further settings of the trainings.")] = None,
     only: Annotated[list[Method], typer.Option(metavar="METHOD", help="May be repeated.")] = tuple(Method),
     seeds: int = 2,
     workers: int = 2,
 ) -> None:
-    # All methods of one seed before the next: a comparison is there early.
+    # All methods of one seed come before the next seed, so that an early comparison is possible.
     jobs = [(method, seed) for seed in range(seeds) for method in only]
     work = partial(_train_and_evaluate, corpus.resolve(), labelled.resolve(), output.resolve(), overrides or [])
     with ThreadPoolExecutor(workers) as pool:

@@ -1,11 +1,15 @@
-"""How soon the page shows something, in a browser without a screen, and what its map costs a frame.
+"""Measure how soon the page shows hits in a headless browser, and the time per frame of its map.
 
     python benchmarks/page.py INDEX
 
-Starts `smim serve` over the index, whose map must have been laid out (`smim index map INDEX`), and prints: seconds from
-the address to the first hits, of a browser that has nothing stored; milliseconds from Enter to the new hits; and of the
-map while it is dragged and zoomed, milliseconds of script a frame (Chromium's trace: animation frames and the events
-between them) and frames a second. Without a GPU the frames themselves are computed, which takes most of their time.
+Starts `smim serve` over the index, whose map must exist (`smim index map INDEX`), and prints:
+
+- seconds from opening the address to the first hits, in a browser with an empty cache
+- milliseconds from Enter to the new hits
+- milliseconds of script per frame (from Chromium's trace: animation frames and the events between them) and frames per
+  second, while the map is dragged and zoomed
+
+Without a GPU, the CPU draws the frames, which takes most of their time.
 """
 
 import json
@@ -30,7 +34,7 @@ _SCRIPT = ("FireAnimationFrame", "EventDispatch", "TimerFire", "FunctionCall")
 
 
 def page(index: Annotated[Path, typer.Argument(metavar="INDEX")]) -> None:
-    """First hits, searches, and frames of the map."""
+    """Measure the first hits, searches, and frames of the map."""
     texts = [row.text for row in open_index(index).get(list(range(0, 10 * _SEARCHES, 10)))]
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -71,7 +75,7 @@ def first_hits(browser: Browser, address: str) -> float:
 
 
 def searches(browser: Browser, address: str, texts: list[str]) -> list[float]:
-    """Measured in the page, from the key's event to the change of the list."""
+    """Measure searches in the page, from the key's event to the change of the list."""
     page = opened(browser)
     page.goto(address)
     page.wait_for_selector(".hits li")
@@ -104,7 +108,7 @@ def frames(browser: Browser, address: str, trace: Path) -> dict[str, list[float]
     page.wait_for_timeout(3000)
     box = page.locator(".map").bounding_box()
     assert box is not None
-    x, y = box["x"] + 5, box["y"] + 5  # no point is there
+    x, y = box["x"] + 5, box["y"] + 5  # there is no point
     page.mouse.move(x, y)
     browser.start_tracing(page=page, path=str(trace), categories=["devtools.timeline"])
     started = time.perf_counter()
@@ -124,14 +128,14 @@ def frames(browser: Browser, address: str, trace: Path) -> dict[str, list[float]
 
 
 def script_of(events: list[dict[str, Any]]) -> list[float]:
-    """Milliseconds of script of each animation frame, with what ran since the last one, on the thread that has most."""
+    """Compute the milliseconds of script per animation frame and the events before it, on the busiest thread."""
     ours = [event for event in events if event["name"] in _SCRIPT and event.get("ph") == "X"]
     threads = [(event["pid"], event["tid"]) for event in ours if event["name"] == "FireAnimationFrame"]
     thread = max(set(threads), key=threads.count)
     ours = sorted((e for e in ours if (e["pid"], e["tid"]) == thread), key=lambda e: (e["ts"], -e["dur"]))
     found, waiting, end = [], 0.0, 0.0
     for event in ours:
-        if event["ts"] < end:  # inside of one that is counted
+        if event["ts"] < end:  # inside of an event that is counted
             continue
         end = event["ts"] + event["dur"]
         waiting += event["dur"] / 1000

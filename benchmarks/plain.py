@@ -1,7 +1,7 @@
-"""The plain way of training sMIM, which train.py measures against: what the authors' published trainer does.
+"""Train sMIM in the plain way of the authors' published trainer, as the baseline of train.py.
 
-Sentences in random order, padded to the batch's longest, packed `nn.GRU`s with z joined to each step's input,
-log_softmax over [B, T, V].
+Sentences are in random order and padded to the longest of the batch. The `nn.GRU`s are packed, with z joined to each
+step's input. log_softmax covers all [B, T, V] logits.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 
 
 class PlainNetwork(nn.Module):
-    """The same model by torch's own layers, with the same names."""
+    """The same model from torch's own layers, with the same names."""
 
     def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class PlainNetwork(nn.Module):
         return DiagonalGaussian(mean=self.to_mean(state_BH), log_variance=log_variance_BD)
 
     def loss(self, tokens_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """A-MIM's, nats per sentence."""
+        """Compute A-MIM's loss in nats per sentence."""
         posterior = self.posterior(tokens_BT, lengths_B)
         z_BD = posterior.sample()
         input_BT = F.pad(tokens_BT, (1, 0), value=SOS_ID)
@@ -69,6 +69,6 @@ class PlainNetwork(nn.Module):
 
 
 def plain_batch(split: Split, rows: np.ndarray, device: str) -> tuple[Tensor, Tensor]:
-    """Token ids on the device and, as packing wants them, lengths on the CPU."""
+    """Make token ids on the device, and lengths on the CPU, where packing needs them."""
     batch = split.batch(rows)
     return batch.tokens.to(device), batch.lengths

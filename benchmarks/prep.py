@@ -1,4 +1,4 @@
-"""How fast preparation is, beside the plain way, in one run; and how its time and memory grow with the input.
+"""Compare the speed of preparation with a plain implementation, and measure its time and memory as input grows.
 
 python benchmarks/prep.py words         tokens/s of the word level, against datasets.map with split() and a dict
 python benchmarks/prep.py pieces        tokens/s of SentencePiece, against the library's own batch encoding
@@ -27,7 +27,7 @@ _VOCABULARY = 1_000_000
 
 
 def words(rounds: int = 5, megabytes: float = 300) -> None:
-    """Of generated text, from the file to the shards of a corpus."""
+    """Measure generated text, from the file to the shards of a corpus."""
     with tempfile.TemporaryDirectory() as name:
         num_words = generate(folder := Path(name), megabytes)
         build(folder, "out")  # so that both find the file in the cache
@@ -46,7 +46,7 @@ def words(rounds: int = 5, megabytes: float = 300) -> None:
 
 
 def pieces(rounds: int = 5) -> None:
-    """Of WikiText-2, 8,000 pieces, in one process with one thread each, over the same texts in the same batches."""
+    """Measure WikiText-2 with 8,000 pieces, in one process with one thread, over the same texts in the same batches."""
     import pyarrow as pa
     import sentencepiece
 
@@ -70,7 +70,7 @@ def pieces(rounds: int = 5) -> None:
 
 
 def growth() -> None:
-    """Seconds, and the peak of all processes' memory."""
+    """Measure the seconds, and the peak memory of all processes."""
     print("     GB   seconds   MB/s   peak memory of all processes, GB   tokens")
     for gigabytes in (0.5, 1, 2, 4):
         with tempfile.TemporaryDirectory() as folder:
@@ -82,7 +82,7 @@ def growth() -> None:
 
 
 def ray(rounds: int = 5, megabytes: float = 300) -> None:
-    """A cluster of two nodes of one core each in one process, against two workers; the bytes are compared too."""
+    """Compare a simulated cluster of two nodes with one core each with two workers; also compares the bytes."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -104,10 +104,10 @@ def ray(rounds: int = 5, megabytes: float = 300) -> None:
 
 
 def generate(folder: Path, megabytes: float) -> int:
-    """Writes lines of words by Zipf's law, as text has them, into `text.txt`; returns how many words there are.
+    """Write lines of words by Zipf's law into `text.txt`. Returns the number of words.
 
-    The law is steeper beyond the first 10,000 words, so that a million words have 57,000 distinct ones, and 23
-    million have 250,000, which is about what English has.
+    The law is steeper beyond the first 10,000 words. So a million words have 57,000 distinct ones, and 23 million have
+    250,000, which is about the number in English.
     """
     draw = np.random.default_rng(0)
     lengths = draw.integers(2, 10, size=_VOCABULARY)
@@ -126,7 +126,7 @@ def generate(folder: Path, megabytes: float) -> int:
 
 
 def build(folder: Path, output: str, *overrides: str) -> int:
-    """Builds a word-level corpus in a process of its own; the peak of all its processes' memory, in bytes."""
+    """Build a word-level corpus in a separate process. Returns the peak memory of all its processes, in bytes."""
     shutil.rmtree(folder / output, ignore_errors=True)
     command = [
         *(sys.executable, "data_prep/build.py", "corpus=text", f"corpus.path={folder}/text.txt"),
@@ -141,7 +141,7 @@ def build(folder: Path, output: str, *overrides: str) -> int:
 
 
 def encode_by_datasets(path: str, cache: str) -> None:
-    """The file through `datasets`: a vocabulary by a loop, then `map` with `split()` and a dict on two processes."""
+    """Encode the file with `datasets`: a loop makes the vocabulary; `map` uses `split()` and a dict, in 2 processes."""
     import datasets
 
     datasets.disable_progress_bars()

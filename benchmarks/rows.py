@@ -1,9 +1,9 @@
-"""How much the words of whole rows should weigh beside the code of a row's nearest sentence.
+"""Compare weights of whole rows' words beside the code of a row's nearest sentence.
 
 python benchmarks/rows.py english-small reviews.csv --text-column review --label stars
 
-Sentences of rows are searched for, each without itself: the rest of its row should be found (mean of 1/rank), and the
-rows that are found should have its label (mean absolute difference of the first 5 other ones).
+Each query is a sentence of a row, and is left out of its own results. The script prints the mean of 1/rank of the rest
+of its row, and the mean absolute difference of its label from those of the first 5 other rows.
 """
 
 from collections import Counter
@@ -25,7 +25,7 @@ def weights(
     model: str,
     files: list[Path],
     text_column: str = "text",
-    label: Annotated[str, typer.Option(help="A label of numbers.")] = "stars",
+    label: Annotated[str, typer.Option(help="A column of numbers.")] = "stars",
     queries: int = 600,
     seed: int = 0,
 ) -> None:

@@ -1,14 +1,14 @@
-"""What a shard costs, how it grows, and what else the reckoning of docs/scale.md needs.
+"""Measure the cost and the growth of a shard, and the other numbers behind docs/scale.md.
 
-    python benchmarks/scale.py encoding runs/ptb_amim_512/model data/ptb    sentences a second of CPU
-    python benchmarks/scale.py rows data/ptb data/yelp_short                bytes a sentence of text and labels
+    python benchmarks/scale.py encoding runs/ptb_amim_512/model data/ptb    sentences per CPU second
+    python benchmarks/scale.py rows data/ptb data/yelp_short                bytes per sentence of text and labels
     python benchmarks/scale.py search --dimension 128 --factory IVF1024,PQ16x8    training, writing, searching a shard
     python benchmarks/scale.py coarse                                       finding the nearest of many lists
     python benchmarks/scale.py merging                                      merging the hits of many shards
-    python benchmarks/scale.py service --url http://127.0.0.1:8000          a service that runs, one client
+    python benchmarks/scale.py service --url http://127.0.0.1:8000          a running service with one client
 
-Each on one core, with OMP_NUM_THREADS=1. The codes are random, in 4,000 Gaussian clusters. CPU s are one core's;
-milliseconds are a clock's.
+Run each on one core, with OMP_NUM_THREADS=1. The codes are random, in 4,000 Gaussian clusters. CPU seconds are those of
+one core; milliseconds are elapsed time.
 """
 
 import os
@@ -35,7 +35,7 @@ from smim.serve.shard import Shard
 from smim.text.corpus import Corpus
 
 CHUNK = 10_000
-Dimension = Annotated[int, typer.Option(help="Of the codes.")]
+Dimension = Annotated[int, typer.Option(help="Dimensions of the codes.")]
 
 
 def milliseconds(function: Callable[[int], Any], times: int) -> str:

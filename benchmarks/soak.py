@@ -1,12 +1,12 @@
-"""What a service bears: random requests that are proper, wrong and hostile, and many clients of all sizes at a time.
+"""Test a service under load: random valid, invalid and hostile requests, and many clients of all sizes at a time.
 
     python benchmarks/soak.py requests indexes/ptb --count 10000 --seconds 1800 --seed 1
     python benchmarks/soak.py soak indexes/ptb --seconds 600 --heavy 40 --items 256
 
-Each starts `smim serve` over a copy of the index, on loopback, and prints one JSON object. `requests` counts statuses;
-it fails where one is 5xx (but 503) or where the log holds a traceback, a line that is no JSON, or a client's text.
-`soak` reports how many seconds a light client and health probes wait beside heavy clients that come again at once, and
-the memory of the service in MB at the start and at the end.
+Each command starts `smim serve` over a copy of the index, on loopback, and prints one JSON object. `requests` counts
+statuses. It fails if a status is 5xx (except 503), or if the log contains a traceback, a line that is not JSON, or a
+client's text. `soak` reports the waiting times of a light client and of health probes, in seconds, while heavy clients
+send requests without pause. It also reports the memory of the service in MB at the start and at the end.
 """
 
 import collections
@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks import common
 
-SECRET = "zanzibar"  # in every text that is sent, so that the log can be searched for it
+SECRET = "zanzibar"  # part of every sent text, to search the log for it
 TEXT = f"the food was good {SECRET}"
 KEYS = {right: f"a-key-of-the-soak-{right}" for right in ("read", "write")}
 KEYS_FILE = "".join(
@@ -70,7 +70,7 @@ VALUES = ["", SECRET, "a.example", f"http://{SECRET}.example", "null", "cross-si
 
 @contextlib.contextmanager
 def guarded(index: Path) -> Iterator[tuple[int, int, Path]]:
-    """A service with keys over a copy of the index: its port, its process, and where its log goes."""
+    """Start a service with keys over a copy of the index. Yields its port, its process, and the path of its log."""
     with tempfile.TemporaryDirectory() as folder:
         directory, log, keys = (Path(folder) / name for name in ("index", "log", "keys.toml"))
         shutil.copytree(index, directory)
@@ -81,7 +81,7 @@ def guarded(index: Path) -> Iterator[tuple[int, int, Path]]:
 
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> int:
-    """The status; 0 where the connection ended without one."""
+    """Send a request and return the status; 0 if the connection ended without one."""
     headers = {"Authorization": f"Bearer {KEYS['read']}", "Content-Type": "application/json"} | (headers or {})
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
         try:
@@ -97,7 +97,7 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, headers: d
 
 
 def mutated(value: Any, random: Random) -> Any:
-    """A request's body with one of its parts, at any depth, replaced, left out or added."""
+    """Replace, remove or add one part of a request's body, at any depth."""
     if isinstance(value, dict | list) and value and random.random() < 0.8:
         copy, places = value.copy(), list(value) if isinstance(value, dict) else range(len(value))
         place = random.choice(places)
@@ -110,7 +110,7 @@ def mutated(value: Any, random: Random) -> Any:
 
 
 def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, str]]:
-    """Its kind, method, path, body and headers."""
+    """Make a random request: its kind, method, path, body and headers."""
     kind = random.choice(["valid", "mutated", "mutated", "spoiled", "page", "path", "headers"])
     route = random.choice(list(ROUTES))
     method, path = route.split()
@@ -135,7 +135,7 @@ def one_request(random: Random) -> tuple[str, str, str, bytes | None, dict[str, 
 
 
 def requests(index: Path, count: int = 10_000, seconds: float = 600, seed: int = 1) -> None:
-    """Random requests, for so long at most."""
+    """Send random requests until the number or the time is reached."""
     counts: collections.Counter[str] = collections.Counter()
     deadline, numbers = time.monotonic() + seconds, iter(range(count))
     wrong: list[str] = []
@@ -163,7 +163,7 @@ def requests(index: Path, count: int = 10_000, seconds: float = 600, seed: int =
 
 
 def send_heavy(port: int, clients: int, items: int, seconds: float) -> dict[int, int]:
-    """Clients that come again at once, in a process of their own; each request is of a few items or of all."""
+    """Run clients that send requests without pause, in a separate process; each request has a few items or all."""
     deadline = time.monotonic() + seconds
     counts: collections.Counter[int] = collections.Counter()
 
@@ -180,7 +180,7 @@ def send_heavy(port: int, clients: int, items: int, seconds: float) -> dict[int,
 
 
 def soak(index: Path, seconds: float = 600, heavy: int = 40, items: int = 256) -> None:
-    """Waits of a light client and of probes beside heavy clients."""
+    """Measure the waits of a light client and of probes beside heavy clients."""
     waits: dict[str, list[tuple[int, float]]] = {"light": [], "ready": [], "live": []}
     with guarded(index) as (port, process, _), ProcessPoolExecutor(1) as pool:
         asked = {name: partial(ask, port, "GET", f"/health/{name}") for name in ("ready", "live")}
@@ -202,7 +202,7 @@ def soak(index: Path, seconds: float = 600, heavy: int = 40, items: int = 256) -
 
 
 def described(waits: list[tuple[int, float]]) -> dict[str, Any]:
-    """Statuses, and quantiles of the seconds."""
+    """The statuses, and quantiles of the seconds."""
     quantiles = np.quantile([seconds for _, seconds in waits], [0.5, 0.95, 0.99, 1]).round(3).tolist()
     statuses = collections.Counter(status for status, _ in waits)
     return {"statuses": statuses, **dict(zip(("median", "p95", "p99", "worst"), quantiles, strict=True))}

@@ -1,12 +1,12 @@
-"""How fast a training step and `encode` are beside the plain way, and how much memory the vocabulary loss needs.
+"""Compare the speed of training and `encode` with a plain implementation, and measure the vocabulary loss's memory.
 
     python benchmarks/train.py speed data/ptb     tokens/s of training, batches of 20 and 128
     python benchmarks/train.py encode data/ptb    sentences/s of encoding 10,000 sentences
     python benchmarks/train.py memory             peak memory of the vocabulary loss at 89,247 words
 
-The plain way is what the authors' published trainer does (plain.py), with Adam that is not fused and a clip of 0.25, in
-fp32. Ours: `smim`'s model, batches of like length, fused Adam; in fp32, and in bf16 where the hardware multiplies it.
-All sizes are the thesis's for PTB. A batch's length is chance, so training is compared by tokens.
+The plain way is that of the authors' published trainer (plain.py): unfused Adam and a clip of 0.25, in fp32. Ours is
+`smim`'s model with batches of similar length and fused Adam, in fp32, and in bf16 if the hardware multiplies it. All
+sizes are the thesis's for PTB. Because a batch's length is random, training is compared by tokens.
 """
 
 import itertools
@@ -39,7 +39,7 @@ BatchSizes = Annotated[list[int], typer.Option("--batch-size", help="May be repe
 def speed(
     corpus: Path, rounds: int = 5, batch_size: BatchSizes = (20, 128), sentences: int = 1280, bf16: bool = HAS_BF16
 ) -> None:
-    """Tokens a second of training; `sentences` of one way in one round."""
+    """Measure tokens per second of training. `sentences`: the number for one way in one round."""
     opened = Corpus.open(corpus)
     for size in batch_size:
         trainings = {"plain": plain(opened, size), "ours fp32": ours(opened, size, bf16=False)}
@@ -57,7 +57,7 @@ def speed(
 def encode(
     corpus: Path, rounds: int = 5, batch_size: BatchSizes = (20, 128), sentences: int = 10_000, bf16: bool = HAS_BF16
 ) -> None:
-    """Sentences a second of encoding, from ids to codes in memory."""
+    """Measure sentences per second of encoding, from ids to codes in memory."""
     opened = Corpus.open(corpus)
     split, vocabulary_size = opened.split("train"), opened.tokenizer.vocabulary_size
     rows = np.random.default_rng(0).permutation(len(split))[:sentences]
@@ -89,14 +89,14 @@ def encode(
 
 
 def memory(tokens: int = 2000, hidden_dim: int = 1024, vocabulary_size: int = 89_247) -> None:
-    """Peak memory of the loss and its gradient above that of its inputs, on the CPU; a process for each way."""
+    """Measure the peak memory of the loss and its gradient beyond its inputs, on the CPU, in a process for each way."""
     for name in ("plain", "ours"):
         (total, before), peak = in_process(_loss, name, tokens, hidden_dim, vocabulary_size)
         print(f"  {name:6} {(peak - before) / 1e6:8,.0f} MB   log probability {total:.2f}", flush=True)
 
 
 def _loss(name: str, tokens: int, hidden_dim: int, vocabulary_size: int) -> tuple[float, int]:
-    """The sum of log probabilities, and the memory before it."""
+    """Compute the sum of log probabilities. Returns it with the memory before it."""
     torch.manual_seed(0)
     layer = VocabularyLayer(hidden_dim, vocabulary_size)
     hidden = torch.randn(tokens, hidden_dim, requires_grad=True)
@@ -111,7 +111,7 @@ def _loss(name: str, tokens: int, hidden_dim: int, vocabulary_size: int) -> tupl
 
 
 def trained(steps: Iterator[int], num_steps: int) -> int:
-    """The number of tokens of so many steps more."""
+    """Train some more steps, and return their number of tokens."""
     num_tokens = sum(itertools.islice(steps, num_steps))
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -119,7 +119,7 @@ def trained(steps: Iterator[int], num_steps: int) -> int:
 
 
 def ours(corpus: Corpus, batch_size: int, *, bf16: bool) -> Iterator[int]:
-    """Trains `smim`'s model without end; yields the number of tokens of each step, `<eos>` included."""
+    """Train `smim`'s model without end. Yields the number of tokens of each step, including `<eos>`."""
     torch.manual_seed(0)
     model = SentenceAutoencoder(SentenceArgs(), vocabulary_size=corpus.tokenizer.vocabulary_size).to(DEVICE)
     objective, split = objective_class("amim")(), corpus.split("train")
@@ -135,7 +135,7 @@ def ours(corpus: Corpus, batch_size: int, *, bf16: bool) -> Iterator[int]:
 
 
 def plain(corpus: Corpus, batch_size: int) -> Iterator[int]:
-    """The authors' published trainer, in short; yields as `ours`."""
+    """Train like the authors' published trainer, in short. Yields as `ours`."""
     torch.manual_seed(0)
     split, model = corpus.split("train"), PlainNetwork(SentenceArgs(), corpus.tokenizer.vocabulary_size).to(DEVICE)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -79,17 +79,19 @@ def adapt(
     started = time.monotonic()
     check_size("minutes", minutes, above=True)
     if Path(output).exists() and not (Path(output) / CONFIG).is_file():
-        raise UserError(f"{output} exists and is not a model; give another place, so that nothing is lost")
+        raise UserError(f"{output} exists and is not a model; give another path, so that it is not lost")
     model, tokenizer, config = load_model(model_dir)
     if not model.encoder.meaning_dim:
-        raise Unsupported("this model's codes have no meaning part that could be adapted; english-small's have one")
+        raise Unsupported(
+            "this model's codes have no meaning part to adapt; use a model that has one, such as english-small"
+        )
     order = np.random.default_rng([seed, 0]).permutation(len(texts))
     with console.status("reading the texts"):
         split = {int(i): _sentences(texts[i], tokenizer) for i in order}
     usable = [i for i, sentences in split.items() if len(sentences) > 1]
     refuse_if({
-        f"{len(usable)} texts have more than one sentence, at least {FEWEST} are needed; search them with "
-        f"{model_dir} as it is": len(usable) < FEWEST,
+        f"{len(usable)} texts have more than one sentence, but at least {FEWEST} are needed; search them with "
+        f"{model_dir} without adapting it": len(usable) < FEWEST,
     })  # fmt: skip
     num_chosen_by, num_left_out = (min(_MOST_HELD_OUT, int(share * len(usable))) for share in _SHARES_HELD_OUT)
     held_out, chosen_by = usable[:num_left_out], usable[num_left_out:][:num_chosen_by]

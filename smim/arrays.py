@@ -31,14 +31,14 @@ def as_matrix(
     try:
         array = np.asarray(given)
     except (ValueError, RuntimeError):  # rows of different lengths, or lists of tensors that need a gradient
-        raise UserError(f"{what} are numbers of shape {shape}, in an array or a tensor") from None
+        raise UserError(f"{what} must be numbers of shape {shape}, in an array or a tensor") from None
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{what} are numbers of shape {shape}, not {array.dtype}")
+        raise UserError(f"{what} must be numbers of shape {shape}, not {array.dtype}")
     if array.ndim != 2 or array.shape[1] not in (width, short):
-        raise UserError(f"{what} have shape {array.shape}, {of} {shape}")
+        raise UserError(f"{what} have shape {array.shape}, but {of} {shape}")
     with np.errstate(over="ignore"):
         numbers = np.array(array, dtype=np.float32, order="C")
     if not (np.abs(numbers) <= largest).all():
         beyond = "infinite numbers" if largest == _LARGEST else f"numbers beyond {largest:,.0f}"
-        raise UserError(f"{what} hold NaN or {beyond}")
+        raise UserError(f"{what} contain NaN or {beyond}")
     return numbers

@@ -92,14 +92,14 @@ def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
     except OmegaConfBaseException as error:
         key, problem = f"{prefix}.{error.full_key}", str(error).splitlines()[0]
         if "is not a ListConfig" in problem:
-            problem = f"a list is needed, such as '{key}=[ONE,TWO]'"
+            problem = f"the value must be a list, such as '{key}=[ONE,TWO]'"
         raise UserError(f"{key}: {problem}") from None
 
 
 def _check_sections(sections: Any, given: Mapping[Any, Any], prefix: str = "") -> None:
     """Raise `UserError` if a plain value was given for a whole section."""
     refuse(
-        f"{prefix}{name}={given[name]}: {prefix}{name} is a section, of {', '.join(map(str, section))}"
+        f"{prefix}{name}={given[name]}: {prefix}{name} is a section; set its keys {', '.join(map(str, section))}"
         for name in sections
         if name in given
         and isinstance(section := sections._get_node(name), DictConfig)
@@ -136,7 +136,7 @@ def _problem(config_name: str, override: str) -> str | None:
     key, value = parsed.key_or_group, override.partition("=")[2]
     if (CONFIGS / key).is_dir():
         options = [file.stem for file in sorted((CONFIGS / key).glob("*.yaml"))]
-        return None if value in options else f"{key}={value}: no such {key}; {nearest(value, options)}"
+        return None if value in options else f"{key}={value}: there is no such {key}; {nearest(value, options)}"
     groups = [folder.name for folder in CONFIGS.iterdir() if folder.is_dir()]
     if parsed.is_add():
         return f"unknown key {key}: keys cannot be added; {nearest(key, sorted(_keys(hydra.compose(config_name))))}"

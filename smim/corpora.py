@@ -16,5 +16,5 @@ def open_corpus(directory: Path | str, *, teacher: Path | str | None = None) -> 
     if card.get("kind") != KIND:
         return Corpus.open(directory, teacher=teacher)
     if teacher is not None:
-        raise UserError(f"corpus.teacher={teacher} is of sentences, and {directory} holds vectors; leave it out")
+        raise UserError(f"corpus.teacher={teacher} is for sentences, but {directory} holds vectors; leave it out")
     return VectorCorpus.open(directory)

@@ -55,7 +55,7 @@ class EngineArgs:
         """A message for each invalid setting."""
         problems = not_among(self, self.section, engine=_ENGINES) + too_low(self, self.section, workers=1)
         if self.address and self.engine != "ray":
-            problems.append(f"{self.section}.address is for {self.section}.engine=ray")
+            problems.append(f"{self.section}.address works only with {self.section}.engine=ray")
         return problems
 
 
@@ -144,8 +144,8 @@ class _Local:
                 yield running.pop(done), done.result()
         except BrokenProcessPool:
             raise SmimError(
-                f"a worker process was killed, perhaps for want of memory: fewer {self.args.section}.workers or a "
-                f"smaller {self.args.task_size} need less. The same command goes on from here"
+                f"a worker process was killed, perhaps because memory ran out; use fewer {self.args.section}.workers "
+                f"or a smaller {self.args.task_size}. The same command continues from here"
             ) from None
 
     def close(self) -> None:
@@ -183,7 +183,7 @@ class _Ray:
                     runtime_env={"env_vars": {"PYTHONPATH": _path_of_workers()}},
                 )
             except OSError as error:
-                raise UserError(f"no Ray cluster at {args.section}.address={args.address}: {error}") from None
+                raise UserError(f"no Ray cluster answers at {args.section}.address={args.address}: {error}") from None
         there = ray.cluster_resources()
         self.gpus_per_task = 1 if gpu and there.get("GPU") else 0
         self.workers = args.workers or int(there["GPU"] if self.gpus_per_task else there.get("CPU", 1))
@@ -207,7 +207,7 @@ class _Ray:
             self._stop(list(running))
             raise SmimError(
                 f"a worker of Ray was killed or did not start: {str(error).splitlines()[0]} "
-                "The same command goes on from here"
+                "The same command continues from here"
             ) from None
 
     def _stop(self, references: list[Any]) -> None:

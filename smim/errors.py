@@ -49,7 +49,7 @@ class RowError(UserError):
 
 
 _STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
-                 errno.EFBIG: "the file would exceed the size that is allowed here"}  # fmt: skip
+                 errno.EFBIG: "the file would exceed the size limit"}  # fmt: skip
 
 
 def storage_problem(error: BaseException) -> str | None:
@@ -85,7 +85,7 @@ def too_low(settings: object, prefix: str, **least: float) -> list[str]:
     """Return a message for each field of `settings` below its lowest value. Fields that are None are ignored."""
     values = {name: getattr(settings, name) for name in least}
     return [
-        f"{prefix}.{name} is {value}, it must be at least {least[name]}"
+        f"{prefix}.{name} is {value}, but it must be at least {least[name]}"
         for name, value in values.items()
         if value is not None and value < least[name]
     ]
@@ -106,7 +106,7 @@ def check_whole(name: str, value: int, *, least: int = 1, most: int | None = Non
     """Raise `UserError` unless `value` is a whole number from `least` to `most`."""
     if not isinstance(value, Integral) or value < least or (most is not None and value > most):
         bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise UserError(f"{name} is {value!r}, a whole number {bounds} is needed")
+        raise UserError(f"{name} is {value!r}, but it must be a whole number {bounds}")
 
 
 def check_size(name: str, value: float, *, most: float | None = None, above: bool = False) -> None:
@@ -114,7 +114,7 @@ def check_size(name: str, value: float, *, most: float | None = None, above: boo
     fits = isinstance(value, Real) and (value > 0 if above else value >= 0) and (most is None or value <= most)
     if not fits:
         bounds = ("above 0" if above else "of at least 0") + ("" if most is None else f" and at most {most:g}")
-        raise UserError(f"{name} is {value!r}, a number {bounds} is needed")
+        raise UserError(f"{name} is {value!r}, but it must be a number {bounds}")
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:

@@ -51,14 +51,17 @@ def fit_prior(
     check_size("spread", spread, above=True)
     old, tokenizer, config = load_model(model_dir)
     if corpus.tokenizer.hash != tokenizer.hash:
-        raise UserError(f"corpus {corpus.directory} was prepared for another tokenizer than the model's")
+        raise UserError(f"corpus {corpus.directory} was prepared with another tokenizer than the model's")
     split = corpus.split("train")
     rows = np.arange(len(split))
     if where:
         passes = condition(parse(where), split.table.schema)
         rows = np.flatnonzero(np.concatenate([passes(batch) for batch in split.table.to_batches()]))
     if len(rows) < components:
-        raise UserError(f"{len(rows):,} sentences of {corpus.directory} can be taken, {components:,} are asked for")
+        raise UserError(
+            f"{len(rows):,} sentences of {corpus.directory} can be used, but {components:,} are needed; "
+            "lower `components`"
+        )
     rows = np.random.default_rng(seed).permutation(rows)[: max(components, _SPREAD_OF)]
     codes_ND = SentenceModel(old, tokenizer, config, hash=hash_of(model_dir)).posterior_of_ids(split.ids(rows)).mean
     model = with_prior_of(old, codes_ND, components=components, spread=spread)

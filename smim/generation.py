@@ -56,17 +56,17 @@ def check_sentences(texts: Any, *, missing: bool = False) -> None:
     With `missing`, the list may also hold None, NaN and similar values.
     """
     if isinstance(texts, str):
-        raise UserError("a list of sentences is needed, not one string: write [text]")
+        raise UserError("the sentences must be in a list, not one string; write [text]")
     if not isinstance(texts, Collection) or not all(
         isinstance(text, str) or (missing and is_missing(text)) for text in texts
     ):
-        raise UserError(f"a list of sentences is needed, not {str(texts)[:60]}")
+        raise UserError(f"the sentences must be in a list of strings, not {str(texts)[:60]}")
     for row, text in enumerate(texts):
         try:
             if isinstance(text, str):
                 text.encode()
         except UnicodeEncodeError:
-            what = f"the text {shown(text)} holds a half of a surrogate pair, which is no text"
+            what = f"the text {shown(text)} contains half of a surrogate pair, which is not valid text"
             raise RowError(what, row, numbered=False) from None
 
 
@@ -521,8 +521,8 @@ class SentenceModel(TrainedModel):
         check_sentences([question])
         if not self.use.answers:
             raise Unsupported(
-                "this model was not trained on questions with answers, so it answers none; one that is says so by "
-                "use.answers=true at its training, or in the section use of its config.json"
+                "this model was not trained on questions with answers, so it cannot answer them. For a model that was, "
+                "set use.answers=true in training, or in the section use of its config.json"
             )
         [ids] = self.token_ids([question.rstrip(" ?")], allow_unknown=False)
         ids = [*ids, *self.tokenizer.encode("?"), *[UNK_ID] * num_words]
@@ -543,9 +543,11 @@ class SentenceModel(TrainedModel):
         limit = self.autoencoder.args.max_length
         rows = np.flatnonzero(lengths_N > limit).tolist()
         if too_long not in ("truncate", "error"):
-            raise UserError(f"too_long is {too_long!r}; of a prepared corpus it can be truncate or error")
+            raise UserError(f"too_long is {too_long!r}, but for a prepared corpus it must be truncate or error")
         if rows and too_long == "error":
-            raise UserError(f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, this model takes at most {limit}")
+            raise UserError(
+                f"{name}, row {rows[0]}, has {lengths_N[rows[0]]} tokens, but this model takes at most {limit}"
+            )
         if rows:
             what = (
                 f"{len(rows):,} of {len(lengths_N):,} sentences of {name} are cut after this model's {limit:,} tokens"
@@ -574,7 +576,7 @@ class SentenceModel(TrainedModel):
             if allow_unknown or any(i != UNK_ID for i in ids):
                 return None
             words = f"{self.tokenizer.vocabulary_size:,} words"
-            return f"this model's vocabulary of {words} holds no word of {shown(text)}"
+            return f"this model's vocabulary of {words} has no word of {shown(text)}"
 
         limit, how = self.autoencoder.args.max_length, {"too_long": too_long, "empty": empty, "split": split}
         return fit(texts, self.tokenizer.encode, limit, refused=refused, tell=tell, **how)

@@ -104,11 +104,11 @@ def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
     """Translate the hub's errors into messages for the user."""
     hub = constants.ENDPOINT
     said: dict[type[Exception], str] = {
-        HFValidationError: f"{repo_id!r} is not the name of a model of the hub; it looks like ORGANISATION/NAME",
-        GatedRepoError: f"access to {repo_id} must be asked for, at {hub}/{repo_id}",  # it is a RepositoryNotFoundError
-        RepositoryNotFoundError: f"{hub} has no model {repo_id}, or you may not see it: check the name, log in with "
+        HFValidationError: f"{repo_id!r} is not a model's name on the hub; write it as ORGANISATION/NAME",
+        GatedRepoError: f"{repo_id} is gated; ask for access at {hub}/{repo_id}",  # it is a RepositoryNotFoundError
+        RepositoryNotFoundError: f"{hub} has no model {repo_id}, or you may not see it; check the name, or log in with "
         f"`hf auth login`",
-        RevisionNotFoundError: f"{repo_id} has no revision {revision!r}; it is a branch, a tag or a commit",
+        RevisionNotFoundError: f"{repo_id} has no revision {revision!r}; give a branch, a tag or a commit",
     }
     try:
         yield
@@ -118,7 +118,9 @@ def reported(repo_id: str, revision: str | None = None) -> Iterator[None]:
         status = error.response.status_code
         if status in (401, 403):
             what = "you are not logged in" if status == 401 else "your token does not allow it"
-            raise UserError(f"{hub} refuses {repo_id}, {what}: log in with `hf auth login`, or give a token") from None
+            raise UserError(
+                f"{hub} refuses {repo_id}, because {what}; log in with `hf auth login`, or give a token"
+            ) from None
         raise UserError(f"{hub} answers {status} for {repo_id}: {error.server_message or error}") from None
     except LocalEntryNotFoundError as error:
         raise UserError(

@@ -88,7 +88,7 @@ def take(file: Path, directory: Path) -> IO[str]:
             ) from None
         except OSError as error:
             if error.errno in _UNFIT:
-                raise UserError(f"{directory} is on a file system {_UNFIT[error.errno]}") from None
+                raise UserError(f"{directory} is on a file system {_UNFIT[error.errno]}; use another one") from None
             if error.errno in _NO_FILE or isinstance(error, UnsupportedOperation):
                 raise UserError(f"{file} is not a plain file; remove it") from None
             raise

@@ -22,7 +22,7 @@ from accelerate.utils.dataclasses import ProjectConfiguration
 from smim.deepspeed_internals import use_deepspeed_on_cpu
 from smim.errors import SmimError, UserError
 
-_CPU_HINT = "on CPU use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
+_CPU_HINT = "on CPU, use `accelerate launch --config_file launch/accelerate/cpu.yaml --num_processes N ...`"
 _ONE_PROCESS = [DistributedType.NO]
 _DDP = [DistributedType.MULTI_CPU, DistributedType.MULTI_GPU]
 
@@ -42,11 +42,11 @@ def make_accelerator(
     has_gpu = torch.cuda.is_available()
     mode = _mode_asked()
     if mode != "ddp" and not sharding:
-        raise UserError(f"this job does not run under {mode}; launch it as one process or DDP; {_CPU_HINT}")
+        raise UserError(f"this job does not run under {mode}; launch it as one process or with DDP; {_CPU_HINT}")
     _check_mode(mode, has_gpu=has_gpu)
     for tracker in trackers or []:
         if find_spec(tracker) is None:
-            raise UserError(f"train.trackers asks for {tracker}, which is not installed; run `pip install {tracker}`")
+            raise UserError(f"train.trackers asks for {tracker}, but it is not installed; run `pip install {tracker}`")
     handler = InitProcessGroupKwargs(timeout=timedelta(seconds=timeout))
     if mode == "deepspeed" and not has_gpu:
         handler.backend = "gloo"
@@ -63,12 +63,12 @@ def make_accelerator(
     asked = max(int(os.environ.get("WORLD_SIZE", "1")), _processes_asked_of_parent())
     if accelerator.num_processes != asked:
         raise UserError(
-            f"{asked} processes were asked for, but the launcher started {accelerator.num_processes}; {_CPU_HINT}"
+            f"{asked} processes were requested, but the launcher started {accelerator.num_processes}; {_CPU_HINT}"
         )
     expected = {"deepspeed": [DistributedType.DEEPSPEED], "fsdp": [DistributedType.FSDP]}.get(mode, _ONE_PROCESS + _DDP)
     if accelerator.distributed_type not in expected:
         raise UserError(
-            f"the launch asked for {mode}, Accelerate made it {accelerator.distributed_type.value}; "
+            f"the launch asked for {mode}, but Accelerate made it {accelerator.distributed_type.value}; "
             f"use a config of launch/accelerate/"
         )
     return accelerator
@@ -93,7 +93,7 @@ def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
         return None
     return SmimError(
         f"another process of this run ended or cannot be reached ({text.splitlines()[0][:200]}); its own message is "
-        f"above, or in its machine's log. The checkpoints in {run_dir} are intact: train.resume=auto goes on"
+        f"above, or in its machine's log. The checkpoints in {run_dir} are intact; train.resume=auto continues"
     )
 
 
@@ -118,16 +118,16 @@ def _mode_asked() -> str:
 def _check_mode(mode: str, *, has_gpu: bool) -> None:
     if mode == "fsdp":
         if not has_gpu:
-            raise UserError(f"FSDP needs GPUs: Accelerate ignores it on CPU; use DDP or ZeRO; {_CPU_HINT}")
+            raise UserError(f"FSDP needs GPUs, and Accelerate ignores it on CPU; use DDP or ZeRO; {_CPU_HINT}")
         if os.environ.get("FSDP_VERSION", "1") != "2":
             raise UserError("only FSDP2 is supported; use launch/accelerate/fsdp2.yaml, or set fsdp_version: 2")
     if mode == "deepspeed":
         if find_spec("deepspeed") is None:
-            raise UserError("the launch asks for DeepSpeed, which is not installed; run `pip install deepspeed`")
+            raise UserError("the launch asks for DeepSpeed, but it is not installed; run `pip install deepspeed`")
         if os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
             raise UserError(
-                "with ACCELERATE_USE_CPU=true in the environment DeepSpeed would become plain DDP; unset it: "
-                "launch/accelerate/zero1.yaml to zero3.yaml run on CPU too"
+                "with ACCELERATE_USE_CPU=true in the environment, DeepSpeed would become plain DDP; unset it. "
+                "launch/accelerate/zero1.yaml to zero3.yaml run on CPU without it"
             )
 
 

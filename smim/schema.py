@@ -57,7 +57,7 @@ def bounded(default: Any, **bounds: Any) -> Any:
 def out_of_bounds(settings: Any, section: str) -> list[str]:
     """Return a message for each field of a dataclass that is out of its bounds. Fields that are None are ignored."""
     problems = [
-        f"{section}.{each.name} is {value}, it must be {words} {each.metadata[bound]}"
+        f"{section}.{each.name} is {value}, but it must be {words} {each.metadata[bound]}"
         for each in fields(settings)
         if (value := getattr(settings, each.name)) is not None
         for bound, (holds, words) in _BOUNDS.items()
@@ -88,7 +88,9 @@ def _made(kind: Any, value: Any, path: Path, at: str, others: bool) -> Any:
         return float(value)
     # In Python, booleans are integers too.
     if type(value) is not kind or (kind is int and not 0 <= value <= _LARGEST):
-        _refuse(path, f"{at or 'the content'} is {repr(value)[:60]}, {_NAMES.get(kind, 'another type')} is needed")
+        _refuse(
+            path, f"{at or 'the content'} is {repr(value)[:60]}, but it must be {_NAMES.get(kind, 'of another type')}"
+        )
     return value
 
 

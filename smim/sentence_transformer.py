@@ -123,7 +123,7 @@ def export(model_dir: Path | str, output: Path | str, *, similarity: str | None 
     if similarity not in (None, *known):
         raise UserError(f"similarity is {similarity!r}; {nearest(str(similarity), known)}")
     if output.exists() and not (output / FILES[0]).is_file() and (output.is_file() or any(output.iterdir())):
-        raise UserError(f"{output} exists and is not an exported model; give another place, so that it is not lost")
+        raise UserError(f"{output} exists and is not an exported model; give another path, so that it is not lost")
     encoder = SentenceEncoder(*load_model(model_dir))
     similarity = similarity or _SIMILARITIES[use_of(encoder.config).metric]
     model = SentenceTransformer(modules=[encoder], similarity_fn_name=similarity, device="cpu")  # type: ignore[arg-type]

@@ -110,7 +110,7 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
         raise UserError(f"{card} says {array.count:,} rows, but its shards have other rows or files; it was edited")
     for number, shard in enumerate(shards):
         for path in shard.damaged(card.parent):
-            raise UserError(f"{path} is missing, truncated or not the file that {card.name} names; {again}")
+            raise UserError(f"{path} is missing, truncated or not the file that {card.name} describes; {again}")
         for each in arrays:
             each.open(number)
 
@@ -122,7 +122,7 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.ndarr
     except Exception as error:  # Python's parser raises many kinds of errors for a bad header
         raise UserError(f"{path} is not a .npy file with an array ({str(error)[:80]}); it is damaged") from None
     if (array.dtype, array.shape) != (dtype, shape) or not array.flags.c_contiguous:
-        raise UserError(f"{path} holds {array.dtype} {array.shape} where {np.dtype(dtype)} {shape} is needed")
+        raise UserError(f"{path} holds {array.dtype} {array.shape}, but it must hold {np.dtype(dtype)} {shape}")
     # Return a view, because NumPy's class for memory-mapped arrays is slow to index.
     return array.view(np.ndarray)
 

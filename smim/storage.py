@@ -273,7 +273,7 @@ def _check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise ValueError(f"it is nested more than {_DEEPEST} deep")
+    raise ValueError(f"it is nested more than {_DEEPEST} levels deep")
 
 
 def _is_snapshot(directory: Path) -> bool:

@@ -168,7 +168,7 @@ def _read_all(card: TeacherCard, corpus: Path, model: Path, vectors: ShardedArra
         for number, _ in engine.map(teach_task, tasks):
             advance(len(vectors.rows_of(tasks[number].number)))
     if missing := [number for number in range(vectors.num_shards) if _finished(work, number) is None]:
-        raise SmimError(f"texts {missing[0]} are missing or damaged in {work}; start the same command again")
+        raise SmimError(f"texts {missing[0]} are missing or damaged in {work}; run the same command again")
 
 
 def teach_task(task: TeachTask) -> None:
@@ -193,7 +193,7 @@ def _encode(teacher: Any, texts: list[str], precision: str) -> np.ndarray:
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         text = texts[int(np.argmin(finite))]
-        raise SmimError(f"the teacher's vector of {text[:60]!r} came out as NaN or infinite; try --precision fp32")
+        raise SmimError(f"the teacher's vector of {text[:60]!r} is NaN or infinite; try --precision fp32")
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
 
@@ -201,7 +201,10 @@ def _encode(teacher: Any, texts: list[str], precision: str) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _opened(model: Path, teacher_hash: str) -> Any:
     if _hash(model) != teacher_hash:
-        raise UserError(f"{model} is not the same on all machines, or was changed meanwhile")
+        raise UserError(
+            f"{model} is not the same on all machines, or was changed meanwhile; "
+            "put the same files on all machines, and run the command again"
+        )
     return open_teacher(model)
 
 
@@ -223,7 +226,9 @@ def _library() -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise UserError(f"a teacher needs sentence-transformers ({error}): pip install 'smim[hub]'") from None
+        raise UserError(
+            f"a teacher needs sentence-transformers ({error}); install it with `pip install 'smim[hub]'`"
+        ) from None
     return SentenceTransformer
 
 
@@ -263,7 +268,10 @@ def _texts(
     """A function that reads the texts of given numbers: those of the corpus, then those of its vocabulary."""
     corpus = Corpus.open(corpus_dir)
     if any(corpus.hash_of(name) != known for name, known in hashes) or storage.sha256(texts) != texts_hash:
-        raise UserError(f"{corpus_dir} or {texts} is not the same on all machines, or was changed meanwhile")
+        raise UserError(
+            f"{corpus_dir} or {texts} is not the same on all machines, or was changed meanwhile; "
+            "put the same files on all machines, and run the command again"
+        )
     splits = [corpus.split(name) for name, _ in hashes]
     starts = np.cumsum([0, *map(len, splits)])[:-1]
     first, pieces = np.load(texts, mmap_mode="r"), _pieces(corpus.tokenizer)

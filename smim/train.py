@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> None:
         use=_given_use,
     )
     if cfg.corpus.dir is None:
-        raise UserError("which corpus? give corpus=NAME or corpus.dir=DIR of a prepared corpus")
+        raise UserError("no corpus was given; give corpus=NAME, or corpus.dir=DIR of a prepared corpus")
     if initial:
         use = OmegaConf.to_container(OmegaConf.merge(initial.use, use))
     run_dir = Path(cfg.run.dir or f"runs/{Path(cfg.corpus.dir).name}_{cfg.objective.name}_{cfg.model.latent_dim}")

@@ -55,7 +55,7 @@ class WorkDirectory:
         """
         output, is_main = self.output, accelerator is None or accelerator.is_main_process
         if output.exists() and not (output / self.card).is_file() and (output.is_file() or any(output.iterdir())):
-            raise UserError(f"{output} is there and is not {self.kind}; give another output=DIR")
+            raise UserError(f"{output} exists and is not {self.kind}; give another output=DIR")
         with own_place(output, accelerator):
             is_new = is_main and self._prepare()
             if accelerator:
@@ -69,7 +69,7 @@ class WorkDirectory:
                 if is_new and isinstance(error, UserError):
                     self._remove()
                 elif is_main:
-                    console.print(f"what is finished stays in {self.path}: the same command goes on from there")
+                    console.print(f"finished work stays in {self.path}; the same command continues from there")
                 raise
             if finished:
                 self._identity.unlink()  # without the result, no job can continue from the rest
@@ -89,7 +89,7 @@ class WorkDirectory:
             self._remove()
             storage.write_json(self._identity, identity)
         else:
-            console.print(f"going on with what an earlier job left in {self.path}")
+            console.print(f"continuing the work of an earlier job in {self.path}")
         for stale in [*self.path.rglob(".*.partial")]:  # left by a killed job or worker
             storage.clear_away(stale)
         self.result.mkdir(exist_ok=True)

@@ -78,7 +78,7 @@ def test_sentences_that_go_together_in_texts_come_near_each_other_and_come_back(
 def test_what_cannot_be_adapted_is_refused(tiny_model: Path, meaning_model: Path, texts: list[str], tmp_path) -> None:
     with pytest.raises(UserError, match="no meaning part"):
         adapt(tiny_model, texts, tmp_path / "model")
-    with pytest.raises(UserError, match="199 texts have more than one sentence, at least 200 are needed"):
+    with pytest.raises(UserError, match="199 texts have more than one sentence, but at least 200 are needed"):
         adapt(meaning_model, [*texts[:199], *["a bank"] * 50], tmp_path / "model")
     with pytest.raises(UserError, match="minutes is 0"):
         adapt(meaning_model, texts, tmp_path / "model", minutes=0)
@@ -118,7 +118,7 @@ def test_the_command_line_adapts_and_says_which_search_finds_most(
     result = CliRunner().invoke(app, [*given, "--minutes", "0.1"])
     lines = result.stdout.splitlines()
     assert lines[0] == f"{output}: {meaning_model}, adapted to 288 texts", result.output
-    assert re.fullmatch(r"Of sentences left out, .*% come back word for word .* before", lines[1])
+    assert re.fullmatch(r"Of held-out sentences, .*% come back word for word .* before it was .*%", lines[1])
     assert [line.strip().split("  ")[0] for line in lines[3:8]] == [
         "keywords (TF-IDF)", str(output), str(meaning_model), f"{output} and keywords (hybrid)",
         f"{meaning_model} and keywords (hybrid)",

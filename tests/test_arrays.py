@@ -52,7 +52,7 @@ def test_whole_numbers_are_numbers():
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (torch.ones(2, 7), r"codes have shape \(2, 7\), this model's are \[N, 8\]"),
+        (torch.ones(2, 7), r"codes have shape \(2, 7\), but this model's are \[N, 8\]"),
         (torch.ones(8), r"have shape \(8,\)"),
         (torch.ones(2, 8, dtype=torch.bool), "not bool"),
         (torch.ones(2, 8, dtype=torch.complex64), "not complex64"),

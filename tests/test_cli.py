@@ -92,7 +92,7 @@ def test_the_doctor_says_what_is_there_and_what_is_wrong(command: Command, monke
     well = command("doctor")
     assert (well.status, well.out.splitlines()[-1]) == (0, "nothing is wrong")
     versions = (f"smim\t{smim.__version__}", f"torch\t{torch.__version__}")
-    for shown in (*versions, "free disk\t1000.0 GB", "smim[serve]\tis there"):
+    for shown in (*versions, "free disk\t1000.0 GB", "smim[serve]\tinstalled"):
         assert shown in well.out
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
     monkeypatch.setattr(torch, "get_num_threads", lambda: 0)
@@ -188,7 +188,7 @@ def test_json_is_not_taken_for_a_sentence(command: Command, tiny_model: Path, tm
     found = command("search", tmp_path / "index", "a bank", "-k", 1).cells
     assert found[0][1] == "7" and found[0][4] == "a bank sold shares"
     refused = command("index", "add", tmp_path / "index", tmp_path / "mine.txt")
-    assert refused.status == 2 and "mine.txt holds JSON, not a sentence a line" in refused.err
+    assert refused.status == 2 and "mine.txt holds JSON, not one sentence per line" in refused.err
 
 
 def test_a_table_with_rows_that_do_not_fit_is_indexed_and_what_was_done_is_told(
@@ -201,7 +201,7 @@ def test_a_table_with_rows_that_do_not_fit_is_indexed_and_what_was_done_is_told(
     built = command("index", "build", tiny_model, table, "-o", index, "--text-column", "review")
     assert built.out.startswith(f"3 sentences in {index}")
     assert built.err.splitlines()[-3:] == [
-        f"warning: 2 of 6 rows hold no text and were left out: {table}, row 2, {table}, row 5",
+        f"warning: 2 of 6 rows have no text and were left out: {table}, row 2, {table}, row 5",
         f"warning: 1 of 4 texts were cut after this model's 20 tokens: {table}, row 3",
         f"warning: 1 of 4 texts hold no word and were left out: {table}, row 6",
     ]
@@ -223,7 +223,9 @@ def test_an_option_of_a_corpus_is_refused_for_a_file(
 ) -> None:
     (tmp_path / "mine.txt").write_text("a bank sold shares\n")
     refused = command("index", "build", tiny_model, tmp_path / "mine.txt", "-o", tmp_path / "index", *option)
-    assert refused.status == 2 and f"mine.txt is a file, {option[0]} is for a prepared corpus" in refused.err
+    assert (
+        refused.status == 2 and f"mine.txt is a file, but {option[0]} works only with a prepared corpus" in refused.err
+    )
     assert not (tmp_path / "index").exists()
 
 
@@ -343,7 +345,7 @@ def test_moved_model_is_given_with_an_option(
 def test_unknown_words_only_are_refused(command: Command, index: Path) -> None:
     outcome = command("search", index, "zyzzyva")
     assert (outcome.status, outcome.out) == (2, "")
-    assert "holds no word" in outcome.err
+    assert "has no word" in outcome.err
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -476,18 +478,18 @@ def own_index(index: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"text": "qwxzy"}, "holds no word of 'qwxzy'"),
+        ({"text": "qwxzy"}, "has no word of 'qwxzy'"),
         ({"text": ""}, "there is no text"),
         ({"text": None}, "there is no text"),
         ({"text": "a bank " * 20}, "has 40 tokens"),
         ({"text": "a \ud800"}, "half of a surrogate pair"),
-        ({"id": 2**53}, "ids are a list of whole numbers from 0 to 2**53 - 1, not '9007199254740992'"),
-        ({"id": 1.0}, "ids are a list of whole numbers from 0 to 2**53 - 1, not '1.0'"),
-        ({"id": True}, "ids are a list of whole numbers from 0 to 2**53 - 1, not 'True'"),
-        ({"id": 50}, "an id is given twice, 50"),
+        ({"id": 2**53}, "ids must be a list of whole numbers from 0 to 2**53 - 1, not '9007199254740992'"),
+        ({"id": 1.0}, "ids must be a list of whole numbers from 0 to 2**53 - 1, not '1.0'"),
+        ({"id": True}, "ids must be a list of whole numbers from 0 to 2**53 - 1, not 'True'"),
+        ({"id": 50}, "the id 50 is given twice"),
         ({"topic": 1.5}, "the labels 'topic' do not fit the index's: 1.5 is a number"),
-        ({"topic": float("inf")}, "the labels 'topic' are text, finite numbers, or true and false, not inf"),
-        ({"topic": ["a"]}, "the labels 'topic' are text, finite numbers, or true and false, not ['a']"),
+        ({"topic": float("inf")}, "the labels 'topic' must be text, finite numbers, or true and false, not inf"),
+        ({"topic": ["a"]}, "the labels 'topic' must be text, finite numbers, or true and false, not ['a']"),
     ],
     ids=str,
 )
@@ -529,7 +531,7 @@ def test_labels_of_a_file_without_a_value_are_found_as_such_and_printed_as_json(
     assert len(command("search", index, "a bank", "-k", 3, "--where", '{"score": [NaN, 1.5]}').cells) == 3
     (tmp_path / "more.jsonl").write_text('{"text": "a bank", "score": NaN}\n{"text": "a bank", "score": -Infinity}')
     refused = command("index", "add", index, tmp_path / "more.jsonl")
-    assert refused.status == 2 and "more.jsonl, line 2: the labels 'score' are text, finite" in refused.err
+    assert refused.status == 2 and "more.jsonl, line 2: the labels 'score' must be text, finite" in refused.err
 
 
 def test_infinity_that_an_older_index_holds_is_printed_as_null(
@@ -574,7 +576,8 @@ def test_index_is_changed(command: Command, own_index: Path, tmp_path: Path) -> 
     added = command("index", "add", own_index, tmp_path / "new.jsonl", tmp_path / "other.jsonl")
     assert (added.status, added.err) == (
         2,
-        f"error: 1 of 3 sentences have an id; either all do, or none ({tmp_path}/new.jsonl, line 1: without an id)\n",
+        "error: 1 of 3 sentences have an id; give ids to all or to none "
+        f"(there is no id in {tmp_path}/new.jsonl, line 1)\n",
     )
     assert command("index", "add", own_index, tmp_path / "new.jsonl").out.startswith("2 sentences put into ")
     assert command("index", "upsert", own_index, tmp_path / "other.jsonl").status == 0
@@ -602,9 +605,9 @@ def test_search_takes_a_filter_an_offset_and_a_distance(command: Command, index:
     ("file", "content", "message"),
     [
         ("a.jsonl", '{"text": "a bank"', "a.jsonl, line 1: not JSON"),
-        ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: an object with a 'text' is needed"),
+        ("a.jsonl", '{"text": "a bank"}\n{"txt": "a"}', "a.jsonl, line 2: the line must be an object with a 'text'"),
         ("a.jsonl", '{"text": "a bank", "topics": 1}', "the index has no column 'topics'; did you mean 'topic'"),
-        ("a.jsonl", '{"text": "a bank", "id": "x"}', "ids are a list of whole numbers"),
+        ("a.jsonl", '{"text": "a bank", "id": "x"}', "ids must be a list of whole numbers"),
         ("a.jsonl", '{"text": "a bank", "id": ' + "1" * 5000 + "}", "a.jsonl, line 1: not JSON"),
         ("a.jsonl", "[" * 5000, "a.jsonl, line 1: not JSON"),
         ("a.jsonl", '{"text": "a bank", "topic": 3}', "the labels 'topic' do not fit"),
@@ -627,7 +630,7 @@ def test_sentences_that_cannot_be_added_are_refused(
 def test_a_text_of_ten_megabytes_is_refused(command: Command, own_index: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("bank " * 2_000_000)
     refused = command("index", "add", own_index, tmp_path / "a.txt", "--too-long", "error")
-    assert refused.status == 2 and "has 2000000 tokens, this model takes at most 20" in refused.err
+    assert refused.status == 2 and "has 2000000 tokens, but this model takes at most 20" in refused.err
     assert len(refused.err) < 300
 
 
@@ -660,7 +663,7 @@ def test_a_damaged_index_is_refused_by_every_command(command: Command, own_index
         ["index", "delete", own_index, 3],
     ):
         refused = command(*words)
-        assert refused.status == 2 and "vectors.faiss is not the file that manifest.json names" in refused.err
+        assert refused.status == 2 and "vectors.faiss differs from its description in manifest.json" in refused.err
 
 
 def test_what_is_no_model_or_another_one_is_refused(
@@ -685,34 +688,34 @@ def test_a_memory_that_cannot_be_is_refused(
     command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path, memory: str
 ) -> None:
     refused = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--memory", memory)
-    assert refused.status == 2 and "gigabytes are needed, above 0" in refused.err
+    assert refused.status == 2 and "it must be a size in GB above 0" in refused.err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", "stars=5"], "--where is not valid JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topik": 1}'], "no column 'topik'"),
-        (["search", "INDEX", "a bank", "--where", "[]"], "a filter is an object"),
-        (["search", "INDEX", "a bank", "--max-distance", "nan"], "max_distance is nan, a number is needed"),
-        (["search", "INDEX", "a bank", "--at", "0.3"], "give that with --toward"),
-        (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not JSON"),
-        (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not JSON"),
+        (["search", "INDEX", "a bank", "--where", "[]"], "a filter must be an object"),
+        (["search", "INDEX", "a bank", "--max-distance", "nan"], "max_distance is nan, but it must be a number"),
+        (["search", "INDEX", "a bank", "--at", "0.3"], "give it with --toward"),
+        (["search", "INDEX", "a bank", "--where", "1" * 5000], "--where is not valid JSON"),
+        (["search", "INDEX", "a bank", "--where", "[" * 5000], "--where is not valid JSON"),
         (["search", "INDEX", "a bank", "--where", '{"topic": "\\ud800"}'], "cannot compare with"),
         (["search", "INDEX", "a bank", "-k", "0"], "k must be at least 1"),
         (["search", "INDEX", "--like", "3", "-k", "0"], "k must be at least 1"),
-        (["search", "INDEX", "--like", "40"], "holds no sentence of id 40"),
-        (["search", "INDEX", "--like", "-1"], "ids are a list of whole numbers"),
-        (["search", "INDEX"], "what is to be found? give a sentence"),
+        (["search", "INDEX", "--like", "40"], "holds no sentence with id 40"),
+        (["search", "INDEX", "--like", "-1"], "ids must be a list of whole numbers"),
+        (["search", "INDEX"], "give one of these: a sentence"),
         (["search", "INDEX", ""], "the text '' is empty"),
         (["search", "INDEX", "a bank \udcff"], "half of a surrogate pair"),
         (["search", "INDEX", "a bank", "--toward", "a bank", "--at", "nan"], "NaN or infinite"),
         (["search", "INDEX", "a bank", "--model", "nowhere"], "nowhere is not a model"),
-        (["index", "delete", "INDEX", "--", "-1"], "ids are a list of whole numbers"),
+        (["index", "delete", "INDEX", "--", "-1"], "ids must be a list of whole numbers"),
         (["index", "delete", "INDEX", "--where", '{"topik": 1}'], "no column 'topik'"),
-        (["index", "delete", "INDEX"], "what is to be deleted? give ids, or a filter"),
+        (["index", "delete", "INDEX"], "give either the ids of the sentences to delete, or a filter"),
         (["index", "report", "INDEX", "-k", "40"], "too few for recall@40"),
-        (["index", "build", "english-small", "nofile.txt", "-o", "indexes/new"], "there is no nofile.txt"),
+        (["index", "build", "english-small", "nofile.txt", "-o", "indexes/new"], "nofile.txt does not exist"),
     ],
 )
 def test_wrong_requests_are_refused(command: Command, index: Path, words: list[str], message: str) -> None:
@@ -755,7 +758,7 @@ def test_report_that_finds_no_settings_says_so(command: Command, own_index: Path
     before = (own_index / "manifest.json").read_bytes()
     assert command("index", "report", own_index).status == 0
     refused = command("index", "report", own_index, "--apply")
-    assert refused.status == 1 and "no settings reach a recall of 0.95, the best is 0.900 (nprobe 8)" in refused.err
+    assert refused.status == 1 and "no settings reach a recall of 0.95; the best reach 0.900 (nprobe 8)" in refused.err
     assert (own_index / "manifest.json").read_bytes() == before
 
 

@@ -18,12 +18,12 @@ from tests.scripts import ROOT, run_script
     [
         ("model.latnt_dim=3", r"unknown key model\.latnt_dim; did you mean 'model\.latent_dim'"),
         ("objctive=amim", r"unknown key objctive; did you mean 'objective'"),
-        ("objective=amin", r"objective=amin: no such objective; did you mean 'amim'"),
-        ("corpus=ptbb", r"corpus=ptbb: no such corpus; did you mean 'ptb'"),
+        ("objective=amin", r"objective=amin: there is no such objective; did you mean 'amim'"),
+        ("corpus=ptbb", r"corpus=ptbb: there is no such corpus; did you mean 'ptb'"),
         ("experiment=ptb_smin_512", r"did you mean 'ptb_smim_512'"),
         ("+train.warmup=3", r"unknown key train\.warmup: keys cannot be added"),
-        ("run=r1", r"run=r1: run is a section, of dir"),
-        ("train=3", r"train=3: no such train; valid: adam"),
+        ("run=r1", r"run=r1: run is a section; set its keys dir"),
+        ("train=3", r"train=3: there is no such train; valid: adam"),
         ("model.latent_dim", r"cannot read 'model\.latent_dim' as KEY=VALUE"),
     ],
 )
@@ -40,10 +40,10 @@ def test_every_wrong_override_is_listed():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.latent_dim=0", r"model\.latent_dim is 0, it must be at least 1"),
+        ("model.latent_dim=0", r"model\.latent_dim is 0, but it must be at least 1"),
         ("model.latent_dim=many", r"model\.latent_dim: Value 'many' .* could not be converted to Integer"),
         ("train.optimizer=adm", r"train\.optimizer is 'adm'; did you mean 'adam'"),
-        ("train.learning_rate=-1", r"train\.learning_rate is -1\.0, it must be above 0"),
+        ("train.learning_rate=-1", r"train\.learning_rate is -1\.0, but it must be above 0"),
         ("train.precision=fp8", r"train\.precision is 'fp8'"),
     ],
 )
@@ -123,12 +123,17 @@ def test_svae_experiments_anneal_the_kl_except_on_ptb():
 @pytest.mark.parametrize(
     ("main", "name", "arguments", "message"),
     [
-        (train.main, "train", [], "which corpus?"),
+        (train.main, "train", [], "no corpus was given"),
         (train.main, "train", ["model.latent_dim=0"], "model.latent_dim is 0"),
         (build.main, "build", ["corpus=ptb", "corpus.path=nowhere"], "corpus.path=nowhere is not a folder"),
         (build.main, "build", ["corpus=demo", "corpus.path=mine.txt"], "for your own text, give corpus=text"),
         (build.main, "build", ["corpus=text", "corpus.label_columns=stars"], "'corpus.label_columns=[ONE,TWO]'"),
-        (build.main, "build", ["corpus=text", "corpus.tokenizer=bpe"], "corpus.tokenizer is a section, of dir, kind"),
+        (
+            build.main,
+            "build",
+            ["corpus=text", "corpus.tokenizer=bpe"],
+            "corpus.tokenizer is a section; set its keys dir, kind",
+        ),
         (run.main, "evaluate", ["model.dir=nowhere", "corpus.dir=nowhere"], "nowhere is not a model directory"),
     ],
 )

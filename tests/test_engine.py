@@ -100,7 +100,7 @@ def test_a_killed_worker_of_ray_is_told_in_words():
     pytest.importorskip("ray")
     with (
         open_engine(EngineArgs(engine="ray", workers=2)) as engine,
-        pytest.raises(SmimError, match=r"a worker of Ray was killed or did not start: .* goes on from here"),
+        pytest.raises(SmimError, match=r"a worker of Ray was killed or did not start: .* continues from here"),
     ):
         list(engine.map(subprocess.getoutput, ["true", "kill -9 $PPID"]))
 

@@ -63,7 +63,7 @@ def test_a_filter_says_which_sentences(tiny_model: Path, corpus: Corpus, tmp_pat
     texts = [text for text, topic in zip(split.texts(), topics, strict=True) if topic == topics[0]]
     codes = smim.load(tiny_model, device="cpu").encode(texts)
     assert 1 < count < 40 and np.abs(means[:, None] - codes).max(-1).min(1).max() < 1e-5
-    with pytest.raises(UserError, match=f"{count} sentences .* can be taken, {count + 1} are asked for"):
+    with pytest.raises(UserError, match=f"{count} sentences .* can be used, but {count + 1} are needed"):
         fit_prior(tiny_model, corpus, tmp_path / "more", components=count + 1, where={"topic": topics[0]})
 
 
@@ -71,7 +71,7 @@ def test_mistakes_are_named_and_change_nothing(tiny_model: Path, corpus: Corpus,
     before = smim.load(tiny_model).hash
     for wrong, message in (
         ({"components": 0}, "components is 0"),
-        ({"components": 10_000}, "40 sentences .* can be taken, 10,000 are asked for"),
+        ({"components": 10_000}, "40 sentences .* can be used, but 10,000 are needed"),
         ({"spread": 0.0}, "spread is 0"),
         ({"spread": float("nan")}, "spread is nan"),
         ({"where": {"kind": "b"}}, "kind"),

@@ -92,7 +92,7 @@ def test_a_revision_is_loaded_as_it_was(server: Hub, model_dir: Path, long_model
     hub.push_to_hub(long_model, NAME, token=TOKEN)
     assert smim.from_hub(NAME, revision=first, token=TOKEN).hash == smim.load(model_dir).hash
     assert smim.from_hub(NAME, token=TOKEN).hash == smim.load(long_model).hash
-    with pytest.raises(UserError, match=r"our-team/tiny has no revision 'v9'; it is a branch, a tag or a commit"):
+    with pytest.raises(UserError, match=r"our-team/tiny has no revision 'v9'; give a branch, a tag or a commit"):
         smim.from_hub(NAME, revision="v9", token=TOKEN)
 
 
@@ -112,13 +112,15 @@ def test_a_model_that_was_fetched_is_loaded_without_a_network(
 
 
 def test_what_the_hub_refuses_is_told_in_words(server: Hub, model_dir: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"refuses our-team/tiny, you are not logged in: log in with `hf auth login`"):
+    with pytest.raises(
+        UserError, match=r"refuses our-team/tiny, because you are not logged in; log in with `hf auth login`"
+    ):
         hub.push_to_hub(model_dir, NAME)
     hub.push_to_hub(model_dir, NAME, token=TOKEN)
     for name in (NAME, "our-team/absent"):  # the hub does not tell what is private from what there is not
-        with pytest.raises(UserError, match=rf"has no model {name}, or you may not see it: check the name, log in"):
+        with pytest.raises(UserError, match=rf"has no model {name}, or you may not see it; check the name, or log in"):
             smim.from_hub(name)
-    with pytest.raises(UserError, match=r"'a/b/c' is not the name of a model of the hub; it looks like ORGANISATION"):
+    with pytest.raises(UserError, match=r"'a/b/c' is not a model's name on the hub; write it as ORGANISATION"):
         smim.from_hub("a/b/c")
     with pytest.raises(UserError, match="is not a model directory"):
         hub.push_to_hub(tmp_path, "our-team/nothing", token=TOKEN)

@@ -171,7 +171,7 @@ def test_a_model_without_a_meaning_part_is_word_for_word_alone(model):
         lambda: model.markov_chain(np.zeros((1, 8)), literal=0),
     ]
     for call in calls:
-        with pytest.raises(Unsupported, match=r"literal is 0.*; this model's codes have no meaning part"):
+        with pytest.raises(Unsupported, match=r"literal is 0.* this model's codes have no meaning part"):
             call()
     assert model.use.literal == Literal() and not model.has_meaning_part
 

@@ -107,7 +107,7 @@ def test_a_cpu_launch_that_would_start_one_process_of_two_is_refused(train):
     launcher = [str(BIN / "accelerate"), "launch", "--cpu", "--num_processes", "2", "smim/train.py"]
     refused = train("train.max_steps=1", launcher=launcher)
     assert refused.returncode != 0
-    assert "2 processes were asked for, but the launcher started 1" in refused.stderr
+    assert "2 processes were requested, but the launcher started 1" in refused.stderr
 
 
 @pytest.mark.slow
@@ -156,7 +156,7 @@ def test_when_a_process_dies_the_others_end_within_a_minute_and_the_run_goes_on(
 
 def test_more_processes_than_a_batch_has_sentences_are_refused(train):
     refused = train("train.batch_size=1", "train.max_steps=2", processes=2)
-    assert refused.returncode != 0 and "2 processes for batches of train.batch_size=1 sentences" in refused.stderr
+    assert refused.returncode != 0 and "there are 2 processes, but train.batch_size=1" in refused.stderr
 
 
 def test_a_sentence_that_is_too_long_is_refused_with_what_helps(tiny_corpus):
@@ -164,7 +164,7 @@ def test_a_sentence_that_is_too_long_is_refused_with_what_helps(tiny_corpus):
     for name in ("train", "valid"):
         args.check_split(corpus.split(name), cut=3)
         with pytest.raises(
-            UserError, match=rf"split '{name}' has a sentence of .* raise it, or .* train\.too_long=truncate"
+            UserError, match=rf"split '{name}' has a sentence of .* increase it, or .* train\.too_long=truncate"
         ):
             args.check_split(corpus.split(name), cut=None)
 
@@ -177,5 +177,7 @@ def test_more_processes_than_sentences_are_refused(tiny_corpus):
     )
     checks.check_launch(split, args, vector_model(), objective, None, launch)
     launch.num_processes = 41
-    with pytest.raises(UserError, match=r"^41 processes for 40 sentences of split 'train'; start fewer$"):
+    with pytest.raises(
+        UserError, match=r"^there are 41 processes, but split 'train' has only 40 sentences; start fewer$"
+    ):
         checks.check_launch(split, args, vector_model(), objective, None, launch)

@@ -78,7 +78,7 @@ def test_damaged_json_is_named(tmp_path):
     ("text", "problem"),
     [
         ("[" * 200_000 + "]" * 200_000, "is not valid JSON"),
-        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested more than 100 deep"),
+        ('{"a": ' + "[" * 150 + "]" * 150 + "}", "nested more than 100 levels deep"),
         ('{"a": ' + "9" * 5000 + "}", "a number has 5,000 digits"),
         ('{"a": NaN}', "NaN is not a finite number"),
         ('{"a": 1e999}', "1e999 is not a finite number"),
@@ -130,7 +130,7 @@ def test_a_link_may_lead_within_its_directory_but_not_out(tmp_path):
     assert storage.own_file(tmp_path / "link", "inside") == tmp_path / "link" / "inside"
     assert storage.own_file(tmp_path / "d", "missing") == tmp_path / "d" / "missing"
     for name in ("outside", "nothing", "folder/file"):
-        with pytest.raises(UserError, match="is a link out of"):
+        with pytest.raises(UserError, match="is a link to a file outside of"):
             storage.own_file(tmp_path / "d", name)
 
 

@@ -142,7 +142,7 @@ def test_of_many_sentences_some_are_read_and_the_others_have_zeros(
     # Each in the axes of its own train: similarities are the same.
     similar, expected = (np.concatenate(each) @ np.concatenate(each).T for each in (vectors, whole))
     np.testing.assert_allclose(similar, expected, atol=5e-3)
-    with pytest.raises(UserError, match=r"sentences is 0, a whole number of at least 1 is needed"):
+    with pytest.raises(UserError, match=r"sentences is 0, but it must be a whole number of at least 1"):
         teach(tiny_corpus, teacher=str(model), output=tmp_path / "none", sentences=0, args=SMALL)
 
 
@@ -219,7 +219,7 @@ def test_mistakes_are_one_message_and_leave_nothing(tiny_corpus: Path, model: Pa
         (model, model, "out", "is not a prepared corpus"),
         (model, tiny_corpus, "thesis", "is not a teacher's directory; give another output"),
         (tmp_path / "empty", tiny_corpus, "out", "cannot be opened as a model of sentence-transformers"),
-        (tmp_path / "nowhere", tiny_corpus, "out", "is not the name of a model of the hub"),
+        (tmp_path / "nowhere", tiny_corpus, "out", "is not a model's name on the hub"),
     ]:
         with pytest.raises(UserError, match=message):
             teach(corpus, teacher=str(teacher), output=tmp_path / output)
@@ -230,7 +230,7 @@ def test_mistakes_are_one_message_and_leave_nothing(tiny_corpus: Path, model: Pa
 
 def test_a_teacher_whose_vectors_are_nan_is_refused_with_the_text(tiny_corpus: Path, tmp_path: Path):
     broken = write_teacher(tmp_path / "broken", scale=1e39)
-    with pytest.raises(SmimError, match=r"the teacher's vector of 'a' came out as NaN or infinite; .*fp32"):
+    with pytest.raises(SmimError, match=r"the teacher's vector of 'a' is NaN or infinite; .*fp32"):
         teach(tiny_corpus, teacher=str(broken), output=tmp_path / "out", args=SMALL)
     assert not (tmp_path / "out").exists()
 
@@ -274,7 +274,7 @@ def test_a_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: st
     if damage != "missing":
         changed = content[:-4] if damage == "truncated" else content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
         (copy / name).write_bytes(changed)
-    with pytest.raises(UserError, match=rf"{name} is missing, truncated or not the file that teacher\.json names"):
+    with pytest.raises(UserError, match=rf"{name} is missing, truncated or not the file that teacher\.json describes"):
         Teacher.open(copy)
 
 

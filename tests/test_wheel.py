@@ -219,7 +219,7 @@ def test_from_the_wheel_alone_a_table_is_searched_in_an_environment_of_the_state
     smim = python.with_name("smim")
     built = run(smim, "index", "build", "english-small", "reviews.csv", "--text-column", "review", "-o", "reviews")
     assert built.stdout.startswith("4 sentences in reviews\n")
-    assert "1 of 5 rows hold no text and were left out: reviews.csv, row 4" in built.stderr
+    assert "1 of 5 rows have no text and were left out: reviews.csv, row 4" in built.stderr
     assert "1 of 4 texts" in built.stderr
     found = run(smim, "search", "reviews", "The server was impolite.", "-k", "1")
     assert found.stdout.endswith("\tThe food was cold. The waiter was rude.\t1\n")

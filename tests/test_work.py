@@ -25,11 +25,11 @@ def names(directory):
 
 def test_the_same_job_goes_on_without_half_written_files(tmp_path, capsys):
     leave_something(work_of(tmp_path))
-    assert "the same command goes on from there" in " ".join(capsys.readouterr().err.split())
+    assert "the same command continues from there" in " ".join(capsys.readouterr().err.split())
     work = work_of(tmp_path)
     with work.owned():
         assert (work.path / "half").read_text() == "hours of work" and not names(work.result)
-    assert "going on with what an earlier job left" in " ".join(capsys.readouterr().err.split())
+    assert "continuing the work of an earlier job" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("other", [{"identity": {"seed": 1}}, {"kind": "a prepared corpus"}])
@@ -77,7 +77,7 @@ def test_what_is_something_else_is_not_replaced(tmp_path, kind):
     precious = tmp_path / "out" if kind == "file" else tmp_path / "out" / "thesis.tex"
     precious.parent.mkdir(exist_ok=True)
     precious.write_text("years of work")
-    told = "out is there and is not a report; give another output=DIR"
+    told = "out exists and is not a report; give another output=DIR"
     with pytest.raises(UserError, match=told), work_of(tmp_path).owned():
         pass
     assert precious.read_text() == "years of work" and names(tmp_path) == ["out"]

@@ -18,7 +18,7 @@ def adapt(
     text_column: TextColumn = "text",
     minutes: Annotated[float, typer.Option(help="The time limit; it may end earlier.")] = 8.0,
     seed: Seed = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
 ) -> None:
     """Adapt a model to your own texts, in minutes.
 
@@ -32,7 +32,7 @@ def adapt(
     try:
         from smim.evaluation.halves import compare, share_that_comes_back
     except ModuleNotFoundError as error:
-        raise UserError(f"smim adapt needs {error.name}: pip install 'smim[pipeline]'") from None
+        raise UserError(f"smim adapt needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
     from smim.adapting import adapt as adapt_model
     from smim.progress import console
     from smim.search.sentences import Columns, read_sentences
@@ -42,10 +42,12 @@ def adapt(
     adapted = adapt_model(model, texts, output, minutes=minutes, seed=seed)
     print(f"{output}: {model}, adapted to {len(texts) - len(adapted.held_out):,} texts")
     models = {str(output): smim.load(output), str(model): smim.load(model)}
-    with console.status("comparing it with the model as it was"):
+    with console.status("comparing it with the original model"):
         sentences = [each for text in adapted.held_out for each in sentences_of(text)]
         after, before = (share_that_comes_back(each, sentences) for each in models.values())
-        print(f"Of sentences left out, {after:.1%} come back word for word from their codes, {before:.1%} before")
+        print(
+            f"Of held-out sentences, {after:.1%} come back word for word from their codes; before it was {before:.1%}"
+        )
         for line in compare(adapted.held_out, models).lines():
             print(line)
     print(f"Next: smim index build {output} {files[0]} --text-column {text_column} -o indexes/{output.name}")

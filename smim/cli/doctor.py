@@ -42,18 +42,18 @@ def doctor() -> None:
     wrong = []
     for extra in _EXTRAS:
         missing = [name for name in _needed(extra) if not _is_there(name)]
-        rows.append([f"smim[{extra}]", f"lacks {', '.join(missing)}" if missing else "is there"])
+        rows.append([f"smim[{extra}]", f"lacks {', '.join(missing)}" if missing else "installed"])
     if missing := [name for name in _needed(None) if not _is_there(name)]:
-        wrong.append(f"{', '.join(missing)} is not installed: pip install smim")
+        wrong.append(f"{', '.join(missing)} is not installed; run `pip install smim`")
     if torch.version.cuda and not gpus:
         wrong.append(
-            "torch brings several GB of CUDA, and there is no GPU: "
-            "pip install torch --index-url https://download.pytorch.org/whl/cpu"
+            "torch contains several GB of CUDA, but there is no GPU; run "
+            "`pip install torch --index-url https://download.pytorch.org/whl/cpu`"
         )
     if threads < cores:
-        wrong.append(f"torch computes on {threads} of {cores} cores; is OMP_NUM_THREADS set?")
+        wrong.append(f"torch uses {threads} of {cores} cores; check whether OMP_NUM_THREADS is set")
     if free < _LEAST_DISK:
-        wrong.append(f"{free / 1e9:.1f} GB of disk are free here; corpora, runs and indexes take more")
+        wrong.append(f"{free / 1e9:.1f} GB of disk are free here; corpora, runs and indexes need more")
     show(rows)
     print("\n".join(f"wrong: {each}" for each in wrong) or "nothing is wrong")
     if wrong:

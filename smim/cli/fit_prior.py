@@ -34,4 +34,4 @@ def fit_prior(
     from smim.text.corpus import Corpus
 
     fit(model, Corpus.open(corpus), output, components=components, spread=spread, where=parse_filter(where), seed=seed)
-    print(f"written to {output or model}; smim sample {output or model} draws from its prior")
+    print(f"written to {output or model}; `smim sample {output or model}` draws from its prior")

@@ -97,9 +97,9 @@ def index_build(
     """
     refuse_if({
         f"{output} exists; replace it with --force, or give another --output": output.exists() and not force,
-        f"there is no {corpus}; give a file of a sentence a line, or a prepared corpus: data/ptb": not corpus.exists(),
-        "--workers and --ray-address are of an --engine: give local or ray": not engine and (workers or ray_address),
-        f"--memory is {memory}; gigabytes are needed, above 0": memory is not None and not 0 < memory < math.inf,
+        f"{corpus} does not exist; give a file of sentences, or a prepared corpus: data/ptb": not corpus.exists(),
+        "--workers and --ray-address need --engine local or --engine ray": not engine and (workers or ray_address),
+        f"--memory is {memory}, but it must be a size in GB above 0": memory is not None and not 0 < memory < math.inf,
     })  # fmt: skip
     from smim.search import build_index, index_texts
     from smim.search.build import BuildArgs
@@ -118,7 +118,9 @@ def index_build(
     }
     for_a_corpus = {"--segments": segments, "--latents": latents, "--engine": engine}
     if corpus.is_file() and (wrong := [name for name, value in for_a_corpus.items() if value is not None]):
-        raise UserError(f"{corpus} is a file, {' and '.join(wrong)} is for a prepared corpus; leave it out")
+        raise UserError(
+            f"{corpus} is a file, but {' and '.join(wrong)} works only with a prepared corpus; leave it out"
+        )
     doing("reading the sentences and loading the model")
     if corpus.is_file():
         sentences = read_sentences([corpus], columns=Columns(text_column, id_column, label), empty=empty)
@@ -132,7 +134,7 @@ def index_build(
         if engine:
             given["engine"] = BuildArgs(engine, workers, ray_address)
         index = build_index(smim.load(model), Corpus.open(corpus), output, **settings, **given)
-    of_split = "" if corpus.is_file() else f", of {corpus}'s split {split or 'train'}; --split takes another"
+    of_split = "" if corpus.is_file() else f", from split {split or 'train'} of {corpus}; choose another with --split"
     print(f"{index.manifest.size} in {output}{of_split}")
     _print_measured(index.manifest)
 
@@ -316,7 +318,7 @@ def index_report(
         show([[name, f"{size / 1e6:,.1f} MB"] for name, size in report.bytes.items()])
     if report.suggested is None:
         settings, best, _ = _measured(report.best)
-        shown = f"no settings reach a recall of {recall:g}, the best is {best} ({settings})"
+        shown = f"no settings reach a recall of {recall:g}; the best reach {best} ({settings})"
         print(shown + "; nothing was applied" * apply, file=sys.stderr)
         if apply:
             raise typer.Exit(1)
@@ -335,7 +337,7 @@ def _put(
         chosen = Columns(**columns, known=writer.manifest.columns)
         sentences = read_sentences(files, columns=chosen, empty=policies["empty"])
         if replace and sentences.ids is None:
-            raise UserError("upsert needs an id with each sentence: a column id, or the one that --id-column names")
+            raise UserError("upsert needs an id for each sentence; add a column id, or name another with --id-column")
         with sentences.placed():
             ids = writer.put(sentences.texts, sentences.ids, sentences.labels, replace=replace, **policies).ids
         what = "texts" if writer.manifest.is_split else "sentences"

@@ -68,6 +68,6 @@ def _run(command: str, config_name: str, module: str, settings: list[str] | None
 
         job = import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"smim {command} needs {error.name}: pip install 'smim[pipeline]'") from None
+        raise UserError(f"smim {command} needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
     sys.argv = [f"smim {command}", *(settings or [])]
     config.run(config_name, job.main, expand=getattr(job, "expand", None))

@@ -65,13 +65,13 @@ def search(
       smim search indexes/yelp --queries questions.txt -k 10 > found.jsonl
     """
     refuse_if({
-        "what is to be found? give a sentence (with --toward, or --plus and --minus), --like ID, or --queries FILE":
+        "give one of these: a sentence (perhaps with --toward, or --plus and --minus), --like ID, or --queries FILE":
             [text, like, queries].count(None) != 2 or (text is None and bool(toward or plus or minus)),
-        "--queries prints hits alone: leave --decode out": queries is not None and decode,
-        "--toward and --plus or --minus exclude each other": toward is not None and (plus or minus),
-        "--reranker orders the first hits anew: say how many by --rerank N": reranker is not None and not rerank,
-        "--hybrid and --mode exclude each other": hybrid and mode not in (None, "hybrid"),
-        "--at is a place on the line to another sentence: give that with --toward": at is not None and toward is None,
+        "--decode does not work with --queries; leave it out": queries is not None and decode,
+        "--toward does not work with --plus or --minus; leave one of them out": toward is not None and (plus or minus),
+        "--reranker needs the number of hits to rerank; give it with --rerank N": reranker is not None and not rerank,
+        "--hybrid does not work with --mode; leave one of them out": hybrid and mode not in (None, "hybrid"),
+        "--at needs another sentence; give it with --toward": at is not None and toward is None,
     })  # fmt: skip
     from smim.search import open_index
     from smim.search.labels import jsonable

@@ -61,7 +61,7 @@ def serve(
         from smim.serve.on_ray import serve_cluster
         from smim.serve.run import serve as run
     except ModuleNotFoundError as error:
-        raise UserError(f"serving needs {error.name}: pip install 'smim[serve]'") from None
+        raise UserError(f"serving needs {error.name}; install it with `pip install 'smim[serve]'`") from None
     limits = Limits(
         max_body=max_body,
         max_batch=max_batch,
@@ -75,7 +75,7 @@ def serve(
             serve_cluster, shards=shards, replicas=replicas, frontends=frontends, address=ray_address, timeout=timeout
         )
     elif replicas > 1 or frontends > 1 or ray_address:
-        raise UserError("--replicas, --frontends and --ray-address are of a service in shards: give --shards too")
+        raise UserError("--replicas, --frontends and --ray-address need --shards")
     run(
         index,
         model=model,

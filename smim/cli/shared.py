@@ -31,7 +31,9 @@ def parse_filter(where: str | None) -> Any:
     try:
         return None if where is None else json.loads(where)
     except (ValueError, RecursionError) as error:
-        raise UserError(f'--where is not JSON ({error}); write for example \'{{"stars": {{"$gte": 4}}}}\'') from None
+        raise UserError(
+            f'--where is not valid JSON ({error}); write for example \'{{"stars": {{"$gte": 4}}}}\''
+        ) from None
 
 
 def print_lines(lines: list[str]) -> None:

@@ -44,7 +44,7 @@ def teach(
         from smim.teaching import TeachArgs
         from smim.teaching import teach as run
     except ModuleNotFoundError as error:
-        raise UserError(f"smim teach needs {error.name}: pip install 'smim[pipeline,hub]'") from None
+        raise UserError(f"smim teach needs {error.name}; install it with `pip install 'smim[pipeline,hub]'`") from None
     args = TeachArgs(precision=precision, engine=engine, workers=workers, address=address)
     run(
         corpus,

@@ -103,7 +103,7 @@ def tzk_add(
     fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
     tzk = _open(directory, model)
     if there := [each for each in label if each in tzk.labels and not force]:
-        raise UserError(f"{directory} has the label {there[0]}; replace it with --force")
+        raise UserError(f"{directory} already has the label {there[0]}; replace it with --force")
     opened, codes = _corpus(corpus), _latents(latents)
     for each in label:
         knowledge = tzk.add(opened, each, split=split, latents=codes, args=args, fit=fit)
@@ -175,7 +175,7 @@ def tzk_rank(
     Example: smim tzk rank tzk/yelp data/yelp --label stars=5 -k 20
     """
     if not label:
-        raise UserError("rank by what? give --label column=value")
+        raise UserError("give at least one label to rank by: --label column=value")
     opened = _corpus(corpus)
     ranked = _open(directory, model).rank(opened, label, k, split=split, latents=_latents(latents))
     columns = ["text", *opened.split(split).label_columns]
@@ -214,7 +214,7 @@ def tzk_report(
     try:
         from smim.tzk import measure
     except ImportError as error:
-        raise UserError(f"the report needs {error.name}: pip install 'smim[pipeline]'") from None
+        raise UserError(f"the report needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
 
     reports = measure(_open(directory, model), _corpus(corpus), label, split=split, num=num, seed=seed)
     if as_json:

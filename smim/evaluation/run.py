@@ -135,7 +135,7 @@ def _of_sentences(
     retokenized = model.tokenizer.hash != corpus.tokenizer.hash
     if retokenized and not retokenize:
         raise UserError(
-            f"{corpus.directory} was prepared for another tokenizer than the model's "
+            f"{corpus.directory} was prepared with another tokenizer than the model's "
             f"({corpus.tokenizer.vocabulary_size:,} words, the model's has {model.tokenizer.vocabulary_size:,}); "
             f"evaluate on a corpus prepared with the model's tokenizer, or encode the texts again with "
             f"corpus.retokenize=true"

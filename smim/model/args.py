@@ -60,8 +60,8 @@ class ModelArgs:
         problems = out_of_bounds(self, "model")
         if self.posterior == "sampled_variance" and self.max_log_variance < self.min_log_variance:
             problems.append(
-                f"model.max_log_variance is {self.max_log_variance}, below model.min_log_variance "
-                f"({self.min_log_variance}); log variances are drawn between them"
+                f"model.max_log_variance is {self.max_log_variance}, but it must be at least model.min_log_variance, "
+                f"{self.min_log_variance}"
             )
         for at, part in (("model.encoder", self.encoder), ("model.decoder", self.decoder)):
             problems += part.problems(at, self)

@@ -62,11 +62,11 @@ class SentenceArgs(ModelArgs):
         extremes = pc.min_max(pa.chunked_array([chunk for column in lengths for chunk in column.chunks])).as_py()
         longest = min(extremes["max"], cut or math.inf)
         if extremes["min"] < 1:
-            raise UserError(f"split {split.name!r} holds a sentence of no tokens; prepare the corpus without it")
+            raise UserError(f"split {split.name!r} has a sentence without tokens; prepare the corpus without it")
         if longest > self.max_length:
             raise UserError(
-                f"split {split.name!r} has a sentence of {longest} tokens, model.max_length is {self.max_length}; "
-                "raise it, or cut sentences after it by train.too_long=truncate"
+                f"split {split.name!r} has a sentence of {longest} tokens, but model.max_length is {self.max_length}; "
+                "increase it, or cut longer sentences with train.too_long=truncate"
             )
 
 
@@ -244,7 +244,9 @@ class SentenceAutoencoder(LatentVariableModel):
     def check_literal(self, literal: float) -> None:
         """Raise `Unsupported` if `literal` is not 1 and the codes have no meaning part."""
         if literal != 1 and not self.encoder.meaning_dim:
-            raise Unsupported(f"literal is {literal:g}; this model's codes have no meaning part, it is always 1")
+            raise Unsupported(
+                f"literal is {literal:g}, but it must be 1, because this model's codes have no meaning part"
+            )
 
     def start(self, z_BD: Tensor, literal: float = 1.0) -> tuple[Tensor, ...]:
         """Compute the initial state for decoding z [B, D] with `next_token`: tensors with a row per sentence.

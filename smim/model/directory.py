@@ -42,7 +42,7 @@ class _Config:
 
     def __post_init__(self) -> None:
         if not isinstance(self.training.get("objective"), str):
-            raise UserError("training.objective is not there")
+            raise UserError("training.objective is missing or not text")
         if not isinstance(self.training.get("deterministic", False), bool):
             raise UserError("training.deterministic is neither true nor false")
 
@@ -108,12 +108,14 @@ def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any,
     checked = schema.make(_Config, _of_this_format(config), directory / CONFIG)
     args = read_args(checked.model, directory / CONFIG)
     if args.unit != unit:
-        raise UserError(f"{directory} is a model of {args.unit}s; {_LOADERS[args.unit]} loads it")
+        raise UserError(f"{directory} is a model of {args.unit}s; load it with {_LOADERS[args.unit]}")
     tokenizer = None
     if unit == "sentence":
         tokenizer = Tokenizer.load(storage.own_path(directory, "tokenizer"))
         if (tokenizer.hash, tokenizer.vocabulary_size) != (checked.tokenizer_hash, checked.input_size):
-            raise UserError(f"{directory}: tokenizer/ is not the one this model was trained with")
+            raise UserError(
+                f"{directory}/tokenizer is not the one that this model was trained with; copy the whole model again"
+            )
     parts = (args, args.encoder, args.decoder)
     sizes = [(name, size) for part in parts for name, size in vars(part).items() if isinstance(size, int)]
     model = load_weights(
@@ -138,12 +140,13 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not (directory / CONFIG).is_file():
         hint = f"; did you mean {directory / 'model'}?" if (directory / "model" / CONFIG).is_file() else ""
         names = ", ".join(sorted(path.parent.name for path in PRETRAINED.glob(f"*/{CONFIG}")))
-        hint = hint or (f"; of models that come with the package there is {names}" if names else "")
-        raise UserError(f"{directory} is not a model directory (no {CONFIG} in it){hint}")
+        hint = hint or (f"; models that come with the package: {names}" if names else "")
+        raise UserError(f"{directory} is not a model directory (it has no {CONFIG}){hint}")
     config = storage.read_json(storage.own_file(directory, CONFIG))
     if config.get("format") not in (2, FORMAT):
         raise UserError(
-            f"{directory} has model format {config.get('format')}, this version reads 2 and {FORMAT}; train it again"
+            f"{directory} has model format {config.get('format')}, but this version reads 2 and {FORMAT}; "
+            "train it again"
         )
     return config
 

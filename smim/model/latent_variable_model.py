@@ -67,7 +67,9 @@ class LatentVariableModel(nn.Module, ABC):
 
     def hold_meaning(self) -> None:
         """Freeze the meaning part from now on. Raises `UserError` if there is none."""
-        raise UserError("objective.second_view.hold=true holds a meaning part, and this model's codes have none")
+        raise UserError(
+            "objective.second_view.hold=true needs a meaning part, but this model's codes have none; leave it out"
+        )
 
     @property
     def num_initial_observations(self) -> int:

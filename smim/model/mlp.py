@@ -67,8 +67,8 @@ class VectorArgs(ModelArgs):
         lowest, highest = split.vectors.min(), split.vectors.max()
         if self.decoder.likelihood == "bernoulli" and (lowest < 0 or highest > 1):
             raise UserError(
-                f"split {split.name!r} holds numbers from {lowest:.3g} to {highest:.3g}, model.likelihood=bernoulli is "
-                f"of numbers in [0, 1]; use model.likelihood=gaussian"
+                f"split {split.name!r} holds numbers from {lowest:.3g} to {highest:.3g}, but "
+                f"model.likelihood=bernoulli needs numbers in [0, 1]; use model.likelihood=gaussian"
             )
 
 

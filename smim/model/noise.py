@@ -26,7 +26,7 @@ def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int
 def check_seed(seed: int) -> None:
     """Raise `UserError` if `seed` is not a valid random seed."""
     if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
-        raise UserError(f"the seed is {seed!r}, it must be a whole number from 0 on and below 2**62")
+        raise UserError(f"the seed is {seed!r}, but it must be a whole number from 0 to 2**62 - 1")
 
 
 def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:

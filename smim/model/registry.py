@@ -94,7 +94,7 @@ def _apart(
     )
     kinds = {part: PARTS[part][name] for part, name in names.items()}
     if kinds["encoder"].unit != kinds["decoder"].unit:
-        raise UserError("; ".join(f"model.{part}={names[part]} is of {kinds[part].unit}s" for part in kinds))
+        raise UserError("; ".join(f"model.{part}={names[part]} is for {kinds[part].unit}s" for part in kinds))
     args, _ = MODELS[kinds["encoder"].unit]
     if not short:
         return args, kinds, own, rest

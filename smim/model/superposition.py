@@ -75,8 +75,8 @@ class SuperpositionEncoderArgs(PartArgs):
         left = model.latent_dim - self.meaning.dim
         if self.meaning.dim and (left < 6 or left % 6):
             problems.append(
-                f"model.latent_dim is {model.latent_dim} and {at}.meaning.dim {self.meaning.dim}; "
-                "what they leave for the order of words must be a multiple of 6"
+                f"model.latent_dim is {model.latent_dim} and {at}.meaning.dim is {self.meaning.dim}; "
+                "their difference must be a multiple of 6, and at least 6"
             )
         return problems
 
@@ -94,7 +94,7 @@ class SuperpositionDecoderArgs(TransformerArgs, DecoderArgs):
         problems = super().problems(at, model)
         if model.encoder.name != "superposition" or not model.tied_output:
             problems.append(
-                f"{at}=superposition takes words out of a sum of them: "
+                f"{at}=superposition subtracts words from a sum of words; "
                 "it needs model.encoder=superposition and model.tied_output=true"
             )
         return problems

@@ -42,8 +42,8 @@ class TransformerArgs(PartArgs):
         # Rotary positions rotate pairs of a head's channels.
         if self.num_heads >= 1 and self.hidden_dim % (2 * self.num_heads):
             problems.append(
-                f"{at}.hidden_dim is {self.hidden_dim} and {at}.num_heads {self.num_heads}; "
-                f"each head needs an even number of channels: make hidden_dim a multiple of {2 * self.num_heads}"
+                f"{at}.hidden_dim is {self.hidden_dim} and {at}.num_heads is {self.num_heads}, but "
+                f"each head needs an even number of channels; make hidden_dim a multiple of {2 * self.num_heads}"
             )
         return problems
 

@@ -71,7 +71,7 @@ class Sampling:
             return None if prior or self.prior else self.standard_deviation
         check_size("standard_deviation", standard_deviation)
         if prior:
-            raise UserError("the prior has a spread of its own: leave out the standard deviation, or the prior")
+            raise UserError("the prior has its own spread; leave out the standard deviation, or the prior")
         return standard_deviation
 
 

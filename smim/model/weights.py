@@ -37,14 +37,14 @@ def load_weights(path: Path, make: Callable[[], M], *, sha256: str, layers: int,
     except RuntimeError:  # the product of the sizes overflows
         expected = {}
     if expected != shapes:
-        raise UserError(f"{path} holds the weights of a model of another shape than the configuration beside it")
+        raise UserError(f"{path} does not fit the configuration beside it: the shapes of the weights differ")
     if storage.sha256(path) != sha256:
-        raise UserError(f"{path} is not the file that the configuration beside it names: it was replaced or damaged")
+        raise UserError(f"{path} is not the file that the configuration beside it names; it was replaced or damaged")
     weights = load_tensors(path)
     module = make().float()  # whatever torch's default type is
     # Indices among the weights, such as a permutation, must be integers, like those that they replace.
     if any(weights[name].is_floating_point() != kept.is_floating_point() for name, kept in module.state_dict().items()):
-        raise UserError(f"{path} holds numbers of another type than weights")
+        raise UserError(f"{path} has weights of another type than the model")
     module.load_state_dict(weights)
     if not all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values()):
         raise UserError(f"{path} holds NaN or infinite weights; the training diverged")

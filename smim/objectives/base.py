@@ -44,8 +44,8 @@ class Objective(ABC):
         problems = [problem for section, part in parts.items() for problem in out_of_bounds(part, section)]
         if self.has_critic and self.second_view.has_head:
             problems.append(
-                "objective.second_view.loss=head trains a network beside the model, in the place that "
-                f"objective={self.name} has for its own; use another loss, or another objective"
+                "objective.second_view.loss=head trains a network beside the model, but "
+                f"objective={self.name} already has its own; use another loss, or another objective"
             )
         view = self.second_view
         if view.epochs_alone and (view.has_head or not view.weight):

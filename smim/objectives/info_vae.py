@@ -37,13 +37,13 @@ class InfoVAE(Objective):
         super().__post_init__()
         if self.alpha > 1:
             raise UserError(
-                f"objective.alpha is {self.alpha}, it must be at most 1: beyond, the loss falls without end with the "
-                f"posterior's variance; for more information use objective=infomax_vae"
+                f"objective.alpha is {self.alpha}, but it must be at most 1, because above 1 the loss has no lower "
+                f"bound; for more information in the codes, use objective=infomax_vae"
             )
         if self.alpha + self.lambd < 1:
             raise UserError(
-                f"objective.lambd is {self.lambd}, it must be at least {1 - self.alpha} with objective.alpha="
-                f"{self.alpha}: below, the divergence from the prior would be sought"
+                f"objective.lambd is {self.lambd}, but it must be at least {1 - self.alpha} with objective.alpha="
+                f"{self.alpha}; otherwise training would increase the divergence from the prior"
             )
 
     def prepare(self, model: LatentVariableModel) -> None:

@@ -58,7 +58,7 @@ class MIM(WithWarmup):
     def prepare(self, model: LatentVariableModel) -> None:
         if self.data_prior == "gaussian_mixture" and not model.reparameterized:
             raise UserError(
-                "objective.data_prior=gaussian_mixture is a density of vectors, and this model's p(x|z) is of words or "
+                "objective.data_prior=gaussian_mixture is a density of vectors, but this model's p(x|z) is of words or "
                 "bits; use objective.data_prior=marginal, or model=mlp with model.likelihood=gaussian"
             )
 

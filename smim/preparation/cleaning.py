@@ -50,10 +50,10 @@ class Cleaning:
                 f"the most similar language"
             )
         if self.min_words < 0:
-            problems.append(f"corpus.min_words is {self.min_words}, it must not be negative")
+            problems.append(f"corpus.min_words is {self.min_words}, but it must not be negative")
         if self.max_words is not None and self.max_words < max(1, self.min_words):
             least = "corpus.min_words" if self.min_words > 1 else "1"
-            problems.append(f"corpus.max_words is {self.max_words}, it must be at least {least}")
+            problems.append(f"corpus.max_words is {self.max_words}, but it must be at least {least}")
         refuse(problems)
 
     def apply(self, block: pa.Table, counts: Counter[str]) -> pa.Table:

@@ -33,7 +33,7 @@ class GMMArgs(VectorArgs):
     def __post_init__(self) -> None:
         problems = too_low(self, "corpus", seed=0, dimension=2, num_components=1, train=1, valid=1, test=1)
         problems += [
-            f"corpus.{name} is {getattr(self, name)}, it must be above 0"
+            f"corpus.{name} is {getattr(self, name)}, but it must be above 0"
             for name in ("standard_deviation", "radius")
             if not getattr(self, name) > 0
         ]

@@ -76,10 +76,10 @@ def build_index(
     """
     rows = corpus.split(split)
     refuse_if({
-        f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+        f"corpus {corpus.directory} was prepared with another tokenizer than the model's; "
         "index the corpus that the model was trained on, or prepare this one with the model's tokenizer":
             corpus.tokenizer.hash != model.tokenizer.hash,
-        f"{corpus.directory} has a label column 'id', which the index numbers its rows by; rename it":
+        f"{corpus.directory} has a label column 'id', but the index keeps its own ids under this name; rename it":
             "id" in rows.label_columns,
     })  # fmt: skip
     if latents is not None:
@@ -142,16 +142,17 @@ def index_texts(
     """
     labels = {} if labels is None else labels
     refuse_if({
-        "there is no sentence to index": not len(texts),
-        f"labels are lists of values by column, not {str(labels)[:60]}": not isinstance(labels, Mapping),
+        "there is no sentence to index; give at least one text": not len(texts),
+        f"labels must be a dictionary with a list of values per column, not {str(labels)[:60]}":
+            not isinstance(labels, Mapping),
     })  # fmt: skip
     numbers = new_ids(ids, len(texts), first=0)
     if taken := sorted({"id", *OWN_COLUMNS} & set(labels)):
-        raise UserError(f"a column of labels cannot be called {', '.join(taken)}; rename it")
+        raise UserError(f"a label column cannot be called {', '.join(taken)}; rename it")
     columns = {name: label_column(name, values, len(texts)) for name, values in labels.items()}
     fitted = model.fitted(texts, allow_unknown=False, too_long=too_long, empty=empty, split=split)
     if not fitted.rows:
-        raise UserError("there is no sentence to index: no text holds a word")
+        raise UserError("there is no sentence to index, because no text contains a word")
     table = pa.table({"text": pa.array(fitted.texts, pa.string())})
     for name, column in columns.items():
         table = table.append_column(name, column.take(pa.array(fitted.rows)))
@@ -205,7 +206,7 @@ def rebuild_index(
     snapshot = Snapshot.open(directory, manifest)
     live = [segment.live_positions() for segment in snapshot.segments]
     if not any(map(len, live)):
-        raise UserError(f"{directory} holds no sentence; build an index of some")
+        raise UserError(f"{directory} holds no sentence to encode; build a new index instead")
     pairs = list(zip(snapshot.segments, live, strict=True))
     ids = np.concatenate([segment.ids[positions] for segment, positions in pairs])
     order = np.argsort(ids, kind="stable")
@@ -285,18 +286,18 @@ def _build(
     check_gpu(gpu)
     model_dir = model.directory if model_dir is None else find(model_dir)
     if model_dir is None:
-        raise UserError("this model was not loaded from a directory: save it, and say where it is by `model_dir`")
+        raise UserError("this model was not loaded from a directory; save it, and give its directory as `model_dir`")
     count = len(split)
-    can_be = f"it can be 1 to the {count:,} sentences of {split.name}"
+    can_be = f"it must be from 1 to {count:,}, the number of sentences in {split.name}"
     refuse_if({
-        f"{output} exists and is not an index; give another place, so that it is not lost":
+        f"{output} exists and is not an index; give another path, so that it is not lost":
             output.exists() and not (output / MANIFEST).is_file(),
         f"store is {store!r}; {nearest(store, list(DTYPES))}": store not in DTYPES,
         f"num_segments is {num_segments}; {can_be}": num_segments is not None and not 1 <= num_segments <= count,
-        f"part is {part!r}; {nearest(str(part), list(PARTS))}, or None for all of a code": part not in (None, *PARTS),
+        f"part is {part!r}; {nearest(str(part), list(PARTS))}, or None for whole codes": part not in (None, *PARTS),
     })  # fmt: skip
     if part and not model.has_meaning_part:
-        raise Unsupported("this model's codes have no meaning part; index them whole")
+        raise Unsupported("this model's codes have no meaning part; leave out `part` to index whole codes")
     metric, dimension = model.use.metric if metric is None else metric, model.dimension_of(part)
     rows = Rows(model, split, latents, ids, typed, metric, dimension, gpu)
     # Create the directory first: an unwritable one should fail before the long work.
@@ -310,7 +311,7 @@ def _build(
         num = min(max(asked, -(-count * factories.bytes_per_row(vectors) // limit)), count)
         partial = held.enter_context(_in_the_place_of(output))
         if replaced is not None and Manifest.read(output) != replaced:
-            raise lock.BeingChanged(f"{output} was changed by another process meanwhile; do it again")
+            raise lock.BeingChanged(f"{output} was changed by another process meanwhile; rebuild it again")
 
         def sampled(which: np.ndarray) -> Iterator[np.ndarray]:
             return rows.sampled(which, f"training {chosen}")
@@ -385,6 +386,6 @@ def check_latents(latents: Latents, model: SentenceModel, corpus: Corpus, split:
     for name, (theirs, ours) in asked.items():
         if theirs != ours:
             raise UserError(
-                f"{latents.directory} holds the latents of another {name}: of {latents.corpus_name} {latents.split}, "
+                f"{latents.directory} holds latents of another {name}: {latents.corpus_name} {latents.split} was "
                 f"encoded with {latents.model}; encode {corpus.name} {split} with this model"
             )

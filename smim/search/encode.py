@@ -66,7 +66,7 @@ class EncodeArgs(EngineArgs):
         )
         if self.workers is not None and self.engine == "local":
             problems.append(
-                "encode.workers is for encode.engine=ray; for more processes of this machine use "
+                "encode.workers works only with encode.engine=ray; for more processes on this machine, use "
                 "`accelerate launch --num_processes N smim/search/encode.py ...`"
             )
         return problems
@@ -112,7 +112,9 @@ def encode_corpus(
     output = Path(output).resolve()
     is_main = accelerator is None or accelerator.is_main_process
     if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
-        raise UserError("encode.engine=ray spreads the work itself: start it with `python smim/search/encode.py ...`")
+        raise UserError(
+            "encode.engine=ray distributes the work itself; start it with `python smim/search/encode.py ...`"
+        )
     device = str(accelerator.device) if accelerator else None
     model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
     corpus = Corpus.open(corpus_dir)
@@ -149,7 +151,7 @@ def encode_corpus(
         if is_main:
             shards = [_finished(folder, number) for number in range(card.num_shards)]
             if missing := [number for number, shard in enumerate(shards) if shard is None]:
-                raise SmimError(f"shard {missing[0]} is missing or damaged in {folder}; start the same command again")
+                raise SmimError(f"shard {missing[0]} is missing or damaged in {folder}; run the same command again")
             write_card(folder / "result", card, [shard for shard in shards if shard is not None])
     if is_main:
         console.print(
@@ -177,8 +179,8 @@ def encode_shard(
                 codes[part] = getattr(posterior, kind).numpy()
             if not np.isfinite(codes[part]).all():
                 raise SmimError(
-                    f"rows {rows[part].start} to {rows[part].stop - 1} of {card.corpus_name} {card.split}: the {kind} "
-                    f"came out as NaN or beyond {card.dtype}; try encode.dtype=fp32, or look at the model's training"
+                    f"in rows {rows[part].start} to {rows[part].stop - 1} of {card.corpus_name} {card.split}, the "
+                    f"{kind} is NaN or too large for {card.dtype}; try encode.dtype=fp32, or check the model's training"
                 )
         advance(len(rows[part]))
     shard = write_shard(work / "result", number, arrays)
@@ -196,7 +198,10 @@ def encode_task(task: ShardTask) -> None:
 def _opened(card: LatentsCard) -> tuple[SentenceModel, Split]:
     model, corpus = generation.load(card.model), Corpus.open(card.corpus)
     if (model.hash, corpus.hash_of(card.split)) != (card.model_hash, card.corpus_hash):
-        raise UserError(f"{card.model} or {card.corpus} is not the same on all machines, or was changed meanwhile")
+        raise UserError(
+            f"{card.model} or {card.corpus} is not the same on all machines, or was changed meanwhile; "
+            "put the same files on all machines, and run the command again"
+        )
     return model, corpus.split(card.split)
 
 
@@ -207,7 +212,7 @@ def _finished(work: Path, number: int) -> ShardInfo | None:
 def _card(model: SentenceModel, model_dir: Path, corpus: Corpus, split: Split, args: EncodeArgs) -> LatentsCard:
     if corpus.tokenizer.hash != model.tokenizer.hash:
         raise UserError(
-            f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+            f"corpus {corpus.directory} was prepared with another tokenizer than the model's; "
             "encode the corpus that the model was trained on, or prepare this one with the model's tokenizer"
         )
     return LatentsCard(

@@ -116,7 +116,7 @@ class RowMap:
     def _within(self, name: str, numbers: np.ndarray, end: int) -> np.ndarray:
         """Return the numbers if all are from 0 to below `end`. A large file is only checked where it is read."""
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < end:
-            raise Unreadable(f"{self.paths[name]} holds numbers that cannot be; build the index again")
+            raise Unreadable(f"{self.paths[name]} holds numbers out of range; build the index again")
         return numbers
 
 

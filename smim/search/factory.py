@@ -45,7 +45,7 @@ def resolve(factory: str, count: int, dimension: int, memory: int | None = None,
     """
     if memory is not None and memory < 1:
         raise UserError(
-            f"an index cannot take {memory:,} bytes of memory; give more, or none for half of the machine's"
+            f"memory is {memory:,} bytes, but an index needs at least 1; leave it out for half of the machine's memory"
         )
     if factory != AUTO:
         return factory
@@ -68,9 +68,9 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
     """An empty FAISS index; raises `UserError` for an unknown factory or metric, or one that cannot filter."""
     refuse_if({
         f"unknown metric {metric!r}; {nearest(metric, list(METRICS))}": metric not in METRICS,
-        f"an index {factory!r} has nothing in it; write for example Flat, IVF1024,Flat or HNSW32, or auto":
+        f"the index factory {factory!r} has too low a number; write for example Flat, IVF1024,Flat or HNSW32, or auto":
             _TOO_LOW.search(factory),
-        f"an index {factory[:60]!r} has too many parts; write for example IVF65536,PQ64, or auto":
+        f"the index factory {factory[:60]!r} has too high a number; write for example IVF65536,PQ64, or auto":
             _TOO_HIGH.search(factory),
     })  # fmt: skip
     try:
@@ -82,8 +82,8 @@ def make_vectors(factory: str, metric: str, dimension: int) -> Any:
         ) from None
     if not takes_filters(vectors):
         raise UserError(
-            f"FAISS cannot search an index {factory!r} among some of its rows; write for example Flat, SQ8, "
-            "IVF1024,Flat, IVF1024,PQ64 or HNSW32, perhaps behind PCA or OPQ, or auto"
+            f"FAISS cannot apply filters in an index {factory!r}; write for example Flat, SQ8, "
+            "IVF1024,Flat, IVF1024,PQ64 or HNSW32, with PCA or OPQ before it if needed, or auto"
         )
     if (found := graph(vectors)) is not None:
         found.hnsw.efConstruction = _EF_CONSTRUCTION

@@ -27,7 +27,7 @@ def open_vectors(path: Path) -> Any:
         try:
             return faiss.read_index(str(path), _FLAGS)
         except (RuntimeError, MemoryError) as error:
-            raise UserError(f"{path} is no index of FAISS's ({str(error).splitlines()[0][:200]})") from None
+            raise UserError(f"{path} is not an index of FAISS ({str(error).splitlines()[0][:200]})") from None
 
 
 def array_file(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> BinaryIO:

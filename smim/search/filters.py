@@ -82,7 +82,7 @@ def parse(where: Where) -> Part:
     operators = [leaf.operator for leaf in _leaves(part)]
     if len(operators) > MOST_COMPARISONS or operators.count("$contains") > MOST_CONTAINS:
         raise BadFilter(
-            f"the filter has {len(operators):,} comparisons (a list is one), {operators.count('$contains'):,} "
+            f"the filter has {len(operators):,} comparisons (a list counts as one), {operators.count('$contains'):,} "
             f"of them $contains; at most {MOST_COMPARISONS} and {MOST_CONTAINS} are allowed"
         )
     return part
@@ -122,13 +122,13 @@ def _check_size(where: Where) -> None:
         parts = list(each.values() if isinstance(each, Mapping) else each if isinstance(each, list | tuple) else ())
         count += len(parts)
         if depth > DEEPEST or count > MOST_PARTS:
-            raise BadFilter(f"a filter has at most {MOST_PARTS:,} parts, nested at most {DEEPEST} levels deep")
+            raise BadFilter(f"a filter may have at most {MOST_PARTS:,} parts and at most {DEEPEST} nested levels")
         waiting += [(part, depth + 1) for part in parts]
 
 
 def _filter(where: Where) -> Part:
     if not isinstance(where, Mapping):
-        raise BadFilter(f"a filter is an object such as {{'stars': {{'$gte': 4}}}}, not {shown(where)}")
+        raise BadFilter(f"a filter must be an object such as {{'stars': {{'$gte': 4}}}}, not {shown(where)}")
     return _combined("$and", [_part(key, value) for key, value in where.items()])
 
 
@@ -155,8 +155,8 @@ def _comparison(column: str, name: str, operand: Any) -> Comparison:
         comparable = _can_be_compared(value) and (value is not None or name in _EQUALITIES)
         if not comparable or (name == "$contains" and not isinstance(value, str)):
             raise BadFilter(
-                f"{name} in a filter cannot compare with {shown(value)}; values are text without halves of surrogate "
-                "pairs, numbers of at most 64 bits, true and false, and for $contains text alone"
+                f"{name} in a filter cannot compare with {shown(value)}; values must be text without halves of "
+                "surrogate pairs, numbers of at most 64 bits, true or false, and for $contains only text"
             )
     return Comparison(column, _OF_ONE.get(name, name), values)
 
@@ -203,7 +203,7 @@ def _bound(part: Part, schema: pa.Schema) -> _Condition:
 def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     name, values = comparison.column, comparison.values
     if name not in schema.names:
-        raise BadFilter(f"no column {shown(name)} to filter by; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
+        raise BadFilter(f"there is no column {shown(name)}; {nearest(str(name)[:60], [*schema.names, *_COMBINE])}")
     type = schema.field(name).type
     if pa.types.is_null(type):  # all labels are missing
         passing = comparison.operator == "$in" and None in values
@@ -211,7 +211,7 @@ def _compared(comparison: Comparison, schema: pa.Schema) -> _Condition:
     kind = kind_of(type)
     for value in values:
         if value is not None and kind_of_value(value) != kind:
-            raise BadFilter(f"the filter does not fit the labels: {name!r} is {type}, {shown(value)} is not")
+            raise BadFilter(f"the filter does not fit the labels: column {name!r} is {type}, but {shown(value)} is not")
     if comparison.operator == "$contains":
         return lambda rows: np.asarray(pc.match_substring(rows.folded(name), _fold(values[0])).fill_null(False))
     if comparison.operator in _NUMBERS:

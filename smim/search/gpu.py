@@ -19,8 +19,8 @@ _MOST = 2048
 def check_gpu(wanted: bool) -> bool:
     """Return `wanted`; raises `UserError` if it is true and FAISS sees no GPU."""
     if wanted and not faiss.get_num_gpus():
-        built_for = "sees none" if hasattr(faiss, "StandardGpuResources") else "is built without them"
-        raise UserError(f"an index on a GPU needs faiss-gpu and a GPU; the FAISS that is installed {built_for}")
+        built_for = "sees no GPU" if hasattr(faiss, "StandardGpuResources") else "was built for CPUs"
+        raise UserError(f"an index on a GPU needs faiss-gpu and a GPU; the installed FAISS {built_for}")
     return wanted
 
 
@@ -30,7 +30,9 @@ def on_gpu(vectors: Any) -> Any:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, vectors)
     except RuntimeError as error:
         reason = factories.reason_of(error)
-        raise UserError(f"FAISS cannot put this index on a GPU ({reason}); leave `gpu` out, or build another") from None
+        raise UserError(
+            f"FAISS cannot put this index on a GPU ({reason}); leave out `gpu`, or change `factory`"
+        ) from None
 
 
 class VectorsOnGpu:

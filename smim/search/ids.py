@@ -12,13 +12,13 @@ LARGEST_ID = 2**53 - 1
 def as_ids(ids: Sequence[int] | np.ndarray) -> np.ndarray:
     """Ids as int64 [N]; raises `UserError` naming the first that is not a whole number from 0 to `LARGEST_ID`."""
     if isinstance(ids, str) or not isinstance(ids, Collection) or getattr(ids, "ndim", 1) != 1:
-        raise UserError(f"ids are a list of whole numbers, not {str(ids)[:60]}")
+        raise UserError(f"ids must be a list of whole numbers, not {str(ids)[:60]}")
     for row, id in enumerate(ids):
         whole = isinstance(id, int | np.integer) and not isinstance(id, bool | np.timedelta64)
         if not whole or not 0 <= id <= LARGEST_ID:
-            what = f"ids are a list of whole numbers from 0 to 2**53 - 1, not {str(id)[:60]!r}"
+            what = f"ids must be a list of whole numbers from 0 to 2**53 - 1, not {str(id)[:60]!r}"
             if whole and id > LARGEST_ID:
-                what += "; where an older index holds larger ones, searches find them and a filter deletes them"
+                what += "; larger ids in an older index can be found by searches and deleted by a filter"
             raise RowError(what, row, numbered=False)
     return np.fromiter(ids, np.int64, len(ids))
 
@@ -31,17 +31,16 @@ def new_ids(ids: Sequence[int] | None, count: int, *, first: int) -> np.ndarray:
     if ids is None:
         if first + count - 1 > LARGEST_ID:
             raise UserError(
-                f"ids are whole numbers from 0 to 2**53 - 1, and those that continue the index's begin at {first}; "
-                "give each sentence an id that is free"
+                f"the next ids begin at {first} and would exceed the limit 2**53 - 1; give each sentence an unused id"
             )
         return np.arange(first, first + count)
     numbers = as_ids(ids)
     if len(numbers) != count:
-        raise UserError(f"{len(numbers)} ids for {count} sentences; one for each is needed")
+        raise UserError(f"{len(numbers)} ids were given for {count} sentences; give one id for each sentence")
     _, firsts = np.unique(numbers, return_index=True)
     if len(firsts) < count:
         row = int(np.setdiff1d(np.arange(count), firsts)[0])
-        raise RowError(f"an id is given twice, {numbers[row]}; each sentence needs its own", row, numbered=False)
+        raise RowError(f"the id {numbers[row]} is given twice; each sentence needs its own", row, numbered=False)
     return numbers
 
 

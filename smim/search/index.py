@@ -165,7 +165,7 @@ class Index:
         wanted = as_ids(ids)
         numbers, positions = snapshot.places_of(wanted)
         if (numbers < 0).any():
-            raise NoSuchSentence(self.directory, f"holds no sentence of id {listed(wanted[numbers < 0])}")
+            raise NoSuchSentence(self.directory, f"holds no sentence with id {listed(wanted[numbers < 0])}")
         return numbers, positions
 
 
@@ -243,15 +243,15 @@ def check_model(directory: Path, manifest: Manifest, model: SentenceModel) -> No
     """Raise `Unreadable` if `model` is not the model that the index was built with."""
     if model.hash != manifest.model_hash:
         raise Unreadable(
-            f"{directory} was built with another model, the one that was at {manifest.model}; codes of two models "
-            "cannot be compared: give that model, or encode the index's sentences by this one, which "
-            f"`smim index rebuild {directory} --model MODEL` does"
+            f"{directory} was built with another model, which was at {manifest.model}; codes of two models "
+            "cannot be compared. Give that model, or encode the index's sentences with this one: "
+            f"`smim index rebuild {directory} --model MODEL`"
         )
     dimension = model.dimension_of(manifest.part)
     if dimension != manifest.dimension:
         raise Unreadable(
-            f"{directory} is of codes of {manifest.dimension} dimensions, its model's have {dimension}; "
-            "it was edited: build it again"
+            f"{directory} stores codes of {manifest.dimension} dimensions, but those of its model have {dimension}; "
+            "the index was edited. Build it again"
         )
 
 
@@ -279,7 +279,7 @@ def model_of(directory: Path, manifest: Manifest, model: SentenceModel | None = 
         model = model or load(manifest.model)
     except UserError as error:
         raise UserError(
-            f"the model that {directory} was built with cannot be loaded: {error}; say where it is now "
+            f"the model that {directory} was built with cannot be loaded: {error}; give its present path "
             "with `--model DIR` (in Python `model=smim.load(DIR)`)"
         ) from None
     check_model(directory, manifest, model)

@@ -80,27 +80,27 @@ def label_column(name: str, values: Any, count: int, type: pa.DataType | None = 
     type.
     """
     refuse_if({
-        f"a column of labels has text as its name, not {shown(name)}":
+        f"the name of a label column must be text, not {shown(name)}":
             not isinstance(name, str) or not fits(name, pa.string()),
-        f"the labels {shown(name)} are not one for each of {count} sentences":
+        f"the labels {shown(name)} must have one value for each of {count} sentences":
             isinstance(values, str) or not isinstance(values, Collection) or len(values) != count,
     })  # fmt: skip
     labels = [plain(value) for value in values]
     given = [(row, value) for row, value in enumerate(labels) if value is not None]
     if type is None and not given:
-        raise UserError(f"the labels {name!r} hold no value that would tell their type; give one, or leave them out")
+        raise UserError(f"all labels {name!r} are missing, so their type is unknown; give one, or leave the column out")
     others = "one another" if type is None else "the index's"
     for row, value in given:
         if not isinstance(value, str | bool | int | float) or (isinstance(value, float) and math.isinf(value)):
-            raise RowError(f"the labels {name!r} are text, finite numbers, or true and false, not {shown(value)}", row)
+            raise RowError(
+                f"the labels {name!r} must be text, finite numbers, or true and false, not {shown(value)}", row
+            )
         if kind_of_value(value) != (kind_of(type) if type else kind_of_value(given[0][1])):
             raise RowError(f"the labels {name!r} do not fit {others}: {shown(value)} is {kind_of_value(value)}", row)
     column = type or pa.infer_type([value for _, value in given])
     for row, value in given:
         if not fits(value, column):
-            raise RowError(
-                f"the labels {name!r} do not fit {others}: {column} does not hold {shown(value)} as it is", row
-            )
+            raise RowError(f"the labels {name!r} do not fit {others}: {column} cannot hold {shown(value)} exactly", row)
     return pa.array(labels, column)
 
 

@@ -66,10 +66,12 @@ class Latents(_Card):
         directory = Path(directory)
         path = directory / CARD
         if not path.is_file():
-            raise UserError(f"{directory} holds no latents (no {CARD} in it); `smim encode` makes them of a corpus")
+            raise UserError(f"{directory} is not a latents directory (it has no {CARD}); `smim encode` makes one")
         content = storage.read_json(storage.own_file(directory, CARD))
         if content.pop("format", None) != FORMAT:
-            raise UserError(f"{directory} is no latents directory of format {FORMAT}; encode the corpus again")
+            raise UserError(
+                f"{directory} does not have format {FORMAT}, which this version reads; encode the corpus again"
+            )
         if "log_variance" in content:
             content["has_log_variance"] = content.pop("log_variance")
         card = schema.make(_Card, content, path)

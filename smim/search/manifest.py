@@ -38,7 +38,7 @@ class FileInfo(shards.FileInfo):
             raise Unreadable(f"{path} is missing; build the index again")
         if not self.is_whole(path):
             raise Unreadable(
-                f"{path} is not the file that {MANIFEST} names, it is truncated or damaged; build the index again"
+                f"{path} differs from its description in {MANIFEST}; it is truncated or damaged. Build the index again"
             )
 
     def check_whole(self, path: Path) -> None:
@@ -80,7 +80,7 @@ class SegmentInfo:
     def __post_init__(self) -> None:
         mask = re.compile(rf"{self.name}\.deleted-\d{{8}}\.npy")
         refuse_if({
-            f"a segment is called {self.name[:60]!r}, its mask {str(self.deleted)[:60]!r}":
+            f"a segment has the invalid name {self.name[:60]!r} or mask {str(self.deleted)[:60]!r}":
                 not _SEGMENT.fullmatch(self.name) or (self.deleted is not None and not mask.fullmatch(self.deleted)),
             f"segment {self.name[:60]} has {self.count} rows, of which {self.num_deleted} are deleted":
                 self.num_deleted > self.count or self.count < 1 or (self.num_deleted > 0) != (self.deleted is not None),
@@ -134,7 +134,7 @@ class Manifest:
         if self.split is not None:
             problems += not_among(self, "manifest", split=SPLITS)
         twice = len({segment.name for segment in self.segments}) < len(self.segments)
-        refuse(problems + ["two segments have one name"] * twice)
+        refuse(problems + ["two segments have the same name"] * twice)
         check_settings(self.search)
 
     @property
@@ -184,10 +184,11 @@ class Manifest:
             content = storage.read_json(storage.own_file(directory, MANIFEST))
             if content.get("format") != FORMAT:
                 raise UserError(
-                    f"{directory} has index format {content.get('format')}, this version reads {FORMAT}; build it again"
+                    f"{directory} has index format {content.get('format')}, but this version reads {FORMAT}; "
+                    "build it again"
                 )
             if content.pop(_CHECKSUM, None) != _checksum(content):
-                raise UserError(f"{path} is not as it was written; it was edited or damaged")
+                raise UserError(f"{path} was edited or damaged; build the index again")
             content.pop("count", None)  # only for human readers; the segments determine it
             return schema.make(cls, content, path)
         except UserError as error:

@@ -86,7 +86,7 @@ def lay_out(snapshot: Snapshot, *, points: int = POINTS, method: str = "t-SNE") 
 
     t-SNE of 20,000 takes nearly three minutes on one core. Raises `UserError` if scikit-learn is not installed.
     """
-    refuse_if({f"a map of {points} points; 1 to 1,000,000 are possible": not 1 <= points <= 1_000_000})
+    refuse_if({f"a map cannot have {points} points; 1 to 1,000,000 are allowed": not 1 <= points <= 1_000_000})
     numbers, positions = spread(snapshot, points)
     ids = np.array([snapshot.segments[n].ids[p] for n, p in zip(numbers, positions, strict=True)], np.int64)
     order = np.argsort(ids)
@@ -130,7 +130,7 @@ def read(path: Path | str) -> Map | None:
     if not path.exists():
         return None
     storage.check_regular(path)
-    damaged = UserError(f"{path} is no map; make it anew with `smim index map`")
+    damaged = UserError(f"{path} is not a map; make it again with `smim index map`")
     rows = open_rows(path)
     try:
         known = {name.decode(): value.decode() for name, value in (rows.schema.metadata or {}).items()}
@@ -142,7 +142,7 @@ def read(path: Path | str) -> Map | None:
         about = known["model_hash"], known["method"]
         found = Map(version, count, points, *about, ids, np.stack([x, y], 1))
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}); make it anew with `smim index map`") from None
+        raise UserError(f"{path} is damaged ({first_line(error)}); make it again with `smim index map`") from None
     inside = np.isfinite(found.places_N2).all() and (np.diff(ids) > 0).all() and (ids >= 0).all()
     if not inside or (ids > LARGEST_ID).any() or found.method not in METHODS:
         raise damaged

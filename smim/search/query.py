@@ -50,7 +50,7 @@ class Query:
 
     def __post_init__(self) -> None:
         if [value is None for value in vars(self).values()].count(False) != 1:
-            raise UserError(f"a query has exactly one of {', '.join(vars(self))}")
+            raise UserError(f"a query must have exactly one of {', '.join(vars(self))}")
 
     @property
     def weights(self) -> list[tuple[str, float]]:
@@ -94,10 +94,10 @@ class Options:
         check_settings(self.settings or {})
         farthest = 0 if self.max_distance is None else self.max_distance
         refuse_if({
-            f"k is {self.k} and offset {self.offset}; k must be at least 1, offset not negative":
+            f"k is {self.k} and offset {self.offset}; k must be at least 1, and offset must not be negative":
                 self.k < 1 or self.offset < 0,
             f"rerank is {self.rerank}; it must not be negative": self.rerank < 0,
-            f"max_distance is {farthest!r}, a number is needed":
+            f"max_distance is {farthest!r}, but it must be a number":
                 not isinstance(farthest, Real) or farthest != farthest,
             f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in (None, *MODES),
             f"fold is {self.fold!r}; {nearest(str(self.fold), list(FOLDS))}": self.fold not in (None, *FOLDS),
@@ -143,14 +143,14 @@ def check_settings(settings: Mapping[str, int]) -> None:
             raise UserError(f"there is no search setting {name!r}; {nearest(str(name), list(SETTINGS))}")
         check_whole({name: value})
         if value < SETTINGS[name]:
-            raise UserError(f"the search setting {name} is {value}, it is too low")
+            raise UserError(f"the search setting {name} is {value}, but it must be at least {SETTINGS[name]}")
 
 
 def check_whole(numbers: Mapping[str, int]) -> None:
     """Raise `UserError` for numbers that are not whole."""
     for name, value in numbers.items():
         if not isinstance(value, Integral):
-            raise UserError(f"{name} is {value!r}, a whole number is needed")
+            raise UserError(f"{name} is {value!r}, but it must be a whole number")
 
 
 @dataclass(frozen=True)

@@ -105,9 +105,9 @@ def measure(
     """
     snapshot = index.snapshot
     refuse_if({
-        f"k is {k}, queries {queries}, recall {recall}: k and queries are at least 1, recall in (0, 1]":
+        f"k is {k}, queries {queries}, recall {recall}; k and queries must be at least 1, recall above 0 and at most 1":
             k < 1 or queries < 1 or not 0 < recall <= 1,
-        f"{index.directory} holds {snapshot.manifest.num_sentences:,} sentences, too few for recall@{k}":
+        f"{index.directory} holds {snapshot.manifest.num_sentences:,} sentences, which are too few for recall@{k}":
             snapshot.manifest.num_sentences <= k,
     })  # fmt: skip
     sample = _Sample(snapshot, k=k, queries=queries, seed=seed)

@@ -36,7 +36,7 @@ def cross_encoder(name: Path | str) -> Reranker:
             message = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise UserError(f"{name} cannot be loaded as a cross-encoder: {message}") from None
     if labels != 1:
-        raise UserError(f"{name} gives {labels} numbers for a pair; a cross-encoder that gives one score is needed")
+        raise UserError(f"{name} gives {labels} numbers for a pair; use a cross-encoder that gives one score")
     return lambda pairs: model.predict(list(pairs), show_progress_bar=False).tolist()
 
 

@@ -109,14 +109,14 @@ def _check(model: SentenceModel, queries: Sequence[Query], options: Options) -> 
     """Raise `UserError` if the options need other queries, or another model."""
     of_sentences = all(query.text is not None or query.id is not None for query in queries)
     for asked, what in (
-        (options.score, "a score is log q(z|query)"),
-        (options.rerank, "hits are reranked by sentences"),
-        (options.mode == "sparse", "mode is sparse, which compares words"),
+        (options.score, "score is log q(z|query)"),
+        (options.rerank, "rerank compares sentences"),
+        (options.mode == "sparse", "mode sparse compares words"),
     ):
         if asked and not of_sentences:
-            raise UserError(f"{what}: it needs sentences as queries, or ids; not codes, lines or sums")
+            raise UserError(f"{what}, so queries must be sentences or ids, not codes, lines or sums")
     if options.score and model.deterministic:
-        raise UserError("a score is log q(z|query), but this model's variance was never trained: no score")
+        raise UserError("score is log q(z|query), but this model's variance was never trained; leave it out")
 
 
 async def _reranked(
@@ -131,9 +131,7 @@ async def _reranked(
     if relevance is not None:
         flat = [replace(hit, relevance=each) for hit, each in zip(flat, relevance, strict=True)]
     elif asked.model.deterministic:
-        raise UserError(
-            "hits are reranked by log q(z|query), but this model's variance was never trained: give a reranker"
-        )
+        raise UserError("rerank uses log q(z|query), but this model's variance was never trained; give a reranker")
     elif flat:
         codes = (await asked.posterior([hit.text for hit in flat], stored=True)).mean
         flat = _scored(flat, codes, _repeated(posterior, first))

@@ -122,7 +122,7 @@ class Segment:
         except RuntimeError as error:
             raise self._unreadable(str(error).splitlines()[0]) from None
         if len(vectors) and vectors.max() >= self.vectors.ntotal:
-            raise self._unreadable(f"{VECTORS} names codes that there are not")
+            raise self._unreadable(f"{VECTORS} refers to codes that do not exist")
         if refine or exact:
             distances = self._exact_distances(queries_ND, vectors)
         else:
@@ -156,8 +156,8 @@ class Segment:
         """The words of its sentences; raises `UserError` if an older version wrote none."""
         if not self.has_words:
             raise UserError(
-                f"{self.folder} was written by an older version, without what a search by words needs; "
-                "`smim index compact` adds it"
+                f"{self.folder} was written by an older version, without the files for a search by words; "
+                "`smim index compact` adds them"
             )
         try:
             return Words(self._paths, self.info.count)
@@ -197,7 +197,7 @@ class Segment:
             # Indexes of older versions hold NaN for a missing value.
             return {name: plain(column[at].as_py()) for name, column in columns}
         except UnicodeDecodeError:
-            raise self._unreadable(f"row {position} of {ROWS} is no UTF-8") from None
+            raise self._unreadable(f"row {position} of {ROWS} is not UTF-8") from None
 
     def table(self, positions: np.ndarray) -> pa.Table:
         """The texts and labels of the rows at ascending positions."""
@@ -227,7 +227,7 @@ class Segment:
         try:
             passing = self._passing(where)
         except UnicodeDecodeError:
-            raise self._unreadable(f"{ROWS} is no UTF-8") from None
+            raise self._unreadable(f"{ROWS} is not UTF-8") from None
         return self.allowed_of(passing if self.live is None else passing & self.live)
 
     def live_positions(self, where: Part | None = None) -> np.ndarray:
@@ -256,7 +256,7 @@ class Segment:
             f"{VECTORS} holds {vectors.ntotal:,} codes of {vectors.d} dimensions, or of another metric": (
                 (vectors.ntotal, vectors.d, vectors.metric_type) != (num_vectors, manifest.dimension, metric)
             ),
-            f"{VECTORS} is no index of those that are built": (
+            f"{VECTORS} is a kind of index that is never built": (
                 not factories.takes_filters(vectors) or (self.stored is None) != factories.is_exact(vectors)
             ),
             f"{ROWS} has the columns {', '.join(names)[:200]}": (

@@ -40,7 +40,7 @@ class Columns:
         """The columns to read, and their new names; raises `UserError` for a missing column."""
         if self.text not in present:
             raise UserError(
-                f"{path} has no column {self.text!r}; its columns: {listed(present)}; name the text's by --text-column"
+                f"{path} has no column {self.text!r}; its columns: {listed(present)}; name the text with --text-column"
             )
         own = {self.text: _TEXT} | ({self.id: _ID} if self.id in present else {})
         rest = [name for name in present if name not in own]
@@ -59,7 +59,7 @@ class Columns:
                     f"{place}: the index has no column {name!r}; {nearest(name, [_ID, _TEXT, *self.known])}"
                 )
             if name in (_ID, _TEXT):
-                raise UserError(f"{place}: a label cannot be called {name!r}; rename it, or name others by --label")
+                raise UserError(f"{place}: a label cannot be called {name!r}; rename it, or choose others with --label")
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, emp
         raise UserError(f"{', '.join(map(str, files))}: no sentence in it")
     without = [i for i, (_, row) in enumerate(found) if is_missing(row[_TEXT]) or not str(row[_TEXT]).strip()]
     if without and empty == "skip":
-        what = f"{len(without):,} of {len(found):,} rows hold no text and were left out"
+        what = f"{len(without):,} of {len(found):,} rows have no text and were left out"
         warnings.warn(TextsChanged(what, without, [place for place, _ in found]), stacklevel=2)
         left_out = set(without)
         found = [each for i, each in enumerate(found) if i not in left_out]
     elif without:
-        raise UserError(f"{found[without[0]][0]}: there is no text; give one, or leave such rows out by --empty skip")
+        raise UserError(f"{found[without[0]][0]}: there is no text; add one, or leave out such rows with --empty skip")
     if not found:
         raise UserError(f"{', '.join(map(str, files))}: no sentence in it")
     places, rows = [place for place, _ in found], [row for _, row in found]
@@ -104,7 +104,7 @@ def read_sentences(files: Sequence[Path], *, columns: Columns | None = None, emp
     if 0 < with_id < len(rows):
         place = next(place for place, row in found if _ID not in row)
         raise UserError(
-            f"{with_id} of {len(rows)} sentences have an id; either all do, or none ({place}: without an id)"
+            f"{with_id} of {len(rows)} sentences have an id; give ids to all or to none (there is no id in {place})"
         )
     names = list(dict.fromkeys(name for row in rows for name in row if name not in (_ID, _TEXT)))
     names = [name for name in columns.known if name in names] if columns.known is not None else names
@@ -157,7 +157,7 @@ def _of_table(table: pa.Table, path: Path, columns: Columns) -> _Rows:
     table = table.rename_columns([own.get(name, name) for name in table.column_names])
     kind = table.schema.field(_TEXT).type
     if not any(is_kind(kind) for is_kind in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
-        raise UserError(f"{path}: the column {columns.text!r} holds no text, but {kind}")
+        raise UserError(f"{path}: the column {columns.text!r} must hold text, not {kind}")
     number = 0
     for batch in table.to_batches():
         for row in batch.to_pylist():
@@ -174,7 +174,7 @@ def _of_lines(path: Path, suffix: str, columns: Columns) -> _Rows:
                 if not line.strip():
                     continue
                 if number == 1 and suffix not in _OF_OBJECTS and _is_object(line):
-                    raise UserError(f"{path} holds JSON, not a sentence a line; give it as a file called .jsonl")
+                    raise UserError(f"{path} holds JSON, not one sentence per line; rename the file to end in .jsonl")
                 place = f"{path}, line {number}"
                 yield place, _object(line, place, columns) if suffix in _OF_OBJECTS else {_TEXT: line.strip()}
     except UnicodeDecodeError as error:
@@ -204,10 +204,10 @@ def _object(line: str, place: str, columns: Columns) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({getattr(error, 'msg', error)})") from None
     if not isinstance(row, dict) or columns.text not in row:
-        raise UserError(f"{place}: an object with a {columns.text!r} is needed")
+        raise UserError(f"{place}: the line must be an object with a {columns.text!r}")
     text = row.pop(columns.text)
     if not isinstance(text, str) and not is_missing(text):
-        raise UserError(f"{place}: {columns.text!r} is no text, but {str(text)[:60]}")
+        raise UserError(f"{place}: {columns.text!r} must be text, not {str(text)[:60]}")
     own = {_TEXT: text} | ({_ID: row.pop(columns.id)} if columns.id in row else {})
     if columns.labels is not None:
         row = {name: row.get(name) for name in columns.labels}
@@ -218,7 +218,7 @@ def _object(line: str, place: str, columns: Columns) -> dict[str, Any]:
 def _identified(row: dict[str, Any], place: str) -> tuple[str, dict[str, Any]]:
     if _ID in row and (isinstance(row[_ID], bool) or not isinstance(row[_ID], int)):
         raise UserError(
-            f"{place}: an id is a whole number, not {str(row[_ID])[:60]!r}; name another column by --id-column, "
-            "or none of them by --id-column ''"
+            f"{place}: an id must be a whole number, not {str(row[_ID])[:60]!r}; choose another column with "
+            "--id-column, or none with --id-column ''"
         )
     return place, row

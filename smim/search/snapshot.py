@@ -63,7 +63,7 @@ class Snapshot:
         try:
             key = repr(where)
         except RecursionError:
-            raise BadFilter("the filter is nested too deep") from None
+            raise BadFilter("the filter is nested too deeply") from None
         found = self.filters.get(key)
         if found is None:
             part = parse(where)

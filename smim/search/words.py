@@ -157,7 +157,7 @@ class Words:
         """The words, as bytes, and where the rows of each end."""
         try:
             if self._reader.schema != _SCHEMA or self._reader.num_record_batches != 1:
-                raise self._unreadable("it is no list of words")
+                raise self._unreadable("it is not a list of words")
             batch = check_batch(self._reader.get_batch(0))
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(first_line(error)) from None
@@ -216,7 +216,7 @@ class Words:
         start, end = ends[at - 1].as_py() if at else 0, ends[at].as_py()
         rows = self._rows[start:end]
         if not 0 <= start < end <= len(self._rows) or rows[0] < 0 or rows[-1] >= self.num_rows or _falls(rows):
-            raise self._unreadable("it names rows that there are not")
+            raise self._unreadable("it refers to rows that do not exist")
         return rows, self._counts[start:end]
 
     def _unreadable(self, problem: str) -> Unreadable:

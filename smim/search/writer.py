@@ -115,7 +115,7 @@ class IndexWriter:
     def delete(self, ids: Sequence[int] | None = None, *, where: Where | None = None) -> int:
         """Delete the texts of the given ids, or those that pass a filter, and return their number."""
         if (ids is None) == (not where):
-            raise UserError("what is to be deleted? give ids, or a filter")
+            raise UserError("give either the ids of the sentences to delete, or a filter")
         segments = self._open()
         if ids is not None:
             doomed = self._doomed(segments, np.unique(as_ids(ids)))
@@ -159,7 +159,7 @@ class IndexWriter:
     ) -> Put:
         """Upsert, or add unless `replace`, and report what happened to each text. Warns unless `tell` is false."""
         if replace and ids is None:
-            raise UserError("upsert needs an id with each sentence")
+            raise UserError("upsert needs an id for each sentence")
         check_sentences(texts, missing=True)
         if not len(texts):
             return Put([])
@@ -178,7 +178,7 @@ class IndexWriter:
         doomed = self._doomed(segments, numbers)
         if not replace and any(map(len, doomed)):
             there = sorted(int(segment.ids[i]) for segment, where in zip(segments, doomed, strict=True) for i in where)
-            raise OfIndex(self.directory, f"holds a sentence of id {there[0]} already; upsert replaces it")
+            raise OfIndex(self.directory, f"holds a sentence with id {there[0]} already; upsert replaces it")
         means = self.model.posterior_of_ids(fitted.ids).mean.numpy()
         codes = comparable(means, manifest.metric, manifest.dimension)
         order = np.argsort(numbers, kind="stable")
@@ -211,7 +211,7 @@ class IndexWriter:
     ) -> pa.Table:
         """The texts and labels in the schema of the index's rows."""
         if not isinstance(labels, Mapping):
-            raise UserError(f"labels are lists of values by column, not {str(labels)[:60]}")
+            raise UserError(f"labels must be a dictionary with a list of values per column, not {str(labels)[:60]}")
         for name in labels:
             if name not in self.manifest.columns:
                 raise OfIndex(
@@ -321,9 +321,9 @@ class IndexWriter:
 
     def _check_lock(self) -> None:
         if self._lock is None:
-            raise UserError(f"{self.directory} is changed inside of `with IndexWriter(...) as writer:` only")
+            raise UserError(f"{self.directory} can only be changed inside of `with IndexWriter(...) as writer:`")
         if not lock.is_at(self._lock, self.directory / LOCK):
-            raise lock.BeingChanged(f"{self.directory} was replaced by another process meanwhile; do it again")
+            raise lock.BeingChanged(f"{self.directory} was replaced by another process meanwhile; repeat the change")
 
     def _commit(self, segments: list[SegmentInfo], **fields: Any) -> None:
         self._check_lock()

@@ -34,11 +34,11 @@ class Access:
     def __post_init__(self) -> None:
         origin, host = r"\*|[a-z]+://[^/\s]+", r"[^/\s]+"
         refuse_if({
-            **{f"{each!r} is no origin; write its scheme and host, such as https://their.example":
+            **{f"{each!r} is not an origin; write its scheme and host, such as https://their.example":
                 not re.fullmatch(origin, each) for each in self.origins},
-            **{f"{each!r} is no host; write a name, such as search.example":
+            **{f"{each!r} is not a host; write a name, such as search.example":
                 not re.fullmatch(host, each) for each in self.hosts},
-            f"the root path is {self.root_path!r}; write it with a / before and none after, as /smim":
+            f"the root path is {self.root_path!r}; it must begin with a / and not end with one, as in /smim":
                 not re.fullmatch(r"(/[\w.~-]+)*", self.root_path),
         })  # fmt: skip
 
@@ -85,9 +85,12 @@ class Gate:
         visit = scope["method"] == "GET" and headers.get("sec-fetch-dest") == "document"
         refused = None
         if not self.access.takes_host(host):
-            refused = 421, f"this is no service of the name {host}; start it with --allowed-host {_name(host)}"
+            refused = 421, f"this service does not have the name {host}; start it with --allowed-host {_name(host)}"
         elif not self.access.takes_origin(headers, visit=visit):
-            refused = 403, "pages of another origin may not ask; start the service with --cors and their origin"
+            refused = (
+                403,
+                "pages of another origin may not send requests; start the service with --cors and their origin",
+            )
         if refused:
             # The body stays unread, so the connection cannot be reused.
             await error_response(*refused, {"Connection": "close"})(scope, receive, send)

@@ -118,12 +118,18 @@ def _permission(keys: Keys | None, right: str) -> Any:
     async def permitted(given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> None:
         if keys is None:
             if right == "write":
-                raise HTTPException(403, "changes are off: start the service with --keys FILE and use a key with write")
+                raise HTTPException(
+                    403, "changes are off; start the service with --keys FILE, and use a key with write"
+                )
             return
         rights = keys.rights_of(given.credentials) if given else None
         if rights is None:
-            raise HTTPException(401, "give a key: Authorization: Bearer KEY", {"WWW-Authenticate": "Bearer"})
+            raise HTTPException(
+                401,
+                "the key is missing or unknown; send the header Authorization: Bearer KEY",
+                {"WWW-Authenticate": "Bearer"},
+            )
         if right not in rights:
-            raise HTTPException(403, f"this key has not the right to {right}")
+            raise HTTPException(403, f"this key does not have the right to {right}")
 
     return permitted

@@ -241,7 +241,7 @@ class Client:
                 return TypeAdapter(answer).validate_json(response.content)
             failure = schemas.ErrorResponse.model_validate_json(response.content).error
         except ValidationError:
-            message = f"{self._http.base_url} answers otherwise than this client's version of the service"
+            message = f"{self._http.base_url} answers as another version of smim does; use this client's version there"
             raise ServiceError(response.status_code, message) from None
         raise _RAISED.get(failure.code, ServiceError)(response.status_code, failure.message, failure.code)
 

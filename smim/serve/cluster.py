@@ -130,7 +130,7 @@ class ClusterBackend(Backend):
         lacking = ids[[int(id) not in found for id in ids]]
         if len(lacking):
             _no_part(missing)
-            raise NoSuchSentence(self.directory, f"holds no sentence of id {listed(lacking)}")
+            raise NoSuchSentence(self.directory, f"holds no sentence with id {listed(lacking)}")
         return found
 
     async def _ask_all(

@@ -43,7 +43,7 @@ _TYPES = {status: code for code, (status, _) in reversed(CODES.items())}
 # Replace messages that contain paths of this machine.
 _TOLD = {
     "conflict": "the index is being changed by another process; wait until it is done",
-    "unreadable": "the index cannot be read; the log of the service says why",
+    "unreadable": "the index cannot be read; see the service's log",
 }
 _RETRY_AFTER = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}}
 _MOST_SHOWN = 5

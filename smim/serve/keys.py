@@ -42,18 +42,18 @@ class Keys:
         try:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{path} does not exist; it should hold API keys, see docs/serve.md") from None
+            raise UserError(f"{path} does not exist; create a file of API keys there, as in docs/serve.md") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UserError(f"{path} is not TOML: {error}") from None
         entries = content.get("keys")
         if not isinstance(entries, list) or not entries or set(content) != {"keys"}:
-            raise UserError(f"{path} must hold one [[keys]] or more and nothing else")
+            raise UserError(f"{path} must hold one or more [[keys]] and nothing else")
         keys = tuple(_key(f"{path}, key {number}", entry) for number, entry in enumerate(entries, start=1))
         for field in ("name", "sha256"):
             if len({getattr(key, field) for key in keys}) < len(keys):
-                raise UserError(f"{path} has two keys of the same {field}; each needs its own")
+                raise UserError(f"{path} has two keys with the same {field}; each key needs its own")
         if path.stat().st_mode & 0o077:
-            print(f"warning: other users can read {path}; chmod 600 {path}", file=sys.stderr)
+            print(f"warning: other users can read {path}; run `chmod 600 {path}`", file=sys.stderr)
         return cls(keys)
 
     def rights_of(self, key: str) -> frozenset[str] | None:
@@ -71,7 +71,7 @@ class Keys:
 
 def _key(place: str, entry: Any) -> Key:
     if not isinstance(entry, dict) or not set(entry) <= {"name", "key", "sha256", "rights"}:
-        raise UserError(f"{place}: it has name, rights, and either key or sha256, and nothing else")
+        raise UserError(f"{place}: a key must have name, rights, and either key or sha256, and nothing else")
     given: dict[str, Any] = {"name": None, "rights": None, "key": None, "sha256": None} | entry
     name, rights, key, digest = given.values()
     refuse_if({
@@ -79,7 +79,7 @@ def _key(place: str, entry: Any) -> Key:
         f'{place}: rights must be ["read"], ["write"] or ["read", "write"]':
             not isinstance(rights, list) or not rights or not all(right in RIGHTS for right in rights),
         f"{place}: it needs either key or sha256": (key is None) == (digest is None),
-        f"{place}: a key has at least {_SHORTEST} characters, so that it cannot be guessed":
+        f"{place}: a key must have at least {_SHORTEST} characters, so that it cannot be guessed":
             key is not None and (not isinstance(key, str) or len(key) < _SHORTEST),
         f"{place}: sha256 must be 64 hexadecimal digits":
             digest is not None and (not isinstance(digest, str) or not re.fullmatch(r"[0-9a-fA-F]{64}", digest)),

@@ -44,9 +44,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         refuse_if({
-            **{f"the limit {name} is {value}, it must be at least 1": value < 1 for name, value in vars(self).items()},
-            f"the limit queue_size is {self.queue_size}, it must hold a request of max_batch {self.max_batch} "
-            f"and one of max_num {self.max_num}": self.queue_size < max(self.max_batch, self.max_num),
+            **{f"the limit {name} is {value}, but it must be at least 1":
+                value < 1 for name, value in vars(self).items()},
+            f"the limit queue_size is {self.queue_size}, but it must be at least max_batch, which is "
+            f"{self.max_batch}, and max_num, which is {self.max_num}":
+                self.queue_size < max(self.max_batch, self.max_num),
         })  # fmt: skip
 
     @property
@@ -59,13 +61,14 @@ class Limits:
         self.check_count("queries", queries)
         num, k, wanted = len(queries), options.k, options.depth
         refuse_if({
-            f"{num} queries whose first {options.rerank} hits are reranked; at most {self.max_batch} in all":
+            f"{num} queries ask to rerank {options.rerank} hits each; at most {self.max_batch} in all are allowed":
                 num * options.rerank > self.max_batch,
-            f"k + offset, or rerank, is {wanted}, at most {self.max_k} are allowed": wanted > self.max_k,
-            f"{num} queries for {wanted} hits each; at most {self.max_hits} in all": num * wanted > self.max_hits,
-            f"{num} queries for {k} hits each; at most {self.max_batch} in all are reconstructed or scored":
+            f"k + offset, or rerank, is {wanted}, but at most {self.max_k} is allowed": wanted > self.max_k,
+            f"{num} queries ask for {wanted} hits each; at most {self.max_hits} in all are allowed":
+                num * wanted > self.max_hits,
+            f"{num} queries ask for {k} hits each; at most {self.max_batch} in all can be reconstructed or scored":
                 (options.reconstruct or options.score) and num * k > self.max_batch,
-            **{f"the search setting {name} is {value}, at most {LARGEST_SETTING[name]} is allowed":
+            **{f"the search setting {name} is {value}, but at most {LARGEST_SETTING[name]} is allowed":
                 value > LARGEST_SETTING[name] for name, value in (options.settings or {}).items()},
         })  # fmt: skip
         for line in (query.line for query in queries if query.line):
@@ -76,7 +79,7 @@ class Limits:
         self.check_count("texts", texts)
         longest = max(len(text) if isinstance(text, str) else 0 for text in texts)
         if longest > self.max_text:
-            raise UserError(f"a text has {longest} characters, at most {self.max_text} are allowed")
+            raise UserError(f"a text has {longest} characters, but at most {self.max_text} are allowed")
 
     def check_ids(self, ids: Sequence[int]) -> None:
         self.check_count("ids", ids)
@@ -86,8 +89,8 @@ class Limits:
         """Raise `UserError` if a request needs more sentences than may wait."""
         if num * candidates > self.queue_size:
             raise UserError(
-                f"{num} codes of {candidates} candidates each; at most {self.queue_size} sentences in all are drawn, "
-                "ask for fewer of either"
+                f"the request is for {num} codes with {candidates} candidates each, but at most {self.queue_size} "
+                "sentences in all can be drawn; ask for fewer codes or candidates"
             )
 
     def check_count(self, name: str, values: Sequence[Any]) -> None:
@@ -109,4 +112,4 @@ def too_deep(json: bytes) -> bool:
 def check_within(name: str, value: float, least: float, most: float) -> None:
     """Raise `UserError` for NaN and for numbers outside of `least` to `most`."""
     if not least <= value <= most:
-        raise UserError(f"{name} is {value}, {least:,.0f} to {most:,.0f} are allowed")
+        raise UserError(f"{name} is {value}, but it must be from {least:,.0f} to {most:,.0f}")

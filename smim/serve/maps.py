@@ -127,7 +127,7 @@ class Maps:
         if process.returncode:
             self._failed = True
             last = (errors.decode(errors="replace").strip().splitlines() or [""])[-1]
-            logger.warning("map", extra={"known": {"message": f"it was not made: {last[:300]}"}})
+            logger.warning("map", extra={"known": {"message": f"the map was not made: {last[:300]}"}})
 
 
 def _view(shown: Map, snapshot: Snapshot, state: Literal["making", "ready"]) -> MapView:

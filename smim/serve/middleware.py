@@ -45,7 +45,7 @@ class Guard:
                 # The rest of the body stays unread, so the connection cannot be reused.
                 refused = 413, f"the body is larger than {self.max_body} bytes", {"Connection": "close"}
             elif too_deep(body):
-                refused = 400, f"the body is nested more than {LARGEST_DEPTH} deep"
+                refused = 400, f"the body is nested more than {LARGEST_DEPTH} levels deep"
         if refused:
             await error_response(*refused)(scope, receive, send)
             return
@@ -126,7 +126,7 @@ class Observed:
         except Exception as error:
             fault = error
             if not status:
-                await error_response(500, f"a fault of the service; its log has it as {id}")(
+                await error_response(500, f"an internal error of the service; its log describes it under the id {id}")(
                     scope, receive, send_noting
                 )
         finally:

@@ -66,9 +66,9 @@ def serve_cluster(
     except ModuleNotFoundError:
         raise UserError("serving from a cluster needs Ray; install it with `pip install 'smim[ray,serve]'`") from None
     refuse_if({
-        f"{shards} shards, {replicas} replicas and {frontends} frontends; at least one of each is needed":
+        f"there are {shards} shards, {replicas} replicas and {frontends} frontends; give at least one of each":
             min(shards, replicas, frontends) < 1,
-        "a cluster listens on the same port of each machine: give a --port": port == 0,
+        "a cluster listens on the same port of each machine; give it with --port": port == 0,
     })  # fmt: skip
     app_options = {"keys": Keys.read(keys) if keys else None, "access": access, "page": page}
     if address is None:
@@ -85,7 +85,7 @@ def serve_cluster(
             logging_level=logging.ERROR,
         )
     except ConnectionError as error:
-        raise UserError(f"no Ray cluster at {address}: {error}") from None
+        raise UserError(f"no Ray cluster answers at {address}: {error}") from None
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -94,8 +94,9 @@ def serve_cluster(
         there = int(ray.cluster_resources().get("CPU", 0))
         gpus = int(ray.cluster_resources().get("GPU", 0))
         refuse_if({
-            f"{num_cpus} processes need as many CPUs, the Ray cluster has {there}; ask for fewer": there < num_cpus,
-            f"{shards * replicas} processes need as many GPUs, the Ray cluster has {gpus}; ask for fewer":
+            f"{num_cpus} processes need as many CPUs, but the Ray cluster has {there}; ask for fewer":
+                there < num_cpus,
+            f"{shards * replicas} processes need as many GPUs, but the Ray cluster has {gpus}; ask for fewer":
                 gpu and gpus < shards * replicas,
         })  # fmt: skip
         try:

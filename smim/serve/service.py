@@ -269,7 +269,7 @@ class Service:
     async def delete(self, ids: Sequence[int] | None = None, where: Where | None = None) -> int:
         """Delete the texts of the given ids, or those that pass a filter, and return their number."""
         if (ids is None) == (not where):
-            raise UserError("what is to be deleted? give ids, or a filter")
+            raise UserError("give either the ids of the sentences to delete, or a filter")
         parse(where or {})
         if ids is not None:
             self.limits.check_ids(ids)

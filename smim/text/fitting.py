@@ -114,7 +114,7 @@ def fit(
         if not usable and empty == "error":
             raise RowError(str(problem_of(*parts[0])), row, numbered=len(texts) > 1)
         if too_many and too_long == "error":
-            what = f"the text {shown(too_many[0])} has {too_many[1]} tokens, this model takes at most {limit}"
+            what = f"the text {shown(too_many[0])} has {too_many[1]} tokens, but this model takes at most {limit}"
             raise RowError(what, row, numbered=len(texts) > 1)
         if not usable:
             without.append(row)

@@ -108,19 +108,21 @@ class TrainArgs:
             object.__setattr__(self, "batch_size", _SENTENCES_A_BATCH)
         problems = out_of_bounds(self, "train")
         if len(self.adam_betas) != 2 or not all(0 <= beta < 1 for beta in self.adam_betas):
-            problems.append(f"train.adam_betas is {self.adam_betas}, it must be two numbers in [0, 1)")
+            problems.append(f"train.adam_betas is {self.adam_betas}, but it must be two numbers in [0, 1)")
         if self.batch_size is not None and self.tokens_per_batch is not None:
             problems.append(
-                f"train.batch_size is {self.batch_size} and train.tokens_per_batch is {self.tokens_per_batch}, and a "
-                "batch has one of them; add train.tokens_per_batch=null, or train.batch_size=null"
+                f"train.batch_size is {self.batch_size} and train.tokens_per_batch is {self.tokens_per_batch}, but "
+                "only one of them can be set; add train.tokens_per_batch=null, or train.batch_size=null"
             )
         if self.min_learning_rate > self.learning_rate > 0:
             problems.append(
-                f"train.min_learning_rate is {self.min_learning_rate}, it must not be above "
+                f"train.min_learning_rate is {self.min_learning_rate}, but it must not be above "
                 f"train.learning_rate, {self.learning_rate}"
             )
         if self.momentum and self.optimizer != "sgd":
-            problems.append(f"train.momentum is {self.momentum}, which train.optimizer={self.optimizer} does not have")
+            problems.append(
+                f"train.momentum is {self.momentum}, but train.optimizer={self.optimizer} has none; leave it out"
+            )
         unknown = [tracker for tracker in self.trackers if tracker not in TRACKERS]
         problems += [f"train.trackers has {tracker!r}; {nearest(tracker, TRACKERS)}" for tracker in unknown]
         refuse(problems)

@@ -47,7 +47,7 @@ class MeterState:
 
     def __post_init__(self) -> None:
         if self.sums is not None and len(self.sums) != len(self.names) + 3:
-            raise UserError(f"{len(self.sums)} sums of {len(self.names)} terms")
+            raise UserError(f"there are {len(self.sums)} sums for {len(self.names)} terms")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,10 @@ def verify(path: Path) -> None:
     storage.own_path(path.parent, path.name)
     content = storage.read_json(storage.own_file(path, _MANIFEST))
     if content.get("format") != _FORMAT:
-        raise UserError(f"checkpoint {path} has format {content.get('format')}, this version goes on from {_FORMAT}")
+        raise UserError(
+            f"checkpoint {path} has format {content.get('format')}, but this version reads {_FORMAT}; "
+            "start anew with another run.dir"
+        )
     manifest = schema.make(_Manifest, content, path / _MANIFEST)
     if missing := _NEEDED - set(manifest.files):
         raise UserError(f"checkpoint {path}: {_MANIFEST} does not name {', '.join(sorted(missing))}")
@@ -161,9 +164,9 @@ def newest_valid(root: Path, *, warn: Any) -> Path | None:
             verify(path)
             return path
         except SmimError as error:
-            warn(f"{error}; falling back to the one before")
+            warn(f"{error}; falling back to the checkpoint before it")
     if found:
-        raise SmimError(f"no checkpoint in {root} is whole; start anew with another run.dir")
+        raise SmimError(f"all checkpoints in {root} are damaged; start anew with another run.dir")
     return None
 
 
@@ -194,7 +197,7 @@ def fitting(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"checkpoint {path} does not fit this run, it was edited or damaged: {error}") from None
+        raise UserError(f"checkpoint {path} does not fit this run; it was edited or damaged ({error})") from None
 
 
 def random_state() -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs) -> None:
     if model_args.unit != corpus.unit:
         fitting = " or ".join(f"model={name}" for name, kind in ENCODERS.items() if kind.unit == corpus.unit)
         raise UserError(
-            f"{corpus.directory} holds {corpus.unit}s, which model={model_args.kind} does not take; use {fitting}"
+            f"{corpus.directory} holds {corpus.unit}s, which model={model_args.kind} does not support; use {fitting}"
         )
 
 
@@ -27,7 +27,10 @@ def check_additions(corpus: Corpus | VectorCorpus, objective: Objective, split: 
     batch = split.batch([0])
     lacking = {name: lack for name, part in objective.additions.items() if (lack := part.lacks(batch))}
     if corpus.unit != "sentence":
-        refuse(f"objective.{name} is of sentences, and {corpus.directory} holds {corpus.unit}s" for name in lacking)
+        refuse(
+            f"objective.{name} is for sentences, but {corpus.directory} holds {corpus.unit}s; leave it out"
+            for name in lacking
+        )
     refuse(
         f"objective.{name}.weight={objective.additions[name].weight} needs {lack}; {corpus.directory} has none"
         for name, lack in lacking.items()
@@ -39,12 +42,13 @@ def check_meaning(objective: Objective, *, has_initial: bool) -> None:
     view = objective.second_view
     if view.hold and not (view.epochs_alone or has_initial):
         raise UserError(
-            "objective.second_view.hold=true needs objective.second_view.epochs_alone above 0, or a trained model.init"
+            "objective.second_view.hold=true needs a trained meaning part; "
+            "set objective.second_view.epochs_alone above 0, or give a trained model.init"
         )
     if view.epochs_alone and has_initial:
         raise UserError(
-            f"objective.second_view.epochs_alone={view.epochs_alone} teaches a model that begins at random, and "
-            "model.init is trained; leave one of them out"
+            f"objective.second_view.epochs_alone={view.epochs_alone} is for models with random initial "
+            "weights, but model.init is trained; leave one of them out"
         )
 
 
@@ -52,8 +56,8 @@ def check_random_sentences(corpus: Corpus | VectorCorpus, args: TrainArgs, split
     """Raise `UserError` for random words if training examples are vectors or pairs of sentences."""
     if args.random_sentences and (corpus.unit != "sentence" or split.batch([0]).pair is not None):
         raise UserError(
-            f"train.random_sentences is {args.random_sentences:g}, it must be 0 for vectors, and where there is "
-            "corpus.pair_column, for words drawn at random are nobody's pair"
+            f"train.random_sentences is {args.random_sentences:g}, but it must be 0 for vectors, and with "
+            "corpus.pair_column, because random words have no second sentence"
         )
 
 
@@ -76,16 +80,17 @@ def check_launch(
     in_parts = mode == DistributedType.FSDP or bool(plugin and plugin.zero_stage == 3)
     one_optimizer = mode in (DistributedType.DEEPSPEED, DistributedType.FSDP)
     problems = {
-        f"{world_size} processes for {len(split)} sentences of split {split.name!r}; start fewer": (
+        f"there are {world_size} processes, but split {split.name!r} has only {len(split)} sentences; start fewer": (
             world_size > len(split)
         ),
-        f"{world_size} processes for batches of train.batch_size={args.batch_size} sentences; "
-        "start fewer, or raise it": (world_size > (args.batch_size or world_size)),
-        f"objective={objective.name} draws from the decoder in training, for which each process needs the whole "
+        f"there are {world_size} processes, but train.batch_size={args.batch_size}; start fewer, or increase it": (
+            world_size > (args.batch_size or world_size)
+        ),
+        f"objective={objective.name} draws from the decoder in training, so each process needs the whole "
         "weights; use DDP, or ZeRO 1 or 2": objective.draws_observations and in_parts,
-        f"objective={objective.name} trains a critic or a head with an optimizer of its own, for which DeepSpeed and "
-        "FSDP have no place; use DDP": critic is not None and one_optimizer,
-        "train.compile=true compiles transformers, and this model has none; leave it out": (
+        f"objective={objective.name} trains a critic or a head with its own optimizer, which DeepSpeed and "
+        "FSDP do not support; use DDP": critic is not None and one_optimizer,
+        "train.compile=true compiles transformers, but this model has none; leave it out": (
             args.compile and not model.compile_parts()
         ),
         "train.compile=true is not supported with DeepSpeed; use DDP, or leave it out": (

@@ -76,7 +76,7 @@ def fitting_line(
     shown = f"about {counted}, {number / epoch_steps:.1f} epochs, {fit}"
     if number >= enough_steps:
         return shown
-    return f"warning: only {shown}, too few for a model of use; give more train.max_minutes"
+    return f"warning: only {shown}, which are too few for a useful model; increase train.max_minutes"
 
 
 def duration(seconds: float) -> str:

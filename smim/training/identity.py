@@ -53,7 +53,7 @@ def check_identity(path: Path, identity: dict[str, Any], settings: dict[str, Any
     others = [key for key in different if key not in lengths]
     if not all(key.startswith(may_differ) for key in others):
         changes = "; ".join(different[key] for key in others)
-        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use another run.dir")
+        raise UserError(f"checkpoint {path} belongs to another run ({changes}); use its settings, or another run.dir")
     return different
 
 

@@ -39,7 +39,7 @@ class Initial:
         config = read_config(find(name))
         args = read_args(config.get("model"), find(name) / CONFIG)
         if args.unit != "sentence":
-            raise UserError(f"{KEY}={name} is a model of {args.unit}s; it must be one of sentences")
+            raise UserError(f"{KEY}={name} is a model of {args.unit}s; give a model of sentences")
         if not _FITTING_PRIORS.isdisjoint(config["training"]):
             args = replace(args, prior="standard_normal", num_prior_components=ModelArgs.num_prior_components)
         use = asdict(use_of(config))
@@ -72,8 +72,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     if said.get(KEY) in (None, "null"):
         return
     refuse(
-        f"{key}={value} does not go with {KEY}={said[KEY]}, which keeps the architecture of that model; "
-        "leave one of them out"
+        f"{key}={value} has no effect, because {KEY}={said[KEY]} determines the architecture; leave one of them out"
         for key, value in said.items()
         if (key.startswith("model.") and key != KEY) or key == "model"
     )

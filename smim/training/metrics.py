@@ -35,7 +35,8 @@ class Meter:
         self.names = self.names or list(terms)
         if not terms.keys() >= set(self.names):
             raise UserError(
-                f"the checkpoint has sums of other terms ({', '.join(self.names)}); it was edited or damaged"
+                f"the checkpoint has sums of other terms than this run ({', '.join(self.names)}); "
+                "it was edited or damaged"
             )
         # Few operations, because each of them is a kernel launch on a GPU.
         values = [terms[name].detach() for name in self.names]

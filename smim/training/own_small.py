@@ -54,7 +54,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     if EXPERIMENT not in arguments:
         return arguments
     if not {"-m", "--multirun"}.isdisjoint(arguments):
-        raise UserError(f"{EXPERIMENT} chooses settings for one run; leave --multirun out")
+        raise UserError(f"{EXPERIMENT} chooses settings for one run; leave out --multirun")
     rest = [argument for argument in arguments if argument != EXPERIMENT]
     said = said_values(rest)
     cfg = config.compose("train", [EXPERIMENT, *(each for each in rest if "=" in each and each[0] != "-")])
@@ -62,7 +62,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
         return arguments
     corpus = open_corpus(cfg.corpus.dir)
     if not isinstance(corpus, Corpus):
-        raise UserError(f"{EXPERIMENT} is of sentences, and {corpus.directory} holds {corpus.unit}s")
+        raise UserError(f"{EXPERIMENT} is for sentences, but {corpus.directory} holds {corpus.unit}s")
     choices = choose(corpus, said)
     if os.environ.get("RANK", "0") == "0":
         for choice in choices:
@@ -104,15 +104,17 @@ def _model(initial: str | None, said: Mapping[str, str]) -> list[Choice]:
         if initial == PACKAGED:
             chosen["objective.second_view.hold"] = "true"
         why = f"you set {KEY}" if KEY in said else "the corpus has its tokenizer"
-        kept = "; what it knows of meaning is kept" if initial == PACKAGED else ""
-        model = Choice("model", f"{initial}, trained on, because {why}{kept}", _unsaid(chosen, said))
-        return [model, Choice("code", f"{read_settings(initial).latent_dim} numbers, because {initial} has so many")]
+        kept = "; its meaning part does not change" if initial == PACKAGED else ""
+        model = Choice("model", f"{initial}, trained further, because {why}{kept}", _unsaid(chosen, said))
+        return [model, Choice("code", f"{read_settings(initial).latent_dim} numbers, because {initial} has this size")]
     own = _of_model(said)
     if "model" in said:
         model = Choice("model", f"{said['model']}, because you set model")
     else:
         why = f"{own[0]} is set" if own else f"you set {KEY}" if KEY in said else f"the tokenizer is not {PACKAGED}'s"
-        model = Choice("model", f"a superposition from the beginning, because it learns from few sentences, and {why}")
+        model = Choice(
+            "model", f"a superposition with random initial weights, because it needs few sentences, and {why}"
+        )
     if "model.latent_dim" in said:
         return [model, Choice("code", f"{said['model.latent_dim']} numbers, because you set model.latent_dim")]
     says = f"{_LATENT_DIM} numbers, because sentences of up to {_LONGEST} tokens fit into them"
@@ -133,8 +135,8 @@ def _length(lengths: np.ndarray, cut: int, said: Mapping[str, str]) -> Choice:
     says += f"half have at most {median}, and 99 % at most {high}" if overrides else "you set train.max_length"
     if median > SPLIT_ABOVE:
         says = (
-            f"warning: a code is of a sentence, and half of the texts have {median} tokens or more; split them by "
-            f"`smim prepare ... corpus.split_sentences=true`. Now they are cut after {cut} tokens"
+            f"warning: half of the texts have {median} tokens or more, but codes are for sentences; split the "
+            f"texts with `smim prepare ... corpus.split_sentences=true`. For now, they are cut after {cut} tokens"
         )
     return Choice("length", says, overrides)
 
@@ -151,7 +153,7 @@ def _batch(tokens: np.ndarray, said: Mapping[str, str]) -> tuple[Choice, float]:
         return Choice("batch", says), total / (_number(said, "train.tokens_per_batch") or _TOKENS)
     size = _FEW_TOKENS if total < _SMALL else _TOKENS
     steps = math.ceil(total / size)
-    says = f"{size:,} tokens, because an epoch of {total:,} tokens has {steps:,} step{'s' * (steps != 1)} then"
+    says = f"{size:,} tokens, because then an epoch of {total:,} tokens has {steps:,} step{'s' * (steps != 1)}"
     return Choice("batch", says, (f"train.tokens_per_batch={size}",)), steps
 
 
@@ -160,8 +162,8 @@ def _time(epoch_steps: float, said: Mapping[str, str], initial: str | None) -> C
     chosen = {"train.max_minutes": str(_MINUTES), "train.max_epochs": str(epochs)}
     overrides = _unsaid(chosen, said)
     minutes, most = (said.get(key, value) for key, value in chosen.items())
-    ends = f"{most} epochs" if minutes == "null" else f"{minutes} minutes, or {most} epochs where they end before"
-    why = "that is a first try; train.max_minutes=30 gives it more" if overrides else "you set both"
+    ends = f"{most} epochs" if minutes == "null" else f"{minutes} minutes or {most} epochs, whichever ends first"
+    why = "this is for a first try; train.max_minutes=30 gives more time" if overrides else "you set both"
     if initial and "train.max_epochs" not in said:
         why = "in more epochs it forgets words that a small corpus lacks"
     return Choice("time", f"{ends}, because {why}", overrides)

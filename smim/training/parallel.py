@@ -146,13 +146,13 @@ class ZeRO(Replicated):
         config["train_micro_batch_size_per_gpu"] = config["gradient_accumulation_steps"] = 1
         for name in ("bf16", "fp16"):
             if config.get(name, {}).get("enabled") is True:
-                raise UserError(
-                    f"the DeepSpeed file turns {name} on; leave it out: train.precision decides, as elsewhere"
-                )
+                raise UserError(f"the DeepSpeed file turns on {name}; leave it out, and set train.precision instead")
         engine, _ = self.accelerator.prepare(module, optimizer)
         asked, stage = self.accelerator.state.deepspeed_plugin.zero_stage, engine.zero_optimization_stage()
         if stage != asked:
-            raise UserError(f"ZeRO {asked} was asked for, DeepSpeed runs stage {stage}")
+            raise UserError(
+                f"ZeRO {asked} was requested, but DeepSpeed runs stage {stage}; use a config of launch/accelerate/"
+            )
         self.name = f"ZeRO {stage}"
         return engine, base_optimizer(engine)
 
@@ -230,7 +230,7 @@ def _load_state(optimizer: torch.optim.Optimizer, network: nn.Module, tensors: d
     loaded = {key.rpartition(".")[0] for key in tensors}
     shapes = {key: tensor.shape for key, tensor in _named(state).items() if key.rpartition(".")[0] in loaded}
     if shapes != {key: tensor.shape for key, tensor in tensors.items()}:
-        raise RuntimeError("the optimizer's state lacks a part, or is of other weights")
+        raise RuntimeError("the optimizer's state is incomplete, or belongs to other weights")
     for key, tensor in tensors.items():
         name, _, kind = key.rpartition(".")
         state["state"][name][kind] = tensor

@@ -156,7 +156,7 @@ class Run:
         self.schedule = make_schedule(args, total_steps=self.most_steps)
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         if self.average and self.parallel.sharded:
-            raise UserError("train.ema_decay needs whole weights on each process; use DDP, or leave the average out")
+            raise UserError("train.ema_decay needs the whole weights on each process; use DDP, or leave it out")
         self.peak = matrix_rate(accelerator.device, self.precision) * accelerator.num_processes
         set_seed(args.seed + 1, device_specific=True)  # each process draws its own noise
         if found:
@@ -196,7 +196,9 @@ class Run:
         root = self.run_dir / "checkpoints"
         saved = checkpoint.list_checkpoints(root)
         if self.args.resume == "never" and saved:
-            raise UserError(f"{self.run_dir} holds a run already; add train.resume=auto or change run.dir")
+            raise UserError(
+                f"{self.run_dir} already holds a run; add train.resume=auto to continue it, or change run.dir"
+            )
         path = None
         if self.args.resume == "auto":
             path = checkpoint.newest_valid(root, warn=lambda text: self.console.say(f"warning: {text}"))
@@ -208,13 +210,13 @@ class Run:
         changed = check_identity(path, self.identity, settings)
         lengths = [said for key, said in changed.items() if self.args.decides(key.partition(".")[2]) is Decides.LENGTH]
         if lengths:
-            cosine = "; the cosine goes on as that of the new length" if self.args.schedule == "cosine" else ""
-            self.console.say(f"going on with another length: {'; '.join(lengths)}{cosine}")
+            cosine = "; the cosine continues as one of the new length" if self.args.schedule == "cosine" else ""
+            self.console.say(f"continuing with another length: {'; '.join(lengths)}{cosine}")
         if others := [said for said in changed.values() if said not in lengths]:
-            self.console.say(f"warning: going on from {path} with other settings: {'; '.join(others)}")
+            self.console.say(f"warning: continuing from {path} with other settings: {'; '.join(others)}")
         if left := [each.name for each in saved if each.name > path.name]:
             self.console.say(
-                f"warning: the first save removes the later {', '.join(left)} of {root}; copy what is to stay"
+                f"warning: the first save will remove the later {', '.join(left)} in {root}; copy them if you need them"
             )
         return path, set(changed)
 
@@ -245,7 +247,7 @@ class Run:
         self.schedule.load(state["schedule"])
         if random is None:
             set_seed(self.args.seed + 1 + self.step, device_specific=True)
-            self.console.say("the number of processes changed: the epoch goes on, with fresh training noise")
+            self.console.say("the number of processes changed; the epoch continues with new training noise")
         else:
             checkpoint.restore_random_state(random)
             self.meter.load(state["meters"][rank], self.accelerator.device)

@@ -65,7 +65,7 @@ class Trainer(Run):
                     if stopping:
                         self.leave_model()
                         raise Interrupted(
-                            f"stopped by a signal at step {self.step}, state saved; train.resume=auto goes on",
+                            f"stopped by a signal at step {self.step}; its state is saved; train.resume=auto continues",
                             signal_number=self.stop_signal or signal.SIGTERM,
                         )
                 else:
@@ -221,7 +221,7 @@ class Trainer(Run):
         return SmimError(
             f"{what} became {value} in step {self.step + 1} (epoch {self.epoch + 1}) on rows {shown} of split 'train'; "
             f"the weights before it are in {saved[-1] if saved else 'no checkpoint yet'}. Try a lower "
-            f"train.learning_rate (train.resume=CHECKPOINT takes it) or train.precision=fp32"
+            f"train.learning_rate (with train.resume=CHECKPOINT) or train.precision=fp32"
         )
 
     def report(self) -> None:
@@ -256,7 +256,10 @@ class Trainer(Run):
                 done=done,
             )
         if not math.isfinite(metrics["loss"]):
-            raise SmimError(f"the validation loss is {metrics['loss']} at step {self.step}; training diverged")
+            raise SmimError(
+                f"the validation loss is {metrics['loss']} at step {self.step}, so training diverged; "
+                "try a lower train.learning_rate"
+            )
         tokens, sentences = metrics.pop("tokens"), metrics.pop("sentences")
         metrics.pop("positions")
         length = f" of {tokens / sentences:.1f} tokens" if self.corpus.tokenizer else ""
@@ -301,7 +304,7 @@ class Trainer(Run):
         model = self.model_to_keep()
         if self.is_main and not self.has_validated_model:
             self.keep(model, {"valid_loss": None, "unfinished": True})
-            self.console.say(f"{self.run_dir / 'model'} is what was learned in {self.step:,} steps, not validated yet")
+            self.console.say(f"{self.run_dir / 'model'} is the model after {self.step:,} steps; it was not validated")
 
     def keep(self, model: LatentVariableModel, measured: dict[str, Any]) -> None:
         """Write the run's model with its description."""

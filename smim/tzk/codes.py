@@ -25,7 +25,7 @@ class Codes:
         """Raise `UserError` for a corpus with another tokenizer, an unknown split, or latents of something else."""
         if corpus.tokenizer.hash != model.tokenizer.hash:
             raise UserError(
-                f"corpus {corpus.directory} was prepared for another tokenizer than the model's; "
+                f"corpus {corpus.directory} was prepared with another tokenizer than the model's; "
                 "prepare it with corpus.tokenizer.dir=MODEL/tokenizer"
             )
         self.split: Split = corpus.split(split)

@@ -65,7 +65,7 @@ class KnowledgeCard:
 
     def __post_init__(self) -> None:
         if not 0 < self.frequency < 1:
-            raise UserError(f"the card's frequency of {self.label} is {self.frequency}, it must be between 0 and 1")
+            raise UserError(f"the card's frequency of {self.label} is {self.frequency}, but it must be between 0 and 1")
 
 
 def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:
@@ -150,7 +150,7 @@ def _save(directory: Path, card: str, weights: str, module: nn.Module, **facts: 
 def _read(kind: type[C], directory: Path, name: str) -> C:
     content = storage.read_json(path := storage.own_file(directory, name))
     if (found := content.pop("format", None)) not in (1, FORMAT):
-        raise UserError(f"{path} has TzK format {found}, this version reads 1 and {FORMAT}; make it again")
+        raise UserError(f"{path} has TzK format {found}, but this version reads 1 and {FORMAT}; make it again")
     for args in (content.get("prior"), content.get("knowledge")):
         if found == 1 and isinstance(args, dict) and "num_steps" in args:
             args["num_coupling_layers"] = args.pop("num_steps")

@@ -135,7 +135,7 @@ class TzK:
         For several labels it uses `smim.tzk.product.sample_product`, which describes its limits.
         """
         if num < 1:
-            raise UserError(f"num is {num}, it must be at least 1")
+            raise UserError(f"num is {num}, but it must be at least 1")
         generator = torch.Generator().manual_seed(seed)
         if not labels:
             return self.prior.sample(num, generator=generator)

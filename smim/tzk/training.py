@@ -47,7 +47,7 @@ class FitArgs:
     def __post_init__(self) -> None:
         problems = too_low(self, "fit", num_optimizer_steps=10, batch_size=2, max_sentences=20, seed=0)
         if not self.learning_rate > 0:
-            problems.append(f"fit.learning_rate is {self.learning_rate}, it must be above 0")
+            problems.append(f"fit.learning_rate is {self.learning_rate}, but it must be above 0")
         if problems:
             raise UserError("; ".join(problems))
 

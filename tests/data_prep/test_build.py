@@ -444,7 +444,7 @@ def test_the_same_file_for_two_splits_is_refused(tmp_path):
         (["corpus.path=a.txt", "corpus.hub=b"], "give the text as exactly one of"),
         (["corpus.path=a.txt", "prep.engine=slurm"], "prep.engine is 'slurm'"),
         (["corpus.path=a.txt", "prep.workers=0"], "prep.workers is 0"),
-        (["corpus.path=a.txt", "prep.address=localhost:1"], "prep.address is for prep.engine=ray"),
+        (["corpus.path=a.txt", "prep.address=localhost:1"], "prep.address works only with prep.engine=ray"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(tmp_path, options, message):

@@ -170,7 +170,7 @@ def test_every_figure_is_one_of_its_experiment_and_trains_with_it(name):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (["figure.seeds=0"], r"figure\.seeds is 0, it must be at least 1"),
+        (["figure.seeds=0"], r"figure\.seeds is 0, but it must be at least 1"),
         (["figure.kind=curvs"], r"figure\.kind is 'curvs'; did you mean 'curves'"),
         (["figure.vary=width"], r"figure\.vary=width is no setting of model\."),
         (["figure.values=[]"], r"only one of figure\.vary and figure\.values is set"),
@@ -195,4 +195,4 @@ def test_an_experiment_that_is_no_figure_is_refused(tmp_path):
 
 def test_without_an_experiment_all_figures_are_made(tmp_path):
     refused = run_script("eval/figures.py", [f"output={tmp_path}", "figure.seeds=0"], timeout=60)
-    assert refused.returncode == 2 and "figure.seeds is 0, it must be at least 1" in refused.stderr
+    assert refused.returncode == 2 and "figure.seeds is 0, but it must be at least 1" in refused.stderr

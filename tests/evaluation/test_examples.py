@@ -189,5 +189,7 @@ def test_other_processes_neither_decode_nor_wait(tiny_model, tiny_corpus, tmp_pa
 
 
 def test_all_wrong_values_are_told_together():
-    with pytest.raises(UserError, match=r"eval.examples.num is 0, it must be at least 1; .*interpolation_steps is 1"):
+    with pytest.raises(
+        UserError, match=r"eval.examples.num is 0, but it must be at least 1; .*interpolation_steps is 1"
+    ):
         ExamplesArgs(num=0, interpolation_steps=1)

@@ -148,5 +148,5 @@ def test_a_corpus_without_training_sentences_is_not_evaluated(tiny_model, tiny_c
 
 
 def test_all_wrong_values_are_told_together():
-    with pytest.raises(UserError, match=r"eval.representation.k is 0, it must be at least 1; .*max_classes is 1"):
+    with pytest.raises(UserError, match=r"eval.representation.k is 0, but it must be at least 1; .*max_classes is 1"):
         RepresentationArgs(k=0, max_classes=1)

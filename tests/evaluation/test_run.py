@@ -198,7 +198,7 @@ def test_the_report_replaces_an_older_one_whole(odd_corpus, long_model, tmp_path
 def test_a_directory_that_is_no_report_is_left_alone(odd_corpus, long_model, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "precious.txt").write_text("kept")
-    with pytest.raises(UserError, match="is there and is not a report"):
+    with pytest.raises(UserError, match="exists and is not a report"):
         evaluate_here(long_model, odd_corpus, tmp_path / "report", "eval.metrics=[reconstruction]")
     assert (tmp_path / "report" / "precious.txt").read_text() == "kept"
 

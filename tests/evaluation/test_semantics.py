@@ -167,7 +167,7 @@ def test_other_models_stand_beside_under_their_directorys_name(long_model, tiny_
         (["eval.semantics.sets={sets}", "eval.semantics.split=train"], r"eval.semantics.split is 'train'; valid: dev"),
         (
             ["eval.semantics.sets={sets}", "eval.semantics.models=[a/b/c]"],
-            r"models=a/b/c: .*is not the name of a model of the hub",
+            r"models=a/b/c: .*is not a model's name on the hub",
         ),
         (
             ["eval.semantics.sets={sets}", "eval.semantics.models=[a/b,c/b]"],

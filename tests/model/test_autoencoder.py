@@ -137,7 +137,7 @@ def test_a_model_of_an_older_format_is_refused(model, tmp_path):
     file = tmp_path / "model" / "config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "format": 1, "model": {"name": "gru", "latent_dim": 6}}))
-    with pytest.raises(UserError, match="has model format 1, this version reads 2 and 3; train it again"):
+    with pytest.raises(UserError, match="has model format 1, but this version reads 2 and 3; train it again"):
         load_model(tmp_path / "model")
 
 

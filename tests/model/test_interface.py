@@ -61,5 +61,5 @@ def test_a_corpus_and_a_model_are_of_one_unit(tiny_corpus):
     corpus = Corpus.open(tiny_corpus)
     assert corpus.unit == make("gru", "gru").unit == "sentence"
     check_kind(corpus, make_args({}))
-    with pytest.raises(UserError, match="holds sentences, which model=mlp does not take; use model=gru or model=tr"):
+    with pytest.raises(UserError, match="holds sentences, which model=mlp does not support; use model=gru or model=tr"):
         check_kind(corpus, make_args({"encoder": "mlp", "decoder": "mlp"}))

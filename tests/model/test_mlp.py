@@ -177,7 +177,7 @@ def test_sampling_leaves_the_random_numbers_of_the_program_alone(saved):
 
 def test_what_is_no_vector_or_code_of_the_model_is_refused(saved):
     loaded = vector_model.load(saved[1])
-    with pytest.raises(UserError, match=r"vectors have shape \(2, 4\), this model's are \[N, 5\]"):
+    with pytest.raises(UserError, match=r"vectors have shape \(2, 4\), but this model's are \[N, 5\]"):
         loaded.encode(np.zeros((2, 4)))
     with pytest.raises(UserError, match=r"vectors have shape \(5,\)"):
         loaded.encode(np.zeros(5))
@@ -192,9 +192,9 @@ def test_what_is_no_vector_or_code_of_the_model_is_refused(saved):
 
 
 def test_models_of_vectors_and_of_sentences_are_told_apart(saved, tiny_model):
-    with pytest.raises(UserError, match=r"is a model of vectors; smim.vector_model.load loads it"):
+    with pytest.raises(UserError, match=r"is a model of vectors; load it with smim.vector_model.load"):
         load_model(saved[1])
-    with pytest.raises(UserError, match=r"is a model of sentences; smim.load loads it"):
+    with pytest.raises(UserError, match=r"is a model of sentences; load it with smim.load"):
         vector_model.load(tiny_model)
 
 

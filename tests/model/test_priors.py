@@ -284,7 +284,7 @@ def test_priors_say_what_they_are():
 def test_wrong_settings_are_refused_together(args):
     with pytest.raises(UserError, match=r"model.posterior is 'normal'; .*model.prior is 'vampp'; did you mean 'vamp'"):
         args(posterior="normal", prior="vampp")
-    with pytest.raises(UserError, match=r"num_prior_components is 0.*max_log_variance is -11.*min_log_variance \(-10"):
+    with pytest.raises(UserError, match=r"num_prior_components is 0.*max_log_variance is -11.*min_log_variance, -10"):
         args(num_prior_components=0, posterior="sampled_variance", max_log_variance=-11.0)
     assert args(min_log_variance=1.0).max_log_variance == 0  # of no account where the variance is predicted
 

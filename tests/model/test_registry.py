@@ -71,7 +71,10 @@ def test_the_packaged_models_settings_are_read():
     [
         ({**FLAT_SENTENCES, "hiden_dim": 3}, "config.json: unknown key model.hiden_dim; did you mean 'hidden_dim'"),
         ({**asdict(SENTENCES), "hidden_dim": 3}, "config.json: model.hidden_dim is not known"),
-        ({**FLAT_SENTENCES, "decoder": "mlp"}, "config.json: model.encoder=transformer is of sentences; model.decoder"),
+        (
+            {**FLAT_SENTENCES, "decoder": "mlp"},
+            "config.json: model.encoder=transformer is for sentences; model.decoder",
+        ),
         ({**FLAT_SENTENCES, "hidden_dim": 33}, "config.json: model.encoder.hidden_dim is 33"),
         ({"encoder": {"name": ["gru"]}, "decoder": "gru"}, r"config.json: model.encoder is \"\['gru'\]\""),
         ([], "config.json: model is "),
@@ -101,7 +104,7 @@ def test_either_part_may_be_of_another_kind():
         (["model.hiden_dim=3"], "unknown key model.hiden_dim; did you mean 'model.hidden_dim'"),
         (["model.encoder.hiden_dim=3"], "unknown key model.encoder.hiden_dim; did you mean 'model.encoder.hidden_dim'"),
         (["model.encoder=grru"], "model.encoder is 'grru'; did you mean 'gru'"),
-        (["model.encoder=mlp"], "model.encoder=mlp is of vectors; model.decoder=gru is of sentences"),
+        (["model.encoder=mlp"], "model.encoder=mlp is for vectors; model.decoder=gru is for sentences"),
         (["model.decoder=superposition"], "it needs model.encoder=superposition and model.tied_output=true"),
         (["model=transformer", "model.encoder.num_heads=3"], "model.encoder.hidden_dim is 256.*multiple of 6"),
     ],

@@ -221,7 +221,7 @@ def test_under_autocast_products_are_bf16_and_statistics_fp32(model):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"hidden_dim": 18, "num_heads": 4}, r"hidden_dim is 18 and model\.encoder\.num_heads 4.*multiple of 8"),
+        ({"hidden_dim": 18, "num_heads": 4}, r"hidden_dim is 18 and model\.encoder\.num_heads is 4.*multiple of 8"),
         ({"hidden_dim": 12, "num_heads": 4}, "even number of channels"),
         ({"num_heads": 0, "num_layers": 0}, r"num_layers is 0.*num_heads is 0"),
         ({"feedforward_dim": 0, "num_pooling_queries": 0}, r"feedforward_dim is 0.*num_pooling_queries is 0"),

@@ -67,17 +67,17 @@ def test_samples_are_spread_as_asked_or_as_the_model_says_or_of_the_prior():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: FREE.writing(1.5), "literal is 1.5, a number of at least 0 and at most 1 is needed"),
+        (lambda: FREE.writing(1.5), "literal is 1.5, but it must be a number of at least 0 and at most 1"),
         (lambda: FREE.writing(float("nan")), "literal is nan"),
-        (lambda: FREE.writing("0"), "literal is '0', a number"),
-        (lambda: FREE.writing(0, 0), "candidates is 0, a whole number from 1 to 256 is needed"),
+        (lambda: FREE.writing("0"), "literal is '0', but it must be a number"),
+        (lambda: FREE.writing(0, 0), "candidates is 0, but it must be a whole number from 1 to 256"),
         (lambda: FREE.writing(0, 257), "candidates is 257"),
-        (lambda: FREE.writing(temperature=0), "temperature is 0, a number above 0 is needed"),
-        (lambda: FREE.writing(top_p=1.1), "top_p is 1.1, a number above 0 and at most 1 is needed"),
+        (lambda: FREE.writing(temperature=0), "temperature is 0, but it must be a number above 0"),
+        (lambda: FREE.writing(top_p=1.1), "top_p is 1.1, but it must be a number above 0 and at most 1"),
         (lambda: Sampling().spread(0.1, prior=True), "leave out the standard deviation, or the prior"),
         (lambda: Use(metric="cosin"), "use.metric is 'cosin'; did you mean 'cosine'"),
         (lambda: Use(perturb_scale=-1.0), "use.perturb_scale is -1.0"),
-        (lambda: Literal(interpolate=1.5), "use.literal.interpolate is 1.5, it must be at most 1"),
+        (lambda: Literal(interpolate=1.5), "use.literal.interpolate is 1.5, but it must be at most 1"),
         (lambda: Sampling(chain_steps=10**9), "use.sample.chain_steps is 1000000000"),
     ],
 )

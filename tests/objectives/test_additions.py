@@ -252,7 +252,7 @@ def test_bounds_are_checked_and_named_together():
             pairs=Pairs(temperature=-1.0, loss="decode"),
         )
     message = str(refused.value)
-    assert "objective.contrast.weight is -1.0, it must be at least 0" in message
-    assert "objective.contrast.temperature is 0.0, it must be above 0" in message
+    assert "objective.contrast.weight is -1.0, but it must be at least 0" in message
+    assert "objective.contrast.temperature is 0.0, but it must be above 0" in message
     assert "objective.second_view.loss is 'vectors'; did you mean 'vector'" in message
     assert "objective.pairs.temperature" in message and "objective.pairs.loss is 'decode'" in message

@@ -145,5 +145,5 @@ def test_all_mistakes_are_listed_together():
     for part in ("corpus.normalize is 'nfc'; valid: NFC, ", "corpus.language is 'English'",
                  "corpus.min_words is -1", "corpus.max_words is 0", "corpus.too_long is 'cut'"):  # fmt: skip
         assert part in str(error.value)
-    with pytest.raises(UserError, match=r"corpus\.max_words is 3, it must be at least corpus\.min_words"):
+    with pytest.raises(UserError, match=r"corpus\.max_words is 3, but it must be at least corpus\.min_words"):
         Cleaning(min_words=4, max_words=3)

@@ -123,7 +123,7 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
     assert len(build(tmp_path / "gmm", "corpus=gmm", *SMALL, "corpus.test=7").split("test")) == 7
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(UserError, match="mine is there and is not a prepared corpus"):
+    with pytest.raises(UserError, match="mine exists and is not a prepared corpus"):
         build(tmp_path / "mine", "corpus=gmm")
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 
@@ -131,9 +131,12 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["corpus=gmm", "corpus.dimension=1"], r"corpus\.dimension is 1, it must be at least 2"),
+        (["corpus=gmm", "corpus.dimension=1"], r"corpus\.dimension is 1, but it must be at least 2"),
         (["corpus=gmm", "corpus.radius=0", "corpus.train=0"], r"corpus\.train is 0.*corpus\.radius is 0\.0"),
-        (["corpus=gmm", "corpus.standard_deviation=-1"], r"corpus\.standard_deviation is -1\.0, it must be above 0"),
+        (
+            ["corpus=gmm", "corpus.standard_deviation=-1"],
+            r"corpus\.standard_deviation is -1\.0, but it must be above 0",
+        ),
         (["corpus=digits", "corpus.test=0.95"], r"corpus\.valid=0\.1 and corpus\.test=0\.95"),
     ],
 )

@@ -168,7 +168,7 @@ def test_latents_of_something_else_are_refused(
         "corpus": {"model": model, "corpus": corpus, "latents": many[1]},
         "split": {"model": model, "corpus": corpus, "latents": latents, "split": "test"},
     }.items():
-        with pytest.raises(UserError, match=f"holds the latents of another {named}: of (tiny|many) train"):
+        with pytest.raises(UserError, match=f"holds latents of another {named}: (tiny|many) train was"):
             build_index(**arguments, output=tmp_path / "index", model_dir=tiny_model)
     assert not (tmp_path / "index").exists()
 
@@ -177,7 +177,7 @@ def test_latents_of_something_else_are_refused(
 def test_a_number_of_segments_that_cannot_be_is_refused(
     model: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path, number: int
 ) -> None:
-    with pytest.raises(UserError, match=f"num_segments is {number}; it can be 1 to the 40 sentences"):
+    with pytest.raises(UserError, match=f"num_segments is {number}; it must be from 1 to 40"):
         build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, num_segments=number)
 
 

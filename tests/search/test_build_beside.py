@@ -81,15 +81,15 @@ def test_the_command_takes_an_engine(
     assert done.status == 0 and "40 sentences" in done.out
     for wrong, told in (
         (["--engine", "rai"], "build.engine is 'rai'; did you mean 'ray'"),
-        (["--workers", "2"], "of an --engine"),
-        (["--engine", "local", "--ray-address", "a:1"], "build.address is for build.engine=ray"),
+        (["--workers", "2"], "need --engine local"),
+        (["--engine", "local", "--ray-address", "a:1"], "build.address works only with build.engine=ray"),
         (["--engine", "local", "--workers", "0"], "build.workers"),
     ):
         refused = command(tiny_corpus, "-o", tmp_path / "other", *wrong)
         assert refused.status == 2 and told in refused.err, refused.err
     (tmp_path / "mine.txt").write_text("a bank sold shares\n")
     refused = command(tmp_path / "mine.txt", "-o", tmp_path / "other", "--engine", "local")
-    assert refused.status == 2 and "--engine is for a prepared corpus" in refused.err
+    assert refused.status == 2 and "--engine works only with a prepared corpus" in refused.err
     assert not (tmp_path / "other").exists()
 
 

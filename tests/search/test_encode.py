@@ -152,7 +152,7 @@ def test_wrong_corpora_and_splits_are_refused_and_nothing_is_left(
     tokenizer = WordTokenizer.train(["other words"], splitter="whitespace")
     write_corpus(tmp_path / "other", {"train": [{"text": "other words"}]}, tokenizer, name="other")
     for corpus, args, message in [
-        (tmp_path / "other", EncodeArgs(), "prepared for another tokenizer than the model's"),
+        (tmp_path / "other", EncodeArgs(), "prepared with another tokenizer than the model's"),
         (tiny_corpus, EncodeArgs(split="trian"), "no split 'trian'; did you mean 'train'"),
         (tiny_model, EncodeArgs(), "is not a prepared corpus"),
     ]:
@@ -170,8 +170,8 @@ def test_settings_that_cannot_be_are_refused_together() -> None:
         "encode.rows_per_shard is 0",
     ):
         assert message in str(refused.value)
-    assert "encode.address is for encode.engine=ray" in str(refused.value)
-    with pytest.raises(UserError, match=r"encode\.workers is for encode\.engine=ray; .*`accelerate launch"):
+    assert "encode.address works only with encode.engine=ray" in str(refused.value)
+    with pytest.raises(UserError, match=r"encode\.workers works only with encode\.engine=ray; .*`accelerate launch"):
         EncodeArgs(workers=3)
 
 
@@ -186,7 +186,7 @@ def test_codes_beyond_what_fp16_holds_are_an_error(
         return model
 
     monkeypatch.setattr(encode_module.generation, "load", load_and_inflate)
-    with pytest.raises(SmimError, match=r"rows 0 to 39 of tiny train: the mean came out as NaN or beyond fp16"):
+    with pytest.raises(SmimError, match=r"rows 0 to 39 of tiny train, the mean is NaN or too large for fp16"):
         encode_corpus(tiny_model, tiny_corpus, tmp_path / "half", args=EncodeArgs(dtype="fp16"))
     encode_corpus(tiny_model, tiny_corpus, tmp_path / "full", args=EncodeArgs())
 

@@ -217,7 +217,7 @@ def test_a_map_of_other_rows_is_refused(
     np.save(path, np.zeros(rows, np.int64))
     info.files[name] = FileInfo.of(path)
     index.manifest.write(index.directory)
-    with pytest.raises(UserError, match=rf"{name} holds int64 \({rows},\) where"):
+    with pytest.raises(UserError, match=rf"{name} holds int64 \({rows},\), but it must hold"):
         open_index(index.directory, model=model)
 
 
@@ -232,5 +232,5 @@ def test_numbers_in_a_map_that_cannot_be_are_refused_where_they_are_read(
     np.save(path, np.full_like(np.load(path), number))
     info.files[name] = FileInfo.of(path)
     index.manifest.write(index.directory)
-    with pytest.raises(UserError, match=f"{name} holds numbers that cannot be"):
+    with pytest.raises(UserError, match=f"{name} holds numbers out of range"):
         open_index(index.directory, model=model).more_like([7])

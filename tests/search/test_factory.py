@@ -41,7 +41,7 @@ def test_half_of_the_machines_memory_is_what_auto_takes_where_none_is_named(monk
 
 @pytest.mark.parametrize("memory", [0, -(10**9)])
 def test_no_memory_at_all_is_refused(memory: int) -> None:
-    with pytest.raises(UserError, match=r"cannot take .* bytes"):
+    with pytest.raises(UserError, match=r"memory is .* bytes"):
         factories.resolve("Flat", 10, 8, memory)
 
 

@@ -111,7 +111,7 @@ def test_columns_of_pandas_are_taken() -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_a_value_that_a_column_does_not_hold_as_it_is_is_refused_with_its_row(value: Any, type: pa.DataType) -> None:
-    told = r"^sentence 3: the labels 'stars' (do not fit the index's: |are text, finite)"
+    told = r"^sentence 3: the labels 'stars' (do not fit the index's: |must be text, finite)"
     with pytest.raises(UserError, match=told) as error:
         label_column("stars", [None, None, value], 3, type)
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # as processes send it

@@ -62,9 +62,9 @@ def test_a_damaged_shard_is_refused_by_its_name(copy: Path, damage: str) -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "is no latents directory of format 1"),
-        ({"count": 41}, "do not have the 41 rows"),
-        ({"shards": []}, "do not have the 40 rows"),
+        ({"format": 2}, "does not have format 1"),
+        ({"count": 41}, "counts 41 rows, but its shards"),
+        ({"shards": []}, "counts 40 rows, but its shards"),
         ({"shards": 3}, "edited or damaged"),
         ({"rows_per_shard": 0}, "edited or damaged"),
         ({"extra": 1}, "edited or damaged"),
@@ -78,7 +78,7 @@ def test_a_card_of_another_format_or_edited_is_refused(copy: Path, changes: dict
 
 
 def test_a_directory_that_holds_no_latents_is_refused(tiny_corpus: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no latents \(no latents\.json in it\)"):
+    with pytest.raises(UserError, match=r"is not a latents directory \(it has no latents\.json\)"):
         Latents.open(tiny_corpus)
 
 

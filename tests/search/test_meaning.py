@@ -69,7 +69,7 @@ def test_a_query_may_be_a_whole_code_or_its_meaning_part(meant: Index, free: Sen
     mixed = [Query(code=codes[0].tolist()), Query(id=3)]
     assert hits(meant, mixed) == [*hits(meant, [ONE]), *[hits(meant, [Query(id=3)])[0]]]
     for width in (5, 7, 23):
-        with pytest.raises(UserError, match=rf"shape \(1, {width}\), this index's are \[N, 24\] or \[N, 6\]"):
+        with pytest.raises(UserError, match=rf"shape \(1, {width}\), but this index's are \[N, 24\] or \[N, 6\]"):
             meant.search(np.zeros((1, width)))
 
 
@@ -78,7 +78,7 @@ def test_a_meaning_part_is_no_query_of_an_index_of_whole_codes(
 ) -> None:
     whole = build_index(free, corpus, tmp_path / "whole", model_dir=meaning_model)
     assert whole.manifest.part is None and whole.manifest.dimension == 24
-    with pytest.raises(UserError, match=r"shape \(1, 6\), this index's are \[N, 24\]$"):
+    with pytest.raises(UserError, match=r"shape \(1, 6\), but this index's are \[N, 24\]$"):
         whole.search(np.zeros((1, 6)))
 
 
@@ -136,7 +136,7 @@ def test_texts_are_indexed_by_their_meaning_too(free: SentenceModel, meaning_mod
 def test_codes_without_a_meaning_part_are_indexed_whole(
     model: SentenceModel, free: SentenceModel, corpus: Corpus, tiny_model: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(Unsupported, match="codes have no meaning part; index them whole"):
+    with pytest.raises(Unsupported, match="codes have no meaning part; leave out `part`"):
         build_index(model, corpus, tmp_path / "index", model_dir=tiny_model, part="meaning")
     with pytest.raises(UserError, match=r"part is .order.; .*meaning"):
         build_index(free, corpus, tmp_path / "index", model_dir=tiny_model, part="order")
@@ -146,7 +146,7 @@ def test_codes_without_a_meaning_part_are_indexed_whole(
 def test_an_index_that_says_another_part_than_it_holds_is_refused(meant: Index, free: SentenceModel) -> None:
     manifest = meant.manifest
     manifest.changed(part=None).write(meant.directory)
-    with pytest.raises(Unreadable, match="of 6 dimensions, its model's have 24"):
+    with pytest.raises(Unreadable, match="of 6 dimensions, but those of its model have 24"):
         open_index(meant.directory, model=free)
     with pytest.raises(UserError, match=r"manifest\.part is 'order'"):
         manifest.changed(part="order")

@@ -32,13 +32,13 @@ def test_a_query_is_of_one_kind(given: dict[str, Any]) -> None:
     ("options", "message"),
     [
         ({"k": 0}, "k must be at least 1"),
-        ({"offset": -1}, "offset not negative"),
-        ({"k": 2.0}, "k is 2.0, a whole number"),
+        ({"offset": -1}, "offset must not be negative"),
+        ({"k": 2.0}, "k is 2.0, but it must be a whole number"),
         ({"max_distance": float("nan")}, "max_distance is nan"),
         ({"max_distance": "far"}, "max_distance is 'far'"),
         ({"settings": {"nprobes": 1}}, "did you mean 'nprobe'"),
-        ({"settings": {"nprobe": 0}}, "nprobe is 0, it is too low"),
-        ({"settings": {"refine": -1}}, "refine is -1, it is too low"),
+        ({"settings": {"nprobe": 0}}, "nprobe is 0, but it must be at least 1"),
+        ({"settings": {"refine": -1}}, "refine is -1, but it must be at least 0"),
     ],
 )
 def test_what_no_search_can_be_asked_is_refused(options: dict[str, Any], message: str) -> None:

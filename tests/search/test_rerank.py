@@ -81,8 +81,8 @@ def test_a_threshold_and_folding_come_before(model: SentenceModel, tiny_model: P
 @pytest.mark.parametrize(
     "queries, options, message",
     [
-        ([Query(line=Line("a bank", "the law"))], {"rerank": 3}, "needs sentences as queries"),
-        (np.zeros((1, 8), np.float32), {"rerank": 3}, "needs sentences as queries"),
+        ([Query(line=Line("a bank", "the law"))], {"rerank": 3}, "queries must be sentences or ids"),
+        (np.zeros((1, 8), np.float32), {"rerank": 3}, "queries must be sentences or ids"),
         ([QUERY], {"rerank": -1}, "not be negative"),
         ([QUERY], {"rerank": 1.5}, "whole number"),
     ],

@@ -52,7 +52,7 @@ def test_sentences_may_be_columns_of_tables(index: Index) -> None:
     columns = [pa.array(QUERIES), table["text"], pd.Series(QUERIES), pd.Series(QUERIES).to_numpy(object)]
     for column in [*columns, Dataset(table)["text"], tuple(QUERIES)]:
         assert index.search(column, k=3) == expected
-    with pytest.raises(UserError, match="a list of sentences is needed"):
+    with pytest.raises(UserError, match="the sentences must be in a list"):
         index.search(pa.array([1, 2]))
 
 

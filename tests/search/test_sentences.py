@@ -67,7 +67,7 @@ def test_rows_without_a_text_are_left_out_where_that_is_asked_for(tmp_path: Path
     (tmp_path / "a.jsonl").write_text('{"text": "a bank", "n": 1}\n{"text": null, "n": 2}\n{"text": "", "n": 3}\n')
     for name, word in (("a.parquet", "row"), ("a.csv", "row"), ("a.jsonl", "line")):
         path = tmp_path / name
-        with pytest.warns(TextsChanged, match=f"2 of 3 rows hold no text .*: {path}, {word} 2, {path}, {word} 3"):
+        with pytest.warns(TextsChanged, match=f"2 of 3 rows have no text .*: {path}, {word} 2, {path}, {word} 3"):
             found = read_sentences([path], empty="skip")
         assert (found.texts, found.labels, found.places) == (["a bank"], {"n": [1]}, [f"{path}, {word} 1"])
         with pytest.raises(UserError, match=f"{path}, {word} 2: there is no text"):
@@ -81,7 +81,12 @@ def test_rows_without_a_text_are_left_out_where_that_is_asked_for(tmp_path: Path
         ("a.csv", "text,stars\na bank,1\n", Columns(labels=["star"]), "no column 'star'"),
         ("a.csv", "text,stars\na bank,1,2\n", Columns(), "line 2: 3 fields, but the first row has 2"),
         ("a.csv", 'text,stars\n"a bank,1\n', Columns(), "line 2: not CSV"),
-        ("a.csv", "text,id\na bank,x1\n", Columns(), "row 1: an id is a whole number, not 'x1'; .* --id-column ''"),
+        (
+            "a.csv",
+            "text,id\na bank,x1\n",
+            Columns(),
+            "row 1: an id must be a whole number, not 'x1'; .* --id-column ''",
+        ),
         ("a.csv", "text,id\na bank,x1\n", Columns(id=""), "a label cannot be called 'id'"),
         ("a.csv", "text,stars\na bank,1\n", Columns(known=["topic"]), "the index has no column 'stars'"),
         ("a.csv", "text,stars\n", Columns(), "no sentence in it"),
@@ -89,8 +94,8 @@ def test_rows_without_a_text_are_left_out_where_that_is_asked_for(tmp_path: Path
         ("a.parquet", "text\n", Columns(), "damaged, truncated, or not a .parquet file"),
         ("a.arrow", "text\n", Columns(), "damaged, truncated, or not a .arrow file"),
         ("a.txt.gz", "a bank\n", Columns(), "damaged, truncated, or not a .gz file"),
-        ("a.jsonl", '{"text": 3}\n', Columns(), "line 1: 'text' is no text, but 3"),
-        ("a.jsonl", '["a bank"]\n', Columns(), "line 1: an object with a 'text' is needed"),
+        ("a.jsonl", '{"text": 3}\n', Columns(), "line 1: 'text' must be text, not 3"),
+        ("a.jsonl", '["a bank"]\n', Columns(), "line 1: the line must be an object with a 'text'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(
@@ -103,7 +108,7 @@ def test_what_cannot_be_read_is_refused(
 
 def test_a_column_of_numbers_is_no_text(tmp_path: Path) -> None:
     pd.DataFrame({"text": [1, 2]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="the column 'text' holds no text, but int64"):
+    with pytest.raises(UserError, match="the column 'text' must hold text, not int64"):
         read_sentences([tmp_path / "a.parquet"])
 
 

@@ -143,7 +143,7 @@ def test_a_filter_on_text_is_of_the_whole_text(texts: list[str], split: Index) -
 
 def test_changes_are_of_texts(texts: list[str], split: Index) -> None:
     with IndexWriter(split.directory, model=split.model) as writer:
-        with pytest.raises(UserError, match="holds a sentence of id 3 already"):
+        with pytest.raises(UserError, match="holds a sentence with id 3 already"):
             writer.add(["a bank"], ids=[3])
         assert writer.upsert(["a bank lost\n\nshares", "the law"], ids=[3, 90], labels={"number": [1, None]}) == [3, 90]
         assert [(row.text, row.labels) for row in split.get([3, 90])] == [
@@ -189,7 +189,9 @@ def test_what_does_not_fit_is_of_texts(model: SentenceModel, tmp_path: Path) -> 
     with pytest.warns(TextsChanged) as told:
         skipped = index_texts(model, rows, tmp_path / "skipped", split="sentences", too_long="skip")
     assert len(skipped) == 1 and [each.message.rows for each in told] == [[1], [2, 3]]
-    with pytest.raises(UserError, match=r"sentence 2: the text 'bank .*' has 25 tokens, this model takes at most 20"):
+    with pytest.raises(
+        UserError, match=r"sentence 2: the text 'bank .*' has 25 tokens, but this model takes at most 20"
+    ):
         index_texts(model, rows, tmp_path / "refused", split="sentences", too_long="error")
     with pytest.raises(UserError, match=r"sentence 3: the text ' ' is empty"):
         index_texts(model, rows, tmp_path / "refused", split="sentences", empty="error")

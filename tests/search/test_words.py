@@ -131,7 +131,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     for wrong in (rows - 6, rows + 6, rows[::-1].copy()):
         np.save(tmp_path / ROWS_OF_WORDS, wrong)
         words = open_words(tmp_path, len(TEXTS))
-        with pytest.raises(Unreadable, match="rows that there are not"):
+        with pytest.raises(Unreadable, match="rows that do not exist"):
             words.statistics(["bank", "shares"], None)
     np.save(tmp_path / ROWS_OF_WORDS, rows[:-1])
     with pytest.raises(UserError):

@@ -63,7 +63,7 @@ def test_deleted_sentences_are_not_found(index: Index) -> None:
         assert writer.delete([nearest.id]) == 0
     assert len(index) == 39
     assert nearest.id not in [hit.id for hit in index.search(["a bank sold shares"], k=39)[0]]
-    with pytest.raises(UserError, match=f"holds no sentence of id {nearest.id}"):
+    with pytest.raises(UserError, match=f"holds no sentence with id {nearest.id}"):
         index.get([nearest.id])
 
 
@@ -206,7 +206,7 @@ def test_offset_and_maximum_distance(index: Index) -> None:
 
 @pytest.mark.parametrize("distance", [float("nan"), "near"])
 def test_maximum_distance_that_is_no_number_is_refused(index: Index, distance: Any) -> None:
-    with pytest.raises(UserError, match=r"max_distance is .*a number is needed"):
+    with pytest.raises(UserError, match=r"max_distance is .*must be a number"):
         index.search(["a bank sold shares"], k=1, max_distance=distance)
 
 
@@ -221,11 +221,11 @@ def test_more_like_a_sentence_leaves_it_out(index: Index) -> None:
     ("ids", "options", "message"),
     [
         ([7], {"k": 0}, "k is 0 and offset 0; k must be at least 1"),
-        ([7], {"k": "3"}, "k is '3', a whole number is needed"),
-        ([7], {"offset": 0.5}, "offset is 0.5, a whole number is needed"),
-        ([40], {}, "holds no sentence of id 40"),
-        (7, {}, "ids are a list of whole numbers"),
-        (["7"], {}, "ids are a list of whole numbers"),
+        ([7], {"k": "3"}, "k is '3', but it must be a whole number"),
+        ([7], {"offset": 0.5}, "offset is 0.5, but it must be a whole number"),
+        ([40], {}, "holds no sentence with id 40"),
+        (7, {}, "ids must be a list of whole numbers"),
+        (["7"], {}, "ids must be a list of whole numbers"),
     ],
 )
 def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: dict[str, Any], message: str) -> None:
@@ -236,27 +236,30 @@ def test_more_like_what_cannot_be_is_refused(index: Index, ids: Any, options: di
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence of id 3 already; upsert replaces it"),
-        (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids for 2 sentences"),
-        (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "an id is given twice"),
-        (lambda w: w.add(["a bank"], ids=[-1]), "ids are a list of whole numbers from 0 to 2"),
-        (lambda w: w.add(["a bank"], ids=["x"]), "ids are a list of whole numbers"),
-        (lambda w: w.add(["a bank"], ids=[2**63]), "ids are a list of whole numbers"),
-        (lambda w: w.add(["a bank"], ids=[2**70]), "ids are a list of whole numbers"),
-        (lambda w: w.add(None), "a list of sentences is needed, not None"),
-        (lambda w: w.add(["a bank", 3]), "a list of sentences is needed, not"),
+        (lambda w: w.add(["a bank"], ids=[3]), "holds a sentence with id 3 already; upsert replaces it"),
+        (lambda w: w.add(["a bank", "shares"], ids=[50]), "1 ids were given for 2 sentences"),
+        (lambda w: w.add(["a bank", "shares"], ids=[50, 50]), "the id 50 is given twice"),
+        (lambda w: w.add(["a bank"], ids=[-1]), "ids must be a list of whole numbers from 0 to 2"),
+        (lambda w: w.add(["a bank"], ids=["x"]), "ids must be a list of whole numbers"),
+        (lambda w: w.add(["a bank"], ids=[2**63]), "ids must be a list of whole numbers"),
+        (lambda w: w.add(["a bank"], ids=[2**70]), "ids must be a list of whole numbers"),
+        (lambda w: w.add(None), "the sentences must be in a list of strings, not None"),
+        (lambda w: w.add(["a bank", 3]), "the sentences must be in a list of strings, not"),
         (lambda w: w.add(["a bank"], labels={"topics": ["x"]}), "has no column 'topics'; did you mean 'topic'"),
-        (lambda w: w.add(["a bank"], labels={"topic": []}), "'topic' are not one for each of 1 sentences"),
+        (lambda w: w.add(["a bank"], labels={"topic": []}), "'topic' must have one value for each of 1 sentences"),
         (lambda w: w.add(["a bank"], labels={"topic": [5]}), "'topic' do not fit the index's"),
-        (lambda w: w.add(["a bank"], labels={"topic": 5}), "'topic' are not one for each of 1 sentences"),
+        (lambda w: w.add(["a bank"], labels={"topic": 5}), "'topic' must have one value for each of 1 sentences"),
         (lambda w: w.add(["a bank"], labels={"topic": ["\ud800"]}), "'topic' do not fit the index's"),
-        (lambda w: w.add(["a bank"], labels=["money"]), "labels are lists of values by column, not"),
+        (
+            lambda w: w.add(["a bank"], labels=["money"]),
+            "labels must be a dictionary with a list of values per column, not",
+        ),
         (lambda w: w.add(["a bank \ud800"]), "half of a surrogate pair"),
         (lambda w: w.set_search({"nprobes": 3}), "no search setting 'nprobes'; did you mean 'nprobe'"),
-        (lambda w: w.set_search({"nprobe": 0}), "nprobe is 0, it is too low"),
+        (lambda w: w.set_search({"nprobe": 0}), "nprobe is 0, but it must be at least 1"),
         (lambda w: w.add(["a bank", ""]), "the text '' is empty"),
-        (lambda w: w.add(["qwxzy"]), "holds no word of"),
-        (lambda w: w.delete(), "what is to be deleted"),
+        (lambda w: w.add(["qwxzy"]), "has no word of"),
+        (lambda w: w.delete(), "give either the ids"),
         (lambda w: w.delete(where={"topics": "x"}), "no column 'topics'"),
     ],
 )
@@ -359,10 +362,10 @@ def test_ids_go_on_behind_the_largest(index: Index) -> None:
     with IndexWriter(index.directory) as writer:
         assert writer.add(["a bank"], ids=[2**53 - 3]) == [2**53 - 3]
         assert writer.add(["a bank"]) == [2**53 - 2]
-        with pytest.raises(UserError, match="give each sentence an id that is free"):
+        with pytest.raises(UserError, match="give each sentence an unused id"):
             writer.add(["a bank", "shares"])
         assert writer.add(["a bank"]) == [2**53 - 1]
-        with pytest.raises(UserError, match="give each sentence an id that is free"):
+        with pytest.raises(UserError, match="give each sentence an unused id"):
             writer.add(["a bank"])
         assert writer.add(["a bank"], ids=[41]) == [41]
     assert [row.id for row in index.get([2**53 - 1, 41])] == [2**53 - 1, 41]
@@ -378,9 +381,9 @@ def test_an_index_with_ids_beyond_the_largest_is_searched_and_its_sentences_are_
     assert (hit.id, hit.text) == (2**62, "a bank lost")
     with IndexWriter(index.directory) as writer:
         for use in (index.get, index.more_like, index.codes, writer.delete):
-            with pytest.raises(UserError, match="searches find them and a filter deletes them"):
+            with pytest.raises(UserError, match="can be found by searches and deleted by a filter"):
                 use([2**62])
-        with pytest.raises(UserError, match="give each sentence an id that is free"):
+        with pytest.raises(UserError, match="give each sentence an unused id"):
             writer.add(["a bank"])
         assert writer.delete(where={"topic": "old"}) == 1
 

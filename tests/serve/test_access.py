@@ -140,11 +140,11 @@ def test_no_path_sends_to_another(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize(
     "access, message",
     [
-        ({"origins": ["their.example"]}, "no origin"),
-        ({"origins": ["https://their.example/"]}, "no origin"),
-        ({"hosts": ["http://a.example"]}, "no host"),
-        ({"root_path": "smim"}, "with a / before"),
-        ({"root_path": "/smim/"}, "with a / before"),
+        ({"origins": ["their.example"]}, "is not an origin"),
+        ({"origins": ["https://their.example/"]}, "is not an origin"),
+        ({"hosts": ["http://a.example"]}, "is not a host"),
+        ({"root_path": "smim"}, "must begin with a /"),
+        ({"root_path": "/smim/"}, "must begin with a /"),
     ],
 )
 def test_wrong_names_are_told(access: dict[str, object], message: str) -> None:

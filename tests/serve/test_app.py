@@ -282,7 +282,7 @@ def test_the_largest_id_is_used_like_any_other_and_nothing_is_added_behind_it(wr
     assert writer.post("/v1/sentences", json={"texts": [ONE], "ids": [largest]}).json()["ids"] == [largest]
     assert writer.get(f"/v1/sentences/{largest}").json()["text"] == ONE
     assert writer.post("/v1/search", json={"id": largest, "k": 1}).status_code == 200
-    assert "an id that is free" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
+    assert "an unused id" in error(writer, 422, "POST", "/v1/sentences", json={"texts": [ONE]})
     assert writer.post("/v1/sentences/delete", json={"ids": [largest]}).json() == {"count": 1}
 
 
@@ -323,7 +323,7 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"text": ONE, "id": 3}, 422, "exactly one of"),
         ({"text": ONE, "colour": 1}, 422, "body.colour"),
         ({"text": ONE, "a text of the user's": 1}, 422, "body.[.]{3}:"),
-        ({"id": 40}, 404, "holds no sentence of id 40"),
+        ({"id": 40}, 404, "holds no sentence with id 40"),
         ({"id": 3, "k": 0}, 422, "body.k"),
         ({"id": 2**63}, 422, "body.id"),
         ({"id": -1}, 422, "body.id"),
@@ -331,12 +331,12 @@ def error(client: TestClient, status: int, method: str, path: str, **options: An
         ({"code": []}, 422, "body.code"),
         ({"code": [1e7] * 8}, 422, "body.code"),
         ({"code": [True] * 8}, 422, "body.code"),
-        ({"code": [0.0] * 8, "score": True}, 422, "needs sentences"),
+        ({"code": [0.0] * 8, "score": True}, 422, "queries must be sentences or ids"),
         ({"line": {"first": ONE}}, 422, "body.line.second"),
         ({"sum": {"plus": []}}, 422, "body.sum.plus"),
         ({"text": ONE, "where": {"colour": "red"}}, 422, "no column 'colour'"),
         ({"text": ONE, "where": {"topic": {"$near": 1}}}, 422, "unknown operator"),
-        ({"text": ONE, "where": {"topic": 3}}, 422, "topic' is string, 3 is not"),
+        ({"text": ONE, "where": {"topic": 3}}, 422, "column 'topic' is string, but 3 is not"),
         ({"text": ONE, "where": {"topic": 10**30}}, 422, "64 bits"),
         ({"text": ONE, "where": {"topic": "\ud800"}}, 422, "surrogate"),
         ({"text": ONE, "where": [1]}, 422, "body.where"),

@@ -244,7 +244,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
     for labels in ({"topic": ["a", 1.5]}, {"topic": ["a", float("inf")]}):
         with pytest.raises(UserError, match="sentence 2: the labels 'topic'"):
             asyncio.run(backend.add(["a bank", "a bank lost"], None, labels, replace=False))
-    with pytest.raises(UserError, match="ids are a list of whole numbers"):
+    with pytest.raises(UserError, match="ids must be a list of whole numbers"):
         asyncio.run(backend.get([2**53]))
     [id] = asyncio.run(backend.add(["a bank"], None, {"topic": [float("nan")]}, replace=False)).ids
     assert asyncio.run(backend.get([id]))[0].labels == {"topic": None}
@@ -257,7 +257,7 @@ def test_shards_find_no_value_and_refuse_what_the_index_does_not_hold(flat):
         (lambda backend, codes: backend.search(codes, Options(1, where={"topc": 1})), "did you mean 'topic'"),
         (lambda backend, codes: backend.search(codes, Options(1, settings={"probe": 3})), "no search setting 'probe'"),
         (lambda backend, codes: backend.search(codes[:, :5], Options(1)), r"this index's are \[N, 8\]"),
-        (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence of id 5, 99"),
+        (lambda backend, _: backend.get([0, 5, 99]), "holds no sentence with id 5, 99"),
         (lambda backend, _: backend.codes([-1]), "whole numbers from 0 to"),
         (lambda backend, _: backend.add(["the company"], [0], {}, replace=False), "id 0 already"),
     ],
@@ -266,7 +266,7 @@ def test_a_callers_mistake_is_told_as_by_one_process_and_no_shard_is_blamed(flat
     backend = cluster(flat)
     with pytest.raises(UserError, match=message) as told:
         asyncio.run(wrong(backend, flat.model.encode(["a bank sold shares"])))
-    assert isinstance(told.value, NoSuchSentence) == ("no sentence of id" in message)
+    assert isinstance(told.value, NoSuchSentence) == ("no sentence with id" in message)
     assert not backend._silent
 
 
@@ -440,7 +440,7 @@ def test_what_cannot_be_served_from_a_cluster_is_told_before_ray_starts(flat, mo
         monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(serve=None))
     with pytest.raises(UserError, match="3 shards, 0 replicas"):
         serve_cluster(flat.directory, shards=3, replicas=0)
-    with pytest.raises(UserError, match="give a --port"):
+    with pytest.raises(UserError, match="give it with --port"):
         serve_cluster(flat.directory, port=0)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -449,7 +449,7 @@ def test_what_cannot_be_served_from_a_cluster_is_told_before_ray_starts(flat, mo
             serve_cluster(flat.directory, port=taken.getsockname()[1])
     with pytest.raises(UserError, match="is not an index"):
         serve_cluster(flat.directory / "elsewhere", port=65432)
-    with pytest.raises(UserError, match="give --shards too"):
+    with pytest.raises(UserError, match="need --shards"):
         CliRunner().invoke(app, ["serve", "--index", str(flat.directory), "--replicas=2"], catch_exceptions=False)
 
 

@@ -17,7 +17,7 @@ RAISED = [
     (Unsupported("cannot"), 422, "cannot"),
     (BadFilter("no filter"), 422, "no filter"),
     (OfIndex(HERE, "has no column 'a'"), 422, "the index has no column 'a'"),
-    (NoSuchSentence(HERE, "holds no sentence of id 3"), 404, "the index holds no sentence of id 3"),
+    (NoSuchSentence(HERE, "holds no sentence with id 3"), 404, "the index holds no sentence with id 3"),
     (BeingChanged(f"{HERE} is being changed"), 409, "the index is being changed by another process"),
     (Unreadable(f"{HERE} is missing"), 503, "the index cannot be read"),
     (Busy(3), 429, "try again in 3 s"),

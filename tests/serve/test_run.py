@@ -81,10 +81,10 @@ def test_a_service_from_start_to_end(index: Index, tmp_path: Path) -> None:
         assert client.get([40])[0].labels == {"topic": None}
         assert client.index().count == client.count() == 41 and client.count({"topic": None}) == 1
         assert client.delete([40]) == 1
-        with pytest.raises(ServiceError, match="404: the index holds no sentence of id 40") as error:
+        with pytest.raises(ServiceError, match="404: the index holds no sentence with id 40") as error:
             client.get([40])
         assert isinstance(error.value, NoSuchSentence) and error.value.code == "not_found"
-        with pytest.raises(BadFilter, match="422: no column 'colour'"):
+        with pytest.raises(BadFilter, match="422: there is no column 'colour'"):
             client.count({"colour": 1})
         with Client(address, key=READER) as reader, pytest.raises(ServiceError) as error:
             reader.delete([1])

@@ -211,7 +211,7 @@ def test_sentences_are_added_replaced_deleted_and_counted(serve: Make) -> None:
         money = await service.count({"topic": "money"})
         assert await service.delete(where={"topic": "money"}) == money > 0
         assert await service.count({"topic": "money"}) == 0
-        with pytest.raises(NoSuchSentence, match="holds no sentence of id 40"):
+        with pytest.raises(NoSuchSentence, match="holds no sentence with id 40"):
             await service.get([40])
         with pytest.raises(NoSuchSentence):
             await service.search([Query(id=40)])
@@ -234,25 +234,25 @@ def test_more_than_there_are_finds_all(serve: Make, query: Query, found: int) ->
     "query, options, message",
     [
         (Query(text=ONE), {"k": 0}, "k is 0"),
-        (Query(text=ONE), {"offset": -1}, "offset not negative"),
+        (Query(text=ONE), {"offset": -1}, "offset must not be negative"),
         (Query(text=ONE), {"k": 30, "offset": 30}, "at most 50"),
         (Query(text=" "), {}, "is empty"),
         (Query(text="x" * 101), {}, "101 characters"),
-        (Query(text="zzz"), {}, "holds no word"),
+        (Query(text="zzz"), {}, "has no word"),
         (Query(text=ONE), {"where": {"colour": 1}}, "no column 'colour'"),
         (Query(text=ONE), {"settings": {"nprobes": 1}}, "no search setting"),
         (Query(text=ONE), {"settings": {"refine": 33}}, "at most 32"),
         (Query(code=[1.0]), {}, "codes have shape"),
         (Query(code=[float("nan")] * 8), {}, "NaN"),
         (Query(code=[1e39] * 8), {}, "beyond"),
-        (Query(code=[0.0] * 8), {"score": True}, "needs sentences"),
+        (Query(code=[0.0] * 8), {"score": True}, "queries must be sentences or ids"),
         (Query(line=Line(ONE, OTHER, float("nan"))), {}, "at is nan"),
         (Query(sum=Sum([])), {}, "at least one"),
         (Query(id=-1), {}, "from 0"),
         (Query(id=2**63), {}, "from 0"),
         (Query(text=ONE), {"max_distance": float("nan")}, "max_distance is nan"),
         (Query(text=ONE), {"mode": "words"}, "mode is 'words'"),
-        (Query(code=[0.0] * 8), {"mode": "sparse"}, "needs sentences"),
+        (Query(code=[0.0] * 8), {"mode": "sparse"}, "queries must be sentences or ids"),
     ],
     ids=str,
 )
@@ -280,11 +280,13 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
         await refused(service.answer(ONE, 0), "num_words is 0")
         await refused(service.sample(1, seed=-1), "seed is -1")
         await refused(service.sample(1, float("inf")), "standard_deviation is inf")
-        await refused(service.decode([[0.0] * 8] * 2, candidates=200), "2 codes of 200 candidates each; at most 300")
+        await refused(
+            service.decode([[0.0] * 8] * 2, candidates=200), "2 codes with 200 candidates each, but at most 300"
+        )
         await refused(service.decode([[0.0] * 8], candidates=257), "from 1 to 256")
         await refused(service.decode([[0.0] * 8], literal=0.5), "no meaning part")
         await refused(service.get([1, 2, 3]), "3 ids")
-        await refused(service.delete(), "what is to be deleted")
+        await refused(service.delete(), "give either the ids")
 
     run(all_of_them())
 

@@ -38,7 +38,7 @@ def test_long_texts_may_be_left_out_or_refused(model: SentenceModel) -> None:
         TextsChanged, match="1 of 2 texts have more than this model's 20 tokens and were left out: sentence 2"
     ):
         assert np.isnan(model.encode(["a bank", LONG], too_long="skip")).all(1).tolist() == [False, True]
-    with pytest.raises(RowError, match="has 25 tokens, this model takes at most 20") as refused:
+    with pytest.raises(RowError, match="has 25 tokens, but this model takes at most 20") as refused:
         model.encode(["a bank", LONG], too_long="error")
     assert refused.value.row == 1
 
@@ -106,9 +106,9 @@ def test_sentences_of_a_prepared_corpus_are_cut_and_told_or_refused(
     row = int(np.argmax(lengths > 20))
     [code] = model.posterior_of_ids([corpus.split("test").ids([row])[0][:20]]).mean.numpy()
     np.testing.assert_allclose(index.codes([row])[0], code, atol=1e-5)
-    with pytest.raises(UserError, match=f"split test, row {row}, has {lengths[row]} tokens, this model takes"):
+    with pytest.raises(UserError, match=f"split test, row {row}, has {lengths[row]} tokens, but this model takes"):
         build_index(model, corpus, tmp_path / "no", split="test", too_long="error")
-    with pytest.raises(UserError, match="it can be truncate or error"):
+    with pytest.raises(UserError, match="it must be truncate or error"):
         build_index(model, corpus, tmp_path / "no", split="test", too_long="skip")
     with pytest.warns(TextsChanged, match=re.escape(told)):
         encode_corpus(tiny_model, odd_corpus, tmp_path / "latents", args=EncodeArgs(split="test"))

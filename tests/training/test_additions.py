@@ -114,7 +114,7 @@ def test_what_the_corpus_lacks_is_said_before_training_in_one_message(train, tmp
 
 def test_vectors_have_no_second_view(tmp_path):
     build.main(config.compose("build", [f"output={tmp_path / 'gmm'}", "corpus=gmm", "corpus.train=320"]))
-    with pytest.raises(UserError, match=r"objective\.second_view is of sentences, and .*gmm holds vectors"):
+    with pytest.raises(UserError, match=r"objective\.second_view is for sentences, but .*gmm holds vectors"):
         Run(
             VectorCorpus.open(tmp_path / "gmm"),
             vector_args(latent_dim=2, hidden_dim=6),

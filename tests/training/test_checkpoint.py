@@ -110,5 +110,5 @@ def test_the_newest_whole_one_is_taken_and_what_is_broken_is_told(tmp_path: Path
     assert len(told) == 1 and "step-00000003" in told[0]
     for name in names(tmp_path):
         (tmp_path / name / "state.json").unlink()
-    with pytest.raises(SmimError, match=r"no checkpoint in .* is whole"):
+    with pytest.raises(SmimError, match=r"all checkpoints in .* are damaged"):
         checkpoint.newest_valid(tmp_path, warn=told.append)

@@ -110,17 +110,17 @@ def test_a_corpus_of_another_tokenizer_is_refused_with_the_command(corpus, tmp_p
 
 
 def test_a_trained_meaning_part_is_not_taught_from_its_beginning(meaning_model, corpus, tmp_path) -> None:
-    with pytest.raises(UserError, match="epochs_alone=2 teaches a model that begins at random"):
+    with pytest.raises(UserError, match="epochs_alone=2 is for models with random initial"):
         begun(corpus, Initial.open(str(meaning_model)), tmp_path, second_view=SecondView(weight=1.0, epochs_alone=2))
 
 
 def test_a_name_of_no_model_is_refused() -> None:
-    with pytest.raises(UserError, match=r"there is english-small"):
+    with pytest.raises(UserError, match=r"come with the package: english-small"):
         main(config.compose("train", ["model.init=english-smal", "corpus.dir=nowhere"]))
 
 
 @pytest.mark.parametrize("override", ["model.latent_dim=64", "model=transformer", "model.encoder.name=gru"])
 def test_settings_of_the_model_beside_it_are_refused(override) -> None:
-    with pytest.raises(UserError, match=f"^{override} does not go with model.init=english-small"):
+    with pytest.raises(UserError, match=f"^{override} has no effect, because model.init=english-small"):
         expand(["model.init=english-small", "objective=amim", override])
     assert expand(["model.init=null", override]) == ["model.init=null", override]

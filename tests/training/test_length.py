@@ -113,7 +113,7 @@ def test_a_run_that_is_over_goes_on_with_another_length(corpus, tmp_path, capsys
     fit(corpus, tmp_path, **schedule, max_steps=14, resume="auto")
     said = capsys.readouterr().err
     assert "another length: train.max_steps: 7 there, 14 here" in said and "warning" not in said
-    assert ("the cosine goes on as that of the new length" in said) == bool(schedule)
+    assert ("the cosine continues as one of the new length" in said) == bool(schedule)
     short, long = (make_schedule(args_of(**schedule), total_steps=total) for total in (7, 14))
     rates = [line["learning_rate"] for line in lines(tmp_path, "train")]
     # A line has the rate of the step after it.
@@ -125,7 +125,7 @@ def test_a_resumed_run_has_its_own_time(corpus, tmp_path, capsys):
     fit(corpus, tmp_path, **COSINE, max_steps=7)
     fit(corpus, tmp_path, **COSINE, max_minutes=1e-6, resume="auto")
     assert lines(tmp_path, "train")[-1]["step"] == 8
-    assert "train.max_minutes: None there, 1e-06 here; the cosine goes on" in capsys.readouterr().err
+    assert "train.max_minutes: None there, 1e-06 here; the cosine continues" in capsys.readouterr().err
 
 
 def test_each_stop_before_the_first_validation_leaves_what_was_learned_until_then(long_corpus, tmp_path):

@@ -79,7 +79,7 @@ def test_of_long_texts_it_says_that_codes_are_of_sentences(corpus, tmp_path, cap
 
 def test_it_chooses_for_one_corpus_of_sentences(tmp_path) -> None:
     assert expand([own_small.EXPERIMENT, "--cfg", "job"]) == [own_small.EXPERIMENT, "--cfg", "job"]
-    with pytest.raises(UserError, match="leave --multirun out"):
+    with pytest.raises(UserError, match="leave out --multirun"):
         expand([own_small.EXPERIMENT, "--multirun", "corpus.dir=a,b"])
     with pytest.raises(UserError, match="nowhere is not a prepared corpus"):
         expand([own_small.EXPERIMENT, "corpus.dir=nowhere"])

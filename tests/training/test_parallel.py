@@ -221,7 +221,7 @@ def test_draws_from_weights_in_parts_are_refused(mode, stage, tiny_corpus):
 def test_fsdp2_on_cpu_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
-    with pytest.raises(UserError, match="FSDP needs GPUs: Accelerate ignores it on CPU"):
+    with pytest.raises(UserError, match="FSDP needs GPUs, and Accelerate ignores it on CPU"):
         make_accelerator(sharding=True)
 
 
@@ -289,5 +289,5 @@ def test_a_state_that_lacks_a_part_or_is_of_other_weights_is_refused(edit):
     trained(way)
     state = way.optimizer_state()
     edit(state)
-    with pytest.raises(RuntimeError, match="lacks a part, or is of other weights"):
+    with pytest.raises(RuntimeError, match="is incomplete, or belongs to other weights"):
         replicated().load_optimizer_state(state)

@@ -69,7 +69,7 @@ def test_training_takes_a_teacher_and_says_what_is_wrong_with_one(
 def test_vectors_have_no_teacher_and_preparation_takes_none(taught: list[Path], tmp_path: Path) -> None:
     sizes = [f"corpus.{split}=20" for split in ("train", "valid", "test")]
     build_vectors(config.compose("build", ["corpus=gmm", *sizes]).corpus, tmp_path / "gmm")
-    with pytest.raises(UserError, match=r"corpus\.teacher=.* is of sentences, and .*gmm holds vectors"):
+    with pytest.raises(UserError, match=r"corpus\.teacher=.* is for sentences, but .*gmm holds vectors"):
         open_corpus(tmp_path / "gmm", teacher=taught[0])
     assert config.compose("train", ["corpus=ptb", "corpus.teacher=x"]).corpus.teacher == "x"
     with pytest.raises(UserError, match=r"corpus\.teacher is for training"):
@@ -96,7 +96,7 @@ def test_a_pair_that_is_longer_than_the_model_takes_is_refused() -> None:
     split = Split("train", pa.table(table))
     sentence_args(max_length=4).check_split(split, cut=None)
     sentence_args(max_length=3).check_split(split, cut=3)
-    with pytest.raises(UserError, match=r"a sentence of 4 tokens, model\.max_length is 3"):
+    with pytest.raises(UserError, match=r"a sentence of 4 tokens, but model\.max_length is 3"):
         sentence_args(max_length=3).check_split(split, cut=None)
 
 
@@ -107,5 +107,5 @@ def test_sentences_of_random_words_are_nobodys_pair(tiny_corpus: Path) -> None:
     paired = Split("train", pa.table({**plain, "pair_ids": pa.array([[6]], lists)}))
     check_random_sentences(sentences, random, Split("train", pa.table(plain)))
     check_random_sentences(sentences, TrainArgs(), paired)
-    with pytest.raises(UserError, match=r"train\.random_sentences is 0\.1, it must be 0 for vectors"):
+    with pytest.raises(UserError, match=r"train\.random_sentences is 0\.1, but it must be 0 for vectors"):
         check_random_sentences(sentences, random, paired)

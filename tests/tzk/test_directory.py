@@ -99,7 +99,7 @@ def test_latents_take_the_place_of_the_model(
     assert ranked == tzk.rank(corpus, ["topic=home"], 5, split="train")
     with pytest.raises(UserError, match=r"encode\.log_variance=true"):
         tzk.add(corpus, "topic=money", latents=means, fit=FIT)
-    with pytest.raises(UserError, match="holds the latents of another split"):
+    with pytest.raises(UserError, match="holds latents of another split"):
         tzk.rank(corpus, ["topic=home"], split="test", latents=means)
 
 
@@ -126,7 +126,7 @@ def test_codes_of_a_deterministic_model_are_points(tzk: TzK, corpus: Corpus, mon
     [
         ("tzk.json missing", r"holds no TzK \(no tzk.json in it\)"),
         ("tzk.json truncated", "is not valid JSON"),
-        ("tzk.json another format", "has TzK format 7, this version reads 1 and 2"),
+        ("tzk.json another format", "has TzK format 7, but this version reads 1 and 2"),
         ("tzk.json without a field", "tzk.json: training is missing; it was edited or damaged"),
         ("prior.safetensors missing", "prior.safetensors cannot be loaded, it is missing or damaged.*; fit it again"),
         ("prior.safetensors truncated", "prior.safetensors cannot be loaded, it is missing or damaged.*; fit it again"),

@@ -84,6 +84,6 @@ def test_samples_of_the_prior_follow_its_density(prior: CodePrior, grid: tuple[T
 
 def test_settings_that_are_too_low_are_refused() -> None:
     with pytest.raises(
-        UserError, match=r"prior\.num_coupling_layers is 0, it must be at least 1; prior\.hidden_dim is 0"
+        UserError, match=r"prior\.num_coupling_layers is 0, but it must be at least 1; prior\.hidden_dim is 0"
     ):
         PriorArgs(num_coupling_layers=0, hidden_dim=0)

@@ -142,6 +142,6 @@ def test_training_that_diverges_ends_in_an_error() -> None:
 
 def test_wrong_settings_are_refused_together() -> None:
     with pytest.raises(
-        UserError, match=r"fit\.num_optimizer_steps is 1, .*; fit\.learning_rate is nan, it must be above 0"
+        UserError, match=r"fit\.num_optimizer_steps is 1, .*; fit\.learning_rate is nan, but it must be above 0"
     ):
         FitArgs(num_optimizer_steps=1, learning_rate=float("nan"))

@@ -1,7 +1,7 @@
-"""The page at `/`: static files, which ask `/v1` and nothing else. `source/` is what they are built from.
+"""The page at `/`: static files that send requests only to `/v1`. They are built from `source/`.
 
-They are read once, and served by their names, so that no path leads anywhere else. They say nothing of the index, so
-everybody gets them; where the service has keys, the page asks for one.
+The files are read once and served by their names, so no path leads to other files. They contain nothing about the
+index, so they are public. If the service has keys, the page asks for one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,7 +19,7 @@ _KINDS = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-# Scripts, styles and answers come from here alone; nobody may show the page inside of theirs.
+# Scripts, styles and data come only from this service, and no other page may embed this one.
 _POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -35,7 +35,7 @@ _POLICY = "; ".join(
 
 
 def add_page(app: FastAPI) -> None:
-    """Puts the page at `/`, and its files beside it."""
+    """Serve the page at `/`, and its files beside it."""
     for file in files(__name__).joinpath("static").iterdir():
         content, kind = file.read_bytes(), _KINDS[file.name[file.name.rindex(".") :]]
         path = "/" if file.name == "index.html" else f"/{file.name}"
