@@ -23,4 +23,6 @@ def test_the_package_its_metadata_the_citation_and_the_site_state_one_version() 
 def test_the_newest_dated_section_of_the_changelog_is_of_this_version_and_has_its_date() -> None:
     sections = stated("CHANGELOG.md", r"^## (.+)$")
     assert sections[0] == "Unreleased"
-    assert sections[1:2] == [f"{smim.__version__} - {date}" for date in stated("CITATION.cff", r"^date-released: (.+)$")]
+    assert sections[1:2] == [
+        f"{smim.__version__} - {date}" for date in stated("CITATION.cff", r"^date-released: (.+)$")
+    ]
