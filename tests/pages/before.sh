@@ -1,0 +1,17 @@
+# What the commands of docs/ read, made by such commands. The files are made by tests/test_documented_commands.py.
+python data_prep/build.py corpus=demo output=demo/corpus
+smim train experiment=demo_smim corpus.dir=demo/corpus run.dir=demo/smim use.answers=true
+smim index build demo/smim/model demo/corpus -o demo/index --split test
+smim prepare corpus.name=mine corpus.path=mine.txt
+smim prepare corpus.name=reviews corpus.path=reviews.csv corpus.text_column=review 'corpus.label_columns=[stars]'
+smim train corpus.dir=data/mine run.dir=runs/mine
+python data_prep/build.py corpus=ptb corpus.path=$SMIM_DATA/ptb
+smim train corpus.dir=data/ptb model.latent_dim=16 run.dir=runs/ptb_svae_16
+python eval/run.py model.dir=runs/ptb_svae_16/model corpus.dir=data/ptb
+cp -r runs/mine runs/reviews
+cp -r runs/ptb_svae_16 runs/ptb_smim_512
+cp -r runs/ptb_svae_16 runs/ptb_amim_512
+cp -r demo/corpus data/demo
+head -9 mine.txt > questions.txt
+echo '{"text": "the cook washed the pan .", "topic": "cooking"}' > new.jsonl
+echo '{"id": 17, "text": "the cook washed the pot ."}' > corrected.jsonl
