@@ -1,13 +1,13 @@
 """The commands in the shell blocks of README.md and docs/ are well formed, and most of those of docs/*.md run.
 
-Every command is parsed: options and arguments of `smim` and of scripts with Typer, of `accelerate launch` and of what
-the Slurm scripts run; settings of Hydra are composed, and their types are checked. Of pip, make and the examples, it is
-checked that extras, targets and files are there. This takes seconds.
+All commands are parsed, in the ordinary suite. The test parses the arguments of `smim`, of `accelerate launch`, of
+scripts with Typer, and of what the Slurm scripts run. It composes the settings of Hydra, and checks their types. For
+pip, make and docs/examples/, it checks that extras, targets and files are there.
 
-The slow tests run the commands of each page of docs/, one after the other, in a folder of their own with small data:
-trainings end after three steps, and evaluations use 20 sentences. Only parsed are those of README.md
-(tests/test_readme.py runs them), docs/results/ and docs/page.md; those which need a cluster, Docker, the network,
-WordNet or a package that is not installed; benchmarks, and what writes the pages of results.
+The slow tests run the commands of each page of docs/ in a folder with small data. tests/pages/shorter.sh shortens them:
+a training ends after three steps, for example. It leaves out what needs a cluster, Docker, the network, WordNet or a
+package of no extra, benchmarks, and what writes pages of results. Those commands are only parsed, and so are all of
+docs/results/, docs/page.md and README.md. tests/test_readme.py runs the README's.
 """
 
 import csv
@@ -38,7 +38,6 @@ from smim.model.registry import make_args
 from smim.objectives import objective_class
 from smim.training.args import TrainArgs
 from tests.scripts import free_port
-from tests.teachers import write_teacher
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
@@ -48,19 +47,18 @@ PAGES = {
 }
 # The configuration of each script and command that takes KEY=VALUE.
 COMPOSED = {
+    **{"prepare": "build", "train": "train", "evaluate": "evaluate"},
     "data_prep/build.py": "build",
     "smim/train.py": "train",
     "eval/run.py": "evaluate",
     "smim/search/encode.py": "encode",
     "eval/figures.py": "figures",
 }
-SETTINGS = {"prepare": "build", "train": "train", "evaluate": "evaluate"}
 # What launch/slurm/NAME.sbatch runs with its arguments.
 JOBS = {
     "train": ["python", "smim/train.py"],
     "encode": ["python", "smim/search/encode.py"],
     "prepare": ["python", "data_prep/build.py"],
-    "prepare_ray": ["python", "data_prep/build.py"],
     "index": ["smim", "index", "build"],
     "serve": ["smim", "serve"],
 }
@@ -144,8 +142,8 @@ def check(words: list[str]) -> None:
     match program, arguments:
         case "smim", [*_]:
             given = parsed(cli.app, arguments)
-            if arguments[0] in SETTINGS:
-                compose(SETTINGS[arguments[0]], given["settings"])
+            if arguments[0] in COMPOSED:
+                compose(COMPOSED[arguments[0]], given["settings"])
         case "python", ["-c", code]:
             compile(code, "-c", "exec")
         case "python", ["-m", "pytest", *_]:
@@ -159,7 +157,7 @@ def check(words: list[str]) -> None:
         case "sbatch", [*_]:
             [place] = [place for place, word in enumerate(arguments) if word.endswith(".sbatch")]
             job = ROOT / arguments[place]
-            target = JOBS[job.stem]
+            target = JOBS[job.stem.removesuffix("_ray")]
             assert f"{target[-1]} " in job.read_text()
             check([*target, *arguments[place + 1 :]])
         case "make", [target]:
@@ -204,7 +202,7 @@ def bash(script: str, folder: Path) -> None:
         "OMP_NUM_THREADS": "1",
         "SMIM_DATA": str(folder / "downloads"),
         "PORT": str(free_port()),
-        "KEY": "",
+        "KEY": "edit-a-service-of-a-test-0123456789abcdef",
     }
     command = ["bash", "-c", f"source {ROOT}/tests/pages/shorter.sh\n{script}"]
     ran = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
@@ -214,6 +212,8 @@ def bash(script: str, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with files, corpora, models and an index by the names that the commands use, all of them small."""
+    from tests.teachers import write_teacher  # with sentence-transformers, which takes seconds
+
     folder = tmp_path_factory.mktemp("prepared")
     for name in ("smim", "data_prep", "eval", "docs"):
         (folder / name).symlink_to(ROOT / name)
@@ -225,8 +225,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shortened.writelines(islice(lines, 1500))
     (folder / "semantic").symlink_to("downloads/semantic")
     write_teacher(folder / "teacher")
-    draw = random.Random(0)
-    texts = [" ".join(draw.sample(SENTENCES, 2)) for _ in range(500)]
+    texts = [" ".join(random.Random(seed).sample(SENTENCES, 2)) for seed in range(900)]
     (folder / "mine.txt").write_text("\n".join(texts) + "\n")
     for name, separator, rows in (
         ("reviews.csv", ",", [("review", "stars"), *((text, i % 5 + 1) for i, text in enumerate(texts))]),

@@ -7,7 +7,9 @@ shorten() {
     case $1 in
         train) more=(train.max_steps=3 train.trackers=[]);;
         prepare) more=(prep.workers=1);;
-        evaluate) more=(eval.max_sentences=20 eval.num_runs=1);;
+        evaluate) more=(eval.max_sentences=20 eval.num_runs=1 eval.semantics.max_decoded=5
+            eval.generativity.num_sentences=20);;
+        figures) more=(train.max_steps=3 figure.seeds=1 figures.workers=1);;
         *) more=();;
     esac
 }
@@ -17,6 +19,9 @@ smim() {
         *--shards*|*"--engine ray"*) return;;
         serve*) serve "${@:2}"; return;;
         adapt*) more=(--minutes 0.1);;
+        "index build"*) more=(--force);;
+        "tzk fit"*|"tzk add"*) more=(--num-optimizer-steps 10);;
+        "judge make"*) rm -rf judges; more=(--vocabulary-size 500);;
     esac
     command python -m smim "$@" "${more[@]}"
 }
@@ -27,6 +32,7 @@ python() {
         smim/train.py*) shorten train "$@";;
         data_prep/build.py*) shorten prepare;;
         eval/run.py*) shorten evaluate;;
+        eval/figures.py*) shorten figures;;
         *) shorten other;;
     esac
     command python "$@" "${more[@]}"
@@ -38,7 +44,7 @@ accelerate() {
 }
 serve() {
     if [[ -n ${server-} ]]; then kill $server; wait $server || true; fi
-    command python -m smim serve "$@" --port $PORT > served & server=$!
+    command python -m smim serve "$@" --port $PORT --keys keys.toml > served & server=$!
     until grep -q "serving on" served; do kill -0 $server; sleep 0.5; done
 }
 curl() { command curl --fail-with-body "$@"; }
