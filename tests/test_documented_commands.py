@@ -223,7 +223,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with gzip.open(source, "rt") as lines, gzip.open(target, "wt") as shortened:
             shortened.writelines(islice(lines, 1500))
-    (folder / "semantic").symlink_to("downloads/semantic")
     write_teacher(folder / "teacher")
     texts = [" ".join(random.Random(seed).sample(SENTENCES, 2)) for seed in range(900)]
     (folder / "mine.txt").write_text("\n".join(texts) + "\n")
