@@ -7,7 +7,7 @@ import ast
 import re
 import shutil
 import sys
-from importlib import metadata
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ NEARBY = re.compile(r"[a-z]+(?:_[a-z]+)+")
 sys.path.insert(0, str(ROOT))  # the clone's own package, whichever is installed
 
 project = "sMIM"
-version = release = metadata.version("smim")
+version = release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 root_doc = "README"
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 include_patterns = ["*.md", "docs/**.md", "benchmarks/notes/*.md", "results/*.md"]

@@ -8,7 +8,7 @@ model.decode(codes)
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["SentenceModel", "from_hub", "load"]
 
 if TYPE_CHECKING:
