@@ -4,7 +4,7 @@
     python benchmarks/published.py rate published data/ptb      sentences/s of both, in alternating windows
     python benchmarks/published.py epoch published data/ptb     the validation losses after an epoch
 
-Put ptb.train.txt, ptb.valid.txt and ptb.test.txt into published/data/datasets/ptb. Both train sMIM(512) on Penn Treebank
+Put ptb.train.txt, ptb.valid.txt and ptb.test.txt into published/data/datasets/ptb. Both train sMIM(512) on PTB
 with batches of 20: theirs by the command of their README, ours by `experiment=ptb_smim_512`. `rate` starts both and
 stops one of them while the other runs, so that neither start counts.
 """
