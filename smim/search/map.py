@@ -141,6 +141,8 @@ def read(path: Path | str) -> Map | None:
         version, count, points = (int(known[name]) for name in _NUMBERS)
         about = known["model_hash"], known["method"]
         found = Map(version, count, points, *about, ids, np.stack([x, y], 1))
+    except UserError:
+        raise damaged from None
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}); make it again with `smim index map`") from None
     inside = np.isfinite(found.places_N2).all() and (np.diff(ids) > 0).all() and (ids >= 0).all()

@@ -224,7 +224,5 @@ def reading(path: Path) -> Iterator[None]:
         # Arrow reports content that it cannot decode as an OSError without a number.
         if isinstance(error, OSError) and error.errno:
             raise SmimError(f"{path} cannot be read: {error}") from None
-        reason = str(error).splitlines()[0].rstrip(". ")
-        raise UserError(
-            f"{path} is damaged, truncated, or not a {path.suffix} file ({reason}); fetch or make it again"
-        ) from None
+        reason, kind = str(error).splitlines()[0].rstrip(". "), f"{path.suffix} file".strip()
+        raise UserError(f"{path} is damaged, truncated, or not a {kind} ({reason}); fetch or make it again") from None
