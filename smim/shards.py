@@ -107,7 +107,9 @@ def check_shards(arrays: Sequence[ShardedArray], shards: Sequence[ShardInfo], ca
         (len(array.rows_of(number)), {shard_file(each.name, number) for each in arrays})
         for number in range(array.num_shards)
     ]:
-        raise UserError(f"{card} says {array.count:,} rows, but its shards have other rows or files; it was edited")
+        raise UserError(
+            f"{card} counts {array.count:,} rows, but its shards have another number; it was edited or damaged"
+        )
     for number, shard in enumerate(shards):
         for path in shard.damaged(card.parent):
             raise UserError(f"{path} is missing, truncated or not the file that {card.name} describes; {again}")

@@ -177,7 +177,7 @@ def own_path(directory: Path, name: str) -> Path:
     root, real = (Path(os.path.realpath(each)) for each in (directory, path))
     caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
     if not any(map(real.is_relative_to, [root, *caches])):
-        raise UserError(f"{path} is a link out of {directory}; replace it by a copy of the file")
+        raise UserError(f"{path} is a link to a file outside of {directory}; replace it by a copy of the file")
     return path
 
 

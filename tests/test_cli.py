@@ -110,7 +110,7 @@ def test_version_is_printed(command: Command) -> None:
 
 def test_index_is_built_and_searched(command: Command, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", "--split", "test")
-    told = f"10 sentences in {tmp_path / 'index'}, of {tiny_corpus}'s split test; --split takes another\n"
+    told = f"10 sentences in {tmp_path / 'index'}, from split test of {tiny_corpus}; choose another with --split\n"
     assert (built.status, built.out) == (0, told)
     [(sentence, topic)] = [cells[1:] for cells in _rows(tiny_corpus, "test")[:1]]
     found = command("search", tmp_path / "index", sentence, "-k", 3)
@@ -327,7 +327,7 @@ def test_a_corpus_is_encoded_and_indexed_from_its_codes(
     assert (len(latents), latents.dtype, latents.has_log_variance) == (10, "fp16", True)
     options = ["--split", "test", "--latents", tmp_path / "latents", "--segments", 2]
     built = command("index", "build", tiny_model, tiny_corpus, "-o", tmp_path / "index", *options)
-    assert built.out.startswith(f"10 sentences in {tmp_path / 'index'}, of ")
+    assert built.out.startswith(f"10 sentences in {tmp_path / 'index'}, from split test of ")
     assert [info.count for info in Manifest.read(tmp_path / "index").segments] == [5, 5]
 
 

@@ -282,7 +282,7 @@ def test_a_damaged_file_is_refused_by_its_name(copy: Path, name: str, damage: st
     ("changes", "message"),
     [
         ({"format": 2}, r"is not a teacher's directory of format 1"),
-        ({"dimension": 7}, r"holds float16 \(16, 6\) where float16 \(16, 7\) is needed"),
+        ({"dimension": 7}, r"holds float16 \(16, 6\), but it must hold float16 \(16, 7\)"),
         ({"rows_per_shard": 0}, "edited or damaged"),
         ({"vocabulary_size": 3}, r"pieces\.npy holds float32"),
         ({"extra": 1}, "edited or damaged"),

@@ -165,7 +165,7 @@ def test_the_packaged_model_needs_none_of_the_extras(site, tmp_path):
 def test_the_extra_that_a_command_needs_is_named(site, tmp_path, command):
     refused = run_alone(site, tmp_path, [f"{command} | corpus.path=mine.txt"], of_extras(site))
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert f"smim {command} needs hydra: pip install 'smim[pipeline]'" in refused.stderr
+    assert f"smim {command} needs hydra; install it with `pip install 'smim[pipeline]'`" in refused.stderr
 
 
 # A newcomer's table: quotes, a line break inside of quotes, a text too long for the model, none, and no label.

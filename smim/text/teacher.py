@@ -90,7 +90,7 @@ class Teacher(TeacherCard):
         for name in (AXES, PIECES, COUNTS):
             file = storage.own_file(directory, name)
             if name not in teacher.files or not teacher.files[name].is_whole(file):
-                raise UserError(f"{file} is missing, truncated or not the file that {CARD} names; {_AGAIN}")
+                raise UserError(f"{file} is missing, truncated or not the file that {CARD} describes; {_AGAIN}")
         for name, split in teacher.splits.items():
             check_shards([teacher._vectors(name)], split.shards, path, again=_AGAIN)
         assert all(map(len, (teacher.axes, teacher.pieces, teacher.counts)))  # opening the arrays checks their shapes

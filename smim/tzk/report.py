@@ -79,7 +79,7 @@ def measure(
     """
     asked = list(dict.fromkeys(labels or tzk.labels))
     if not asked or num < 2:
-        raise UserError(f"labels {asked} and num {num}: give at least one label and two samples")
+        raise UserError(f"labels {asked} and num {num}: at least one label and two samples are needed")
     bench = _Bench(tzk, corpus, [Label.parse(label) for label in asked], split=split, num=num, seed=seed)
     together = [asked] if labels and len(asked) > 1 else []
     return [bench.measure([label]) for label in asked] + [bench.measure(each) for each in together]

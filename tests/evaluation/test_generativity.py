@@ -121,7 +121,7 @@ def test_the_report_holds_all_figures_and_what_they_are_of(tiny_model, tiny_corp
     assert [row[0] for row in section["tables"][0]["rows"]][-1] == "real: input sentences"
     assert judge.hash[:12] in section["notes"][0] and "text.txt" in section["notes"][0]
     assert "0 of 10 input sentences and 40 of 40 training sentences" in section["notes"][0]
-    assert "under the teacher `words`" in section["notes"][1]
+    assert "by the teacher `words`" in section["notes"][1]
     assert "1 input sentences are left out" in section["notes"][2]
     assert (tmp_path / "report" / "plots" / "generativity.png").stat().st_size > 0
 

@@ -181,9 +181,9 @@ def test_what_is_no_vector_or_code_of_the_model_is_refused(saved):
         loaded.encode(np.zeros((2, 4)))
     with pytest.raises(UserError, match=r"vectors have shape \(5,\)"):
         loaded.encode(np.zeros(5))
-    with pytest.raises(UserError, match="vectors hold NaN"):
+    with pytest.raises(UserError, match="vectors contain NaN"):
         loaded.encode(np.full((1, 5), np.nan))
-    with pytest.raises(UserError, match=r"codes have shape \(2, 5\), this model's are \[N, 3\]"):
+    with pytest.raises(UserError, match=r"codes have shape \(2, 5\), but this model's are \[N, 3\]"):
         loaded.decode(np.zeros((2, 5)))
     with pytest.raises(UserError, match="num is 0"):
         loaded.sample(0)
