@@ -68,13 +68,17 @@ export function Filters(props: {
     const text = json ?? shown;
     if (!text.trim()) return props.setWhere(null);
     try {
-      const parsed = JSON.parse(text);
+      const parsed = JSON.parse(text, (_, value) => {
+        // JavaScript reads a number beyond its range as infinity, which would be sent as null.
+        if (value === Infinity || value === -Infinity) throw new Error("too large");
+        return value;
+      });
       if (parsed === null || typeof parsed !== "object" || Array.isArray(parsed)) throw new Error("no object");
       setWrong(null);
       setJson(null);
       props.setWhere(parsed);
     } catch {
-      refuse('This is not JSON; write for example {"stars": {"$gte": 4}}, names in double quotes.');
+      refuse('This is not JSON, or a number in it is too large; write for example {"stars": {"$gte": 4}}, names in double quotes.');
     }
   }
 
