@@ -176,7 +176,7 @@ class Job:
         return gathered[np.argsort(all_rows)]
 
     def decoding(self) -> AbstractContextManager[None]:
-        """Return a context in which a decoder's matrix products have the job's precision. Sums remain fp32."""
+        """Return a context in which a decoder's matrix products have the job's precision."""
         device = self.model.autoencoder.device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
