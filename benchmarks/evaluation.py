@@ -3,10 +3,11 @@
     python benchmarks/evaluation.py speed runs/ptb_smim_512/model data/ptb
     python benchmarks/evaluation.py memory       likelihood, information and overlap of 10^4 to 10^6 sentences
 
-speed: both ways compute the same metrics of all test sentences: MELBO, BLEU-1 (sampled, greedy, from the mean), and the
-entropy of the codes. The plain way takes sentences in their order and pads each batch to its longest sentence. It
-encodes again for each metric and keeps the logits of the whole batch. It decodes step by step until the last sentence
-of the batch has ended, and searches neighbours with scikit-learn. It is written for a GRU.
+speed: ours in fp32, ours with `eval.precision=bf16`, and a plain way compute the same metrics of all test sentences:
+MELBO, BLEU-1 (sampled, greedy, from the mean), and the entropy of the codes. The plain way takes sentences in their
+order and pads each batch to its longest sentence. It encodes again for each metric and keeps the logits of the whole
+batch. It decodes step by step until the last sentence of the batch has ended, and searches neighbours with
+scikit-learn. It is written for a GRU.
 
 memory: random sentences of five words and a small random model, in a separate process for each size.
 """
@@ -15,6 +16,8 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -50,13 +53,16 @@ def speed(model: Path, corpus: Path, rounds: int = 3, max_length: int = 100) -> 
     """Measure the seconds of both ways. `max_length`: of decoded sentences, in tokens."""
     loaded, opened = generation.load(model, device="cpu"), Corpus.open(corpus)
 
-    def way(evaluate: Callable[[SentenceModel, Corpus, int], dict[str, float]]) -> int:
+    def way(name: str, evaluate: Callable[[SentenceModel, Corpus, int], dict[str, float]]) -> int:
         metrics = evaluate(loaded, opened, max_length)
-        print(evaluate.__name__, *(f"{name} {value:.4f}" for name, value in metrics.items()))
+        print(name, *(f"{metric} {value:.4f}" for metric, value in metrics.items()))
         return len(opened.split("test"))
 
-    found = common.rates({"ours": lambda: way(ours), "plain": lambda: way(plain)}, rounds, "sentence")
-    common.ratio(found, "ours", "plain")
+    functions = {"ours": ours, "bf16": partial(ours, precision="bf16"), "plain": plain}
+    found = common.rates({name: partial(way, name, each) for name, each in functions.items()}, rounds, "sentence")
+    for name in ("ours", "bf16"):
+        common.ratio(found, name, "plain")
+    common.ratio(found, "bf16", "ours")
 
 
 def memory(
@@ -103,11 +109,11 @@ def job_of(model: SentenceModel, corpus: Corpus, split: Split, work: str, max_le
     )
 
 
-def ours(model: SentenceModel, corpus: Corpus, max_length: int) -> dict[str, float]:
+def ours(model: SentenceModel, corpus: Corpus, max_length: int, precision: str = "fp32") -> dict[str, float]:
     """Call the functions of `eval/run.py`."""
     split = corpus.split("test")
     with tempfile.TemporaryDirectory() as work:
-        job = job_of(model, corpus, split, work, max_length)
+        job = replace(job_of(model, corpus, split, work, max_length), precision=precision)
         bound, _ = likelihood.sentence_reconstruction(job, num_samples=1)
         scores = reconstruction.reconstruct(job)
         codes, _ = estimators.distinct(job.codes())

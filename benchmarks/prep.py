@@ -1,23 +1,32 @@
 """Compare the speed of preparation with a plain implementation, and measure its time and memory as input grows.
 
-python benchmarks/prep.py words         tokens/s of the word level, against datasets.map with split() and a dict
+python benchmarks/prep.py words         tokens/s of the word level, against datasets.map and datatrove with a dict
+python benchmarks/prep.py formats       tokens/s of the same sentences as lines, gzip, TSV, CSV and JSON Lines
 python benchmarks/prep.py pieces        tokens/s of SentencePiece, against the library's own batch encoding
 python benchmarks/prep.py growth        seconds and peak memory of 0.5, 1, 2 and 4 GB of text
 python benchmarks/prep.py ray           Ray on a simulated cluster of two nodes, against local workers
+
+`words` with datatrove needs `pip install datatrove`. All ways use two processes and the same splitter.
 """
 
+import csv
 import gzip
+import itertools
+import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,23 +35,45 @@ from benchmarks import common
 _VOCABULARY = 1_000_000
 
 
-def words(rounds: int = 5, megabytes: float = 300) -> None:
-    """Measure generated text, from the file to the shards of a corpus."""
+def words(rounds: int = 5, megabytes: float = 300, splitter: str = "whitespace", text: Path | None = None) -> None:
+    """Measure from a file to ids on disk. `text`: lines, such as WikiText's; by default they are generated."""
     with tempfile.TemporaryDirectory() as name:
-        num_words = generate(folder := Path(name), megabytes)
-        build(folder, "out")  # so that both find the file in the cache
+        folder = Path(name)
+        num_words = generate(folder, megabytes) if text is None else copy(text, folder)
+        setting = f"corpus.tokenizer.splitter={splitter}"
+        build(folder, "out", setting)  # so that all find the file in the cache
 
         def ours() -> int:
-            build(folder, "out")
+            build(folder, "out", setting)
             return num_words
 
-        def plain() -> int:
+        def other(encode: Callable[[Path, Path, str], None]) -> int:
             shutil.rmtree(folder / "cache", ignore_errors=True)
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                pool.submit(encode_by_datasets, str(folder / "text.txt"), str(folder / "cache")).result()
+                pool.submit(encode, folder / "text.txt", folder / "cache", splitter).result()
             return num_words
 
-        common.ratio(common.rates({"ours": ours, "datasets": plain}, rounds, "token"), "ours", "datasets")
+        others = {"datasets": encode_by_datasets, "datatrove": encode_by_datatrove}
+        ways = {"ours": ours, **{name: partial(other, encode) for name, encode in others.items()}}
+        found = common.rates(ways, rounds, "token")
+        for name in others:
+            common.ratio(found, "ours", name)
+
+
+def formats(rounds: int = 5, megabytes: float = 100, splitter: str = "whitespace") -> None:
+    """Measure generated sentences with a number each, in two processes."""
+    with tempfile.TemporaryDirectory() as name:
+        num_words = generate(folder := Path(name), megabytes)
+        write_formats(folder)
+
+        def way(file: str) -> int:
+            build(folder, "out", f"corpus.tokenizer.splitter={splitter}", file=file)
+            return num_words
+
+        names = ["text.txt", "text.txt.gz", "text.tsv", "text.csv", "text.jsonl"]
+        found = common.rates({name: partial(way, name) for name in names}, rounds, "token")
+        for each in names[1:]:
+            common.ratio(found, each, names[0])
 
 
 def pieces(rounds: int = 5) -> None:
@@ -125,11 +156,38 @@ def generate(folder: Path, megabytes: float) -> int:
     return num_words
 
 
-def build(folder: Path, output: str, *overrides: str) -> int:
+def copy(text: Path, folder: Path) -> int:
+    """Copy a text to `text.txt`. Returns the number of words."""
+    shutil.copy(text, folder / "text.txt")
+    with open(folder / "text.txt", encoding="utf-8") as file:
+        return sum(len(line.split()) for line in file)
+
+
+def write_formats(folder: Path) -> None:
+    """Write the lines of `text.txt` compressed and as tables."""
+    with (
+        open(folder / "text.txt") as lines,
+        gzip.open(folder / "text.txt.gz", "wt", compresslevel=4) as packed,
+        open(folder / "text.tsv", "w") as tsv,
+        open(folder / "text.csv", "w", newline="") as comma,
+        open(folder / "text.jsonl", "w") as objects,
+    ):
+        rows = csv.writer(comma)
+        rows.writerow(["id", "text"])
+        tsv.write("id\ttext\n")
+        for number, line in enumerate(lines):
+            text = line.removesuffix("\n")
+            packed.write(line)
+            tsv.write(f"{number}\t{line}")
+            rows.writerow([number, text])
+            objects.write(json.dumps({"id": number, "text": text}) + "\n")
+
+
+def build(folder: Path, output: str, *overrides: str, file: str = "text.txt") -> int:
     """Build a word-level corpus in a separate process. Returns the peak memory of all its processes, in bytes."""
     shutil.rmtree(folder / output, ignore_errors=True)
     command = [
-        *(sys.executable, "data_prep/build.py", "corpus=text", f"corpus.path={folder}/text.txt"),
+        *(sys.executable, "data_prep/build.py", "corpus=text", f"corpus.path={folder / file}"),
         *(f"output={folder / output}", "corpus.tokenizer.splitter=whitespace", "corpus.tokenizer.min_count=2"),
         *overrides,
     ]
@@ -140,23 +198,80 @@ def build(folder: Path, output: str, *overrides: str) -> int:
     return peak
 
 
-def encode_by_datasets(path: str, cache: str) -> None:
-    """Encode the file with `datasets`: a loop makes the vocabulary; `map` uses `split()` and a dict, in 2 processes."""
+def split_function(splitter: str) -> Callable[[str], list[str]]:
+    """Make the splitter without our code."""
+    if splitter == "whitespace":
+        return str.split
+    from nltk.tokenize import TweetTokenizer
+
+    return TweetTokenizer(preserve_case=False).tokenize
+
+
+def encode_by_datasets(path: Path, cache: Path, splitter: str) -> None:
+    """Encode the file with `datasets`: `map` splits it, a loop makes the vocabulary, and `map` looks words up."""
     import datasets
 
     datasets.disable_progress_bars()
-    loaded = datasets.load_dataset("text", data_files=path, cache_dir=cache, split="train")
+    loaded = datasets.load_dataset("text", data_files=str(path), cache_dir=str(cache), split="train")
+    split = split_function(splitter)
+    parted = loaded.map(lambda batch: {"words": [split(text) for text in batch["text"]]}, batched=True, num_proc=2)
     counts: Counter[str] = Counter()
-    for part in loaded.iter(batch_size=1000):
-        counts.update(word for text in part["text"] for word in text.split())
-    kept = [word for word, count in counts.most_common() if count >= 2]
-    ids = {word: number for number, word in enumerate(kept, start=4)}
+    for part in parted.iter(batch_size=1000):
+        counts.update(itertools.chain.from_iterable(part["words"]))
+    ids = numbered(counts)
+    parted.map(
+        lambda batch: {"ids": [[ids.get(word, 3) for word in words] for words in batch["words"]]},
+        batched=True,
+        num_proc=2,
+        remove_columns="words",
+    )
 
-    def encode(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
-        return {"ids": [[ids.get(word, 3) for word in text.split()] for text in batch["text"]]}
 
-    loaded.map(encode, batched=True, num_proc=2)
+def encode_by_datatrove(path: Path, cache: Path, splitter: str) -> None:
+    """Encode the file with datatrove: one pipeline counts words, the next one looks them up. Each reads half a file."""
+    import pyarrow as pa
+    from datatrove.data import Document
+    from datatrove.executor import LocalPipelineExecutor
+    from datatrove.utils.logging import logger
+
+    logger.remove()
+    cache.mkdir()
+
+    def read(_: Any, rank: int, world_size: int) -> Iterator[Document]:
+        start, stop = (path.stat().st_size * each // world_size for each in (rank, rank + 1))
+        with open(path, "rb") as file:
+            if start:
+                file.seek(start - 1)
+                file.readline()
+            while file.tell() < stop:
+                yield Document(text=file.readline().decode().removesuffix("\n"), id="")
+
+    def count(documents: Iterable[Document], rank: int, world_size: int) -> None:
+        split, counts = split_function(splitter), Counter[str]()
+        for document in documents:
+            counts.update(split(document.text))
+        (cache / f"{rank}.pickle").write_bytes(pickle.dumps(counts))
+
+    def encode(documents: Iterable[Document], rank: int, world_size: int) -> None:
+        split, ids = split_function(splitter), pickle.loads((cache / "ids.pickle").read_bytes())
+        schema = pa.schema([("text", pa.string()), ("ids", pa.list_(pa.int32()))])
+        with pa.OSFile(str(cache / f"{rank}.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+            while some := list(itertools.islice(documents, 1000)):
+                texts = [document.text for document in some]
+                found = [[ids.get(word, 3) for word in split(text)] for text in texts]
+                writer.write_batch(pa.record_batch([texts, pa.array(found, schema.field("ids").type)], schema))
+
+    for step in (count, encode):
+        LocalPipelineExecutor([read, step], tasks=2, logging_dir=str(cache / step.__name__)).run()
+        if step is count:
+            counts = sum((pickle.loads(file.read_bytes()) for file in cache.glob("*.pickle")), Counter[str]())
+            (cache / "ids.pickle").write_bytes(pickle.dumps(numbered(counts)))
+
+
+def numbered(counts: Counter[str]) -> dict[str, int]:
+    """Number the words that occur at least twice, the most frequent first."""
+    return {word: number for number, word in enumerate((w for w, n in counts.most_common() if n >= 2), start=4)}
 
 
 if __name__ == "__main__":
-    common.main(__doc__, words, pieces, growth, ray)
+    common.main(__doc__, words, formats, pieces, growth, ray)

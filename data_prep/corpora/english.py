@@ -8,11 +8,12 @@ reproduce all forms. All forms of a sentence are in the same split, which is dra
 import re
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import sentencex
 import xxhash
-from nltk.tokenize import NLTKWordTokenizer
 
 from data_prep.corpora import tatoeba, wikitext, wordnet
 from data_prep.corpora.tatoeba import WRITTEN, TatoebaArgs
@@ -24,12 +25,14 @@ from smim.preparation.cleaning import Cleaning
 from smim.preparation.readers import ChangedReader
 from smim.preparation.recipe import Recipe
 
+if TYPE_CHECKING:
+    from nltk.tokenize import NLTKWordTokenizer
+
 _PARTS: Parts = {
     "tatoeba": (TatoebaArgs, tatoeba.recipe),
     "wikitext": (CorpusArgs, wikitext.recipe),
     "wordnet": (WordNetArgs, wordnet.recipe),
 }
-_TOKENIZER = NLTKWordTokenizer()
 _END = re.compile(r"""[.!?]+(["')]*)$""")
 
 
@@ -113,9 +116,16 @@ def recipe(args: EnglishArgs) -> Recipe:
     )
 
 
+@cache
+def _tokenizer() -> "NLTKWordTokenizer":
+    from nltk.tokenize import NLTKWordTokenizer  # importing NLTK takes a second
+
+    return NLTKWordTokenizer()
+
+
 def _tokenized(text: str) -> str:
     """Tokenize like NLTK's `word_tokenize`, but without its sentence splitter, which needs a data download."""
-    return " ".join(token for each in sentencex.segment("en", text) for token in _TOKENIZER.tokenize(each))
+    return " ".join(token for each in sentencex.segment("en", text) for token in _tokenizer().tokenize(each))
 
 
 def _bare(text: str) -> str:

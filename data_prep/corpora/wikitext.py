@@ -5,9 +5,10 @@ It is for models of ordinary text. `wt103.py` is the thesis's WikiText-103, with
 
 import re
 from collections import Counter
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-from nltk.tokenize.treebank import TreebankWordDetokenizer
 
 from data_prep.corpora.wt103 import Paragraphs
 from smim.errors import UserError
@@ -15,9 +16,11 @@ from smim.preparation.args import CorpusArgs
 from smim.preparation.readers import by_split, find_files, hub_files, reader_for
 from smim.preparation.recipe import Input, Recipe
 
+if TYPE_CHECKING:
+    from nltk.tokenize.treebank import TreebankWordDetokenizer
+
 _HUB = ("Salesforce/wikitext", "wikitext-2-v1")
 _SPLITS = ("train", "valid", "test")
-_DETOKENIZER = TreebankWordDetokenizer()
 _STRAIGHT = str.maketrans(dict.fromkeys("\u2018\u2019", "'") | dict.fromkeys("\u201c\u201d\u201e", '"'))
 _QUOTE = re.compile(r'(?:^|(?<=\s))"(?=\s|$)')
 # Replacements before the detokenizer, of tokens that it would misread, and after it, of tokens that it does not join.
@@ -47,6 +50,13 @@ class OrdinaryWriting(Paragraphs):
         return block.set_column(block.schema.get_field_index("text"), "text", pa.array(texts, pa.string()))
 
 
+@cache
+def _detokenizer() -> "TreebankWordDetokenizer":
+    from nltk.tokenize.treebank import TreebankWordDetokenizer  # importing NLTK takes a second
+
+    return TreebankWordDetokenizer()
+
+
 def ordinary_writing(text: str) -> str:
     """Join WikiText's tokens to ordinary text: "2 @,@ 000 fans didn 't" becomes "2,000 fans didn't"."""
     text = text.translate(_STRAIGHT)
@@ -55,7 +65,7 @@ def ordinary_writing(text: str) -> str:
     # The detokenizer needs different marks for opening and closing quotes.
     between = _QUOTE.split(text)
     marked = between[0] + "".join(("``", "''")[i % 2] + each for i, each in enumerate(between[1:]))
-    text = _DETOKENIZER.detokenize(marked.split())
+    text = _detokenizer().detokenize(marked.split())
     for pattern, replacement in _AFTER:
         text = re.sub(pattern, replacement, text)
     return text

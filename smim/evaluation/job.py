@@ -4,6 +4,7 @@ Shapes: N sentences, B sentences of a batch, D latent dimensions.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Job:
     num_runs: int
     max_length: int
     tokens_per_batch: int
+    precision: str = "fp32"
 
     @property
     def is_main(self) -> bool:
@@ -172,6 +174,11 @@ class Job:
             raise RuntimeError(f"{len(all_rows)} values came from all processes for {total} sentences")
         gathered = np.concatenate([part.astype(np.float64) for _, part in parts])
         return gathered[np.argsort(all_rows)]
+
+    def decoding(self) -> AbstractContextManager[None]:
+        """Return a context in which a decoder's matrix products have the job's precision."""
+        device = self.model.autoencoder.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def draw(self, posterior: DiagonalGaussian, rows: Sequence[int] | np.ndarray | Tensor, *, number: int) -> Tensor:
         """Return the `number`-th draw of z ~ q(z|x) for the posteriors of `rows` [B, D]; for an autoencoder the mean.

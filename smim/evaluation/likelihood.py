@@ -172,7 +172,8 @@ def sentence_reconstruction(job: Job, *, num_samples: int) -> tuple[Bound, np.nd
         terms = []
         for number in range(job.num_runs * num_samples):
             z = job.draw(posterior, batch.rows, number=number)
-            log_prob = autoencoder.log_prob(batch, z)
+            with job.decoding():
+                log_prob = autoencoder.log_prob(batch, z)
             kl = autoencoder.prior.kl(posterior, z)
             terms.append(torch.stack([-log_prob.words, -log_prob.with_eos, kl], -1).double())
         rows.append(batch.rows)
@@ -197,7 +198,8 @@ def importance_log_weights(job: Job, rows: np.ndarray, *, num_samples: int) -> n
         for numbers in blocks(draws, max(1, job.tokens_per_batch // (int(batch.lengths[0]) + 1))):
             z = torch.cat([job.draw(posterior, row, number=int(number)) for number in numbers])
             repeated = Batch(batch.rows.expand(len(z)), batch.tokens.expand(len(z), -1), batch.lengths.expand(len(z)))
-            log_prob = job.model.autoencoder.log_prob(repeated, z)
+            with job.decoding():
+                log_prob = job.model.autoencoder.log_prob(repeated, z)
             log_ratio = job.model.autoencoder.prior.log_prob(z) - posterior.log_prob(z)
             weights.append(torch.stack([log_prob.words, log_prob.with_eos], -1).double() + log_ratio.double()[:, None])
         return torch.cat(weights)[None]

@@ -67,7 +67,8 @@ def pair_log_probs(job: Job) -> np.ndarray:
         others = partner[batch.rows.cpu().numpy()]
         other_posterior = select(posteriors, others, posterior.mean.device)
         z, other_z = job.draw(posterior, batch.rows, number=0), job.draw(other_posterior, others, number=0)
-        log_p = [job.model.autoencoder.log_prob(batch, code).words.double() for code in (z, other_z)]
+        with job.decoding():
+            log_p = [job.model.autoencoder.log_prob(batch, code).words.double() for code in (z, other_z)]
         rows.append(batch.rows)
         values.append(torch.stack([*log_p, log_prob_64(posterior, z), log_prob_64(other_posterior, z)], dim=-1))
     return job.gather(rows, values, total=len(job.split))

@@ -203,7 +203,8 @@ def _words(job: Job, split: Split, rows: np.ndarray) -> list[list[str]]:
 
 
 def _decode(job: Job, z: Tensor, uniform: Tensor | None = None) -> list[list[str]]:
-    decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform, allow_unknown=True)
+    with job.decoding():
+        decoded = decode_ids(job.model.autoencoder, z, job.max_length, uniform=uniform, allow_unknown=True)
     return [job.model.tokenizer.decode(ids).split() for ids in decoded]
 
 

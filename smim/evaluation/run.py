@@ -19,7 +19,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from smim import config, generation, schema, storage, vector_model
-from smim.errors import SmimError, UserError, nearest, refuse
+from smim.errors import SmimError, UserError, nearest, not_among, refuse
 from smim.evaluation import answering, likelihood, report, semantics, vectors
 from smim.evaluation.groups import BY_DEFAULT, GROUPS, OF_SENTENCES
 from smim.evaluation.history import history_of, train_sentences
@@ -54,8 +54,9 @@ class EvalArgs(_OfGroups):
     `metrics`: the groups in the order of the report; by default those that need no other files. `num_runs`: repetitions
     with new noise. `max_sentences`: evaluate only this number of random sentences of the split. `max_length`: the
     longest decoded sentence in tokens; by default that of the split, at least 100. `tokens_per_batch`: padded tokens
-    per batch, which changes no metric. A model of vectors has one group, `vectors`. Of the other settings it uses
-    `split`, `max_sentences` and `seed`.
+    per batch, which changes no metric. `precision`: fp32, or bf16 for the decoder's products in the groups
+    `likelihood`, `reconstruction` and `overlap`. A model of vectors has one group, `vectors`. Of the other settings it
+    uses `split`, `max_sentences` and `seed`.
     """
 
     split: str = "test"
@@ -64,6 +65,7 @@ class EvalArgs(_OfGroups):
     max_sentences: int | None = schema.bounded(None, least=1)
     max_length: int | None = schema.bounded(None, least=1)
     tokens_per_batch: int = schema.bounded(8192, least=1)
+    precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -73,7 +75,8 @@ class EvalArgs(_OfGroups):
             if name not in OF_SENTENCES
         ]
         empty = [] if self.metrics else [f"eval.metrics is empty; valid: {', '.join(OF_SENTENCES)}"]
-        refuse([*schema.out_of_bounds(self, "eval"), *unknown, *empty])
+        wrong = not_among(self, "eval", precision=["fp32", "bf16"])
+        refuse([*schema.out_of_bounds(self, "eval"), *wrong, *unknown, *empty])
 
 
 # The defaults of configs/eval/_base.yaml.
@@ -176,6 +179,7 @@ def make_job(
         num_runs=args.num_runs,
         max_length=args.max_length or 1,
         tokens_per_batch=args.tokens_per_batch,
+        precision=args.precision,
     )
     split = job.in_model_ids(split)
     if args.max_sentences is not None and args.max_sentences < len(split):

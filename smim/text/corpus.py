@@ -12,16 +12,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from smim import arrow, schema, storage
 from smim.errors import UserError, nearest
-from smim.text.batch import Batch, Sentences
 from smim.text.teacher import Teacher
 from smim.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from smim.text.batch import Batch, Sentences
 
 CARD = "corpus.json"
 HISTOGRAM = "lengths.png"
@@ -81,8 +83,10 @@ class Split:
             sentences.append(tokens[offsets[i] : offsets[i + 1]])
         return sentences
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> Sentences:
+    def read(self, rows: Sequence[int] | np.ndarray) -> "Sentences":
         """Read the given rows into memory, to make batches from."""
+        from smim.text.batch import Sentences  # imports torch, which preparation does not need
+
         numbers = np.asarray(rows, dtype=np.int64)
         return Sentences(
             rows=numbers,
@@ -91,7 +95,7 @@ class Split:
             pair=self.ids(numbers, PAIR_COLUMNS[1]) if self.has_pairs else None,
         )
 
-    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> Batch:
+    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> "Batch":
         """Read rows as one batch, cut after `max_length` tokens if it is given."""
         return self.read(rows).batch(range(len(rows)), max_length=max_length)
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,24 @@ from smim.text.tokenizer import FILE, NOT_TEXT, SPECIAL, UNK_ID, Tokenizer, stri
 _LOOKUP_PAYS_FROM = 4
 
 
+# A space next to a letter. Only runs of dots and telephone numbers can be words with spaces, and they have no letters.
+_BETWEEN_WORDS = re.compile(r" (?:(?<=[^\W\d_] )|(?=[^\W\d_]))")
+# The most distinct stretches between such spaces whose words are kept. Few texts have more that are frequent.
+_STRETCHES_KEPT = 1 << 16
+
+
+@cache
 def _tweet_splitter() -> Callable[[str], list[str]]:
     from nltk.tokenize import TweetTokenizer  # importing NLTK takes a second
 
-    split = TweetTokenizer(preserve_case=False).tokenize
-    # NLTK decodes HTML entities: `&#55296;` becomes a surrogate, which UTF-8 cannot encode.
-    return lambda text: [word.encode("utf-8", "replace").decode() for word in split(text)]
+    tokenize = TweetTokenizer(preserve_case=False).tokenize
+
+    @lru_cache(_STRETCHES_KEPT)
+    def split(stretch: str) -> list[str]:
+        # NLTK decodes HTML entities: `&#55296;` becomes a surrogate, which UTF-8 cannot encode.
+        return [word.encode("utf-8", "replace").decode() for word in tokenize(stretch)]
+
+    return lambda text: list(chain.from_iterable(map(split, _BETWEEN_WORDS.split(text))))
 
 
 _SPLITTERS: dict[str, Callable[[], Callable[[str], list[str]]]] = {

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
 from smim.errors import UserError
 from smim.text.corpus import PreparedCorpus, Split
-from smim.vectors.batch import VectorBatch, Vectors
+
+if TYPE_CHECKING:
+    from smim.vectors.batch import VectorBatch, Vectors
 
 KIND = "vectors"
 
@@ -30,11 +32,13 @@ class VectorSplit(Split):
     def label_columns(self) -> list[str]:
         return [name for name in super().label_columns if name != "vector"]
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> Vectors:  # type: ignore[override]
+    def read(self, rows: Sequence[int] | np.ndarray) -> "Vectors":  # type: ignore[override]
+        from smim.vectors.batch import Vectors  # imports torch, which preparation does not need
+
         chosen = np.asarray(rows, dtype=np.int64)
         return Vectors(rows=chosen, vectors=self.vectors[chosen])
 
-    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> VectorBatch:  # type: ignore[override]
+    def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> "VectorBatch":  # type: ignore[override]
         return self.read(rows).batch(range(len(rows)))
 
 

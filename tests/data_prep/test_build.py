@@ -62,6 +62,11 @@ def test_the_same_input_gives_the_same_shards_plain_or_gzipped(ptb, tmp_path):
     assert plain == gzipped
 
 
+def test_a_build_imports_neither_torch_nor_nltk_before_it_needs_them():
+    code = "import sys, data_prep.build; print([name for name in ('torch', 'nltk') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_datasets_opens_a_shard(ptb, tmp_path):
     from datasets import Dataset
 

@@ -7,7 +7,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from smim.errors import UserError
+from smim.evaluation import likelihood, overlap, reconstruction
 from smim.evaluation.job import select, split_of_ids, split_of_rows
+from smim.evaluation.run import EvalArgs
 from tests.evaluation.conftest import make_job
 
 
@@ -68,3 +71,23 @@ def test_a_sample_is_a_function_of_the_seed_and_all_where_there_are_no_more(job)
     assert job.sample(5, 9).tolist() == [0, 1, 2, 3, 4]
     assert job.sample(1000, 9).tolist() == job.sample(1000, 9).tolist() == sorted(set(job.sample(1000, 9)))
     assert job.sample(1000, 9).tolist() != replace(job, seed=1).sample(1000, 9).tolist()
+
+
+def test_products_in_bf16_change_log_probabilities_and_words_only_by_rounding(tiny_model, tiny_corpus, tmp_path):
+    fp32, bf16 = (make_job(tiny_model, tiny_corpus, tmp_path, precision=name) for name in ("fp32", "bf16"))
+    for compute in (
+        lambda job: likelihood.sentence_reconstruction(job, num_samples=1)[0].words,
+        lambda job: likelihood.importance_log_weights(job, np.arange(5), num_samples=20),
+        lambda job: overlap.pair_log_probs(job)[:, :2],
+        lambda job: reconstruction.reconstruct(job).greedy,
+    ):
+        expected, found = compute(fp32), compute(bf16)
+        np.testing.assert_allclose(found.mean(), expected.mean(), rtol=5e-3)
+    assert (overlap.pair_log_probs(bf16)[:, 0] != overlap.pair_log_probs(fp32)[:, 0]).all()
+    # The codes and their densities do not change.
+    assert (overlap.pair_log_probs(bf16)[:, 2:] == overlap.pair_log_probs(fp32)[:, 2:]).all()
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(UserError, match=r"eval\.precision is 'fp16'.*bf16"):
+        EvalArgs(precision="fp16")

@@ -3,8 +3,9 @@ import sys
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from nltk.tokenize import TweetTokenizer
 
 from smim.errors import UserError
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
@@ -66,6 +67,24 @@ def test_tweet_splitter_lowers_case_and_parts_punctuation():
 
 def test_tweet_splitter_makes_no_surrogates_of_html_entities():
     assert split_words(pa.array(["a &#55296; b"]), "tweet").to_pylist() == [["a", "?", "b"]]
+
+
+# NLTK makes words of these, with spaces inside, beside and between. U+0663 is a digit, U+00B2 is not.
+_PIECES = [
+    *(" ", "  ", "    ", "\t", "\n", "\xa0", "\x1c", ".", "...", ". .", "-", "--", "(", ")", "*", "+1", "555", "1234"),
+    *("5551234", "0", "1,000", "3.5", "\u0663", "\xb2", "a", "B", "é", "中文", "n", "_", "x_1", "Don't", "well-known"),
+    *("'", "’", ":", ":-)", "D", "8", "=", "<", ">", "<b>", "<3", "<unk>", "->", "<-", "!", "/", "@", "@me", "#tag"),
+    *("me@x.org", "http://x.org/(a)", "x.com", "www.", "&", ";", "&amp;", "&#49;", "&#32;", "&#46;", "&#55296;"),
+    *("&#x110000;", "\u0301", "\u200d", "\U0001f600", "\U0001f44d\U0001f3fd", "\U0001f1e9"),
+]
+
+
+@settings(max_examples=300)
+@given(st.lists(st.sampled_from(_PIECES), max_size=14).map("".join) | st.text(max_size=20))
+def test_tweet_splitter_gives_the_words_of_nltk(text):
+    words = TweetTokenizer(preserve_case=False).tokenize(text)
+    expected = [word.encode("utf-8", "replace").decode() for word in words]
+    assert split_words(pa.array([text]), "tweet").to_pylist() == [expected]
 
 
 def test_hash_of_trained_models_is_unchanged():
