@@ -150,7 +150,7 @@ def check_settings(settings: Mapping[str, int]) -> None:
 def check_whole(numbers: Mapping[str, int]) -> None:
     """Raise `UserError` for numbers that are not whole."""
     for name, value in numbers.items():
-        if not isinstance(value, Integral):
+        if not isinstance(value, int) and not isinstance(value, Integral):  # `int` first: faster
             raise UserError(f"{name} is {value!r}, but it must be a whole number")
 
 
