@@ -5,15 +5,19 @@ A command is a function whose parameters are its arguments and options. Run noth
 
 import contextlib
 import importlib.metadata
+import itertools
+import json
 import os
 import platform
 import re
+import selectors
 import shlex
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -114,10 +118,16 @@ def memory(pid: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, int]]:
-    """Start a service over an index. Yields its port on loopback and its process id; stderr goes to `log`."""
-    command = [Path(sys.executable).with_name("smim"), "serve", "--index", index, "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
+def served(index: Path, log: Path, *options: str | Path, checkout: Path = ROOT) -> Iterator[tuple[int, int]]:
+    """Start a service over an index. Yields its port on loopback and its process id; stderr goes to `log`.
+
+    `checkout`: the clone whose code it runs.
+    """
+    command = [sys.executable, "-m", "smim", "serve", "--index", index.resolve(), "--port", "0", *options]
+    path = {"PYTHONPATH": os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True, cwd=checkout, env=os.environ | path
+    ) as run:
         try:
             started = re.search(r":(\d+), process (\d+)", run.stdout.readline() if run.stdout else "")
             if started is None:
@@ -125,3 +135,41 @@ def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, 
             yield int(started[1]), int(started[2])
         finally:
             run.terminate()
+
+
+def post(path: str, body: Any) -> bytes:
+    """Make an HTTP request with JSON."""
+    content = json.dumps(body).encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+def send(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> list[float]:
+    """Send requests in turn over `clients` connections, each as soon as the one before is answered with status 200.
+
+    Returns the seconds of each answer. It costs little time itself: 15 microseconds per request.
+    """
+    waits: list[float] = []
+    upcoming = itertools.cycle(requests)
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as connections:
+        started = dict[Any, float]()
+        answer = dict[Any, bytes]()
+        for _ in range(clients):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+            selector.register(connection, selectors.EVENT_READ)
+            started[connection], answer[connection] = time.perf_counter(), b""
+            connection.sendall(next(upcoming))
+        end = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < end:
+            for key, _ in selector.select(end - now):
+                connection: Any = key.fileobj
+                answer[connection] += connection.recv(1 << 16)
+                head, _, body = answer[connection].partition(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                if not head.startswith(b"HTTP/1.1 200 ") or length is None:
+                    raise RuntimeError(f"the service answers {answer[connection][:200]!r}")
+                if len(body) == int(length[1]):
+                    waits.append(time.perf_counter() - started[connection])
+                    started[connection], answer[connection] = time.perf_counter(), b""
+                    connection.sendall(next(upcoming))
+    return waits
