@@ -141,9 +141,7 @@ def http(
     rounds: int = 5,
 ) -> None:
     """Measure answers/s and latency over HTTP: searches by text, alternating with an empty route and another clone."""
-    opened = open_index(index)
-    rows = opened.get(np.random.default_rng(0).choice(len(opened), min(len(opened), 3_000), replace=False).tolist())
-    searches = [common.post("/v1/search", {"text": row.text, "k": 10}) for row in rows]
+    searches = common.searches(index)
     checkouts = {"now": common.ROOT, **({"before": before.resolve()} if before else {})}
     with ExitStack() as running, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as client:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
