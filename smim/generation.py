@@ -273,7 +273,7 @@ class SentenceModel(TrainedModel):
         for group in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
             start = 0
             while start < len(group):
-                alike = np.count_nonzero(2 * lengths[group[start:]] >= lengths[group[start]])
+                alike = int(np.count_nonzero(2 * lengths[group[start:]] >= lengths[group[start]]))
                 size = batch_size or max(_SMALL_BATCH, alike)
                 rows = group[start : start + size]
                 start += size
