@@ -5,9 +5,10 @@
     python benchmarks/soak.py memory indexes/ptb --count 100000
 
 Each command starts `smim serve` on loopback. `requests` and `soak` use a copy of the index, and print one JSON object.
-`memory` prints the memory of the service every 10 seconds, while clients search. `requests` counts statuses. It fails if a status is 5xx (except 503), or if the log contains a traceback, a line that is not JSON, or a
-client's text. `soak` reports the waiting times of a light client and of health probes, in seconds, while heavy clients
-send requests without pause. It also reports the memory of the service in MB at the start and at the end.
+`requests` counts statuses. It fails if a status is 5xx (except 503), or if the log contains a traceback, a line that is
+not JSON, or a client's text. `soak` reports the waiting times of a light client and of health probes, in seconds, while
+heavy clients send requests without pause. It also reports the memory of the service in MB at the start and at the end.
+`memory` prints the memory of the service every 10 seconds while clients search.
 """
 
 import collections
