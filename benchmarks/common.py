@@ -5,15 +5,19 @@ A command is a function whose parameters are its arguments and options. Run noth
 
 import contextlib
 import importlib.metadata
+import itertools
+import json
 import os
 import platform
 import re
+import selectors
 import shlex
+import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,6 +28,7 @@ import psutil
 import typer
 
 from smim import storage
+from smim.search import open_index
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -114,10 +119,16 @@ def memory(pid: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, int]]:
-    """Start a service over an index. Yields its port on loopback and its process id; stderr goes to `log`."""
-    command = [Path(sys.executable).with_name("smim"), "serve", "--index", index, "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True) as run:
+def served(index: Path, log: Path, *options: str | Path, checkout: Path = ROOT) -> Iterator[tuple[int, int]]:
+    """Start a service over an index. Yields its port on loopback and its process id; stderr goes to `log`.
+
+    `checkout`: the clone whose code it runs.
+    """
+    command = [sys.executable, "-m", "smim", "serve", "--index", index.resolve(), "--port", "0", *options]
+    path = {"PYTHONPATH": os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=log.open("w"), text=True, cwd=checkout, env=os.environ | path
+    ) as run:
         try:
             started = re.search(r":(\d+), process (\d+)", run.stdout.readline() if run.stdout else "")
             if started is None:
@@ -125,3 +136,43 @@ def served(index: Path, log: Path, *options: str | Path) -> Iterator[tuple[int, 
             yield int(started[1]), int(started[2])
         finally:
             run.terminate()
+
+
+def searches(index: Path, num: int = 3_000) -> list[bytes]:
+    """Make HTTP requests for ten hits of random sentences of an index."""
+    opened = open_index(index)
+    rows = np.random.default_rng(0).choice(len(opened), min(len(opened), num), replace=False).tolist()
+    bodies = [json.dumps({"text": row.text, "k": 10}).encode() for row in opened.get(rows)]
+    head = "POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: "
+    return [f"{head}{len(body)}\r\n\r\n".encode() + body for body in bodies]
+
+
+def send(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> list[float]:
+    """Send requests in turn over `clients` connections, each as soon as the one before is answered with status 200.
+
+    Returns the seconds of each answer. Run it in a separate process.
+    """
+    waits: list[float] = []
+    upcoming = itertools.cycle(requests)
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as connections:
+        started = dict[Any, float]()
+        answer = dict[Any, bytes]()
+        for _ in range(clients):
+            connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
+            selector.register(connection, selectors.EVENT_READ)
+            started[connection], answer[connection] = time.perf_counter(), b""
+            connection.sendall(next(upcoming))
+        end = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < end:
+            for key, _ in selector.select(end - now):
+                connection: Any = key.fileobj
+                answer[connection] += connection.recv(1 << 16)
+                head, _, body = answer[connection].partition(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: (\d+)", head)
+                if not head.startswith(b"HTTP/1.1 200 ") or length is None:
+                    raise RuntimeError(f"the service answers {answer[connection][:200]!r}")
+                if len(body) == int(length[1]):
+                    waits.append(time.perf_counter() - started[connection])
+                    started[connection], answer[connection] = time.perf_counter(), b""
+                    connection.sendall(next(upcoming))
+    return waits

@@ -3,24 +3,25 @@
 python benchmarks/search.py windows FILE... -o windows.txt     a million sentences: windows of running text
 python benchmarks/search.py overhead INDEX                     the Python API against bare FAISS on the same files
 python benchmarks/search.py build MODEL CORPUS LATENTS --factory HNSW32,SQfp16    time, memory, recall
-python benchmarks/search.py http INDEX                         requests/s and latency at 1, 8 and 64 clients
+python benchmarks/search.py http INDEX --before OTHER_CLONE    answers/s and latency at 1, 8 and 64 clients
 python benchmarks/search.py encode MODEL CORPUS                text to vector against a sentence-transformers model
 python benchmarks/search.py paraphrases INDEX --label family   precision@5, beside BM25 and chance
 python benchmarks/search.py hybrid MODEL --sets PAIRS --sets ANSWERS --keywords FILE    by codes, by words, by both
 """
 
 import gzip
-import json
 import re
 import shutil
 import statistics
-import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -134,32 +135,41 @@ def _build(model_dir: Path, corpus: Path, latents: Path, factory: str, output: P
 
 def http(
     index: Path,
+    before: Annotated[Path | None, typer.Option(help="Another clone, whose service runs beside.")] = None,
     clients: Annotated[list[int], typer.Option(help="May be repeated.")] = (1, 8, 64),
-    seconds: int = 15,
+    seconds: float = 5,
+    rounds: int = 5,
 ) -> None:
-    """Run wrk (apt install wrk) against the service: searches by text, with 500 sentences of the index in turn."""
-    opened = open_index(index)
-    rows = opened.get(list(range(0, len(opened), max(1, len(opened) // 500)))[:500])
-    bodies = ", ".join(json.dumps(json.dumps({"text": row["text"], "k": 10})) for row in rows)
-    with tempfile.TemporaryDirectory() as folder:
-        (script := Path(folder) / "search.lua").write_text(_SCRIPT % bodies)
-        small = ["--queue-size", "16", "--max-batch", "16", "--max-num", "16"]
-        for options, counts in (([], clients), (small, [64])):
-            with common.served(index, Path(folder) / "log", "--no-page", *options) as (port, process):
-                for count in counts:
-                    print(f"{count} clients {' '.join(options)}, {common.memory(process) / 1e6:.0f} MB", flush=True)
-                    wrk = ["wrk", "-t1", f"-c{count}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
-                    subprocess.run([*wrk, "-s", script, f"http://127.0.0.1:{port}"], check=True)
-                print(f"{common.memory(process) / 1e6:.0f} MB at the end")
+    """Measure answers/s and latency over HTTP: searches by text, alternating with an empty route and another clone."""
+    searches = common.searches(index)
+    checkouts = {"now": common.ROOT, **({"before": before.resolve()} if before else {})}
+    with ExitStack() as running, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as client:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        servers = {
+            name: running.enter_context(common.served(index, folder / name, "--no-page", checkout=checkout))
+            for name, checkout in checkouts.items()
+        }
+        asked = {name: (port, searches) for name, (port, _) in servers.items()}
+        asked["empty route"] = servers["now"][0], [b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"]
+        for port, requests in asked.values():
+            client.submit(common.send, port, requests, 8, 1).result()
+        for count in clients:
+            print(f"{count} clients", flush=True)
+            waits: dict[str, list[float]] = {name: [] for name in asked}
 
+            def ask(name: str, count: int = count, waits: dict[str, list[float]] = waits) -> int:
+                found = client.submit(common.send, *asked[name], count, seconds).result()
+                waits[name] += found
+                return len(found)
 
-_SCRIPT = """
-local bodies, number = { %s }, 0
-request = function()
-  number = number %% #bodies + 1
-  return wrk.format("POST", "/v1/search", {["Content-Type"] = "application/json"}, bodies[number])
-end
-"""
+            found = common.rates({name: partial(ask, name) for name in asked}, rounds, "answer")
+            for baseline in list(asked)[1:]:
+                common.ratio(found, "now", baseline)
+            for name, each in waits.items():
+                median, late = np.quantile(each, [0.5, 0.99])
+                print(f"  {name:24} median {1e3 * median:.2f} ms, p99 {1e3 * late:.2f} ms, {late / median:.1f} medians")
+        for name, (_, process) in servers.items():
+            print(f"{name}: {common.memory(process) / 1e6:.0f} MB at the end")
 
 
 def encode(model: Path, corpus: Path, sentences: int = 2_000, rounds: int = 5) -> None:

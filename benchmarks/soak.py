@@ -2,11 +2,13 @@
 
     python benchmarks/soak.py requests indexes/ptb --count 10000 --seconds 1800 --seed 1
     python benchmarks/soak.py soak indexes/ptb --seconds 600 --heavy 40 --items 256
+    python benchmarks/soak.py memory indexes/ptb --count 100000
 
-Each command starts `smim serve` over a copy of the index, on loopback, and prints one JSON object. `requests` counts
-statuses. It fails if a status is 5xx (except 503), or if the log contains a traceback, a line that is not JSON, or a
-client's text. `soak` reports the waiting times of a light client and of health probes, in seconds, while heavy clients
-send requests without pause. It also reports the memory of the service in MB at the start and at the end.
+Each command starts `smim serve` on loopback. `requests` and `soak` use a copy of the index, and print one JSON object.
+`requests` counts statuses. It fails if a status is 5xx (except 503), or if the log contains a traceback, a line that is
+not JSON, or a client's text. `soak` reports the waiting times of a light client and of health probes, in seconds, while
+heavy clients send requests without pause. It also reports the memory of the service in MB at the start and at the end.
+`memory` prints the memory of the service every 10 seconds while clients search.
 """
 
 import collections
@@ -201,6 +203,19 @@ def soak(index: Path, seconds: float = 600, heavy: int = 40, items: int = 256) -
     print(json.dumps(found, indent=1))
 
 
+def memory(index: Path, count: int = 100_000, clients: int = 8) -> None:
+    """Print the service's memory while it answers searches by text, ten hits each."""
+    sent, searches = 0, common.searches(index)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        common.served(index, Path(folder) / "log", "--no-page") as (port, process),
+        ProcessPoolExecutor(1) as client,
+    ):
+        while sent < count:
+            sent += len(client.submit(common.send, port, searches, clients, 10).result())
+            print(f"{sent:,} answers: {common.memory(process) / 1e6:.1f} MB", flush=True)
+
+
 def described(waits: list[tuple[int, float]]) -> dict[str, Any]:
     """The statuses, and quantiles of the seconds."""
     quantiles = np.quantile([seconds for _, seconds in waits], [0.5, 0.95, 0.99, 1]).round(3).tolist()
@@ -214,4 +229,4 @@ def run_all(work: Sequence[Callable[[], None]]) -> None:
 
 
 if __name__ == "__main__":
-    common.main(__doc__, requests, soak)
+    common.main(__doc__, requests, soak, memory)

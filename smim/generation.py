@@ -33,6 +33,7 @@ from smim.text.fitting import Fitted, TextsChanged, fit, is_missing, shown
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
+_SMALL_BATCH = 8  # sentences; smaller batches cost more than padding
 _SMALLEST = 1e-6
 DECODED_LENGTH = 100
 
@@ -262,13 +263,20 @@ class SentenceModel(TrainedModel):
         return DiagonalGaussian(mean=mean, log_variance=log_variance)
 
     def _batches(self, ids: Sequence[Sequence[int] | np.ndarray], batch_size: int | None = None) -> Iterator[Batch]:
-        """Batches of all sentences, longest first. `rows` are positions in `ids`."""
+        """Batches of all sentences, longest first. `rows` are positions in `ids`.
+
+        Unless `batch_size` is given, sentences are padded to at most twice their length, but for small batches.
+        """
         if batch_size is not None:
             check_whole("batch_size", batch_size)
         lengths = np.array([len(sentence) for sentence in ids])
         for group in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
-            size = batch_size or len(group)
-            for rows in (group[start : start + size] for start in range(0, len(group), size)):
+            start = 0
+            while start < len(group):
+                alike = int(np.count_nonzero(2 * lengths[group[start:]] >= lengths[group[start]]))
+                size = batch_size or max(_SMALL_BATCH, alike)
+                rows = group[start : start + size]
+                start += size
                 yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
 
     def decode(

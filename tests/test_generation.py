@@ -51,6 +51,19 @@ def test_codes_are_normalized_and_encoded_in_batches_as_asked(model):
         model.encode(TEXTS, batch_size=0)
 
 
+def test_long_sentences_do_not_pad_many_short_ones(model, monkeypatch):
+    texts = [" ".join(["the company sold shares"] * (1 + 4 * (i % 10 == 0))) for i in range(40)]
+    one_by_one, shapes, posterior = model.encode(texts, batch_size=1), [], model.autoencoder.posterior
+
+    def noting(batch, **how):
+        shapes.append(tuple(batch.tokens.shape))
+        return posterior(batch, **how)
+
+    monkeypatch.setattr(model.autoencoder, "posterior", noting)
+    np.testing.assert_allclose(model.encode(texts), one_by_one, rtol=1e-5, atol=1e-6)
+    assert shapes == [(8, 20), (32, 4)]
+
+
 @pytest.mark.parametrize("metric", ["l2", "cosine", "inner_product"])
 def test_similarity_is_that_of_hits(model, tmp_path, metric):
     directory = tmp_path / "model"

@@ -24,12 +24,12 @@ _KINDS = {
 
 def plain(value: Any) -> Any:
     """Convert a value to Python's own type, and missing values (NaN, NaT, pandas' NA) to None."""
-    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
-        value = value.item()
-    if isinstance(value, float):
-        return None if math.isnan(value) else value
     if value is None or isinstance(value, str | bool | int):
         return value
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return plain(value.item())
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
     if isinstance(value, np.datetime64 | np.timedelta64) and np.isnat(value):
         return None
     try:

@@ -99,8 +99,9 @@ class Options:
             f"rerank is {self.rerank}; it must not be negative": self.rerank < 0,
             f"max_distance is {farthest!r}, but it must be a number":
                 not isinstance(farthest, Real) or farthest != farthest,
-            f"mode is {self.mode!r}; {nearest(str(self.mode), list(MODES))}": self.mode not in (None, *MODES),
-            f"fold is {self.fold!r}; {nearest(str(self.fold), list(FOLDS))}": self.fold not in (None, *FOLDS),
+            **{f"{name} is {value!r}; {nearest(str(value), list(known))}": True
+                for name, value, known in (("mode", self.mode, MODES), ("fold", self.fold, FOLDS))
+                if value not in (None, *known)},
         })  # fmt: skip
         for name in ("literal", "least_similarity"):
             check_size(name, 0 if getattr(self, name) is None else getattr(self, name), most=1)
@@ -149,7 +150,7 @@ def check_settings(settings: Mapping[str, int]) -> None:
 def check_whole(numbers: Mapping[str, int]) -> None:
     """Raise `UserError` for numbers that are not whole."""
     for name, value in numbers.items():
-        if not isinstance(value, Integral):
+        if not isinstance(value, int) and not isinstance(value, Integral):  # `int` first: faster
             raise UserError(f"{name} is {value!r}, but it must be a whole number")
 
 

@@ -63,7 +63,10 @@ class Backend(ABC):
 
     async def manifest(self) -> Manifest:
         """The newest, without waiting for searches. Raises `Unreadable` if it is damaged or has another model."""
-        return await asyncio.to_thread(self._manifest)
+        # Each search asks for it. A file's status is read much faster than a thread starts.
+        if self._newest is None or self._newest[0] != stamp_of(self.directory):
+            return await asyncio.to_thread(self._manifest)
+        return self._newest[1]
 
     async def add(
         self,

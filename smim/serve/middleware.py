@@ -61,29 +61,30 @@ class Guard:
     async def _while_there(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, and cancel it when the client leaves."""
         messages = [await receive()]
-        left = asyncio.Event()
-
-        async def replay() -> Message:
-            if messages:
-                return messages.pop()
-            await left.wait()
-            return {"type": "http.disconnect"}
+        working = asyncio.current_task()
+        assert working is not None
+        left = False
 
         async def watch() -> None:
+            nonlocal left
             while (await receive())["type"] != "http.disconnect":
                 pass
-            left.set()
+            left = True
+            working.cancel()
 
-        work = asyncio.ensure_future(self.app(scope, replay, send))
+        async def replay() -> Message:
+            if not messages:
+                await asyncio.wait([watching])
+            return messages.pop() if messages else {"type": "http.disconnect"}
+
         watching = asyncio.ensure_future(watch())
         try:
-            await asyncio.wait([work, watching], return_when=asyncio.FIRST_COMPLETED)
+            await self.app(scope, replay, send)
+        except asyncio.CancelledError:
+            if not left or working.uncancel():  # somebody else cancelled
+                raise
         finally:
-            work.cancel()
             watching.cancel()
-            await asyncio.wait([work, watching])
-        if not work.cancelled():
-            work.result()
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes | None:
         """The body, or None if it is too large; if a client leaves early, what it sent counts as the body."""

@@ -30,14 +30,14 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
     async def search(body: bodies.search) -> SearchResult:  # type: ignore[name-defined]
         """Find the sentences nearest to a query."""
         [result] = await service.search([schemas.query_of(body)], schemas.options_of(body))
-        return jsonable(result)
+        return schemas.with_text_labels([result])[0]
 
     @read.post("/search/batch", responses=missing)
     async def search_batch(body: bodies.search_batch) -> schemas.SearchBatchResponse:  # type: ignore[name-defined]
         """Find the sentences nearest to each of several queries."""
         queries = body.queries
         results = await service.search([schemas.query_of(query) for query in queries], schemas.options_of(body))
-        return schemas.SearchBatchResponse(results=jsonable(results))
+        return schemas.SearchBatchResponse(results=schemas.with_text_labels(results))
 
     @read.get("/sentences/{id}", responses=missing)
     async def sentence(id: Annotated[int, Path(ge=0, le=LARGEST_ID)]) -> Sentence:

@@ -12,10 +12,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 import smim
 from smim.errors import UserError
@@ -36,6 +35,7 @@ from smim.waiting import doing
 # and each would wait this long while the event loop refuses excess requests.
 _TURN_SECONDS = 1e-4
 _HEAD_SECONDS = 10
+_HEAD_BYTES = 1 << 16
 _OTHER_FILES = 1_000
 _READ_AT_ONCE = 1 << 24
 
@@ -109,10 +109,11 @@ def allow_open_files(number: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(number, hard)), hard))
 
 
-class Connection(H11Protocol):
-    """A connection that closes if a request's head does not arrive in time; uvicorn would wait forever."""
+class Connection(HttpToolsProtocol):
+    """A connection that closes if a request's head is too large or late; uvicorn would wait forever and keep it all."""
 
     _closing: asyncio.TimerHandle | None = None
+    _received = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -120,10 +121,17 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
-            self._await_head()
-        else:
+        if self.cycle is not None and not self.cycle.response_complete:
             self._end_waiting()
+        elif not self.transport.is_closing():
+            self._await_head()
+            self._received += len(data)
+            if self._received > _HEAD_BYTES:
+                self.send_400_response("The request's head is too large.")
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.headers = []  # for the fields after a body in chunks, which must not count as headers
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_waiting()
@@ -133,6 +141,7 @@ class Connection(H11Protocol):
         self._closing = self._closing or self.loop.call_later(_HEAD_SECONDS, self.transport.close)
 
     def _end_waiting(self) -> None:
+        self._received = 0
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None

@@ -14,6 +14,7 @@ from pydantic.config import JsonDict
 
 from smim.model.use import MOST_CANDIDATES
 from smim.search.ids import LARGEST_ID
+from smim.search.labels import jsonable
 from smim.search.query import (
     FOLDS,
     MODES,
@@ -30,6 +31,7 @@ from smim.search.query import (
 from smim.serve.limits import LARGEST_NUMBER, LARGEST_SEED, LARGEST_SETTING, Limits
 from smim.text.fitting import EMPTY, TOO_LONG
 
+_JSON = str | int | float | None
 _KINDS = list(Query.__dataclass_fields__)
 
 
@@ -128,6 +130,12 @@ def query_of(given: Body) -> Query:
 def options_of(given: Any) -> Options:
     settings = given.settings.model_dump(exclude_unset=True) if given.settings else None
     return Options(**{name: getattr(given, name) for name in Options.__dataclass_fields__} | {"settings": settings})
+
+
+def with_text_labels(results: list[SearchResult]) -> list[SearchResult]:
+    """Results in whose labels dates and the like are text, as `jsonable` writes them; Pydantic has another form."""
+    labels = (value for result in results for hit in result.hits for value in hit.labels.values())
+    return results if all(isinstance(value, _JSON) for value in labels) else jsonable(results)
 
 
 class SearchBatchResponse(BaseModel):

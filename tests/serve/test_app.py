@@ -1,5 +1,6 @@
 """Each route over HTTP, and what each mistake is told."""
 
+import datetime
 import json
 import logging
 import re
@@ -16,6 +17,8 @@ from starlette.testclient import TestClient
 import smim
 from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, build_index, index_texts
+from smim.search.labels import jsonable
+from smim.search.query import Hit, SearchResult
 from smim.serve.access import Access
 from smim.serve.app import create_app
 from smim.serve.backend import LocalBackend
@@ -75,6 +78,22 @@ def test_a_search_is_that_of_the_index(client: TestClient, unchanged: Index) -> 
         assert found["score"] == pytest.approx(hit.score, abs=1e-3) and found["reconstruction"] == hit.reconstruction
     assert len({hit.reconstruction for hit in hits}) > 1
     assert [response["decoded"]] == unchanged.model.reconstruct([ONE]) and response["missing"] == []
+
+
+@pytest.mark.parametrize("label", ["money", None, 1.5, True, float("nan"), datetime.datetime(2020, 1, 2, 3, 4)])
+def test_values_that_json_does_not_have_are_null_or_text(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, label: Any
+) -> None:
+    result = SearchResult([Hit(3, ONE, {"label": label, "other": 1}, 0.5, 0.25, ["sold"], score=float("-inf"))])
+
+    async def search(*_: Any) -> list[SearchResult]:
+        return [result]
+
+    monkeypatch.setattr(Service, "search", search)
+    found = client.post("/v1/search", json={"text": ONE}).raise_for_status().json()
+    assert found == jsonable(result) and found["hits"][0]["score"] is None
+    batch = client.post("/v1/search/batch", json={"queries": [{"text": ONE}]}).raise_for_status().json()
+    assert batch == {"results": [found]}
 
 
 @pytest.mark.parametrize(("query", "found"), [({"text": ONE}, 40), ({"id": 3}, 39)])

@@ -13,11 +13,13 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 
 from smim.search import Index
 from smim.search.errors import BadFilter, NoSuchSentence
 from smim.serve import Client, ServiceError, run
 from smim.serve.app import create_app
+from smim.serve.keys import Keys
 from smim.serve.limits import Limits
 from smim.serve.run import allow_open_files, listen, read_ahead
 from smim.serve.service import Service
@@ -136,7 +138,8 @@ def test_answers_do_not_wait_for_the_clients_acknowledgement() -> None:
 
 
 @pytest.mark.parametrize(
-    "head, drops", [(b"", b""), (b"", b"G"), (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"A: b\r\n")]
+    "head, drops",
+    [(b"", b""), (b"", b"\r\n"), (b"GET /", b"G"), (b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"A: b\r\n")],
 )
 @pytest.mark.parametrize("asked_before", [False, True])
 def test_a_connection_without_a_whole_head_is_closed(
@@ -169,6 +172,48 @@ def test_a_connection_without_a_whole_head_is_closed(
         return waited
 
     assert 0.2 < asyncio.run(ask()) < 10
+
+
+async def answered(app: FastAPI, *parts: bytes) -> bytes:
+    """What a client gets that sends these parts one after the other, until the connection is closed."""
+    server = run.Server(app, Limits(), "loopback")
+    listening = listen("127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve([listening]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    answer = b""
+    with suppress(ConnectionError):
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+            with suppress(TimeoutError):
+                answer += await asyncio.wait_for(reader.read(10_000), 0.1)
+        while more := await asyncio.wait_for(reader.read(10_000), 20):
+            answer += more
+    writer.close()
+    server.should_exit = True
+    await serving
+    return answer
+
+
+@pytest.mark.parametrize("begun", [b"GET /", b"GET / HTTP/1.1\r\nHost: localhost\r\nA: "])
+def test_a_head_that_never_ends_is_refused(serve: Callable[..., Service], begun: bytes) -> None:
+    answer = asyncio.run(answered(create_app(serve(), page=False), begun, *[b"a" * 20_000] * 10))
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"connection: close" in answer
+
+
+@pytest.mark.parametrize("before, status", [(b"", 401), (b"Authorization: Bearer " + READER.encode() + b"\r\n", 200)])
+def test_fields_behind_the_body_are_not_headers(
+    serve: Callable[..., Service], tmp_path: Path, before: bytes, status: int
+) -> None:
+    """They could give what a proxy in front of the service takes out of the headers."""
+    head = b"POST /v1/count HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    behind = b"Authorization: Bearer " + READER.encode() + b"\r\n"
+    request = head + before + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n" + behind + b"\r\n"
+    keys = Keys.read(write(tmp_path / "keys.toml", GOOD))
+    answer = asyncio.run(answered(create_app(serve(), keys=keys, page=False), request))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
 
 
 def test_reading_ahead_bears_that_a_change_takes_a_segment_away(index: Index) -> None:
