@@ -251,11 +251,10 @@ class SentenceModel(TrainedModel):
             ids = [sentence[:limit] for sentence in ids]
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
-        worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
-        word_gates = self.autoencoder.word_gates() if worth_a_table else None
+        word_table = self.autoencoder.word_table(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *ids])))
         with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
             for batch in self._batches(ids, batch_size):
-                posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
+                posterior = self.autoencoder.posterior(batch, word_table=word_table)
                 mean[batch.rows.cpu()] = posterior.mean.cpu()
                 log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
                 advance(len(batch.rows))

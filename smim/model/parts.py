@@ -1,9 +1,10 @@
 """The interfaces of encoders and decoders of sentences, which GRU, transformer and superposition implement.
 
-Shapes: B sentences, T tokens, E embedding, H = `output_dim`, D latent, V vocabulary.
+Shapes: B sentences, T tokens, U distinct words, E embedding, H = `output_dim`, D latent, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -46,12 +47,15 @@ class Encoder(Part):
         """Make the layers from `forward`'s state to the mean of q(z|x), and to its log variance before the clamp."""
         return nn.Linear(self.output_dim, args.latent_dim), make_log_variance(args, self.output_dim)
 
-    def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
-        """Make a lookup table of all words that makes `read` faster than `forward`; None if there is no such table."""
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor] | None:
+        """Compute everything that depends on one word alone, for U words, the first of which is `<pad>`.
+
+        Returns the columns of a lookup table, which makes `read` faster than `forward`; None if there is no such table.
+        """
         return None
 
-    def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
-        """Compute what `forward` computes, from tokens and the table of `word_gates`, without a gradient."""
+    def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """Compute what `forward` computes, from rows of the columns of `word_table`, without a gradient."""
         raise NotImplementedError
 
 
