@@ -251,7 +251,8 @@ class SentenceModel(TrainedModel):
             ids = [sentence[:limit] for sentence in ids]
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
-        word_table = self.autoencoder.word_table(torch.from_numpy(np.concatenate([np.empty(0, np.int64), *ids])))
+        words = np.concatenate([[UNK_ID], *ids], dtype=np.int64, casting="unsafe")  # an empty list is fp64
+        word_table = self.autoencoder.word_table(torch.from_numpy(words))
         with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
             for batch in self._batches(ids, batch_size):
                 posterior = self.autoencoder.posterior(batch, word_table=word_table)

@@ -70,7 +70,9 @@ class MeaningEncoder(nn.Module):
     def table(self, embedded_VW: Tensor) -> list[Tensor]:
         """Compute the arguments of `combine` for each word of a vocabulary."""
         columns = self.of_words(embedded_VW)
-        return [*columns, self.blocks[0].project(columns[1])] if self.args.num_layers else columns
+        if self.args.num_layers:
+            columns.append(self.blocks[0].project(columns[1]))  # type: ignore[operator]
+        return columns
 
     def combine(
         self,
@@ -90,8 +92,8 @@ class MeaningEncoder(nn.Module):
             projected_BTG = None
         states_BTH = self.norm(x_BTH)
         gate_BT1 = 2 * torch.sigmoid(self.to_gate(states_BTH).float())
-        # A linear map of the mean, because a map of each word takes longer.
-        added_BM = self.to_meaning((share_BT1 * states_BTH).sum(1)).float() / _GAIN
+        # A map of the mean, because a map of each word takes longer. Without words there is no mean, and no bias.
+        added_BM = share_BT1.sum(1) * self.to_meaning((share_BT1 * states_BTH).sum(1)).float() / _GAIN
         return F.normalize((share_BT1 * gate_BT1 * vectors_BTM).sum(1) + added_BM, dim=-1)
 
     def products(self, num_tokens: float) -> float:
