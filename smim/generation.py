@@ -266,10 +266,12 @@ class SentenceModel(TrainedModel):
         if batch_size is not None:
             check_whole("batch_size", batch_size)
         lengths = np.array([len(sentence) for sentence in ids])
-        for group in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
+        device = self.autoencoder.device
+        tokens = self.autoencoder.encoder.tokens_on_cpu if device.type == "cpu" else _TOKENS_PER_BATCH
+        for group in evaluation_order(lengths, tokens_per_batch=tokens):
             size = batch_size or len(group)
             for rows in (group[start : start + size] for start in range(0, len(group), size)):
-                yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
+                yield collate([ids[i] for i in rows], rows).to(device)
 
     def decode(
         self,

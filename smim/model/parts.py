@@ -34,10 +34,12 @@ class Part(nn.Module, ABC):
 class Encoder(Part):
     """An encoder of reversed sentences, with `<sos>` last.
 
-    `meaning_dim`: the first numbers of a code that are its meaning part; 0 means none.
+    `meaning_dim`: the first numbers of a code that are its meaning part; 0 means none. `tokens_on_cpu`: the size of
+    batches that a CPU encodes fastest.
     """
 
     meaning_dim: int = 0
+    tokens_on_cpu: ClassVar[int] = 8192
 
     @abstractmethod
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:

@@ -81,6 +81,7 @@ class TransformerEncoder(Encoder):
     """
 
     compilable = True
+    tokens_on_cpu = 1024  # the states of more tokens do not fit into a core's cache
 
     def __init__(self, args: TransformerEncoderArgs, *, embedding_dim: int) -> None:
         super().__init__()
