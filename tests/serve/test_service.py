@@ -144,6 +144,8 @@ def test_the_model_is_that_of_the_library(serve: Make, model: SentenceModel) -> 
             (service.perturb(ONE, 4, 20.0, 5), model.perturb(ONE, num=4, scale=20.0, seed=5)),
             (service.sample(4, 1.0, 6), model.sample(4, standard_deviation=1.0, seed=6)),
             (service.decode(codes, candidates=3, seed=3), model.decode(mean, candidates=3, seed=3)),
+            (service.decode(codes, beam=4), model.decode(mean, beam=4)),
+            (service.reconstruct([ONE], beam=4), model.reconstruct([ONE], beam=4)),
             (service.sample(4, prior=True, seed=6), model.sample(4, prior=True, seed=6)),
         ]
         for work, sentences in written:
