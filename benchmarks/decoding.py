@@ -138,7 +138,7 @@ def beams(
 ) -> None:
     """Measure BLEU-1 of reconstructions, and the time per sentence, by the width of the beam."""
     opened, split = smim.load(model), Corpus.open(corpus).split("test")
-    ids = [list(each) for each in split.ids(np.random.default_rng(0).permutation(len(split))[:count])]
+    ids = opened.token_ids(split.texts(np.random.default_rng(0).permutation(len(split))[:count].tolist()))
     z = opened.posterior_of_ids(ids).mean
     for width in beam:
         how = opened.writing(beam=width)
