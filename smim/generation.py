@@ -34,6 +34,7 @@ from smim.text.fitting import Fitted, TextsChanged, fit, is_missing, shown
 from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
+_WORTH_A_TABLE = 128  # tokens; a table of the words of fewer takes longer than it saves
 _SMALLEST = 1e-6
 DECODED_LENGTH = 100
 
@@ -253,7 +254,7 @@ class SentenceModel(TrainedModel):
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
         words = np.concatenate([[UNK_ID], *ids], dtype=np.int64, casting="unsafe")  # an empty list is fp64
-        word_table = self.autoencoder.word_table(torch.from_numpy(words))
+        word_table = self.autoencoder.word_table(torch.from_numpy(words)) if len(words) > _WORTH_A_TABLE else None
         with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
             for batch in self._batches(ids, batch_size):
                 posterior = self.autoencoder.posterior(batch, word_table=word_table)

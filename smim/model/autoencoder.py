@@ -163,12 +163,14 @@ class SentenceAutoencoder(LatentVariableModel):
     def word_table(self, words: Tensor) -> WordTable | None:
         """Make a lookup table for `posterior` of sentences of these words, which may be repeated and in any order.
 
-        Only for a GRU or a superposition on the CPU; otherwise None.
+        Only on the CPU, and if the encoder has a table; otherwise None.
         """
+        if not self.encoder.has_table or self.device.type != "cpu":
+            return None
         occurs_V = torch.zeros(self.input_size, dtype=torch.bool)
         occurs_V[[PAD_ID, SOS_ID]] = occurs_V[words] = True
-        columns = self.encoder.word_table(self.embedding.weight[occurs_V.to(self.device)])
-        return None if columns is None else WordTable(row_of_V=occurs_V.cumsum(0) - 1, columns=columns)
+        columns = self.encoder.word_table(self.embedding.weight[occurs_V])
+        return WordTable(row_of_V=occurs_V.cumsum(0) - 1, columns=columns)
 
     def log_prob(self, batch: Batch, z_BD: Tensor, *, literal: float | None = None) -> TokenLogProb:
         """Compute log p(x|z) under teacher forcing, for z [B, D] (eq. 6.1).

@@ -117,6 +117,7 @@ class GRUEncoder(Encoder):
     """A GRU that reads the reversed sentence, with `<sos>` last, and returns the last state."""
 
     graphable = True
+    has_table = True
 
     def __init__(self, *, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -128,13 +129,8 @@ class GRUEncoder(Encoder):
         states_BTH = self.gru(embedded_BTE)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
-    def word_table(self, embedding_UE: Tensor) -> list[Tensor] | None:
-        """Compute each word's part of the gates [U, 3H], which saves `read` the product with the embedding.
-
-        Only on the CPU; otherwise None.
-        """
-        if embedding_UE.device.type != "cpu":
-            return None
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+        """Compute each word's part of the gates [U, 3H], which saves `read` the product with the embedding."""
         return [gru_recurrence.word_gates(embedding_UE, self.gru.weights)]
 
     def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:

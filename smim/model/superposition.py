@@ -216,6 +216,8 @@ class WordCodes(nn.Module):
 class SuperpositionEncoder(Encoder):
     """The encoder that sums the words' codes. The sum is the posterior's mean, because the decoder needs its form."""
 
+    has_table = True
+
     def __init__(self, args: SuperpositionEncoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
         self.args = args
@@ -246,13 +248,8 @@ class SuperpositionEncoder(Encoder):
         size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
         return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
 
-    def word_table(self, embedding_UE: Tensor) -> list[Tensor] | None:
-        """Compute what depends on each word alone: its code [U, C], and the meaning part's columns.
-
-        Only on the CPU; otherwise None.
-        """
-        if embedding_UE.device.type != "cpu":
-            return None
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+        """Compute what depends on each word alone: its code [U, C], and the meaning part's columns."""
         width = self.words.to_code.in_features
         code_UC = self.words.code(embedding_UE[:, :width])
         code_UC[PAD_ID] = 0
