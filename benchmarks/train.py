@@ -1,7 +1,8 @@
 """Compare the speed of training and `encode` with a plain implementation, and measure the vocabulary loss's memory.
 
     python benchmarks/train.py speed data/ptb     tokens/s of training, batches of 20 and 128
-    python benchmarks/train.py encode data/ptb    sentences/s of encoding 10,000 sentences
+    python benchmarks/train.py encode data/ptb    sentences/s of encoding 10,000 sentences; --encoder transformer
+    python benchmarks/train.py text english-small FILE    sentences/s of encoding a file's lines, from text
     python benchmarks/train.py memory             peak memory of the vocabulary loss at 89,247 words
 
 The plain way is that of the authors' published trainer (plain.py): unfused Adam and a clip of 0.25, in fp32. Ours is
@@ -9,8 +10,10 @@ The plain way is that of the authors' published trainer (plain.py): unfused Adam
 sizes are the thesis's for PTB. Because a batch's length is random, training is compared by tokens.
 """
 
+import gzip
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -21,14 +24,17 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+import smim
 from benchmarks import common
 from benchmarks.common import in_process, main, rates, ratio
 from benchmarks.plain import PlainNetwork, plain_batch
 from smim.generation import SentenceModel
 from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
+from smim.model.registry import ENCODERS
 from smim.model.vocabulary_loss import VocabularyLayer
 from smim.objectives import objective_class
-from smim.text.batches import training_order
+from smim.text.batch import collate
+from smim.text.batches import evaluation_order, training_order
 from smim.text.corpus import Corpus
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -55,24 +61,37 @@ def speed(
 
 
 def encode(
-    corpus: Path, rounds: int = 5, batch_size: BatchSizes = (20, 128), sentences: int = 10_000, bf16: bool = HAS_BF16
+    corpus: Path,
+    rounds: int = 5,
+    batch_size: BatchSizes = (20, 128),
+    sentences: int = 10_000,
+    bf16: bool = HAS_BF16,
+    encoder: str = "gru",
 ) -> None:
-    """Measure sentences per second of encoding, from ids to codes in memory."""
+    """Measure sentences per second of encoding, from ids to codes in memory.
+
+    The plain way of another encoder than the GRU is our module, with batches in random order.
+    """
     opened = Corpus.open(corpus)
     split, vocabulary_size = opened.split("train"), opened.tokenizer.vocabulary_size
     rows = np.random.default_rng(0).permutation(len(split))[:sentences]
     ids = split.ids(rows)
     torch.manual_seed(0)
-    autoencoder = SentenceAutoencoder(SentenceArgs(), vocabulary_size=vocabulary_size).to(DEVICE).eval()
+    args = SentenceArgs(encoder=ENCODERS[encoder]())
+    autoencoder = SentenceAutoencoder(args, vocabulary_size=vocabulary_size).to(DEVICE).eval()
     model = SentenceModel(autoencoder, opened.tokenizer, {"training": {"objective": "amim"}}, hash="random")
-    network = PlainNetwork(SentenceArgs(), vocabulary_size).to(DEVICE)
+    network = PlainNetwork(args, vocabulary_size).to(DEVICE) if encoder == "gru" else autoencoder
     network.load_state_dict(autoencoder.state_dict())
     codes: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def encode_plainly(name: str, size: int) -> int:
-        batches = (plain_batch(split, rows[i:][:size], DEVICE) for i in range(0, len(rows), size))
-        codes[name] = torch.cat([network.posterior(*batch).mean for batch in batches]).cpu()
+        parts = (rows[i:][:size] for i in range(0, len(rows), size))
+        if isinstance(network, PlainNetwork):
+            means = [network.posterior(*plain_batch(split, part, DEVICE)).mean for part in parts]
+        else:
+            means = [network.posterior(split.batch(part).to(torch.device(DEVICE))).mean for part in parts]
+        codes[name] = torch.cat(means).cpu()
         return len(ids)
 
     def encode_ours(name: str, bf16: bool) -> int:
@@ -86,6 +105,65 @@ def encode(
     for name, baseline in itertools.product(list(ways)[len(batch_size) :], list(ways)[: len(batch_size)]):
         ratio(found, name, baseline)
         print(f"    largest difference of a code {(codes[name] - codes[baseline]).abs().max():.1e}")
+
+
+def text(model: str, files: list[Path], rounds: int = 5) -> None:
+    """Measure sentences per second from text to codes, of the non-empty lines of each file, which may be gzipped.
+
+    `plain` is the encoder without the table of words. `without layers` has only the sums of words. Use one thread.
+    """
+    opened = smim.load(model, device="cpu")
+    without = smim.load(model, device="cpu")
+    encoder = without.autoencoder.encoder
+    if meaning := getattr(encoder, "meaning", None):
+        meaning.args = replace(meaning.args, num_layers=0)
+    for file in files:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        texts = [line.strip() for line in content.decode().splitlines() if line.strip()]
+        tokens = [len(ids) for ids in opened.token_ids(texts)]
+        print(f"{file.name}: {len(texts):,} sentences, {np.mean(tokens):.1f} tokens")
+
+        def count(way: Callable[[], object], number: int = len(texts)) -> int:
+            way()
+            return number
+
+        ways: dict[str, Callable[[], int]] = {
+            "plain": partial(count, partial(_encode_text, opened, texts)),
+            "ours": partial(count, partial(opened.encode, texts)),
+            "ours bf16": partial(count, partial(_in_bf16, opened, texts)),
+            "ours without layers": partial(count, partial(without.encode, texts)),
+            "only the tokenizer": partial(count, partial(opened.token_ids, texts)),
+        }
+        found = rates(ways, rounds, "sentence")
+        for name in list(ways)[1:]:
+            ratio(found, name, "plain")
+        codes, plain_codes = torch.from_numpy(opened.encode(texts)), _encode_text(opened, texts)
+        print(f"    largest difference of a code {(codes - plain_codes).abs().max():.1e}")
+        rounded = torch.from_numpy(_in_bf16(opened, texts))
+        print(f"    bf16: {_shared(codes, rounded):.4f} of the 10 nearest sentences are the same")
+
+
+@torch.no_grad()
+def _encode_text(model: SentenceModel, texts: list[str]) -> Tensor:
+    ids = model.token_ids(texts)
+    codes = torch.empty(len(ids), model.latent_dim)
+    for rows in evaluation_order(np.array([len(each) for each in ids]), tokens_per_batch=8192):
+        codes[rows] = model.autoencoder.posterior(collate([ids[i] for i in rows], rows)).mean
+    return codes
+
+
+def _in_bf16(model: SentenceModel, texts: list[str]) -> np.ndarray:
+    with torch.autocast("cpu", torch.bfloat16):
+        return model.encode(texts)
+
+
+def _shared(one: Tensor, other: Tensor) -> float:
+    """The share of the 10 nearest sentences by cosine that two sets of codes [N, D] have in common."""
+    nearest = []
+    for codes in (one, other):
+        unit = F.normalize(codes)
+        nearest.append((unit @ unit.T).fill_diagonal_(-torch.inf).topk(10).indices)
+    return (nearest[0][:, :, None] == nearest[1][:, None]).any(-1).float().mean().item()
 
 
 def memory(tokens: int = 2000, hidden_dim: int = 1024, vocabulary_size: int = 89_247) -> None:
@@ -155,4 +233,4 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> N
 
 
 if __name__ == "__main__":
-    main(__doc__, speed, encode, memory)
+    main(__doc__, speed, encode, text, memory)

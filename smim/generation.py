@@ -20,6 +20,7 @@ from smim.arrays import as_matrix
 from smim.errors import RowError, Unsupported, UserError, check_size, check_whole
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.beam import beam_ids
 from smim.model.decoding import decode_ids
 from smim.model.directory import find, hash_of, is_deterministic, load_model, use_of
 from smim.model.distributions import DiagonalGaussian
@@ -34,6 +35,7 @@ from smim.text.tokenizer import UNK_ID, Tokenizer
 
 _TOKENS_PER_BATCH = 8192
 _SMALL_BATCH = 8  # sentences; smaller batches cost more than padding
+_WORTH_A_TABLE = 128  # tokens; a table of the words of fewer takes longer than it saves
 _SMALLEST = 1e-6
 DECODED_LENGTH = 100
 
@@ -252,11 +254,11 @@ class SentenceModel(TrainedModel):
             ids = [sentence[:limit] for sentence in ids]
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
-        worth_a_table = sum(map(len, ids)) > self.autoencoder.input_size
-        word_gates = self.autoencoder.word_gates() if worth_a_table else None
+        words = np.concatenate([[UNK_ID], *ids], dtype=np.int64, casting="unsafe")  # an empty list is fp64
+        word_table = self.autoencoder.word_table(torch.from_numpy(words)) if len(words) > _WORTH_A_TABLE else None
         with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
             for batch in self._batches(ids, batch_size):
-                posterior = self.autoencoder.posterior(batch, word_gates=word_gates)
+                posterior = self.autoencoder.posterior(batch, word_table=word_table)
                 mean[batch.rows.cpu()] = posterior.mean.cpu()
                 log_variance[batch.rows.cpu()] = posterior.log_variance.cpu()
                 advance(len(batch.rows))
@@ -270,14 +272,16 @@ class SentenceModel(TrainedModel):
         if batch_size is not None:
             check_whole("batch_size", batch_size)
         lengths = np.array([len(sentence) for sentence in ids])
-        for group in evaluation_order(lengths, tokens_per_batch=_TOKENS_PER_BATCH):
+        device = self.autoencoder.device
+        tokens = self.autoencoder.encoder.tokens_on_cpu if device.type == "cpu" else _TOKENS_PER_BATCH
+        for group in evaluation_order(lengths, tokens_per_batch=tokens):
             start = 0
             while start < len(group):
                 alike = int(np.count_nonzero(2 * lengths[group[start:]] >= lengths[group[start]]))
                 size = batch_size or max(_SMALL_BATCH, alike)
                 rows = group[start : start + size]
                 start += size
-                yield collate([ids[i] for i in rows], rows).to(self.autoencoder.device)
+                yield collate([ids[i] for i in rows], rows).to(device)
 
     def decode(
         self,
@@ -292,6 +296,7 @@ class SentenceModel(TrainedModel):
         max_length: int = DECODED_LENGTH,
         allow_unknown: bool = False,
         distinct: bool = False,
+        beam: int = 1,
     ) -> list[str]:
         """Decode codes [N, D], or one [D], to sentences: greedily, or with `sample` by drawing words.
 
@@ -302,7 +307,8 @@ class SentenceModel(TrainedModel):
         most similar (cosine of the meaning parts). `temperature` and `top_p` control how words are drawn: from the
         likeliest words that together have probability `top_p`. These three default to 1, and below literal 1 to the
         model's `use`. `max_length`: the most tokens. `allow_unknown`: allow `<unk>`. `distinct`: give no two codes the
-        same sentence while other candidates remain.
+        same sentence while other candidates remain. `beam`: find likelier sentences by beam search with so many
+        hypotheses. It draws no candidates. It takes `beam` times as long as greedy decoding, or longer.
 
         A superposition encodes its sentence again. If the codes differ, it searches for a sentence with a nearer code
         (`smim.model.nearest`). Raises `UserError` for codes of a wrong shape or with NaN, and `Unsupported` for a
@@ -311,7 +317,7 @@ class SentenceModel(TrainedModel):
         z = self.checked_codes(codes)
         check_whole("max_length", max_length)
         options: dict[str, Any] = {"temperature": temperature, "top_p": top_p, "allow_unknown": allow_unknown}
-        how = self.writing(literal, candidates, sample=sample, distinct=distinct, **options)
+        how = self.writing(literal, candidates, sample=sample, distinct=distinct, beam=beam, **options)
         ids = self.ids_of_codes(z, how, lambda draw: noise.uniform(seed, range(len(z)), draw, max_length), max_length)
         return [self.tokenizer.decode(sentence) for sentence in ids]
 
@@ -336,7 +342,11 @@ class SentenceModel(TrainedModel):
         """
         options = how.options
         if how.candidates == 1 or not len(z):
-            ids = decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
+            if how.beam > 1:
+                known: dict[str, Any] = {"allow_unknown": how.allow_unknown, "literal": how.literal}
+                ids = beam_ids(self.autoencoder, z, max_length, how.beam, **known)
+            else:
+                ids = decode_ids(self.autoencoder, z, max_length, uniform=uniform(0) if how.sample else None, **options)
             exact = how.literal == 1 and not how.sample and self.autoencoder.words_of_sum is not None
             return self._nearest(ids, z, how, max_length) if exact else ids
         draws = torch.cat([uniform(draw) for draw in range(how.candidates)])
@@ -380,17 +390,18 @@ class SentenceModel(TrainedModel):
         sample: bool = False,
         seed: int = 0,
         allow_unknown: bool = False,
+        beam: int = 1,
     ) -> list[str]:
         """Encode and decode each sentence, from its mean code, or with `sample` from drawn codes and words.
 
-        `literal`, `candidates` and `allow_unknown` are those of `decode`.
+        `literal`, `candidates`, `allow_unknown` and `beam` are those of `decode`.
         """
         posterior = self.posterior([texts] if isinstance(texts, str) else texts, allow_unknown=False)
         z = posterior.mean
         if sample:
             z = self.draw(posterior, noise.normal(seed, range(len(z)), 0, self.latent_dim))
         how: dict[str, Any] = {"literal": literal, "candidates": candidates, "allow_unknown": allow_unknown}
-        return self.decode(z, **how, sample=sample, seed=seed)
+        return self.decode(z, **how, sample=sample, seed=seed, beam=beam)
 
     def interpolation(self, first: str, second: str, *, steps: int = 5) -> np.ndarray:
         """Evenly spaced codes between two sentences (see `combined`), both included, fp32 [steps, D]."""

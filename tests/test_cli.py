@@ -410,6 +410,7 @@ def test_literal_and_part_reach_the_model_and_the_index(
     model, first, second = smim.load(meaning_model), "a bank sold shares", "her brother lost a small house"
     expected = {
         ("reconstruct", first, "--literal", 0, "--candidates", 2): model.reconstruct([first], literal=0, candidates=2),
+        ("reconstruct", first, "--literal", 0, "--beam", 4): model.reconstruct([first], literal=0, beam=4),
         ("interpolate", first, second, "--steps", 4, "--literal", 0.5, "--seed", 1): model.interpolate(
             first, second, steps=4, literal=0.5, seed=1
         ),

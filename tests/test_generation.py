@@ -7,6 +7,7 @@ from smim.errors import UserError
 from smim.generation import SentenceModel
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.beam import beam_ids
 from smim.model.decoding import decode_ids
 from smim.model.directory import save_model
 from smim.model.priors import GaussianMixture
@@ -104,6 +105,13 @@ def test_greedy_decoding_takes_the_likeliest_word_at_each_step(model):
         logits, state = model.autoencoder.next_token(token, state)
         assert int(logits[0, 2:].argmax()) + 2 == expected
         token = torch.tensor([expected])
+
+
+def test_a_beam_of_several_hypotheses_decodes_the_likeliest_sentence_that_it_finds(model):
+    codes = model.encode(TEXTS)
+    expected = [model.tokenizer.decode(ids) for ids in beam_ids(model.autoencoder, torch.as_tensor(codes), 20, 4)]
+    assert model.decode(codes, beam=4, max_length=20) == expected != model.decode(codes, max_length=20)
+    assert model.reconstruct(TEXTS, beam=4) == model.decode(codes, beam=4)
 
 
 def test_decoding_does_not_depend_on_the_batch(model):

@@ -182,7 +182,13 @@ def test_answers_are_not_offered_by_a_model_that_was_not_trained_on_any(model):
 
 
 def test_a_wrong_number_is_refused_before_anything_is_decoded(free):
-    for given, message in (({"literal": 2}, "literal is 2"), ({"candidates": 0}, "candidates is 0")):
+    for given, message in (
+        ({"literal": 2}, "literal is 2"),
+        ({"candidates": 0}, "candidates is 0"),
+        ({"beam": 0}, "beam is 0"),
+        ({"beam": 4, "candidates": 2}, "beam is 4, but beam search draws nothing"),
+        ({"beam": 4, "sample": True}, "leave out sample and candidates"),
+    ):
         with pytest.raises(UserError, match=message):
             free.decode(np.zeros((1, 24)), **given)
 

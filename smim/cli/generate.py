@@ -23,6 +23,7 @@ def reconstruct(
     ] = False,
     seed: Seed = 0,
     allow_unknown: AllowUnknown = False,
+    beam: Annotated[int, typer.Option(help="Beam search with this many hypotheses finds likelier sentences.")] = 1,
 ) -> None:
     """Encode sentences and decode their codes, one line each.
 
@@ -30,7 +31,7 @@ def reconstruct(
     """
     loaded = smim.load(model)
     how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-    print_lines(loaded.reconstruct(texts, **how, allow_unknown=allow_unknown))
+    print_lines(loaded.reconstruct(texts, **how, allow_unknown=allow_unknown, beam=beam))
 
 
 def interpolate(

@@ -99,6 +99,14 @@ class TokenLogProb:
         return self.with_eos - self.eos
 
 
+@dataclass(frozen=True)
+class WordTable:
+    """The encoder's `columns` for the distinct words of a text, and each word's row in them, `row_of_V` int64 [V]."""
+
+    row_of_V: Tensor
+    columns: list[Tensor]
+
+
 class SentenceAutoencoder(LatentVariableModel):
     """A sentence autoencoder with a Gaussian q(z|x). Encoder, decoder and a tied output layer share the embedding."""
 
@@ -128,15 +136,15 @@ class SentenceAutoencoder(LatentVariableModel):
             as_pseudo_inputs=self._as_pseudo_inputs,
         )
 
-    def posterior(self, batch: Batch, *, word_gates: Tensor | None = None) -> DiagonalGaussian:
-        """Compute q(z|x) for each sentence, with fields fp32 [B, D] (eq. 6.3). With `word_gates` it has no gradient."""
-        return self.posterior_of_state(self._encode(batch, word_gates))
+    def posterior(self, batch: Batch, *, word_table: WordTable | None = None) -> DiagonalGaussian:
+        """Compute q(z|x) for each sentence, with fields fp32 [B, D] (eq. 6.3). With `word_table` it has no gradient."""
+        return self.posterior_of_state(self._encode(batch, word_table))
 
-    def _encode(self, batch: Batch, word_gates: Tensor | None = None) -> Tensor:
+    def _encode(self, batch: Batch, word_table: WordTable | None = None) -> Tensor:
         """The encoder's last state [B, H]."""
         input_BT = self._with_unknown_words(_reversed_input(batch), self.args.encoder_word_dropout)
-        if word_gates is not None:
-            return self.encoder.read(input_BT, batch.lengths + 1, word_gates)
+        if word_table is not None:
+            return self.encoder.read(word_table.row_of_V[input_BT], batch.lengths + 1, word_table.columns)
         return self.encoder(self.embedding(input_BT), batch.lengths + 1)
 
     def _pseudo_posterior(self, pseudo_inputs_KLE: Tensor) -> DiagonalGaussian:
@@ -151,9 +159,18 @@ class SentenceAutoencoder(LatentVariableModel):
         place_KL = torch.arange(self.args.pseudo_input_length, device=batch.tokens.device) % batch.lengths[:, None]
         return self.embedding(batch.tokens.gather(1, place_KL).flip(1))
 
-    def word_gates(self) -> Tensor | None:
-        """Make a lookup table for `posterior` (GRU on the CPU). It saves time for texts longer than the vocabulary."""
-        return self.encoder.word_gates(self.embedding.weight)
+    @torch.no_grad()
+    def word_table(self, words: Tensor) -> WordTable | None:
+        """Make a lookup table for `posterior` of sentences of these words, which may be repeated and in any order.
+
+        Only on the CPU, and if the encoder has a table; otherwise None.
+        """
+        if not self.encoder.has_table or self.device.type != "cpu":
+            return None
+        occurs_V = torch.zeros(self.input_size, dtype=torch.bool)
+        occurs_V[[PAD_ID, SOS_ID]] = occurs_V[words] = True
+        columns = self.encoder.word_table(self.embedding.weight[occurs_V])
+        return WordTable(row_of_V=occurs_V.cumsum(0) - 1, columns=columns)
 
     def log_prob(self, batch: Batch, z_BD: Tensor, *, literal: float | None = None) -> TokenLogProb:
         """Compute log p(x|z) under teacher forcing, for z [B, D] (eq. 6.1).

@@ -4,7 +4,7 @@ Shapes: B sentences, T tokens, E embedding, H hidden, D latent, V vocabulary.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -117,6 +117,7 @@ class GRUEncoder(Encoder):
     """A GRU that reads the reversed sentence, with `<sos>` last, and returns the last state."""
 
     graphable = True
+    has_table = True
 
     def __init__(self, *, embedding_dim: int, hidden_dim: int) -> None:
         super().__init__()
@@ -128,17 +129,12 @@ class GRUEncoder(Encoder):
         states_BTH = self.gru(embedded_BTE)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
-    def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
-        """Compute each word's part of the gates [V, 3H], which saves `read` the product with the embedding.
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+        """Compute each word's part of the gates [U, 3H], which saves `read` the product with the embedding."""
+        return [gru_recurrence.word_gates(embedding_UE, self.gru.weights)]
 
-        Only on the CPU; otherwise None.
-        """
-        if embedding_VE.device.type != "cpu":
-            return None
-        return gru_recurrence.word_gates(embedding_VE, self.gru.weights)
-
-    def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
-        return gru_recurrence.last_state(tokens_BT.t().contiguous(), lengths_B, word_gates, self.gru.weights)
+    def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        return gru_recurrence.last_state(words_BT.t().contiguous(), lengths_B, columns[0], self.gru.weights)
 
 
 class GRUDecoder(Decoder):

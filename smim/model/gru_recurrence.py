@@ -9,6 +9,7 @@ Shapes: T steps, B sentences, E input, D constant part of the input, H hidden, V
 r, u, and V_n h + c_n, the hidden part of n. A candidate [.., H] holds first the input part of n, then n.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,18 +63,32 @@ def last_state(tokens_TB: Tensor, lengths_B: Tensor, word_gates_VG: Tensor, weig
         torch.index_select(word_gates_VG, 0, tokens_B, out=words_BG)
         gates_BG[:, :-hidden_dim] = words_BG[:, :-hidden_dim]
         gates_BG[:, -hidden_dim:] = weights.hidden_bias[-hidden_dim:]
-        hidden_BH = _step(gates_BG, words_BG[:, -hidden_dim:], hidden_BH, weight_HG, out=torch.empty_like(hidden_BH))
+        out_BH, candidate_BH = torch.empty_like(hidden_BH), words_BG[:, -hidden_dim:]
+        hidden_BH = _step(gates_BG, candidate_BH, hidden_BH, weight_HG, out=out_BH, tanh=_fast_tanh)
         ended_B = lengths_B == step + 1
         last_BH[ended_B] = hidden_BH[ended_B]
     return last_BH
 
 
-def _step(gates_BG: Tensor, candidate_BH: Tensor, hidden_BH: Tensor, weight_HG: Tensor, *, out: Tensor) -> Tensor:
+def _fast_tanh(x: Tensor) -> Tensor:
+    """Compute tanh in place, with an error of at most 2e-7. torch computes the sigmoid ten times faster than tanh."""
+    return x.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+def _step(
+    gates_BG: Tensor,
+    candidate_BH: Tensor,
+    hidden_BH: Tensor,
+    weight_HG: Tensor,
+    *,
+    out: Tensor,
+    tanh: Callable[[Tensor], Tensor] = Tensor.tanh_,
+) -> Tensor:
     """Write the next state into `out`. Gates and candidate lack the hidden state's part, which is added in place."""
     hidden_dim = hidden_BH.shape[1]
     add_product(gates_BG, hidden_BH.to(weight_HG.dtype), weight_HG)
     reset_BH, update_BH = gates_BG[:, :-hidden_dim].sigmoid_().chunk(2, -1)
-    candidate_BH.addcmul_(reset_BH, gates_BG[:, -hidden_dim:]).tanh_()
+    tanh(candidate_BH.addcmul_(reset_BH, gates_BG[:, -hidden_dim:]))
     return torch.lerp(candidate_BH, hidden_BH, update_BH, out=out)
 
 

@@ -59,18 +59,42 @@ class MeaningEncoder(nn.Module):
 
     def forward(self, embedded_BTW: Tensor, is_word_BT: Tensor) -> Tensor:
         """Compute the direction [B, M] from the table's vectors in `embedded`; only those with `is_word` count."""
-        with torch.autocast(embedded_BTW.device.type, enabled=False):
-            of_words_BTM = self.from_table(embedded_BTW)
+        return self.combine(is_word_BT, *self.of_words(embedded_BTW))
+
+    def of_words(self, embedded: Tensor) -> list[Tensor]:
+        """Compute what depends on each word alone: its vector [..., M], and the input of the layers [..., H] if any."""
+        with torch.autocast(embedded.device.type, enabled=False):
+            vectors = self.from_table(embedded)
+        return [vectors, self.to_hidden(_GAIN * embedded).to(embedded.dtype)] if self.args.num_layers else [vectors]
+
+    def table(self, embedded_VW: Tensor) -> list[Tensor]:
+        """Compute the arguments of `combine` for each word of a vocabulary."""
+        columns = self.of_words(embedded_VW)
         if self.args.num_layers:
-            position_T = torch.arange(is_word_BT.shape[1], device=is_word_BT.device)
-            rotation = rotation_of(position_T, self.args.hidden_dim // self.args.num_heads)
-            x_BTH = self.to_hidden(_GAIN * embedded_BTW).to(embedded_BTW.dtype)
-            for block in self.blocks:
-                x_BTH = block(x_BTH, rotation, mask=is_word_BT[:, None, None])
-            states_BTH = self.norm(x_BTH)
-            gate_BT1 = 2 * torch.sigmoid(self.to_gate(states_BTH).float())
-            of_words_BTM = gate_BT1 * of_words_BTM + self.to_meaning(states_BTH).float() / _GAIN
-        return F.normalize((of_words_BTM * is_word_BT[..., None]).sum(1), dim=-1)
+            columns.append(self.blocks[0].project(columns[1]))  # type: ignore[operator]
+        return columns
+
+    def combine(
+        self,
+        is_word_BT: Tensor,
+        vectors_BTM: Tensor,
+        x_BTH: Tensor | None = None,
+        projected_BTG: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the direction [B, M] from `of_words`. `projected`: the first layer's `project`, if it is known."""
+        share_BT1 = (is_word_BT / is_word_BT.sum(1, keepdim=True).clamp(min=1))[..., None]
+        if x_BTH is None:
+            return F.normalize((share_BT1 * vectors_BTM).sum(1), dim=-1)
+        position_T = torch.arange(is_word_BT.shape[1], device=is_word_BT.device)
+        rotation = rotation_of(position_T, self.args.hidden_dim // self.args.num_heads)
+        for block in self.blocks:
+            x_BTH = block(x_BTH, rotation, mask=is_word_BT[:, None, None], projected_BTG=projected_BTG)
+            projected_BTG = None
+        states_BTH = self.norm(x_BTH)
+        gate_BT1 = 2 * torch.sigmoid(self.to_gate(states_BTH).float())
+        # A map of the mean, because a map of each word takes longer. Without words there is no mean, and no bias.
+        added_BM = share_BT1.sum(1) * self.to_meaning((share_BT1 * states_BTH).sum(1)).float() / _GAIN
+        return F.normalize((share_BT1 * gate_BT1 * vectors_BTM).sum(1) + added_BM, dim=-1)
 
     def products(self, num_tokens: float) -> float:
         """Multiplications of attention, without those with weights."""

@@ -1,9 +1,10 @@
 """The interfaces of encoders and decoders of sentences, which GRU, transformer and superposition implement.
 
-Shapes: B sentences, T tokens, E embedding, H = `output_dim`, D latent, V vocabulary.
+Shapes: B sentences, T tokens, U distinct words, E embedding, H = `output_dim`, D latent, V vocabulary.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,10 +34,13 @@ class Part(nn.Module, ABC):
 class Encoder(Part):
     """An encoder of reversed sentences, with `<sos>` last.
 
-    `meaning_dim`: the first numbers of a code that are its meaning part; 0 means none.
+    `meaning_dim`: the first numbers of a code that are its meaning part; 0 means none. `tokens_on_cpu`: the size of
+    batches that a CPU encodes fastest. `has_table`: on a CPU, `read` with a table of words is faster than `forward`.
     """
 
     meaning_dim: int = 0
+    tokens_on_cpu: ClassVar[int] = 8192
+    has_table: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
@@ -46,12 +50,15 @@ class Encoder(Part):
         """Make the layers from `forward`'s state to the mean of q(z|x), and to its log variance before the clamp."""
         return nn.Linear(self.output_dim, args.latent_dim), make_log_variance(args, self.output_dim)
 
-    def word_gates(self, embedding_VE: Tensor) -> Tensor | None:
-        """Make a lookup table of all words that makes `read` faster than `forward`; None if there is no such table."""
-        return None
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+        """Compute the columns of a lookup table of U words, the first of which is `<pad>`.
 
-    def read(self, tokens_BT: Tensor, lengths_B: Tensor, word_gates: Tensor) -> Tensor:
-        """Compute what `forward` computes, from tokens and the table of `word_gates`, without a gradient."""
+        They hold what depends on each word alone. Only encoders with `has_table` implement this method and `read`.
+        """
+        raise NotImplementedError
+
+    def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        """Compute what `forward` computes, from rows of the columns of `word_table`, without a gradient."""
         raise NotImplementedError
 
 

@@ -27,6 +27,7 @@ word, P = 3 C its copies; D = 4 C, or M + 3 C with a meaning part.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
@@ -40,6 +41,7 @@ from smim.model.meaning import MeaningArgs, MeaningEncoder
 from smim.model.parts import Decoder, DecoderArgs, Encoder
 from smim.model.transformer import CausalBlocks, TransformerArgs, attention_products, linear, to_hidden
 from smim.schema import bounded
+from smim.text.tokenizer import PAD_ID
 
 COPIES = 3
 _DECAY = 0.03
@@ -134,13 +136,23 @@ class WordCodes(nn.Module):
 
     def encode(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """Compute z [B, D] of the words at positions from 0 on. Tokens with a negative position are ignored."""
-        code_BTC = self._code(embedded_BTE) * (place_BT >= 0)[..., None]
+        code_BTC = self.code(embedded_BTE) * (place_BT >= 0)[..., None]
         bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
         return torch.cat([self._bag(code_BTC).sum(1), bound_BTP.sum(1)], dim=-1)
 
+    def encode_in_order(self, code_BTC: Tensor) -> Tensor:
+        """Compute what `encode` computes, without a gradient, from codes at positions 0, 1, ...; zeros on padding."""
+        turn_TP = torch.complex(*self._turn(torch.arange(code_BTC.shape[1])))
+        turn_TKP = self.order_weight * turn_TP.unflatten(-1, (COPIES, -1))
+        code_BTP = torch.view_as_complex(code_BTC.unflatten(-1, (-1, 2)))
+        bound_BKP = code_BTP.new_zeros(len(code_BTC), *turn_TKP.shape[1:])
+        for turn_KP, code_BP in zip(turn_TKP, code_BTP.unbind(1), strict=True):
+            bound_BKP.addcmul_(turn_KP, code_BP[:, None])
+        return torch.cat([self._bag(code_BTC).sum(1), torch.view_as_real(bound_BKP).flatten(1)], dim=-1)
+
     def added(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
         """Compute each word's contribution to z at its position, [B, T, D]."""
-        code_BTC = self._code(embedded_BTE)
+        code_BTC = self.code(embedded_BTE)
         return torch.cat([self._bag(code_BTC), self._move(self._copies(code_BTC), place_BT)], dim=-1)
 
     def remaining(self, z_BD: Tensor, embedded_BTE: Tensor, size_B: Tensor) -> Tensor:
@@ -149,7 +161,7 @@ class WordCodes(nn.Module):
         The first token is `<sos>`, which is not part of z. `size`: the scale of words in z.
         """
         place_T = torch.arange(embedded_BTE.shape[1], device=z_BD.device)
-        code_BTC = size_B[:, None, None] * self._code(embedded_BTE[:, 1:])
+        code_BTC = size_B[:, None, None] * self.code(embedded_BTE[:, 1:])
         bound_BTP = self._move(self._copies(code_BTC), place_T[:-1])
         free, ordered = (
             F.pad(-words.cumsum(1), (0, 0, 1, 0)) + part[:, None]
@@ -160,7 +172,7 @@ class WordCodes(nn.Module):
     def take_out(self, remaining_BD: Tensor, embedded_BE: Tensor, place_B: Tensor, size_B: Tensor) -> Tensor:
         """Subtract one more word, that at `place` - 1, from the residual. For `<sos>` the residual does not change."""
         free_BC, ordered_BP = self._split(remaining_BD)
-        code_BC = size_B[:, None] * self._code(embedded_BE)
+        code_BC = size_B[:, None] * self.code(embedded_BE)
         moved_BP = self._move(ordered_BP - self._copies(code_BC), (place_B - 1).clamp(min=0))
         without_BD = torch.cat([free_BC - self._bag(code_BC), self._move(moved_BP, place_B, back=True)], dim=-1)
         return torch.where(place_B[:, None] > 0, without_BD, remaining_BD)
@@ -180,24 +192,31 @@ class WordCodes(nn.Module):
     def _copies(self, code: Tensor) -> Tensor:
         return self.order_weight * torch.cat([code] * COPIES, dim=-1)
 
-    def _code(self, embedded: Tensor) -> Tensor:
+    def code(self, embedded: Tensor) -> Tensor:
+        """Compute c(w), the codes [..., C] of words."""
         # In full precision, so that the same values are subtracted as were added.
         with torch.autocast(embedded.device.type, enabled=False):
             return self.to_code(embedded.to(self.to_code.weight.dtype))
 
     def _move(self, x: Tensor, place: Tensor, *, back: bool = False) -> Tensor:
         """Compute P(place) x, or its inverse. `place` [B, T], [T] or [B] has the axes of x before the last one."""
+        cosine, sine = self._turn(place, back=back)
+        one, other = x.unflatten(-1, (-1, 2)).unbind(-1)
+        return torch.stack([one * cosine - other * sine, one * sine + other * cosine], dim=-1).flatten(-2)
+
+    def _turn(self, place: Tensor, *, back: bool = False) -> tuple[Tensor, Tensor]:
+        """Compute cosine and sine of P(place), or of its inverse, times its decay, for each pair."""
         decay = F.softplus(self.raw_decay) * place[..., None].clamp(max=_LAST_DECAY)
         angle = self.frequency * place[..., None]
         sign = -1 if back else 1
         size = torch.exp(-sign * decay)
-        cosine, sine = size * angle.cos(), sign * size * angle.sin()
-        one, other = x.unflatten(-1, (-1, 2)).unbind(-1)
-        return torch.stack([one * cosine - other * sine, one * sine + other * cosine], dim=-1).flatten(-2)
+        return size * angle.cos(), sign * size * angle.sin()
 
 
 class SuperpositionEncoder(Encoder):
     """The encoder that sums the words' codes. The sum is the posterior's mean, because the decoder needs its form."""
+
+    has_table = True
 
     def __init__(self, args: SuperpositionEncoderArgs, *, embedding_dim: int, latent_dim: int) -> None:
         super().__init__()
@@ -220,11 +239,30 @@ class SuperpositionEncoder(Encoder):
         if self.meaning is None:
             return self.words.encode(embedded_BTE, place_BT)
         order_BP = self.words.encode(embedded_BTE[..., : -self.args.meaning.table_dim], place_BT)
-        size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
         meaning_BM = self.meaning_of(embedded_BTE, lengths_B)
         if self.holds_meaning:
             meaning_BM = meaning_BM.detach()
+        return self._joined(meaning_BM, order_BP)
+
+    def _joined(self, meaning_BM: Tensor, order_BP: Tensor) -> Tensor:
+        size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
         return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
+
+    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+        """Compute what depends on each word alone: its code [U, C], and the meaning part's columns."""
+        width = self.words.to_code.in_features
+        code_UC = self.words.code(embedding_UE[:, :width])
+        code_UC[PAD_ID] = 0
+        return [code_UC, *(self.meaning.table(embedding_UE[:, width:]) if self.meaning else ())]
+
+    def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
+        place_BT, (code_UC, *others) = _places(words_BT, lengths_B), columns
+        in_order_BT = words_BT.gather(1, place_BT.clamp(min=0)).masked_fill(place_BT < 0, PAD_ID)
+        order_BD = self.words.encode_in_order(F.embedding(in_order_BT[:, :-1], code_UC))
+        if self.meaning is None:
+            return order_BD
+        meaning_BM = self.meaning.combine(place_BT >= 0, *(F.embedding(words_BT, column) for column in others))
+        return self._joined(meaning_BM, order_BD)
 
     def meaning_of(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """Compute only the direction of the meaning part [B, M]. The arguments are those of `forward`."""

@@ -81,6 +81,7 @@ class TransformerEncoder(Encoder):
     """
 
     compilable = True
+    tokens_on_cpu = 1024  # the states of more tokens do not fit into a core's cache
 
     def __init__(self, args: TransformerEncoderArgs, *, embedding_dim: int) -> None:
         super().__init__()
@@ -253,11 +254,22 @@ class Block(nn.Module):
         mask: Tensor | None = None,
         causal: bool = False,
         cache: Cache | None = None,
+        projected_BTG: Tensor | None = None,
     ) -> Tensor:
-        """Compute the states [B, T, H] after this layer. `mask` [B, 1, 1 or T, S] is true for visible positions."""
-        attended_BTH = self.attention(self.attention_norm(x_BTH), rotation, mask=mask, causal=causal, cache=cache)
+        """Compute the states [B, T, H] after this layer. `mask` [B, 1, 1 or T, S] is true for visible positions.
+
+        `projected`: the result of `project`, if it is known.
+        """
+        if projected_BTG is None:
+            projected_BTG = self.project(x_BTH)
+        attended_BTH = self.attention(projected_BTG, rotation, mask=mask, causal=causal, cache=cache)
         x_BTH = x_BTH + self.dropout(attended_BTH)
         return x_BTH + self.dropout(self.feedforward(self.feedforward_norm(x_BTH)))
+
+    def project(self, x: Tensor) -> Tensor:
+        """Compute query, key and value [..., 3 H] of each token, which depend on no other token."""
+        projected: Tensor = self.attention.to_query_key_value(self.attention_norm(x))
+        return projected
 
 
 class Attention(nn.Module):
@@ -270,10 +282,10 @@ class Attention(nn.Module):
         self.to_output = linear(args.hidden_dim, args.hidden_dim, scale=_residual_scale(args))
 
     def forward(
-        self, x_BTH: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool, cache: Cache | None
+        self, projected_BTG: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool, cache: Cache | None
     ) -> Tensor:
-        projected = self.to_query_key_value(x_BTH).unflatten(-1, (3, *self.heads))
-        query_BATC, key_BASC, value_BASC = projected.permute(2, 0, 3, 1, 4)
+        """Compute the output [B, T, H] from the result of `to_query_key_value` [B, T, G], G = 3 H."""
+        query_BATC, key_BASC, value_BASC = projected_BTG.unflatten(-1, (3, *self.heads)).permute(2, 0, 3, 1, 4)
         query_BATC, key_BASC = _rotate(query_BATC, rotation), _rotate(key_BASC, rotation)
         if cache is not None:
             key_BASC, value_BASC = cache.write(key_BASC, value_BASC)

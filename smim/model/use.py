@@ -35,7 +35,8 @@ class Drawing:
 class Writing:
     """How codes become sentences: the arguments of `SentenceModel.decode`, including defaults.
 
-    `distinct`: if possible, choose a candidate that no earlier code of the same call has got.
+    `distinct`: if possible, choose a candidate that no earlier code of the same call has got. `beam`: the hypotheses
+    per code of beam search, which draws nothing; 1 means no beam search.
     """
 
     literal: float
@@ -44,11 +45,17 @@ class Writing:
     drawing: Drawing
     allow_unknown: bool = False
     distinct: bool = False
+    beam: int = 1
 
     @property
     def options(self) -> dict[str, Any]:
         """The keyword arguments of `smim.model.decoding.decode_ids`."""
         return {"drawing": self.drawing, "literal": self.literal, "allow_unknown": self.allow_unknown}
+
+    @property
+    def sentences(self) -> int:
+        """The number of sentences that are decoded together for each code."""
+        return max(self.candidates, self.beam)
 
 
 @dataclass(frozen=True)
@@ -104,17 +111,24 @@ class Literal:
         top_p: float | None = None,
         allow_unknown: bool = False,
         distinct: bool = False,
+        beam: int = 1,
     ) -> Writing:
-        """Fill the defaults into these arguments of `decode`. Raises `UserError` for numbers outside their ranges."""
+        """Fill the defaults into these arguments of `decode`.
+
+        Raises `UserError` for numbers outside their ranges, and for a beam with options of draws.
+        """
         check_size("literal", literal, most=1)
-        own = self if literal < 1 else Literal()
+        check_whole("beam", beam, most=MOST_CANDIDATES)
+        own = self if literal < 1 and beam == 1 else Literal()
         candidates = own.candidates if candidates is None else candidates
         temperature = own.temperature if temperature is None else temperature
         top_p = own.top_p if top_p is None else top_p
         check_whole("candidates", candidates, most=MOST_CANDIDATES)
         check_size("temperature", temperature, above=True)
         check_size("top_p", top_p, most=1, above=True)
-        return Writing(literal, candidates, sample, Drawing(temperature, top_p), allow_unknown, distinct)
+        if beam > 1 and (sample or candidates > 1):
+            raise UserError(f"beam is {beam}, but beam search draws nothing; leave out sample and candidates, or beam")
+        return Writing(literal, candidates, sample, Drawing(temperature, top_p), allow_unknown, distinct, beam)
 
 
 @dataclass(frozen=True)

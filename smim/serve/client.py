@@ -68,6 +68,7 @@ class Decoding(Saying, total=False):
 
     sample: bool
     candidates: int | None
+    beam: int
 
 
 class Fitting(TypedDict, total=False):

@@ -210,11 +210,13 @@ class Computing:
         seed: int = 0,
         allow_unknown: bool = False,
         distinct: bool = False,
+        beam: int = 1,
     ) -> list[str]:
-        how = self.model.writing(literal, candidates, sample=sample, allow_unknown=allow_unknown, distinct=distinct)
+        options: dict[str, Any] = {"sample": sample, "allow_unknown": allow_unknown, "distinct": distinct, "beam": beam}
+        how = self.model.writing(literal, candidates, **options)
         codes = self.checked(codes)
-        self.limits.check_drawn(len(codes), how.candidates)
-        return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.candidates)
+        self.limits.check_drawn(len(codes), how.sentences)
+        return await self._decoding.submit(Decoding(codes, how, seed), len(codes) * how.sentences)
 
     async def relevance(self, pairs: Sequence[tuple[str, str]]) -> list[float] | None:
         if self.reranker is None:

@@ -90,7 +90,7 @@ class Limits:
         if num * candidates > self.queue_size:
             raise UserError(
                 f"the request is for {num} codes with {candidates} candidates each, but at most {self.queue_size} "
-                "sentences in all can be drawn; ask for fewer codes or candidates"
+                "sentences in all can be drawn; ask for fewer codes, candidates or hypotheses of a beam"
             )
 
     def check_count(self, name: str, values: Sequence[Any]) -> None:

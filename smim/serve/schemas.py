@@ -87,7 +87,7 @@ class Bodies:
             "scale": size,
             "standard_deviation": size,
             "literal": Annotated[float, Field(ge=0, le=1)],
-            "candidates": Annotated[int, Field(ge=1, le=MOST_CANDIDATES)],
+            **dict.fromkeys(("candidates", "beam"), Annotated[int, Field(ge=1, le=MOST_CANDIDATES)]),
             "seed": Annotated[int, Field(ge=0, le=LARGEST_SEED)],
             "labels": dict[str, list[str | bool | int | float | None]],
             "where": Annotated[dict[str, Any], AfterValidator(_without_nan)],

@@ -109,12 +109,15 @@ class Service:
         literal: float = 1.0,
         candidates: int | None = None,
         allow_unknown: bool = False,
+        beam: int = 1,
     ) -> list[str]:
         """Decode each code [N, D] to a sentence, as `SentenceModel.decode` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
         self.limits.check_count("codes", codes)
-        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return await self._computing.decode(self._computing.checked(codes), **how, allow_unknown=allow_unknown)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "beam": beam, "sample": sample}
+        return await self._computing.decode(
+            self._computing.checked(codes), **how, seed=seed, allow_unknown=allow_unknown
+        )
 
     @_operation
     async def reconstruct(
@@ -125,6 +128,7 @@ class Service:
         literal: float = 1.0,
         candidates: int | None = None,
         allow_unknown: bool = False,
+        beam: int = 1,
     ) -> list[str]:
         """Encode and decode each text, as `SentenceModel.reconstruct` does."""
         check_within("seed", seed, 0, LARGEST_SEED)
@@ -132,8 +136,8 @@ class Service:
         z = posterior.mean
         if sample:
             z = self.model.draw(posterior, noise.normal(seed, range(len(texts)), 0, self.model.latent_dim))
-        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "sample": sample, "seed": seed}
-        return await self._computing.decode(z.numpy(), **how, allow_unknown=allow_unknown)
+        how: dict[str, Any] = {"literal": literal, "candidates": candidates, "beam": beam, "sample": sample}
+        return await self._computing.decode(z.numpy(), **how, seed=seed, allow_unknown=allow_unknown)
 
     @_operation
     async def interpolate(

@@ -101,7 +101,7 @@ def test_reading_from_a_table_of_words_gives_the_same_state():
     encoder = GRUEncoder(embedding_dim=EMBEDDING, hidden_dim=HIDDEN)
     embedding, tokens = torch.randn(9, EMBEDDING), torch.randint(9, (SENTENCES, STEPS))
     lengths = torch.tensor([5, 1, 3])
-    table = encoder.word_gates(embedding)
+    table = encoder.word_table(embedding)
     expected = encoder(embedding[tokens], lengths)
     torch.testing.assert_close(encoder.read(tokens, lengths, table), expected, atol=1e-5, rtol=1e-5)
 
@@ -114,7 +114,7 @@ def test_posterior_from_a_table_of_words_is_the_same(dtype, tolerance):
     batch = collate([[5, 6, 7, 8], [9]], [0, 1])
     expected = model.posterior(batch)
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        actual = model.posterior(batch, word_gates=model.word_gates())
+        actual = model.posterior(batch, word_table=model.word_table(batch.tokens))
     torch.testing.assert_close(actual.mean, expected.mean, atol=tolerance, rtol=tolerance)
     torch.testing.assert_close(actual.log_variance, expected.log_variance, atol=tolerance, rtol=tolerance)
 

@@ -158,3 +158,16 @@ def test_the_table_begins_with_the_teachers_vectors_of_words():
 def test_common_words_count_little_at_the_beginning():
     table = initial_table(torch.ones(2, 3), torch.tensor([999.0, 1.0]))
     assert table[0, 0] < 0.01 and table[1, 0] == 0.5
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_layers": 2}, {"dim": 0}])
+@torch.no_grad()
+def test_a_table_of_the_texts_words_gives_the_same_codes(settings):
+    model = make(**settings).eval()
+    for name, weights in model.encoder.named_parameters():
+        if "to_gate" in name or "to_meaning" in name:  # they add nothing before training
+            torch.nn.init.normal_(weights)
+    batch = collate([ONE, OTHER * 30, SHUFFLED[:1], []], range(4))
+    expected = model.posterior(batch).mean
+    actual = model.posterior(batch, word_table=model.word_table(batch.tokens)).mean
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5 * expected.abs().max())

@@ -172,6 +172,8 @@ def test_a_model_is_used_as_it_says_and_as_literally_as_is_asked(meaning_model: 
             (service.decode(codes.tolist(), literal=0.5, seed=2), model.decode(codes, literal=0.5, seed=2)),
             (service.reconstruct([ONE, OTHER], literal=0.0, candidates=1, seed=3),
              model.reconstruct([ONE, OTHER], literal=0.0, candidates=1, seed=3)),
+            (service.decode(codes.tolist(), literal=0.5, beam=4), model.decode(codes, literal=0.5, beam=4)),
+            (service.reconstruct([ONE, OTHER], beam=4), model.reconstruct([ONE, OTHER], beam=4)),
             (service.interpolate(ONE, OTHER, 7, 4), model.interpolate(ONE, OTHER, steps=7, seed=4)),
             (service.interpolate(ONE, OTHER, 7, literal=1.0), model.interpolate(ONE, OTHER, steps=7, literal=1.0)),
             (service.perturb(ONE, seed=5), model.perturb(ONE, scale=300, literal=0.0, seed=5)),
@@ -283,6 +285,7 @@ def test_what_is_asked_for_is_bounded(serve: Make) -> None:
         await refused(
             service.decode([[0.0] * 8] * 2, candidates=200), "2 codes with 200 candidates each, but at most 300"
         )
+        await refused(service.decode([[0.0] * 8] * 2, beam=200), "fewer codes, candidates or hypotheses of a beam")
         await refused(service.decode([[0.0] * 8], candidates=257), "from 1 to 256")
         await refused(service.decode([[0.0] * 8], literal=0.5), "no meaning part")
         await refused(service.get([1, 2, 3]), "3 ids")
