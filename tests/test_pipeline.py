@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from data_prep.corpora.many import Many
-from smim import pipeline
+from smim import pipeline, storage
 from smim.engine import EngineArgs
 from smim.errors import UserError
+from smim.text.corpus import Corpus
 from tests.commands import Command, make_command
 
 CONFIG: dict[str, Any] = {
@@ -128,11 +131,10 @@ def test_a_dry_run_prints_the_stages_and_makes_nothing(smim_pipeline):
     assert not Path("out").exists()
 
 
-def test_a_model_runs_to_a_report_and_what_is_done_is_skipped(smim_pipeline, tiny_model):
-    Path("text").rename("other")
-    source = [f"the company sold {thing}" for thing in ("shares", "a small house", "the new law")] * 40
-    Path("text").write_text("\n".join(source))
-    config = write_config(model=str(tiny_model), train=None, index={}, prepare={"corpus": {"path": "text"}})
+def test_a_model_runs_to_a_report_and_what_is_done_is_skipped(smim_pipeline, tiny_model, tiny_corpus):
+    Path("tiny.txt").write_text("\n".join(Corpus.open(tiny_corpus).split("train").texts()))
+    prepared = {"corpus": {"path": "tiny.txt", "valid": 0.2, "test": 0.2}}
+    config = write_config(model=str(tiny_model), train=None, index={}, prepare=prepared)
     ran = smim_pipeline(config, "--until", "index")
     assert ran.status == 0, ran.err
     assert [line["stage"] for line in log()] == ["prepare", "encode", "index"]
@@ -153,9 +155,8 @@ def test_a_model_runs_to_a_report_and_what_is_done_is_skipped(smim_pipeline, tin
 
 
 def test_a_stage_that_fails_ends_the_pipeline_with_its_status(smim_pipeline):
-    Path("text").rename("other")
-    Path("text").write_text("")
-    outcome = smim_pipeline(write_config())
+    Path("empty.txt").write_text("")
+    outcome = smim_pipeline(write_config(prepare={"corpus.path": "empty.txt"}))
     assert outcome.status == 2 and "prepare ended with exit status 2" in outcome.err
     assert [line["status"] for line in log()] == [2]
 
@@ -176,20 +177,34 @@ def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
     expected = contents()
     assert set(seconds) == set(pipeline.STAGES)
     shutil.rmtree("out")
-    chance, kills = random.Random(0), 0
-    for stage in pipeline.STAGES:
+    chance = random.Random(0)
+    for number, stage in enumerate(pipeline.STAGES):
         for whole_group in (True, False):
-            run = begin()
-            while run.poll() is None and f"\n{stage}: python" not in Path("log").read_text():
-                time.sleep(0.02)
-            time.sleep(chance.uniform(0, seconds[stage]))
-            kills += run.poll() is None
-            (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
-            run.wait()
-            time.sleep(2)  # the stage's command ends when its pipeline has
-    assert kills >= len(pipeline.STAGES)
+            delay = chance.uniform(0, seconds[stage])
+            while not killed_in(stage, delay, whole_group=whole_group):  # it had ended
+                delay /= 2
+                for each in pipeline.STAGES[number:]:
+                    for output in Path("out").glob(f"{each}-*"):
+                        storage.clear_away(output)
     assert begin().wait() == 0, Path("log").read_text()
     assert contents() == expected
+
+
+def killed_in(stage: str, delay: float, *, whole_group: bool) -> bool:
+    """Kill a pipeline so many seconds after a stage began; whether this stage was running."""
+    run = begin()
+    while run.poll() is None and f"\n{stage}: python" not in Path("log").read_text():
+        time.sleep(0.02)
+    time.sleep(delay)
+    last = re.findall(r"^(\w+): python", Path("log").read_text(), re.MULTILINE)[-1]
+    is_running = run.poll() is None and last == stage
+    children = psutil.Process(run.pid).children(recursive=True) if run.poll() is None else []
+    if run.poll() is None:
+        (os.killpg if whole_group else os.kill)(run.pid, signal.SIGKILL)
+        run.wait()
+    # The stage's command and its workers end with their pipeline.
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    return is_running
 
 
 def begin() -> subprocess.Popen[bytes]:
