@@ -35,6 +35,7 @@ from smim.engine import EngineArgs
 
 PER_FILE = 250_000
 QUERIES = 2_000
+_MEASURED = ("seconds", "cpu_seconds", "peak_memory", "bytes", "peak_disk")
 CONFIG = """\
 output: {folder}/pipeline
 prepare:
@@ -78,7 +79,7 @@ def run(
         lines = [json.loads(line) for line in (folder / "pipeline" / pipeline.LOG).read_text().splitlines()]
         for stage in planned:
             [*_, line] = (each for each in lines if each["output"] == stage.output.name and not each["status"])
-            results.set(stage.name, {name: line[name] for name in ("seconds", "peak_memory", "bytes", "peak_disk")})
+            results.set(stage.name, {name: line[name] for name in _MEASURED})
         found = storage.read_json(planned[-1].output)
         results.set("recall", {name: found[name] for name in ("count", "k", "current")})
         index = planned[-2].output

@@ -18,6 +18,7 @@ import ctypes
 import glob
 import json
 import re
+import resource
 import shlex
 import signal
 import stat
@@ -287,7 +288,7 @@ def memory(pid: int | None = None) -> int:
 
 def _run(stage: Stage, output: Path) -> dict[str, Any]:
     """Run a stage's command to its end, and measure it."""
-    started, peak_memory, peak_disk = time.monotonic(), 0, 0
+    started, cpu_before, peak_memory, peak_disk = time.monotonic(), _cpu_seconds(), 0, 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         stdout = printed if stage.name == "report" else None
         process = subprocess.Popen(stage.command, stdout=stdout, preexec_fn=_end_with_parent)
@@ -314,10 +315,17 @@ def _run(stage: Stage, output: Path) -> dict[str, Any]:
         "output": stage.output.name,
         "status": process.returncode,
         "seconds": round(time.monotonic() - started, 1),
+        "cpu_seconds": round(_cpu_seconds() - cpu_before, 1),
         "peak_memory": peak_memory,
         "bytes": _size(stage.output),
         "peak_disk": max(peak_disk, _size(output)),
     }
+
+
+def _cpu_seconds() -> float:
+    """The CPU time of the processes that this one, or one of them, has waited for: those of a stage on this machine."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _end_with_parent() -> None:
