@@ -179,22 +179,18 @@ def stages(args: PipelineArgs, engine: EngineArgs) -> list[Stage]:
     at = {name: str(path) for name, path in outputs.items()}
     model = args.model or str(outputs["train"] / "model")
     given = {"workers": engine.workers, "address": engine.address}
-    where = [f"{name}={value}" for name, value in given.items() if value is not None]
     is_ray, processes = engine.engine == "ray", engine.workers or 1
-    over_ray = ["engine=ray", *where] if is_ray else []
-    # Without Ray, encoding has the processes of its launch.
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    where = [f"engine={engine.engine}", *(f"{name}={value}" for name, value in given.items() if value is not None)]
     beside = {"engine": engine.engine, "workers": engine.workers, "ray-address": engine.address}
     smim, of_corpus = [sys.executable, "-m", "smim"], f"corpus.dir={at['prepare']}"
-    in_prep, in_encode = over_ray or where, (*_overrides(encoded), *over_ray)
     commands = {
-        "prepare": [*smim, "prepare", *_overrides(prepared), f"output={at['prepare']}", *_in("prep", in_prep)],
+        "prepare": [*smim, "prepare", *_overrides(prepared), f"output={at['prepare']}", *_in("prep", where)],
         "train": [*smim, "train", *_overrides(trained), of_corpus, f"run.dir={at.get('train')}", "train.resume=auto"],
-        "encode": [sys.executable, *(launch if processes > 1 and not is_ray else []), "-m", "smim.search.encode"],
+        "encode": [sys.executable, "-m", "smim.search.encode", f"model.dir={model}", of_corpus],
         "index": [*smim, "index", "build", model, at["prepare"], "-o", at["index"], "--latents", at["encode"]],
         "report": [*smim, "index", "report", at["index"], "--json", "-k", str(args.report.k)],
     }
-    commands["encode"] += [f"model.dir={model}", of_corpus, f"output={at['encode']}", *_in("encode", in_encode)]
+    commands["encode"] += [f"output={at['encode']}", *_in("encode", [*_overrides(encoded), *where])]
     commands["index"] += ["--split", args.split, *_options(indexed)]
     commands["index"] += _options(beside) if is_ray or min(processes, args.index.segments) > 1 else []
     commands["report"] += ["--queries", str(args.report.queries), "--recall", str(args.report.recall)]

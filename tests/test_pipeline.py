@@ -127,7 +127,7 @@ def test_a_dry_run_prints_the_stages_and_makes_nothing(smim_pipeline):
     outcome = smim_pipeline(write_config(), "--dry-run", "--workers", 2)
     lines = outcome.out.splitlines()
     assert [line.split()[:2] for line in lines[::2]] == [[name, "runs"] for name in pipeline.STAGES]
-    assert "corpus.path=text" in lines[1] and "--nproc-per-node=2" in lines[5] and "--workers 2" in lines[7]
+    assert "corpus.path=text" in lines[1] and "encode.workers=2" in lines[5] and "--workers 2" in lines[7]
     assert not Path("out").exists()
 
 
