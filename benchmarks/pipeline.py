@@ -34,6 +34,8 @@ from smim import pipeline, storage
 from smim.engine import EngineArgs
 
 PER_FILE = 250_000
+# The memory of building an index is that of one segment for each worker.
+PER_SEGMENT = 1_250_000
 QUERIES = 2_000
 _MEASURED = ("seconds", "cpu_seconds", "peak_memory", "bytes", "peak_disk")
 CONFIG = """\
@@ -54,7 +56,7 @@ def run(
     workers: Annotated[int, typer.Option(help="Processes of preparation and encoding.")] = 2,
     steps: Annotated[int, typer.Option(help="Training steps of 128 sentences.")] = 2_000,
     factory: str = "IVF4096,PQ16x8",
-    segments: int = 1,
+    segments: Annotated[int | None, typer.Option(help=f"Of the index; default: of {PER_SEGMENT:,} rows.")] = None,
     clients: Annotated[list[int], typer.Option(help="May be repeated.")] = (1, 8, 64),
     seconds: Annotated[int, typer.Option(help="Duration of each measurement of the service.")] = 15,
     free_inputs: Annotated[
@@ -70,7 +72,8 @@ def run(
         config = folder / "pipeline.yaml"
         # About 1,000 sentences each for validation and test.
         share = min(0.05, 1000 / count)
-        config.write_text(CONFIG.format(folder=folder, share=share, steps=steps, factory=factory, segments=segments))
+        num = segments or -(-count // PER_SEGMENT)
+        config.write_text(CONFIG.format(folder=folder, share=share, steps=steps, factory=factory, segments=num))
         results = _Results(output / f"{count}.json")
         results.add("generate", lambda: _generate(folder / "text", count, workers))  # noqa: B023
         results.add("distinct", lambda: _distinct(config, count, workers))  # noqa: B023
