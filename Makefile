@@ -18,9 +18,9 @@ figures: $(INSTALLED)
 docs: $(INSTALLED_DOCS)
 	$(BIN)/sphinx-build -q -j auto -W --keep-going -c docs -d build/doctrees . build/site
 
-# From text to answers at three sizes, about three hours and 20 GB of disk: benchmarks/pipeline.py. It continues.
+# From text to answers at three sizes, with two processes of one thread; after an interruption it continues.
 scale: $(INSTALLED)
-	$(BIN)/python benchmarks/pipeline.py $(or $(SENTENCES),1000000 3000000 10000000) -o scale
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pipeline.py $(or $(SENTENCES),1000000 3000000 10000000) -o scale
 
 # Executes examples/*.ipynb and writes them anew, with their outputs.
 notebooks: $(INSTALLED)

@@ -1,6 +1,6 @@
 """Measure one run from text to answers: N distinct sentences, generated, prepared, encoded, indexed, searched, served.
 
-    python benchmarks/pipeline.py 1000000 3000000 10000000 -o scale
+    OMP_NUM_THREADS=1 python benchmarks/pipeline.py 1000000 3000000 10000000 -o scale
 
 The sentences are those of `data_prep/corpora/many.py`. `smim pipeline` prepares them, trains a small GRU on a sample
 (the first steps of the first epoch), encodes them, indexes them by IVF-PQ, and measures the index. The queries are
@@ -54,6 +54,7 @@ def run(
     sentences: list[int],
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("scale"),
     workers: Annotated[int, typer.Option(help="Processes of preparation and encoding.")] = 2,
+    engine: Annotated[str, typer.Option(metavar="local|ray")] = "local",
     steps: Annotated[int, typer.Option(help="Training steps of 128 sentences.")] = 2_000,
     factory: str = "IVF4096,PQ16x8",
     segments: Annotated[int | None, typer.Option(help=f"Of the index; default: of {PER_SEGMENT:,} rows.")] = None,
@@ -76,8 +77,9 @@ def run(
         config.write_text(CONFIG.format(folder=folder, share=share, steps=steps, factory=factory, segments=num))
         results = _Results(output / f"{count}.json")
         results.add("generate", lambda: _generate(folder / "text", count, workers))  # noqa: B023
-        results.add("distinct", lambda: _distinct(config, count, workers))  # noqa: B023
-        _smim("pipeline", config, "--workers", workers, *["--free-inputs"] * free_inputs)
+        pipelined = ["pipeline", config, "--engine", engine, "--workers", workers]
+        results.add("distinct", lambda: _distinct(config, count, pipelined))  # noqa: B023
+        _smim(*pipelined, *["--free-inputs"] * free_inputs)
         planned = _planned(config)
         lines = [json.loads(line) for line in (folder / "pipeline" / pipeline.LOG).read_text().splitlines()]
         for stage in planned:
@@ -128,9 +130,9 @@ def _generate(folder: Path, count: int, workers: int) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started, "bytes": size}
 
 
-def _distinct(config: Path, count: int, workers: int) -> bool:
+def _distinct(config: Path, count: int, pipelined: list[Any]) -> bool:
     """Whether preparation, which leaves out repeated sentences, has kept all of them; ends the run if not."""
-    _smim("pipeline", config, "--until", "prepare", "--workers", workers)
+    _smim(*pipelined, "--until", "prepare")
     card = storage.read_json(_planned(config)[0].output / "corpus.json")
     kept = sum(split["sentences"] for split in card["splits"].values())
     if kept != count:

@@ -182,15 +182,17 @@ def stages(args: PipelineArgs, engine: EngineArgs) -> list[Stage]:
     is_ray, processes = engine.engine == "ray", engine.workers or 1
     where = [f"engine={engine.engine}", *(f"{name}={value}" for name, value in given.items() if value is not None)]
     beside = {"engine": engine.engine, "workers": engine.workers, "ray-address": engine.address}
-    smim, of_corpus = [sys.executable, "-m", "smim"], f"corpus.dir={at['prepare']}"
+    smim, of_corpus = [sys.executable, "-m", "smim"], {"corpus.dir": at["prepare"]}
+    to_train = {**trained, **of_corpus, "run.dir": at.get("train"), "train.resume": "auto"}
+    to_encode = _overrides({"model.dir": model, **of_corpus, "output": at["encode"]})
     commands = {
-        "prepare": [*smim, "prepare", *_overrides(prepared), f"output={at['prepare']}", *_in("prep", where)],
-        "train": [*smim, "train", *_overrides(trained), of_corpus, f"run.dir={at.get('train')}", "train.resume=auto"],
-        "encode": [sys.executable, "-m", "smim.search.encode", f"model.dir={model}", of_corpus],
+        "prepare": [*smim, "prepare", *_overrides({**prepared, "output": at["prepare"]}), *_in("prep", where)],
+        "train": [*smim, "train", *_overrides(to_train)],
+        "encode": [sys.executable, "-m", "smim.search.encode", *to_encode, *_in("encode", _overrides(encoded))],
         "index": [*smim, "index", "build", model, at["prepare"], "-o", at["index"], "--latents", at["encode"]],
         "report": [*smim, "index", "report", at["index"], "--json", "-k", str(args.report.k)],
     }
-    commands["encode"] += [f"output={at['encode']}", *_in("encode", [*_overrides(encoded), *where])]
+    commands["encode"] += _in("encode", where)
     commands["index"] += ["--split", args.split, *_options(indexed)]
     commands["index"] += _options(beside) if is_ray or min(processes, args.index.segments) > 1 else []
     commands["report"] += ["--queries", str(args.report.queries), "--recall", str(args.report.recall)]
@@ -211,13 +213,13 @@ def to_run(planned: Sequence[Stage]) -> list[Stage]:
 def states(planned: Sequence[Stage]) -> list[tuple[Stage, str]]:
     """Each stage, and whether it is done, would run or continue, or is not needed, as its output was removed."""
     runs = to_run(planned)
-    return [
-        (
-            each,
-            "done" if each.is_done else "not needed" if each not in runs else "continues" if each.is_begun else "runs",
-        )
-        for each in planned
-    ]
+
+    def state(stage: Stage) -> str:
+        if stage not in runs:
+            return "done" if stage.is_done else "not needed"
+        return "continues" if stage.is_begun else "runs"
+
+    return [(stage, state(stage)) for stage in planned]
 
 
 def until(planned: Sequence[Stage], name: str | None) -> list[Stage]:

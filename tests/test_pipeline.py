@@ -23,7 +23,7 @@ from smim.text.corpus import Corpus
 from tests.commands import Command, make_command
 
 CONFIG: dict[str, Any] = {
-    "output": "out",
+    "output": "out, 1",
     "prepare": {"corpus": {"path": "text", "deduplicate": True}, "corpus.tokenizer.splitter": "whitespace"},
     "train": {
         "model": {"latent_dim": 16, "hidden_dim": 32, "embedding_dim": 16},
@@ -33,6 +33,10 @@ CONFIG: dict[str, Any] = {
     "index": {"factory": "IVF16,PQ8x4", "segments": 2},
     "report": {"queries": 50},
 }
+
+
+# A name that Hydra must get in quotes.
+OUT = Path(CONFIG["output"])
 
 
 @pytest.fixture
@@ -97,7 +101,7 @@ def test_the_text_names_the_outputs_and_the_engine_does_not(smim_pipeline):
 def test_a_mistake_in_the_file_is_named_before_anything_runs(smim_pipeline, changes, message):
     outcome = smim_pipeline(write_config(**changes))
     assert outcome.status == 2 and message in outcome.err, outcome.err
-    assert not Path("out").exists()
+    assert not OUT.exists()
 
 
 @pytest.mark.parametrize("content", ["a: [", "- a", "\x00"])
@@ -128,7 +132,7 @@ def test_a_dry_run_prints_the_stages_and_makes_nothing(smim_pipeline):
     lines = outcome.out.splitlines()
     assert [line.split()[:2] for line in lines[::2]] == [[name, "runs"] for name in pipeline.STAGES]
     assert "corpus.path=text" in lines[1] and "encode.workers=2" in lines[5] and "--workers 2" in lines[7]
-    assert not Path("out").exists()
+    assert not OUT.exists()
 
 
 def test_a_model_runs_to_a_report_and_what_is_done_is_skipped(smim_pipeline, tiny_model, tiny_corpus):
@@ -141,10 +145,10 @@ def test_a_model_runs_to_a_report_and_what_is_done_is_skipped(smim_pipeline, tin
     assert all(line["seconds"] > 0 and line["peak_memory"] > 1e6 and line["bytes"] > 0 for line in log())
     done = smim_pipeline(config, "--free-inputs")
     assert done.status == 0 and [line["stage"] for line in log()][3:] == ["report"], done.err
-    [report] = Path("out").glob("report-*.json")
+    [report] = OUT.glob("report-*.json")
     assert json.loads(report.read_text())["current"]["recall"] == 1
     # The inputs of the index are gone, and no stage needs them.
-    assert [path.name.split("-")[0] for path in sorted(Path("out").iterdir()) if path.name[0] != "."] == [
+    assert [path.name.split("-")[0] for path in sorted(OUT.iterdir()) if path.name[0] != "."] == [
         *("index", "report", pipeline.LOG)
     ]
     assert smim_pipeline(config).status == 0 and len(log()) == 4
@@ -162,13 +166,16 @@ def test_a_stage_that_fails_ends_the_pipeline_with_its_status(smim_pipeline):
 
 
 def log() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (Path("out") / pipeline.LOG).read_text().splitlines()]
+    return [json.loads(line) for line in (OUT / pipeline.LOG).read_text().splitlines()]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
-    """Each stage is killed at two random times; once with its whole process group, and once only the pipeline."""
+    """Each stage is killed at two random times: once with its whole process group, and once only the pipeline.
+
+    SMIM_KILL_SENTENCES is the number of sentences.
+    """
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path, int(os.environ.get("SMIM_KILL_SENTENCES", "3000")))
     write_config()
@@ -176,7 +183,7 @@ def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
     seconds = {line["stage"]: line["seconds"] for line in log()}
     expected = contents()
     assert set(seconds) == set(pipeline.STAGES)
-    shutil.rmtree("out")
+    shutil.rmtree(OUT)
     chance = random.Random(0)
     for number, stage in enumerate(pipeline.STAGES):
         for whole_group in (True, False):
@@ -184,7 +191,7 @@ def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
             while not killed_in(stage, delay, whole_group=whole_group):  # it had ended
                 delay /= 2
                 for each in pipeline.STAGES[number:]:
-                    for output in Path("out").glob(f"{each}-*"):
+                    for output in OUT.glob(f"{each}-*"):
                         storage.clear_away(output)
     assert begin().wait() == 0, Path("log").read_text()
     assert contents() == expected
@@ -219,15 +226,15 @@ def begin() -> subprocess.Popen[bytes]:
 def contents() -> dict[str, Any]:
     """The checksums of all outputs, without times and what was chosen by them."""
     found: dict[str, Any] = {}
-    for path in sorted(Path("out").rglob("*")):
-        parts = path.relative_to("out").parts
+    for path in sorted(OUT.rglob("*")):
+        parts = path.relative_to(OUT).parts
         if path.is_file() and not any(part.startswith(".") for part in parts):
             kind = parts[0].split("-")[0]
             if kind in ("prepare", "encode") or parts[1:2] == ("model",) or (kind == "index" and len(parts) > 2):
                 found[str(path)] = storage.sha256(path)
-    [manifest] = Path("out").glob("index-*/manifest.json")
+    [manifest] = OUT.glob("index-*/manifest.json")
     read = json.loads(manifest.read_text())
     found["manifest"] = {name: value for name, value in read.items() if name not in ("search", "measured", "sha256")}
-    [report] = Path("out").glob("report-*.json")
+    [report] = OUT.glob("report-*.json")
     found["report"] = json.loads(report.read_text())["bytes"]
     return found

@@ -89,10 +89,10 @@ def pipeline(
     workers: Annotated[int | None, typer.Option(help="Processes of a stage, or Ray tasks at a time.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: start one here.")] = None,
 ) -> None:
-    """Prepare text, train a model, encode the text, index it, and measure the index.
+    """Run all stages from text to a measured index.
 
-    After an interruption, the same command continues. What is complete is left as it is. OUTPUT/stages.jsonl gets time,
-    memory and disk space of each stage.
+    The stages are prepare, train, encode, index and report. docs/scale.md describes CONFIG. After an interruption, the
+    same command continues. The file stages.jsonl gets time, memory and disk space of each stage.
 
     \b
     Examples:
