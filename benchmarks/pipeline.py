@@ -123,6 +123,8 @@ def _planned(config: Path) -> list[pipeline.Stage]:
 
 def _generate(folder: Path, count: int, workers: int) -> dict[str, Any]:
     started, many = time.perf_counter(), Many()
+    for stale in folder.glob(".*.partial"):  # left by a killed process
+        stale.unlink()
     rows = [range(start, min(start + PER_FILE, count)) for start in range(0, count, PER_FILE)]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         list(pool.map(partial(many.write, folder), rows))
