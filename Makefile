@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo figures docs notebooks test slow lint audit clean
+.PHONY: demo figures docs scale notebooks test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -17,6 +17,10 @@ figures: $(INSTALLED)
 # Warnings are errors: a link that leads nowhere is one. To read it: open build/site/index.html in a browser.
 docs: $(INSTALLED_DOCS)
 	$(BIN)/sphinx-build -q -j auto -W --keep-going -c docs -d build/doctrees . build/site
+
+# From text to answers at three sizes, with two processes of one thread; after an interruption it continues.
+scale: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/pipeline.py $(or $(SENTENCES),1000000 3000000 10000000) -o scale
 
 # Executes examples/*.ipynb and writes them anew, with their outputs.
 notebooks: $(INSTALLED)

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import typer
 
 from smim import storage
+from smim.pipeline import memory
 from smim.search import open_index
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,17 +105,6 @@ def peak_memory(pid: int, running: Callable[[], bool]) -> int:
         peak = max(peak, memory(pid))
         time.sleep(0.1)
     return peak
-
-
-def memory(pid: int | None = None) -> int:
-    """Measure the private memory of a process (default: this one) and its children, in bytes, without mapped files."""
-    total = 0
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for each in [process, *process.children(recursive=True)]:
-            info = each.memory_info()
-            total += info.rss - info.shared
-    return total
 
 
 @contextlib.contextmanager

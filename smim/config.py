@@ -85,7 +85,7 @@ def make(cls: type[T], section: DictConfig, prefix: str, **made: Any) -> T:
         return OmegaConf.to_object(OmegaConf.merge(schema, values))  # type: ignore[return-value]
     except ConfigKeyError as error:
         key = str(error.full_key or error.key)
-        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        known = [field.name for field in fields(error.object_type or cls)]  # type: ignore[arg-type]
         raise UserError(f"unknown key {prefix}.{key}; {nearest(key, known)}") from None
     except MissingMandatoryValue as error:
         raise UserError(f"{prefix}.{error.full_key} is missing; give {prefix}.{error.full_key}=...") from None

@@ -150,21 +150,46 @@ def wordings(proposition: Proposition, rng: random.Random) -> list[str]:
 def worded(proposition: Proposition, frame: str, rng: random.Random) -> str:
     """Write a proposition in one frame, with random synonyms."""
     agent, verb, thing = map(rng.choice, (proposition.agent, proposition.verb, proposition.object))
-    base, past, participle = (verb.split() + verb.split()[-1:])[:3]
     said = filter(None, (proposition.manner, proposition.place, proposition.time))
     adjuncts = [rng.choice(synonyms) for synonyms in said]
     # A single adverb ("carefully") precedes the verb, and a phrase ("with care") follows the object.
     adverb = adjuncts.pop(0) if proposition.manner and " " not in adjuncts[0] else ""
-    future = proposition.tense == "future"
+    return written(
+        frame,
+        agent=rng.choice((agent, definite(agent), definite(agent))),
+        verb=verb,
+        thing=thing,
+        object=rng.choice((thing, definite(thing))),
+        adverb=adverb,
+        adjuncts=adjuncts,
+        human=proposition.human,
+        future=proposition.tense == "future",
+    )
+
+
+def written(
+    frame: str,
+    *,
+    agent: str,
+    verb: str,
+    thing: str,
+    object: str,
+    adverb: str,
+    adjuncts: list[str],
+    human: bool,
+    future: bool,
+) -> str:
+    """Write a sentence of given words in a frame. `object` is the `thing` with the article to write."""
+    base, past, participle = (verb.split() + verb.split()[-1:])[:3]
     be = "will be" if future else "were" if is_plural(thing) else "was"
     text = frame.format(
-        agent=rng.choice((agent, definite(agent), definite(agent))),
-        who="who" if proposition.human else "that",
-        the_one="the one who" if proposition.human else "what",
+        agent=agent,
+        who="who" if human else "that",
+        the_one="the one who" if human else "what",
         did=f"will {adverb} {base}" if future else f"{adverb} {past}",
         was_done=f"{be} {adverb} {participle}",
         was="is" if future else "was",
-        object=rng.choice((thing, definite(thing))),
+        object=object,
         the_object=definite(thing),
         adjuncts=" ".join(adjuncts),
         last=" ".join(adjuncts[-1:]),

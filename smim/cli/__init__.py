@@ -36,6 +36,7 @@ app.add_typer(judge.app, name="judge")
 for job in (pipeline.prepare, pipeline.train, pipeline.evaluate):
     app.command(context_settings={"ignore_unknown_options": True})(job)  # Hydra parses the options
 for command in (
+    pipeline.pipeline,
     search.search,
     serve.serve,
     encode.encode,

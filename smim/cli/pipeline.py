@@ -1,11 +1,13 @@
-"""`smim prepare`, `train` and `evaluate`: from your own text to a model and its report, with Hydra's KEY=VALUE."""
+"""`smim prepare`, `train` and `evaluate` with Hydra's KEY=VALUE, and `smim pipeline`: from text to an index."""
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from smim.engine import EngineArgs
 from smim.errors import UserError
 
 Settings = Annotated[
@@ -71,3 +73,41 @@ def _run(command: str, config_name: str, module: str, settings: list[str] | None
         raise UserError(f"smim {command} needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
     sys.argv = [f"smim {command}", *(settings or [])]
     config.run(config_name, job.main, expand=getattr(job, "expand", None))
+
+
+def pipeline(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file of the stages and their settings.")],
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="The last stage: prepare, train, encode, index or report.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the stages, their states and commands.")] = False,
+    free_inputs: Annotated[
+        bool,
+        typer.Option("--free-inputs", help="Remove corpus, latents and checkpoints once the index is verified."),
+    ] = False,
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where prepare, encode and index run.")] = "local",
+    workers: Annotated[int | None, typer.Option(help="Processes of a stage, or Ray tasks at a time.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: start one here.")] = None,
+) -> None:
+    """Run all stages from text to a measured index.
+
+    The stages are prepare, train, encode, index and report. docs/scale.md describes CONFIG. After an interruption, the
+    same command continues. The file stages.jsonl gets time, memory and disk space of each stage.
+
+    \b
+    Examples:
+      smim pipeline mine.yaml --dry-run
+      smim pipeline mine.yaml --workers 8 --free-inputs
+      smim pipeline mine.yaml --engine ray --ray-address 10.0.0.1:6379
+    """
+    try:
+        from smim import pipeline as job
+    except ModuleNotFoundError as error:
+        raise UserError(f"smim pipeline needs {error.name}; install it with `pip install 'smim[pipeline]'`") from None
+    args = job.PipelineArgs.read(config)
+    planned = job.until(job.stages(args, EngineArgs(engine, workers, ray_address)), until)
+    if dry_run:
+        for stage, state in job.states(planned):
+            print(f"{stage.name:8} {state:10} {stage.output}\n    {stage.shown}")
+    else:
+        job.run(planned, Path(args.output), workers=workers, free_inputs=free_inputs)

@@ -1,6 +1,7 @@
 """Encode a prepared corpus into a latents directory, shard by shard, on any number of processes and machines.
 
     accelerate launch smim/search/encode.py model.dir=RUN/model corpus.dir=data/ptb output=latents/ptb encode.split=test
+    python smim/search/encode.py model.dir=... corpus.dir=... output=... encode.workers=4
     python smim/search/encode.py model.dir=... corpus.dir=... output=... encode.engine=ray encode.address=HOST:PORT
 
 In the working directory (`smim/work.py`), `done/00000.json` marks a finished shard and holds its files' checksums.
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from smim import __version__, generation
 from smim.engine import EngineArgs, open_engine
@@ -44,9 +46,9 @@ class EncodeArgs(EngineArgs):
     """Settings of the encoding job, `encode.` on the command line.
 
     `dtype`: the stored type, fp32 or fp16. `log_variance`: store the posterior's log variance beside its mean.
-    `rows_per_shard`: the sentences of a shard, which a process or Ray task encodes at a time. `engine`: local, the
-    processes of this launch, or ray. `too_long`: for sentences above the model's limit, truncate encodes the beginning
-    and error refuses them.
+    `rows_per_shard`: the sentences of a shard, which a process or Ray task encodes at a time. `engine`: local or ray.
+    `workers`: processes, or Ray tasks at a time; None for those of this launch, or for all of the cluster. `too_long`:
+    for sentences above the model's limit, truncate encodes the beginning and error refuses them.
     """
 
     section = "encode"
@@ -59,26 +61,26 @@ class EncodeArgs(EngineArgs):
     too_long: str = "truncate"
 
     def problems(self) -> list[str]:
-        problems = (
+        return (
             super().problems()
             + not_among(self, "encode", dtype=DTYPES, too_long=["truncate", "error"])
             + too_low(self, "encode", rows_per_shard=1)
         )
-        if self.workers is not None and self.engine == "local":
-            problems.append(
-                "encode.workers works only with encode.engine=ray; for more processes on this machine, use "
-                "`accelerate launch --num_processes N smim/search/encode.py ...`"
-            )
-        return problems
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether an engine's workers encode, rather than the processes of this launch."""
+        return self.engine == "ray" or self.workers is not None
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard, with all that a fresh worker needs; paths are absolute."""
+    """One shard, with all that a fresh worker needs; paths are absolute. `threads`: None for all."""
 
     number: int
     card: LatentsCard
     work: Path
+    threads: int | None
 
 
 def main(cfg: "DictConfig") -> None:
@@ -111,12 +113,13 @@ def encode_corpus(
     """
     output = Path(output).resolve()
     is_main = accelerator is None or accelerator.is_main_process
-    if args.engine == "ray" and accelerator is not None and accelerator.num_processes > 1:
+    if args.in_workers and accelerator is not None and accelerator.num_processes > 1:
         raise UserError(
-            "encode.engine=ray distributes the work itself; start it with `python smim/search/encode.py ...`"
+            "encode.engine=ray and encode.workers distribute the work themselves; start them with "
+            "`python smim/search/encode.py ...`"
         )
     device = str(accelerator.device) if accelerator else None
-    model = generation.load(model_dir, device="cpu" if args.engine == "ray" else device)
+    model = generation.load(model_dir, device="cpu" if args.in_workers else device)
     corpus = Corpus.open(corpus_dir)
     split = corpus.split(args.split)
     card = _card(model, Path(model_dir), corpus, split, args)
@@ -138,8 +141,10 @@ def encode_corpus(
         total = sum(len(card.rows_of(number)) for number in waiting)
         name = f"encoding {corpus.name} {args.split}" + (f", process 1 of {num_processes}" if num_processes > 1 else "")
         with sentences_bar(name, total=total, visible=is_main) as advance:
-            if args.engine == "ray":
-                tasks = [ShardTask(number, card, folder) for number in waiting]
+            if args.in_workers:
+                local = args.workers if args.engine == "local" else None
+                threads = max(1, torch.get_num_threads() // local) if local else None
+                tasks = [ShardTask(number, card, folder, threads) for number in waiting]
                 with open_engine(args, gpu=True) as engine:
                     for number, _ in engine.map(encode_task, tasks):
                         advance(len(card.rows_of(tasks[number].number)))
@@ -190,6 +195,8 @@ def encode_shard(
 def encode_task(task: ShardTask) -> None:
     """Run `encode_shard` in a worker process, which keeps model and corpus for its next shards."""
     if _finished(task.work, task.number) is None:
+        if task.threads:
+            torch.set_num_threads(task.threads)
         model, split = _opened(task.card)
         encode_shard(model, split, task.card, task.number, task.work)
 

@@ -109,7 +109,10 @@ class Source:
 
 @dataclass(frozen=True)
 class SegmentTask:
-    """One segment of a corpus's index: write the rows of `stretch` to `folder`; `trained`: FAISS's empty index."""
+    """One segment of a corpus's index: write the rows of `stretch` to `folder`.
+
+    `trained`: FAISS's empty index. `threads`: those of FAISS.
+    """
 
     source: Source
     stretch: range
@@ -117,10 +120,12 @@ class SegmentTask:
     trained: Path
     factory: str
     store: str
+    threads: int
 
 
 def build_segment(task: SegmentTask) -> SegmentInfo:
     """Write a segment to a temporary folder, and rename it; a second run writes the same."""
+    faiss.omp_set_num_threads(task.threads)
     rows, vectors = _opened(task.source), faiss.clone_index(open_vectors(task.trained))
     with storage.new_directory(task.folder) as partial:
         return rows.write(partial, task.stretch, vectors, task.factory, task.store, name=task.folder.name)
@@ -140,7 +145,8 @@ def build_beside(
     """Build the segments of ranges of rows in the engine's workers, from the index that was trained here."""
     trained = next(iter(stretches)).parent / "trained.faiss"
     faiss.write_index(vectors, str(trained))
-    tasks = [SegmentTask(source, stretch, folder.absolute(), trained.absolute(), factory, store)
+    threads = max(1, faiss.omp_get_max_threads() // min(engine.workers, len(stretches)))
+    tasks = [SegmentTask(source, stretch, folder.absolute(), trained.absolute(), factory, store, threads)
              for folder, stretch in stretches.items()]  # fmt: skip
     built = dict(track(engine.map(build_segment, tasks), "building segments", total=len(tasks)))
     trained.unlink()

@@ -1,8 +1,10 @@
 """The Slurm scripts, with a stand-in for Slurm that runs a job's nodes as processes on this machine."""
 
+import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from eval import compare
 from smim.search.latents import Latents
 from smim.search.manifest import Manifest
+from smim.text.corpus import Corpus
 from tests.training.conftest import ROOT, SMALL, environment, launched, read_status, wait_for_steps
 
 # At SIGTERM srun kills its tasks, and what a task leaves behind is killed when it ends.
@@ -107,6 +110,29 @@ def test_a_training_saves_before_the_time_limit_is_queued_again_and_goes_on(slur
     again = sbatch("train.sbatch", [*overrides, f"train.max_steps={stopped['step'] + 2}"], slurm)
     assert again.returncode == 0 and "resumed from" in again.stderr, again.stderr
     assert read_status(run_dir)["status"] == "finished"
+
+
+@pytest.mark.slow
+@has_venv
+def test_a_pipeline_ends_before_the_time_limit_is_queued_again_and_continues(slurm, tiny_corpus, tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(Corpus.open(tiny_corpus).split("train").texts()))
+    sections = {
+        "prepare": {"corpus": {"path": str(tmp_path / "text.txt"), "valid": 0.2, "test": 0.2}},
+        "train": {"model.latent_dim": 8, "model.hidden_dim": 16, "train": {"max_steps": 100_000, "log_every": 1}},
+    }
+    config = tmp_path / "pipeline.yaml"
+    config.write_text(json.dumps({"output": str(tmp_path / "out"), **sections}))
+    slurm |= {"SLURM_NNODES": "1", "SLURM_CPUS_PER_TASK": "1"}
+    with launched(["bash", "launch/slurm/pipeline.sbatch", str(config)], env=slurm) as job:
+        while not (found := list((tmp_path / "out").glob("train-*"))):
+            assert job.poll() is None
+            time.sleep(0.1)
+        wait_for_steps(found[0])
+        job.send_signal(signal.SIGUSR1)
+        _, errors = job.communicate(timeout=120)
+    assert job.returncode == 0, errors
+    assert (tmp_path / "requeued").read_text().strip() == slurm["SLURM_JOB_ID"]
+    assert read_status(found[0])["status"] == "interrupted"
 
 
 def test_a_job_array_without_its_runs_says_how_it_is_called(slurm):

@@ -69,6 +69,14 @@ def test_two_processes_write_the_same_bytes_as_one(
     assert os.listdir(tmp_path) == ["two"]
 
 
+def test_workers_write_the_same_bytes_as_this_process(
+    encoded: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    args = EncodeArgs(rows_per_shard=2, workers=2)
+    encode_corpus(tiny_model, tiny_corpus, tmp_path / "workers", args=args)
+    assert contents(tmp_path / "workers") == contents(encoded)
+
+
 @pytest.mark.slow
 def test_ray_writes_the_same_bytes(encoded: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
@@ -171,8 +179,8 @@ def test_settings_that_cannot_be_are_refused_together() -> None:
     ):
         assert message in str(refused.value)
     assert "encode.address works only with encode.engine=ray" in str(refused.value)
-    with pytest.raises(UserError, match=r"encode\.workers works only with encode\.engine=ray; .*`accelerate launch"):
-        EncodeArgs(workers=3)
+    with pytest.raises(UserError, match=r"encode\.workers is 0"):
+        EncodeArgs(workers=0)
 
 
 def test_codes_beyond_what_fp16_holds_are_an_error(
