@@ -59,12 +59,14 @@ def last_state(tokens_TB: Tensor, lengths_B: Tensor, word_gates_VG: Tensor, weig
     gates_BG = word_gates_VG.new_empty(num_sentences, 3 * hidden_dim)
     words_BG = torch.empty_like(gates_BG)
     weight_HG = weights.hidden.to(product_dtype(weights.hidden)).t()
+    # In fp32, codes must not depend on whether a table was used. In bf16, products round much more than this tanh.
+    tanh = Tensor.tanh_ if weight_HG.dtype == gates_BG.dtype else _fast_tanh
     for step, tokens_B in enumerate(tokens_TB):
         torch.index_select(word_gates_VG, 0, tokens_B, out=words_BG)
         gates_BG[:, :-hidden_dim] = words_BG[:, :-hidden_dim]
         gates_BG[:, -hidden_dim:] = weights.hidden_bias[-hidden_dim:]
         out_BH, candidate_BH = torch.empty_like(hidden_BH), words_BG[:, -hidden_dim:]
-        hidden_BH = _step(gates_BG, candidate_BH, hidden_BH, weight_HG, out=out_BH, tanh=_fast_tanh)
+        hidden_BH = _step(gates_BG, candidate_BH, hidden_BH, weight_HG, out=out_BH, tanh=tanh)
         ended_B = lengths_B == step + 1
         last_BH[ended_B] = hidden_BH[ended_B]
     return last_BH
