@@ -296,10 +296,10 @@ def test_as_many_clients_are_let_in_as_the_queue_and_a_batch_hold(index: Index, 
 
 
 def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:
-    options = ["--queue-size", "20000", "--max-num", "5000"]
+    options = ["--queue-size", "40000", "--max-num", "10000"]
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
-        body = b'{"num": 5000, "standard_deviation": 1}'
+        body = b'{"num": 10000, "standard_deviation": 1}'
         head = (
             b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         )
@@ -308,11 +308,11 @@ def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path)
                 connection = connections.enter_context(socket.create_connection((host, int(port))))
                 connection.sendall(head % len(body) + body)
             # The first is being computed, the others wait.
-            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 5000)
+            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 10_000)
         left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"}'
         wait_until(lambda: metric(client, left) == 4)
         client.sample(1)
-        assert metric(client, 'smim_batch_items_sum{queue="decode"}') == 5000 + 1
+        assert metric(client, 'smim_batch_items_sum{queue="decode"}') == 10_000 + 1
 
 
 def test_what_cannot_be_served_is_told_in_one_line(index: Index, tmp_path: Path, long_model: Path) -> None:
