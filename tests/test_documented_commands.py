@@ -189,6 +189,7 @@ REPLACED = {
     "corpus=tatoeba ": "corpus=tatoeba corpus.tokenizer.size=500 ",
     "size=8000": "size=500",
     "size=16000": "size=300",
+    '{"source": "reviews"}': '{"length": {"$gte": 2}}',
     "http://127.0.0.1:8000": "http://127.0.0.1:$PORT",
 }
 

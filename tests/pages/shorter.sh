@@ -13,6 +13,12 @@ shorten() {
         *) more=();;
     esac
 }
+run() {
+    command python "$@" 2> problem && { cat problem >&2; return; }
+    cat problem >&2
+    held=$(sed -n 's/^error: \(.*\) already holds a run;.*/\1/p' problem)  # a page shows several ways to train a model
+    [[ -n $held ]] && rm -rf "$held" && command python "$@"
+}
 smim() {
     shorten "$@"
     case "$*" in
@@ -23,7 +29,7 @@ smim() {
         "tzk fit"*|"tzk add"*) more=(--num-optimizer-steps 10);;
         "judge make"*) rm -rf judges; more=(--vocabulary-size 500);;
     esac
-    command python -m smim "$@" "${more[@]}"
+    run -m smim "$@" "${more[@]}"
 }
 python() {
     case "$*" in
@@ -35,7 +41,7 @@ python() {
         eval/figures.py*) shorten figures;;
         *) shorten other;;
     esac
-    command python "$@" "${more[@]}"
+    run "$@" "${more[@]}"
 }
 accelerate() {
     shift
