@@ -8,7 +8,7 @@ shorten() {
         train) more=(train.max_steps=3 train.trackers=[]);;
         prepare) more=(prep.workers=1);;
         evaluate) more=(eval.max_sentences=20 eval.num_runs=1 eval.semantics.max_decoded=5
-            eval.generativity.num_sentences=20);;
+            eval.generativity.num_sentences=20 eval.generativity.least_cosine=-1 eval.generativity.most_cosine=1);;
         figures) more=(train.max_steps=3 figure.seeds=1 figures.workers=1);;
         *) more=();;
     esac
