@@ -61,8 +61,9 @@ JOBS = {
     "prepare": ["python", "data_prep/build.py"],
     "index": ["smim", "index", "build"],
     "serve": ["smim", "serve"],
+    "pipeline": ["smim", "pipeline"],
 }
-TOOLS = {"awk", "curl", "cut", "docker", "gunzip", "jq", "npm", "nvidia-cuda-mps-control", "tr", "zcat"}
+TOOLS = {"awk", "curl", "cut", "docker", "gunzip", "jq", "kubectl", "npm", "nvidia-cuda-mps-control", "tr", "zcat"}
 # Without a PATH, the shell finds no program. It passes the words of each command to this function.
 RECORDER = """
 PATH=nowhere SMIM_DATA=data KEY=key

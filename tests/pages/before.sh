@@ -31,3 +31,8 @@ for set in stsb-dev stsb-test; do zcat $SMIM_DATA/semantic/$set.tsv.gz | sed -n 
 cp semantic/stsb-test.tsv.gz .
 printf '[[keys]]\nname = "editor"\nkey = "%s"\nrights = ["read", "write"]\n' "$KEY" > keys.toml
 chmod 600 keys.toml
+cat > mine.yaml <<END
+output: pipeline
+prepare: {corpus: {path: mine.txt}}
+train: {train: {max_steps: 3, trackers: []}, model: {latent_dim: 16}}
+END

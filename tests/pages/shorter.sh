@@ -54,5 +54,5 @@ serve() {
     until grep -q "serving on" served; do kill -0 $server; sleep 0.5; done
 }
 curl() { command curl --fail-with-body "$@"; }
-for left_out in pip sbatch docker make nvidia-cuda-mps-control source; do eval "$left_out() { :; }"; done
+for left_out in pip sbatch docker make kubectl nvidia-cuda-mps-control source; do eval "$left_out() { :; }"; done
 trap 'if [[ -n ${server-} ]]; then kill $server; fi' EXIT
