@@ -258,6 +258,9 @@ def run(planned: Sequence[Stage], output: Path, *, workers: int | None = None, f
             )
         if free_inputs:
             _free({stage.name: stage for stage in planned})
+        index = next((stage.output for stage in planned if stage.name == "index"), None)
+        shown = f'`smim search {index} "a sentence"` searches the index' if index else str(planned[-1].output)
+        console.print(f"all stages are complete; {shown}", highlight=False, soft_wrap=True, markup=False)
 
 
 class Stopped(SmimError):
