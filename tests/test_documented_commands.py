@@ -185,6 +185,7 @@ def test_the_commands_of_a_page_are_well_formed(page: str) -> None:
 # What is written otherwise, so that it can run here and with little data.
 REPLACED = {
     "sentence-transformers/all-MiniLM-L6-v2": "teacher",
+    "MODEL data/mine ": "MODEL mine.txt ",
     "MODEL": "english-small",
     "FOLDER": "$SMIM_DATA/ptb",
     "corpus=tatoeba ": "corpus=tatoeba corpus.tokenizer.size=500 ",
