@@ -22,6 +22,7 @@ tail -1000 tatoeba-model.txt > judged.txt
 smim judge make judged.txt --vocabulary-size 500 -o judges/everyday
 smim prepare corpus.name=tatoeba corpus.path=tatoeba-1200.txt output=data/tatoeba
 smim train corpus.dir=data/tatoeba run.dir=runs/tatoeba
+smim prepare corpus.name=english corpus.path=tatoeba-1200.txt corpus.tokenizer.dir=english-small output=data/english
 smim teach data/mine --teacher teacher
 smim prepare corpus.name=pairs corpus.path=paraphrases.tsv corpus.text_column=first corpus.pair_column=second
 python data_prep/build.py corpus=gmm
