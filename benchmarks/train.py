@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
+from torch.ao.quantization import quantize_dynamic
 
 import smim
 from benchmarks import common
@@ -110,13 +111,13 @@ def encode(
 def text(model: str, files: list[Path], rounds: int = 5) -> None:
     """Measure sentences per second from text to codes, of the non-empty lines of each file, which may be gzipped.
 
-    `plain` is the encoder without the table of words. `without layers` has only the sums of words. Use one thread.
+    `plain` is the encoder without the table of words. `without layers` has only the sums of words, and `int8` dynamic
+    quantization of the layers' products. Use one thread.
     """
-    opened = smim.load(model, device="cpu")
-    without = smim.load(model, device="cpu")
-    encoder = without.autoencoder.encoder
-    if meaning := getattr(encoder, "meaning", None):
+    opened, without, int8 = (smim.load(model, device="cpu") for _ in range(3))
+    if meaning := getattr(without.autoencoder.encoder, "meaning", None):
         meaning.args = replace(meaning.args, num_layers=0)
+        quantize_dynamic(int8.autoencoder.encoder.meaning.blocks, {nn.Linear}, torch.qint8, inplace=True)
     for file in files:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         texts = [line.strip() for line in content.decode().splitlines() if line.strip()]
@@ -131,6 +132,7 @@ def text(model: str, files: list[Path], rounds: int = 5) -> None:
             "plain": partial(count, partial(_encode_text, opened, texts)),
             "ours": partial(count, partial(opened.encode, texts)),
             "ours bf16": partial(count, partial(_in_bf16, opened, texts)),
+            "ours int8": partial(count, partial(int8.encode, texts)),
             "ours without layers": partial(count, partial(without.encode, texts)),
             "only the tokenizer": partial(count, partial(opened.token_ids, texts)),
         }
@@ -139,8 +141,10 @@ def text(model: str, files: list[Path], rounds: int = 5) -> None:
             ratio(found, name, "plain")
         codes, plain_codes = torch.from_numpy(opened.encode(texts)), _encode_text(opened, texts)
         print(f"    largest difference of a code {(codes - plain_codes).abs().max():.1e}")
-        rounded = torch.from_numpy(_in_bf16(opened, texts))
-        print(f"    bf16: {_shared(codes, rounded):.4f} of the 10 nearest sentences are the same")
+        for name, rounded in (("bf16", _in_bf16(opened, texts)), ("int8", int8.encode(texts))):
+            print(
+                f"    {name}: {_shared(codes, torch.from_numpy(rounded)):.4f} of the 10 nearest sentences are the same"
+            )
 
 
 @torch.no_grad()
