@@ -26,6 +26,7 @@ from smim import config, pipeline, storage
 from smim.errors import UserError, nearest, refuse
 from smim.evaluation import markup
 from smim.pipeline import Stage
+from smim.training.args import Decides, TrainArgs
 
 RESULTS = Path(__file__).resolve().parent
 _DATA = "$SMIM_DATA"
@@ -47,7 +48,7 @@ def main(
     planned = stages(name, seed, folder)
     if dry_run:
         return print("\n".join(f"# {stage.name}: {state}\n{stage.shown}" for stage, state in pipeline.states(planned)))
-    refuse(missing(planned, folder))
+    refuse([*missing(planned, folder), *differences(planned)])
     new = renamed(name, seed)
     pipeline.run(planned, Path(f"runs/{new}_steps"))
     remade = _portable(storage.read_json(planned[-1].output), folder)
@@ -87,7 +88,7 @@ def stages(name: str, seed: int | None, data: str) -> list[Stage]:
     jobs = [("train", run, [*train, "train.resume=auto"])]
     jobs += [(f"evaluate {each}", run / each, _evaluation(recorded, each, run)) for each in recorded["reports"]]
     jobs += [("codes", run / "codes.json", words) for words in _codes(recorded, run)]
-    used = [config.compose("train", train[train.index("launch") + 2 if "launch" in train else 2 :]).corpus.dir]
+    used = [config.compose("train", _settings(train)).corpus.dir]
     used += [each for each in corpora if any(each in _values(words) for _, _, words in jobs)]
     if unknown := [each for each in used if each not in corpora]:
         raise UserError(f"results/reproduce.yaml has no corpus {unknown[0]}, which {name} needs; add it there")
@@ -117,6 +118,23 @@ def missing(planned: list[Stage], data: str) -> list[str]:
             elif value.startswith(f"{data}/") and value not in made and not Path(value).exists():
                 problems[value] = f"{stage.name} needs {value}; set SMIM_DATA or --data to the folder of the corpora"
     return list(problems.values())
+
+
+def differences(planned: list[Stage]) -> list[str]:
+    """Say in which settings a training that is in the run's directory is not the planned one."""
+    [train] = [stage for stage in planned if stage.name == "train"]
+    if not (train.output / "config.yaml").is_file():
+        return []
+    here, there = config.compose("train", _settings(train.command)), OmegaConf.load(train.output / "config.yaml")
+    args = config.make(TrainArgs, here.train, "train")
+    names = [f"{part}.{name}" for part in ("model", "objective", "train") for name in here[part]]
+    changed = {name: OmegaConf.select(there, name) for name in names}
+    wrong = [
+        f"{name}={value}"
+        for name, value in changed.items()
+        if value != OmegaConf.select(here, name) and args.decides(name.removeprefix("train.")) is not Decides.NOTHING
+    ]
+    return [f"{train.output} has another training, with {', '.join(wrong)}; rename it"] if wrong else []
 
 
 def compared(recorded: dict[str, Any], remade: dict[str, Any]) -> str:
@@ -166,6 +184,11 @@ def _codes(recorded: dict[str, Any], run: Path) -> Iterator[list[str]]:
     for metric, (benchmark, *options) in known()["codes"].items():
         if metric in (recorded["codes"] or {}):
             yield ["python", benchmark, f"{run}/model", *options, "-o", f"{run}/codes.json"]
+
+
+def _settings(words: list[str]) -> list[str]:
+    """The settings of a command of a training."""
+    return [word for word in words if "=" in word]
 
 
 def _values(words: list[str]) -> list[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from results import reproduce
-from smim import pipeline
+from smim import config, pipeline
 from smim.errors import UserError
 from tests.test_documented_commands import check
 
@@ -131,6 +132,18 @@ def test_what_cannot_be_made_is_refused_before_any_work(there: Path, name, data,
     with pytest.raises(UserError, match=message):
         reproduce.main(name, data=data and Path(data))
     assert not (there / "runs").exists()
+
+
+def test_a_run_of_another_training_is_refused(there: Path) -> None:
+    planned = reproduce.stages("yelp_gru_ae", None, "corpora")
+    settings = reproduce._settings(planned[1].command)
+    planned[1].output.mkdir(parents=True)
+    for changed, refused in (("train.log_every=7", False), ("train.max_epochs=2", True), ("model.latent_dim=8", True)):
+        key, _, value = changed.partition("=")
+        other = config.compose("train", [each for each in settings if not each.startswith(f"{key}=")] + [changed])
+        OmegaConf.save(other, planned[1].output / "config.yaml")
+        message = f"runs/yelp_gru_ae has another training, with {key}={value}; rename it"
+        assert reproduce.differences(planned) == [message] * refused
 
 
 def test_a_result_of_an_unknown_corpus_says_where_to_add_it(there: Path) -> None:
