@@ -3,8 +3,9 @@
     python eval/appendix.py sMIM=runs/yelp_smim/model AE=runs/yelp_ae/model --corpus data/yelp15 \
         -o docs/results/appendix_yelp.md
 
-All models decode the same sentences. The tables and figures replace what is between `<!-- appendix -->` and
-`<!-- end -->` of the page. A page that does not exist begins with the title alone. The figures are beside the page.
+All models decode the same sentences. A long cell ends with "…" after 40 words. The tables and figures replace what is
+between `<!-- appendix -->` and `<!-- end -->` of the page. A new page has only a title before them. The figures are
+beside the page.
 
 - Tables E.1 to E.3 and 7.11: reconstructions from the mean, from a draw, and from a perturbed draw.
 - Tables E.4 to E.6 and 7.10: interpolations.
@@ -39,6 +40,7 @@ from smim.text.corpus import HISTOGRAM, Corpus, Split
 _BEGIN, _END = "<!-- appendix -->", "<!-- end -->"
 _BLOCK = re.compile(f"{_BEGIN}\n.*?{_END}", re.DOTALL)
 _DATA = "(D)"
+_LONGEST_CELL = 40  # words of a decoded sentence that are shown
 # The thesis's numbers by corpus: of the tables of reconstructions, interpolations and samples, and of the histograms.
 _NUMBERS = {"ptb": ("E.1", "E.4", "E.7", "D.3"), "yelp15": ("E.2", "E.5", "E.8", "D.4"),
             "yahoo": ("E.3", "E.6", "E.9", "D.5")}  # fmt: skip
@@ -176,7 +178,12 @@ def _groups(rows: Sequence[list[str]]) -> list[list[list[str]]]:
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
-    return table([prose(name) for name in header], [[literal(cell) for cell in row] for row in rows])
+    return table([prose(name) for name in header], [[literal(_cut(cell)) for cell in row] for row in rows])
+
+
+def _cut(text: str) -> str:
+    words = text.split(" ")
+    return text if len(words) <= _LONGEST_CELL else " ".join([*words[:_LONGEST_CELL], "…"])
 
 
 if __name__ == "__main__":

@@ -82,6 +82,11 @@ def test_text_around_the_marks_is_kept_and_figures_are_beside(models, tiny_corpu
     }
 
 
+def test_long_decoded_sentences_are_cut():
+    assert appendix._table(["a"], [["b " * 39 + "b"]]).endswith(f"| {'b ' * 40}|")
+    assert appendix._table(["a"], [["b " * 40 + "b"]]).endswith(f"| {'b ' * 40}… |")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
