@@ -4,7 +4,7 @@
         -o docs/results/appendix_yelp.md
 
 All models decode the same sentences. A long cell ends with "…" after 40 words. The tables and figures replace what is
-between `<!-- appendix -->` and `<!-- end -->` of the page. A new page has only a title before them. The figures are
+between `<!-- appendix -->` and `<!-- end of appendix -->` of the page. A new page has only a title before them. The figures are
 beside the page.
 
 - Tables E.1 to E.3 and 7.11: reconstructions from the mean, from a draw, and from a perturbed draw.
@@ -37,7 +37,7 @@ from smim.evaluation.section import Table
 from smim.processes import make_accelerator
 from smim.text.corpus import HISTOGRAM, Corpus, Split
 
-_BEGIN, _END = "<!-- appendix -->", "<!-- end -->"
+_BEGIN, _END = "<!-- appendix -->", "<!-- end of appendix -->"
 _BLOCK = re.compile(f"{_BEGIN}\n.*?{_END}", re.DOTALL)
 _DATA = "(D)"
 _LONGEST_CELL = 40  # words of a decoded sentence that are shown

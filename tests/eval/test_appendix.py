@@ -71,12 +71,12 @@ def test_a_page_shows_what_each_model_decodes_of_the_same_sentences(models, tiny
 
 def test_text_around_the_marks_is_kept_and_figures_are_beside(models, tiny_corpus, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n\n<!-- appendix -->\nformer\n<!-- end -->\n\nafter\n")
+    page.write_text("before\n\n<!-- appendix -->\nformer\n<!-- end of appendix -->\n\nafter\n")
     for _ in range(2):
         appendix.main(models[:1], tiny_corpus, page, num=2, longest=20)
         written = page.read_text()
         assert written.startswith("before\n\n<!-- appendix -->\n\n## Reconstructions") and "former" not in written
-        assert written.endswith("\n\n<!-- end -->\n\nafter\n") and "Answers" not in written
+        assert written.endswith("\n\n<!-- end of appendix -->\n\nafter\n") and "Answers" not in written
     assert {file.name for file in tmp_path.glob("*.png")} == {
         *("page_lengths.png", "page_set_size.png", "page_bounds.png"),
     }
