@@ -4,8 +4,8 @@
         -o docs/results/appendix_yelp.md
 
 All models decode the same sentences. A long cell ends with "…" after 40 words. The tables and figures replace what is
-between `<!-- appendix -->` and `<!-- end of appendix -->` of the page. A new page has only a title before them. The figures are
-beside the page.
+between `<!-- appendix -->` and `<!-- end of appendix -->` of the page. A new page has only a title before them. The
+figures are beside the page.
 
 - Tables E.1 to E.3 and 7.11: reconstructions from the mean, from a draw, and from a perturbed draw.
 - Tables E.4 to E.6 and 7.10: interpolations.
