@@ -151,7 +151,7 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             plots_dir / "nll_histograms.png",
             xlabel="nats per sentence",
         )
-        plots.melbo_by_set_size(reconstruction.words.mean(1), plots_dir / "melbo_by_set_size.png")
+        plots.melbo_by_set_size({"": reconstruction.words.mean(1)}, plots_dir / "melbo_by_set_size.png")
     captions = {
         "melbo_by_set_size.png": "MELBO of K sentences: mean and standard deviation over all subsets of K sentences, "
         "extrapolated with the same reconstruction error (as Figure D.2)",
