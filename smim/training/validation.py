@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from smim.model import noise
+from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives import Objective
 from smim.text.batches import evaluation_batches
@@ -30,6 +31,13 @@ def active_units(count: Tensor, mean: Tensor, squared_mean: Tensor, variance: Te
     }
 
 
+def information_in_batch(posterior: DiagonalGaussian, z_BD: Tensor) -> Tensor:
+    """Compute log q(z|x) - log mean_j q(z|x_j) over the sentences j of a batch, in nats, fp32 [B]; at most log B."""
+    log_prob_BB = posterior.log_prob_under_each(z_BD)
+    information_B = log_prob_BB.diagonal() - log_prob_BB.logsumexp(1) + math.log(len(z_BD))
+    return information_B.float()
+
+
 @torch.no_grad()
 def validate(
     model: LatentVariableModel,
@@ -45,7 +53,8 @@ def validate(
     """Compute mean terms in nats per sentence over `split`, in fp32. The processes share the sentences.
 
     Sentences are cut after `max_length` tokens, if given. The result also has the numbers of active dimensions, and
-    `code_deviation`: the root mean square of the codes' numbers (of their meaning part, if they have one).
+    `code_deviation`: the root mean square of the codes' numbers (of their meaning part, if they have one). For an
+    objective that trains the encoder first, `mutual_information` estimates I(x; z) within batches.
 
     The result does not depend on the number of processes: the noise depends only on (seed, sentence), an objective's
     other draws on (seed, batch), and batches do not depend on the processes. `done` is called with the number of
@@ -62,7 +71,10 @@ def validate(
         with torch.random.fork_rng():
             torch.manual_seed(seed + int(batch.rows[0]))
             draw = objective.draw(model, batch, step=None, noise=batch_noise, critic=critic)
-            meter.add(objective.terms_of(draw), batch)
+            terms = objective.terms_of(draw)
+            if objective.most_encoder_steps:
+                terms["mutual_information"] = information_in_batch(draw.posterior, draw.z)
+            meter.add(terms, batch)
         mean, variance = draw.posterior.mean.double(), draw.posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))
         moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])
