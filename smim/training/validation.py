@@ -8,7 +8,6 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from smim.model import noise
-from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives import Objective
 from smim.text.batches import evaluation_batches
@@ -29,13 +28,6 @@ def active_units(count: Tensor, mean: Tensor, squared_mean: Tensor, variance: Te
         "active_units": int((spread > _ACTIVE_UNIT_VARIANCE).sum()),
         "active_units_relative": int((spread > variance / count).sum()),
     }
-
-
-def information_in_batch(posterior: DiagonalGaussian, z_BD: Tensor) -> Tensor:
-    """Compute log q(z|x) - log mean_j q(z|x_j) over the sentences j of a batch, in nats, fp32 [B]; at most log B."""
-    log_prob_BB = posterior.log_prob_under_each(z_BD)
-    information_B = log_prob_BB.diagonal() - log_prob_BB.logsumexp(1) + math.log(len(z_BD))
-    return information_B.float()
 
 
 @torch.no_grad()
@@ -73,7 +65,7 @@ def validate(
             draw = objective.draw(model, batch, step=None, noise=batch_noise, critic=critic)
             terms = objective.terms_of(draw)
             if objective.most_encoder_steps:
-                terms["mutual_information"] = information_in_batch(draw.posterior, draw.z)
+                terms["mutual_information"] = draw.posterior.information(draw.z).float()
             meter.add(terms, batch)
         mean, variance = draw.posterior.mean.double(), draw.posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))
