@@ -28,11 +28,7 @@ _EXPLAINED = (
     "NLL and PPL are MELBO bounds: their prior is the aggregate posterior of the evaluated set itself. Each report "
     "explains what they do not measure. PPL counts one `<eos>` per sentence, as in the thesis's tables. Its standard "
     "deviation over runs is in brackets. NLL, KL, entropy and information are in nats. ± is the standard error over "
-    "sentences or questions. The table of text VAEs is different, as papers about them print it: its NLL and PPL count "
-    "`<eos>`, and are bounds under the model's own prior (importance-weighted, IW, or ELBO) or under training "
-    "posteriors. Its AU are dimensions whose posterior mean has a variance above 0.01. MI of 32 is the mutual "
-    "information within batches of 32 sentences, at most 3.47. The rows of the "
-    "thesis and of the authors' demo are as published."
+    "sentences or questions. The rows of the thesis and of the authors' demo are as published."
 )
 
 
