@@ -166,7 +166,7 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     if job.model.without_code:
         del captions["melbo_by_set_size.png"]
     elif job.is_main:
-        plots.melbo_by_set_size(reconstruction.words.mean(1), plots_dir / "melbo_by_set_size.png")
+        plots.melbo_by_set_size({"": reconstruction.words.mean(1)}, plots_dir / "melbo_by_set_size.png")
     names = {suffix: name for suffix, (name, _) in bounds.items()}
     return Section("Likelihood", metrics, notes, [_bounds_table(names, metrics), *tables], captions)
 
