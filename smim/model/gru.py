@@ -73,10 +73,11 @@ class GRU(nn.GRU):
     ) -> Tensor:
         """Compute the states [B, T, H] after each step, starting from `initial` or from zero.
 
-        The states from `lengths` on are arbitrary; by default there are none. On the CPU they are zero.
+        The states from `lengths` on are arbitrary; by default there are none.
         """
         if input_BTE.device.type == "cpu":
-            return self._packed(input_BTE, lengths_B, initial_BH, constant_BD)
+            # Without a gradient nothing is packed, so that no code depends on the other sentences' lengths by rounding.
+            return self._packed(input_BTE, lengths_B if torch.is_grad_enabled() else None, initial_BH, constant_BD)
         if constant_BD is not None:
             constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
             input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
