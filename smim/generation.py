@@ -19,7 +19,7 @@ from torch import Tensor
 from smim.arrays import as_matrix
 from smim.errors import RowError, Unsupported, UserError, check_size, check_whole
 from smim.model import noise
-from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.autoencoder import SentenceAutoencoder, WordTable
 from smim.model.beam import beam_ids
 from smim.model.decoding import decode_ids
 from smim.model.directory import find, hash_of, is_deterministic, load_model, use_of
@@ -249,18 +249,21 @@ class SentenceModel(TrainedModel):
         *,
         batch_size: int | None = None,
         show_progress: bool = False,
+        word_table: WordTable | None = None,
     ) -> DiagonalGaussian:
         """q(z|x) of sentences given as token ids, in their order, on the CPU. Options are those of `encode`.
 
         A prepared corpus may hold sentences longer than the model's limit. Only their beginning is encoded.
+        `word_table`: a lookup table of all words; None: make one of the sentences' words if it saves time.
         """
         limit = self.autoencoder.args.max_length
         if any(len(sentence) > limit for sentence in ids):
             ids = [sentence[:limit] for sentence in ids]
         mean = torch.empty(len(ids), self.latent_dim, dtype=torch.float32)
         log_variance = torch.empty_like(mean)
-        words = np.concatenate([[UNK_ID], *ids], dtype=np.int64, casting="unsafe")  # an empty list is fp64
-        word_table = self.autoencoder.word_table(torch.from_numpy(words)) if len(words) > _WORTH_A_TABLE else None
+        if word_table is None and sum(map(len, ids)) > _WORTH_A_TABLE:
+            words = np.concatenate(ids, dtype=np.int64, casting="unsafe")  # an empty list is fp64
+            word_table = self.autoencoder.word_table(torch.from_numpy(words), max(map(len, ids)))
         with sentences_bar("encoding", total=len(ids)) if show_progress else nullcontext(_unseen) as advance:
             for batch in self._batches(ids, batch_size):
                 posterior = self.autoencoder.posterior(batch, word_table=word_table)

@@ -160,16 +160,16 @@ class SentenceAutoencoder(LatentVariableModel):
         return self.embedding(batch.tokens.gather(1, place_KL).flip(1))
 
     @torch.no_grad()
-    def word_table(self, words: Tensor) -> WordTable | None:
+    def word_table(self, words: Tensor, longest: int | None = None) -> WordTable | None:
         """Make a lookup table for `posterior` of sentences of these words, which may be repeated and in any order.
 
-        Only on the CPU, and if the encoder has a table; otherwise None.
+        `longest`: the number of words of the longest sentence; None: the model's limit. Only on the CPU, and if the encoder has a table; otherwise None.
         """
         if not self.encoder.has_table or self.device.type != "cpu":
             return None
         occurs_V = torch.zeros(self.input_size, dtype=torch.bool)
         occurs_V[[PAD_ID, SOS_ID]] = occurs_V[words] = True
-        columns = self.encoder.word_table(self.embedding.weight[occurs_V])
+        columns = self.encoder.word_table(self.embedding.weight[occurs_V], longest or self.args.max_length)
         return WordTable(row_of_V=occurs_V.cumsum(0) - 1, columns=columns)
 
     def log_prob(self, batch: Batch, z_BD: Tensor, *, literal: float | None = None) -> TokenLogProb:

@@ -151,7 +151,7 @@ class GRUEncoder(Encoder):
         states_BTH = self.gru(embedded_BTE, lengths_B=lengths_B)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
-    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+    def word_table(self, embedding_UE: Tensor, longest: int) -> list[Tensor]:
         """Compute each word's part of the gates [U, 3H], which saves `read` the product with the embedding."""
         return [gru_recurrence.word_gates(embedding_UE, self.gru.weights)]
 

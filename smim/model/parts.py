@@ -50,10 +50,11 @@ class Encoder(Part):
         """Make the layers from `forward`'s state to the mean of q(z|x), and to its log variance before the clamp."""
         return nn.Linear(self.output_dim, args.latent_dim), make_log_variance(args, self.output_dim)
 
-    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
+    def word_table(self, embedding_UE: Tensor, longest: int) -> list[Tensor]:
         """Compute the columns of a lookup table of U words, the first of which is `<pad>`.
 
-        They hold what depends on each word alone. Only encoders with `has_table` implement this method and `read`.
+        They hold what depends on each word alone, or on each position alone, in sentences of up to `longest` words.
+        Only encoders with `has_table` implement this method and `read`.
         """
         raise NotImplementedError
 

@@ -52,6 +52,8 @@ _WORD_LOGIT = 2.0
 # Shares of training sentences that are decoded with a `literal` of 1 and of 0. The others have values in between.
 _SHARE_LITERAL, _SHARE_FREE = 0.35, 0.55
 _SMALLEST = 1e-6
+# Words whose rotated codes are computed together. More of them do not fit into a core's cache.
+_FEW = 512
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,24 @@ class WordCodes(nn.Module):
         bound_BTP = self._move(self._copies(code_BTC), place_BT.clamp(min=0))
         return torch.cat([self._bag(code_BTC).sum(1), bound_BTP.sum(1)], dim=-1)
 
-    def encode_in_order(self, code_BTC: Tensor) -> Tensor:
-        """Compute what `encode` computes, without a gradient, from codes at positions 0, 1, ...; zeros on padding."""
-        turn_TP = torch.complex(*self._turn(torch.arange(code_BTC.shape[1])))
-        turn_TKP = self.order_weight * turn_TP.unflatten(-1, (COPIES, -1))
+    def turns(self, num: int) -> Tensor:
+        """Compute rho P(0), rho P(1), ... of each copy as complex numbers, [num, COPIES, C / 2]."""
+        turn_TP = torch.complex(*self._turn(torch.arange(num)))
+        return self.order_weight * turn_TP.unflatten(-1, (COPIES, -1))
+
+    def encode_in_order(self, code_BTC: Tensor, turn_TKP: Tensor) -> Tensor:
+        """Compute what `encode` computes, without a gradient, from codes at positions 0, 1, ...; zeros on padding.
+
+        `turn`: the result of `turns` for at least so many positions.
+        """
+        turn_TKP = turn_TKP[: code_BTC.shape[1]]
         code_BTP = torch.view_as_complex(code_BTC.unflatten(-1, (-1, 2)))
-        bound_BKP = code_BTP.new_zeros(len(code_BTC), *turn_TKP.shape[1:])
-        for turn_KP, code_BP in zip(turn_TKP, code_BTP.unbind(1), strict=True):
-            bound_BKP.addcmul_(turn_KP, code_BP[:, None])
+        if code_BTC.shape[0] * code_BTC.shape[1] <= _FEW:
+            bound_BKP = (turn_TKP * code_BTP[:, :, None]).sum(1)
+        else:
+            bound_BKP = code_BTP.new_zeros(len(code_BTC), *turn_TKP.shape[1:])
+            for turn_KP, code_BP in zip(turn_TKP, code_BTP.unbind(1), strict=True):
+                bound_BKP.addcmul_(turn_KP, code_BP[:, None])
         return torch.cat([self._bag(code_BTC).sum(1), torch.view_as_real(bound_BKP).flatten(1)], dim=-1)
 
     def added(self, embedded_BTE: Tensor, place_BT: Tensor) -> Tensor:
@@ -248,17 +260,17 @@ class SuperpositionEncoder(Encoder):
         size_B1 = order_BP.norm(dim=-1, keepdim=True) / self.args.order_weight
         return torch.cat([size_B1 * meaning_BM, order_BP], dim=-1)
 
-    def word_table(self, embedding_UE: Tensor) -> list[Tensor]:
-        """Compute what depends on each word alone: its code [U, C], and the meaning part's columns."""
+    def word_table(self, embedding_UE: Tensor, longest: int) -> list[Tensor]:
+        """Compute what depends on each word alone: its code [U, C], and the meaning part's columns; and `turns`."""
         width = self.words.to_code.in_features
         code_UC = self.words.code(embedding_UE[:, :width])
         code_UC[PAD_ID] = 0
-        return [code_UC, *(self.meaning.table(embedding_UE[:, width:]) if self.meaning else ())]
+        return [self.words.turns(longest), code_UC, *(self.meaning.table(embedding_UE[:, width:]) if self.meaning else ())]
 
     def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
-        place_BT, (code_UC, *others) = _places(words_BT, lengths_B), columns
+        place_BT, (turn_TKP, code_UC, *others) = _places(words_BT, lengths_B), columns
         in_order_BT = words_BT.gather(1, place_BT.clamp(min=0)).masked_fill(place_BT < 0, PAD_ID)
-        order_BD = self.words.encode_in_order(F.embedding(in_order_BT[:, :-1], code_UC))
+        order_BD = self.words.encode_in_order(F.embedding(in_order_BT[:, :-1], code_UC), turn_TKP)
         if self.meaning is None:
             return order_BD
         meaning_BM = self.meaning.combine(place_BT >= 0, *(F.embedding(words_BT, column) for column in others))

@@ -285,8 +285,8 @@ class Attention(nn.Module):
         self, projected_BTG: Tensor, rotation: Rotation, *, mask: Tensor | None, causal: bool, cache: Cache | None
     ) -> Tensor:
         """Compute the output [B, T, H] from the result of `to_query_key_value` [B, T, G], G = 3 H."""
-        query_BATC, key_BASC, value_BASC = projected_BTG.unflatten(-1, (3, *self.heads)).permute(2, 0, 3, 1, 4)
-        query_BATC, key_BASC = _rotate(query_BATC, rotation), _rotate(key_BASC, rotation)
+        all_GBATC = projected_BTG.unflatten(-1, (3, *self.heads)).permute(2, 0, 3, 1, 4)
+        (query_BATC, key_BASC), value_BASC = _rotate(all_GBATC[:2], rotation), all_GBATC[2]
         if cache is not None:
             key_BASC, value_BASC = cache.write(key_BASC, value_BASC)
         attended_BATC = F.scaled_dot_product_attention(

@@ -23,6 +23,7 @@ from smim.serve.middleware import Guard, Observed
 from smim.serve.page import add_page
 from smim.serve.routes import routers
 from smim.serve.service import Service
+from smim.serve.shortcut import Shortcut
 
 _DESCRIPTION = """Sentence codes that can be searched and decoded.
 
@@ -96,7 +97,11 @@ def create_app(
     if page:
         add_page(app)
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
-    known = {route.path for route in all_routes if isinstance(route, APIRoute)}
+    known = {route.path: route for route in all_routes if isinstance(route, APIRoute)}
+    search = "/v1/search"
+    app.add_middleware(
+        Shortcut, service=service, keys=keys, path=access.root_path + search, route=known[search]
+    )
     app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=service.limits.max_body)
     if access.origins:
         app.add_middleware(
@@ -107,7 +112,7 @@ def create_app(
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     app.add_middleware(Gate, access=access)
-    app.add_middleware(Observed, metrics=metrics, routes=known)
+    app.add_middleware(Observed, metrics=metrics, routes=set(known))
     return app
 
 

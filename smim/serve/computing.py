@@ -19,6 +19,7 @@ from smim.arrays import as_matrix
 from smim.errors import UserError
 from smim.generation import DECODED_LENGTH, SentenceModel
 from smim.model import noise
+from smim.model.autoencoder import WordTable
 from smim.model.distributions import DiagonalGaussian
 from smim.model.use import Writing
 from smim.search.folding import Equals
@@ -30,8 +31,10 @@ from smim.serve.backend import Backend
 from smim.serve.batching import Batcher
 from smim.serve.limits import LARGEST_NUMBER, Limits
 from smim.text.fitting import Fitted
+from smim.text.tokenizer import UNK_ID
 
 T = TypeVar("T")
+_TABLE_BYTES = 2**26
 _SMALL = 8  # a small request has at most 1/8 of the items of the largest one
 
 
@@ -68,11 +71,22 @@ def as_codes(codes: Any, dimension: int, *, short: int | None = None) -> np.ndar
     return as_matrix(codes, dimension, "codes", short=short, largest=LARGEST_NUMBER)
 
 
-def encode(model: SentenceModel, requests: list[Encoding]) -> list[DiagonalGaussian | Exception]:
+def table_of_all_words(model: SentenceModel) -> WordTable | None:
+    """The encoder's lookup table for the whole vocabulary if it has one and it is small, else None."""
+    autoencoder, num_words = model.autoencoder, model.autoencoder.input_size
+    one = autoencoder.word_table(torch.tensor([UNK_ID]), longest=1)  # of three words
+    if one is None or sum(column.nbytes for column in one.columns) / 3 * num_words > _TABLE_BYTES:
+        return None
+    return autoencoder.word_table(torch.arange(num_words))
+
+
+def encode(
+    word_table: WordTable | None, model: SentenceModel, requests: list[Encoding]
+) -> list[DiagonalGaussian | Exception]:
     """The posterior of each request's texts, fp32 [N, D], from one call for all of them."""
     ids = [_or_error(each) for each in requests]
     known = [each for each in ids if not isinstance(each, UserError)]
-    posterior = model.posterior_of_ids([sentence for each in known for sentence in each])
+    posterior = model.posterior_of_ids([sentence for each in known for sentence in each], word_table=word_table)
     sizes = [len(each) for each in known]
     parts = map(DiagonalGaussian, posterior.mean.split(sizes), posterior.log_variance.split(sizes))
     return [each if isinstance(each, UserError) else next(parts) for each in ids]
@@ -164,8 +178,12 @@ class Computing:
         search_all = partial(search, backend, max_hits=limits.max_hits)
         small = limits.max_batch // _SMALL
         sizes = {"small": small, "max_items": limits.max_batch, "queue_size": limits.queue_size}
-        self._encoding: Batcher[Encoding, DiagonalGaussian] = Batcher("encode", self._in_thread(encode), **sizes)
-        self._decoding: Batcher[Decoding | Answering, list[Any]] = Batcher("decode", self._in_thread(decode), **sizes)
+        self._encoding: Batcher[Encoding, DiagonalGaussian] = Batcher(
+            "encode", self._in_thread("encode", partial(encode, table_of_all_words(model))), **sizes
+        )
+        self._decoding: Batcher[Decoding | Answering, list[Any]] = Batcher(
+            "decode", self._in_thread("decode", decode), **sizes
+        )
         self._searching: Batcher[Searching | Reading, Any] = Batcher("search", search_all, **sizes)
         # One change per batch, so that no client waits for a later change.
         self._changing: Batcher[Reading, Any] = Batcher("change", search_all, **sizes | {"max_items": 1})
@@ -261,9 +279,11 @@ class Computing:
             await asyncio.to_thread(thread.shutdown)
         await self.backend.close()
 
-    def _in_thread(self, function: Callable[[SentenceModel, list[Any]], Any]) -> Callable[[list[Any]], Awaitable[Any]]:
+    def _in_thread(
+        self, name: str, function: Callable[[SentenceModel, list[Any]], Any]
+    ) -> Callable[[list[Any]], Awaitable[Any]]:
         """Run a function with the model, always in the same thread."""
-        self._threads.append(thread := ThreadPoolExecutor(1, function.__name__))
+        self._threads.append(thread := ThreadPoolExecutor(1, name))
 
         async def called(requests: list[Any]) -> Any:
             return await asyncio.get_running_loop().run_in_executor(thread, function, self.model, requests)

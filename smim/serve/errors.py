@@ -81,11 +81,15 @@ def error_response(
     return JSONResponse({"error": {"type": kind, "code": code or kind, "message": text}}, status, headers)
 
 
+def response_of(error: SmimError) -> JSONResponse:
+    headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
+    return error_response(CODES[error.code][0], for_clients(error), headers, code=error.code)
+
+
 def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(SmimError)
     async def _of_smim(request: Request, error: SmimError) -> JSONResponse:
-        headers = {"Retry-After": str(error.retry_after)} if isinstance(error, Busy) else None
-        return error_response(CODES[error.code][0], for_clients(error), headers, code=error.code)
+        return response_of(error)
 
     @app.exception_handler(RequestValidationError)
     async def _of_validation(request: Request, error: RequestValidationError) -> JSONResponse:

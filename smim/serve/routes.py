@@ -29,8 +29,7 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
     @read.post("/search", responses=missing)
     async def search(body: bodies.search) -> SearchResult:  # type: ignore[name-defined]
         """Find the sentences nearest to a query."""
-        [result] = await service.search([schemas.query_of(body)], schemas.options_of(body))
-        return schemas.with_text_labels([result])[0]
+        return await searched(service, body)
 
     @read.post("/search/batch", responses=missing)
     async def search_batch(body: bodies.search_batch) -> schemas.SearchBatchResponse:  # type: ignore[name-defined]
@@ -96,6 +95,11 @@ def routers(service: Service, may_read: Callable[..., Any], may_write: Callable[
             responses=missing if path == "/sentences/get" else None,
         )
     return [read, write]
+
+
+async def searched(service: Service, body: Any) -> SearchResult:
+    """The answer to a valid body of a search."""
+    return schemas.with_text_labels(await service.search([schemas.query_of(body)], schemas.options_of(body)))[0]
 
 
 def _endpoint(operation: Operation, given: Any, answers: type[BaseModel]) -> Callable[..., Any]:

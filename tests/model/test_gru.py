@@ -110,7 +110,7 @@ def test_reading_from_a_table_of_words_gives_the_same_state():
     encoder = GRUEncoder(embedding_dim=EMBEDDING, hidden_dim=HIDDEN)
     embedding, tokens = torch.randn(9, EMBEDDING), torch.randint(9, (SENTENCES, STEPS))
     lengths = torch.tensor([5, 1, 3])
-    table = encoder.word_table(embedding)
+    table = encoder.word_table(embedding, STEPS)
     expected = encoder(embedding[tokens], lengths)
     torch.testing.assert_close(encoder.read(tokens, lengths, table), expected, atol=1e-5, rtol=1e-5)
 
