@@ -163,7 +163,8 @@ class SentenceAutoencoder(LatentVariableModel):
     def word_table(self, words: Tensor, longest: int | None = None) -> WordTable | None:
         """Make a lookup table for `posterior` of sentences of these words, which may be repeated and in any order.
 
-        `longest`: the number of words of the longest sentence; None: the model's limit. Only on the CPU, and if the encoder has a table; otherwise None.
+        `longest`: the number of words of the longest sentence; None: the model's limit. Only on the CPU, and if the
+        encoder has a table; otherwise None.
         """
         if not self.encoder.has_table or self.device.type != "cpu":
             return None

@@ -265,7 +265,11 @@ class SuperpositionEncoder(Encoder):
         width = self.words.to_code.in_features
         code_UC = self.words.code(embedding_UE[:, :width])
         code_UC[PAD_ID] = 0
-        return [self.words.turns(longest), code_UC, *(self.meaning.table(embedding_UE[:, width:]) if self.meaning else ())]
+        return [
+            self.words.turns(longest),
+            code_UC,
+            *(self.meaning.table(embedding_UE[:, width:]) if self.meaning else ()),
+        ]
 
     def read(self, words_BT: Tensor, lengths_B: Tensor, columns: Sequence[Tensor]) -> Tensor:
         place_BT, (turn_TKP, code_UC, *others) = _places(words_BT, lengths_B), columns

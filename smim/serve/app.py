@@ -99,9 +99,7 @@ def create_app(
     all_routes = [*app.routes, *(route for router in of_api for route in router.routes)]
     known = {route.path: route for route in all_routes if isinstance(route, APIRoute)}
     search = "/v1/search"
-    app.add_middleware(
-        Shortcut, service=service, keys=keys, path=access.root_path + search, route=known[search]
-    )
+    app.add_middleware(Shortcut, service=service, keys=keys, path=access.root_path + search, route=known[search])
     app.add_middleware(Guard, prefix=f"{access.root_path}/v1/", max_body=service.limits.max_body)
     if access.origins:
         app.add_middleware(
