@@ -34,7 +34,7 @@ from smim.text.fitting import Fitted
 from smim.text.tokenizer import UNK_ID
 
 T = TypeVar("T")
-_TABLE_BYTES = 2**26  # a lookup table of all words; that of `english-small` has 49 MB
+_TABLE_BYTES = 2**26  # a lookup table of all words; that of `english-small` has 51 MB
 _SMALL = 8  # a small request has at most 1/8 of the items of the largest one
 
 
