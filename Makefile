@@ -1,11 +1,12 @@
 # make demo: the method in four minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
-# make docs: the documentation, into build/site.   They install what they need into .venv.
+# make docs: the documentation, into build/site.   make results NAME=...: a file of results/ again, from the raw corpora.
+# They install what they need into .venv.
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-.PHONY: demo figures docs scale notebooks test slow lint audit clean
+.PHONY: demo figures docs results scale notebooks test slow lint audit clean
 
 demo: $(INSTALLED)
 	$(BIN)/python launch/demo.py
@@ -13,6 +14,10 @@ demo: $(INSTALLED)
 # Into figures/; what is finished there is not done again.
 figures: $(INSTALLED)
 	$(BIN)/python eval/figures.py
+
+# From the corpora in $SMIM_DATA; with SEED=N, the same training with another random seed. results/README.md explains it.
+results: $(INSTALLED)
+	$(BIN)/python results/reproduce.py $(NAME) $(if $(SEED),--seed $(SEED))
 
 # Warnings are errors: a link that leads nowhere is one. To read it: open build/site/index.html in a browser.
 docs: $(INSTALLED_DOCS)

@@ -55,6 +55,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("scale"),
     workers: Annotated[int, typer.Option(help="Processes of preparation and encoding.")] = 2,
     engine: Annotated[str, typer.Option(metavar="local|ray")] = "local",
+    nodes: Annotated[int, typer.Option(help="Of a simulated Ray cluster with one CPU each, with --engine ray.")] = 0,
     steps: Annotated[int, typer.Option(help="Training steps of 128 sentences.")] = 2_000,
     factory: str = "IVF4096,PQ16x8",
     segments: Annotated[int | None, typer.Option(help=f"Of the index; default: of {PER_SEGMENT:,} rows.")] = None,
@@ -65,6 +66,14 @@ def run(
     ] = True,
 ) -> None:
     """Run the numbers of sentences one after the other."""
+    on = ["--engine", engine, "--workers", nodes or workers]
+    if nodes:
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=1)
+        on += ["--ray-address", cluster.address]
     for count in sentences:
         if count + QUERIES > len(Many()):
             raise SystemExit(f"the grammar has {len(Many()):,} sentences, {QUERIES:,} of them for queries")
@@ -77,7 +86,7 @@ def run(
         config.write_text(CONFIG.format(folder=folder, share=share, steps=steps, factory=factory, segments=num))
         results = _Results(output / f"{count}.json")
         results.add("generate", lambda: _generate(folder / "text", count, workers))  # noqa: B023
-        pipelined = ["pipeline", config, "--engine", engine, "--workers", workers]
+        pipelined = ["pipeline", config, *on]
         results.add("distinct", lambda: _distinct(config, count, pipelined))  # noqa: B023
         _smim(*pipelined, *["--free-inputs"] * free_inputs)
         planned = _planned(config)

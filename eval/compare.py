@@ -66,6 +66,7 @@ def as_markdown(reports: Sequence[Report]) -> str:
     for heading, group in _by_set(reports, _sentences).items():
         parts = {
             "Language modelling": tables.language_modelling(group),
+            "Text VAEs": tables.text_vaes(group),
             "Entropy of the codes": tables.entropy(group),
             "BLEU-1 of sMIM and AE": tables.bleu(group),
             "Further metrics": tables.further(group),

@@ -59,8 +59,11 @@ def _cells(source: str, corpus: str) -> dict[str, str]:
     """The possible cells of a row, by the names of columns in `eval/pages.yaml`."""
     if source.startswith(_PUBLISHED):
         return _published(source.removeprefix(_PUBLISHED), corpus)
-    name, _, other = source.partition("@")
-    return _trained(storage.read_json(ROOT / f"results/{name}.json"), other or corpus)
+    name, _, method = source.partition("#")
+    name, _, other = name.partition("@")
+    cells = _trained(storage.read_json(ROOT / f"results/{name}.json"), other or corpus)
+    prefix = f"codes.{method}_"
+    return cells | {f"method.{key.removeprefix(prefix)}": cells[key] for key in list(cells) if key.startswith(prefix)}
 
 
 def _published(name: str, corpus: str) -> dict[str, str]:

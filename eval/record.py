@@ -3,8 +3,9 @@
     python eval/record.py runs/ptb_smim_512 --command 'accelerate launch smim/train.py experiment=ptb_smim_512' \
         -o results/ptb_smim_512.json
 
-The file has each `report*/report.json` beside the model, the output of `benchmarks/codes.py -o RUN/codes.json`, and
-data of the training: command and commit as given, machine, seed, settings, epochs, steps, seconds, all validations.
+The file has each `report*/report.json` beside the model, the output of `benchmarks/codes.py RUN/model -o
+RUN/codes.json` (or of `benchmarks/answering.py`), and data of the training: command and commit as given, machine, seed,
+settings, epochs, steps, seconds, all validations.
 """
 
 import json
@@ -61,7 +62,7 @@ def record(run: Path, command: str, commit: str, note: str | None = None) -> dic
         "settings": {name: settings[name] for name in _KEPT},
         "validations": [line for line in lines if line["split"] == "valid"],
         "reports": {path.parent.name: _metrics(path) for path in sorted(run.glob("report*/report.json"))},
-        "codes": storage.read_json(codes) if codes.is_file() else None,
+        "codes": next(iter(storage.read_json(codes).values())) if codes.is_file() else None,
     }
 
 

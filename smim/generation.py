@@ -93,6 +93,11 @@ class TrainedModel:
         """True for an autoencoder. Its variance was never trained, so its code is the mean."""
         return is_deterministic(self.config)
 
+    @property
+    def without_code(self) -> bool:
+        """True for a language model, whose only code is 0."""
+        return self.config["training"]["objective"] == "language_model"
+
     def checked_codes(self, codes: np.ndarray | Tensor) -> Tensor:
         """Codes [N, D], or one [D], of any numeric type, as fp32 [N, D]; raises `UserError` for others and NaN."""
         one = isinstance(codes, np.ndarray | Tensor) and codes.ndim == 1 and len(codes) == self.latent_dim

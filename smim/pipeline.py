@@ -151,7 +151,8 @@ class Stage:
 
     @property
     def shown(self) -> str:
-        return shlex.join(["python", *self.command[1:]])
+        program, *rest = self.command
+        return shlex.join(["python" if program == sys.executable else Path(program).name, *rest])
 
 
 def stages(args: PipelineArgs, engine: EngineArgs) -> list[Stage]:

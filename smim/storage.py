@@ -28,13 +28,14 @@ _NAME = re.compile(r"[^./\\\0][^/\\\0]*")
 
 
 @contextmanager
-def new_directory(path: Path | str) -> Iterator[Path]:
+def new_directory(path: Path | str, *, only_writer: bool = True) -> Iterator[Path]:
     """Yield an empty directory beside `path`. On success it replaces `path`, otherwise it is removed.
 
-    There may be only one writer at a time. It removes the directory that a killed writer left beside `path`.
+    If it is the `only_writer` at a time, it removes the directory that a killed writer left beside `path`. Otherwise
+    several processes may write the same directory, and the last one to finish wins.
     """
     path = Path(path)
-    partial = path.parent / f".{path.name}.partial"
+    partial = path.parent / f".{path.name}.partial" if only_writer else _own_partial(path)
     clear_away(partial)
     partial.mkdir(parents=True)
     try:
@@ -43,6 +44,11 @@ def new_directory(path: Path | str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def _own_partial(path: Path) -> Path:
+    """A temporary name beside `path` that no other process uses."""
+    return path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
 
 
 def put_in_place(source: Path, path: Path) -> None:
@@ -68,7 +74,7 @@ def new_file(path: Path | str) -> Iterator[Path]:
     Several processes may write the same file: the last one to finish wins.
     """
     path = Path(path)
-    partial = path.parent / f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial"
+    partial = _own_partial(path)
     clear_away(partial)
     try:
         yield partial
@@ -87,6 +93,12 @@ def remove_directory(path: Path | str) -> None:
     partial = path.parent / f".{path.name}.partial"
     os.rename(path, partial)
     clear_away(partial)
+
+
+def remove_partials(directory: Path) -> None:
+    """Remove the temporary files and directories that killed writers left in a directory and those below it."""
+    for stale in [*directory.rglob(".*.partial")]:
+        clear_away(stale)
 
 
 def clear_away(path: Path) -> None:

@@ -64,6 +64,7 @@ class WorkDirectory:
                 yield
                 finished = is_main and (self.result / self.card).is_file()
                 if finished:
+                    storage.remove_partials(self.result)  # those of workers on a lost machine
                     storage.sync_directory(self.result)  # slow; reports a full disk
             except BaseException as error:
                 if is_new and isinstance(error, UserError):
@@ -90,8 +91,7 @@ class WorkDirectory:
             storage.write_json(self._identity, identity)
         else:
             console.print(f"continuing the work of an earlier job in {self.path}")
-        for stale in [*self.path.rglob(".*.partial")]:  # left by a killed job or worker
-            storage.clear_away(stale)
+        storage.remove_partials(self.path)
         self.result.mkdir(exist_ok=True)
         return is_new
 

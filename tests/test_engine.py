@@ -117,7 +117,7 @@ def test_ray_that_is_missing_is_told_with_its_command(monkeypatch):
 def test_a_cluster_that_does_not_answer_is_told_at_once():
     pytest.importorskip("ray")
     with (
-        pytest.raises(UserError, match=r"no Ray cluster at engine\.address=127\.0\.0\.1:1: .*refused"),
+        pytest.raises(UserError, match=r"no Ray cluster answers at engine\.address=127\.0\.0\.1:1: .*refused"),
         open_engine(EngineArgs(engine="ray", address="127.0.0.1:1")),
     ):
         pass

@@ -179,7 +179,7 @@ def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_text(tmp_path, int(os.environ.get("SMIM_KILL_SENTENCES", "3000")))
     write_config()
-    begin().wait()
+    begin("--workers=2").wait()
     seconds = {line["stage"]: line["seconds"] for line in log()}
     expected = contents()
     assert set(seconds) == set(pipeline.STAGES)
@@ -193,13 +193,13 @@ def test_kills_in_every_stage_give_the_same_bytes(tmp_path, monkeypatch):
                 for each in pipeline.STAGES[number:]:
                     for output in OUT.glob(f"{each}-*"):
                         storage.clear_away(output)
-    assert begin().wait() == 0, Path("log").read_text()
+    assert begin("--workers=2").wait() == 0, Path("log").read_text()
     assert contents() == expected
 
 
 def killed_in(stage: str, delay: float, *, whole_group: bool) -> bool:
     """Kill a pipeline so many seconds after a stage began; whether this stage was running."""
-    run = begin()
+    run = begin("--workers=2")
     while run.poll() is None and f"\n{stage}: python" not in Path("log").read_text():
         time.sleep(0.02)
     time.sleep(delay)
@@ -214,12 +214,12 @@ def killed_in(stage: str, delay: float, *, whole_group: bool) -> bool:
     return is_running
 
 
-def begin() -> subprocess.Popen[bytes]:
+def begin(*options: str) -> subprocess.Popen[bytes]:
     """The pipeline, in a process group of its own; what it prints goes to the file `log`."""
     with Path("log").open("w") as file:
         file.write("\n")
         file.flush()
-        command = [sys.executable, "-m", "smim", "pipeline", "config.yaml", "--workers", "2"]
+        command = [sys.executable, "-m", "smim", "pipeline", "config.yaml", *options]
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 
 

@@ -56,6 +56,14 @@ def test_the_result_takes_the_place_of_an_older_one_and_nothing_is_left_beside_i
         assert names(tmp_path) == ["out"] and (tmp_path / "out" / "card.json").read_text() == content
 
 
+def test_what_a_lost_worker_left_half_written_is_not_in_the_result(tmp_path):
+    with work_of(tmp_path).owned():
+        (tmp_path / ".out.work" / "result" / "train").mkdir()
+        (tmp_path / ".out.work" / "result" / "train" / ".00001.arrow.host-7.partial").write_text("cut")
+        (tmp_path / ".out.work" / "result" / "card.json").write_text("{}")
+    assert names(tmp_path / "out") == ["card.json", "train"] and not names(tmp_path / "out" / "train")
+
+
 def test_without_a_card_the_output_is_left_as_it_is(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "card.json").write_text("old")

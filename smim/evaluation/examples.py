@@ -1,6 +1,6 @@
 """Examples of decoded sentences, as in appendix E of the thesis: reconstructions, interpolations, samples, answers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ _RECONSTRUCTED, _INTERPOLATED, _SAMPLED, _ASKED = range(4)
 class ExamplesArgs:
     """The settings of the group. `num`: rows of a table, and twice the number of interpolations.
 
+    `sentences`: sentences to reconstruct, and in pairs to interpolate between, instead of random ones of the corpus.
     `interpolation_steps`: codes per interpolation, including both ends. `perturbation`: noise in posterior standard
     deviations. `sample_deviation`: the standard deviation of the Gaussian from which samples are drawn. By default
     both are the model's own. `questions`: the questions to answer. Without any, they come from the column `question`
@@ -42,6 +43,7 @@ class ExamplesArgs:
     interpolation_steps: int = 10
     perturbation: float | None = None
     sample_deviation: float | None = None
+    sentences: list[str] = field(default_factory=list)
     questions: list[str] = field(default_factory=list)
     question_corpus: str | None = None
     question_split: str = "test"
@@ -57,9 +59,10 @@ def evaluate(job: Job, args: ExamplesArgs, plots: Path) -> Section:
     """Make the tables on the main process. Other processes get a `Section` without tables.
 
     The main process decodes the few sentences alone, without any collective call. Raises `UserError` on all processes
-    if `args.question_corpus` is not a corpus with questions.
+    if `args.question_corpus` is not a corpus with questions, or if the model cannot read one of `args.sentences`.
     """
     questions = find_questions(job, args)
+    _check_sentences(job.model, args.sentences)
     if not job.is_main:
         return Section(TITLE)
     tables = [
@@ -108,17 +111,29 @@ def _can_be_asked(model: SentenceModel, question: str) -> bool:
     return any(i != UNK_ID for i in ids) and len(ids) <= model.autoencoder.args.max_length
 
 
-def _choose(job: Job, num: int, stream: int) -> tuple[np.ndarray, list[str], DiagonalGaussian] | None:
-    """Choose up to `num` random short sentences. None if there are none.
+def _check_sentences(model: SentenceModel, sentences: list[str]) -> None:
+    limit = model.autoencoder.args.max_length
+    lengths = {sentence: len(model.tokenizer.encode(sentence)) for sentence in sentences}
+    refuse(
+        f"eval.examples.sentences has {sentence[:40]!r} with {num} tokens; the model reads 1 to {limit}"
+        for sentence, num in lengths.items()
+        if not 1 <= num <= limit
+    )
+
+
+def _choose(
+    job: Job, num: int, stream: int, given: Sequence[str] = ()
+) -> tuple[np.ndarray, list[str], DiagonalGaussian] | None:
+    """Choose all given sentences, or else up to `num` random short ones. None if there are none.
 
     Returns their rows, their texts as the model reads them (with `<unk>`), and q(z|x).
     """
     limit = min(_LONGEST, job.model.autoencoder.args.max_length)
     short = np.flatnonzero(job.split.lengths <= limit)
-    if not len(short):
+    rows = np.arange(len(given)) if given else short[job.sample(len(short), num, stream=stream)]
+    if not len(rows):
         return None
-    rows = short[job.sample(len(short), num, stream=stream)]
-    ids = job.split.ids(rows)
+    ids = [np.array(job.model.tokenizer.encode(text)) for text in given] if given else job.split.ids(rows)
     return rows, [job.model.tokenizer.decode(each.tolist()) for each in ids], job.model.posterior_of_ids(ids)
 
 
@@ -128,7 +143,7 @@ def _greedy(job: Job, codes: Tensor | np.ndarray, literal: float = 1.0) -> list[
 
 def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Make the table of appendix E.1: data (D), decoded from the mean (M), a draw (R) and a perturbed draw (P)."""
-    if chosen := _choose(job, args.num, _RECONSTRUCTED):
+    if chosen := _choose(job, args.num, _RECONSTRUCTED, args.sentences):
         rows, shown, posterior = chosen
         codes = {"(AE)": posterior.mean}
         if not job.model.deterministic:
@@ -148,7 +163,7 @@ def _reconstructions(job: Job, args: ExamplesArgs) -> Iterator[Table]:
 def _interpolations(job: Job, args: ExamplesArgs) -> Iterator[Table]:
     """Make tables as in appendix E.2: greedy decoding at equally spaced codes between two means, both included."""
     shares = np.linspace(0, 1, args.interpolation_steps)
-    if chosen := _choose(job, 2 * max(1, args.num // 2), _INTERPOLATED):
+    if chosen := _choose(job, 2 * max(1, args.num // 2), _INTERPOLATED, args.sentences):
         rows, shown, posterior = chosen
         means, num_pairs = posterior.mean.numpy(), len(rows) // 2
         for i in range(num_pairs):
@@ -197,7 +212,8 @@ def _scale(job: Job, args: ExamplesArgs) -> float:
 
 def _notes(job: Job, args: ExamplesArgs, questions: list[str]) -> list[str]:
     where = f"split `{job.split.name}` of `{job.corpus.name}`"
-    notes = [f"The sentences are random ones of {where} with at most {_LONGEST} tokens."]
+    drawn = f"random ones of {where} with at most {_LONGEST} tokens"
+    notes = [f"The sentences are {'those of `eval.examples.sentences`; others are ' * bool(args.sentences)}{drawn}."]
     if job.model.deterministic:
         notes.append(
             "(D) is the data. (AE) is decoded greedily from the code. An autoencoder has no distribution to draw from."

@@ -23,6 +23,7 @@ from smim.schema import bounded, out_of_bounds
 
 _ROWS_AT_ONCE = 2048
 _LEAST_FOR_MMD = 3
+_OF_A_BATCH = 32  # sentences in a batch of He et al. 2019
 _COLLAPSED_BELOW = 0.1  # share of the maximum mutual information, below which a code counts as collapsed
 
 
@@ -92,6 +93,10 @@ METRICS = [
     Definition("latent_entropy_normal_knn", "nats", "the estimate of `latent_entropy` for as many draws from N(0, I)",
                lambda c: c["normal_entropy"]),
     *OF_POSTERIORS,
+    Definition("mutual_information_in_batches", "nats",
+               f"`mutual_information` among {_OF_A_BATCH} sentences of similar length, so at most "
+               f"{math.log(_OF_A_BATCH):.2f}: what He et al. 2019 and later papers print",
+               lambda c: c["in_batches"], better="higher", equation="He et al. 2019"),
     Definition("posterior_entropy", "nats", "mean entropy of q(z|x), the posterior of one sentence",
                lambda c: c["posterior_entropy"],
                title="entropy of q(z|x)", zero_is_least=False),
@@ -118,6 +123,7 @@ def evaluate(job: Job, args: InformationArgs, plots_dir: Path) -> Section:
     else:
         computed["kl"], computed["posterior_entropy"], computed["clamped"] = posterior_terms(job).T
         computed["information"] = mutual_information_terms(job, args.max_queries)
+        computed["in_batches"] = information_in_batches(job)
     moments = computed["moments"] = estimators.aggregate_moments(posterior)
     notes = [note] if job.model.deterministic else [_collapse(computed, job.model), note]
     log_det = moments.log_determinant_per_dimension()
@@ -179,6 +185,19 @@ def mutual_information_terms(job: Job, max_queries: int) -> np.ndarray:
         return estimators.posterior_information_terms(codes[rows], rows, posterior, device=device)[0]
 
     return job.compute(len(queries), terms, at_once=_ROWS_AT_ONCE, description="mutual information")
+
+
+def information_in_batches(job: Job) -> np.ndarray:
+    """Compute the mean information in each of G batches of at most 32 similar lengths, in nats, fp64 [G]."""
+    codes, posterior = job.codes(), job.posterior()
+    order = np.argsort(job.split.lengths, kind="stable")
+    batches = np.array_split(order, -(-len(order) // _OF_A_BATCH))
+
+    def means(places: np.ndarray) -> np.ndarray:
+        each = (select(posterior, batches[i], "cpu").information(torch.from_numpy(codes[batches[i]])) for i in places)
+        return np.array([terms.mean() for terms in each])
+
+    return job.compute(len(batches), means, at_once=_ROWS_AT_ONCE)
 
 
 @torch.no_grad()

@@ -89,6 +89,10 @@ def _of_bound(suffix: str, bound: str, equation: str, title: str) -> list[Defini
                    exponent_of=f"nll{suffix}"),
         Definition(f"nll_with_eos{suffix}", "nats/sentence", f"{nll} with `<eos>`, so the length is not given",
                    lambda b: b.with_eos, better="lower", equation="eq. 6.2"),
+        Definition(f"ppl_with_eos{suffix}", "",
+                   f"perplexity from `nll_with_eos{suffix}` per token, with `<eos>`, as of language models",
+                   lambda b: _perplexity(ratio(b.with_eos, b.tokens + 1)), better="lower",
+                   exponent_of=f"nll_with_eos{suffix}"),
         Definition(f"nats_per_token{suffix}", "nats/token", f"{nll} per token, without `<eos>`",
                    lambda b: ratio(b.words, b.tokens), better="lower"),
         Definition(f"bits_per_byte{suffix}", "bits/byte",
@@ -123,7 +127,10 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
     metrics = measure([RECONSTRUCTION], reconstruction.words)
     bounds = {"": ("MELBO", reconstruction + math.log(len(job.split)))}
     notes, tables = [_counted(reconstruction)], []
-    if job.model.deterministic:
+    if job.model.without_code:
+        notes.append("A language model has no code. In place of the bounds under a prior is its exact -log p(x).")
+        bounds = dict.fromkeys(("_elbo", "_iw"), ("exact", reconstruction))
+    elif job.model.deterministic:
         notes.append("An autoencoder has no q(z|x). MELBO, its reconstruction error plus log N, is its only bound.")
     else:
         prior = job.model.autoencoder.prior.description
@@ -151,12 +158,15 @@ def evaluate(job: Job, args: LikelihoodArgs, plots_dir: Path) -> Section:
             plots_dir / "nll_histograms.png",
             xlabel="nats per sentence",
         )
-        plots.melbo_by_set_size(reconstruction.words.mean(1), plots_dir / "melbo_by_set_size.png")
     captions = {
         "melbo_by_set_size.png": "MELBO of K sentences: mean and standard deviation over all subsets of K sentences, "
         "extrapolated with the same reconstruction error (as Figure D.2)",
         "nll_histograms.png": "Bounds of single sentences (as Figures D.3 to D.5). Dashed lines are means",
     }
+    if job.model.without_code:
+        del captions["melbo_by_set_size.png"]
+    elif job.is_main:
+        plots.melbo_by_set_size({"": reconstruction.words.mean(1)}, plots_dir / "melbo_by_set_size.png")
     names = {suffix: name for suffix, (name, _) in bounds.items()}
     return Section("Likelihood", metrics, notes, [_bounds_table(names, metrics), *tables], captions)
 

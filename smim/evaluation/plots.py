@@ -108,24 +108,27 @@ def tsne(codes: np.ndarray, *, seed: int) -> np.ndarray:
     return TSNE(2, init="pca", perplexity=perplexity, random_state=seed).fit_transform(codes)
 
 
-def melbo_by_set_size(reconstruction: np.ndarray, output: Path) -> None:
+def melbo_by_set_size(panels: Mapping[str, np.ndarray], output: Path) -> None:
     """Plot MELBO against the number K of sentences in the set, from -log p(x|z) of N sentences (Figure D.2).
 
-    It shows the mean and standard deviation over all subsets of K sentences. They are exact, from the variance of a
-    mean without replacement (Cochran, Sampling Techniques, 2.2). The thesis draws random subsets instead.
+    There is a panel for each title. It shows the mean and standard deviation over all subsets of K sentences. They are
+    exact, from the variance of a mean without replacement (Cochran, Sampling Techniques, 2.2). The thesis draws random
+    subsets instead.
     """
-    num, mean = len(reconstruction), reconstruction.mean()
-    sizes, beyond = np.unique(np.geomspace(min(10, num), num, 60).astype(int)), np.geomspace(num, 1e9, 50)
-    stdev = reconstruction.std(ddof=1) if num > 1 else 0.0
-    error = stdev / np.sqrt(sizes) * np.sqrt(1 - sizes / num)
-    middle = mean + np.log(sizes)
-    with _axes(output, 1, 1, (6, 4)) as [[axis]]:
-        axis.fill_between(sizes, middle - error, middle + error, alpha=0.25, label="standard deviation")
-        axis.plot(sizes, middle, label="mean")
-        axis.plot(beyond, mean + np.log(beyond), "--", color="gray", label="extrapolated")
-        axis.plot([num], [mean + np.log(num)], "rx", label=f"this set, {num:,} sentences")
-        axis.set(xscale="log", xlabel="sentences in the set", ylabel="MELBO, nats per sentence")
-        axis.legend()
+    with _axes(output, 1, len(panels), (6, 4) if len(panels) == 1 else (4.5, 3.4)) as [axes]:
+        for axis, (title, reconstruction) in zip(axes, panels.items(), strict=True):
+            num, mean = len(reconstruction), reconstruction.mean()
+            sizes, beyond = np.unique(np.geomspace(min(10, num), num, 60).astype(int)), np.geomspace(num, 1e9, 50)
+            stdev = reconstruction.std(ddof=1) if num > 1 else 0.0
+            error = stdev / np.sqrt(sizes) * np.sqrt(1 - sizes / num)
+            middle = mean + np.log(sizes)
+            axis.fill_between(sizes, middle - error, middle + error, alpha=0.25, label="standard deviation")
+            axis.plot(sizes, middle, label="mean")
+            axis.plot(beyond, mean + np.log(beyond), "--", color="gray", label="extrapolated")
+            axis.plot([num], [mean + np.log(num)], "rx", label=f"this set, {num:,} sentences")
+            axis.set(title=title, xscale="log", xlabel="sentences in the set")
+        axes[0].set_ylabel("MELBO, nats per sentence")
+        axes[-1].legend()
 
 
 def histograms(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, xlabel: str) -> None:

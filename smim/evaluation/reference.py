@@ -10,6 +10,7 @@ _METHODS = {
     "amim": "sMIM",
     "vae": "sVAE",
     "autoencoder": "AE",
+    "language_model": "language model",
     "mim": "MIM",
     "beta_vae": "beta-VAE",
     "probabilistic_autoencoder": "probabilistic AE",

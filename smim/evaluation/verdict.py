@@ -21,6 +21,7 @@ LEAST_SENTENCES = 20  # with fewer evaluated sentences there is no verdict
 SMALL = 10_000  # with fewer training sentences, a user's own model seldom learns to write new sentences
 
 _SUPERPOSITION = "`model=superposition train=adamw`, whose codes are sums of the words' codes"
+_WITHOUT_CODE = "language_model"
 _SELDOM_COLLAPSE = ("amim", "mim", "autoencoder")
 _PACKAGED = '`smim.load("english-small")`, the English model that comes with this package'
 
@@ -103,12 +104,12 @@ class _Facts:
 
 
 def judge(report: dict[str, Any]) -> Verdict | None:
-    """Judge a report's model. None for vectors, without `bleu1_mean`, or for too few sentences.
+    """Judge a report's model. None for vectors, a language model, too few sentences, or without `bleu1_mean`.
 
     `report`: the content of `report.json`. Only `metrics`, `model` and `corpus` are used.
     """
     measured = report["metrics"].get("bleu1_mean")
-    if measured is None or measured["n"] < LEAST_SENTENCES:
+    if measured is None or measured["n"] < LEAST_SENTENCES or report["model"]["objective"] == _WITHOUT_CODE:
         return None
     facts = _Facts(report)
     for kind, (holds, say) in _RULES.items():

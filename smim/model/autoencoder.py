@@ -183,7 +183,7 @@ class SentenceAutoencoder(LatentVariableModel):
         if self.training and self.encoder.meaning_dim and literal is None and batch.random is not None:
             # Random words have no meaning to paraphrase, so the decoder must reproduce them.
             given["literal"] = self.decoder.draw_literal(z_BD).masked_fill(batch.random, 1.0)  # type: ignore[operator]
-        states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD, **given))
+        states_BTH = self.to_output(self.decoder(self._said(input_BT), z_BD, batch.lengths + 1, **given))
         target_BT = _target(batch)
         real_BT = target_BT != PAD_ID
         if batch.fixed_shape:
@@ -196,7 +196,7 @@ class SentenceAutoencoder(LatentVariableModel):
 
     def mean_state(self, batch: Batch, z_BD: Tensor) -> Tensor:
         """The mean decoder state over the words and `<eos>` of each sentence, under teacher forcing, [B, H]."""
-        states_BTH = self.decoder(self._said(_decoder_input(batch)), z_BD)
+        states_BTH = self.decoder(self._said(_decoder_input(batch)), z_BD, batch.lengths + 1)
         real_BT1 = (_target(batch) != PAD_ID)[..., None]
         return (states_BTH * real_BT1).sum(1) / real_BT1.sum(1)
 

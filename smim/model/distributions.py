@@ -44,6 +44,14 @@ class DiagonalGaussian:
         of_gaussian_K = (weighted_KD * mean_KD + log_variance_KD + _LOG_2PI).sum(-1)
         return z @ weighted_KD.T - 0.5 * (z.square() @ precision_KD.T + of_gaussian_K)
 
+    def information(self, z: Tensor) -> Tensor:
+        """Compute log q(z_i|x_i) - log 1/B sum_j q(z_i|x_j) for a draw z [B, D] of each Gaussian, in nats, fp64 [B].
+
+        Its mean estimates I(x; z) among these B observations (Hoffman and Johnson 2016), and is at most log B.
+        """
+        log_prob_BB = self.log_prob_under_each(z)
+        return log_prob_BB.diagonal() - log_prob_BB.logsumexp(1) + math.log(len(z))
+
     def entropy(self) -> Tensor:
         """The differential entropy in nats [B]."""
         return 0.5 * (self.log_variance + _LOG_2PI + 1).sum(-1)

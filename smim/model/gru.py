@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from smim.model import gru_recurrence
 from smim.model.args import PartArgs
@@ -63,18 +64,39 @@ class GRU(nn.GRU):
         return GRUWeights(weight_ih, weight_hh, bias_ih, bias_hh)
 
     def forward(  # type: ignore[override]
-        self, input_BTE: Tensor, *, initial_BH: Tensor | None = None, constant_BD: Tensor | None = None
+        self,
+        input_BTE: Tensor,
+        *,
+        lengths_B: Tensor | None = None,
+        initial_BH: Tensor | None = None,
+        constant_BD: Tensor | None = None,
     ) -> Tensor:
-        """Compute the states [B, T, H] after each step, starting from `initial` or from zero."""
+        """Compute the states [B, T, H] after each step, starting from `initial` or from zero.
+
+        The states from `lengths` on are arbitrary; by default there are none.
+        """
         if input_BTE.device.type == "cpu":
-            input_TBE = input_BTE.transpose(0, 1)
-            return gru_recurrence.states(input_TBE, initial_BH, constant_BD, self.weights).transpose(0, 1)
+            # Without a gradient nothing is packed, so that no code depends on the other sentences' lengths by rounding.
+            return self._packed(input_BTE, lengths_B if torch.is_grad_enabled() else None, initial_BH, constant_BD)
         if constant_BD is not None:
             constant_BTD = constant_BD[:, None].expand(-1, input_BTE.shape[1], -1)
             input_BTE = torch.cat([input_BTE, constant_BTD.to(input_BTE.dtype)], dim=-1)
         if initial_BH is None:
             initial_BH = input_BTE.new_zeros(len(input_BTE), self.hidden_size)
         return self._cudnn(input_BTE, initial_BH)
+
+    def _packed(
+        self, input_BTE: Tensor, lengths_B: Tensor | None, initial_BH: Tensor | None, constant_BD: Tensor | None
+    ) -> Tensor:
+        num_sentences, num_steps = input_BTE.shape[:2]
+        if lengths_B is None:
+            lengths_B = torch.full((num_sentences,), num_steps)
+        packed = pack_padded_sequence(input_BTE, lengths_B, batch_first=True, enforce_sorted=False)
+        initial_BH, constant_BD = (
+            each if each is None else each[packed.sorted_indices] for each in (initial_BH, constant_BD)
+        )
+        states = packed._replace(data=gru_recurrence.states(packed, initial_BH, constant_BD, self.weights))
+        return pad_packed_sequence(states, batch_first=True, total_length=num_steps)[0]
 
     def _cudnn(self, input_BTE: Tensor, initial_BH: Tensor) -> Tensor:
         """Compute the states as `nn.GRU` does, but allow a gradient in evaluation mode too."""
@@ -126,7 +148,7 @@ class GRUEncoder(Encoder):
 
     def forward(self, embedded_BTE: Tensor, lengths_B: Tensor) -> Tensor:
         """Compute the state [B, H] after each sentence's last token. Padding on the right is not used."""
-        states_BTH = self.gru(embedded_BTE)
+        states_BTH = self.gru(embedded_BTE, lengths_B=lengths_B)
         return states_BTH[torch.arange(len(lengths_B), device=lengths_B.device), lengths_B - 1]
 
     def word_table(self, embedding_UE: Tensor, longest: int) -> list[Tensor]:
@@ -149,9 +171,13 @@ class GRUDecoder(Decoder):
         self.latent_to_state = nn.Linear(latent_dim, hidden_dim)
         self.gru = GRU(embedding_dim, hidden_dim, constant_dim=latent_dim)
 
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        embedded_BTE = self.embedding_dropout(embedded_BTE)
-        states_BTH: Tensor = self.gru(embedded_BTE, initial_BH=self.latent_to_state(z_BD), constant_BD=z_BD)
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        states_BTH: Tensor = self.gru(
+            self.embedding_dropout(embedded_BTE),
+            lengths_B=lengths_B,
+            initial_BH=self.latent_to_state(z_BD),
+            constant_BD=z_BD,
+        )
         return states_BTH
 
     def products(self, num_tokens: float) -> float:

@@ -37,6 +37,8 @@ class LatentVariableModel(nn.Module, ABC):
     args: Any
     input_size: int
     summary_dim: int
+    encoder: nn.Module
+    decoder: nn.Module
     to_mean: nn.Module
     to_log_variance: nn.Module
     prior: Prior
@@ -130,3 +132,21 @@ class LatentVariableModel(nn.Module, ABC):
     def freeze_variance(self) -> None:
         """Exclude the parameters that only affect the posterior's variance from training."""
         self.to_log_variance.requires_grad_(False)
+
+    def inference_parameters(self) -> list[nn.Parameter]:
+        """The parameters that only q(z|x) has: none that decoder, prior or output layer share, such as embeddings."""
+        shared = {*map(id, self.decoder.parameters()), *map(id, self.prior.parameters())}
+        parts = nn.ModuleList([self.encoder, self.to_mean, self.to_log_variance])
+        return [parameter for parameter in parts.parameters() if id(parameter) not in shared]
+
+    def remove_code(self) -> None:
+        """Make every code's mean 0 and freeze q(z|x) and p(z), so that p(x|0) remains: a model without a code.
+
+        Raises `UserError` if the encoder's code is not the output of a linear layer, as for a superposition.
+        """
+        if not isinstance(self.to_mean, nn.Linear):
+            raise UserError(f"a model without a code needs another encoder than model.encoder={self.args.encoder.name}")
+        for tensor in (self.to_mean.weight, self.to_mean.bias):
+            nn.init.zeros_(tensor)
+        for parameter in [*self.inference_parameters(), *self.prior.parameters()]:
+            parameter.requires_grad_(False)

@@ -67,8 +67,11 @@ class Decoder(Part):
     """A decoder that generates a sentence word by word from a code z."""
 
     @abstractmethod
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
-        """Compute the states [B, T, H] that predict each next token (teacher forcing)."""
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """Compute the states [B, T, H] that predict each next token (teacher forcing).
+
+        States from `lengths` on are not used, so a decoder need not compute them. By default all are used.
+        """
 
     @abstractmethod
     def start(self, z_BD: Tensor) -> tuple[Tensor, ...]:

@@ -357,7 +357,13 @@ class SuperpositionDecoder(CausalBlocks):
         [words] = self.shared
         return words
 
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, literal: float | Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        embedded_BTE: Tensor,
+        z_BD: Tensor,
+        lengths_B: Tensor | None = None,
+        literal: float | Tensor | None = None,
+    ) -> Tensor:
         if literal is None:
             literal = self.draw_literal(z_BD) if self.training and self.meaning_dim else 1.0
         literal_B = literal if isinstance(literal, Tensor) else z_BD.new_full((len(z_BD),), literal)

@@ -180,7 +180,7 @@ class TransformerDecoder(CausalBlocks):
         self.latent_to_input = linear(latent_dim, args.hidden_dim)
         self.add_layers(args)
 
-    def forward(self, embedded_BTE: Tensor, z_BD: Tensor) -> Tensor:
+    def forward(self, embedded_BTE: Tensor, z_BD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         embedded_BTE = self.embedding_dropout(embedded_BTE)
         z_BD = self.latent_norm(z_BD).to(embedded_BTE.dtype)
         input_BTH = self.to_hidden(embedded_BTE) + self.latent_to_input(z_BD)[:, None]

@@ -156,6 +156,8 @@ def suited(training: Mapping[str, Any], *, has_meaning_part: bool = False) -> Us
     settings = training.get("settings", {})
     of_cosines = has_meaning_part or any(settings.get(f"{term}.weight") for term in _TERMS_OF_COSINES)
     use = Use(metric="cosine" if of_cosines else "l2", answers=training.get("corpus") in _ANSWERING)
+    if training.get("objective") == "language_model":  # its code is 0
+        use = replace(use, sample=Sampling(standard_deviation=0.0))
     if has_meaning_part:
         literal = Literal(0.0, 0.0, 0.0, 0.0, candidates=8, temperature=0.7, top_p=0.9)
         # Longer meaning parts give longer sentences, so draws must be as long as those of real sentences.

@@ -64,7 +64,7 @@ class Objective(ABC):
         return {name: part for name, part in self._all_additions().items() if part.weight}
 
     def prepare(self, model: LatentVariableModel) -> None:  # noqa: B027
-        """Freeze the parameters that the loss does not use, because DDP refuses them. Called once before training."""
+        """Freeze the parameters that the loss does not use, because DDP refuses them. Called before training."""
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
         """Make the critic that the loss receives, on the CPU; None if the objective needs none."""
@@ -77,6 +77,11 @@ class Objective(ABC):
     def settled(self, step: int) -> bool:
         """Whether annealing is complete: the loss is the same function of model and batch from this step on."""
         return self.weight(step) == 1.0
+
+    @property
+    def most_encoder_steps(self) -> int:
+        """The largest number of steps that train only the encoder before each step (`smim.training.aggressive`)."""
+        return 0
 
     @abstractmethod
     def loss(self, draw: Draw) -> Terms:

@@ -11,6 +11,7 @@ _CLASSES = (
     "vae:VAE",
     "beta_vae:BetaVAE",
     "autoencoder:Autoencoder",
+    "language_model:LanguageModel",
     "autoencoder:ProbabilisticAutoencoder",
     "info_vae:MMDVAE",
     "info_vae:SteinVAE",

@@ -124,10 +124,10 @@ class SegmentTask:
 
 
 def build_segment(task: SegmentTask) -> SegmentInfo:
-    """Write a segment to a temporary folder, and rename it; a second run writes the same."""
+    """Write a segment to a temporary folder, and rename it; a second run, also at the same time, writes the same."""
     faiss.omp_set_num_threads(task.threads)
     rows, vectors = _opened(task.source), faiss.clone_index(open_vectors(task.trained))
-    with storage.new_directory(task.folder) as partial:
+    with storage.new_directory(task.folder, only_writer=False) as partial:
         return rows.write(partial, task.stretch, vectors, task.factory, task.store, name=task.folder.name)
 
 
@@ -150,4 +150,5 @@ def build_beside(
              for folder, stretch in stretches.items()]  # fmt: skip
     built = dict(track(engine.map(build_segment, tasks), "building segments", total=len(tasks)))
     trained.unlink()
+    storage.remove_partials(trained.parent)  # those of workers on a lost machine
     return [built[number] for number in range(len(tasks))]

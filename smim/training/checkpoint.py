@@ -60,8 +60,19 @@ class ScheduleState:
 
 
 @dataclass(frozen=True)
+class AggressiveState:
+    """The state of `smim.training.aggressive`."""
+
+    on: bool
+    information: float
+
+
+@dataclass(frozen=True)
 class _State:
-    """The content of `state.json`. `identity`: everything that decides the losses (`smim.training.identity`)."""
+    """The content of `state.json`. `identity`: everything that decides the losses (`smim.training.identity`).
+
+    `aggressive`: only if the objective trains the encoder first.
+    """
 
     step: int
     epoch: int
@@ -71,6 +82,7 @@ class _State:
     log_lines: int
     identity: dict[str, Any]
     meters: list[MeterState]
+    aggressive: AggressiveState | None = None
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,11 @@ def check_launch(
         "weights; use DDP, or ZeRO 1 or 2": objective.draws_observations and in_parts,
         f"objective={objective.name} trains a critic or a head with its own optimizer, which DeepSpeed and "
         "FSDP do not support; use DDP": critic is not None and one_optimizer,
+        "objective.aggressive_steps trains the encoder alone, which DeepSpeed and FSDP do not support; use DDP": (
+            bool(objective.most_encoder_steps) and one_optimizer
+        ),
+        "objective.aggressive_steps draws further batches, which train.overfit_batches does not allow; "
+        "leave one of them out": bool(objective.most_encoder_steps and args.overfit_batches),
         "train.compile=true compiles transformers, but this model has none; leave it out": (
             args.compile and not model.compile_parts()
         ),

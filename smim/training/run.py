@@ -26,6 +26,7 @@ from smim.processes import lost_process, resolve_precision
 from smim.text.batches import epoch_batches
 from smim.text.corpus import Corpus
 from smim.training import checkpoint, checks, parallel
+from smim.training.aggressive import Aggressive
 from smim.training.args import Decides, TrainArgs
 from smim.training.console import Console
 from smim.training.ema import WeightAverage
@@ -125,6 +126,7 @@ class Run:
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))
         elif initial:
             self.model.load_state_dict(initial.weights())
+            objective.prepare(self.model)  # which may set weights
         else:
             if corpus.teacher is not None:
                 words = (torch.tensor(each) for each in (corpus.teacher.pieces, corpus.teacher.counts))
@@ -154,6 +156,7 @@ class Run:
             critic=critic,
         )
         self.schedule = make_schedule(args, total_steps=self.most_steps)
+        self.aggressive = Aggressive(objective.most_encoder_steps)
         self.average = None if args.ema_decay is None else WeightAverage(args.ema_decay)
         if self.average and self.parallel.sharded:
             raise UserError("train.ema_decay needs the whole weights on each process; use DDP, or leave it out")
@@ -173,7 +176,8 @@ class Run:
         """Make the training step, with CUDA graphs if `cuda_graphs` is set and the run allows them."""
         alone = self.accelerator.device.type == "cuda" and self.accelerator.distributed_type == DistributedType.NO
         whole = self.args.accumulation_steps == 1 and self.args.batch_size is not None and critic is None
-        graphable = self.model.graphable and self.objective.can_be_graphed and not self.objective.additions
+        kept = not (self.objective.additions or self.objective.most_encoder_steps)
+        graphable = self.model.graphable and self.objective.can_be_graphed and kept
         if self.args.cuda_graphs and alone and whole and graphable:
             assert self.args.batch_size is not None
             return GraphedTrainingStep(
@@ -245,6 +249,8 @@ class Run:
         self.step, self.epoch, self.batch_in_epoch = state["step"], state["epoch"], state["batch_in_epoch"]
         self.validated_step = state["validated_step"]
         self.schedule.load(state["schedule"])
+        if self.aggressive.most_steps:
+            self.aggressive.load(state["aggressive"])
         if random is None:
             set_seed(self.args.seed + 1 + self.step, device_specific=True)
             self.console.say("the number of processes changed; the epoch continues with new training noise")
@@ -276,6 +282,7 @@ class Run:
                 "schedule": self.schedule.state(),
                 "log_lines": self.log.num_lines,
                 "identity": self.identity,
+                **({"aggressive": self.aggressive.state()} if self.aggressive.most_steps else {}),
             },
             keep=self.args.keep_checkpoints,
         )

@@ -102,8 +102,58 @@ class Trainer(Run):
 
     def train_step(self, rows: np.ndarray) -> bool:
         """Do one optimizer step on this process's share of a global batch. Return True if the run must stop."""
-        world_size = self.accelerator.num_processes
         self.parallel.set_learning_rate(self.schedule.rate(self.step))
+        encoder_steps = self.train_encoder(len(rows))
+        measured, losses = self.compute_gradients(rows)
+        stopping, broken = self.agree(losses)
+        if broken:
+            self.fail(measured)
+        if self.aggressive.on:
+            self.keep_gradients(of_encoder=False)
+        norm = self.parallel.step()
+        if not math.isfinite(norm):
+            raise self.diverged("the gradient's norm", norm, rows)
+        logged = {"grad_norm": norm} | ({"encoder_steps": encoder_steps} if self.aggressive.most_steps else {})
+        for seen, terms in measured:
+            values = {name: torch.full_like(terms["loss"], value) for name, value in logged.items()}
+            self.meter.add({**terms, **values}, seen)
+        if self.average:
+            self.average.update(self.model.named_parameters())
+        self.step += 1
+        self.batch_in_epoch += 1
+        return stopping
+
+    def train_encoder(self, num: int) -> int:
+        """Train only the encoder, on random batches of `num` sentences (see `Aggressive`). Return the steps taken."""
+        random = np.random.default_rng([self.args.seed, self.step, 2])  # no epoch's order has such a key
+
+        def step() -> tuple[float, float]:
+            rows = random.choice(len(self.train_split), min(num, len(self.train_split)), replace=False)
+            measured, losses = self.compute_gradients(rows)
+            self.keep_gradients(of_encoder=True)
+            norm = self.parallel.step()
+            if not math.isfinite(norm):
+                raise self.diverged("the gradient's norm", norm, rows)
+            tokens = sum(int(batch.lengths.sum()) + len(batch) for batch, _ in measured)
+            sums = torch.tensor([float(losses.detach().sum()), tokens], dtype=torch.float64, device=losses.device)
+            loss, tokens = self.accelerator.reduce(sums, reduction="sum").tolist()
+            return loss, tokens
+
+        return self.aggressive.train(step)
+
+    def keep_gradients(self, *, of_encoder: bool) -> None:
+        """Drop the gradients of all other weights, so that optimizers leave these weights and their state as is."""
+        encoder = {*map(id, self.model.inference_parameters())}
+        for parameter in self.model.parameters():
+            if (id(parameter) in encoder) != of_encoder:
+                parameter.grad = None
+
+    def compute_gradients(self, rows: np.ndarray) -> tuple[list[tuple[Observations, Terms]], Tensor]:
+        """Compute the gradients for a global batch. Return this process's parts of it, their terms, and all losses.
+
+        A process without a row has no parts, and one loss of 0.
+        """
+        world_size = self.accelerator.num_processes
         # Gradients are averaged over processes. This factor makes the result the gradient of the global mean.
         scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
         read = self.train_split.read(rows)
@@ -122,19 +172,7 @@ class Trainer(Run):
                 self.parallel.backward(loss)
             if len(part):
                 measured.append((batch, terms))
-        stopping, broken = self.agree(torch.cat([_descended(terms) for _, terms in measured] or [loss[None]]))
-        if broken:
-            self.fail(measured)
-        norm = self.parallel.step()
-        if not math.isfinite(norm):
-            raise self.diverged("the gradient's norm", norm, rows)
-        for seen, terms in measured:
-            self.meter.add({**terms, "grad_norm": torch.full_like(terms["loss"], norm)}, seen)
-        if self.average:
-            self.average.update(self.model.named_parameters())
-        self.step += 1
-        self.batch_in_epoch += 1
-        return stopping
+        return measured, torch.cat([_descended(terms) for _, terms in measured] or [loss[None]])
 
     def agree(self, losses: Tensor) -> tuple[bool, bool]:
         """Return whether any process got a stop signal, and whether any has a loss that is NaN or infinite.
@@ -264,6 +302,11 @@ class Trainer(Run):
         metrics.pop("positions")
         length = f" of {tokens / sentences:.1f} tokens" if self.corpus.tokenizer else ""
         is_best = self.schedule.update(metrics["loss"])
+        if self.aggressive.on and self.aggressive.update(metrics["mutual_information"]):
+            self.console.say(
+                f"the mutual information, {metrics['mutual_information']:.2f} nats, no longer grows; "
+                "from now on each step trains all weights together"
+            )
         self.validated_step = self.step
         self.write_metrics("valid", metrics)
         self.console.say(

@@ -45,7 +45,8 @@ def validate(
     """Compute mean terms in nats per sentence over `split`, in fp32. The processes share the sentences.
 
     Sentences are cut after `max_length` tokens, if given. The result also has the numbers of active dimensions, and
-    `code_deviation`: the root mean square of the codes' numbers (of their meaning part, if they have one).
+    `code_deviation`: the root mean square of the codes' numbers (of their meaning part, if they have one). For an
+    objective that trains the encoder first, `mutual_information` estimates I(x; z) within batches.
 
     The result does not depend on the number of processes: the noise depends only on (seed, sentence), an objective's
     other draws on (seed, batch), and batches do not depend on the processes. `done` is called with the number of
@@ -62,7 +63,10 @@ def validate(
         with torch.random.fork_rng():
             torch.manual_seed(seed + int(batch.rows[0]))
             draw = objective.draw(model, batch, step=None, noise=batch_noise, critic=critic)
-            meter.add(objective.terms_of(draw), batch)
+            terms = objective.terms_of(draw)
+            if objective.most_encoder_steps:
+                terms["mutual_information"] = draw.posterior.information(draw.z).float()
+            meter.add(terms, batch)
         mean, variance = draw.posterior.mean.double(), draw.posterior.log_variance.exp().double()
         ones = torch.full_like(mean[0], len(batch))
         moments += torch.stack([ones, mean.sum(0), mean.square().sum(0), variance.sum(0)])

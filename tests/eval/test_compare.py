@@ -55,6 +55,25 @@ def test_language_models_stand_above_the_rows_of_the_thesis(make):
     assert len([name for name in names(shown.tables[0]) if name.startswith("thesis: ")]) == 7
 
 
+def test_text_vaes_stand_beside_a_language_model(make):
+    vae = {"nll_with_eos_iw": 328.2, "nll_with_eos_elbo": 330.0, "kl": 5.6, "mutual_information_in_batches": 2.9}
+    reports = [
+        make(vae | {"ppl_with_eos_iw": 61.0, "active_units": 15.0}, "vae", 32, model={"settings": {"free_bits": 0.5}}),
+        make({"nll_with_eos_iw": 328.0, "nll_with_eos_elbo": 328.0, "ppl_with_eos_iw": 60.75}, "language_model", 1),
+        make({"nll": 60.0}, "autoencoder"),
+    ]
+    shown = page(compare.as_markdown(reports))
+    [vae_row], [lm_row] = (
+        [row for row in shown.rows(name) if "AU" in row] for name in ("sVAE (32), free_bits 0.5", "language model (1)")
+    )
+    assert vae_row["NLL (IW)"] == "328.20 ± 0.41" and vae_row["MI of 32"] == "2.90 ± 0.41"
+    assert vae_row["AU"] == "15.00 ± 0.41" and vae_row["PPL of NLL (IW)"] == "61.00 ± 0.41"
+    assert lm_row["NLL (IW)"] == lm_row["NLL (ELBO)"] == "328.00 ± 0.41" and lm_row["KL"] == lm_row["AU"] == ""
+    [table] = [table for table in shown.tables if "AU" in table[0]]
+    assert names(table) == ["sVAE (32), free_bits 0.5", "language model (1)"]
+    assert "NLL (training posteriors)" not in table[0]
+
+
 def test_columns_and_tables_without_metrics_are_left_out(make):
     markdown = compare.as_markdown([make({"nll": 20.0}, corpus="demo"), make({"bleu1_greedy": 0.5}, corpus="demo")])
     shown = page(markdown)

@@ -28,7 +28,7 @@ def run(long_model, tmp_path):
 def test_a_record_holds_what_was_run_and_every_metric(run, tmp_path):
     (tmp_path / "plots").mkdir()
     write(run / "report", metrics(nll=8.3), content())
-    (run / "codes.json").write_text('{"stars": {"value": 0.4, "error": 0.01}}')
+    (run / "codes.json").write_text('{"run/model": {"stars": {"value": 0.4, "error": 0.01}}}')
     kept = record(run, "train it", "abc123", "ended early")
     assert (kept["command"], kept["commit"], kept["note"], kept["seed"]) == ("train it", "abc123", "ended early", 3)
     assert (kept["epochs"], kept["steps"], kept["seconds_of_training"]) == (2, 9, 3.8)

@@ -64,6 +64,25 @@ def test_reconstructions_are_of_data_mean_draw_and_perturbed_draw(job, plots):
     assert [text for name, text in rows if name == "(R)"] == expected != of_mean
 
 
+def test_given_sentences_are_decoded_and_are_the_ends_of_interpolations(job, plots):
+    given = job.split.texts([4, 1, 3])
+    section = evaluate(job, plots, num=1, sentences=given)
+    rows = table(section, "Reconstruction").rows
+    assert [text for name, text in rows if name == "(D)"] == given
+    expected = job.model.decode(job.model.encode(given), max_length=job.max_length, allow_unknown=True)
+    assert [text for name, text in rows if name == "(M)"] == expected
+    ends = table(section, "Interpolation 1 of 1").rows
+    assert (ends[0], ends[-1]) == (["(D)", given[0]], ["(D)", given[1]])
+    assert "those of `eval.examples.sentences`" in section.notes[0]
+    assert "eval.examples" not in evaluate(job, plots, num=1).notes[0]
+
+
+@pytest.mark.parametrize(("sentence", "num"), [("the " * 21, 21), (" ", 0)])
+def test_a_given_sentence_that_the_model_cannot_read_is_refused(job, plots, sentence, num):
+    with pytest.raises(UserError, match=rf"eval.examples.sentences has .* with {num} tokens; the model reads 1 to 20"):
+        evaluate(job, plots, sentences=["the house", sentence])
+
+
 def test_examples_show_unk_where_the_model_says_it(unknowing_model, tmp_path, plots):
     tokenizer = Tokenizer.load(unknowing_model / "tokenizer")
     write_corpus(tmp_path / "known", {"test": [{"text": "a bank"}, {"text": "the law"}]}, tokenizer, name="known")

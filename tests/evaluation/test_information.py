@@ -61,6 +61,19 @@ def test_collapse_is_told_of_codes_that_do_not_tell_sentences_apart(
     assert section.notes[0].startswith("**Collapsed**" if collapsed else "**Not collapsed**")
 
 
+@pytest.mark.parametrize("spread", [0.0, 100.0])
+def test_information_in_batches_is_that_of_at_most_32_sentences(long_model, odd_corpus, tmp_path, plots, spread):
+    job = make_job(long_model, odd_corpus, tmp_path)
+    num = len(job.split)
+    mean = torch.zeros(num, 8)
+    mean[:, 0] = torch.arange(num) * spread
+    set_posterior(job, mean)
+    metric = information.evaluate(job, InformationArgs(), plots).metrics["mutual_information_in_batches"]
+    # 407 sentences in 13 batches: 4 of 32 and 9 of 31.
+    expected = (4 * math.log(32) + 9 * math.log(31)) / 13 if spread else 0.0
+    assert metric.value == pytest.approx(expected, abs=1e-6) and metric.n == 13
+
+
 def test_information_by_entropies_has_the_errors_of_both(job, plots):
     job.model.autoencoder.posterior = lambda batch: DiagonalGaussian(
         means(9, 5)[batch.rows], torch.linspace(-2, 0, NUM)[batch.rows, None].expand(-1, 8)

@@ -104,9 +104,10 @@ def test_another_corpus_says_nothing_of_the_training():
     assert kind(FAIR | {"bleu1_mean_train": 0.9}, trained_on="english", history={"unfinished": True}) == "other_text"
 
 
-def test_vectors_few_sentences_and_reports_without_reconstruction_have_no_verdict():
+def test_vectors_language_models_few_sentences_and_reports_without_reconstruction_have_no_verdict():
     assert judge(report({"rmse": 0.1, "collapsed": 1})) is None
     assert judge(report(PACKAGED, n=19)) is None and judge(report(PACKAGED, n=20)) is not None
+    assert judge(report(FAIR, objective="language_model")) is None
 
 
 def test_a_report_of_a_model_that_says_little_has_a_verdict():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from smim.model.autoencoder import SentenceAutoencoder
 from smim.model.gru import GRU, GRUDecoder, GRUEncoder, _without_tf32
@@ -23,21 +24,26 @@ def made(*, initial: bool, constant: bool, dtype=torch.float32):
 
 
 def plain(gru, inputs):
-    """The states as `nn.GRU` itself gives them."""
+    """The states as `nn.GRU` itself gives them, zero from `lengths` on."""
     joined = inputs["input_BTE"]
     if "constant_BD" in inputs:
         joined = torch.cat([joined, inputs["constant_BD"][:, None].expand(-1, STEPS, -1)], dim=-1)
     initial = inputs["initial_BH"][None] if "initial_BH" in inputs else None
+    if "lengths_B" in inputs:
+        joined = pack_padded_sequence(joined, inputs["lengths_B"], batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(nn.GRU.forward(gru, joined, initial)[0], batch_first=True)[0]
     return nn.GRU.forward(gru, joined, initial)[0]
 
 
 PARTS = pytest.mark.parametrize(("initial", "constant"), [(False, False), (True, False), (False, True), (True, True)])
 
 
+@pytest.mark.parametrize("lengths", [None, [2, 5, 1]])
 @PARTS
-def test_states_and_gradients_are_those_of_nn_gru(initial, constant):
+def test_states_and_gradients_are_those_of_nn_gru(initial, constant, lengths):
     gru, inputs = made(initial=initial, constant=constant)
-    expected, actual = plain(gru, inputs), gru(**inputs)
+    read = inputs | ({"lengths_B": torch.tensor(lengths)} if lengths else {})
+    expected, actual = plain(gru, read), gru(**read)
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
     weight = torch.randn_like(expected)
     wanted = [*inputs.values(), *gru.parameters()]
@@ -46,14 +52,17 @@ def test_states_and_gradients_are_those_of_nn_gru(initial, constant):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("lengths", [None, [2, 5, 1]])
 @PARTS
-def test_gradient_is_the_limit_of_differences(initial, constant):
+def test_gradient_is_the_limit_of_differences(initial, constant, lengths):
     gru, inputs = made(initial=initial, constant=constant, dtype=torch.float64)
+    lengths_B = torch.tensor(lengths) if lengths else None
     names = [name for name, _ in gru.named_parameters()]
 
     def states(*values):
         parameters = dict(zip(names, values[len(inputs) :], strict=True))
-        return torch.func.functional_call(gru, parameters, (), dict(zip(inputs, values, strict=False)))
+        read = dict(zip(inputs, values, strict=False)) | {"lengths_B": lengths_B}
+        return torch.func.functional_call(gru, parameters, (), read)
 
     values = [*inputs.values(), *(parameter.detach().requires_grad_() for parameter in gru.parameters())]
     assert torch.autograd.gradcheck(states, values)

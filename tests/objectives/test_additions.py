@@ -209,6 +209,10 @@ def test_every_objective_of_sentences_takes_every_addition(model, batch, name, a
         with pytest.raises(UserError, match=f"loss=head .* objective={name}"):
             objective_class(name)(**added)
         return
+    if name == "language_model":
+        with pytest.raises(UserError, match="needs codes, but objective=language_model has none"):
+            objective_class(name)(**added)
+        return
     settings = {"max_sampled_length": 4} if name == "mim" else {}
     objective = objective_class(name)(**added, **settings)
     critic = objective.make_critic(model)

@@ -123,6 +123,14 @@ def test_free_bits_are_refused_under_another_prior():
     objective_class("vae")().prepare(consistent_model(DATA))
 
 
+def test_cyclical_annealing_grows_in_half_of_each_cycle_and_settles_after_the_last():
+    objective = objective_class("vae")(kl_annealing="cyclical", annealing_steps=8, annealing_cycles=2)
+    cycle = [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]
+    assert [objective.weight(step) for step in range(20)] == [*cycle, *cycle, 1, 1, 1, 1]
+    assert objective.weight(None) == 1
+    assert [step for step in range(20) if objective.settled(step)] == [16, 17, 18, 19]
+
+
 @pytest.mark.parametrize(("name", "setting"), [("amim", "warmup_steps"), ("vae", "free_bits")])
 def test_settings_below_zero_are_refused_by_name(name, setting):
     with pytest.raises(UserError, match=f"objective.{setting}"):
