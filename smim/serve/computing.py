@@ -34,7 +34,7 @@ from smim.text.fitting import Fitted
 from smim.text.tokenizer import UNK_ID
 
 T = TypeVar("T")
-_TABLE_BYTES = 2**26
+_TABLE_BYTES = 2**26  # a lookup table of all words; that of `english-small` has 51 MB
 _SMALL = 8  # a small request has at most 1/8 of the items of the largest one
 
 
@@ -74,8 +74,11 @@ def as_codes(codes: Any, dimension: int, *, short: int | None = None) -> np.ndar
 def table_of_all_words(model: SentenceModel) -> WordTable | None:
     """The encoder's lookup table for the whole vocabulary if it has one and it is small, else None."""
     autoencoder, num_words = model.autoencoder, model.autoencoder.input_size
-    one = autoencoder.word_table(torch.tensor([UNK_ID]), longest=1)  # of three words
-    if one is None or sum(column.nbytes for column in one.columns) / 3 * num_words > _TABLE_BYTES:
+    one = autoencoder.word_table(torch.tensor([UNK_ID]), longest=1)  # columns of three words, or of one position
+    if one is None:
+        return None
+    rows = {1: autoencoder.args.max_length, 3: num_words}
+    if sum(column.nbytes // len(column) * rows[len(column)] for column in one.columns) > _TABLE_BYTES:
         return None
     return autoencoder.word_table(torch.arange(num_words))
 

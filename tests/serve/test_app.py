@@ -80,6 +80,16 @@ def test_a_search_is_that_of_the_index(client: TestClient, unchanged: Index) -> 
     assert [response["decoded"]] == unchanged.model.reconstruct([ONE]) and response["missing"] == []
 
 
+@pytest.mark.parametrize("body", [{"text": ONE, "k": 3}, {"text": ONE, "k": 0}, {"text": ""}, {"id": 1000}, {"x": 1}])
+def test_searches_with_and_without_fastapi_have_the_same_answers(client: TestClient, body: dict[str, Any]) -> None:
+    answers = []
+    for kind in ("application/json", "application/json; charset=utf-8"):  # only the first takes the shortcut
+        response = client.post("/v1/search", content=json.dumps(body), headers={"Content-Type": kind})
+        headers = {name: value for name, value in response.headers.items() if name != "x-request-id"}
+        answers.append((response.status_code, response.content, headers))
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("label", ["money", None, 1.5, True, float("nan"), datetime.datetime(2020, 1, 2, 3, 4)])
 def test_values_that_json_does_not_have_are_null_or_text(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, label: Any
