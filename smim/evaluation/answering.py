@@ -7,13 +7,15 @@ Shapes: N pairs of a question and a candidate answer, Q questions, R runs, B pai
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import comb
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import scipy.stats
 import torch
 from torch import Tensor
 
@@ -31,6 +33,8 @@ TITLE = "Question answering"
 
 _COLUMNS = ("group", "question", "answer", "label")
 _ROWS_PER_BLOCK = 1024
+# The rank correlation with length from which a note warns about it.
+_MUCH = 0.5
 _PLOT = "answering.png"
 _MEASURES = {"p_at_1": "P@1", "mrr": "MRR"}
 # The suffix of the metrics' names, and the method's name in the table, in the order of the table.
@@ -39,6 +43,7 @@ METHODS = {
     "_mean": "distance between the codes' means",
     "_log_posterior": "log q(z_qa|unk)",
     "_bm25": "word overlap (BM25)",
+    "_longest": "the longest answer first",
     "_random": "random order",
 }
 
@@ -47,11 +52,13 @@ METHODS = {
 class AnsweringArgs:
     """The settings of the group. `corpus`: a prepared corpus with columns group, label, question and answer.
 
-    By default it is the evaluated corpus. `split`: the split of this corpus.
+    By default it is the evaluated corpus. `split`: the split of this corpus. `equal_length`: cut each question's
+    answers to the number of words of its shortest answer, so that no score can rank answers by their length.
     """
 
     corpus: str | None = None
     split: str = "test"
+    equal_length: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,25 @@ class Candidates:
         return np.bincount(self.groups, minlength=self.num_questions)
 
     @cached_property
+    def num_words(self) -> np.ndarray:
+        """The number of words of each answer, int64 [N]."""
+        return np.array([len(answer.split()) for answer in self.answers], dtype=np.int64)
+
+    def cut(self) -> "Candidates":
+        """Cut each question's answers to the number of words of its shortest answer."""
+        least = np.full(self.num_questions, np.iinfo(np.int64).max)
+        np.minimum.at(least, self.groups, self.num_words)
+        kept = zip(self.answers, least[self.groups].tolist(), strict=True)
+        return replace(self, answers=[" ".join(answer.split()[:number]) for answer, number in kept])
+
+    @cached_property
     def num_right(self) -> np.ndarray:
         """The number of right answers of each question, int64 [Q]."""
         return np.bincount(self.groups[self.right], minlength=self.num_questions)
 
 
-# The input: the ranks of right answers by method, int64 [Q, R]; for the random order, the candidates.
+# The input: the ranks of right answers by method, int64 [Q, R]; for the random order, the candidates; and the result of
+# `rank_correlations`, if a question has answers of different lengths.
 METRICS = [
     Definition("p_at_1", "",
                "share of questions whose right answer ranks first, by the distance between draws of the codes",
@@ -105,6 +125,13 @@ METRICS = [
                lambda ranks: p_at_1(ranks["_bm25"])),
     Definition("mrr_bm25", "", "`mrr` by the words that question and answer share (BM25)",
                lambda ranks: mrr(ranks["_bm25"])),
+    Definition("p_at_1_longest", "", "`p_at_1` by the number of words, the longest answer first",
+               lambda ranks: p_at_1(ranks["_longest"])),
+    Definition("mrr_longest", "", "`mrr` by the number of words, the longest answer first",
+               lambda ranks: mrr(ranks["_longest"])),
+    Definition("length_correlation", "",
+               "rank correlation (Spearman) of a question's distances between means and its answers' numbers of words",
+               lambda ranks: ranks["_length_correlation"], zero_is_least=False),
     Definition("p_at_1_random", "", "expected `p_at_1` for a random order of the candidates",
                lambda ranks: random_order(ranks["_random"])[0]),
     Definition("mrr_random", "", "expected `mrr` for a random order of the candidates",
@@ -131,12 +158,20 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     candidates = read_candidates(split)
     if not candidates.num_questions:
         return Section(TITLE, notes=[f"Not evaluated: no question of `{corpus.name}` has a right answer (label 1)."])
+    if args.equal_length:
+        candidates = candidates.cut()
     *pairs, notes = encode(job.model.tokenizer, candidates, limit=job.model.autoencoder.args.max_length)
     rows, by_words = bm25_scores(candidates, job.share(candidates.num_questions))
     scores = model_scores(job, candidates, *pairs)
     scores["_bm25"] = job.gather([rows], [by_words], total=len(candidates))[:, None]
-    found = {name: ranks(values, candidates.right, candidates.groups) for name, values in scores.items()}
-    metrics = measure(METRICS, {**found, "_random": candidates})
+    if not args.equal_length:
+        scores["_longest"] = -candidates.num_words[:, None]
+    computed: dict[str, Any] = {name: ranks(each, candidates.right, candidates.groups) for name, each in scores.items()}
+    by_length = rank_correlations(scores.get("_mean", scores[""])[:, 0], candidates.num_words, candidates.groups)
+    if len(by_length):
+        computed["_length_correlation"] = by_length
+    metrics = measure(METRICS, {**computed, "_random": candidates})
+    notes += _note_on_length(metrics)
     if job.is_main:
         _draw_plot(metrics, plots_dir / _PLOT)
     shown = [
@@ -148,7 +183,7 @@ def evaluate(job: Job, args: AnsweringArgs, plots_dir: Path) -> Section:
     return Section(
         TITLE,
         metrics,
-        notes=_notes(job, corpus, split, candidates) + notes,
+        notes=_notes(job, corpus, split, candidates, args) + notes,
         tables=[Table(title, ["method", *_MEASURES.values()], shown)],
         plots={_PLOT: "P@1 and MRR by method, with one standard error. The dashed line is a random order"},
     )
@@ -329,6 +364,17 @@ def mrr(ranks: np.ndarray) -> np.ndarray:
     return 1 / ranks
 
 
+def rank_correlations(scores: np.ndarray, values: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Compute Spearman's rank correlation of `scores` and `values` [N] within each question, fp64 [at most Q].
+
+    Questions whose scores or values are all equal are left out. `groups` [N]: the questions in ascending order.
+    """
+    starts = np.flatnonzero(np.diff(groups)) + 1
+    questions = zip(np.split(scores, starts), np.split(values, starts), strict=True)
+    varied = [each for each in questions if all(np.ptp(part) > 0 for part in each)]
+    return np.array([scipy.stats.spearmanr(*each).statistic for each in varied])
+
+
 def random_order(candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
     """Compute the expected `p_at_1` and `mrr` of each question for a random order of its candidates, fp64 [Q] each.
 
@@ -357,7 +403,17 @@ def _draw_plot(metrics: dict[str, Metric], output: Path) -> None:
     plots.bars(panels, output)
 
 
-def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates) -> list[str]:
+def _note_on_length(metrics: dict[str, Metric]) -> list[str]:
+    found = metrics.get("length_correlation")
+    if found is None or abs(found.value) < _MUCH:
+        return []
+    return [
+        f"The distance mostly ranks answers by their length: its rank correlation with the number of words is "
+        f"{found.value:.2f}. Use `eval.answering.equal_length=true` to see what else it ranks by."
+    ]
+
+
+def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates, args: AnsweringArgs) -> list[str]:
     smallest, largest = candidates.num_answers.min(), candidates.num_answers.max()
     per_question = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
     notes = [
@@ -367,6 +423,8 @@ def _notes(job: Job, corpus: Corpus, split: Split, candidates: Candidates) -> li
         f"smallest distance ‖(z_unk - z_qa) / sigma_unk‖ ranks first. A wrong answer with an equal score ranks before "
         f"the right one. The order of the rows does not matter."
     ]
+    if args.equal_length:
+        notes.append("Each question's answers are cut to the number of words of its shortest answer.")
     if job.model.deterministic:
         notes.append("The model is deterministic. Its code is the mean, sigma is 1, and log q is not defined.")
     if candidates.num_left_out:

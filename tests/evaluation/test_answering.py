@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from smim.errors import UserError
@@ -194,6 +195,37 @@ def test_answers_beyond_the_models_limit_are_cut_and_counted(tiny_model, pairs, 
     *pairs, _ = answering.encode(Corpus.open(tmp_path / "pairs").tokenizer, candidates, limit=20)
     for answered, unknown in zip(*pairs, strict=True):
         assert 3 < len(answered) == len(unknown) <= 20
+
+
+def test_the_longest_answer_and_the_correlation_with_length_are_reported(tiny_model, pairs, tmp_path, plots):
+    content = rows(answers=["the law", "a", "the company sold shares", "the new law", "a bank"], right=(2,))
+    section = evaluate(make_job(tiny_model, pairs("pairs", content), tmp_path), plots)
+    assert section.metrics["p_at_1_longest"].value == 1
+    scores, found = model_scores(make_job(tiny_model, pairs("again", content), tmp_path / "again_job"))
+    order, words = (scipy.stats.rankdata(each[:5]) for each in (scores["_mean"][:, 0], found.num_words))
+    [first, *_] = answering.rank_correlations(scores["_mean"][:, 0], found.num_words, found.groups)
+    assert first == pytest.approx(np.corrcoef(order, words)[0, 1])
+    assert section.metrics["length_correlation"].n == len(QUESTIONS)
+    assert section.metrics["length_correlation"].value > 0.5
+    assert any(note.startswith("The distance mostly ranks answers by their length") for note in section.notes)
+
+
+def test_answers_of_equal_length_are_those_of_the_cut_texts(tiny_model, pairs, tmp_path, plots):
+    answers = ["the new law", "a bank", "her brother lost a small house"]
+    cut = ["the new", "a bank", "her brother"]
+    job = make_job(tiny_model, pairs("whole", rows(answers=answers, right=(0,))), tmp_path)
+    section = evaluate(job, plots, equal_length=True)
+    expected = evaluate(make_job(tiny_model, pairs("cut", rows(answers=cut, right=(0,))), tmp_path / "cut_job"), plots)
+    for name in ("p_at_1", "mrr", "mrr_mean", "mrr_log_posterior", "mrr_bm25", "mrr_random"):
+        assert section.metrics[name] == expected.metrics[name], name
+    assert not {"length_correlation", "p_at_1_longest"} & set(section.metrics)
+    assert any(note.startswith("Each question's answers are cut") for note in section.notes)
+
+
+def test_questions_whose_answers_have_one_length_have_no_correlation():
+    scores, words = np.array([3.0, 1, 2, 1, 2, 2, 2]), np.array([9, 7, 8, 4, 4, 1, 2])
+    found = answering.rank_correlations(scores, words, np.array([0, 0, 0, 1, 1, 2, 2]))
+    assert found.tolist() == pytest.approx([1.0])
 
 
 def test_the_section_has_a_table_of_methods_and_a_plot(tiny_model, pairs, tmp_path, plots):
