@@ -80,8 +80,9 @@ def close(accelerator: Accelerator) -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
         # DeepSpeed keeps references to its groups, so their gloo threads are alive. A thread that releases the tensors
-        # of the last collective while the interpreter ends aborts the process; it needs the GIL for a moment now.
-        time.sleep(0.1)
+        # of the last collective while the interpreter ends aborts the process; it needs the GIL for a moment now. On a
+        # busy machine 0.1 s was too short once.
+        time.sleep(0.5)
 
 
 def lost_process(error: Exception, run_dir: Path) -> SmimError | None:
