@@ -38,7 +38,6 @@ import pyarrow as pa
 import torch
 import torch.nn.functional as F
 import typer
-from scipy.stats import spearmanr
 
 import smim
 from benchmarks.common import Estimate, estimate, main, save
@@ -212,8 +211,7 @@ def correlation(a: np.ndarray, b: np.ndarray, candidates: Candidates) -> Estimat
 
     Questions whose candidates all have the same score are left out.
     """
-    rows = np.split(np.arange(len(candidates)), np.cumsum(candidates.num_answers)[:-1])
-    return estimate([spearmanr(a[own], b[own]).statistic for own in rows if np.ptp(a[own]) and np.ptp(b[own])])
+    return estimate(answering.rank_correlations(a, b, candidates.groups))
 
 
 def _rows(path: str | Path) -> list[list[str]]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
 
 from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian
@@ -33,18 +32,10 @@ class LanguageModel(Objective):
     def prepare(self, model: LatentVariableModel) -> None:
         model.remove_code()
 
-    def draw(
-        self,
-        model: LatentVariableModel,
-        batch: Any,
-        *,
-        step: int | None,
-        noise: Tensor | None,
-        critic: nn.Module | None,
-    ) -> Draw:
+    def draw(self, model: LatentVariableModel, batch: Any, *, step: int | None, **unused: Any) -> Draw:
         """Take z = 0 for each observation, without the encoder. The posterior of the draw is N(0, I)."""
         z = torch.zeros(len(batch), model.args.latent_dim, device=batch.rows.device)
-        return Draw(model, batch, DiagonalGaussian(z, z), z, step, critic)
+        return Draw(model, batch, DiagonalGaussian(z, z), z, step, critic=None)
 
     def loss(self, draw: Draw) -> Terms:
         return {"loss": draw.reconstruction}

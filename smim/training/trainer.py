@@ -103,7 +103,7 @@ class Trainer(Run):
     def train_step(self, rows: np.ndarray) -> bool:
         """Do one optimizer step on this process's share of a global batch. Return True if the run must stop."""
         self.parallel.set_learning_rate(self.schedule.rate(self.step))
-        encoder_steps = self.train_encoder(len(rows))
+        encoder_steps = self.train_encoder(len(rows)) if self.aggressive.on else 0
         measured, losses = self.compute_gradients(rows)
         stopping, broken = self.agree(losses)
         if broken:
