@@ -299,16 +299,15 @@ def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path)
     options = ["--queue-size", "40000", "--max-num", "10000"]
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
-        body = b'{"num": 10000, "standard_deviation": 1}'
-        head = (
-            b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        )
+        head = b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         with ExitStack() as connections:
-            for _ in range(4):
+            # The others draw their codes in a fraction of the time that the first is computed, so that they wait for it.
+            for num in (10_000, 300, 300, 300):
                 connection = connections.enter_context(socket.create_connection((host, int(port))))
+                body = b'{"num": %d, "standard_deviation": 1}' % num
                 connection.sendall(head % len(body) + body)
-            # The first is being computed, the others wait.
-            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 10_000)
+                assert client.count() == 40
+            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 300)
         left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"}'
         wait_until(lambda: metric(client, left) == 4)
         client.sample(1)
