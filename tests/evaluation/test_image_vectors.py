@@ -79,8 +79,8 @@ def test_the_marginal_likelihood_is_exact_with_any_number_of_blocks(linear, monk
     found = marginal_log_prob(model, images.numpy(), num_samples=SAMPLES, seed=0)
     assert found.dtype == np.float64 and max(sizes) <= rows_at_once and sum(sizes) == num * SAMPLES
     difference = found - linear.marginal.log_prob(images).numpy()
-    # The encoder is random, so that its draws help little.
-    assert abs(difference).max() < 10 / SAMPLES**0.5
+    # The encoder is random and helps little, so an estimate has a standard deviation of up to 0.1.
+    assert abs(difference).max() < 0.3
 
 
 def test_an_exact_posterior_gives_the_marginal_likelihood_from_two_samples(linear):
