@@ -108,7 +108,7 @@ class ImageArgs(ModelArgs):
     shape: list[int] | None = None
     levels: int = bounded(1, least=1, most=2)
     hidden_dim: int = bounded(300, least=1)
-    width: float = bounded(1.0, above=0)
+    width: float = bounded(1.0, above=0, most=8)
 
     def more_problems(self) -> list[str]:
         problems = []
