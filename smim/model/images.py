@@ -316,7 +316,8 @@ class ImageAutoencoder(VectorLatentVariableModel):
             raise UserError(f"model.shape is {args.shape}, but it must be [C, H, W] with a product of {dimension}")
         self.args: ImageArgs = args
         self.input_size = self.summary_dim = dimension
-        self.reparameterized = args.decoder.likelihood == "gaussian" and args.decoder.name == "conv"
+        self.slow_sampling = args.decoder.name == "pixel"
+        self.reparameterized = args.decoder.likelihood == "gaussian" and not self.slow_sampling
         self.encoder = args.encoder.make(args)
         self.decoder = args.decoder.make(args, self.encoder)
         prior = make_prior(
