@@ -296,22 +296,22 @@ def test_as_many_clients_are_let_in_as_the_queue_and_a_batch_hold(index: Index, 
 
 
 def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path) -> None:
-    options = ["--queue-size", "40000", "--max-num", "10000"]
+    options = ["--queue-size", "5000", "--max-num", "4000"]
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
         head = b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         with ExitStack() as connections:
             # The others draw their codes in a fraction of the time that the first is computed, so that they wait for it.
-            for num in (10_000, 300, 300, 300):
+            for num in (4_000, 200, 200, 200):
                 connection = connections.enter_context(socket.create_connection((host, int(port))))
                 body = b'{"num": %d, "standard_deviation": 1}' % num
                 connection.sendall(head % len(body) + body)
                 assert client.count() == 40
-            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 300)
+            wait_until(lambda: metric(client, 'smim_queue_items{queue="decode"}') == 3 * 200)
         left = 'smim_requests_total{method="POST",route="/v1/sample",status="499"}'
         wait_until(lambda: metric(client, left) == 4)
         client.sample(1)
-        assert metric(client, 'smim_batch_items_sum{queue="decode"}') == 10_000 + 1
+        assert metric(client, 'smim_batch_items_sum{queue="decode"}') == 4_000 + 1
 
 
 def test_what_cannot_be_served_is_told_in_one_line(index: Index, tmp_path: Path, long_model: Path) -> None:
