@@ -136,6 +136,7 @@ export function Search(props: {
         <>
           <Filters
             columns={about.columns}
+            rows={api.rows(about)}
             conditions={conditions}
             where={where}
             error={ofFilter}
