@@ -8,6 +8,7 @@ OUTPUT/runs by their settings. Finished ones are not repeated, so an interrupted
 `python eval/figures.py experiment=figure_5_2 --cfg job`.
 """
 
+import copy
 import hashlib
 import json
 import time
@@ -42,6 +43,7 @@ from smim.vectors.corpus import VectorCorpus
 FIGURES = ("figure_5_2", "figure_5_1", "figure_5_4", "figure_5_3", "figure_4_1", "infomax_table_3")
 KINDS = ["curves", "bars", "planes"]
 _AXES = {"hidden_dim": "hidden units", "latent_dim": "latent dimensions", "num_layers": "hidden layers"}
+_AXES |= {"decoder.num_layers": "hidden layers of the decoder", "train.max_steps": "steps of training"}
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class FigureArgs:
     """A comparison of methods over seeds, and over values of a model's setting: `figure.` on the command line.
 
     `kind`: `curves` or `bars` of `metrics`, or `planes`, pictures of two-dimensional models with the first seed.
-    `methods`: an objective's settings by the name in the legend. `vary`: a setting of `model.`, with its `values`; null
-    for bars. `above`: methods in the published order of a metric's means, highest first.
+    `methods`: an objective's settings by the name in the legend. `vary`: a setting of `model.`, or `train.NAME`, with
+    its `values`; null for bars. `above`: methods in the published order of a metric's means, highest first.
     """
 
     name: str
@@ -104,8 +106,10 @@ def make_figure(cfg: DictConfig) -> None:
         figure=lambda section: config.make(FigureArgs, section, "figure"),
         figures=lambda section: config.make(FigureEngineArgs, section, "figures"),
     )
-    if args.vary not in (None, *cfg.model):
-        raise UserError(f"figure.vary={args.vary} is no setting of model.; try hidden_dim or latent_dim")
+    if args.vary and not _place(cfg, args.vary):
+        raise UserError(
+            f"figure.vary={args.vary} is no setting of model.; try hidden_dim, latent_dim or train.max_steps"
+        )
     output, started = Path(cfg.output), time.monotonic()
     corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
@@ -140,20 +144,29 @@ def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[
     Raises `UserError` for invalid settings.
     """
     measure = config.make(VectorsArgs, cfg.eval.vectors, "eval.vectors")
-    train = config.make(TrainArgs, cfg.train, "train")
     values: list[int | None] = [*args.values] if args.vary else [None]
     runs = []
     for method, settings in args.methods.items():
         section = OmegaConf.create(settings)
         objective = config.make(objective_class(section.name), section, f"figure.methods.{method}")
         for value in values:
-            changed = {} if args.vary is None else {args.vary: value}
-            model = make_args(OmegaConf.create({**cfg.model, **changed}))
+            changed = copy.deepcopy(cfg)
+            if args.vary:
+                OmegaConf.update(changed, _place(cfg, args.vary), value)
+            model, train = make_args(changed.model), config.make(TrainArgs, changed.train, "train")
             for seed in range(args.seeds):
                 own = replace(train, seed=seed, resume="auto", trackers=[])
                 training = Training(corpus, model, objective, own, measure, folder)
                 runs.append(({"method": method, "value": value, "seed": seed}, training))
     return runs
+
+
+def _place(cfg: DictConfig, setting: str) -> str:
+    """Return the key of a setting of `model.`, or of `train.NAME`, in the configuration; "" if there is none."""
+    key = setting if setting.startswith("train.") else f"model.{setting}"
+    parent, _, name = key.rpartition(".")
+    section = OmegaConf.select(cfg, parent)
+    return key if isinstance(section, DictConfig) and name in section else ""
 
 
 def _prepared(section: DictConfig, folder: Path) -> Path:

@@ -20,6 +20,7 @@ from torch import Tensor
 from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
+from smim.evaluation.classes import OF_CLASSES, Classes, read_by_classifiers
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
 from smim.evaluation.likelihood import RECONSTRUCTION
@@ -42,15 +43,17 @@ class VectorsArgs:
     """The settings of the group. `k`: neighbours for the estimate of mutual information and for the vote for a label.
 
     The thesis has 5 for both. `max_queries`: the number of random vectors over which the marginal likelihood, and
-    metrics that compare each vector with all others, are averaged. `importance_samples`: K of the marginal likelihood.
+    metrics that compare each vector with all others, are averaged, and the number of samples that are classified.
+    `importance_samples`: K of the marginal likelihood. `labelled`: training vectors whose label the SVM is given.
     """
 
     k: int = 5
     max_queries: int = 2_000
     importance_samples: int = 200
+    labelled: int = 1_000
 
     def __post_init__(self) -> None:
-        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2))
+        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2, labelled=2))
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ _OWN = [
     Definition("rmse_mean", "", "`rmse` with x' = E[x|z] instead of the draw",
                lambda c: _rmse(c["difference_of_mean"]), better="lower"),
 ]  # fmt: skip
-METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS]
+METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
@@ -130,16 +133,25 @@ def measure_vectors(
                 autoencoder, vectors[queries], num_samples=args.importance_samples, seed=seed
             ),
         }
+        if math.isfinite(log_det := computed["moments"].log_determinant_per_dimension()):
+            computed["log_det"] = log_det
     if "density" in corpus.card:
         computed["density"] = log_density(corpus, vectors[queries])
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood.double().numpy())
+    samples = model.sample(args.max_queries, seed=seed) if split.label_columns else vectors[:0]
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
         most_frequent = classes[np.bincount(numbers).argmax()]
         metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+        places = {name: number for number, name in enumerate(classes)}
+        known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
+        read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
+        sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
+        counts = {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
+        metrics |= measure(OF_CLASSES, read | counts, label=column)
     return metrics
 
 

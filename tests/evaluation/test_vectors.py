@@ -248,3 +248,20 @@ def test_vectors_of_other_dimensions_or_sentences_are_refused(saved, tiny_model,
         run.main(
             config.compose("evaluate", [f"model.dir={tiny_model}", f"corpus.dir={small}", f"output={tmp_path / 'o'}"])
         )
+
+
+def test_classes_are_read_from_codes_and_sampled_as_often_as_the_model_draws_them(tmp_path):
+    corpus = gmm(tmp_path / "apart", radius=5.0, test=300)
+    metrics = measure_vectors(Linear().model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert metrics["svm_accuracy:component"].value == 1
+    assert metrics["linear_accuracy:component"].value == 1
+    # Its samples are near the origin, so all of them are of one of the five components.
+    assert metrics["class_divergence:component"].value > 2
+    blind = Linear(encoder_stdev=torch.tensor([1e3, 1e3]))
+    metrics = measure_vectors(blind.model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert_near(metrics["svm_accuracy:component"], 0.2)
+
+
+def test_the_log_determinant_is_that_of_the_aggregate_of_the_linear_model(linear, metrics):
+    exact = torch.logdet(linear.aggregate.covariance_matrix) / 2
+    assert metrics["log_det_covariance"].value == pytest.approx(float(exact), abs=0.05)
