@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from smim import config
 from smim.errors import UserError
-from smim.preparation import digits, gmm, text
+from smim.preparation import digits, gmm, images, text
 from smim.preparation.args import CorpusArgs
 from smim.preparation.pipeline import PrepArgs, build
 from smim.preparation.readers import files_not_read, shortened
@@ -25,6 +25,7 @@ _TEXT: Recipes = {"text": (text.TextArgs, text.recipe)}
 _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[str, Any]]]] = {
     "gmm": (gmm.GMMArgs, gmm.build),
     "digits": (digits.DigitsArgs, digits.build),
+    "mnist": (images.ImageArgs, images.build_mnist),
 }
 
 # The largest numbers of unread files that the output and the card name.

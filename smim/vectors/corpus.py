@@ -69,6 +69,11 @@ class VectorCorpus(PreparedCorpus):
         return self.card["dimension"]
 
     @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """[C, H, W] of a corpus of images: channels, rows, columns. None for other vectors."""
+        return tuple(self.card["shape"]) if "shape" in self.card else None
+
+    @property
     def input_hash(self) -> str:
         """The hash of the corpus's recipe, which identifies the meaning of a vector's dimensions."""
         return self.card["input_hash"]
