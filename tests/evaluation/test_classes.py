@@ -47,7 +47,7 @@ def test_nothing_is_read_where_the_labelled_codes_have_one_class():
 
 def test_a_label_that_training_lacks_is_never_found():
     train = ring_and_centre(200, 0)
-    codes, classes = ring_and_centre(50, 1)
+    codes, _ = ring_and_centre(50, 1)
     unknown = Classes(train[1], np.full(50, 2), 2)
     found = read_by_classifiers(train[0], codes, unknown, labelled=100, seed=0)
     assert not found["svm"].any() and not found["linear"].any()
