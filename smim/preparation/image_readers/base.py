@@ -4,8 +4,8 @@ Shapes: N images, C channels (1: grey, 3: RGB), H rows of W pixels.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +19,42 @@ MOST_PIXELS = 2**24
 # Deflate, the compression of gzip and zip, makes at most 1,032 bytes of one.
 _MOST_UNPACKED = 1032
 _SHOWN = 8
+Labels = Sequence[str | None]
 
 
 @dataclass(frozen=True)
 class Images:
     """Images with labels. `pixels`: uint8 in [0, 255], or fp32 in [0, 1], [N, C, H, W].
 
-    `labels`: for each label column, N strings; the last column divides the images most finely. `files`: the files that
+    `labels`: for each label column, N strings or None; the last column divides the images most finely. `files`: where
     the images come from.
     """
 
     pixels: np.ndarray
-    labels: Mapping[str, list[str]]
+    labels: Mapping[str, Labels]
     files: tuple[Path, ...]
 
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def vectors(self) -> np.ndarray:
+        """The pixels as vectors, fp32 [N, C H W] in [0, 1]."""
+        flat = self.pixels.reshape(len(self), -1)
+        return flat.astype(np.float32) / 255 if flat.dtype == np.uint8 else flat
 
-def made(pixels: np.ndarray, labels: Mapping[str, list[str]], files: Iterable[Path]) -> Images:
+    @property
+    def finest_labels(self) -> Labels:
+        """The last label column."""
+        return list(self.labels.values())[-1]
+
+    def chosen(self, rows: np.ndarray) -> "Images":
+        """Return the images of the given rows."""
+        labels = {name: [values[row] for row in rows] for name, values in self.labels.items()}
+        return replace(self, pixels=self.pixels[rows], labels=labels)
+
+
+def made(pixels: np.ndarray, labels: Mapping[str, Labels], files: Iterable[Path]) -> Images:
     """Make `Images` from pixels [N, H, W] or [N, C, H, W]. Raises `UserError` if the parts do not fit together."""
     files = tuple(files)
     named = " and ".join(map(str, files[:2]))

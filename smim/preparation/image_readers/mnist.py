@@ -1,7 +1,7 @@
 """MNIST (LeCun et al. 1998) and Fashion-MNIST (Xiao et al. 2017): 28x28 grey images, as IDX or as NumPy's `.npz`.
 
-IDX: two bytes 0, the type of the numbers (8: uint8), the number of axes, the length of each axis as a big-endian uint32,
-then the numbers (yann.lecun.com/exdb/mnist). `.npz`: the arrays `images` uint8 [N, H, W] and `labels` [N].
+IDX: two bytes 0, the type of the numbers (8: uint8), the number of axes, their lengths as big-endian uint32, then the
+numbers (yann.lecun.com/exdb/mnist). `.npz`: the arrays `images` uint8 [N, H, W] and `labels` [N].
 """
 
 import gzip
