@@ -1,15 +1,20 @@
-"""Diagonal Gaussians over the latent space. All log densities are in nats and, if not said otherwise, in fp32.
+"""Gaussians over the latent space. All log densities are in nats and, if not said otherwise, in fp32.
 
-Shapes: B sentences, D latent dimensions, K Gaussians.
+Shapes: B sentences, D latent dimensions, K Gaussians, N codes, F features of a sentence.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 _LOG_2PI = math.log(2 * math.pi)
+# The largest number of pairs of a code and an observation for which q(z1|x, z2) is computed at once.
+_PAIRS_AT_ONCE = 16_384
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ class DiagonalGaussian:
         """The differential entropy in nats [B]."""
         return 0.5 * (self.log_variance + _LOG_2PI + 1).sum(-1)
 
+    def kl_to(self, other: "DiagonalGaussian") -> Tensor:
+        """Compute KL(self || other) in nats [B], in closed form. `other` has a Gaussian for each of the B sentences."""
+        log_ratio = self.log_variance - other.log_variance
+        squared = (self.mean - other.mean).square() * torch.exp(-other.log_variance)
+        return 0.5 * (squared + log_ratio.exp() - 1 - log_ratio).sum(-1)
+
+    def take(self, rows: Tensor) -> "DiagonalGaussian":
+        """The Gaussians of the given `rows`, int64 [N], which may repeat."""
+        return DiagonalGaussian(self.mean[rows], self.log_variance[rows])
+
     def kl_to_standard_normal(self) -> Tensor:
         """Compute KL(self || N(0, I)) in nats [B], in closed form."""
         return self.kl_by_dimension().sum(-1)
@@ -63,6 +78,88 @@ class DiagonalGaussian:
     def kl_by_dimension(self) -> Tensor:
         """Each dimension's part of KL(self || N(0, I)), in nats [B, D]."""
         return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
+
+
+@dataclass(frozen=True)
+class TwoLevelGaussian:
+    """The posterior q(z|x) = q(z2|x) q(z1|x, z2) of B observations, with codes z = [z2, z1].
+
+    It is used like a `DiagonalGaussian`. `top` is q(z2|x), with fields fp32 [B, D / 2]. `given_top` computes
+    q(z1|x, z2) from `features` of x [B, F] and z2 [B, D / 2]. The KL to N(0, I) has no closed form, so there is no
+    method for it: see `TwoLevelPrior.kl`.
+    """
+
+    top: DiagonalGaussian
+    features: Tensor
+    given_top: Callable[[Tensor, Tensor], DiagonalGaussian]
+
+    @cached_property
+    def _at_mean(self) -> DiagonalGaussian:
+        return self.given_top(self.features, self.top.mean)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """The means of q(z2|x) and of q(z1|x, z2) at this z2, fp32 [B, D]. The latter is not the mean of q(z1|x)."""
+        return torch.cat([self.top.mean, self._at_mean.mean], -1)
+
+    @cached_property
+    def log_variance(self) -> Tensor:
+        """The log variances of q(z2|x), and of q(z1|x, z2) at the mean of z2, fp32 [B, D].
+
+        The variance of q(z1|x) is larger, because the mean of z1 depends on z2.
+        """
+        return torch.cat([self.top.log_variance, self._at_mean.log_variance], -1)
+
+    def sample(self, noise: Tensor | None = None) -> Tensor:
+        """Draw z [B, D], reparameterised, with the given `noise` ~ N(0, I) [B, D] or torch's random numbers."""
+        of_top, of_bottom = (None, None) if noise is None else noise.chunk(2, -1)
+        z2 = self.top.sample(of_top)
+        return torch.cat([z2, self.given_top(self.features, z2).sample(of_bottom)], -1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Compute the log density of z [B, D], in nats [B]."""
+        z2, z1 = z.chunk(2, -1)
+        return self.top.log_prob(z2) + self.given_top(self.features, z2).log_prob(z1)
+
+    def log_prob_under_each(self, z: Tensor) -> Tensor:
+        """Compute the log density of every z [N, D] under each of the B posteriors, in nats, fp64 [N, B]."""
+        z2, z1 = z.chunk(2, -1)
+        num, every = len(self.features), torch.arange(len(self.features), device=z.device)
+        blocks = []
+        for rows in torch.arange(len(z), device=z.device).split(max(1, _PAIRS_AT_ONCE // num)):
+            given = self.given_top(self.features[every.repeat(len(rows))], z2[rows].repeat_interleave(num, 0))
+            blocks.append(given.log_prob(z1[rows].repeat_interleave(num, 0)).double().view(-1, num))
+        return self.top.log_prob_under_each(z2) + torch.cat(blocks)
+
+    def information(self, z: Tensor) -> Tensor:
+        """Compute log q(z_i|x_i) - log 1/B sum_j q(z_i|x_j) for a draw z [B, D]: see `DiagonalGaussian.information`."""
+        log_prob_BB = self.log_prob_under_each(z)
+        return log_prob_BB.diagonal() - log_prob_BB.logsumexp(1) + math.log(len(z))
+
+    def entropy(self) -> Tensor:
+        """Estimate the differential entropy in nats [B]: exact for z2; for z1 given one draw of z2, without bias.
+
+        The entropy of z1 is E[H(q(z1|x, z2))] over z2 ~ q(z2|x), which has no closed form. The draw is reparameterised.
+        """
+        return self.top.entropy() + self.given_top(self.features, self.top.sample()).entropy()
+
+    def take(self, rows: Tensor) -> "TwoLevelGaussian":
+        """The posteriors of the given `rows`, int64 [N], which may repeat."""
+        return TwoLevelGaussian(self.top.take(rows), self.features[rows], self.given_top)
+
+
+# The posterior of a model: both have `mean`, `log_variance`, `sample`, `log_prob`, `entropy`, `information` and `take`.
+Posterior = DiagonalGaussian | TwoLevelGaussian
+
+
+def concatenated(posteriors: list[Any]) -> Any:
+    """Concatenate posteriors of one kind and one model, in order."""
+    first = posteriors[0]
+    if isinstance(first, TwoLevelGaussian):
+        top = concatenated([each.top for each in posteriors])
+        return TwoLevelGaussian(top, torch.cat([each.features for each in posteriors]), first.given_top)
+    means, log_variances = zip(*((each.mean, each.log_variance) for each in posteriors), strict=True)
+    return DiagonalGaussian(torch.cat(means), torch.cat(log_variances))
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:

@@ -9,19 +9,18 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent
+from torch.distributions import Independent
 
 from smim.errors import UserError
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_space import make_log_variance, make_prior
-from smim.model.latent_variable_model import LatentVariableModel
+from smim.model.likelihoods import bernoulli
+from smim.model.vectors import PSEUDO_INPUT_MARGIN, VectorLatentVariableModel
 from smim.schema import bounded
 from smim.vectors.batch import VectorBatch
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
-# The initial distance of a pseudo-input in (0, 1) from the ends, because it would have no gradient there.
-_MARGIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class MLPArgs(PartArgs):
     """The settings of fully connected layers: `num_layers` hidden layers with `hidden_dim` units each."""
 
     unit: ClassVar[str] = "vector"
+    family: ClassVar[str] = "vector"
     name: str = "mlp"
     hidden_dim: int = bounded(20, least=1)
     num_layers: int = bounded(2, least=1)
@@ -58,6 +58,7 @@ class VectorArgs(ModelArgs):
     """The settings that decide the shape of a model of vectors. Defaults are the thesis's (section 5.3.1)."""
 
     unit: ClassVar[str] = "vector"
+    family: ClassVar[str] = "vector"
     encoder: MLPArgs = field(default_factory=MLPArgs)
     decoder: MLPDecoderArgs = field(default_factory=MLPDecoderArgs)
     latent_dim: int = bounded(2, least=1)
@@ -72,10 +73,8 @@ class VectorArgs(ModelArgs):
             )
 
 
-class VectorAutoencoder(LatentVariableModel):
+class VectorAutoencoder(VectorLatentVariableModel):
     """An autoencoder with fully connected q(z|x) and p(x|z), for vectors of `dimension` numbers."""
-
-    unit = "vector"
 
     def __init__(self, args: VectorArgs, dimension: int) -> None:
         super().__init__()
@@ -105,14 +104,14 @@ class VectorAutoencoder(LatentVariableModel):
         return self.posterior_of_state(self.encoder(vectors_KX))
 
     def _as_pseudo_inputs(self, batch: VectorBatch) -> Tensor:
-        return batch.vectors if self.reparameterized else torch.logit(batch.vectors, eps=_MARGIN)
+        return batch.vectors if self.reparameterized else torch.logit(batch.vectors, eps=PSEUDO_INPUT_MARGIN)
 
     def decode(self, z_BD: Tensor) -> DiagonalGaussian | Independent:
         """Compute p(x|z), a Gaussian or a Bernoulli for each number, with parameters fp32 [B, X]."""
         hidden_BH = self.decoder(z_BD)
         center_BX = self.to_vector(hidden_BH).float()
         if self.to_vector_log_variance is None:
-            return Independent(Bernoulli(logits=center_BX, validate_args=False), 1, validate_args=False)
+            return bernoulli(center_BX)
         log_variance = (
             self.to_vector_log_variance(hidden_BH).float().clamp(min=self.args.decoder.min_decoder_log_variance)
         )
@@ -125,9 +124,10 @@ class VectorAutoencoder(LatentVariableModel):
     def log_likelihood(self, batch: VectorBatch, z_BD: Tensor) -> Tensor:
         return self.decode(z_BD).log_prob(batch.vectors)
 
-    def sample(self, z_BD: Tensor, *, max_length: int = 100) -> VectorBatch:
-        """Draw x ~ p(x|z) for each z. A Gaussian is reparameterised."""
-        return VectorBatch(torch.arange(len(z_BD), device=z_BD.device), self.decode(z_BD).sample())
+    def draw(self, z_BD: Tensor) -> Tensor:
+        """Draw x ~ p(x|z) for each z, fp32 [B, X]. A Gaussian is reparameterised."""
+        return self.decode(z_BD).sample()
 
-    def summary(self, batch: VectorBatch) -> Tensor:
-        return batch.vectors
+    @property
+    def numbers_per_vector(self) -> int:
+        return max(self.input_size, self.args.encoder.hidden_dim, self.args.decoder.hidden_dim)

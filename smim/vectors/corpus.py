@@ -36,12 +36,15 @@ class VectorSplit(Split):
         """All vectors, fp32 [N, X]."""
         return self._numbers("vector")
 
-    @cached_property
-    def grey(self) -> np.ndarray | None:
-        """The grey values from which training draws bits, fp32 [N, X] in [0, 1], or None if it draws none."""
+    @property
+    def draws_bits(self) -> bool:
+        """Whether training draws new bits in each step. A label column called `grey` does not count."""
         table = self.table.schema
-        if GREY not in table.names or table.field(GREY).type != table.field("vector").type:
-            return None
+        return GREY in table.names and table.field(GREY).type == table.field("vector").type
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """The grey values from which bits are drawn, fp32 [N, X] in [0, 1]. Only if `draws_bits`."""
         return self._numbers(GREY)
 
     def _numbers(self, name: str) -> np.ndarray:
@@ -50,7 +53,7 @@ class VectorSplit(Split):
 
     @property
     def label_columns(self) -> list[str]:
-        numbers = {"vector"} | ({GREY} if self.grey is not None else set())
+        numbers = ["vector"] + [GREY] * self.draws_bits
         return [name for name in super().label_columns if name not in numbers]
 
     def read(self, rows: Sequence[int] | np.ndarray, *, key: tuple[int, int] | None = None) -> "Vectors":  # type: ignore[override]
@@ -58,7 +61,7 @@ class VectorSplit(Split):
         from smim.vectors.batch import Vectors  # imports torch, which preparation does not need
 
         chosen = np.asarray(rows, dtype=np.int64)
-        if key is None or self.grey is None:
+        if key is None or not self.draws_bits:
             return Vectors(rows=chosen, vectors=self.vectors[chosen])
         random = np.random.default_rng([*key, _BITS_STREAM])
         return Vectors(rows=chosen, vectors=draw_bits(self.grey[chosen], random))
@@ -106,10 +109,10 @@ class VectorCorpus(PreparedCorpus):
     def split(self, name: str) -> VectorSplit:
         """Memory-map one split. Raises `UserError` if it is unknown or a shard is damaged."""
         split = VectorSplit(name=name, table=self.table(name))
-        if GREY in split.table.column_names and split.table.column(GREY).null_count:
-            raise UserError(f"{self.directory / name} has rows without {GREY}; prepare the corpus again")
         if not np.isfinite(split.vectors).all():
             raise UserError(f"{self.directory / name} holds NaN or infinite numbers; prepare the corpus again")
-        if split.grey is not None and not ((split.grey >= 0) & (split.grey <= 1)).all():
-            raise UserError(f"{self.directory / name} holds grey values outside [0, 1]; prepare the corpus again")
+        if split.draws_bits:
+            whole = not split.table.column(GREY).null_count
+            if not (whole and ((split.grey >= 0) & (split.grey <= 1)).all()):
+                raise UserError(f"{self.directory / name} lacks grey values in [0, 1]; prepare the corpus again")
         return split

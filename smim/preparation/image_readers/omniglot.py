@@ -76,6 +76,8 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
                     if entry.file_size > _MOST_PNG:
                         raise UserError(f"{path}: {name} claims {entry.file_size:,} bytes, too many for a drawing")
                     entries["/".join(name.parts[-3:])] = entry
+            if not entries:
+                raise UserError(f"{path} holds no drawing with a name like ALPHABET/character01/0001_01.png")
             check_bytes(path, len(entries) * size * size)
             return {
                 name: read_picture(io.BytesIO(archive.read(entry)), f"{path}: {name}", size=size, inverted=True)

@@ -28,7 +28,7 @@ def read_picture(
     """Read a picture as uint8 [C, H, W]: C = 3 with `rgb`, otherwise 1.
 
     Transparent parts become white, and the camera's rotation is applied. `inverted`: black becomes 1. `size`: resize to
-    `size` x `size` pixels, each the mean of the area that it covers (Pillow's box filter). `what`: the name for
+    `size` x `size` pixels, each the mean of those whose centres it covers (Pillow's box filter). `what`: the name for
     messages. Raises `UserError` for a damaged or too large picture, and for one of more than 8 bits per number.
     """
     Image = pillow()
