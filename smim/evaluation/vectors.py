@@ -7,12 +7,13 @@ Shapes: N vectors, X their dimensions, D latent dimensions, Q queries, K importa
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -27,6 +28,7 @@ from smim.evaluation.likelihood import RECONSTRUCTION
 from smim.evaluation.plots import Plane
 from smim.evaluation.representation import OF_LABELS, Neighbours
 from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
+from smim.images import pictures
 from smim.model.distributions import DiagonalGaussian
 from smim.model.mlp import VectorAutoencoder
 from smim.text.corpus import CARD
@@ -34,7 +36,8 @@ from smim.vector_model import VectorModel
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import KIND, VectorCorpus, VectorSplit
 
-_PLOT = "vectors.png"
+_PLOT, _IMAGES = "vectors.png", "images.png"
+_SHOWN = 10  # images of a picture's row
 _ROWS_AT_ONCE = 100_000
 
 
@@ -90,7 +93,7 @@ METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """Measure the job's vectors, and plot them if vectors and codes have two dimensions."""
+    """Measure the job's vectors. Plot them if vectors and codes have two dimensions, or show some images."""
     metrics = measure_vectors(job.model, job.corpus, job.split, args, seed=job.seed)
     section = Section("Vectors", metrics, _notes(job, args))
     if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
@@ -102,6 +105,15 @@ def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
             values = {name: metric.value for name, metric in metrics.items()}
             shown = plane(job.model, job.split, title="", metrics=values, seed=job.seed)
             plots.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
+    if shape := job.corpus.card.get("shape"):
+        section.plots[_IMAGES] = (
+            "Evaluated images; their reconstructions E[x|z], from draws z of q(z|x); samples E[x|z], from draws z of "
+            "the model's own prior"
+        )
+        if job.accelerator.is_main_process:
+            some = take(job.split, sample(len(job.split), _SHOWN, seed=job.seed))
+            rows = zip(("images", "reconstructions", "samples"), images_of(job.model, some, seed=job.seed), strict=True)
+            pictures.strips({"": dict(rows)}, plots_dir / _IMAGES, shape=shape)
     return section
 
 
@@ -181,6 +193,24 @@ def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Diagon
     random = np.random.default_rng([seed, zlib.crc32(split.name.encode())])
     noise = random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32)
     return posterior, posterior.sample(torch.from_numpy(noise))
+
+
+@torch.no_grad()
+def images_of(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A split's images, their reconstructions E[x|z], z ~ q(z|x), and as many samples, fp32 [N, X] each.
+
+    A sample is E[x|z], z ~ p(z). For bits these are probabilities of ones, as in footnote 4 of section 4.3.
+    """
+    _, codes = encode(model, split, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = model.autoencoder.prior.sample(len(split))
+        return split.vectors, model.decode(codes), model.decode(drawn)
+
+
+def take(split: VectorSplit, rows: np.ndarray) -> VectorSplit:
+    """Make a split from some rows of a split, in ascending order."""
+    return replace(split, table=split.table.take(pa.array(rows)))
 
 
 @torch.no_grad()

@@ -8,13 +8,14 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from eval import compare
-from smim import config
+from smim import config, vector_model
 from smim.errors import UserError
 from smim.evaluation import run
-from smim.evaluation.vectors import VectorsArgs, marginal_log_prob, measure_vectors
+from smim.evaluation.vectors import VectorsArgs, images_of, marginal_log_prob, measure_vectors, take
 from smim.model.directory import save_model
 from smim.model.mlp import VectorAutoencoder
 from smim.preparation.gmm import GMMArgs, build
+from smim.preparation.vectors import LabelledVectors, write_corpus
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
 from tests.models import vector_args
@@ -212,6 +213,49 @@ def test_a_model_of_vectors_is_reported_with_a_picture(saved, small):
     assert "tokens" not in page.partition("## Provenance")[0]
     assert (saved.parent / "report" / "plots" / "vectors.png").stat().st_size > 10_000
     assert "data:image/png;base64," in (saved.parent / "report" / "report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> VectorCorpus:
+    """Images of 4x4 pixels."""
+    output = tmp_path_factory.mktemp("data") / "images"
+    pixels = np.random.default_rng(0).random((60, 16), dtype=np.float32)
+    splits = {name: LabelledVectors(pixels, ["a", "b"] * 30) for name in ("train", "valid", "test")}
+    write_corpus(output, splits, name="images", label="letter", source={}, shape=[1, 4, 4])
+    return VectorCorpus.open(output)
+
+
+@pytest.fixture
+def of_images(tmp_path) -> Path:
+    """The directory of a model of these images."""
+    model = VectorAutoencoder(vector_args(latent_dim=3, likelihood="bernoulli"), dimension=16)
+    save_model(tmp_path / "run" / "model", model, None, training=TRAINING)
+    return tmp_path / "run" / "model"
+
+
+def test_a_report_of_images_shows_reconstructions_and_samples(of_images, images):
+    evaluate(of_images, images.directory)
+    assert "](plots/images.png)" in (of_images.parent / "report" / "report.md").read_text()
+    assert (of_images.parent / "report" / "plots" / "images.png").stat().st_size > 3_000
+
+
+def test_reconstructions_come_from_the_images_and_samples_from_the_prior(of_images, images):
+    model = vector_model.load(of_images)
+    with torch.no_grad():
+        # A decoder that shows its code: each pixel is sigmoid of z's first number.
+        model.autoencoder.decoder = torch.nn.Identity()
+        model.autoencoder.to_vector = torch.nn.Linear(3, 16)
+        model.autoencoder.to_vector.weight.copy_(torch.eye(3)[:1].expand(16, 3))
+        model.autoencoder.to_vector.bias.zero_()
+        model.autoencoder.to_mean.bias.fill_(5.0)
+    test = images.split("test")
+    shown, reconstructions, samples = images_of(model, take(test, np.arange(40)), seed=0)
+    np.testing.assert_array_equal(shown, test.vectors[:40])
+    codes, drawn = (np.log(each / (1 - each)) for each in (reconstructions, samples))
+    assert codes.mean() == pytest.approx(5, abs=1) and abs(drawn.mean()) < 0.6
+    assert drawn[:, 0].std() == pytest.approx(1, abs=0.4)
+    again = images_of(model, take(test, np.arange(40)), seed=0)
+    np.testing.assert_array_equal(again[2], samples)
 
 
 def test_reports_of_vectors_stand_side_by_side(saved, small):
