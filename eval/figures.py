@@ -26,11 +26,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from eval import figure_page
 from eval.figure_page import REFERENCES, Entry, Points, orders, title_of
-from eval.trainings import Training, perform
+from eval.trainings import CRITIC, Training, perform
 from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_low
 from smim.evaluation import plots
+from smim.evaluation.consistency import Pair, densities, has_densities
 from smim.evaluation.job import sample
 from smim.evaluation.plots import Panel, Plane
 from smim.evaluation.report import environment
@@ -53,9 +54,16 @@ BY_NAME = (
     *("table_4_1_fashion_mnist", "images_fashion_mnist", "codes_fashion_mnist"),
     *("table_5_1_mnist", "table_5_1_omniglot", "table_5_1_fashion_mnist"),
 )
-KINDS = ["curves", "bars", "planes", "table", "images", "codes"]
+KINDS = ["curves", "bars", "planes", "table", "images", "codes", "densities"]
+# What a picture of densities shows for each metric.
+_DENSITIES = {
+    "reconstruction_distance": "reconstruction",
+    "anchor_distance": "from_anchor",
+    "prior_distance": "from_prior",
+}
 _SHOWN, _MAPPED = 10, 1_000  # images of a picture's row, and codes of a map
 _AXES = {"hidden_dim": "hidden units", "latent_dim": "latent dimensions", "num_layers": "hidden layers"}
+_AXES |= {"decoder.num_layers": "hidden layers of the decoder", "train.max_steps": "steps of training"}
 
 
 @dataclass(frozen=True)
@@ -71,12 +79,13 @@ class FigureArgs:
     """A comparison of methods over seeds, and over values of a model's setting: `figure.` on the command line.
 
     `kind`: `curves` or `bars` of `metrics`, a `table` without a picture, or a picture of the models of the first seed:
-    `planes` for two dimensions, `images` with reconstructions and samples, `codes` as a t-SNE map. `methods`: an
-    objective's settings by the name in the legend; with `models`, the names of the models that it trains (by default
-    all). `vary`: a setting of `model.`, or `train.NAME`, with its `values`; null for bars. `models`, in place of these
-    two: such settings by the name of a model. `above`: methods in the published order of a metric's means, highest
-    first, or a list of several such orders. `published`: metric, model, and method to the published number. `note`:
-    text for the page.
+    `planes` for two dimensions, `images` with reconstructions and samples, `codes` by label (as a t-SNE map beyond two
+    dimensions), `densities` of one dimension with a column for each metric of appendix B, `chains` of two dimensions
+    with samples from the prior and from a Markov chain. `methods`: an objective's settings by the name in the legend;
+    with `models`, the names of the models that it trains (by default all). `vary`: a setting of `model.`, or
+    `train.NAME`, with its `values`; null for bars. `models`, in place of these two: such settings by the name of a
+    model. `above`: methods in the published order of a metric's means, highest first, or a list of several such orders.
+    `published`: metric, model, and method to the published number. `note`: text for the page.
     """
 
     name: str
@@ -248,6 +257,8 @@ def _draw(
         plots.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
     elif args.kind == "images":
         pictures.strips(_images(runs, corpus), output, shape=corpus.card["shape"])
+    elif args.kind == "densities":
+        plots.densities(dict(_densities(args, runs, corpus)), output)
     elif args.kind == "codes":
         plots.latent_maps(dict(_codes(runs, corpus)), output)
     elif args.kind == "bars":
@@ -284,7 +295,29 @@ def _codes(
     labels = np.array(shown.labels(shown.label_columns[0]))
     for place, _, model in _first_models(runs):
         codes = encode(model, shown, seed=0)[1].numpy()
-        yield _title(place["value"], place["method"]), (plots.tsne(codes, seed=0), labels)
+        points = codes if codes.shape[1] == 2 else plots.tsne(codes, seed=0)
+        yield _title(place["value"], place["method"]), (points, labels)
+
+
+def _densities(
+    args: FigureArgs, runs: list[tuple[Entry, Training]], corpus: VectorCorpus
+) -> Iterator[tuple[str, tuple[Pair, str]]]:
+    """Yield the title of each column, with the densities of its model and the name of the one to show."""
+    trainings = {(place["method"], place["value"]): training for place, training in runs if place["seed"] == 0}
+    found = []
+    for place, _, model in _first_models(runs):
+        training = trainings[place["method"], place["value"]]
+        if not has_densities(model, training.objective, corpus.card.get("density")):
+            raise UserError(
+                "figure.kind=densities needs corpus.dimension=1, model.latent_dim=1, and methods with "
+                "name=mim and data_prior=gaussian_mixture or standard_normal"
+            )
+        pair = densities(model, training.objective, corpus.card["density"], training.directory / CRITIC)
+        found.append((_title(place["value"], place["method"]), pair))
+    for metric in args.metrics:
+        for title, pair in found:
+            if shown := _DENSITIES.get(metric):
+                yield f"{title}\n{shown.replace('_', ' ')}", (pair, shown)
 
 
 def _some(corpus: VectorCorpus, num: int) -> VectorSplit:

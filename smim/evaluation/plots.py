@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.collections import EllipseCollection
 
+from smim.evaluation.consistency import Pair
 from smim.model.distributions import DiagonalGaussian
 
 matplotlib.use("Agg")
@@ -250,6 +251,22 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
             below.add_patch(plt.Circle((0, 0), 1, fill=False, linestyle="--", linewidth=1.5))
             for axis, extent in ((above, 2.0), (below, 3.0)):
                 axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
+
+
+def densities(columns: Mapping[str, tuple[Pair, str]], output: Path) -> None:
+    """Plot a column for each title as in Figure B.1: x above and z below, with the density of the given name filled.
+
+    The anchor is dashed. The prior q(x) is red, and p(z) is blue.
+    """
+    with _axes(output, 2, len(columns), (2.3, 1.9)) as axes:
+        for above_and_below, (title, (pair, shown)) in zip(axes.T, columns.items(), strict=True):
+            styles = (("x", "tab:red", "tab:green"), ("z", "tab:blue", "gold"))
+            for axis, each, (name, of_prior, filled) in zip(above_and_below, pair, styles, strict=True):
+                axis.fill_between(each.points, getattr(each, shown), color=filled, alpha=0.6, linewidth=0)
+                axis.plot(each.points, each.prior, color=of_prior)
+                axis.plot(each.points, each.anchor, "--", color="black", linewidth=1)
+                axis.set(ylim=(0, 1.6 * each.anchor.max()), yticks=[], xlabel=name)
+            above_and_below[0].set_title(title, fontsize="small")
 
 
 def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.Axes, dict[str, Any]]]:

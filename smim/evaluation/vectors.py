@@ -22,6 +22,7 @@ from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
 from smim.evaluation.classes import OF_CLASSES, Classes, read_by_classifiers
+from smim.evaluation.consistency import OF_CONSISTENCY
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
 from smim.evaluation.likelihood import RECONSTRUCTION
@@ -89,7 +90,7 @@ _OWN = [
     Definition("rmse_mean", "", "`rmse` with x' = E[x|z] instead of the draw",
                lambda c: _rmse(c["difference_of_mean"]), better="lower"),
 ]  # fmt: skip
-METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES]
+METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES, *OF_CONSISTENCY]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:

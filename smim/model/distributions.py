@@ -15,9 +15,9 @@ from torch import Tensor
 _LOG_2PI = math.log(2 * math.pi)
 # The largest number of pairs of a code and an observation for which q(z1|x, z2) is computed at once.
 _PAIRS_AT_ONCE = 16_384
-# A quantile's interval after so many halvings is below fp64's precision. Between components far from each other, the
+# After so many halvings, a quantile's interval is below fp32's precision. Between components far from each other, the
 # density is 0 in fp64.
-_HALVINGS, _SMALLEST_DENSITY = 60, 1e-12
+_HALVINGS, _SMALLEST_DENSITY = 40, 1e-12
 
 
 @dataclass(frozen=True)

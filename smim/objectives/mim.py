@@ -7,15 +7,18 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError, refuse
+from smim.model.distributions import standard_normal_log_prob
 from smim.model.latent_space import SampledVariance
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import GaussianMixture
+from smim.model.weights import load_tensors
 from smim.objectives.base import frozen
 from smim.objectives.draw import Critic, Draw, Terms
 from smim.objectives.warmup import WithWarmup
@@ -62,8 +65,9 @@ class MIM(WithWarmup):
 
     `data_prior`: `marginal` takes the decoder's marginal as q(x) (eq. 3.25). Its lower bound is
     log p(x|z') p(z') / q(z'|x), z' ~ q(z'|x), which cancels log q(z|x) in the encoder's half (Algorithm 3).
-    `gaussian_mixture` is for vectors with a Gaussian decoder (Algorithm 1). It learns a mixture of
+    The others are for vectors with a Gaussian decoder (Algorithm 1). `gaussian_mixture` learns a mixture of
     `data_prior_components` diagonal Gaussians beside the model, by Adam at `data_prior_learning_rate`.
+    `standard_normal` is N(0, I) (appendix B.2).
 
     The gradient goes through x if x is reparameterised; words and bits use REINFORCE (eq. 3.26). The decoder's half
     uses no dropout, because its samples are drawn without. A sampled sentence is cut after `max_sampled_length` tokens;
@@ -89,7 +93,7 @@ class MIM(WithWarmup):
     draws_observations: ClassVar[bool] = True
     has_critic: ClassVar[bool] = True
     name: str = "mim"
-    data_prior: str = bounded("marginal", among=["marginal", "gaussian_mixture"])
+    data_prior: str = bounded("marginal", among=["marginal", "gaussian_mixture", "standard_normal"])
     data_prior_components: int = bounded(10, least=1)
     data_prior_learning_rate: float = bounded(1e-3, above=0)
     max_sampled_length: int = bounded(50, least=1)
@@ -103,7 +107,7 @@ class MIM(WithWarmup):
         problems = self.latent_anchor.problems("objective.latent_anchor")
         if self.consistency_weight != 1 or self.switch_step:
             given = f"objective.consistency_weight={self.consistency_weight} with switch_step={self.switch_step}"
-            if self.data_prior != "gaussian_mixture":
+            if self.data_prior == "marginal":
                 problems.append(f"{given} needs a density q(x): add objective.data_prior=gaussian_mixture")
             if self.warmup_steps:
                 problems.append(f"{given} has no warm-up: add objective.warmup_steps=0")
@@ -114,18 +118,28 @@ class MIM(WithWarmup):
 
     def prepare(self, model: LatentVariableModel) -> None:
         self.latent_anchor.check(model.args.latent_dim)
-        if self.data_prior == "gaussian_mixture" and not model.reparameterized:
+        if self.data_prior != "marginal" and not model.reparameterized:
             raise UserError(
-                "objective.data_prior=gaussian_mixture is a density of vectors, but this model's p(x|z) is of words or "
-                "bits; use objective.data_prior=marginal, or model=mlp with model.likelihood=gaussian"
+                f"objective.data_prior={self.data_prior} is a density of vectors, but this model's p(x|z) is of words "
+                "or bits; use objective.data_prior=marginal, or model=mlp with model.likelihood=gaussian"
             )
 
     def make_critic(self, model: LatentVariableModel) -> Critic | None:
-        """Make the mixture q(x) over vectors, or return None for the marginal. Appendix B's mixture is isotropic."""
-        if self.data_prior == "marginal":
+        """Make the mixture q(x) over vectors; None for other q(x). Appendix B's mixture is isotropic."""
+        if self.data_prior != "gaussian_mixture":
             return None
         network = GaussianMixture(model.input_size, num_components=self.data_prior_components)
         return Critic(network, torch.optim.Adam(network.parameters(), lr=self.data_prior_learning_rate))
+
+    def load_data_prior(self, model: LatentVariableModel, path: Path) -> nn.Module:
+        """Load the mixture q(x) over vectors from the file of its weights. Raises `UserError` if it does not fit."""
+        critic = self.make_critic(model)
+        assert critic
+        try:
+            critic.network.load_state_dict(load_tensors(path))
+        except (RuntimeError, KeyError):
+            raise UserError(f"{path} does not hold the mixture q(x) of objective.data_prior=gaussian_mixture") from None
+        return critic.network
 
     def loss(self, draw: Draw) -> Terms:
         model, critic = draw.model, draw.critic
@@ -165,6 +179,8 @@ class MIM(WithWarmup):
         log_decoding, log_posterior = -draw.reconstruction + draw.log_prior, draw.log_posterior
         if draw.critic:
             log_data = frozen(draw.critic, draw.batch.vectors)
+        elif self.data_prior == "standard_normal":
+            log_data = standard_normal_log_prob(draw.batch.vectors)
         else:
             log_data = (draw if encoded else replace(draw, z=draw.posterior.sample())).elbo
         log_encoding = log_posterior + log_data

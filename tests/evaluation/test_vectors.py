@@ -27,7 +27,8 @@ STDEV = 0.25
 
 def gmm(output: Path, **settings) -> VectorCorpus:
     sizes = {"train": 500, "valid": 10, "test": 4000}
-    given = {"seed": 0, "dimension": 2, "num_components": 5, "standard_deviation": STDEV, "radius": 1.0, **sizes}
+    mixture = {"num_components": 5, "standard_deviation": STDEV, "radius": 1.0, "center": True}
+    given = {"seed": 0, "dimension": 2, **mixture, **sizes}
     build(GMMArgs(**{"builder": "gmm", "name": "gmm", "dir": "", **given, **settings}), output)
     return VectorCorpus.open(output)
 
