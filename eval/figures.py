@@ -33,7 +33,7 @@ from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_lo
 from smim.evaluation import plots
 from smim.evaluation.consistency import Pair, densities, has_densities
 from smim.evaluation.job import sample
-from smim.evaluation.plots import Panel, Plane
+from smim.evaluation.plots import Chains, Panel, Plane
 from smim.evaluation.report import environment
 from smim.evaluation.vectors import VectorsArgs, encode, images_of, log_density, plane, take
 from smim.images import pictures
@@ -47,20 +47,28 @@ from smim.training.args import TrainArgs
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus, VectorSplit
 
-FIGURES = ("figure_5_2", "figure_5_1", "figure_5_4", "figure_5_3", "figure_4_1", "infomax_table_3")
+FIGURES = (
+    *("figure_5_2", "figure_5_1", "figure_5_4", "figure_5_3", "figure_4_1", "infomax_table_3"),
+    *("figure_b_1", "figure_b_2", "figure_b_3", "infovae_figure_1", "infovae_figure_2"),
+)
 # These need the corpora of images. The second tuple takes hours, or needs Fashion-MNIST, so only its names make it.
-OF_IMAGES = ("figure_4_2", "table_4_1_mnist", "images_mnist", "codes_mnist", "table_4_1_omniglot", "images_omniglot")
+OF_IMAGES = (
+    *("figure_4_2", "table_4_1_mnist", "images_mnist", "codes_mnist", "table_4_1_omniglot", "images_omniglot"),
+    *("infovae_table_1", "infovae_figure_3", "infovae_figure_3d", "infomax_table_1", "infomax_table_2"),
+    *("infomax_table_4", "infomax_figure_2", "infomax_figure_3", "infomax_figure_7", "infomax_figure_8"),
+)
 BY_NAME = (
     *("table_4_1_fashion_mnist", "images_fashion_mnist", "codes_fashion_mnist"),
     *("table_5_1_mnist", "table_5_1_omniglot", "table_5_1_fashion_mnist"),
 )
-KINDS = ["curves", "bars", "planes", "table", "images", "codes", "densities"]
+KINDS = ["curves", "bars", "planes", "table", "images", "codes", "densities", "chains"]
 # What a picture of densities shows for each metric.
 _DENSITIES = {
     "reconstruction_distance": "reconstruction",
     "anchor_distance": "from_anchor",
     "prior_distance": "from_prior",
 }
+_DRAWN, _CHAIN_STEPS = 1_000, 50  # samples in a picture, and steps of the Markov chain to each
 _SHOWN, _MAPPED = 10, 1_000  # images of a picture's row, and codes of a map
 _AXES = {"hidden_dim": "hidden units", "latent_dim": "latent dimensions", "num_layers": "hidden layers"}
 _AXES |= {"decoder.num_layers": "hidden layers of the decoder", "train.max_steps": "steps of training"}
@@ -159,6 +167,8 @@ def make_figure(cfg: DictConfig) -> None:
         )
     output, started = Path(cfg.output), time.monotonic()
     corpus = VectorCorpus.open(_prepared(cfg.corpus, output / "data"))
+    if args.kind == "chains" and not (corpus.input_size == 2 and "density" in corpus.card):
+        raise UserError("figure.kind=chains needs vectors in two dimensions with a density; give corpus=gmm")
     if args.kind == "planes" and not corpus.input_size == cfg.model.latent_dim == 2:
         raise UserError("figure.kind=planes needs two dimensions; give corpus.dimension=2 and model.latent_dim=2")
     if args.kind == "images" and "shape" not in corpus.card:
@@ -257,6 +267,8 @@ def _draw(
         plots.planes(planes, output, log_density=lambda vectors: log_density(corpus, vectors))
     elif args.kind == "images":
         pictures.strips(_images(runs, corpus), output, shape=corpus.card["shape"])
+    elif args.kind == "chains":
+        plots.chains(list(_chains(runs)), output, log_density=lambda vectors: log_density(corpus, vectors))
     elif args.kind == "densities":
         plots.densities(dict(_densities(args, runs, corpus)), output)
     elif args.kind == "codes":
@@ -297,6 +309,20 @@ def _codes(
         codes = encode(model, shown, seed=0)[1].numpy()
         points = codes if codes.shape[1] == 2 else plots.tsne(codes, seed=0)
         yield _title(place["value"], place["method"]), (points, labels)
+
+
+def _chains(runs: list[tuple[Entry, Training]]) -> Iterator[Chains]:
+    """Yield the row of each model of the first seed: samples, and how the training went."""
+    trainings = {(place["method"], place["value"]): training for place, training in runs if place["seed"] == 0}
+    for place, metrics, model in _first_models(runs):
+        log = (trainings[place["method"], place["value"]].directory / "metrics.jsonl").read_text(encoding="utf-8")
+        lines = [line for line in map(json.loads, log.splitlines()) if line["split"] == "valid"]
+        start = np.random.default_rng(0).standard_normal((_DRAWN, model.latent_dim), dtype=np.float32)
+        chain = model.markov_chain(start, steps=_CHAIN_STEPS, seed=0)[:, -1]
+        information = round(metrics["mutual_information"], 2) + 0.0  # so that 0 is not shown as "-0.00"
+        inset = f"mutual information {information:.2f} nats"
+        title = _title(place["value"], place["method"])
+        yield Chains(title, model.sample(_DRAWN, seed=0), chain, lines, inset)
 
 
 def _densities(
