@@ -287,3 +287,48 @@ def test_an_experiment_that_is_no_figure_is_refused(tmp_path):
 def test_without_an_experiment_all_figures_are_made(tmp_path):
     refused = run_script("eval/figures.py", [f"output={tmp_path}", "figure.seeds=0"], timeout=60)
     assert refused.returncode == 2 and "figure.seeds is 0, but it must be at least 1" in refused.stderr
+
+
+# What a figure of another corpus and model needs to be made in seconds.
+FEW = ["figure.values=[]", "figure.seeds=1", "figures.workers=1"]
+
+
+def test_a_picture_of_densities_has_a_column_for_each_metric_and_method(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(figures.plots, "densities", lambda columns, output: drawn.update(columns))
+    content = make(tmp_path, *FEW, experiment="figure_b_1")
+    metrics = [set(training["metrics"]) for training in content["trainings"]]
+    assert all({"prior_distance", "prior_anchor_distance"} <= each for each in metrics)
+    shown = ["reconstruction", "from anchor", "from prior"]
+    assert list(drawn) == [f"{method}\n{name}" for name in shown for method in ("CE", "MIM")]
+    for (of_x, _), name in drawn.values():
+        width = of_x.points[1] - of_x.points[0]
+        assert getattr(of_x, name).sum() * width == pytest.approx(1, abs=0.05)
+
+
+def test_a_picture_of_chains_has_a_row_for_each_method_with_its_validations(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures.plots, "chains", lambda rows, output, log_density: drawn.extend(rows))
+    make(tmp_path, *FEW, "figure.metrics=[mmd]", "figure.above={}", experiment="infovae_figure_1")
+    assert [row.title for row in drawn] == ["ELBO", "Autoencoder", "MMD"]
+    for row in drawn:
+        assert row.ancestral.shape == row.chain.shape == (1000, 2) and row.chain.std() > 0.1
+        assert [line["step"] for line in row.history] == [2, 4]
+
+
+@pytest.mark.parametrize("experiment", ["figure_b_3", "infovae_figure_2"])
+def test_pictures_of_densities_and_of_chains_are_drawn(tmp_path, experiment):
+    make(tmp_path, *FEW, "figure.above={}", experiment=experiment)
+    assert (tmp_path / experiment / f"{experiment}.png").stat().st_size > 10_000
+
+
+def test_densities_of_more_dimensions_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"figure\.kind=densities needs corpus\.dimension=1"):
+        make(tmp_path, *FEW, "corpus.dimension=2", "figure.above={}", experiment="figure_b_1")
+
+
+def test_a_setting_of_the_training_can_be_varied(tmp_path):
+    content = make(tmp_path, "figure.vary=train.max_steps", "figure.values=[2,4]")
+    steps = {training["value"]: training["run"] for training in content["trainings"]}
+    settings = [storage.read_json(tmp_path / "runs" / run / "config.json") for run in steps.values()]
+    assert [each["train"]["max_steps"] for each in settings] == list(steps) == [2, 4]
