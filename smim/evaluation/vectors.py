@@ -30,8 +30,8 @@ from smim.evaluation.plots import Plane
 from smim.evaluation.representation import OF_LABELS, Neighbours
 from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
 from smim.images import pictures
-from smim.model.distributions import DiagonalGaussian
-from smim.model.mlp import VectorAutoencoder
+from smim.model.distributions import DiagonalGaussian, Posterior
+from smim.model.vectors import VectorLatentVariableModel
 from smim.text.corpus import CARD
 from smim.vector_model import VectorModel
 from smim.vectors.batch import VectorBatch
@@ -39,7 +39,9 @@ from smim.vectors.corpus import KIND, VectorCorpus, VectorSplit
 
 _PLOT, _IMAGES = "vectors.png", "images.png"
 _SHOWN = 10  # images of a picture's row
+# Of the marginal likelihood: the largest number of codes at once, and the number of blocks in which they are decoded.
 _ROWS_AT_ONCE = 100_000
+_BLOCKS_OF_CODES = 16
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,18 @@ def measure_vectors(
     vectors, autoencoder = split.vectors, model.autoencoder
     posterior, z = encode(model, split, seed=seed)
     codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
-    log_likelihood = autoencoder.log_likelihood(_batch(vectors), z)
+    log_likelihood = model.log_likelihood(vectors, z)
     computed = {
         "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": _drawn(model, z, seed) - vectors,
-        "difference_of_mean": autoencoder.mean(z).numpy() - vectors,
+        "difference": model.draw(z, seed=seed) - vectors,
+        "difference_of_mean": model.decode(z, seed=seed) - vectors,
     }
     if not model.deterministic:
         computed |= {
-            "information": estimators.posterior_information_terms(codes[queries], queries, posterior)[0],
-            "moments": estimators.aggregate_moments(posterior),
+            "information": _information(z[queries], queries, posterior),
+            # With two levels, the variances of z1 are those at the mean of z2.
+            "moments": estimators.aggregate_moments(DiagonalGaussian(posterior.mean, posterior.log_variance)),
             "kl": autoencoder.prior.kl(posterior, z).double().numpy(),
             "clamped": (posterior.log_variance <= autoencoder.args.clamp).double().mean(-1).numpy(),
             "marginal": marginal_log_prob(
@@ -152,7 +155,7 @@ def measure_vectors(
         computed["density"] = log_density(corpus, vectors[queries])
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
-    metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood.double().numpy())
+    metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
     samples = model.sample(args.max_queries, seed=seed) if split.label_columns else vectors[:0]
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
@@ -183,7 +186,7 @@ def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
     }
 
 
-def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[DiagonalGaussian, Tensor]:
+def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Posterior, Tensor]:
     """Compute q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D]; for an autoencoder the mean.
 
     The draws are a function of the seed and the split's name.
@@ -206,7 +209,7 @@ def images_of(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[np.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         drawn = model.autoencoder.prior.sample(len(split))
-        return split.vectors, model.decode(codes), model.decode(drawn)
+        return split.vectors, model.decode(codes, seed=seed), model.decode(drawn, seed=seed)
 
 
 def take(split: VectorSplit, rows: np.ndarray) -> VectorSplit:
@@ -216,18 +219,21 @@ def take(split: VectorSplit, rows: np.ndarray) -> VectorSplit:
 
 @torch.no_grad()
 def marginal_log_prob(
-    autoencoder: VectorAutoencoder, vectors: np.ndarray, *, num_samples: int, seed: int
+    autoencoder: VectorLatentVariableModel, vectors: np.ndarray, *, num_samples: int, seed: int
 ) -> np.ndarray:
     """Estimate log E_p(z)[p(x|z)] of each vector [N, X] by K importance samples, in nats, fp64 [N].
 
     Half of the samples are from q(z|x) and half from p(z). They are weighted as draws from the even mixture of both
     (Veach and Guibas 1995). If q is narrower than p(z|x), as MIM's may be, draws of q alone miss most of the integral.
     In expectation the estimate is too low; more samples reduce this bias (Burda et al. 2016).
+
+    The memory depends on the model, but not on N or K, except for the K log weights of a vector.
     """
-    blocks = np.array_split(vectors, math.ceil(len(vectors) * num_samples / _ROWS_AT_ONCE))
+    at_once = min(_ROWS_AT_ONCE, _BLOCKS_OF_CODES * autoencoder.rows_at_once)
+    blocks = np.array_split(vectors, min(len(vectors), math.ceil(len(vectors) * num_samples / at_once)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return np.concatenate([_marginal_block(autoencoder, block, num_samples) for block in blocks])
+        return np.concatenate([_marginal_block(autoencoder, block, num_samples, at_once) for block in blocks])
 
 
 @torch.no_grad()
@@ -236,7 +242,8 @@ def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[s
     posterior, codes = encode(model, split, seed=seed)
     information = round(metrics["mutual_information_ksg"], 2) + 0.0  # so that 0 is not shown as "-0.00"
     inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
-    return Plane(title, _drawn(model, codes, seed), posterior, inset)
+    assert isinstance(posterior, DiagonalGaussian)  # a code of two dimensions has one level in all figures
+    return Plane(title, model.draw(codes, seed=seed), posterior, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
@@ -247,27 +254,35 @@ def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
     return estimators.log_mixture_density(np.array(vectors), DiagonalGaussian(means, log_variance))
 
 
-def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_samples: int) -> np.ndarray:
-    """Compute `marginal_log_prob` of a block of vectors, all of whose samples fit into memory."""
-    num, num_narrow = len(vectors), num_samples // 2
-    batch = _batch(vectors.repeat(num_samples, axis=0))
-    posterior = autoencoder.posterior(batch)
-    z = posterior.sample().view(num, num_samples, -1)
-    num_wide = num_samples - num_narrow
-    z[:, num_narrow:] = autoencoder.prior.sample(num * num_wide).view(num, num_wide, -1)
-    z = z.flatten(0, 1)
-    log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), posterior.log_prob(z).double()
-    share = num_narrow / num_samples
-    log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))
-    log_weights = autoencoder.log_likelihood(batch, z).double() + log_prior - log_proposal
-    return (torch.logsumexp(log_weights.view(num, num_samples), 1) - math.log(num_samples)).numpy()
+def _marginal_block(
+    autoencoder: VectorLatentVariableModel, vectors: np.ndarray, num_samples: int, at_once: int
+) -> np.ndarray:
+    """Compute `marginal_log_prob` of a block of vectors, with at most `at_once` codes at a time."""
+    posterior, of_vector = autoencoder.posterior(_batch(vectors)), torch.arange(len(vectors))
+    share, log_weights = num_samples // 2 / num_samples, []
+    for samples in torch.arange(num_samples).split(max(1, at_once // len(vectors))):
+        rows, num_narrow = of_vector.repeat_interleave(len(samples)), int((samples < num_samples // 2).sum())
+        repeated = posterior.take(rows)
+        z = repeated.sample().view(len(vectors), len(samples), -1)
+        num_wide = len(samples) - num_narrow
+        z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
+        z = z.flatten(0, 1)
+        log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), repeated.log_prob(z).double()
+        log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))
+        log_likelihood = autoencoder.in_blocks(
+            lambda rows, z: autoencoder.log_likelihood(_batch(vectors[rows]), z).double(), rows, z
+        )
+        log_weights.append((torch.cat(log_likelihood) + log_prior - log_proposal).view(len(vectors), -1))
+    return (torch.logsumexp(torch.cat(log_weights, 1), 1) - math.log(num_samples)).numpy()
 
 
-def _drawn(model: VectorModel, codes: Tensor, seed: int) -> np.ndarray:
-    """Draw x' ~ p(x'|z) for each code, fp32 [N, X]."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model.autoencoder.sample(codes).vectors.numpy()
+def _information(z: Tensor, rows: np.ndarray, posterior: Posterior) -> np.ndarray:
+    """Compute log q(z_i|x_i) - log mean_j q(z_i|x_j) for draws z [Q, D] from the posteriors of `rows`, fp64 [Q]."""
+    if isinstance(posterior, DiagonalGaussian):
+        return estimators.posterior_information_terms(z.numpy(), rows, posterior)[0]
+    log_prob_QN = posterior.log_prob_under_each(z)
+    own = log_prob_QN[torch.arange(len(z)), torch.from_numpy(rows)]
+    return (own - log_prob_QN.logsumexp(1)).numpy() + math.log(log_prob_QN.shape[1])
 
 
 def _rmse(difference: np.ndarray) -> Metric:

@@ -14,8 +14,8 @@ _GAIN = 3.0
 
 
 def gated_linear(input_dim: int, output_dim: int) -> nn.Sequential:
-    """Make a layer h(x) * sigmoid(g(x)) with linear h and g, from [B, `input_dim`] to [B, `output_dim`]."""
-    return _gated(nn.Linear(input_dim, 2 * output_dim))
+    """Make a layer h(x) * sigmoid(g(x)) with linear h and g, from [..., `input_dim`] to [..., `output_dim`]."""
+    return nn.Sequential(_scaled(nn.Linear(input_dim, 2 * output_dim)), nn.GLU(-1))
 
 
 def gated_conv(input_channels: int, output_channels: int, kernel_size: int, *, stride: int = 1) -> nn.Sequential:
@@ -24,14 +24,14 @@ def gated_conv(input_channels: int, output_channels: int, kernel_size: int, *, s
     The result is [B, `output_channels`, H / `stride`, W / `stride`], rounded up. `kernel_size` must be odd.
     """
     convolution = nn.Conv2d(input_channels, 2 * output_channels, kernel_size, stride=stride, padding=kernel_size // 2)
-    return _gated(convolution)
+    return nn.Sequential(_scaled(convolution), nn.GLU(1))
 
 
-def _gated(layer: nn.Linear | nn.Conv2d) -> nn.Sequential:
+def _scaled(layer: nn.Linear | nn.Conv2d) -> nn.Module:
     nn.init.normal_(layer.weight, std=math.sqrt(_GAIN / layer.weight[0].numel()))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
-    return nn.Sequential(layer, nn.GLU(1))
+    return layer
 
 
 class MaskedConv2d(nn.Conv2d):

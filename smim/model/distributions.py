@@ -88,8 +88,8 @@ class TwoLevelGaussian:
     """The posterior q(z|x) = q(z2|x) q(z1|x, z2) of B observations, with codes z = [z2, z1].
 
     It is used like a `DiagonalGaussian`. `top` is q(z2|x), with fields fp32 [B, D / 2]. `given_top` computes
-    q(z1|x, z2) from `features` of x [B, F] and z2 [B, D / 2]. The KL to N(0, I) has no closed form, so there is no
-    method for it: see `TwoLevelPrior.kl`.
+    q(z1|x, z2) from `features` of x [B, F] and z2 [B, D / 2], or of all pairs for z2 [N, 1, D / 2]. The KL to N(0, I)
+    has no closed form, so there is no method for it: see `TwoLevelPrior.kl`.
     """
 
     top: DiagonalGaussian
@@ -127,11 +127,10 @@ class TwoLevelGaussian:
     def log_prob_under_each(self, z: Tensor) -> Tensor:
         """Compute the log density of every z [N, D] under each of the B posteriors, in nats, fp64 [N, B]."""
         z2, z1 = z.chunk(2, -1)
-        num, every = len(self.features), torch.arange(len(self.features), device=z.device)
-        blocks = []
-        for rows in torch.arange(len(z), device=z.device).split(max(1, _PAIRS_AT_ONCE // num)):
-            given = self.given_top(self.features[every.repeat(len(rows))], z2[rows].repeat_interleave(num, 0))
-            blocks.append(given.log_prob(z1[rows].repeat_interleave(num, 0)).double().view(-1, num))
+        blocks = [
+            self.given_top(self.features, z2[rows, None]).log_prob(z1[rows, None]).double()
+            for rows in torch.arange(len(z), device=z.device).split(max(1, _PAIRS_AT_ONCE // len(self.features)))
+        ]
         return self.top.log_prob_under_each(z2) + torch.cat(blocks)
 
     def information(self, z: Tensor) -> Tensor:

@@ -134,12 +134,12 @@ class ImageArgs(ModelArgs):
 
         Raises `UserError` if it has none, or another one than `shape`.
         """
-        shape = corpus.card.get("shape")
-        if shape is None:
+        if corpus.shape is None:
             raise UserError(
                 f"{corpus.directory} holds vectors that are no images, which model={self.kind} does not support; "
                 "use model=mlp, or a corpus of images"
             )
+        shape = list(corpus.shape)
         if self.shape not in (None, shape):
             raise UserError(
                 f"model.shape is {self.shape}, but the images of {corpus.directory} have shape {shape}; leave it out"
@@ -182,17 +182,21 @@ class ConvEncoder(nn.Module):
         self.output_dim, self.hidden_dim = _LAST_CHANNELS * height * width, model.scaled(model.hidden_dim)
         self.for_z2 = _conv_layers(model, _KERNEL_SIZES["z2"])
         if model.levels == 2:
+            # A gated layer of the features of x and of z2 together. Its part of x is computed once for all z2.
             self.for_z1 = _conv_layers(model, _KERNEL_SIZES["z1"])
-            self.of_z2 = gated_linear(model.level_dim, self.output_dim)
-            self.joint = gated_linear(2 * self.output_dim, self.hidden_dim)
+            self.for_z1.append(nn.Linear(self.output_dim, 2 * self.hidden_dim))
+            self.of_z2 = nn.Sequential(
+                gated_linear(model.level_dim, self.output_dim),
+                nn.Linear(self.output_dim, 2 * self.hidden_dim, bias=False),
+            )
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Compute the state [B, F] from which z follows, or z2 if there are two levels."""
         return self.for_z2(images_BCHW)
 
-    def given_z2(self, features_BF: Tensor, z2: Tensor) -> Tensor:
-        """Compute the state [B, H] from which z1 follows, from the features `for_z1` of x and z2 [B, D / 2]."""
-        return self.joint(torch.cat([features_BF, self.of_z2(z2)], -1))
+    def given_z2(self, of_x: Tensor, z2: Tensor) -> Tensor:
+        """Compute the state [..., H] from which z1 follows, from `for_z1` of x [..., 2 H] and z2 [..., D / 2]."""
+        return nn.functional.glu(of_x + self.of_z2(z2), -1)
 
 
 class ImageDecoder(nn.Module, ABC):
@@ -350,14 +354,14 @@ class ImageAutoencoder(VectorLatentVariableModel):
         """Compute q(z2|x)."""
         return self._gaussian(self.encoder(images_BCHW), level=0)
 
-    def _given_top(self, features_BF: Tensor, z2: Tensor) -> DiagonalGaussian:
+    def _given_top(self, features: Tensor, z2: Tensor) -> DiagonalGaussian:
         """Compute q(z1|x, z2)."""
-        return self._gaussian(self.encoder.given_z2(features_BF, z2), level=1)
+        return self._gaussian(self.encoder.given_z2(features, z2), level=1)
 
-    def _gaussian(self, state_BH: Tensor, *, level: int) -> DiagonalGaussian:
+    def _gaussian(self, state: Tensor, *, level: int) -> DiagonalGaussian:
         assert isinstance(self.to_mean, nn.ModuleList) and isinstance(self.to_log_variance, nn.ModuleList)
-        log_variance = self.to_log_variance[level](state_BH).float().clamp(min=self.args.min_log_variance)
-        return DiagonalGaussian(self.to_mean[level](state_BH).float(), log_variance)
+        log_variance = self.to_log_variance[level](state).float().clamp(min=self.args.min_log_variance)
+        return DiagonalGaussian(self.to_mean[level](state).float(), log_variance)
 
     def _pseudo_posterior(self, pseudo_inputs_KX: Tensor) -> DiagonalGaussian:
         """Compute q(z|u), or q(z2|u) with two levels, of pseudo-inputs, which are the logits of images."""
