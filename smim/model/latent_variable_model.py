@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.model.distributions import DiagonalGaussian
+from smim.model.distributions import DiagonalGaussian, Posterior
 from smim.model.parts import matrix_weights
 from smim.model.priors import Prior
 from smim.text.batch import Batch
@@ -102,8 +102,8 @@ class LatentVariableModel(nn.Module, ABC):
         return 6.0 * (matrix_weights(self) - matrix_weights(self.prior))
 
     @abstractmethod
-    def posterior(self, batch: Any) -> DiagonalGaussian:
-        """Compute q(z|x) of each observation, with fields fp32 [B, D]."""
+    def posterior(self, batch: Any) -> Posterior:
+        """Compute q(z|x) of each observation, with `mean` and `log_variance` fp32 [B, D]."""
 
     @abstractmethod
     def log_likelihood(self, batch: Any, z_BD: Tensor) -> Tensor:

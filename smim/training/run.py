@@ -81,6 +81,7 @@ class Run:
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
+        model_args = model_args.for_corpus(corpus)
         if initial:
             initial.check(corpus)
         limit = model_args.token_limit if args.too_long == "truncate" else None

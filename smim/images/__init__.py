@@ -1,0 +1,1 @@
+"""What is of images alone: readers of published files, layers, and pictures."""
