@@ -5,6 +5,7 @@ channel first, as in a corpus. Its value z in the base has T numbers too, of the
 """
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -201,7 +202,7 @@ def image_regressor(shape: Shape, hidden_dim: int, output_dim: int) -> nn.Module
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     widths = [channels, hidden_dim, hidden_dim, hidden_dim]
-    layers = [(convolution(*pair, stride=2), nn.SiLU()) for pair in zip(widths, widths[1:], strict=False)]
+    layers = [(convolution(*pair, stride=2), nn.SiLU()) for pair in pairwise(widths)]
     return OfLast(nn.Unflatten(-1, shape), *(each for pair in layers for each in pair), nn.Flatten(), last)
 
 

@@ -115,6 +115,9 @@ class Images:
     They have the label columns of all corpora, empty where a corpus lacks a column, and `corpus`.
     """
 
+    unit = "images"
+    most_held_out: int | None = 500
+
     def __init__(self, corpora: Sequence[VectorCorpus], split: str, *, num_scales: int) -> None:
         """Raise `UserError` for corpora without an image's shape, with bits, or with images of different shapes."""
         if not corpora:
@@ -124,7 +127,9 @@ class Images:
         if len(set(shapes)) > 1:
             found = ", ".join(f"{corpus.name} {shape}" for corpus, shape in zip(corpora, shapes, strict=True))
             raise UserError(f"the images have different shapes: {found}; prepare them with the same shape")
-        self._shape = shapes[0]
+        channels, *sizes = self._shape = shapes[0]
+        factor = 2**num_scales
+        self.padded_shape: Shape = (channels, *(-(-size // factor) * factor for size in sizes))
         tables = []
         for corpus in corpora:
             table = corpus.split(split).table
@@ -153,14 +158,24 @@ class Images:
         levels = np.rint(pixels)
         if levels.min() < 0 or levels.max() >= LEVELS or np.abs(pixels - levels).max() > 0.01:
             raise UserError(f"{self.name} has pixels that are no multiples of 1/255 in [0, 1]; prepare it again")
-        channels, rows, columns = self._shape
-        factor = 2**self.num_scales
-        (above, below), (left, right) = (((-n % factor) // 2, -(-(-n % factor) // 2)) for n in (rows, columns))
-        images = levels.astype(np.uint8).reshape(-1, channels, rows, columns)
-        return torch.from_numpy(np.pad(images, ((0, 0), (0, 0), (above, below), (left, right))))
+        images = levels.astype(np.uint8).reshape(-1, *self._shape)
+        added = [padded - size for padded, size in zip(self.padded_shape, self._shape, strict=True)]
+        return torch.from_numpy(np.pad(images, [(0, 0), *((each // 2, each - each // 2) for each in added)]))
+
+    def labels(self, rows: Sequence[int]) -> list[dict[str, str | None]]:
+        """The values of all label columns of the given rows."""
+        return self.split.table.select(self.split.label_columns).take(rows).to_pylist()
+
+    def pictures(self, rows: Sequence[int]) -> Tensor:
+        """The given rows as images in [0, 1], fp32 [N, C, H, W]."""
+        return self.levels[torch.tensor(rows)].float() / (LEVELS - 1)
 
     def posterior(self, rows: np.ndarray) -> Dequantised:
-        """The images of the given rows in their order."""
+        """The images of the given rows in their order. Raises `UserError` for a row that the split does not have."""
+        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.levels)):
+            raise UserError(
+                f"{self.name} {self.split.name} has the rows 0 to {len(self.levels) - 1:,}, not {rows.max()}"
+            )
         return Dequantised(self.levels[torch.from_numpy(rows)])
 
 

@@ -186,6 +186,16 @@ class Knowledge(nn.Module):
         return log_mean_B + log_det_B + point.log_det - log_share
 
     @torch.no_grad()
+    def log_prob_of_code(self, point: Point, *, generator: torch.Generator) -> Tensor:
+        """Compute log p(t|e = 1, c) in nats [B] at one draw c ~ p(c|e = 1, t): the thesis's NLL of a label (G.2.3).
+
+        It is no density of t, because c is drawn from t. It can exceed log p(t|e = 1) by log p(c|1, t) - log p(c|1).
+        """
+        conditional = self.conditional(True)
+        noise_BC = torch.randn(len(point.t), self.args.code_dim, dtype=torch.float32, generator=generator)
+        return conditional.log_prob(point, conditional.posterior(point.t).sample(noise_BC))
+
+    @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
         """Draw z ~ p(z|e = 1), fp32 [num, T]: c from p(c|e = 1) by exact rejection from p(c), then the z-flow."""
         conditional = self.conditional(True)

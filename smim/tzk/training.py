@@ -26,7 +26,7 @@ M = TypeVar("M", bound=nn.Module)
 
 # The posteriors of N sentences, fields [N, T], or N images.
 Observations: TypeAlias = "DiagonalGaussian | Dequantised"
-O = TypeVar("O", "DiagonalGaussian", "Dequantised")
+D = TypeVar("D", bound="DiagonalGaussian | Dequantised")
 
 # Observations without a label, and with it.
 Labelled: TypeAlias = "tuple[DiagonalGaussian, DiagonalGaussian] | tuple[Dequantised, Dequantised]"
@@ -66,7 +66,7 @@ class FitArgs:
             raise UserError("; ".join(problems))
 
 
-def rows_of(observations: O, rows: Tensor) -> O:
+def rows_of(observations: D, rows: Tensor) -> D:
     return replace(observations, **{each.name: getattr(observations, each.name)[rows] for each in fields(observations)})
 
 
@@ -77,10 +77,11 @@ def draw(observations: Observations, generator: torch.Generator, *, num: int | N
     return observations.sample(torch.randn(observations.mean.shape, generator=generator))
 
 
-def hold_out(observations: O, *, seed: int) -> tuple[O, O]:
-    """Split randomly into nine tenths, and a tenth (at least one)."""
+def hold_out(observations: D, *, seed: int, most: int | None = None) -> tuple[D, D]:
+    """Split randomly into nine tenths, and a tenth (at least one, and not more than `most`)."""
     order = torch.randperm(_number(observations), generator=torch.Generator().manual_seed(seed))
     num = max(1, round(_HELD_OUT * len(order)))
+    num = num if most is None else min(num, most)
     return rows_of(observations, order[num:]), rows_of(observations, order[:num])
 
 
@@ -88,13 +89,13 @@ def _number(observations: Observations) -> int:
     return len(getattr(observations, fields(observations)[0].name))
 
 
-def fit_prior(train: O, valid: O, *, args: "PriorArgs | GlowArgs", fit: FitArgs) -> CodePrior:
+def fit_prior(train: D, valid: D, *, args: "PriorArgs | GlowArgs", fit: FitArgs) -> CodePrior:
     """Learn p(t) of draws from the sentences' posteriors, that is, their aggregate posterior, or of images."""
     prior, loss, validation = _prior_to_fit(train, valid, args, fit)
     return _fit(prior, loss, validation, fit=fit, name="the t-flow")
 
 
-def _prior_to_fit(train: O, valid: O, args: Any, fit: FitArgs) -> tuple[CodePrior, Loss, Validation]:
+def _prior_to_fit(train: D, valid: D, args: Any, fit: FitArgs) -> tuple[CodePrior, Loss, Validation]:
     with torch.random.fork_rng():
         torch.manual_seed(fit.seed)
         prior: CodePrior = args.make(train)
@@ -120,23 +121,27 @@ def fit_knowledge(
 
     `frequency`: the label's share of the corpus.
     """
-    data = LabelData(name, frequency, train, valid)
+    data = LabelData(name, frequency, 0, train, valid)
     knowledge, loss, validation = _knowledge_to_fit(prior, data, args, fit, jointly=False)
     return _fit(knowledge, loss, validation, fit=fit, name=name)
 
 
 @dataclass(frozen=True)
 class LabelData:
-    """What a label is learned from: observations without it and with it, and its `frequency` in the corpus."""
+    """What a label is learned from: observations without it and with it.
+
+    `frequency`: the label's share of the corpus. `number`: of all rows with it.
+    """
 
     name: str
     frequency: float
+    number: int
     train: Labelled
     valid: Labelled
 
 
 def fit_jointly(
-    train: O, valid: O, labels: Sequence[LabelData], *, args: Any, knowledge_args: KnowledgeArgs, fit: FitArgs
+    train: D, valid: D, labels: Sequence[LabelData], *, args: Any, knowledge_args: KnowledgeArgs, fit: FitArgs
 ) -> tuple[CodePrior, list[Knowledge]]:
     """Learn p(t) and the labels together (section 8.3.2).
 
@@ -144,7 +149,9 @@ def fit_jointly(
     first is of a batch of all observations, the others of a batch with as many with a label as without.
     """
     prior, loss_of_prior, validation_of_prior = _prior_to_fit(train, valid, args, fit)
-    parts = [_knowledge_to_fit(prior, each, knowledge_args, fit, jointly=True) for each in labels]
+    parts: list[tuple[Knowledge, Loss, Validation]] = [
+        _knowledge_to_fit(prior, each, knowledge_args, fit, jointly=True) for each in labels
+    ]
     module = nn.ModuleList([prior, *(knowledge for knowledge, _, _ in parts)])
 
     def loss(generator: torch.Generator) -> Tensor:
