@@ -128,11 +128,12 @@ def measure_vectors(
     posterior, z = encode(model, split, seed=seed)
     codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
     log_likelihood = model.log_likelihood(vectors, z)
+    drawn = queries if autoencoder.draws_slowly else np.arange(len(split))
     computed = {
         "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": model.draw(z, seed=seed) - vectors,
-        "difference_of_mean": model.decode(z, seed=seed) - vectors,
+        "difference": model.draw(z[drawn], seed=seed) - vectors[drawn],
+        "difference_of_mean": model.decode(z[drawn], seed=seed) - vectors[drawn],
     }
     if not model.deterministic:
         computed |= {
