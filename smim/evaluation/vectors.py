@@ -252,8 +252,8 @@ def _marginal_block(
         rows, num_narrow = of_vector.repeat_interleave(len(samples)), int((samples < num_samples // 2).sum())
         repeated = posterior.take(rows)
         z = repeated.sample().view(len(vectors), len(samples), -1)
-        num_wide = len(samples) - num_narrow
-        z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
+        if num_wide := len(samples) - num_narrow:
+            z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
         z = z.flatten(0, 1)
         log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), repeated.log_prob(z).double()
         log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))
