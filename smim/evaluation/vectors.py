@@ -7,12 +7,13 @@ Shapes: N vectors, X their dimensions, D latent dimensions, Q queries, K importa
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,12 +21,15 @@ from torch import Tensor
 from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
+from smim.evaluation.classes import OF_CLASSES, Classes, read_by_classifiers
+from smim.evaluation.consistency import OF_CONSISTENCY
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
 from smim.evaluation.likelihood import RECONSTRUCTION
 from smim.evaluation.plots import Plane
 from smim.evaluation.representation import OF_LABELS, Neighbours
 from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
+from smim.images import pictures
 from smim.model.distributions import DiagonalGaussian, Posterior
 from smim.model.vectors import VectorLatentVariableModel
 from smim.text.corpus import CARD
@@ -33,7 +37,8 @@ from smim.vector_model import VectorModel
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import KIND, VectorCorpus, VectorSplit
 
-_PLOT = "vectors.png"
+_PLOT, _IMAGES = "vectors.png", "images.png"
+_SHOWN = 10  # images of a picture's row
 # Of the marginal likelihood: the largest number of codes at once, and the number of blocks in which they are decoded.
 _ROWS_AT_ONCE = 100_000
 _BLOCKS_OF_CODES = 16
@@ -44,15 +49,17 @@ class VectorsArgs:
     """The settings of the group. `k`: neighbours for the estimate of mutual information and for the vote for a label.
 
     The thesis has 5 for both. `max_queries`: the number of random vectors over which the marginal likelihood, and
-    metrics that compare each vector with all others, are averaged. `importance_samples`: K of the marginal likelihood.
+    metrics that compare each vector with all others, are averaged, and the number of samples that are classified.
+    `importance_samples`: K of the marginal likelihood. `labelled`: training vectors whose label the SVM is given.
     """
 
     k: int = 5
     max_queries: int = 2_000
     importance_samples: int = 200
+    labelled: int = 1_000
 
     def __post_init__(self) -> None:
-        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2))
+        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2, labelled=2))
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,11 @@ _OWN = [
     Definition("rmse_mean", "", "`rmse` with x' = E[x|z] instead of the draw",
                lambda c: _rmse(c["difference_of_mean"]), better="lower"),
 ]  # fmt: skip
-METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS]
+METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES, *OF_CONSISTENCY]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """Measure the job's vectors, and plot them if vectors and codes have two dimensions."""
+    """Measure the job's vectors. Plot them if vectors and codes have two dimensions, or show some images."""
     metrics = measure_vectors(job.model, job.corpus, job.split, args, seed=job.seed)
     section = Section("Vectors", metrics, _notes(job, args))
     if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
@@ -101,6 +108,15 @@ def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
             values = {name: metric.value for name, metric in metrics.items()}
             shown = plane(job.model, job.split, title="", metrics=values, seed=job.seed)
             plots.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
+    if shape := job.corpus.card.get("shape"):
+        section.plots[_IMAGES] = (
+            "Evaluated images; their reconstructions E[x|z], from draws z of q(z|x); samples E[x|z], from draws z of "
+            "the model's own prior"
+        )
+        if job.accelerator.is_main_process:
+            some = take(job.split, sample(len(job.split), _SHOWN, seed=job.seed))
+            rows = zip(("images", "reconstructions", "samples"), images_of(job.model, some, seed=job.seed), strict=True)
+            pictures.strips({"": dict(rows)}, plots_dir / _IMAGES, shape=shape)
     return section
 
 
@@ -116,11 +132,12 @@ def measure_vectors(
     posterior, z = encode(model, split, seed=seed)
     codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
     log_likelihood = model.log_likelihood(vectors, z)
+    drawn = queries if autoencoder.slow_sampling else np.arange(len(split))
     computed = {
         "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": model.draw(z, seed=seed) - vectors,
-        "difference_of_mean": model.decode(z, seed=seed) - vectors,
+        "difference": model.draw(z[drawn], seed=seed) - vectors[drawn],
+        "difference_of_mean": model.decode(z[drawn], seed=seed) - vectors[drawn],
     }
     if not model.deterministic:
         computed |= {
@@ -133,16 +150,25 @@ def measure_vectors(
                 autoencoder, vectors[queries], num_samples=args.importance_samples, seed=seed
             ),
         }
+        if math.isfinite(log_det := computed["moments"].log_determinant_per_dimension()):
+            computed["log_det"] = log_det
     if "density" in corpus.card:
         computed["density"] = log_density(corpus, vectors[queries])
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
+    samples = model.sample(args.max_queries, seed=seed) if split.label_columns else vectors[:0]
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
         most_frequent = classes[np.bincount(numbers).argmax()]
         metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+        places = {name: number for number, name in enumerate(classes)}
+        known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
+        read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
+        sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
+        counts = {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
+        metrics |= measure(OF_CLASSES, read | counts, label=column)
     return metrics
 
 
@@ -172,6 +198,24 @@ def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Poster
     random = np.random.default_rng([seed, zlib.crc32(split.name.encode())])
     noise = random.standard_normal(tuple(posterior.mean.shape), dtype=np.float32)
     return posterior, posterior.sample(torch.from_numpy(noise))
+
+
+@torch.no_grad()
+def images_of(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A split's images, their reconstructions E[x|z], z ~ q(z|x), and as many samples, fp32 [N, X] each.
+
+    A sample is E[x|z], z ~ p(z). For bits these are probabilities of ones, as in footnote 4 of section 4.3.
+    """
+    _, codes = encode(model, split, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = model.autoencoder.prior.sample(len(split))
+        return split.vectors, model.decode(codes, seed=seed), model.decode(drawn, seed=seed)
+
+
+def take(split: VectorSplit, rows: np.ndarray) -> VectorSplit:
+    """Make a split from some rows of a split, in ascending order."""
+    return replace(split, table=split.table.take(pa.array(rows)))
 
 
 @torch.no_grad()

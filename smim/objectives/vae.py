@@ -78,5 +78,7 @@ class VAE(Objective):
             assert isinstance(draw.posterior, DiagonalGaussian)  # as the prior is N(0, I); see `prepare`
             kl_BD = draw.posterior.kl_by_dimension()
             charged = torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)
-        loss = draw.reconstruction + weight * charged + self.entropy_weight * draw.posterior.entropy()
+        loss = draw.reconstruction + weight * charged
+        if self.entropy_weight:
+            loss = loss + self.entropy_weight * draw.posterior.entropy()
         return {"loss": loss, "kl_weight": weight}
