@@ -249,7 +249,7 @@ def _draw(
     elif args.kind == "images":
         pictures.strips(_images(runs, corpus), output, shape=corpus.card["shape"])
     elif args.kind == "codes":
-        plots.latent_maps(dict(_codes(runs, corpus)), output)
+        plots.latent_maps(dict(_codes(runs, corpus)), output, size=(4.5, 3))
     elif args.kind == "bars":
         plots.bars(panels, output)
     else:
