@@ -21,7 +21,7 @@ from torch import Tensor
 from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
-from smim.evaluation.classes import OF_CLASSES, Classes, read_by_classifiers
+from smim.evaluation.classes import MOST_CLASSES, OF_CLASSES, Classes, read_by_classifiers
 from smim.evaluation.consistency import OF_CONSISTENCY
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
@@ -162,6 +162,8 @@ def measure_vectors(
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
         most_frequent = classes[np.bincount(numbers).argmax()]
         metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+        if len(classes) > MOST_CLASSES:
+            continue
         places = {name: number for number, name in enumerate(classes)}
         known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
         read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
