@@ -132,11 +132,12 @@ def measure_vectors(
     posterior, z = encode(model, split, seed=seed)
     codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
     log_likelihood = model.log_likelihood(vectors, z)
+    drawn = queries if autoencoder.draws_slowly else np.arange(len(split))
     computed = {
         "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": model.draw(z, seed=seed) - vectors,
-        "difference_of_mean": model.decode(z, seed=seed) - vectors,
+        "difference": model.draw(z[drawn], seed=seed) - vectors[drawn],
+        "difference_of_mean": model.decode(z[drawn], seed=seed) - vectors[drawn],
     }
     if not model.deterministic:
         computed |= {
@@ -266,8 +267,8 @@ def _marginal_block(
         rows, num_narrow = of_vector.repeat_interleave(len(samples)), int((samples < num_samples // 2).sum())
         repeated = posterior.take(rows)
         z = repeated.sample().view(len(vectors), len(samples), -1)
-        num_wide = len(samples) - num_narrow
-        z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
+        if num_wide := len(samples) - num_narrow:
+            z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
         z = z.flatten(0, 1)
         log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), repeated.log_prob(z).double()
         log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))

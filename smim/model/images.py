@@ -317,6 +317,7 @@ class ImageAutoencoder(VectorLatentVariableModel):
         self.args: ImageArgs = args
         self.input_size = self.summary_dim = dimension
         self.reparameterized = args.decoder.likelihood == "gaussian" and args.decoder.name == "conv"
+        self.draws_slowly = args.decoder.name == "pixel"
         self.encoder = args.encoder.make(args)
         self.decoder = args.decoder.make(args, self.encoder)
         prior = make_prior(
