@@ -157,7 +157,7 @@ def measure_vectors(
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
-    samples = model.sample(args.max_queries, seed=seed) if split.label_columns else vectors[:0]
+    samples = None if autoencoder.draws_slowly else model.sample(args.max_queries, seed=seed)
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
@@ -168,9 +168,10 @@ def measure_vectors(
         places = {name: number for number, name in enumerate(classes)}
         known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
         read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
-        sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
-        counts = {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
-        metrics |= measure(OF_CLASSES, read | counts, label=column)
+        if samples is not None:
+            sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
+            read |= {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
+        metrics |= measure(OF_CLASSES, read, label=column)
     return metrics
 
 
