@@ -31,7 +31,7 @@ from smim import config, storage, vector_model
 from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_low
 from smim.evaluation import plots
-from smim.evaluation.consistency import Pair, densities, has_densities
+from smim.evaluation.consistency import Pair, densities
 from smim.evaluation.job import sample
 from smim.evaluation.plots import Chains, Panel, Plane
 from smim.evaluation.report import environment
@@ -333,12 +333,12 @@ def _densities(
     found = []
     for place, _, model in _first_models(runs):
         training = trainings[place["method"], place["value"]]
-        if not has_densities(model, training.objective, corpus.card.get("density")):
+        pair = densities(model, training.objective, corpus.card.get("density"), training.directory / CRITIC)
+        if pair is None:
             raise UserError(
                 "figure.kind=densities needs corpus.dimension=1, model.latent_dim=1, and methods with "
                 "name=mim and data_prior=gaussian_mixture or standard_normal"
             )
-        pair = densities(model, training.objective, corpus.card["density"], training.directory / CRITIC)
         found.append((_title(place["value"], place["method"]), pair))
     for metric in args.metrics:
         for title, pair in found:

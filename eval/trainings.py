@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 from smim import storage, vector_model
 from smim.errors import SmimError, UserError
-from smim.evaluation.consistency import OF_CONSISTENCY, densities, has_densities
+from smim.evaluation.consistency import OF_CONSISTENCY, densities
 from smim.evaluation.section import measure
 from smim.evaluation.vectors import VectorsArgs, measure_vectors
 from smim.model.args import ModelArgs
@@ -123,8 +123,8 @@ def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
     ).fit()
     model = vector_model.load(directory / "model")
     metrics = measure_vectors(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
-    if has_densities(model, training.objective, density := corpus.card.get("density")):
-        metrics |= measure(OF_CONSISTENCY, densities(model, training.objective, density, directory / CRITIC))
+    if pair := densities(model, training.objective, corpus.card.get("density"), directory / CRITIC):
+        metrics |= measure(OF_CONSISTENCY, pair)
     return {name: metric.value for name, metric in metrics.items()}
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from smim.evaluation.section import Definition, scalar
 
 _MOST_FOR_LINEAR = 10_000  # training codes; more change the accuracy little
+# With more classes, a few labelled codes or samples do not have most of them, and classifiers take minutes.
+MOST_CLASSES = 100
 
 
 @dataclass(frozen=True)

@@ -71,19 +71,19 @@ OF_CONSISTENCY = [
 ]  # fmt: skip
 
 
-def has_densities(model: VectorModel, objective: Objective, density: dict[str, Any] | None) -> bool:
-    """Whether `densities` applies: one dimension each, an anchor P(x) that is known, and a density q(x)."""
-    one = model.autoencoder.input_size == model.latent_dim == 1
-    return one and isinstance(objective, MIM) and objective.data_prior != "marginal" and density is not None
-
-
 @torch.no_grad()
-def densities(model: VectorModel, objective: MIM, density: dict[str, Any], data_prior: Path) -> Pair:
-    """Compute the densities of a model that MIM trained, of the observation and of the code.
+def densities(
+    model: VectorModel, objective: Objective, density: dict[str, Any] | None, data_prior: Path
+) -> Pair | None:
+    """Compute the densities of a model that `objective` trained, of the observation and of the code.
 
-    `density`: the entry of the corpus's card. `data_prior`: the file of the weights of the mixture q(x), if the
+    None if they do not exist: x and z have one dimension each, `density`, the entry of the corpus's card, is that of
+    the anchor P(x), and MIM has a density q(x). `data_prior`: the file of the weights of the mixture q(x), if the
     objective has one. Raises `UserError` if it is missing.
     """
+    one = model.autoencoder.input_size == model.latent_dim == 1
+    if not one or density is None or not isinstance(objective, MIM) or objective.data_prior == "marginal":
+        return None
     autoencoder = model.autoencoder
     means, deviation = np.array(density["means"]), density["standard_deviation"]
     of_codes = np.array(objective.latent_anchor.means or [[0.0]])

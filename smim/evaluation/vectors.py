@@ -21,7 +21,7 @@ from torch import Tensor
 from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
-from smim.evaluation.classes import OF_CLASSES, Classes, read_by_classifiers
+from smim.evaluation.classes import MOST_CLASSES, OF_CLASSES, Classes, read_by_classifiers
 from smim.evaluation.consistency import OF_CONSISTENCY
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
@@ -157,18 +157,21 @@ def measure_vectors(
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
-    samples = model.sample(args.max_queries, seed=seed) if split.label_columns else vectors[:0]
+    samples = None if autoencoder.draws_slowly else model.sample(args.max_queries, seed=seed)
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
         most_frequent = classes[np.bincount(numbers).argmax()]
         metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+        if len(classes) > MOST_CLASSES:
+            continue
         places = {name: number for number, name in enumerate(classes)}
         known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
         read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
-        sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
-        counts = {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
-        metrics |= measure(OF_CLASSES, read | counts, label=column)
+        if samples is not None:
+            sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
+            read |= {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
+        metrics |= measure(OF_CLASSES, read, label=column)
     return metrics
 
 

@@ -80,7 +80,7 @@ def _print_vectors(card: dict[str, Any], output: Path) -> None:
     for name, count in card.get("left_out", {}).items():
         print(f"left out: {count:,} {name}")
     kind = (
-        f"{' x '.join(map(str, shape))}, binarisation {card['binarisation']}"
+        f"{' x '.join(map(str, shape))}, binarisation {card.get('binarisation', 'none')}"
         if shape
         else f"{card['dimension']} dimensions"
     )
