@@ -164,7 +164,7 @@ class Images:
 
     def labels(self, rows: Sequence[int]) -> list[dict[str, str | None]]:
         """The values of all label columns of the given rows."""
-        return self.split.table.select(self.split.label_columns).take(rows).to_pylist()
+        return self.split.table.select(self.split.label_columns).take(list(rows)).to_pylist()
 
     def pictures(self, rows: Sequence[int]) -> Tensor:
         """The given rows as images in [0, 1], fp32 [N, C, H, W]."""
@@ -172,10 +172,9 @@ class Images:
 
     def posterior(self, rows: np.ndarray) -> Dequantised:
         """The images of the given rows in their order. Raises `UserError` for a row that the split does not have."""
-        if len(rows) and (rows.min() < 0 or rows.max() >= len(self.levels)):
-            raise UserError(
-                f"{self.name} {self.split.name} has the rows 0 to {len(self.levels) - 1:,}, not {rows.max()}"
-            )
+        if outside := [row for row in rows.tolist() if not 0 <= row < len(self.levels)]:
+            last = len(self.levels) - 1
+            raise UserError(f"{self.name} {self.split.name} has no row {outside[0]}; its rows are 0 to {last}")
         return Dequantised(self.levels[torch.from_numpy(rows)])
 
 
