@@ -157,7 +157,7 @@ def measure_vectors(
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
     metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
-    samples = None if autoencoder.draws_slowly else model.sample(args.max_queries, seed=seed)
+    samples = None if autoencoder.slow_sampling else model.sample(args.max_queries, seed=seed)
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
