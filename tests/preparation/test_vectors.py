@@ -123,7 +123,15 @@ def test_smim_corpus_show_says_what_a_corpus_of_vectors_holds(tmp_path, capsys):
     corpusshow(tmp_path / "digits")
     printed = capsys.readouterr().out
     assert "dimension\t64" in printed and "test\t450\t45" in printed
-    assert "test\t0.000 0.000 0.438 1.000 0.875 0.188 0.000 0.000\n" in printed
+    assert "shape\t1 x 8 x 8\n" in printed and "split\tmean of the pixels\n" in printed and "test\t0.305\n" in printed
+
+
+def test_smim_corpus_show_prints_the_first_numbers_of_vectors_without_a_shape(tmp_path, capsys):
+    corpus = build(tmp_path / "gmm", "corpus=gmm", *SMALL)
+    capsys.readouterr()
+    corpusshow(tmp_path / "gmm")
+    first, second = corpus.split("test").vectors[0]
+    assert f"test\t{first:.3f} {second:.3f}\n" in capsys.readouterr().out
 
 
 def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
