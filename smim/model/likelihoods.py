@@ -17,6 +17,7 @@ from smim.model.distributions import DiagonalGaussian
 # P, the number of parameters of a number.
 LIKELIHOODS = {"bernoulli": 1, "gaussian": 2, "discretised_logistic": 2}
 _LARGEST_GREY = 255
+_ROWS_AT_ONCE = 4096
 _LOG_VARIANCE_OF_LOGISTIC = math.log(math.pi**2 / 3)  # of scale 1
 
 
@@ -62,7 +63,8 @@ class DiscretisedLogistic:
 
 def is_grey(vectors: np.ndarray) -> bool:
     """Whether all numbers are grey values k / 255 in [0, 1], as precise as fp32."""
-    return bool(np.allclose(vectors * _LARGEST_GREY, np.rint(vectors * _LARGEST_GREY), rtol=0, atol=1e-3))
+    levels = (block * _LARGEST_GREY for block in np.array_split(vectors, math.ceil(len(vectors) / _ROWS_AT_ONCE)))
+    return all(np.allclose(each, np.rint(each), rtol=0, atol=1e-3) for each in levels)
 
 
 Likelihood = DiagonalGaussian | DiscretisedLogistic | Independent
