@@ -105,7 +105,7 @@ def _show_sentences(corpus: "Corpus") -> None:
 
 
 def _show_vectors(corpus: "VectorCorpus") -> None:
-    """Show its source and shape, the number of vectors per split and label, and numbers of the first vectors or the mean pixel."""
+    """Show its source and shape, the vectors per split and label, and the first vectors or the mean pixel."""
     card = corpus.card
     facts = {"name": corpus.name, **card["source"], "dimension": corpus.input_size}
     if corpus.shape:
