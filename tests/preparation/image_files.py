@@ -35,7 +35,7 @@ def write_idx(folder: Path, *, train: int = 60, test: int = 20, packed: bool = F
 
 
 def write_npz(folder: Path, name: str = "mnist", *, train: int = 60, test: int = 20) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for pool, num, seed in (("train", train, 0), ("test", test, 1)):
         np.savez_compressed(folder / f"{name}_{pool}.npz", images=grey_images(num, seed=seed), labels=digits_of(num))
 
@@ -53,7 +53,7 @@ def drawing(seed: int) -> np.ndarray:
 
 
 def write_zip(path: Path, entries: dict[str, bytes]) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
