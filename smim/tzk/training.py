@@ -48,7 +48,8 @@ class FitArgs:
     weights that are best on it are kept. `max_sentences`: the number of random sentences of the corpus in use; for a
     label, at most half of them with it, and half without. For images, read images for sentences.
 
-    `draw_t`: when a label's c is drawn from p(c), draw t from p(t|e, c) too (eq. G.1). Otherwise t is of the corpus.
+    `draw_t`: when a label's c is drawn from p(c), draw t from p(t|e, c) too (eq. G.1), without a gradient through the
+    draw. Otherwise t is of the corpus.
     """
 
     num_optimizer_steps: int = 2000
@@ -145,8 +146,9 @@ def fit_jointly(
 ) -> tuple[CodePrior, list[Knowledge]]:
     """Learn p(t) and the labels together (section 8.3.2).
 
-    By eq. F.1 the bound is log p(t), and for each label half of log p(k|t) + log p(k) + log p(t|k) - log p(t). The
-    first is of a batch of all observations, the others of a batch with as many with a label as without.
+    The loss is -log p(t) for a batch of all observations, and for each label -1/2 (log p(k|t) + log p(t|k) + log p(k))
+    for a batch with as many with the label as without. The bound of eq. F.1 also subtracts log p(t) once per label, and
+    half of it per label in eq. 8.10. Then p(t) has no weight for two labels, and a negative one for more.
     """
     prior, loss_of_prior, validation_of_prior = _prior_to_fit(train, valid, args, fit)
     parts: list[tuple[Knowledge, Loss, Validation]] = [
@@ -173,15 +175,16 @@ def _knowledge_to_fit(
         knowledge = Knowledge(prior.dim, args, frequency=data.frequency, shapes=prior.shapes)
 
     def loss_of(codes_BT: Tensor, exists: bool, encoding: bool, generator: torch.Generator) -> Tensor:
-        with torch.set_grad_enabled(jointly and torch.is_grad_enabled()):
-            point = prior.point(codes_BT)
         noise_BC = torch.randn(len(codes_BT), args.code_dim, generator=generator)
         if fit.draw_t and not encoding:
-            c_BC = knowledge.code_prior.sample(noise_BC)
-            z_BT = knowledge.conditional(exists).sample(c_BC, torch.randn(codes_BT.shape, generator=generator))
-            point = prior.point(prior.standardization.restore(prior.flow.from_base(z_BT)))
+            with torch.no_grad():  # a gradient through the draw would reward a decoder of low entropy
+                c_BC = knowledge.code_prior.sample(noise_BC)
+                z_BT = knowledge.conditional(exists).sample(c_BC, torch.randn(codes_BT.shape, generator=generator))
+                codes_BT = prior.standardization.restore(prior.flow.from_base(z_BT))
+        with torch.set_grad_enabled(jointly and torch.is_grad_enabled()):
+            point = prior.point(codes_BT)
         loss_B = knowledge.loss(point, exists=exists, noise_BC=noise_BC, encoding=encoding)
-        return (loss_B + point.log_prior if jointly else loss_B).mean()
+        return (loss_B + 0.5 * point.log_prior if jointly else loss_B).mean()
 
     def loss(generator: torch.Generator) -> Tensor:
         encoding = bool(torch.rand((), generator=generator) < 0.5)

@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.prior import CodePrior, Point
-from tests.tzk.densities import Integral
+from tests.tzk.densities import Integral, randomize
 
 
 def bounded(value: float) -> float:
