@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise, product
 from typing import Any
 
 from smim.evaluation.groups import definition
@@ -18,11 +18,18 @@ REFERENCES = {
     "mutual_information": ("mutual_information_cap", "largest measurable value"),
 }
 
+_PUBLISHED = "published"
+
 
 def title_of(metric: str) -> str:
     """The name of a metric in a picture, with its unit."""
     defined = definition(metric)
     return ", ".join(filter(None, [defined.title or metric, defined.unit if defined.unit == "nats" else ""]))
+
+
+def orders(given: Sequence[Any]) -> list[list[str]]:
+    """The published orders of methods in a figure's `above`: a list of names is one, a list of lists several."""
+    return [[*given]] if all(isinstance(each, str) for each in given) else [[*each] for each in given]
 
 
 def points_of(trainings: Sequence[Entry]) -> Points:
@@ -48,9 +55,10 @@ def as_markdown(content: dict[str, Any]) -> str:
     figure = content["figure"]
     blocks = [
         f"# {prose(figure['title'])}",
-        f"![{literal(figure['name'])}]({figure['name']}.png)",
+        *([] if figure["kind"] == "table" else [f"![{literal(figure['name'])}]({figure['name']}.png)"]),
         f"The models were trained with {figure['seeds']} seed(s) on {literal(content['corpus']['name'])} and measured "
         f"on its test split. The band, and the number after ±, is the standard deviation over seeds.",
+        *filter(None, [prose(figure["note"])]),
         *_statements(content),
         *_tables(content),
         *_failures(content["trainings"]),
@@ -63,8 +71,8 @@ def as_markdown(content: dict[str, Any]) -> str:
 def _statements(content: dict[str, Any]) -> Iterator[str]:
     """For each published order of a pair, state at which values it holds here, and by how much."""
     lines = []
-    for metric, ordered in content["figure"]["above"].items():
-        for above, below in pairwise(ordered):
+    for metric, given in content["figure"]["above"].items():
+        for above, below in chain.from_iterable(pairwise(order) for order in orders(given)):
             differences = _differences(content["points"][metric], above, below)
             holds = sum(difference > 0 for difference in differences.values())
             listed = "; ".join(f"{_at(value)}{difference:+.3g}" for value, difference in differences.items())
@@ -90,6 +98,9 @@ def _tables(content: dict[str, Any]) -> Iterator[str]:
     figure, points = content["figure"], content["points"]
     methods, metrics = list(figure["methods"]), figure["metrics"]
     yield "## Numbers"
+    if figure["models"]:
+        yield from _tables_of_models(figure, points)
+        return
     if figure["vary"] is None:
         rows = [[literal(method), *[_cell(points, metric, method, None) for metric in metrics]] for method in methods]
         yield table(["method", *[prose(title_of(metric)) for metric in metrics]], rows)
@@ -98,6 +109,21 @@ def _tables(content: dict[str, Any]) -> Iterator[str]:
         yield f"### {prose(title_of(metric))}"
         rows = [[str(value), *[_cell(points, metric, m, value) for m in methods]] for value in figure["values"]]
         yield table([code(figure["vary"]), *map(literal, methods)], rows)
+
+
+def _tables_of_models(figure: dict[str, Any], points: Points) -> Iterator[str]:
+    """Make a table for each two metrics: a row for each model and method, with the published numbers beside ours."""
+    for first in range(0, len(figure["metrics"]), 2):
+        metrics = figure["metrics"][first : first + 2]
+        header = ["model", "method", *chain.from_iterable((prose(title_of(each)), _PUBLISHED) for each in metrics)]
+        rows = []
+        for model, method in product(figure["models"], figure["methods"]):
+            ours = [_cell(points, metric, method, model) for metric in metrics]
+            published = [figure["published"].get(metric, {}).get(model, {}).get(method, "") for metric in metrics]
+            if any(ours):
+                cells = chain.from_iterable(zip(ours, map(str, published), strict=True))
+                rows.append([literal(model), literal(method), *cells])
+        yield table(header, rows, optional=[_PUBLISHED])
 
 
 def _cell(points: Points, metric: str, method: str, value: Any) -> str:
@@ -121,7 +147,7 @@ def _provenance(content: dict[str, Any]) -> str:
     facts = {
         "command": environment["command"],
         "corpus": _listed(content["corpus"]["source"]),
-        **{name: _listed(settings) for name, settings in figure["methods"].items()},
+        **{name: _listed(settings) for name, settings in {**figure["models"], **figure["methods"]}.items()},
         "model": _listed({name: value for name, value in content["model"].items() if name != figure["vary"]}),
         "training": _listed(content["train"]),
         "measurement": _listed(content["measure"]),

@@ -1,4 +1,4 @@
-"""Write the tables of docs/results.md and docs/results/ from the files of results/: python eval/pages.py
+"""Write the tables of README.md, docs/results.md and docs/results/ from the files of results/: python eval/pages.py
 
 A table is between `<!-- table NAME -->` and `<!-- end -->`. `eval/pages.yaml` defines its rows and columns. Published
 rows come from `eval/thesis.json`.
@@ -20,13 +20,13 @@ from smim.evaluation import markup
 from smim.evaluation.reference import published
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "docs/results.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "docs/results.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 BLOCK = re.compile(r"<!-- table (\S+) -->\n.*?<!-- end -->", re.DOTALL)
 _PUBLISHED = f"{THESIS}: "
 
 
 def main() -> None:
-    """Write the tables of docs/results.md and docs/results/ from the files of results/."""
+    """Write the tables of the pages from the files of results/."""
     for page in PAGES:
         storage.write_text(page, filled(page.read_text(encoding="utf-8")))
 

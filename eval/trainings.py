@@ -1,6 +1,6 @@
 """The trainings of figures: ordinary runs of `smim.train`, each measured once and stored by its settings.
 
-    runs/NAME/    config.json  metrics.jsonl  model/  measured.json
+    runs/NAME/    config.json  metrics.jsonl  model/  measured.json, and critic.safetensors with a critic
 
 A finished training with the same settings is not repeated. An interrupted one continues from its checkpoint in
 `runs/.NAME.work/` (`smim/work.py`).
@@ -18,11 +18,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from safetensors.torch import save_file
 
 from smim import storage, vector_model
 from smim.errors import SmimError, UserError
+from smim.evaluation.consistency import OF_CONSISTENCY, densities
+from smim.evaluation.section import measure
 from smim.evaluation.vectors import VectorsArgs, measure_vectors
 from smim.model.args import ModelArgs
+from smim.model.latent_variable_model import LatentVariableModel
 from smim.objectives import Objective
 from smim.progress import console
 from smim.text.corpus import CARD
@@ -31,6 +35,7 @@ from smim.training.trainer import Trainer
 from smim.vectors.corpus import VectorCorpus
 from smim.work import WorkDirectory
 
+CRITIC = "critic.safetensors"
 _SETTINGS, _MEASURED = "config.json", "measured.json"
 
 
@@ -95,9 +100,20 @@ def perform(training: Training) -> dict[str, Any]:
     return content
 
 
+class _TrainerKeepingCritic(Trainer):
+    """A trainer that writes the critic beside the model that it belongs to, such as MIM's density of the data."""
+
+    def keep(self, model: LatentVariableModel, measured: dict[str, Any]) -> None:
+        super().keep(model, measured)
+        if self.parallel.critic:
+            tensors = {name: each.detach() for name, each in self.parallel.critic.network.state_dict().items()}
+            with storage.new_file(self.run_dir / CRITIC) as path:
+                save_file(tensors, path)
+
+
 def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
     corpus = VectorCorpus.open(training.corpus)
-    Trainer(
+    _TrainerKeepingCritic(
         corpus,
         training.model,
         training.objective,
@@ -107,6 +123,8 @@ def _train_and_measure(training: Training, directory: Path) -> dict[str, float]:
     ).fit()
     model = vector_model.load(directory / "model")
     metrics = measure_vectors(model, corpus, corpus.split("test"), training.measure, seed=training.train.seed)
+    if pair := densities(model, training.objective, corpus.card.get("density"), directory / CRITIC):
+        metrics |= measure(OF_CONSISTENCY, pair)
     return {name: metric.value for name, metric in metrics.items()}
 
 

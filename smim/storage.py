@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from smim.errors import UserError
@@ -52,7 +53,15 @@ def _own_partial(path: Path) -> Path:
 
 
 def put_in_place(source: Path, path: Path) -> None:
-    """Move a finished directory to `path` on the same file system, and remove the old directory."""
+    """Move a finished directory to `path` on the same file system, and remove the old directory.
+
+    Whoever may read the directory may then read its files. safetensors writes files that only their owner can read.
+    """
+    rights = source.stat().st_mode & 0o666
+    for file in source.rglob("*"):
+        mode = file.lstat().st_mode
+        if S_ISREG(mode) and mode | rights != mode:
+            file.chmod(mode | rights)
     sync_directory(source)
     _rename_in(source, path)
     # After an exchange this is the old directory.

@@ -143,3 +143,54 @@ def test_benchmarks_that_the_documentation_names_have_those_commands() -> None:
         offered = [ast.unparse(each) for each in call.args[1:]]
         if len(offered) > 1 and commands:
             assert set(commands.split("|")) <= set(offered), script
+
+
+# Every table and figure of each paper, as the first column of docs/papers.md names it.
+PUBLISHED = {
+    "The thesis": (
+        "Figure: 3.1 4.1-4.8 5.1-5.4 6.1-6.2 7.1 8.1-8.9 B.1-B.3 C.1-C.6 D.1-D.5 G.1",
+        "Table: 4.1-4.2 5.1-5.2 7.1-7.11 8.1-8.2 E.1-E.10",
+    ),
+    "MIM: Mutual Information Machine": ("Figure: 1-10", "Table: 1-2"),
+    "High mutual information in symmetric VI": ("Figure: 1-5", "Table: 1"),
+    "InfoVAE": ("Figure: 1-5", "Table: 1"),
+    "InfoMax-VAE": ("Figure: 1-9", "Table: 1-8"),
+}
+PAPERS = (ROOT / "docs/papers.md").read_text()
+
+
+def items(line: str) -> set[str]:
+    """The numbers of a line such as "Figure: 3.1 8.1-8.9", each with its kind."""
+    kind, _, numbers = line.partition(":")
+    found = set()
+    for each in numbers.split():
+        first, _, last = each.partition("-")
+        chapter, dot, start = first.rpartition(".")
+        end = (last or first).rpartition(".")[2]
+        found |= {f"{kind} {chapter}{dot}{i}" for i in range(int(start), int(end) + 1)}
+    return found
+
+
+def listed(cell: str) -> set[str]:
+    """The tables and figures that a first cell names, as "Tables E.1, E.4 and E.7" or "Table 7.3 (size 512)"."""
+    kind, numbers = re.match(r"(Table|Figure)s? ([^(]+)", cell).groups()
+    return items(f"{kind}: {re.sub(',| and ', ' ', numbers.replace(' to ', '-'))}")
+
+
+@pytest.mark.parametrize("paper", PUBLISHED)
+def test_the_page_of_papers_has_every_table_and_figure_and_a_state_of_each(paper: str) -> None:
+    states = set(re.findall(r"^\| ([a-z][a-z -]+) \| [^|]+ \|$", PAPERS, re.MULTILINE)) - {"state"}
+    [section] = re.findall(rf"^## {re.escape(paper)}\n(.*?)(?=^## |\Z)", PAPERS, re.MULTILINE | re.DOTALL)
+    rows = [row.split(" | ") for row in re.findall(r"^\| ((?:Table|Figure).+) \|$", section, re.MULTILINE)]
+    assert set().union(*(listed(row[0]) for row in rows)) == set().union(*map(items, PUBLISHED[paper]))
+    assert {row[1] for row in rows} <= states
+
+
+def test_the_commands_of_the_page_of_papers_name_what_is_there() -> None:
+    # A row may name further experiments without the word: `experiment=table_4_1_mnist`, `table_4_1_omniglot`.
+    experiments = set(re.findall(r"(?:experiment=|`(?=[a-z]+_\w+`))(\w+)", PAPERS)) - {"NAME"}
+    results = set(re.findall(r"reproduce\.py (\w+)", PAPERS))
+    assert len(experiments) > 20 and len(results) > 4
+    assert [name for name in experiments if not (ROOT / f"configs/experiment/{name}.yaml").is_file()] == []
+    assert [name for name in results if not (ROOT / f"results/{name}.json").is_file()] == []
+    assert [path for path in re.findall(r"\b\w+/\w+\.py", PAPERS) if not (ROOT / path).is_file()] == []

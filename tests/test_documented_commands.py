@@ -37,6 +37,7 @@ from smim.evaluation.run import EvalArgs
 from smim.model.registry import make_args
 from smim.objectives import objective_class
 from smim.training.args import TrainArgs
+from tests.preparation.image_files import omniglot_entries, write_npz, write_zip
 from tests.scripts import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -226,6 +227,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         with gzip.open(source, "rt") as lines, gzip.open(target, "wt") as shortened:
             shortened.writelines(islice(lines, 1500))
+    write_npz(folder / "downloads" / "mnist", train=7200, test=1200)
+    write_zip(folder / "downloads" / "omniglot" / "images_small.zip", omniglot_entries({"Greek": 1, "Latin": 2}))
     write_teacher(folder / "teacher")
     texts = [" ".join(random.Random(seed).sample(SENTENCES, 2)) for seed in range(900)]
     (folder / "mine.txt").write_text("\n".join(texts) + "\n")

@@ -1,6 +1,8 @@
 import os
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from smim import storage
 from smim.errors import UserError
@@ -27,6 +29,20 @@ def test_a_new_directory_takes_the_place_of_the_old_one(tmp_path, monkeypatch, e
             (partial / content).write_text("")
     assert [path.name for path in (tmp_path / "d").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
+
+
+@pytest.mark.parametrize(("mask", "rights"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_can_be_read_by_whoever_can_read_their_directory(tmp_path, mask, rights):
+    before = os.umask(mask)
+    try:
+        with storage.new_directory(tmp_path / "d") as partial:
+            save_file({"weights": torch.zeros(2)}, partial / "a.safetensors")
+            (partial / "tokenizer").mkdir()
+            (partial / "tokenizer" / "text").write_text("a")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "d").rglob("*") if path.is_file()]
+    assert [path.stat().st_mode & 0o777 for path in files] == [rights, rights]
 
 
 def test_what_a_killed_writer_left_is_cleared_away(tmp_path):

@@ -20,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Inspect pre
 _SAMPLE_SENTENCES = 3
 _SHOWN_TOKENS = 20
 _SHOWN_NUMBERS = 8
+_MOST_LABELS = 20
 _COUNTED_TOKENS = 10_000_000
 
 
@@ -104,15 +105,28 @@ def _show_sentences(corpus: "Corpus") -> None:
 
 
 def _show_vectors(corpus: "VectorCorpus") -> None:
-    """Show its source, the number of vectors per split and label, and the first numbers of the first vectors."""
-    facts = {"name": corpus.name, **corpus.card["source"], "dimension": corpus.input_size}
+    """Show its source and shape, the vectors per split and label, and the first vectors or the mean pixel."""
+    card = corpus.card
+    facts = {"name": corpus.name, **card["source"], "dimension": corpus.input_size}
+    if corpus.shape:
+        facts |= {"shape": " x ".join(map(str, corpus.shape)), "binarisation": card.get("binarisation", "none")}
+    facts |= {"principal components": card["pca"]} if "pca" in card else {}
+    facts |= {f"left out: {name}": f"{count:,}" for name, count in card.get("left_out", {}).items()}
     show([[name, _brief(fact)] for name, fact in facts.items()])
-    splits = {name: corpus.split(name) for name in corpus.card["splits"]}
+    splits = {name: corpus.split(name) for name in card["splits"]}
     for label in splits["train"].label_columns:
         counts = {name: Counter(split.labels(label)) for name, split in splits.items()}
-        values = sorted(set().union(*counts.values()))
-        rows = [[name, str(len(splits[name])), *[str(counts[name][value]) for value in values]] for name in splits]
-        show([["split", "vectors", *[f"{label} {value}" for value in values]], *rows])
+        values = sorted(set().union(*counts.values()), key=str)
+        if len(values) <= _MOST_LABELS:
+            heads = [f"{label} {value}" for value in values]
+            cells = {name: [str(counts[name][value]) for value in values] for name in splits}
+        else:
+            heads, cells = [f"values of {label}"], {name: [f"{len(counts[name]):,}"] for name in splits}
+        show([["split", "vectors", *heads], *[[name, str(len(splits[name])), *cells[name]] for name in splits]])
+    if corpus.shape:
+        means = [[name, f"{split.vectors.mean():.3f}"] for name, split in splits.items()]
+        show([["split", "mean of the pixels"], *means])
+        return
     samples = [[name, vector] for name, split in splits.items() for vector in split.vectors[:_SAMPLE_SENTENCES]]
     show([[name, " ".join(f"{number:.3f}" for number in vector[:_SHOWN_NUMBERS])] for name, vector in samples])
 

@@ -14,7 +14,10 @@ def fit_prior(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where the model is written; in place by default.")
     ] = None,
-    components: Annotated[int, typer.Option(help="The number of train sentences whose codes are the centres.")] = 500,
+    components: Annotated[
+        int,
+        typer.Option(help="The number of train sentences whose codes are the centres; the corpus needs as many."),
+    ] = 500,
     spread: Annotated[
         float,
         typer.Option(help="Spread around the centres, in standard deviations of all codes; lower: closer to them."),
@@ -24,7 +27,8 @@ def fit_prior(
 ) -> None:
     """Fit a trained model's prior to its codes.
 
-    `smim sample` then draws codes from the region of real sentences.
+    `smim sample` then draws codes from the region of real sentences. The corpus needs at least 500 sentences in its
+    train split, or as many as --components says.
 
     The codes of sentences do not change, but the result counts as another model: build indexes after this, not before.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import smim
+from smim.cli import tzk_images
 from smim.cli.shared import Model, Seed, print_lines, show
 from smim.errors import UserError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Sample, classify and rank sentences by labels (TzK)."
 )
+app.add_typer(tzk_images.app, name="images")
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory made by `smim tzk fit`, such as tzk/yelp.")]
 CorpusDir = Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared corpus, such as data/yelp.")]
@@ -50,10 +52,13 @@ def tzk_fit(
     max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing directory and its labels.")] = False,
+    label: Annotated[
+        list[str] | None, typer.Option("--label", help="column=value to learn jointly; may be repeated.")
+    ] = None,
 ) -> None:
     """Learn how a model's codes are distributed.
 
-    This step does not use labels.
+    Without --label, this step does not use labels. Otherwise the labels are learned together with the distribution.
 
     Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
     """
@@ -65,7 +70,7 @@ def tzk_fit(
     fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
     tzk = fit_tzk(
         smim.load(model), _corpus(corpus), output, model_dir=model, split=split, latents=_latents(latents),
-        args=args, fit=fit,
+        args=args, fit=fit, labels=label or [],
     )  # fmt: skip
     training = tzk.card.training
     print(
@@ -82,12 +87,14 @@ def tzk_add(
     split: LearnedSplit = "train",
     latents: LatentsDir = None,
     code_dim: Annotated[int, typer.Option(help="Dimensions of the label's own code.")] = 4,
+    num_code_layers: tzk_images.CodeLayers = 0,
     num_coupling_layers: CouplingLayers = 4,
     hidden_dim: HiddenDim = 128,
     num_optimizer_steps: OptimizerSteps = 2000,
     learning_rate: Rate = 1e-3,
     max_sentences: MaxSentences = 200_000,
     seed: Seed = 0,
+    draw_t: Annotated[bool, typer.Option("--draw-t", help="Draw t from the label's decoder too (eq. G.1).")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing labels.")] = False,
     model: Moved = None,
 ) -> None:
@@ -99,8 +106,10 @@ def tzk_add(
     """
     from smim.tzk import FitArgs, KnowledgeArgs
 
-    args = KnowledgeArgs(code_dim, num_coupling_layers, hidden_dim)
-    fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    args = KnowledgeArgs(code_dim, num_coupling_layers, hidden_dim, num_code_layers)
+    fit = FitArgs(
+        num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed, draw_t=draw_t
+    )
     tzk = _open(directory, model)
     if there := [each for each in label if each in tzk.labels and not force]:
         raise UserError(f"{directory} already has the label {there[0]}; replace it with --force")
@@ -115,6 +124,9 @@ def tzk_sample(
     directory: Directory,
     label: Labels = None,
     num: Annotated[int, typer.Option(help="The number of sentences.")] = 5,
+    gibbs_steps: Annotated[
+        int | None, typer.Option(help="Steps of block Gibbs sampling, instead of rejection.")
+    ] = None,
     seed: Seed = 0,
     model: Moved = None,
 ) -> None:
@@ -124,7 +136,24 @@ def tzk_sample(
 
     Example: smim tzk sample tzk/yelp --label stars=5 --label topic=food --num 10
     """
-    print_lines(_open(directory, model).sample(num, label or [], seed=seed))
+    print_lines(_open(directory, model).sample(num, label or [], seed=seed, gibbs_steps=gibbs_steps))
+
+
+@app.command("interpolate")
+def tzk_interpolate(
+    directory: Directory,
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Four sentences, each in quotation marks.")],
+    num: Annotated[int, typer.Option(help="Sentences along each side of the square.")] = 3,
+    model: Moved = None,
+) -> None:
+    """Print a square of sentences between four, row by row.
+
+    The codes are interpolated in the base of the flow of p(t). The four sentences are the corners above left, above
+    right, below left and below right.
+
+    Example: smim tzk interpolate tzk/yelp "i love it ." "i hate it ." "the food was good ." "the food was cold ."
+    """
+    print_lines([text for row in _open(directory, model).interpolate(texts, num) for text in row])
 
 
 @app.command("classify")

@@ -58,7 +58,8 @@ def _is_collapsed(information: np.ndarray, kl: np.ndarray, moments: AggregateMom
     return information.mean() < _COLLAPSED_BELOW * _cap(kl) or moments.num_active_units_scale_free() == 0
 
 
-# The input, for sentences or vectors: `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`.
+# The input, for sentences or vectors: `information`, terms of I(x; z) [Q]; `kl`, `clamped` [N]; `moments`; `mmd`;
+# `log_det`, if it is finite.
 OF_POSTERIORS = [
     Definition("mutual_information", "nats",
                "how well a code identifies its item, E[log q(z|x) - log mean_j q(z|x_j)]; a collapsed code has 0",
@@ -80,6 +81,9 @@ OF_POSTERIORS = [
                lambda c: c["clamped"]),
     Definition("mmd", "", "distance between the distribution of all codes and N(0, I): squared MMD, unbiased",
                lambda c: c["mmd"], title="MMD²", better="lower", equation="InfoVAE, section 4.1.3"),
+    Definition("log_det_covariance", "nats/dimension",
+               "log determinant of the aggregate posterior's covariance, divided by D: 0 for N(0, I)",
+               lambda c: scalar(c["log_det"], n=c["moments"].count), equation="InfoVAE, section 4.2.1"),
 ]  # fmt: skip
 # Also entropy terms of codes and of draws from N(0, I) [Q], the draws `normal` [N, D], and `posterior_entropy` [N].
 METRICS = [
@@ -108,9 +112,6 @@ METRICS = [
                "1 if `mutual_information` is below a tenth of its cap or `active_units_relative` is 0, else 0",
                lambda c: scalar(_is_collapsed(c["information"], c["kl"], c["moments"]), n=len(c["kl"])),
                better="lower"),
-    Definition("log_det_covariance", "nats/dimension",
-               "log determinant of the aggregate posterior's covariance, divided by D: 0 for N(0, I)",
-               lambda c: scalar(c["log_det"], n=c["moments"].count), equation="InfoVAE, section 4.2.1"),
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import matplotlib
 import numpy as np
 from matplotlib.collections import EllipseCollection
 
+from smim.evaluation.consistency import Pair
 from smim.model.distributions import DiagonalGaussian
 
 matplotlib.use("Agg")
@@ -51,6 +52,21 @@ class Plane:
     inset: str
 
 
+@dataclass(frozen=True)
+class Chains:
+    """The row of a model of two dimensions in InfoVAE's Figure 1.
+
+    `ancestral` and `chain`: samples fp32 [N, 2] from the prior, and at the end of Markov chains. `history`: the
+    validation lines of the training's metrics.jsonl. `inset`: text.
+    """
+
+    title: str
+    ancestral: np.ndarray
+    chain: np.ndarray
+    history: Sequence[Mapping[str, Any]]
+    inset: str
+
+
 @contextmanager
 def _axes(output: Path, rows: int, columns: int, size: tuple[float, float]) -> Iterator[np.ndarray]:
     """Make axes [rows, columns] of `size` inches each, and write them to `output` at the end."""
@@ -77,10 +93,15 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
         axes[1].set_yscale("symlog")
 
 
-def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
-    """Plot points [N, 2] in a panel for each title. Values [N], class names or numbers, give the colours."""
+def latent_maps(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, *, size: tuple[float, float] = (7.5, 5)
+) -> None:
+    """Plot points [N, 2] in a panel of `size` inches for each title.
+
+    Values [N], class names or numbers, give the colours.
+    """
     columns = min(2, len(maps))
-    with _axes(output, -(-len(maps) // columns), columns, (7.5, 5)) as axes:
+    with _axes(output, -(-len(maps) // columns), columns, size) as axes:
         for axis in axes.flat[len(maps) :]:
             axis.remove()
         for axis, (title, (points, values)) in zip(axes.flat, maps.items(), strict=False):
@@ -226,12 +247,9 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
 
     `log_density`: the function from vectors [N, 2] to log P(x) in nats [N]. Its level sets are drawn in black.
     """
-    ticks = np.linspace(-2, 2, _GRID)
-    grid = np.stack(np.meshgrid(ticks, ticks), -1)
-    density = np.exp(log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
     with _axes(output, 2, len(models), (2.7, 2.7)) as axes:
         for (above, below), model in zip(axes.T, models, strict=True):
-            above.contour(ticks, ticks, density, levels=_LEVELS, colors="black", linewidths=0.8)
+            _level_sets(above, log_density)
             above.scatter(*model.reconstructions[:_SHOWN_RECONSTRUCTIONS].T, s=1, color="red")
             above.set_title(model.title, fontsize="medium")
             above.text(0.03, 0.03, model.inset, transform=above.transAxes, fontsize="small")
@@ -250,6 +268,52 @@ def planes(models: Sequence[Plane], output: Path, *, log_density: Callable[[np.n
             below.add_patch(plt.Circle((0, 0), 1, fill=False, linestyle="--", linewidth=1.5))
             for axis, extent in ((above, 2.0), (below, 3.0)):
                 axis.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal", xticks=[], yticks=[])
+
+
+def chains(models: Sequence[Chains], output: Path, *, log_density: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Plot a row per model as in InfoVAE's Figure 1: samples from the prior, from a Markov chain, and the training.
+
+    `log_density`: the function from vectors [N, 2] to log P(x) in nats [N], whose level sets are drawn in black.
+    """
+    with _axes(output, len(models), 3, (2.7, 2.4)) as axes:
+        for (ancestral, chain, training), model in zip(axes, models, strict=True):
+            for axis, samples, title in (
+                (ancestral, model.ancestral, "from the prior"),
+                (chain, model.chain, "Markov chain"),
+            ):
+                _level_sets(axis, log_density)
+                axis.scatter(*samples[:_SHOWN_RECONSTRUCTIONS].T, s=1, color="red")
+                axis.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xticks=[], yticks=[])
+                axis.set_title(f"{model.title}: {title}", fontsize="small")
+            steps = [line["step"] for line in model.history]
+            for term, name in (("kl", "KL(q(z|x) || p(z))"), ("reconstruction", "-log p(x|z)")):
+                training.plot(steps, [line[term] for line in model.history], marker=".", label=name)
+            training.set(xlabel="optimizer steps", ylabel="nats")
+            training.set_title(model.inset, fontsize="small")
+            training.legend(fontsize="x-small")
+
+
+def _level_sets(axis: plt.Axes, log_density: Callable[[np.ndarray], np.ndarray]) -> None:
+    ticks = np.linspace(-2, 2, _GRID)
+    grid = np.stack(np.meshgrid(ticks, ticks), -1)
+    density = np.exp(log_density(grid.reshape(-1, 2))).reshape(_GRID, _GRID)
+    axis.contour(ticks, ticks, density, levels=_LEVELS, colors="black", linewidths=0.8)
+
+
+def densities(columns: Mapping[str, tuple[Pair, str]], output: Path) -> None:
+    """Plot a column for each title as in Figure B.1: x above and z below, with the density of the given name filled.
+
+    The anchor is dashed. The prior q(x) is red, and p(z) is blue.
+    """
+    with _axes(output, 2, len(columns), (2.3, 1.9)) as axes:
+        for above_and_below, (title, (pair, shown)) in zip(axes.T, columns.items(), strict=True):
+            styles = (("x", "tab:red", "tab:green"), ("z", "tab:blue", "gold"))
+            for axis, each, (name, of_prior, filled) in zip(above_and_below, pair, styles, strict=True):
+                axis.fill_between(each.points, getattr(each, shown), color=filled, alpha=0.6, linewidth=0)
+                axis.plot(each.points, each.prior, color=of_prior)
+                axis.plot(each.points, each.anchor, "--", color="black", linewidth=1)
+                axis.set(ylim=(0, 1.6 * each.anchor.max()), yticks=[], xlabel=name)
+            above_and_below[0].set_title(title, fontsize="small")
 
 
 def _by_method(axes: np.ndarray, panels: Sequence[Panel]) -> Iterator[tuple[plt.Axes, dict[str, Any]]]:

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from accelerate import Accelerator
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
@@ -158,8 +157,7 @@ def _of_vectors(
             f"{model.autoencoder.input_size}; give the corpus on which it was trained, or one with the same dimension"
         )
     split = corpus.split(args.split)
-    rows = sample(len(split), args.max_sentences or len(split), seed=args.seed)
-    split = replace(split, table=split.table.take(pa.array(rows)))
+    split = vectors.take(split, sample(len(split), args.max_sentences or len(split), seed=args.seed))
     job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
     settings = {name: asdict(args)[name] for name in ("split", "max_sentences", "seed", "vectors")}
     return job, ["vectors"], {"corpus": vectors.describe_corpus(corpus, split), "settings": settings}

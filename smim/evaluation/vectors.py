@@ -7,12 +7,13 @@ Shapes: N vectors, X their dimensions, D latent dimensions, Q queries, K importa
 
 import math
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -20,21 +21,27 @@ from torch import Tensor
 from smim import storage
 from smim.errors import refuse, too_low
 from smim.evaluation import estimators, plots
+from smim.evaluation.classes import MOST_CLASSES, OF_CLASSES, Classes, read_by_classifiers
+from smim.evaluation.consistency import OF_CONSISTENCY
 from smim.evaluation.information import OF_POSTERIORS, mmd
 from smim.evaluation.job import sample
 from smim.evaluation.likelihood import RECONSTRUCTION
 from smim.evaluation.plots import Plane
 from smim.evaluation.representation import OF_LABELS, Neighbours
 from smim.evaluation.section import Definition, Metric, Section, mean, measure, scalar
-from smim.model.distributions import DiagonalGaussian
-from smim.model.mlp import VectorAutoencoder
+from smim.images import pictures
+from smim.model.distributions import DiagonalGaussian, Posterior
+from smim.model.vectors import VectorLatentVariableModel
 from smim.text.corpus import CARD
 from smim.vector_model import VectorModel
 from smim.vectors.batch import VectorBatch
 from smim.vectors.corpus import KIND, VectorCorpus, VectorSplit
 
-_PLOT = "vectors.png"
+_PLOT, _IMAGES = "vectors.png", "images.png"
+_SHOWN = 10  # images of a picture's row
+# Of the marginal likelihood: the largest number of codes at once, and the number of blocks in which they are decoded.
 _ROWS_AT_ONCE = 100_000
+_BLOCKS_OF_CODES = 16
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,17 @@ class VectorsArgs:
     """The settings of the group. `k`: neighbours for the estimate of mutual information and for the vote for a label.
 
     The thesis has 5 for both. `max_queries`: the number of random vectors over which the marginal likelihood, and
-    metrics that compare each vector with all others, are averaged. `importance_samples`: K of the marginal likelihood.
+    metrics that compare each vector with all others, are averaged, and the number of samples that are classified.
+    `importance_samples`: K of the marginal likelihood. `labelled`: training vectors whose label the SVM is given.
     """
 
     k: int = 5
     max_queries: int = 2_000
     importance_samples: int = 200
+    labelled: int = 1_000
 
     def __post_init__(self) -> None:
-        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2))
+        refuse(too_low(self, "eval.vectors", k=1, max_queries=3, importance_samples=2, labelled=2))
 
 
 @dataclass(frozen=True)
@@ -83,11 +92,11 @@ _OWN = [
     Definition("rmse_mean", "", "`rmse` with x' = E[x|z] instead of the draw",
                lambda c: _rmse(c["difference_of_mean"]), better="lower"),
 ]  # fmt: skip
-METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS]
+METRICS = [*_OWN, RECONSTRUCTION, *OF_LABELS, *OF_CLASSES, *OF_CONSISTENCY]
 
 
 def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
-    """Measure the job's vectors, and plot them if vectors and codes have two dimensions."""
+    """Measure the job's vectors. Plot them if vectors and codes have two dimensions, or show some images."""
     metrics = measure_vectors(job.model, job.corpus, job.split, args, seed=job.seed)
     section = Section("Vectors", metrics, _notes(job, args))
     if "density" in job.corpus.card and job.model.latent_dim == job.corpus.input_size == 2:
@@ -99,6 +108,15 @@ def evaluate(job: VectorJob, args: VectorsArgs, plots_dir: Path) -> Section:
             values = {name: metric.value for name, metric in metrics.items()}
             shown = plane(job.model, job.split, title="", metrics=values, seed=job.seed)
             plots.planes([shown], plots_dir / _PLOT, log_density=partial(log_density, job.corpus))
+    if shape := job.corpus.card.get("shape"):
+        section.plots[_IMAGES] = (
+            "Evaluated images; their reconstructions E[x|z], from draws z of q(z|x); samples E[x|z], from draws z of "
+            "the model's own prior"
+        )
+        if job.accelerator.is_main_process:
+            some = take(job.split, sample(len(job.split), _SHOWN, seed=job.seed))
+            rows = zip(("images", "reconstructions", "samples"), images_of(job.model, some, seed=job.seed), strict=True)
+            pictures.strips({"": dict(rows)}, plots_dir / _IMAGES, shape=shape)
     return section
 
 
@@ -113,33 +131,47 @@ def measure_vectors(
     vectors, autoencoder = split.vectors, model.autoencoder
     posterior, z = encode(model, split, seed=seed)
     codes, queries = z.numpy(), sample(len(split), args.max_queries, seed=seed)
-    log_likelihood = autoencoder.log_likelihood(_batch(vectors), z)
+    log_likelihood = model.log_likelihood(vectors, z)
+    drawn = queries if autoencoder.slow_sampling else np.arange(len(split))
     computed = {
         "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
-        "difference": _drawn(model, z, seed) - vectors,
-        "difference_of_mean": autoencoder.mean(z).numpy() - vectors,
+        "difference": model.draw(z[drawn], seed=seed) - vectors[drawn],
+        "difference_of_mean": model.decode(z[drawn], seed=seed) - vectors[drawn],
     }
     if not model.deterministic:
         computed |= {
-            "information": estimators.posterior_information_terms(codes[queries], queries, posterior)[0],
-            "moments": estimators.aggregate_moments(posterior),
+            "information": _information(z[queries], queries, posterior),
+            # With two levels, the variances of z1 are those at the mean of z2.
+            "moments": estimators.aggregate_moments(DiagonalGaussian(posterior.mean, posterior.log_variance)),
             "kl": autoencoder.prior.kl(posterior, z).double().numpy(),
             "clamped": (posterior.log_variance <= autoencoder.args.clamp).double().mean(-1).numpy(),
             "marginal": marginal_log_prob(
                 autoencoder, vectors[queries], num_samples=args.importance_samples, seed=seed
             ),
         }
+        if math.isfinite(log_det := computed["moments"].log_determinant_per_dimension()):
+            computed["log_det"] = log_det
     if "density" in corpus.card:
         computed["density"] = log_density(corpus, vectors[queries])
     train_split = corpus.split("train")
     train = encode(model, train_split, seed=seed)[1].numpy()
-    metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood.double().numpy())
+    metrics = measure(_OWN, computed) | measure([RECONSTRUCTION], -log_likelihood)
+    samples = None if autoencoder.slow_sampling else model.sample(args.max_queries, seed=seed)
     for column in split.label_columns:
         classes, numbers = np.unique(train_split.labels(column), return_inverse=True)
         voted, labels = Neighbours(train, numbers, k=args.k).classify(codes), np.array(split.labels(column))
         most_frequent = classes[np.bincount(numbers).argmax()]
         metrics |= measure(OF_LABELS, (classes[voted] == labels, most_frequent == labels), label=column)
+        if len(classes) > MOST_CLASSES:
+            continue
+        places = {name: number for number, name in enumerate(classes)}
+        known = Classes(numbers, np.array([places.get(each, len(classes)) for each in labels]), len(classes))
+        read = read_by_classifiers(train, codes, known, labelled=args.labelled, seed=seed)
+        if samples is not None:
+            sampled = Neighbours(train_split.vectors, numbers, k=args.k).classify(samples)
+            read |= {"counts": np.bincount(numbers), "sampled_counts": np.bincount(sampled, minlength=len(classes))}
+        metrics |= measure(OF_CLASSES, read, label=column)
     return metrics
 
 
@@ -158,7 +190,7 @@ def describe_corpus(corpus: VectorCorpus, split: VectorSplit) -> dict[str, Any]:
     }
 
 
-def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[DiagonalGaussian, Tensor]:
+def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Posterior, Tensor]:
     """Compute q(z|x) of a split's vectors and a draw of z for each, fp32 [N, D]; for an autoencoder the mean.
 
     The draws are a function of the seed and the split's name.
@@ -172,19 +204,40 @@ def encode(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[Diagon
 
 
 @torch.no_grad()
+def images_of(model: VectorModel, split: VectorSplit, *, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A split's images, their reconstructions E[x|z], z ~ q(z|x), and as many samples, fp32 [N, X] each.
+
+    A sample is E[x|z], z ~ p(z). For bits these are probabilities of ones, as in footnote 4 of section 4.3.
+    """
+    _, codes = encode(model, split, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        drawn = model.autoencoder.prior.sample(len(split))
+        return split.vectors, model.decode(codes, seed=seed), model.decode(drawn, seed=seed)
+
+
+def take(split: VectorSplit, rows: np.ndarray) -> VectorSplit:
+    """Make a split from some rows of a split, in ascending order."""
+    return replace(split, table=split.table.take(pa.array(rows)))
+
+
+@torch.no_grad()
 def marginal_log_prob(
-    autoencoder: VectorAutoencoder, vectors: np.ndarray, *, num_samples: int, seed: int
+    autoencoder: VectorLatentVariableModel, vectors: np.ndarray, *, num_samples: int, seed: int
 ) -> np.ndarray:
     """Estimate log E_p(z)[p(x|z)] of each vector [N, X] by K importance samples, in nats, fp64 [N].
 
     Half of the samples are from q(z|x) and half from p(z). They are weighted as draws from the even mixture of both
     (Veach and Guibas 1995). If q is narrower than p(z|x), as MIM's may be, draws of q alone miss most of the integral.
     In expectation the estimate is too low; more samples reduce this bias (Burda et al. 2016).
+
+    The memory depends on the model, but not on N or K, except for the K log weights of a vector.
     """
-    blocks = np.array_split(vectors, math.ceil(len(vectors) * num_samples / _ROWS_AT_ONCE))
+    at_once = min(_ROWS_AT_ONCE, _BLOCKS_OF_CODES * autoencoder.rows_at_once)
+    blocks = np.array_split(vectors, min(len(vectors), math.ceil(len(vectors) * num_samples / at_once)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return np.concatenate([_marginal_block(autoencoder, block, num_samples) for block in blocks])
+        return np.concatenate([_marginal_block(autoencoder, block, num_samples, at_once) for block in blocks])
 
 
 @torch.no_grad()
@@ -193,7 +246,8 @@ def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[s
     posterior, codes = encode(model, split, seed=seed)
     information = round(metrics["mutual_information_ksg"], 2) + 0.0  # so that 0 is not shown as "-0.00"
     inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
-    return Plane(title, _drawn(model, codes, seed), posterior, inset)
+    assert isinstance(posterior, DiagonalGaussian)  # a code of two dimensions has one level in all figures
+    return Plane(title, model.draw(codes, seed=seed), posterior, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
@@ -204,27 +258,35 @@ def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
     return estimators.log_mixture_density(np.array(vectors), DiagonalGaussian(means, log_variance))
 
 
-def _marginal_block(autoencoder: VectorAutoencoder, vectors: np.ndarray, num_samples: int) -> np.ndarray:
-    """Compute `marginal_log_prob` of a block of vectors, all of whose samples fit into memory."""
-    num, num_narrow = len(vectors), num_samples // 2
-    batch = _batch(vectors.repeat(num_samples, axis=0))
-    posterior = autoencoder.posterior(batch)
-    z = posterior.sample().view(num, num_samples, -1)
-    num_wide = num_samples - num_narrow
-    z[:, num_narrow:] = autoencoder.prior.sample(num * num_wide).view(num, num_wide, -1)
-    z = z.flatten(0, 1)
-    log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), posterior.log_prob(z).double()
-    share = num_narrow / num_samples
-    log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))
-    log_weights = autoencoder.log_likelihood(batch, z).double() + log_prior - log_proposal
-    return (torch.logsumexp(log_weights.view(num, num_samples), 1) - math.log(num_samples)).numpy()
+def _marginal_block(
+    autoencoder: VectorLatentVariableModel, vectors: np.ndarray, num_samples: int, at_once: int
+) -> np.ndarray:
+    """Compute `marginal_log_prob` of a block of vectors, with at most `at_once` codes at a time."""
+    posterior, of_vector = autoencoder.posterior(_batch(vectors)), torch.arange(len(vectors))
+    share, log_weights = num_samples // 2 / num_samples, []
+    for samples in torch.arange(num_samples).split(max(1, at_once // len(vectors))):
+        rows, num_narrow = of_vector.repeat_interleave(len(samples)), int((samples < num_samples // 2).sum())
+        repeated = posterior.take(rows)
+        z = repeated.sample().view(len(vectors), len(samples), -1)
+        if num_wide := len(samples) - num_narrow:
+            z[:, num_narrow:] = autoencoder.prior.sample(len(vectors) * num_wide).view(len(vectors), num_wide, -1)
+        z = z.flatten(0, 1)
+        log_prior, log_posterior = autoencoder.prior.log_prob(z).double(), repeated.log_prob(z).double()
+        log_proposal = torch.logaddexp(log_posterior + math.log(share), log_prior + math.log1p(-share))
+        log_likelihood = autoencoder.in_blocks(
+            lambda rows, z: autoencoder.log_likelihood(_batch(vectors[rows]), z).double(), rows, z
+        )
+        log_weights.append((torch.cat(log_likelihood) + log_prior - log_proposal).view(len(vectors), -1))
+    return (torch.logsumexp(torch.cat(log_weights, 1), 1) - math.log(num_samples)).numpy()
 
 
-def _drawn(model: VectorModel, codes: Tensor, seed: int) -> np.ndarray:
-    """Draw x' ~ p(x'|z) for each code, fp32 [N, X]."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return model.autoencoder.sample(codes).vectors.numpy()
+def _information(z: Tensor, rows: np.ndarray, posterior: Posterior) -> np.ndarray:
+    """Compute log q(z_i|x_i) - log mean_j q(z_i|x_j) for draws z [Q, D] from the posteriors of `rows`, fp64 [Q]."""
+    if isinstance(posterior, DiagonalGaussian):
+        return estimators.posterior_information_terms(z.numpy(), rows, posterior)[0]
+    log_prob_QN = posterior.log_prob_under_each(z)
+    own = log_prob_QN[torch.arange(len(z)), torch.from_numpy(rows)]
+    return (own - log_prob_QN.logsumexp(1)).numpy() + math.log(log_prob_QN.shape[1])
 
 
 def _rmse(difference: np.ndarray) -> Metric:

@@ -12,11 +12,13 @@ from smim.schema import bounded, out_of_bounds
 class PartArgs:
     """The settings of an encoder or a decoder of the kind `name`.
 
-    `unit`: what it reads or produces, "sentence" or "vector". `takes_scale_out`: it normalises its input embeddings.
-    `own_embedding_dim`: the number of extra embedding columns, the last ones, that only this part reads.
+    `unit`: what it reads or produces, "sentence" or "vector". `family`: the kind of model that it is a part of,
+    "sentence", "vector" or "image". `takes_scale_out`: it normalises its input embeddings. `own_embedding_dim`: the
+    number of extra embedding columns, the last ones, that only this part reads.
     """
 
     unit: ClassVar[str] = "sentence"
+    family: ClassVar[str] = "sentence"
     takes_scale_out: ClassVar[bool] = False
     name: str
 
@@ -47,6 +49,7 @@ class ModelArgs:
     """
 
     unit: ClassVar[str]
+    family: ClassVar[str]
     encoder: PartArgs
     decoder: PartArgs
     latent_dim: int = bounded(512, least=1)
@@ -65,7 +68,11 @@ class ModelArgs:
             )
         for at, part in (("model.encoder", self.encoder), ("model.decoder", self.decoder)):
             problems += part.problems(at, self)
-        refuse(problems)
+        refuse(problems + self.more_problems())
+
+    def more_problems(self) -> list[str]:
+        """Return a message for each wrong setting that only this kind of model has."""
+        return []
 
     @property
     def clamp(self) -> float:
@@ -81,6 +88,10 @@ class ModelArgs:
     def token_limit(self) -> int | None:
         """The largest number of tokens in a sentence; None for models of vectors."""
         return None
+
+    def for_corpus(self, corpus: Any) -> "ModelArgs":
+        """Return these settings with what they take from the corpus, such as the shape of its images."""
+        return self
 
     def check_split(self, split: Any, *, cut: int | None) -> None:
         """Raise `UserError` if the model cannot use a split whose sentences are truncated to `cut` tokens."""

@@ -41,6 +41,7 @@ class SentenceArgs(ModelArgs):
     """
 
     unit: ClassVar[str] = "sentence"
+    family: ClassVar[str] = "sentence"
     encoder: PartArgs = field(default_factory=GRUEncoderArgs)
     decoder: PartArgs = field(default_factory=GRUDecoderArgs)
     embedding_dim: int = bounded(300, least=1)

@@ -42,14 +42,19 @@ def make_log_variance(args: ModelArgs, state_dim: int) -> nn.Module:
 def make_prior(
     args: ModelArgs,
     *,
+    latent_dim: int | None = None,
     pseudo_input_shape: tuple[int, ...],
     posterior: Callable[[Tensor], DiagonalGaussian],
     as_pseudo_inputs: Callable[[Any], Tensor],
 ) -> Prior:
-    """Make the prior p(z). `VampPrior` describes the shape and the use of pseudo-inputs."""
+    """Make the prior p(z) over `latent_dim` dimensions, by default all of the code's.
+
+    `VampPrior` describes the shape and the use of pseudo-inputs.
+    """
+    latent_dim = args.latent_dim if latent_dim is None else latent_dim
     if args.prior == "gaussian_mixture":
-        return GaussianMixture(args.latent_dim, num_components=args.num_prior_components)
+        return GaussianMixture(latent_dim, num_components=args.num_prior_components)
     if args.prior == "vamp":
         pseudo_inputs = torch.randn(args.num_prior_components, *pseudo_input_shape)
         return VampPrior(pseudo_inputs, posterior=posterior, as_pseudo_inputs=as_pseudo_inputs)
-    return StandardNormal(args.latent_dim)
+    return StandardNormal(latent_dim)

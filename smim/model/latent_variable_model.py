@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.model.distributions import DiagonalGaussian
+from smim.model.distributions import DiagonalGaussian, Posterior
 from smim.model.parts import matrix_weights
 from smim.model.priors import Prior
 from smim.text.batch import Batch
@@ -27,7 +27,8 @@ class LatentVariableModel(nn.Module, ABC):
     `unit`: "sentence" or "vector", as for a corpus. `reparameterized`: `sample` has a gradient, which is possible for
     Gaussian vectors but not for words. `graphable`: a training step consists of many small kernels that are the same
     for all batches of one shape. `undecayed`: the parts without weight decay. With it, the embeddings of rare words
-    would shrink between two uses, and a prior's parameters are positions and log variances.
+    would shrink between two uses, and a prior's parameters are positions and log variances. `slow_sampling`: `sample`
+    takes a pass for each number of a vector.
 
     `input_size`: the vocabulary size, or the dimensions of a vector. `summary_dim`: F. `to_mean` and `to_log_variance`
     map the encoder's state to the mean of q(z|x), and to its log variance before the clamp.
@@ -44,6 +45,7 @@ class LatentVariableModel(nn.Module, ABC):
     prior: Prior
     reparameterized: bool
     graphable: bool = False
+    slow_sampling: bool = False
     undecayed: ClassVar[tuple[str, ...]] = ("prior",)
 
     @property
@@ -102,8 +104,8 @@ class LatentVariableModel(nn.Module, ABC):
         return 6.0 * (matrix_weights(self) - matrix_weights(self.prior))
 
     @abstractmethod
-    def posterior(self, batch: Any) -> DiagonalGaussian:
-        """Compute q(z|x) of each observation, with fields fp32 [B, D]."""
+    def posterior(self, batch: Any) -> Posterior:
+        """Compute q(z|x) of each observation, with `mean` and `log_variance` fp32 [B, D]."""
 
     @abstractmethod
     def log_likelihood(self, batch: Any, z_BD: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.model.distributions import DiagonalGaussian, Posterior, standard_normal_log_prob
 
 
 class Prior(nn.Module, ABC):
@@ -38,7 +38,7 @@ class Prior(nn.Module, ABC):
     def sample(self, num: int) -> Tensor:
         """Draw `num` codes, fp32 [num, D], on the prior's device, without a gradient to its parameters."""
 
-    def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
+    def kl(self, posterior: Posterior, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
         """Compute KL(q(z|x) || p(z)) in nats [B]. Without a closed form, estimate it from one draw z ~ q(z|x) [B, D].
 
         `log_prior`: log p(z), if it is already known.
@@ -64,9 +64,11 @@ class StandardNormal(Prior):
     def sample(self, num: int) -> Tensor:
         return torch.randn(num, self.latent_dim, device=self.placement.device, dtype=self.placement.dtype)
 
-    def kl(self, posterior: DiagonalGaussian, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
-        """Compute the KL in closed form, in nats [B]."""
-        return posterior.kl_to_standard_normal()
+    def kl(self, posterior: Posterior, z: Tensor, *, log_prior: Tensor | None = None) -> Tensor:
+        """Compute the KL of a diagonal Gaussian in closed form, in nats [B]; estimate that of two levels."""
+        if isinstance(posterior, DiagonalGaussian):
+            return posterior.kl_to_standard_normal()
+        return super().kl(posterior, z, log_prior=log_prior)
 
 
 class Mixture(Prior):

@@ -14,6 +14,7 @@ from smim.errors import UserError, nearest, refuse
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
 from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
+from smim.model.images import ConvDecoderArgs, ConvEncoderArgs, ImageArgs, ImageAutoencoder, PixelDecoderArgs
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.mlp import MLPArgs, MLPDecoderArgs, VectorArgs, VectorAutoencoder
 from smim.model.superposition import SuperpositionDecoderArgs, SuperpositionEncoderArgs
@@ -24,23 +25,27 @@ ENCODERS: dict[str, type[PartArgs]] = {
     "transformer": TransformerEncoderArgs,
     "superposition": SuperpositionEncoderArgs,
     "mlp": MLPArgs,
+    "conv": ConvEncoderArgs,
 }
 DECODERS: dict[str, type[PartArgs]] = {
     "gru": GRUDecoderArgs,
     "transformer": TransformerDecoderArgs,
     "superposition": SuperpositionDecoderArgs,
     "mlp": MLPDecoderArgs,
+    "conv": ConvDecoderArgs,
+    "pixel": PixelDecoderArgs,
 }
 PARTS = {"encoder": ENCODERS, "decoder": DECODERS}
 MODELS: dict[str, tuple[type[ModelArgs], Callable[[Any, int], LatentVariableModel]]] = {
     "sentence": (SentenceArgs, SentenceAutoencoder),
     "vector": (VectorArgs, VectorAutoencoder),
+    "image": (ImageArgs, ImageAutoencoder),
 }
 
 
 def make_model(args: ModelArgs, *, input_size: int) -> LatentVariableModel:
     """Make a model with random weights. `input_size`: the vocabulary size, or the dimensions of a vector."""
-    _, model = MODELS[args.unit]
+    _, model = MODELS[args.family]
     return model(args, input_size)
 
 
@@ -93,9 +98,9 @@ def _apart(
         if names[part] not in kinds
     )
     kinds = {part: PARTS[part][name] for part, name in names.items()}
-    if kinds["encoder"].unit != kinds["decoder"].unit:
-        raise UserError("; ".join(f"model.{part}={names[part]} is for {kinds[part].unit}s" for part in kinds))
-    args, _ = MODELS[kinds["encoder"].unit]
+    if kinds["encoder"].family != kinds["decoder"].family:
+        raise UserError("; ".join(f"model.{part}={names[part]} is for {kinds[part].family}s" for part in kinds))
+    args, _ = MODELS[kinds["encoder"].family]
     if not short:
         return args, kinds, own, rest
     of_model, of_parts = _names(args), set().union(*map(_names, [*ENCODERS.values(), *DECODERS.values()]))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smim.model.distributions import DiagonalGaussian
+from smim.model.distributions import Posterior
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.schema import bounded
 
@@ -33,7 +33,7 @@ class Draw:
 
     model: LatentVariableModel
     batch: Any
-    posterior: DiagonalGaussian
+    posterior: Posterior
     z: Tensor
     step: int | None
     critic: nn.Module | None

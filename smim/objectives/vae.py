@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from smim.errors import UserError
+from smim.model.distributions import DiagonalGaussian
 from smim.model.latent_variable_model import LatentVariableModel
 from smim.model.priors import StandardNormal
 from smim.objectives.base import Objective
@@ -74,7 +75,10 @@ class VAE(Objective):
         weight, charged = torch.full_like(draw.reconstruction, self.weight(draw.step)), draw.kl
         if self.free_bits and draw.step is not None:
             # The mean of these values is the sum over dimensions of max(free_bits, mean KL of the dimension).
+            assert isinstance(draw.posterior, DiagonalGaussian)  # as the prior is N(0, I); see `prepare`
             kl_BD = draw.posterior.kl_by_dimension()
             charged = torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)
-        loss = draw.reconstruction + weight * charged + self.entropy_weight * draw.posterior.entropy()
+        loss = draw.reconstruction + weight * charged
+        if self.entropy_weight:
+            loss = loss + self.entropy_weight * draw.posterior.entropy()
         return {"loss": loss, "kl_weight": weight}

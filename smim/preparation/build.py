@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from smim import config
 from smim.errors import UserError
-from smim.preparation import digits, gmm, text
+from smim.preparation import digits, gmm, images, text
 from smim.preparation.args import CorpusArgs
 from smim.preparation.pipeline import PrepArgs, build
 from smim.preparation.readers import files_not_read, shortened
@@ -25,6 +25,11 @@ _TEXT: Recipes = {"text": (text.TextArgs, text.recipe)}
 _VECTOR_CORPORA: dict[str, tuple[type[VectorArgs], Callable[[Any, Path], dict[str, Any]]]] = {
     "gmm": (gmm.GMMArgs, gmm.build),
     "digits": (digits.DigitsArgs, digits.build),
+    "mnist": (images.ImageArgs, images.build_mnist),
+    "fashion_mnist": (images.ImageArgs, images.build_fashion_mnist),
+    "cifar10": (images.ImageArgs, images.build_cifar10),
+    "omniglot": (images.DrawnArgs, images.build_omniglot),
+    "images": (images.FolderArgs, images.build_folder),
 }
 
 # The largest numbers of unread files that the output and the card name.
@@ -69,9 +74,17 @@ def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
 
 
 def _print_vectors(card: dict[str, Any], output: Path) -> None:
+    shape = card.get("shape")
     for split, described in card["splits"].items():
-        print(f"{split:6} {described['sentences']:>10,} vectors")
-    print(f"{card['dimension']} dimensions; written to {output}")
+        print(f"{split:6} {described['sentences']:>10,} {'images' if shape else 'vectors'}")
+    for name, count in card.get("left_out", {}).items():
+        print(f"left out: {count:,} {name}")
+    kind = (
+        f"{' x '.join(map(str, shape))}, binarisation {card.get('binarisation', 'none')}"
+        if shape
+        else f"{card['dimension']} dimensions"
+    )
+    print(f"{kind}; written to {output}")
 
 
 def _print(card: dict[str, Any], output: Path) -> None:

@@ -44,5 +44,6 @@ def build(args: DigitsArgs, output: Path) -> dict[str, Any]:
         },
         name=args.name,
         label="digit",
+        shape=[1, 8, 8],
         source={"data": "scikit-learn's digits, 8x8 pixels", "seed": args.seed, "valid": args.valid, "test": args.test},
     )

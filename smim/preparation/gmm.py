@@ -18,20 +18,22 @@ class GMMArgs(VectorArgs):
     """The settings of the mixture of isotropic components: one at the origin, the others around it at `radius`.
 
     All have equal weight. In two dimensions the outer means are evenly spaced on a circle, as in the authors' published
-    experiments (the thesis gives no means). Otherwise their directions are random. `train`, `valid`, `test`: the number
-    of independent vectors in each split.
+    experiments (the thesis gives no means). In more, their directions are random. In one dimension, all means are
+    evenly spaced from -`radius` to `radius`. `center` is false for a ring, without the mean at the origin. `train`,
+    `valid`, `test`: the number of independent vectors in each split.
     """
 
     dimension: int
     num_components: int
     standard_deviation: float
     radius: float
+    center: bool
     train: int
     valid: int
     test: int
 
     def __post_init__(self) -> None:
-        problems = too_low(self, "corpus", seed=0, dimension=2, num_components=1, train=1, valid=1, test=1)
+        problems = too_low(self, "corpus", seed=0, dimension=1, num_components=1, train=1, valid=1, test=1)
         problems += [
             f"corpus.{name} is {getattr(self, name)}, but it must be above 0"
             for name in ("standard_deviation", "radius")
@@ -55,6 +57,7 @@ def build(args: GMMArgs, output: Path) -> dict[str, Any]:
             "seed": args.seed,
             "dimension": args.dimension,
             "components": args.num_components,
+            **({} if args.center else {"center": False}),
             "radius": args.radius,
             "standard_deviation": args.standard_deviation,
         },
@@ -63,15 +66,17 @@ def build(args: GMMArgs, output: Path) -> dict[str, Any]:
 
 
 def component_means(args: GMMArgs, random: np.random.Generator) -> np.ndarray:
-    """Make the means, fp64 [K, X]: the origin, and K - 1 points on the sphere."""
-    num_outer = args.num_components - 1
+    """Make the means, fp64 [K, X]: the origin, and K - 1 points on the sphere; without a center K of them."""
+    if args.dimension == 1:
+        return np.linspace(-args.radius, args.radius, args.num_components)[:, None] * (args.num_components > 1)
+    num_outer = args.num_components - args.center
     if args.dimension == 2:
         angles = 2 * np.pi * np.arange(num_outer) / max(1, num_outer)
         outer = np.stack([np.cos(angles), np.sin(angles)], 1)
     else:
         outer = random.standard_normal((num_outer, args.dimension))
         outer /= np.linalg.norm(outer, axis=1, keepdims=True)
-    return np.concatenate([np.zeros((1, args.dimension)), args.radius * outer])
+    return np.concatenate([np.zeros((int(args.center), args.dimension)), args.radius * outer])
 
 
 def _draw(args: GMMArgs, means: np.ndarray, num: int, random: np.random.Generator) -> LabelledVectors:

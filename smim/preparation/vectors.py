@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,14 @@ class VectorArgs:
 
 @dataclass(frozen=True)
 class LabelledVectors:
-    """One split: `vectors` fp32 [N, X], and `labels`, a string for each."""
+    """One split: `vectors` fp32 [N, X], and `labels`, a string or None for each.
+
+    `others`: further columns by name: N labels, or numbers fp32 [N, X].
+    """
 
     vectors: np.ndarray
-    labels: list[str]
+    labels: Sequence[str | None]
+    others: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_corpus(
@@ -67,14 +71,21 @@ def write_corpus(
     return card
 
 
+def _column(values: Any) -> pa.Array:
+    """Convert vectors [N, X], numbers [N] or labels to a column."""
+    if not isinstance(values, np.ndarray):
+        return pa.array(values, pa.string())
+    if values.ndim == 1:
+        return pa.array(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float32, copy=False).ravel()), values.shape[1])
+
+
 def _write_split(folder: Path, rows: LabelledVectors, label: str) -> dict[str, Any]:
     """Write the only shard of a split, and return its entry in the card. A vector counts as a sentence of one token."""
     folder.mkdir(exist_ok=True)
     path, num = folder / _SHARD, len(rows.vectors)
-    numbers = pa.array(rows.vectors.astype(np.float32).ravel())
-    vectors = pa.FixedSizeListArray.from_arrays(numbers, rows.vectors.shape[1])
-    columns = {"vector": vectors, "length": pa.array(np.ones(num, np.int32)), label: pa.array(rows.labels)}
-    table = pa.table(columns)
+    columns = {"vector": rows.vectors, "length": np.ones(num, np.int32), label: rows.labels, **rows.others}
+    table = pa.table({name: _column(values) for name, values in columns.items()})
     with new_stream(path, table.schema) as writer:
         writer.write_table(table)
     return {

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from smim.search.labels import plain
 from smim.search.query import Column, Sentence, Value
-from smim.search.segment import TEXT
+from smim.search.segment import TEXT, Segment
 from smim.search.snapshot import Snapshot
 
 # The most values shown, and the most distinct values that are counted.
@@ -43,7 +43,7 @@ def sentences(snapshot: Snapshot, numbers: np.ndarray, positions: np.ndarray) ->
 
 
 def columns(snapshot: Snapshot) -> list[Column]:
-    """Describe the label columns, without deleted sentences."""
+    """Describe the label columns. Values are counted by texts, as by `Index.count`, without deleted ones."""
     return [_column(snapshot, name) for name in snapshot.manifest.columns]
 
 
@@ -53,11 +53,11 @@ def _column(snapshot: Snapshot, name: str) -> Column:
     kind = _kind(pa.type_for_alias(snapshot.manifest.column_types.get(name, "string")))
     complete, bounds = True, []
     for segment in snapshot.segments:
-        live, start = segment.live, 0
+        counted, start = _counted(segment), 0
         for batch in segment.batches():
             array = batch.column(name)
-            if live is not None:
-                array = array.filter(pa.array(live[start : start + len(array)]))
+            if counted is not None:
+                array = array.filter(pa.array(counted[start : start + len(array)]))
             start += len(batch)
             kind = _kind(array.type)
             if kind == "number" and (known := pc.min_max(array).as_py())["min"] is not None:
@@ -72,6 +72,14 @@ def _column(snapshot: Snapshot, name: str) -> Column:
     values = [Value(value, count) for value, count in ordered[:_VALUES_SHOWN]]
     least, greatest = (float(min(bounds)), float(max(bounds))) if bounds else (None, None)
     return Column(name, kind, values, complete and len(counts) <= _VALUES_SHOWN, least, greatest)
+
+
+def _counted(segment: Segment) -> np.ndarray | None:
+    """The rows to count, bool [R]: the first of each text that is not deleted. None means all."""
+    if segment.texts is None:
+        return segment.live
+    first = np.diff(segment.texts.of_R, prepend=-1) == 1
+    return first if segment.live is None else first & segment.live
 
 
 def _kind(of: pa.DataType) -> str:

@@ -57,6 +57,7 @@ class Overviews:
             self._backend.directory.resolve().name,
             description,
             all(segment.has_words for segment in snapshot.segments),
+            snapshot.manifest.is_split,
             abilities,
             columns(snapshot),
             tries_of(snapshot, found, codes_ND),

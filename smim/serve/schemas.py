@@ -225,11 +225,15 @@ class Tries:
 
 @dataclass(frozen=True)
 class Overview:
-    """`name`: the index's directory. `has_words`: whether it supports search by words and finds equal sentences."""
+    """`name`: the index's directory. `has_words`: whether it supports search by words and finds equal sentences.
+
+    `is_split`: whether its rows are texts that were split into sentences. `index.count` is the number of rows.
+    """
 
     name: str
     index: Description
     has_words: bool
+    is_split: bool
     model: Abilities
     columns: list[Column]
     tries: Tries

@@ -7,6 +7,7 @@ pairs, `pair_text` and `pair_ids` have the paired sentences. `datasets.Dataset.f
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,8 +84,11 @@ class Split:
             sentences.append(tokens[offsets[i] : offsets[i + 1]])
         return sentences
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> "Sentences":
-        """Read the given rows into memory, to make batches from."""
+    def read(self, rows: Sequence[int] | np.ndarray, *, key: tuple[int, int] | None = None) -> "Sentences":
+        """Read the given rows into memory, to make batches from.
+
+        `key`: (random seed, step) of a training step. It has no effect on sentences, of which no part is drawn.
+        """
         from smim.text.batch import Sentences  # imports torch, which preparation does not need
 
         numbers = np.asarray(rows, dtype=np.int64)
@@ -181,6 +185,7 @@ class _Card:
     tokenizer_hash: str = ""
     dimension: int = 0
     input_hash: str = ""
+    shape: list[int] | None = None
     pair_column: str = ""
     left_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -188,6 +193,8 @@ class _Card:
     def __post_init__(self) -> None:
         if needed := [name for name in _NEEDED.get(self.kind, ()) if not getattr(self, name)]:
             raise UserError(f"{' and '.join(needed)} are missing")
+        if self.shape is not None and (len(self.shape) != 3 or math.prod(self.shape) != self.dimension):
+            raise UserError(f"shape {self.shape} is not that of {self.dimension} numbers [channels, rows, columns]")
 
 
 @dataclass(frozen=True)

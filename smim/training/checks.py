@@ -6,17 +6,22 @@ from accelerate.utils import DistributedType
 from smim.errors import UserError, refuse
 from smim.model.args import ModelArgs
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.registry import ENCODERS
 from smim.objectives import Critic, Objective
 from smim.text.corpus import Corpus, Split
 from smim.training.args import TrainArgs
 from smim.vectors.corpus import VectorCorpus
 
+# The configurations in configs/model/ with a model of each unit.
+_MODELS = {
+    "sentence": ["gru", "transformer", "superposition"],
+    "vector": ["mlp", "conv_vae", "conv_hvae", "pixel_hvae"],
+}
+
 
 def check_kind(corpus: Corpus | VectorCorpus, model_args: ModelArgs) -> None:
     """Raise `UserError` if a model of sentences gets vectors, or a model of vectors gets sentences."""
     if model_args.unit != corpus.unit:
-        fitting = " or ".join(f"model={name}" for name, kind in ENCODERS.items() if kind.unit == corpus.unit)
+        fitting = " or ".join(f"model={name}" for name in _MODELS[corpus.unit])
         raise UserError(
             f"{corpus.directory} holds {corpus.unit}s, which model={model_args.kind} does not support; use {fitting}"
         )

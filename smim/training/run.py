@@ -81,6 +81,7 @@ class Run:
         self.precision = resolve_precision(args.precision)
         self.train_split, self.valid_split = corpus.split("train"), corpus.split("valid")
         checks.check_kind(corpus, model_args)
+        model_args = model_args.for_corpus(corpus)
         if initial:
             initial.check(corpus)
         limit = model_args.token_limit if args.too_long == "truncate" else None
@@ -121,6 +122,11 @@ class Run:
         objective.prepare(self.model)
         critic = objective.make_critic(self.model)
         checks.check_launch(self.train_split, args, self.model, objective, critic, accelerator)
+        if objective.draws_observations and self.model.slow_sampling:
+            self.console.say(
+                f"warning: objective={objective.name} draws from the decoder in each step, which takes a pass for each "
+                "pixel; objective=amim does not"
+            )
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))

@@ -156,7 +156,7 @@ class Trainer(Run):
         world_size = self.accelerator.num_processes
         # Gradients are averaged over processes. This factor makes the result the gradient of the global mean.
         scale = world_size / (self.sentences_per_batch if self.args.tokens_per_batch else len(rows))
-        read = self.train_split.read(rows)
+        read = self.train_split.read(rows, key=(self.args.seed, self.step))
         share = share_of_rank(rows, read.lengths, rank=self.accelerator.process_index, world_size=world_size)
         parts = np.array_split(share, min(self.args.accumulation_steps, math.ceil(len(rows) / world_size)))
         measured: list[tuple[Observations, Terms]] = []

@@ -13,9 +13,32 @@ tzk.sample(10, ["stars=5"])
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["FitArgs", "KnowledgeArgs", "LabelReport", "PriorArgs", "TzK", "fit_tzk", "measure", "open_tzk"]
+# The module of each name.
+_MODULES = {
+    "report": ["LabelReport", "measure"],
+    "model": ["FitArgs", "KnowledgeArgs", "PriorArgs", "TzK", "fit_tzk", "open_tzk"],
+    "image_model": ["GlowArgs", "ImageReport", "ImageTzK", "fit_image_tzk", "open_image_tzk", "write_grid"],
+}
+__all__ = [
+    "FitArgs",
+    "GlowArgs",
+    "ImageReport",
+    "ImageTzK",
+    "KnowledgeArgs",
+    "LabelReport",
+    "PriorArgs",
+    "TzK",
+    "fit_image_tzk",
+    "fit_tzk",
+    "measure",
+    "open_image_tzk",
+    "open_tzk",
+    "write_grid",
+]
 
 if TYPE_CHECKING:
+    from smim.tzk.image_model import ImageReport, ImageTzK, fit_image_tzk, open_image_tzk, write_grid
+    from smim.tzk.images import GlowArgs
     from smim.tzk.knowledge import KnowledgeArgs
     from smim.tzk.model import TzK, fit_tzk, open_tzk
     from smim.tzk.prior import PriorArgs
@@ -27,5 +50,5 @@ def __getattr__(name: str) -> Any:
     # Import lazily, because importing torch takes seconds.
     if name not in __all__:
         raise AttributeError(f"module 'smim.tzk' has no attribute {name!r}")
-    module = "report" if name in ("LabelReport", "measure") else "model"
+    module = next(module for module, names in _MODULES.items() if name in names)
     return getattr(import_module(f"smim.tzk.{module}"), name)

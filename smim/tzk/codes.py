@@ -21,6 +21,9 @@ _ROWS_AT_ONCE = 4096
 class Codes:
     """The posteriors of one split's sentences by one model."""
 
+    unit = "sentences"
+    most_held_out: int | None = None
+
     def __init__(self, model: SentenceModel, corpus: Corpus, split: str, latents: Latents | None = None) -> None:
         """Raise `UserError` for a corpus with another tokenizer, an unknown split, or latents of something else."""
         if corpus.tokenizer.hash != model.tokenizer.hash:
@@ -32,6 +35,10 @@ class Codes:
         if latents is not None:
             check_latents(latents, model, corpus, split)
         self.corpus, self.model, self.latents = corpus, model, latents
+
+    @property
+    def name(self) -> str:
+        return self.corpus.name
 
     @property
     def described(self) -> dict[str, str]:

@@ -7,12 +7,13 @@ that it belongs to, and there is no list of labels. So several processes can add
 existing files, and `rm -r` removes a label.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote, unquote
 
 import torch
@@ -23,13 +24,16 @@ from smim import schema, storage
 from smim.errors import UserError, too_low
 from smim.model.weights import load_weights
 from smim.tzk.flows import Step
+from smim.tzk.glow import GlowStep, z_shape
+from smim.tzk.images import GlowArgs, ImagePrior
 from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.labels import Label
-from smim.tzk.prior import CodePrior, PriorArgs
+from smim.tzk.prior import CodePrior, PriorArgs, Shapes
 
 # In format 1, coupling layers are called steps.
 FORMAT = 2
 CARD, PRIOR = "tzk.json", "prior.safetensors"
+IMAGES = "images"
 _LABELS, _KNOWLEDGE_CARD, _KNOWLEDGE = "labels", "knowledge.json", "knowledge.safetensors"
 
 C = TypeVar("C")
@@ -39,6 +43,8 @@ M = TypeVar("M", bound=nn.Module)
 @dataclass(frozen=True)
 class PriorCard:
     """The content of `tzk.json`. `model`: the path of the model at that time. `training`: how the prior was trained."""
+
+    shapes: ClassVar[None] = None
 
     model: str
     model_hash: str
@@ -50,6 +56,31 @@ class PriorCard:
     def __post_init__(self) -> None:
         if problems := too_low(self, "the card", dimension=1):
             raise UserError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class ImageCard:
+    """The content of `tzk.json` for images. `shape`: [C, H, W] after padding."""
+
+    kind: str
+    shape: list[int]
+    prior: GlowArgs
+    training: dict[str, Any]
+    weights_sha256: str
+
+    def __post_init__(self) -> None:
+        factor = 2**self.prior.num_scales
+        if len(self.shape) != 3 or min(self.shape) < 1 or any(size % factor for size in self.shape[1:]):
+            raise UserError(f"the card's shape {self.shape} is not that of images with {self.prior.num_scales} scales")
+
+    @property
+    def shapes(self) -> Shapes:
+        channels, rows, columns = self.shape
+        return Shapes((channels, rows, columns), z_shape((channels, rows, columns), self.prior.num_scales))
+
+    @property
+    def dimension(self) -> int:
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -68,34 +99,55 @@ class KnowledgeCard:
             raise UserError(f"the card's frequency of {self.label} is {self.frequency}, but it must be between 0 and 1")
 
 
-def save_prior(directory: Path, prior: CodePrior, *, model: Path, model_hash: str, training: dict[str, Any]) -> None:
-    """Write the prior into an empty directory, which the caller then renames."""
-    _save(
-        *(directory, CARD, PRIOR, prior),
-        model=str(model.resolve()),
-        model_hash=model_hash,
-        dimension=prior.dim,
-        prior=asdict(prior.args),
-        training=training,
-    )
+def save_prior(directory: Path, prior: CodePrior, *, training: dict[str, Any], **facts: Any) -> str:
+    """Write the prior into an empty directory, which the caller then renames. Return the hash of its weights.
+
+    `facts`: for codes, the `model` and its `model_hash`.
+    """
+    if prior.shapes is None:
+        facts |= {"dimension": prior.dim}
+    else:
+        facts |= {"kind": IMAGES, "shape": list(prior.shapes.t)}
+    return _save(directory, CARD, PRIOR, prior, **facts, prior=asdict(prior.args), training=training)
 
 
 def load_prior(directory: Path) -> tuple[PriorCard, CodePrior]:
-    """Load the prior. Raises `UserError` if it is missing, incomplete, damaged or of another format."""
+    """Load the prior of codes. Raises `UserError` if it is missing, incomplete, damaged or of another format."""
+    card = _card(PriorCard, directory)
+    make = partial(CodePrior, card.dimension, card.prior)
+    return card, _load_prior(directory, card, make, layers=card.prior.num_coupling_layers)
+
+
+def load_image_prior(directory: Path) -> tuple[ImageCard, ImagePrior]:
+    """Load the prior of images. Raises `UserError` like `load_prior`."""
+    card = _card(ImageCard, directory)
+    make = partial(ImagePrior, card.shapes.t, card.prior)
+    return card, _load_prior(directory, card, make, layers=card.prior.num_coupling_layers * card.prior.num_scales)
+
+
+def _card(kind: type[C], directory: Path) -> C:
+    of_images = kind is ImageCard
     if not (directory / CARD).is_file():
+        command = "smim tzk images fit CORPUS" if of_images else "smim tzk fit MODEL CORPUS"
+        raise UserError(f"{directory} holds no TzK (no {CARD} in it); make one with `{command} -o {directory}`")
+    found = storage.read_json(storage.own_file(directory, CARD)).get("kind")
+    if (found == IMAGES) != of_images:
         raise UserError(
-            f"{directory} holds no TzK (no {CARD} in it); make one with `smim tzk fit MODEL CORPUS -o {directory}`"
+            f"{directory} holds a TzK of {'sentences' if of_images else 'images'}; "
+            f"use `smim tzk {'' if of_images else 'images '}...` for it"
         )
-    card = _read(PriorCard, directory, CARD)
+    return _read(kind, directory, CARD)
+
+
+def _load_prior(directory: Path, card: PriorCard | ImageCard, make: Callable[[], M], *, layers: int) -> M:
     with _repaired_by("fit it again"):
-        prior = _load(
+        return _load(
             storage.own_file(directory, PRIOR),
-            partial(CodePrior, card.dimension, card.prior),
+            make,
             sha256=card.weights_sha256,
-            layers=card.prior.num_coupling_layers,
+            layers=layers,
             widths=(card.dimension, card.prior.hidden_dim),
         )
-    return card, prior
 
 
 def save_knowledge(
@@ -112,7 +164,7 @@ def save_knowledge(
     )
 
 
-def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge:
+def load_knowledge(directory: Path, label: Label, prior: PriorCard | ImageCard) -> Knowledge:
     """Load a label. Raises `UserError` like `load_prior`, and if the label belongs to another prior."""
     folder = label_directory(directory, label)
     inside = folder.relative_to(directory).as_posix()
@@ -122,9 +174,9 @@ def load_knowledge(directory: Path, label: Label, prior: PriorCard) -> Knowledge
             raise UserError(f"{folder} has the label {card.label}, trained with another prior than that of {directory}")
         return _load(
             storage.own_file(directory, f"{inside}/{_KNOWLEDGE}"),
-            partial(Knowledge, prior.dimension, card.knowledge, frequency=card.frequency),
+            partial(Knowledge, prior.dimension, card.knowledge, frequency=card.frequency, shapes=prior.shapes),
             sha256=card.weights_sha256,
-            layers=card.knowledge.num_coupling_layers,
+            layers=card.knowledge.num_coupling_layers + card.knowledge.num_code_layers,
             widths=(prior.dimension, card.knowledge.hidden_dim, card.knowledge.code_dim),
         )
 
@@ -141,10 +193,11 @@ def labels_in(directory: Path) -> list[Label]:
     return sorted(Label.parse(unquote(name)) for name in names)
 
 
-def _save(directory: Path, card: str, weights: str, module: nn.Module, **facts: Any) -> None:
+def _save(directory: Path, card: str, weights: str, module: nn.Module, **facts: Any) -> str:
     save_file(module.state_dict(), directory / weights)
-    content = {"format": FORMAT, **facts, "weights_sha256": storage.sha256(directory / weights)}
-    storage.write_json(directory / card, content)
+    sha256 = storage.sha256(directory / weights)
+    storage.write_json(directory / card, {"format": FORMAT, **facts, "weights_sha256": sha256})
+    return sha256
 
 
 def _read(kind: type[C], directory: Path, name: str) -> C:
@@ -160,7 +213,9 @@ def _read(kind: type[C], directory: Path, name: str) -> C:
 def _load(path: Path, make: Callable[[], M], *, sha256: str, layers: int, widths: tuple[int, ...]) -> M:
     module = load_weights(path, make, sha256=sha256, layers=layers, widths=widths)
     for step in module.modules():
-        if isinstance(step, Step) and not torch.equal(step.order.sort().values, torch.arange(len(step.order))):
+        if isinstance(step, Step | GlowStep) and not torch.equal(
+            step.order.sort().values, torch.arange(len(step.order))
+        ):
             raise UserError(f"{path} is damaged: the shuffle of a coupling layer leaves out dimensions")
     return module
 

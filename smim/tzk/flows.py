@@ -3,6 +3,7 @@
 Shapes: B codes, T their dimensions.
 """
 
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -45,33 +46,33 @@ class Step(nn.Module):
 
     def to_base(self, t_BT: Tensor) -> tuple[Tensor, Tensor]:
         log_scale_T = bounded(self.log_scale)
-        shuffled_BT = ((t_BT - self.shift) * torch.exp(-log_scale_T))[:, self.order]
-        kept, changed = shuffled_BT[:, : self.kept], shuffled_BT[:, self.kept :]
+        shuffled_BT = ((t_BT - self.shift) * torch.exp(-log_scale_T))[..., self.order]
+        kept, changed = shuffled_BT[..., : self.kept], shuffled_BT[..., self.kept :]
         log_scale, shift = self._regress(kept)
         z_BT = torch.cat([kept, (changed - shift) * torch.exp(-log_scale)], -1)
         return z_BT, -log_scale.sum(-1) - log_scale_T.sum()
 
     def from_base(self, z_BT: Tensor) -> Tensor:
-        kept, changed = z_BT[:, : self.kept], z_BT[:, self.kept :]
+        kept, changed = z_BT[..., : self.kept], z_BT[..., self.kept :]
         log_scale, shift = self._regress(kept)
         shuffled_BT = torch.cat([kept, changed * torch.exp(log_scale) + shift], -1)
-        return shuffled_BT[:, torch.argsort(self.order)] * torch.exp(bounded(self.log_scale)) + self.shift
+        return shuffled_BT[..., torch.argsort(self.order)] * torch.exp(bounded(self.log_scale)) + self.shift
 
     def _regress(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         log_scale, shift = self.coupling(kept).chunk(2, -1)
         return bounded(log_scale), shift
 
 
-class Flow(nn.Module):
-    """An invertible map f from a base variable z to t, with the same dimensions. Initially it is a shuffle."""
+class Steps(nn.Module):
+    """Invertible maps one after another, each with `to_base` and `from_base`. Without any, they are the identity."""
 
-    def __init__(self, dim: int, *, num_layers: int, hidden_dim: int) -> None:
+    def __init__(self, steps: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(Step(dim, hidden_dim) for _ in range(num_layers))
+        self.steps = nn.ModuleList(steps)
 
     def to_base(self, t_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Compute z = f^-1(t) [B, T], and log |det dz/dt| in nats [B]."""
-        log_det_B = t_BT.new_zeros(len(t_BT))
+        log_det_B = t_BT.new_zeros(())  # without steps, for all
         for step in self._ordered():
             t_BT, step_log_det_B = step.to_base(t_BT)
             log_det_B = log_det_B + step_log_det_B
@@ -85,3 +86,10 @@ class Flow(nn.Module):
 
     def _ordered(self) -> list[Step]:
         return cast(list[Step], list(self.steps))
+
+
+class Flow(Steps):
+    """An invertible map f from a base variable z to t, with the same dimensions. Initially it is a shuffle."""
+
+    def __init__(self, dim: int, *, num_layers: int, hidden_dim: int) -> None:
+        super().__init__(Step(dim, hidden_dim) for _ in range(num_layers))

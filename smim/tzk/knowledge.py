@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smim.errors import UserError, too_low
-from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.model.distributions import DiagonalGaussian
 from smim.tzk.flows import Flow, bounded, regressor
-from smim.tzk.prior import Point
+from smim.tzk.glow import ImageFlow, image_decoder, image_regressor
+from smim.tzk.prior import Point, Shapes
 
 # Numbers of draws of c: for a density (half of them from p(c|e, t)), for p(e), and per round of rejection sampling.
 _NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
@@ -23,16 +24,66 @@ _NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
 class KnowledgeArgs:
     """The settings that decide the shape of a knowledge type.
 
-    `code_dim`: C. `num_coupling_layers`: of each z-flow, 4 as in section 8.4.4. `hidden_dim`: units in all networks.
+    `code_dim`: C. `num_coupling_layers`: of each z-flow, 4 as in section 8.4.4. `hidden_dim`: units in all networks,
+    or channels. `num_code_layers`: coupling layers of the flows of p(c) and of p(c|e, t), 4 in section G.1. With 0,
+    p(c) is N(0, I) and p(c|e, t) is a Gaussian.
     """
 
     code_dim: int = 4
     num_coupling_layers: int = 4
     hidden_dim: int = 128
+    num_code_layers: int = 0
 
     def __post_init__(self) -> None:
-        if problems := too_low(self, "knowledge", code_dim=1, num_coupling_layers=1, hidden_dim=1):
+        problems = too_low(self, "knowledge", code_dim=1, num_coupling_layers=1, hidden_dim=1, num_code_layers=0)
+        if self.num_code_layers and self.code_dim < 2:
+            problems.append("knowledge.num_code_layers needs a knowledge.code_dim of at least 2")
+        if problems:
             raise UserError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Makes the networks of a knowledge type: for codes of `dim` dimensions, or convolutions for images of `shapes`."""
+
+    dim: int
+    args: KnowledgeArgs
+    shapes: Shapes | None
+
+    def of_t(self, output_dim: int) -> nn.Module:
+        if self.shapes is None:
+            return regressor(self.dim, self.args.hidden_dim, output_dim)
+        return image_regressor(self.shapes.t, self.args.hidden_dim, output_dim)
+
+    def decoder(self) -> nn.Module:
+        if self.shapes is None:
+            return regressor(self.args.code_dim, self.args.hidden_dim, 2 * self.dim)
+        return image_decoder(self.args.code_dim, self.args.hidden_dim, self.shapes.z)
+
+    def z_flow(self) -> Flow | ImageFlow:
+        sizes = {"num_layers": self.args.num_coupling_layers, "hidden_dim": self.args.hidden_dim}
+        return Flow(self.dim, **sizes) if self.shapes is None else ImageFlow(self.shapes.z, **sizes)
+
+    def code_flow(self) -> Flow:
+        """A flow of c, whose networks have 10 C units (section G.1)."""
+        return Flow(self.args.code_dim, num_layers=self.args.num_code_layers, hidden_dim=10 * self.args.code_dim)
+
+
+@dataclass(frozen=True)
+class Flowed:
+    """Gaussians of u [..., C], mapped by a flow to c [..., C]."""
+
+    base: DiagonalGaussian
+    flow: Flow
+
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw c, reparameterised, with `noise` ~ N(0, I) [..., C]."""
+        return self.flow.from_base(self.base.sample(noise))
+
+    def log_prob(self, c: Tensor) -> Tensor:
+        """The log density of c in nats [...]."""
+        u, log_det = self.flow.to_base(c)
+        return self.base.log_prob(u) + log_det
 
 
 class Conditional(nn.Module):
@@ -41,19 +92,24 @@ class Conditional(nn.Module):
     Initially p(z|e, c) is the prior N(0, I), so the conditional p(t|e, c) is p(t).
     """
 
-    def __init__(self, dim: int, args: KnowledgeArgs) -> None:
+    def __init__(self, networks: Networks) -> None:
         super().__init__()
-        self.flow = Flow(dim, num_layers=args.num_coupling_layers, hidden_dim=args.hidden_dim)
-        self.decoder = regressor(args.code_dim, args.hidden_dim, 2 * dim)
-        self.encoder = regressor(dim, args.hidden_dim, 2 * args.code_dim)
+        self.flow = networks.z_flow()
+        self.decoder = networks.decoder()
+        self.encoder = networks.of_t(2 * networks.args.code_dim)
+        self.code_flow = networks.code_flow()
 
     def base(self, c: Tensor) -> DiagonalGaussian:
         """The distribution that the z-flow maps to z, for c [..., C]."""
         return _gaussian(self.decoder(c))
 
-    def posterior(self, t_BT: Tensor) -> DiagonalGaussian:
-        """Compute p(c|e, t), with fields [B, C]."""
-        return _gaussian(self.encoder(t_BT))
+    def posterior(self, t_BT: Tensor) -> Flowed:
+        """Compute p(c|e, t), of c [B, C]."""
+        return Flowed(_gaussian(self.encoder(t_BT)), self.code_flow)
+
+    def sample(self, c_BC: Tensor, noise_BT: Tensor) -> Tensor:
+        """Draw z ~ p(z|e, c) [B, T], reparameterised, with `noise_BT` ~ N(0, I)."""
+        return self.flow.from_base(self.base(c_BC).sample(noise_BT))
 
     def log_prob(self, point: Point, c_BC: Tensor) -> Tensor:
         """Compute log p(t|e, c) in nats [B], as a density of codes: eq. 8.6."""
@@ -65,16 +121,24 @@ class Knowledge(nn.Module):
     """The knowledge k = (e, c) of one label: e is whether it holds, and c in R^C is a code of its appearance.
 
     The encoder is p(e|t) p(c|e, t) (eq. 8.5). The decoder is p(t|e, c) (eq. 8.6) with p(e|c) p(c) (eq. 8.7) and
-    p(c) = N(0, I). Training uses as many codes with the label as without, so p(e = 1) is 1/2. Only `log_odds` uses
-    `frequency`, the label's share of the corpus.
+    p(c) is N(0, I) or a flow. Training uses as many codes with the label as without, so p(e = 1) is 1/2. Only
+    `log_odds` uses `frequency`, the label's share of the corpus. `shapes`: those of images.
     """
 
-    def __init__(self, dim: int, args: KnowledgeArgs, *, frequency: float) -> None:
+    def __init__(self, dim: int, args: KnowledgeArgs, *, frequency: float, shapes: Shapes | None = None) -> None:
         super().__init__()
-        self.args, self.frequency = args, frequency
-        self.of_t = regressor(dim, args.hidden_dim, 1)
+        self.dim, self.args, self.frequency = dim, args, frequency
+        networks = Networks(dim, args, shapes)
+        self.of_t = networks.of_t(1)
         self.of_c = regressor(args.code_dim, args.hidden_dim, 1)
-        self.conditionals = nn.ModuleList(Conditional(dim, args) for _ in range(2))
+        self.conditionals = nn.ModuleList(Conditional(networks) for _ in range(2))
+        self.code_flow = networks.code_flow()
+
+    @property
+    def code_prior(self) -> Flowed:
+        """The density p(c)."""
+        zeros_C = next(self.of_c.parameters()).new_zeros(self.args.code_dim)
+        return Flowed(DiagonalGaussian(zeros_C, zeros_C), self.code_flow)
 
     def conditional(self, exists: bool) -> Conditional:
         conditional = self.conditionals[int(exists)]
@@ -88,10 +152,10 @@ class Knowledge(nn.Module):
         """
         conditional = self.conditional(exists)
         posterior = conditional.posterior(point.t)
-        c_BC = posterior.sample(noise_BC) if encoding else noise_BC
+        c_BC = (posterior if encoding else self.code_prior).sample(noise_BC)
         log_q = point.log_prior + _log_existence(self.of_t(point.t), exists) + posterior.log_prob(c_BC)
         log_p = conditional.log_prob(point, c_BC) + _log_existence(self.of_c(c_BC), exists)
-        return -0.5 * (log_q + log_p + standard_normal_log_prob(c_BC))
+        return -0.5 * (log_q + log_p + self.code_prior.log_prob(c_BC))
 
     def log_odds(self, t_BT: Tensor) -> Tensor:
         """Compute log p(e = 1|t) / p(e = 0|t) [B], with the label's frequency in the corpus."""
@@ -108,17 +172,28 @@ class Knowledge(nn.Module):
         conditional = self.conditional(True)
         posterior = conditional.posterior(point.t)
         noise_KBC = torch.randn(_NUM_DRAWS, len(point.t), self.args.code_dim, dtype=torch.float32, generator=generator)
-        c_KBC = torch.cat([posterior.sample(noise_KBC[::2]), noise_KBC[1::2]])
+        c_KBC = torch.cat([posterior.sample(noise_KBC[::2]), self.code_prior.sample(noise_KBC[1::2])])
         u_BT, log_det_B = conditional.flow.to_base(point.z)
-        log_prior_KB = standard_normal_log_prob(c_KBC)
+        log_prior_KB = self.code_prior.log_prob(c_KBC)
         log_proposal_KB = torch.logaddexp(log_prior_KB, posterior.log_prob(c_KBC)) - math.log(2)
         log_joint_KB = conditional.base(c_KBC).log_prob(u_BT) + self._log_exists(c_KBC) + log_prior_KB
         log_mean_B = torch.logsumexp(log_joint_KB - log_proposal_KB, 0) - math.log(_NUM_DRAWS)
         # p(e = 1), the mean of p(e = 1|c) over p(c), is always estimated from the same draws.
         prior_draws = torch.Generator().manual_seed(0)
-        c_NC = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=prior_draws)
+        noise_NC = torch.randn(_DRAWS_OF_PRIOR, self.args.code_dim, dtype=torch.float32, generator=prior_draws)
+        c_NC = self.code_prior.sample(noise_NC)
         log_share = torch.logsumexp(self._log_exists(c_NC), 0) - math.log(_DRAWS_OF_PRIOR)
         return log_mean_B + log_det_B + point.log_det - log_share
+
+    @torch.no_grad()
+    def log_prob_of_code(self, point: Point, *, generator: torch.Generator) -> Tensor:
+        """Compute log p(t|e = 1, c) in nats [B] at one draw c ~ p(c|e = 1, t): the thesis's NLL of a label (G.2.3).
+
+        It is no density of t, because c is drawn from t. It can exceed log p(t|e = 1) by log p(c|1, t) - log p(c|1).
+        """
+        conditional = self.conditional(True)
+        noise_BC = torch.randn(len(point.t), self.args.code_dim, dtype=torch.float32, generator=generator)
+        return conditional.log_prob(point, conditional.posterior(point.t).sample(noise_BC))
 
     @torch.no_grad()
     def sample(self, num: int, *, generator: torch.Generator) -> Tensor:
@@ -126,12 +201,12 @@ class Knowledge(nn.Module):
         conditional = self.conditional(True)
         accepted: list[Tensor] = []
         while sum(map(len, accepted)) < num:
-            c_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, dtype=torch.float32, generator=generator)
+            noise_BC = torch.randn(_DRAWN_AT_ONCE, self.args.code_dim, dtype=torch.float32, generator=generator)
+            c_BC = self.code_prior.sample(noise_BC)
             uniform_B = torch.rand(_DRAWN_AT_ONCE, dtype=torch.float32, generator=generator)
             accepted.append(c_BC[uniform_B.log() < self._log_exists(c_BC)])
-        base = conditional.base(torch.cat(accepted)[:num])
-        noise_BT = torch.randn(base.mean.shape, dtype=torch.float32, generator=generator)
-        return conditional.flow.from_base(base.sample(noise_BT))
+        noise_BT = torch.randn(num, self.dim, dtype=torch.float32, generator=generator)
+        return conditional.sample(torch.cat(accepted)[:num], noise_BT)
 
     def _log_exists(self, c: Tensor) -> Tensor:
         return _log_existence(self.of_c(c), True)

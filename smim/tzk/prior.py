@@ -5,14 +5,22 @@ Shapes: B or N codes, T their dimensions.
 
 import math
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError, too_low
-from smim.model.distributions import standard_normal_log_prob
+from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
 from smim.tzk.flows import Flow
 from smim.tzk.standardization import Standardization
+
+
+class Shapes(NamedTuple):
+    """The shapes of images [C, H, W]: of t, and of its value z in the base."""
+
+    t: tuple[int, int, int]
+    z: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -25,6 +33,12 @@ class PriorArgs:
     def __post_init__(self) -> None:
         if problems := too_low(self, "prior", num_coupling_layers=1, hidden_dim=1):
             raise UserError("; ".join(problems))
+
+    def make(self, train: DiagonalGaussian) -> "CodePrior":
+        """Make an untrained prior of such codes, standardised by their moments."""
+        prior = CodePrior(train.mean.shape[1], self)
+        prior.standardization.fit(train)
+        return prior
 
 
 @dataclass(frozen=True)
@@ -47,8 +61,15 @@ class Point:
 class CodePrior(nn.Module):
     """A density of codes. They are standardised, then mapped by a flow to z ~ N(0, I).
 
-    The standardisation is fixed before the flow is trained. All densities are those of the original codes.
+    The standardisation is fixed before the flow is trained. All densities are those of the original codes. `shapes`:
+    those of images, None for other codes.
     """
+
+    # Also those of images, with the same interface: `smim.tzk.images.ImagePrior`.
+    args: Any
+    standardization: Any
+    flow: Any
+    shapes: Shapes | None = None
 
     def __init__(self, dim: int, args: PriorArgs) -> None:
         super().__init__()

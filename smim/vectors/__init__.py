@@ -1,1 +1,1 @@
-"""Batches and prepared corpora of vectors, for low-dimensional data."""
+"""Batches and prepared corpora of vectors, such as low-dimensional data and images."""

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from smim.vectors.batch import VectorBatch, Vectors
 
 KIND = "vectors"
+# Of images: grey values; bits drawn once; or bits drawn once that training draws again in each step, from column GREY.
+BINARISATIONS = ("none", "static", "dynamic")
+GREY = "grey"
+_BITS_STREAM = 3  # no other random numbers of a training step have such a key
+
+
+def draw_bits(grey: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Draw x ~ Bernoulli(grey value) for each number of `grey` in [0, 1]: 0 or 1, fp32 of the same shape."""
+    return (random.random(grey.shape, dtype=np.float32) < grey).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -25,18 +34,37 @@ class VectorSplit(Split):
     @cached_property
     def vectors(self) -> np.ndarray:
         """All vectors, fp32 [N, X]."""
-        column = self.table.column("vector").combine_chunks()
+        return self._numbers("vector")
+
+    @property
+    def draws_bits(self) -> bool:
+        """Whether training draws new bits in each step. A label column called `grey` does not count."""
+        table = self.table.schema
+        return GREY in table.names and table.field(GREY).type == table.field("vector").type
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """The grey values from which bits are drawn, fp32 [N, X] in [0, 1]. Only if `draws_bits`."""
+        return self._numbers(GREY)
+
+    def _numbers(self, name: str) -> np.ndarray:
+        column = self.table.column(name).combine_chunks()
         return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
 
     @property
     def label_columns(self) -> list[str]:
-        return [name for name in super().label_columns if name != "vector"]
+        numbers = ["vector"] + [GREY] * self.draws_bits
+        return [name for name in super().label_columns if name not in numbers]
 
-    def read(self, rows: Sequence[int] | np.ndarray) -> "Vectors":  # type: ignore[override]
+    def read(self, rows: Sequence[int] | np.ndarray, *, key: tuple[int, int] | None = None) -> "Vectors":  # type: ignore[override]
+        """Read the given rows into memory. With `key`, (random seed, step), bits of `grey` are drawn anew by it."""
         from smim.vectors.batch import Vectors  # imports torch, which preparation does not need
 
         chosen = np.asarray(rows, dtype=np.int64)
-        return Vectors(rows=chosen, vectors=self.vectors[chosen])
+        if key is None or not self.draws_bits:
+            return Vectors(rows=chosen, vectors=self.vectors[chosen])
+        random = np.random.default_rng([*key, _BITS_STREAM])
+        return Vectors(rows=chosen, vectors=draw_bits(self.grey[chosen], random))
 
     def batch(self, rows: Sequence[int] | np.ndarray, *, max_length: int | None = None) -> "VectorBatch":  # type: ignore[override]
         return self.read(rows).batch(range(len(rows)))
@@ -69,6 +97,11 @@ class VectorCorpus(PreparedCorpus):
         return self.card["dimension"]
 
     @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """[C, H, W] of a corpus of images: channels, rows, columns. None for other vectors."""
+        return tuple(self.card["shape"]) if "shape" in self.card else None
+
+    @property
     def input_hash(self) -> str:
         """The hash of the corpus's recipe, which identifies the meaning of a vector's dimensions."""
         return self.card["input_hash"]
@@ -78,4 +111,8 @@ class VectorCorpus(PreparedCorpus):
         split = VectorSplit(name=name, table=self.table(name))
         if not np.isfinite(split.vectors).all():
             raise UserError(f"{self.directory / name} holds NaN or infinite numbers; prepare the corpus again")
+        if split.draws_bits:
+            whole = not split.table.column(GREY).null_count
+            if not (whole and ((split.grey >= 0) & (split.grey <= 1)).all()):
+                raise UserError(f"{self.directory / name} lacks grey values in [0, 1]; prepare the corpus again")
         return split

@@ -8,13 +8,14 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from eval import compare
-from smim import config
+from smim import config, vector_model
 from smim.errors import UserError
 from smim.evaluation import run
-from smim.evaluation.vectors import VectorsArgs, marginal_log_prob, measure_vectors
+from smim.evaluation.vectors import VectorsArgs, images_of, marginal_log_prob, measure_vectors, take
 from smim.model.directory import save_model
 from smim.model.mlp import VectorAutoencoder
 from smim.preparation.gmm import GMMArgs, build
+from smim.preparation.vectors import LabelledVectors, write_corpus
 from smim.vector_model import VectorModel
 from smim.vectors.corpus import VectorCorpus
 from tests.models import vector_args
@@ -26,7 +27,8 @@ STDEV = 0.25
 
 def gmm(output: Path, **settings) -> VectorCorpus:
     sizes = {"train": 500, "valid": 10, "test": 4000}
-    given = {"seed": 0, "dimension": 2, "num_components": 5, "standard_deviation": STDEV, "radius": 1.0, **sizes}
+    mixture = {"num_components": 5, "standard_deviation": STDEV, "radius": 1.0, "center": True}
+    given = {"seed": 0, "dimension": 2, **mixture, **sizes}
     build(GMMArgs(**{"builder": "gmm", "name": "gmm", "dir": "", **given, **settings}), output)
     return VectorCorpus.open(output)
 
@@ -214,6 +216,49 @@ def test_a_model_of_vectors_is_reported_with_a_picture(saved, small):
     assert "data:image/png;base64," in (saved.parent / "report" / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> VectorCorpus:
+    """Images of 4x4 pixels."""
+    output = tmp_path_factory.mktemp("data") / "images"
+    pixels = np.random.default_rng(0).random((60, 16), dtype=np.float32)
+    splits = {name: LabelledVectors(pixels, ["a", "b"] * 30) for name in ("train", "valid", "test")}
+    write_corpus(output, splits, name="images", label="letter", source={}, shape=[1, 4, 4])
+    return VectorCorpus.open(output)
+
+
+@pytest.fixture
+def of_images(tmp_path) -> Path:
+    """The directory of a model of these images."""
+    model = VectorAutoencoder(vector_args(latent_dim=3, likelihood="bernoulli"), dimension=16)
+    save_model(tmp_path / "run" / "model", model, None, training=TRAINING)
+    return tmp_path / "run" / "model"
+
+
+def test_a_report_of_images_shows_reconstructions_and_samples(of_images, images):
+    evaluate(of_images, images.directory)
+    assert "](plots/images.png)" in (of_images.parent / "report" / "report.md").read_text()
+    assert (of_images.parent / "report" / "plots" / "images.png").stat().st_size > 3_000
+
+
+def test_reconstructions_come_from_the_images_and_samples_from_the_prior(of_images, images):
+    model = vector_model.load(of_images)
+    with torch.no_grad():
+        # A decoder that shows its code: each pixel is sigmoid of z's first number.
+        model.autoencoder.decoder = torch.nn.Identity()
+        model.autoencoder.to_vector = torch.nn.Linear(3, 16)
+        model.autoencoder.to_vector.weight.copy_(torch.eye(3)[:1].expand(16, 3))
+        model.autoencoder.to_vector.bias.zero_()
+        model.autoencoder.to_mean.bias.fill_(5.0)
+    test = images.split("test")
+    shown, reconstructions, samples = images_of(model, take(test, np.arange(40)), seed=0)
+    np.testing.assert_array_equal(shown, test.vectors[:40])
+    codes, drawn = (np.log(each / (1 - each)) for each in (reconstructions, samples))
+    assert codes.mean() == pytest.approx(5, abs=1) and abs(drawn.mean()) < 0.6
+    assert drawn[:, 0].std() == pytest.approx(1, abs=0.4)
+    again = images_of(model, take(test, np.arange(40)), seed=0)
+    np.testing.assert_array_equal(again[2], samples)
+
+
 def test_reports_of_vectors_stand_side_by_side(saved, small):
     other = evaluate(saved, small, "eval.seed=1")
     tables = compare.as_markdown([evaluate(saved, small), other])
@@ -248,3 +293,20 @@ def test_vectors_of_other_dimensions_or_sentences_are_refused(saved, tiny_model,
         run.main(
             config.compose("evaluate", [f"model.dir={tiny_model}", f"corpus.dir={small}", f"output={tmp_path / 'o'}"])
         )
+
+
+def test_classes_are_read_from_codes_and_sampled_as_often_as_the_model_draws_them(tmp_path):
+    corpus = gmm(tmp_path / "apart", radius=5.0, test=300)
+    metrics = measure_vectors(Linear().model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert metrics["svm_accuracy:component"].value == 1
+    assert metrics["linear_accuracy:component"].value == 1
+    # Its samples are near the origin, so all of them are of one of the five components.
+    assert metrics["class_divergence:component"].value > 2
+    blind = Linear(encoder_stdev=torch.tensor([1e3, 1e3]))
+    metrics = measure_vectors(blind.model, corpus, corpus.split("test"), VectorsArgs(), seed=0)
+    assert_near(metrics["svm_accuracy:component"], 0.2)
+
+
+def test_the_log_determinant_is_that_of_the_aggregate_of_the_linear_model(linear, metrics):
+    exact = torch.logdet(linear.aggregate.covariance_matrix) / 2
+    assert metrics["log_det_covariance"].value == pytest.approx(float(exact), abs=0.05)

@@ -230,7 +230,7 @@ def test_under_autocast_products_are_bf16_and_statistics_fp32(model):
         ({"dropout": 1.0, "word_dropout": -0.1}, r"word_dropout is -0\.1.*dropout is 1\.0"),
         (
             {"encoder": "tranformer", "decoder": "lstm"},
-            "did you mean 'transformer'.*'lstm'; valid: gru",
+            "did you mean 'transformer'.*'lstm'; valid: conv, gru",
         ),
     ],
 )

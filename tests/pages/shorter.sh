@@ -26,7 +26,7 @@ smim() {
         serve*) serve "${@:2}"; return;;
         adapt*) more=(--minutes 0.1);;
         "index build"*) more=(--force);;
-        "tzk fit"*|"tzk add"*) more=(--num-optimizer-steps 10);;
+        "tzk fit"*|"tzk add"*|"tzk images fit"*|"tzk images add"*) more=(--num-optimizer-steps 10);;
         "judge make"*) rm -rf judges; more=(--vocabulary-size 500);;
     esac
     run -m smim "$@" "${more[@]}"

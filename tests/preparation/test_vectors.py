@@ -51,6 +51,14 @@ def test_the_outer_means_lie_at_the_radius_around_the_origin(tmp_path):
             assert np.sort(distances, axis=1)[:, 1:] == pytest.approx(np.tile([18**0.5, 18**0.5, 6], (4, 1)))
 
 
+def test_means_are_evenly_spaced_in_one_dimension_and_a_ring_has_none_at_the_origin(tmp_path):
+    line = build(tmp_path / "line", "corpus=gmm", "corpus.dimension=1", "corpus.num_components=3", *SMALL)
+    assert line.card["density"]["means"] == [[-1.0], [0.0], [1.0]] and line.split("test").vectors.shape == (300, 1)
+    ring = build(tmp_path / "ring", "corpus=gmm", "corpus.center=false", "corpus.num_components=8", *SMALL)
+    assert np.linalg.norm(ring.card["density"]["means"], axis=1) == pytest.approx([1] * 8)
+    assert ring.input_hash != build(tmp_path / "eight", "corpus=gmm", "corpus.num_components=8", *SMALL).input_hash
+
+
 def test_the_density_of_the_card_is_that_of_the_vectors(tmp_path):
     corpus = build(tmp_path / "gmm", "corpus=gmm", *SMALL)
     vectors = corpus.split("test").vectors
@@ -115,7 +123,15 @@ def test_smim_corpus_show_says_what_a_corpus_of_vectors_holds(tmp_path, capsys):
     corpusshow(tmp_path / "digits")
     printed = capsys.readouterr().out
     assert "dimension\t64" in printed and "test\t450\t45" in printed
-    assert "test\t0.000 0.000 0.438 1.000 0.875 0.188 0.000 0.000\n" in printed
+    assert "shape\t1 x 8 x 8\n" in printed and "split\tmean of the pixels\n" in printed and "test\t0.305\n" in printed
+
+
+def test_smim_corpus_show_prints_the_first_numbers_of_vectors_without_a_shape(tmp_path, capsys):
+    corpus = build(tmp_path / "gmm", "corpus=gmm", *SMALL)
+    capsys.readouterr()
+    corpusshow(tmp_path / "gmm")
+    first, second = corpus.split("test").vectors[0]
+    assert f"test\t{first:.3f} {second:.3f}\n" in capsys.readouterr().out
 
 
 def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
@@ -131,7 +147,7 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["corpus=gmm", "corpus.dimension=1"], r"corpus\.dimension is 1, but it must be at least 2"),
+        (["corpus=gmm", "corpus.dimension=0"], r"corpus\.dimension is 0, but it must be at least 1"),
         (["corpus=gmm", "corpus.radius=0", "corpus.train=0"], r"corpus\.train is 0.*corpus\.radius is 0\.0"),
         (
             ["corpus=gmm", "corpus.standard_deviation=-1"],

@@ -15,6 +15,7 @@ from smim.generation import SentenceModel
 from smim.search import Index, IndexWriter, index_texts, open_index, rebuild_index
 from smim.search.query import Hit, Options
 from smim.search.report import measure
+from smim.search.sample import columns
 from smim.text.fitting import TextsChanged
 from smim.text.sentences import sentences_of, split_text
 
@@ -111,6 +112,12 @@ def test_texts_are_counted_and_given_back_whole(texts: list[str], split: Index) 
     codes = split.model.encode(sentences_of(texts[3]))
     np.testing.assert_allclose(split.codes([3])[0], codes.mean(0), atol=1e-5)
     assert split.count({"number": 1}) == sum(i % 5 == 1 for i in live)
+
+
+def test_values_of_labels_are_counted_by_texts(split: Index) -> None:
+    [number] = columns(split.snapshot)
+    assert {each.value: each.count for each in number.values} == {i: split.count({"number": i}) for i in range(5)}
+    assert sum(each.count for each in number.values) == len(split) == 57
 
 
 def test_more_like_a_text_leaves_all_of_it_out(split: Index) -> None:

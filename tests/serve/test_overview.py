@@ -66,6 +66,16 @@ def test_the_overview_says_what_is_searched_and_what_the_model_can_do(client: Te
     }
 
 
+def test_the_overview_says_whether_rows_are_texts_of_several_sentences(
+    client: TestClient, model: SentenceModel, tmp_path: Path
+) -> None:
+    assert get(client, "overview")["is_split"] is False
+    index_texts(model, ["a bank lost.\n\nshares fell"] * 3, tmp_path / "split", split="sentences")
+    with asking(create_app(Service(model, LocalBackend(tmp_path / "split", model=model)), page=False)) as of_texts:
+        about = get(of_texts, "overview")
+    assert about["is_split"] is True and about["index"]["count"] == 3
+
+
 def test_what_is_to_be_tried_is_of_the_index_and_changes_with_it(client: TestClient, index: Index) -> None:
     tries = get(client, "overview")["tries"]
     texts = {index.get([id])[0].text for id in range(40)}

@@ -299,9 +299,11 @@ def test_a_client_that_leaves_takes_its_work_along(index: Index, tmp_path: Path)
     options = ["--queue-size", "5000", "--max-num", "4000"]
     with served(index, tmp_path, *options) as (_, address), Client(address) as client:
         host, port = address.removeprefix("http://").split(":")
-        head = b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        head = (
+            b"POST /v1/sample HTTP/1.1\r\nHost: [::1]\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        )
         with ExitStack() as connections:
-            # The others draw their codes in a fraction of the time that the first is computed, so that they wait for it.
+            # The others draw their codes in a fraction of the time that the first is computed, so they wait for it.
             for num in (4_000, 200, 200, 200):
                 connection = connections.enter_context(socket.create_connection((host, int(port))))
                 body = b'{"num": %d, "standard_deviation": 1}' % num

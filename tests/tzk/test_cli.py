@@ -56,6 +56,12 @@ def test_commands_print_what_the_library_says(command: Command, tzk: Path, tiny_
     assert command("sample", tzk, *options, "--num", 2, "--seed", 4).out.splitlines() == opened.sample(
         2, labels, seed=4
     )
+    assert command("sample", tzk, *options, "--num", 2, "--gibbs-steps", 3).out.splitlines() == opened.sample(
+        2, labels, gibbs_steps=3
+    )
+    texts = [text, "the child sat at home", text, text]
+    grid = opened.interpolate(texts, 2)
+    assert command("interpolate", tzk, *texts, "--num", 2).out.splitlines() == [each for row in grid for each in row]
     [home, money] = opened.classify([text])[0].tolist()
     expected = [[f"{p:.3f}", label, text] for p, label in sorted([(home, labels[0]), (money, labels[1])], reverse=True)]
     assert command("classify", tzk, text).cells == expected
@@ -173,6 +179,6 @@ def test_model_that_was_moved_is_given_with_an_option(
     ).sample(5)
 
 
-@pytest.mark.parametrize("name", ["fit", "add", "sample", "classify", "rank", "report"])
+@pytest.mark.parametrize("name", ["fit", "add", "sample", "interpolate", "classify", "rank", "report"])
 def test_every_command_has_an_example_in_its_help(command: Command, name: str) -> None:
     assert f"Example: smim tzk {name} " in " ".join(command(name, "--help").out.split())

@@ -84,6 +84,29 @@ def test_opened_again_it_says_what_it_said(tzk: TzK, corpus: Corpus, model: Sent
     assert again.knowledge("topic=money").frequency == knowledge.frequency == 14 / 40
 
 
+def test_labels_are_learned_jointly_with_the_prior(tzk: TzK, corpus: Corpus, tiny_model: Path, tmp_path: Path) -> None:
+    options = {"model_dir": tiny_model, "args": tzk.prior.args, "fit": FIT, "knowledge": ARGS}
+    labels = ["topic=home", "topic=money"]
+    made = fit_tzk(tzk.model, corpus, tmp_path / "jointly", labels=labels, **options)
+    assert made.labels == labels and made.knowledge("topic=money").frequency == 14 / 40
+    assert made.card.weights_sha256 != tzk.card.weights_sha256
+    with pytest.raises(UserError, match="no sentence of the split 'train' has topic=law"):
+        fit_tzk(tzk.model, corpus, tmp_path / "refused", labels=["topic=law"], **options)
+    assert not (tmp_path / "refused").exists()
+
+
+def test_corners_of_an_interpolation_are_the_codes_and_its_middle_is_that_of_z(tzk: TzK, corpus: Corpus) -> None:
+    texts = corpus.split("test").texts()[:4]
+    codes = torch.from_numpy(tzk.model.encode(texts))
+    grid = tzk.interpolate_codes(codes, 3)
+    torch.testing.assert_close(grid[[0, 0, 2, 2], [0, 2, 0, 2]], codes, rtol=0, atol=1e-4)
+    with torch.no_grad():
+        middle, corners = tzk.prior.point(grid[1, 1][None]).z, tzk.prior.point(codes).z
+    torch.testing.assert_close(middle[0], corners.mean(0), rtol=0, atol=1e-4)
+    decoded = tzk.interpolate(texts, 3)
+    assert [decoded[row][column] for row in (0, 2) for column in (0, 2)] == tzk.model.decode(codes)
+
+
 def test_latents_take_the_place_of_the_model(
     tzk: TzK, corpus: Corpus, tiny_model: Path, tiny_corpus: Path, made: Path, tmp_path: Path
 ) -> None:

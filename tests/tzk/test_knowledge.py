@@ -9,7 +9,7 @@ from torch.distributions import Normal
 
 from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.prior import CodePrior, Point
-from tests.tzk.densities import Integral
+from tests.tzk.densities import Integral, randomize
 
 
 def bounded(value: float) -> float:
@@ -102,3 +102,54 @@ def test_draws_of_a_label_follow_its_density(
         # One hundredth of it for the estimate of p(e = 1).
         scale = 4 * samples.pow(power).std(0) / 20_000**0.5 + 0.01 * samples.pow(power).mean(0).abs()
         assert (error.abs() < scale).all()
+
+
+@pytest.fixture
+def flowed() -> Knowledge:
+    """A label whose p(c) and p(c|e, t) are flows of two dimensions."""
+    args = KnowledgeArgs(code_dim=2, num_coupling_layers=2, hidden_dim=8, num_code_layers=2)
+    knowledge = Knowledge(2, args, frequency=0.3)
+    randomize(knowledge, 0.3, seed=1)
+    return knowledge
+
+
+@torch.no_grad()
+def test_learned_densities_of_c_integrate_to_one_and_are_no_gaussians(flowed: Knowledge) -> None:
+    ticks = torch.linspace(-12, 12, 401)
+    c = torch.cartesian_prod(ticks, ticks)
+    area = float(ticks[1] - ticks[0]) ** 2
+    for density in (flowed.code_prior, flowed.conditional(True).posterior(torch.tensor([[0.3, -0.4]]))):
+        log_prob = density.log_prob(c)
+        weight = log_prob.double().exp() * area
+        assert float(weight.sum()) == pytest.approx(1, abs=1e-3)
+        noise = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0))
+        draws = density.sample(noise).double()
+        mean = (weight[:, None] * c).sum(0)
+        assert ((draws.mean(0) - mean).abs() < 4 * draws.std(0) / 20_000**0.5).all()
+    assert (flowed.code_prior.log_prob(c[:9]) - Normal(0, 1).log_prob(c[:9]).sum(-1)).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_draws_of_a_label_with_a_learned_prior_of_c_follow_its_density(
+    prior: CodePrior, flowed: Knowledge, grid: tuple[Tensor, float], integral: Integral
+) -> None:
+    test_draws_of_a_label_follow_its_density(prior, flowed, grid)
+    log_prob = flowed.log_prob(prior.point(grid[0]), generator=torch.Generator().manual_seed(0))
+    assert integral(log_prob) == pytest.approx(1, abs=0.01)
+
+
+@torch.no_grad()
+def test_density_at_one_code_is_that_of_the_decoder_and_depends_on_the_encoder(
+    prior: CodePrior, flowed: Knowledge
+) -> None:
+    point = prior.point(prior.sample(5, generator=torch.Generator().manual_seed(0)))
+    found = flowed.log_prob_of_code(point, generator=torch.Generator().manual_seed(0))
+    c = (
+        flowed.conditional(True)
+        .posterior(point.t)
+        .sample(torch.randn(5, 2, generator=torch.Generator().manual_seed(0)))
+    )
+    torch.testing.assert_close(found, flowed.conditional(True).log_prob(point, c))
+    untrained = Knowledge(2, flowed.args, frequency=0.3)
+    at_prior = untrained.log_prob_of_code(point, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(at_prior, point.log_prior)

@@ -1,6 +1,6 @@
 """What is learned of four clusters in the plane, labelled `right` and `upper`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -10,8 +10,18 @@ from smim.errors import SmimError, UserError
 from smim.model.distributions import DiagonalGaussian
 from smim.tzk.knowledge import Knowledge, KnowledgeArgs
 from smim.tzk.prior import CodePrior, PriorArgs, nll_per_dimension
-from smim.tzk.product import sample_product
-from smim.tzk.training import FitArgs, Labelled, draw, fit_knowledge, fit_prior, hold_out, rows_of
+from smim.tzk.product import sample_gibbs, sample_product
+from smim.tzk.training import (
+    FitArgs,
+    LabelData,
+    Labelled,
+    draw,
+    fit_jointly,
+    fit_knowledge,
+    fit_prior,
+    hold_out,
+    rows_of,
+)
 
 FIT = FitArgs(num_optimizer_steps=150, learning_rate=1e-2)
 
@@ -75,6 +85,51 @@ def test_draws_of_a_label_land_in_its_clusters(learned: Learned) -> None:
 def test_draws_of_a_product_land_in_the_intersection(learned: Learned) -> None:
     codes = draws(learned, learned.right, learned.upper)
     assert (codes > 0).all(-1).double().mean() > 0.95
+
+
+def test_block_gibbs_sampling_moves_draws_within_the_clusters_of_all_labels(learned: Learned) -> None:
+    def chain(*knowledge: Knowledge, num_steps: int = 8) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return sample_gibbs(learned.prior, knowledge, 400, num_steps=num_steps, generator=generator)
+
+    right, upper = shares(chain(learned.right))
+    assert right > 0.95 and upper == pytest.approx(0.5, abs=0.12)
+    # The first codes are of one label each; the steps bring them to both.
+    first, last = ((codes > 0).all(-1).double().mean() for codes in
+                   (chain(learned.right, learned.upper, num_steps=1), chain(learned.right, learned.upper)))  # fmt: skip
+    assert first < 0.9 and last > 0.95
+
+
+def test_label_is_learned_with_t_of_its_own_decoder_and_a_learned_prior_of_c(learned: Learned) -> None:
+    train, valid = hold_out(clusters(2000), seed=0)
+    args = KnowledgeArgs(code_dim=2, num_coupling_layers=4, hidden_dim=32, num_code_layers=2)
+    before = {name: value.clone() for name, value in learned.prior.state_dict().items()}
+    right = fit_knowledge(
+        learned.prior, labelled(train, 0), labelled(valid, 0), frequency=0.5, args=args,
+        fit=replace(FIT, draw_t=True), name="right",
+    )  # fmt: skip
+    assert all(torch.equal(before[name], value) for name, value in learned.prior.state_dict().items())
+    share, upper = shares(draws(learned, right))
+    assert share > 0.95 and upper == pytest.approx(0.5, abs=0.15)
+    noise = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0))
+    assert (right.code_prior.sample(noise) - noise).abs().max() > 0.1
+
+
+def test_prior_and_labels_are_learned_together(learned: Learned) -> None:
+    train, valid = hold_out(clusters(2000), seed=0)
+    data = [LabelData(f"label {i}", 0.5, 1000, labelled(train, i), labelled(valid, i)) for i in (0, 1)]
+    prior, [right, upper] = fit_jointly(
+        train, valid, data,
+        args=PriorArgs(num_coupling_layers=6, hidden_dim=32),
+        knowledge_args=KnowledgeArgs(code_dim=2, num_coupling_layers=4, hidden_dim=32),
+        fit=FIT,
+    )  # fmt: skip
+    together = Learned(prior, right, upper, valid)
+    assert (draws(together, right, upper) > 0).all(-1).double().mean() > 0.95
+    held_out = draw(valid, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        jointly, alone = (each.log_prob(held_out).mean() for each in (prior, learned.prior))
+    assert jointly == pytest.approx(float(alone), abs=0.2)
 
 
 def test_labels_that_never_hold_together_are_refused(learned: Learned) -> None:

@@ -5,6 +5,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from smim.generation import SentenceModel
+from smim.search import index_texts
 from smim.search.manifest import Manifest
 from smim.search.words import FILES as WORDS
 from tests.search.test_filters import LARGE
@@ -190,4 +192,18 @@ def test_an_index_without_words_is_searched_by_codes(
         expect(visit.page.get_by_role("radio")).to_have_count(0)
         visit.view("Map")
         expect(visit.page.locator(".overlay .hit")).to_have_count(10)
+        visit.close()
+
+
+def test_rows_of_several_sentences_are_counted_as_texts(
+    browser: "playwright.Browser", model: SentenceModel, asking_model: Path, tmp_path: Path
+) -> None:
+    texts = [f"{TEXT}\n\na bank lost"] * 3
+    index_texts(model, texts, tmp_path / "texts", model_dir=asking_model, split="sentences")
+    with served(tmp_path / "texts") as site:
+        visit = Visit(browser, site.url)
+        expect(visit.page).to_have_title("texts: 3 texts")
+        expect(visit.page.get_by_text("3 texts").first).to_be_visible()
+        visit.search(TEXT)
+        expect(visit.status).to_contain_text("of 3 texts")
         visit.close()

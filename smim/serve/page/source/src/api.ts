@@ -57,6 +57,7 @@ export interface Column {
 export interface Overview {
   name: string;
   has_words: boolean;
+  is_split: boolean;
   index: { count: number; dimension: number; metric: string; columns: string[]; version: number };
   model: {
     latent_dim: number;
@@ -132,6 +133,9 @@ function sentence(message: string): string {
   const told = message.replace(/^body\.(\w+): /, "");
   return told.charAt(0).toUpperCase() + told.slice(1) + (/[.!?]$/.test(told) ? "" : ".");
 }
+
+// What an index counts: sentences, or texts that were split into sentences.
+export const rows = (about: Overview) => (about.is_split ? "texts" : "sentences");
 
 // How the page searches unless another way is chosen: an index of an older version has no words.
 export const usual = (about: Overview): Options => (about.has_words ? { mode: "hybrid", fold: "words" } : {});

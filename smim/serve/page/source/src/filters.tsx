@@ -33,6 +33,7 @@ export function described({ column, operator, value }: Condition, columns: Colum
 
 export function Filters(props: {
   columns: Column[];
+  rows: string; // what is counted
   conditions: Condition[];
   where: Where | null;
   error: Refused | null;
@@ -116,7 +117,7 @@ export function Filters(props: {
         </label>
         <datalist id={ids.values}>
           {column.values.map((each) => (
-            <option value={String(each.value)}>{each.count.toLocaleString("en")} sentences</option>
+            <option value={String(each.value)}>{each.count.toLocaleString("en")} {props.rows}</option>
           ))}
         </datalist>
         <button type="submit">Add</button>

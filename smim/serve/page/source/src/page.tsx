@@ -28,7 +28,7 @@ function Page({ about }: { about: Overview }) {
   const [MapView, setMapView] = useState<MapOf | null>(null);
 
   useEffect(() => {
-    document.title = `${about.name}: ${about.index.count.toLocaleString("en")} sentences`;
+    document.title = `${about.name}: ${about.index.count.toLocaleString("en")} ${api.rows(about)}`;
     const changed = () => setView(fromAddress().view);
     addEventListener("hashchange", changed);
     return () => removeEventListener("hashchange", changed);
@@ -54,7 +54,7 @@ function Page({ about }: { about: Overview }) {
     <>
       <header>
         <p class="facts muted">
-          <strong>{about.name}</strong> {index.count.toLocaleString("en")} sentences
+          <strong>{about.name}</strong> {index.count.toLocaleString("en")} {api.rows(about)}
           <span class="wide-only">
             {" "}
             · codes of {index.dimension} numbers{model.corpus && ` · a model of ${model.corpus}`}

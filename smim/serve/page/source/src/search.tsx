@@ -136,6 +136,7 @@ export function Search(props: {
         <>
           <Filters
             columns={about.columns}
+            rows={api.rows(about)}
             conditions={conditions}
             where={where}
             error={ofFilter}
@@ -186,7 +187,7 @@ function Results(props: {
   const { found, about, size } = props;
   const { asked, hits } = found;
   const of = found.passing === null ? about.index.count : found.passing;
-  const sentences = found.passing === null ? "sentences" : "sentences that pass the filter";
+  const counted = api.rows(about) + (found.passing === null ? "" : " that pass the filter");
   const named = `“${shortened(asked.text, CAPTIONED)}”`;
   const first = asked.offset + 1;
   return (
@@ -194,7 +195,7 @@ function Results(props: {
       <p class="muted caption" role="status">
         {asked.query.id === undefined ? "Nearest to " : "More like "}
         {named}: {hits.length ? `${first} to ${asked.offset + hits.length}` : "none"} of {of.toLocaleString("en")}{" "}
-        {sentences}
+        {counted}
       </p>
       {found.missing.length > 0 && (
         <p class="problem" role="alert">

@@ -1,0 +1,1 @@
+"""What is of images alone, without models: layers, a PixelCNN, and pictures."""
