@@ -147,8 +147,8 @@ def fit_jointly(
     """Learn p(t) and the labels together (section 8.3.2).
 
     The loss is -log p(t) for a batch of all observations, and for each label -1/2 (log p(k|t) + log p(t|k) + log p(k))
-    for a batch with as many with the label as without. The bound of eq. F.1 also subtracts log p(t) once per label, and
-    half of it per label in eq. 8.10. Then p(t) has no weight for two labels, and a negative one for more.
+    for a batch with as many with the label as without. Eq. F.1 also subtracts half of log p(t) for each label. Here it
+    is left out: p(t) would have no weight with two labels, and a negative one with more.
     """
     prior, loss_of_prior, validation_of_prior = _prior_to_fit(train, valid, args, fit)
     parts: list[tuple[Knowledge, Loss, Validation]] = [

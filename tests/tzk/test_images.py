@@ -1,6 +1,8 @@
 """TzK over images: dequantised grey values, labels of several corpora, and what is learned of bars across and down."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,23 @@ def test_opened_again_it_says_what_it_said(tzk: ImageTzK) -> None:
     assert torch.equal(
         again.log_prob(images.flatten(1), "corpus=light"), tzk.log_prob(images.flatten(1), "corpus=light")
     )
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("shape", [1, 7, 8], "is not that of images with 2 scales"),
+        ("shape", [2, 8, 8], "does not fit the configuration beside it"),
+        ("prior", {"num_scales": 3, "num_coupling_layers": 2, "hidden_dim": 16}, "does not fit the configuration"),
+        ("weights_sha256", "0" * 64, "is not the file that the configuration beside it names"),
+    ],
+)
+def test_what_was_edited_is_refused(tzk: ImageTzK, tmp_path: Path, field: str, value: object, message: str) -> None:
+    copy = shutil.copytree(tzk.directory, tmp_path / "tzk")
+    card = json.loads((copy / "tzk.json").read_text())
+    (copy / "tzk.json").write_text(json.dumps({**card, field: value}))
+    with pytest.raises(UserError, match=message):
+        open_image_tzk(copy)
 
 
 def test_label_is_learned_jointly_with_the_prior(corpora: list[VectorCorpus], tmp_path: Path) -> None:
