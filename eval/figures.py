@@ -272,7 +272,7 @@ def _draw(
     elif args.kind == "densities":
         plots.densities(dict(_densities(args, runs, corpus)), output)
     elif args.kind == "codes":
-        plots.latent_maps(dict(_codes(runs, corpus)), output)
+        plots.latent_maps(dict(_codes(runs, corpus)), output, size=(4.5, 3))
     elif args.kind == "bars":
         plots.bars(panels, output)
     else:

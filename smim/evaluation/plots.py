@@ -93,10 +93,15 @@ def learning_curves(runs: Mapping[str, Path], output: Path) -> None:
         axes[1].set_yscale("symlog")
 
 
-def latent_maps(maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path) -> None:
-    """Plot points [N, 2] in a panel for each title. Values [N], class names or numbers, give the colours."""
+def latent_maps(
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]], output: Path, *, size: tuple[float, float] = (7.5, 5)
+) -> None:
+    """Plot points [N, 2] in a panel of `size` inches for each title.
+
+    Values [N], class names or numbers, give the colours.
+    """
     columns = min(2, len(maps))
-    with _axes(output, -(-len(maps) // columns), columns, (7.5, 5)) as axes:
+    with _axes(output, -(-len(maps) // columns), columns, size) as axes:
         for axis in axes.flat[len(maps) :]:
             axis.remove()
         for axis, (title, (points, values)) in zip(axes.flat, maps.items(), strict=False):

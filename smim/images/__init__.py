@@ -1,1 +1,1 @@
-"""What is of images alone: readers of published files, layers, and pictures."""
+"""What is of images alone, without models: layers, a PixelCNN, and pictures."""

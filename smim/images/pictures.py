@@ -55,4 +55,4 @@ def strips(panels: Mapping[str, Mapping[str, np.ndarray]], output: Path, *, shap
         axis.tick_params(left=False, labelsize="small")
         axis.set(title=title, xticks=[], frame_on=False)
     with storage.new_file(output) as partial:
-        figure.savefig(partial, format="png", dpi=100, metadata={"Software": None})
+        figure.savefig(partial, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})

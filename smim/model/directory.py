@@ -100,8 +100,8 @@ def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any,
     """Load a model on the CPU in evaluation mode. Return it with its tokenizer (None for vectors) and `config.json`.
 
     `directory` may be the name of a packaged model (see `find`). `unit`: the expected kind, "sentence" (a
-    `SentenceAutoencoder`) or "vector" (a `VectorAutoencoder`). Raises `UserError` if the model is of the other kind, or
-    if files are missing, damaged, or do not belong together.
+    `SentenceAutoencoder`) or "vector" (a `VectorLatentVariableModel`). Raises `UserError` if the model is of the other
+    kind, or if files are missing, damaged, or do not belong together.
     """
     directory = find(directory)
     config = read_config(directory)
@@ -123,7 +123,7 @@ def load_model(directory: Path | str, unit: str = "sentence") -> tuple[Any, Any,
         lambda: make_model(args, input_size=checked.input_size),
         sha256=checked.weights_sha256,
         layers=max([1, *(size for name, size in sizes if name == "num_layers")]),
-        widths=(checked.input_size, *(size for name, size in sizes if name.endswith("_dim"))),
+        widths=(checked.input_size, *(size for name, size in sizes if name.endswith(("_dim", "channels")))),
     )
     return model, tokenizer, config
 

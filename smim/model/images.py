@@ -3,6 +3,10 @@
 An image is a vector of C H W numbers in [0, 1], colour by colour and row by row. With two levels the code is z = [z2,
 z1], with half of the dimensions each, q(z|x) = q(z2|x) q(z1|x, z2) and p(z) = p(z2) p(z1|z2).
 
+Differences from the authors' code: pseudo-inputs are logits, where theirs are clipped to [0, 1]. Log variances have no
+upper limit, where theirs is 2. Weights start so that gated layers keep the variance, and p(z1|z2) as N(0, I). The
+PixelCNN has no batch normalisation (see `PixelCNN`), and its grey values have probabilities that add up to 1.
+
 Shapes: B images, X = C H W, C colours, H height, W width, D latent, F features, P parameters of a number, K
 pseudo-inputs.
 """
@@ -108,7 +112,7 @@ class ImageArgs(ModelArgs):
     shape: list[int] | None = None
     levels: int = bounded(1, least=1, most=2)
     hidden_dim: int = bounded(300, least=1)
-    width: float = bounded(1.0, above=0)
+    width: float = bounded(1.0, above=0, most=8)
 
     def more_problems(self) -> list[str]:
         problems = []
@@ -316,8 +320,8 @@ class ImageAutoencoder(VectorLatentVariableModel):
             raise UserError(f"model.shape is {args.shape}, but it must be [C, H, W] with a product of {dimension}")
         self.args: ImageArgs = args
         self.input_size = self.summary_dim = dimension
-        self.reparameterized = args.decoder.likelihood == "gaussian" and args.decoder.name == "conv"
         self.draws_slowly = args.decoder.name == "pixel"
+        self.reparameterized = args.decoder.likelihood == "gaussian" and not self.draws_slowly
         self.encoder = args.encoder.make(args)
         self.decoder = args.decoder.make(args, self.encoder)
         prior = make_prior(

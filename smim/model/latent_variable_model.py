@@ -27,7 +27,8 @@ class LatentVariableModel(nn.Module, ABC):
     `unit`: "sentence" or "vector", as for a corpus. `reparameterized`: `sample` has a gradient, which is possible for
     Gaussian vectors but not for words. `graphable`: a training step consists of many small kernels that are the same
     for all batches of one shape. `undecayed`: the parts without weight decay. With it, the embeddings of rare words
-    would shrink between two uses, and a prior's parameters are positions and log variances.
+    would shrink between two uses, and a prior's parameters are positions and log variances. `draws_slowly`: `sample`
+    takes a pass for each number of a vector.
 
     `input_size`: the vocabulary size, or the dimensions of a vector. `summary_dim`: F. `to_mean` and `to_log_variance`
     map the encoder's state to the mean of q(z|x), and to its log variance before the clamp.
@@ -44,6 +45,7 @@ class LatentVariableModel(nn.Module, ABC):
     prior: Prior
     reparameterized: bool
     graphable: bool = False
+    draws_slowly: bool = False
     undecayed: ClassVar[tuple[str, ...]] = ("prior",)
 
     @property

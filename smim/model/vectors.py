@@ -22,13 +22,9 @@ _NUMBERS_AT_ONCE = 2**24
 
 
 class VectorLatentVariableModel(LatentVariableModel):
-    """A model of vectors with `input_size` numbers: fully connected (`mlp`) or of images (`images`).
-
-    `draws_slowly`: a draw of x takes a pass for each number, so evaluations draw for some vectors only.
-    """
+    """A model of vectors with `input_size` numbers: fully connected (`mlp`) or of images (`images`)."""
 
     unit: ClassVar[str] = "vector"
-    draws_slowly: bool = False
 
     @abstractmethod
     def mean(self, z_BD: Tensor) -> Tensor:

@@ -171,7 +171,10 @@ def _build(args: ImageArgs, splits: dict[str, Images], output: Path, **described
     settings = {name: value for name in _DECIDING if (value := getattr(args, name, None)) is not None}
     source = {**_files(files), **settings}
     splits = {split: _reduced(images, split, args) for split, images in splits.items()}
-    shape = list(splits["train"].pixels.shape[1:])
+    shapes = {split: list(images.pixels.shape[1:]) for split, images in splits.items()}
+    shape = shapes["train"]
+    if other := next((split for split in splits if shapes[split] != shape), None):
+        raise UserError(f"the images of {other} have the shape {shapes[other]}, but those of train have {shape}")
     vectors = {split: images.vectors for split, images in splits.items()}
     further: dict[str, dict[str, Any]] = {split: {} for split in splits}
     meaning: Any = {"images": shape}

@@ -122,6 +122,11 @@ class Run:
         objective.prepare(self.model)
         critic = objective.make_critic(self.model)
         checks.check_launch(self.train_split, args, self.model, objective, critic, accelerator)
+        if objective.draws_observations and self.model.draws_slowly:
+            self.console.say(
+                f"warning: objective={objective.name} draws from the decoder in each step, which takes a pass for each "
+                "pixel; objective=amim does not"
+            )
         if found:
             with checkpoint.fitting(found):
                 self.model.load_state_dict(checkpoint.load_tensors(found, "model"))

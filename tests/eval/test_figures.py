@@ -211,7 +211,7 @@ def test_codes_and_images_are_pictures_of_the_models_of_a_table(of_models, tmp_p
     shutil.copytree(of_models, tmp_path, dirs_exist_ok=True)
     before = set((tmp_path / "runs").iterdir())
     maps = []
-    monkeypatch.setattr(figures.plots, "latent_maps", lambda given, output: maps.append(given) or output.touch())
+    monkeypatch.setattr(figures.plots, "latent_maps", lambda given, output, size: maps.append(given) or output.touch())
     make_table(tmp_path, kind="codes")
     assert [*maps[0]] == ["small, VAE", "large, VAE", "large, A-MIM"]
     for points, labels in maps[0].values():

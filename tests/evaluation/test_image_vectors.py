@@ -113,3 +113,15 @@ def test_every_metric_of_two_levels_is_measured_in_blocks(tmp_path, monkeypatch)
     posterior = model.posterior(corpus.split("test").vectors)
     z = encode(model, corpus.split("test"), seed=0)[1]
     assert whole["mutual_information"].value == pytest.approx(posterior.information(z).mean().item(), rel=1e-4)
+
+
+def test_a_model_of_pixels_draws_for_the_queries_only(tmp_path):
+    corpus = write_digits(tmp_path / "digits", num=120)
+    sizes = ["latent_dim=4", "hidden_dim=8", "encoder.channels=3", "decoder.channels=3", "shape=[1,8,8]"]
+    settings = config.compose("train", ["model=pixel_hvae", *(f"model.{each}" for each in sizes)]).model
+    model = VectorModel(
+        make_model(make_args(settings), input_size=64).eval(), {"training": {"objective": "vae"}}, hash="0" * 64
+    )
+    args = VectorsArgs(importance_samples=4, max_queries=7)
+    metrics = measure_vectors(model, corpus, corpus.split("test"), args, seed=0)
+    assert (metrics["rmse"].n, metrics["rmse_mean"].n, metrics["reconstruction"].n) == (7, 7, 20)

@@ -232,9 +232,10 @@ def test_stored_settings_are_read_and_wrong_ones_named_with_the_file(tmp_path):
     file = tmp_path / "model" / "config.json"
     stored = json.loads(file.read_text())
     assert read_args(stored["model"], file) == model.args
-    for shape in ([1, 8, 9], [2**40, 2**20, 2**20], None):
-        stored["model"]["shape"] = shape
-        file.write_text(json.dumps(stored))
+    wrong = [{"shape": shape} for shape in ([1, 8, 9], [2**40, 2**20, 2**20], None)]
+    wrong += [{part: {**stored["model"][part], "channels": 2**62}} for part in ("encoder", "decoder")]
+    for settings in wrong:
+        file.write_text(json.dumps({**stored, "model": {**stored["model"], **settings}}))
         with pytest.raises(UserError, match=r"model.shape|does not fit the configuration"):
             load_model(tmp_path / "model", "vector")
 

@@ -236,7 +236,7 @@ def test_a_card_with_another_shape_is_refused(build):
     card = storage.read_json(path)
     for shape in ([1, 28, 27], [784], [1, 0, 28]):
         storage.write_json(path, card | {"shape": shape})
-        with pytest.raises(UserError, match="shape .* is not that of 784 numbers"):
+        with pytest.raises(UserError, match=r"shape .* is not that of 784 numbers"):
             VectorCorpus.open(corpus.directory)
 
 
@@ -257,6 +257,13 @@ def test_a_wrong_setting_is_named_and_nothing_is_written(build, tmp_path, overri
     with pytest.raises(UserError, match=message):
         build(*overrides)
     assert not list(tmp_path.iterdir())
+
+
+def test_splits_of_different_shapes_are_refused(build, tmp_path):
+    write_npz(tmp_path / "raw")
+    np.savez(tmp_path / "raw" / "mnist_test.npz", images=grey_images(10, size=27), labels=digits_of(10))
+    with pytest.raises(UserError, match=r"images of test have the shape \[1, 27, 27\], but those of train have"):
+        build(f"corpus.path={tmp_path / 'raw'}")
 
 
 def test_too_few_images_for_three_splits_are_refused(build, tmp_path):

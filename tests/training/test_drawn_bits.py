@@ -1,4 +1,4 @@
-"""Images whose bits are drawn anew in each step: training sees other bits each time, and a resumed run the same ones."""
+"""Images whose bits are drawn in each step: training sees other bits each time, and a resumed run the same ones."""
 
 import signal
 from pathlib import Path

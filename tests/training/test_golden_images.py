@@ -80,3 +80,12 @@ def test_pseudo_inputs_start_as_training_images(corpus, tmp_path):
     train = torch.tensor(corpus.split("train").vectors)
     assert ((images[:, None] == train).all(-1).sum(1) >= 1).all() and images.std() > 0.1
     assert trainer.model.args.shape == [1, 8, 8]
+
+
+def test_drawing_pixel_by_pixel_in_each_step_is_warned_of(corpus, tmp_path, capsys, monkeypatch):
+    make_trainer(corpus, "pixel_hvae_amim", tmp_path / "amim")
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setitem(RUNS, "pixel_hvae_mim", ("pixel_hvae", "mim", []))
+    make_trainer(corpus, "pixel_hvae_mim", tmp_path / "mim")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: objective=mim draws from the decoder in each step" in said

@@ -4,7 +4,8 @@ Shapes: N images, C channels (1: grey, 3: RGB), H rows of W pixels.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,6 +107,22 @@ def check_md5(path: Path, known: Mapping[str, str], *, checked: bool) -> None:
             f"{path} has the MD5 {digest}, but the published file has {known[path.name]}; get the file again, or give "
             f"corpus.checksums=false if it is another file on purpose"
         )
+
+
+@contextmanager
+def whole(path: Path | str, kind: str) -> Iterator[None]:
+    """Turn whatever a library raises about a file into a `UserError` that the file is not a whole one of its `kind`.
+
+    Libraries raise many types of errors for damaged files. Errors of the operating system keep their type.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise UserError(f"{path} is not a whole {kind} ({error})") from None
 
 
 def folder_of(path: str | None, needed: str) -> Path:

@@ -9,7 +9,6 @@ import math
 import pickle
 import pickletools
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ import numpy as np
 
 from smim import storage
 from smim.errors import UserError
-from smim.preparation.image_readers.base import Images, check_md5, folder_of, made, named_labels, not_found
+from smim.preparation.image_readers.base import Images, check_md5, folder_of, made, named_labels, not_found, whole
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 MD5 = {
@@ -80,18 +79,15 @@ def _of_file(path: Path) -> bytes:
 
 def _of_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the wanted batches of a tar file by name, without unpacking it to disk."""
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                if member.name in wanted and member.isreg():
-                    if member.size > _MOST_BATCH:
-                        raise UserError(f"{path}: {member.name} claims {member.size:,} bytes, too many for a batch")
-                    file = archive.extractfile(member)
-                    assert file is not None
-                    wanted.remove(member.name)
-                    yield member.name.rpartition("/")[2], file.read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path} is not a whole archive ({error})") from None
+    with whole(path, "archive"), tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if member.name in wanted and member.isreg():
+                if member.size > _MOST_BATCH:
+                    raise UserError(f"{path}: {member.name} claims {member.size:,} bytes, too many for a batch")
+                file = archive.extractfile(member)
+                assert file is not None
+                wanted.remove(member.name)
+                yield member.name.rpartition("/")[2], file.read()
     if wanted:
         raise UserError(f"{path} lacks {', '.join(sorted(wanted))}")
 
@@ -104,13 +100,13 @@ def _of_binary(content: bytes, what: str) -> tuple[np.ndarray, list[int]]:
 
 
 def _of_pickle(content: bytes, what: str) -> tuple[np.ndarray, list[int]]:
-    try:
+    with whole(what, "pickled batch of CIFAR-10, and no code in it was run"):
         _check_pickle(content)
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
         batch = {name.decode() if isinstance(name, bytes) else name: value for name, value in batch.items()}
-        return _pixels(batch["data"]), [int(number) for number in batch["labels"]]
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(f"{what} is not a pickled batch of CIFAR-10 ({error}); no code in it was run") from None
+        if not (isinstance(batch["labels"], list) and all(type(number) is int for number in batch["labels"])):
+            raise ValueError("labels is not a list of whole numbers")
+        return _pixels(batch["data"]), batch["labels"]
 
 
 def _check_pickle(content: bytes) -> None:

@@ -19,7 +19,8 @@ def read(path: str | None, *, rgb: bool, size: int | None) -> dict[str, Images]:
     the name of one, otherwise "all". Raises `UserError` if there is no picture, or their sizes differ.
     """
     folder = folder_of(path, _NEEDED)
-    inside = [each.relative_to(folder) for each in sorted(folder.rglob("*")) if each.suffix.lower() in SUFFIXES]
+    found = [each for each in sorted(folder.rglob("*")) if each.suffix.lower() in SUFFIXES and each.is_file()]
+    inside = [each.relative_to(folder) for each in found]
     files = [each for each in inside if not any(part.startswith(".") for part in each.parts)]
     if not files:
         raise not_found(folder, _NEEDED)

@@ -8,14 +8,22 @@ import gzip
 import math
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from smim import storage
 from smim.errors import UserError
-from smim.preparation.image_readers.base import Images, check_bytes, check_md5, folder_of, made, named_labels, not_found
+from smim.preparation.image_readers.base import (
+    Images,
+    check_bytes,
+    check_md5,
+    folder_of,
+    made,
+    named_labels,
+    not_found,
+    whole,
+)
 
 DIGITS = tuple(map(str, range(10)))
 ARTICLES = (
@@ -73,19 +81,16 @@ def read_idx(path: Path, *, axes: int) -> np.ndarray:
     storage.check_regular(path)
     packed = path.suffix == ".gz"
     size = path.stat().st_size
-    try:
-        with gzip.open(path) if packed else open(path, "rb") as file:
-            start = file.read(4 + 4 * axes)
-            if len(start) < 4 + 4 * axes or start[:3] != bytes([0, 0, _UINT8]) or start[3] != axes:
-                raise UserError(f"{path} is not an IDX file of uint8 with {axes} axes")
-            lengths = struct.unpack(f">{axes}I", start[4:])
-            claimed = math.prod(lengths)
-            if not packed and len(start) + claimed != size:
-                raise UserError(f"{path} has {size:,} bytes, but its header needs {len(start) + claimed:,}")
-            check_bytes(path, claimed, size if packed else None)
-            content = file.read(claimed + 1)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path} is not a whole gzip file ({error})") from None
+    with whole(path, "gzip file"), gzip.open(path) if packed else open(path, "rb") as file:
+        start = file.read(4 + 4 * axes)
+        if len(start) < 4 + 4 * axes or start[:3] != bytes([0, 0, _UINT8]) or start[3] != axes:
+            raise UserError(f"{path} is not an IDX file of uint8 with {axes} axes")
+        lengths = struct.unpack(f">{axes}I", start[4:])
+        claimed = math.prod(lengths)
+        if not packed and len(start) + claimed != size:
+            raise UserError(f"{path} has {size:,} bytes, but its header needs {len(start) + claimed:,}")
+        check_bytes(path, claimed, size if packed else None)
+        content = file.read(claimed + 1)
     if len(content) != claimed:
         raise UserError(f"{path} has {'more' if len(content) > claimed else 'fewer'} numbers than its header says")
     return np.frombuffer(content, np.uint8).reshape(lengths)
@@ -93,15 +98,10 @@ def read_idx(path: Path, *, axes: int) -> np.ndarray:
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     storage.check_regular(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_npy(archive, "images", path), _read_npy(archive, "labels", path)
-    except KeyError as error:
-        raise UserError(f"{path} must hold the arrays images and labels ({error.args[0]})") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not a whole .npz file of numbers ({error})") from None
+    with whole(path, ".npz file of numbers"), zipfile.ZipFile(path) as archive:
+        if missing := {"images.npy", "labels.npy"} - {*archive.namelist()}:
+            raise UserError(f"{path} must hold the arrays images and labels, but it lacks {', '.join(sorted(missing))}")
+        return _read_npy(archive, "images", path), _read_npy(archive, "labels", path)
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:

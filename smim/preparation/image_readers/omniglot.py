@@ -5,17 +5,15 @@ et al. (2015) holds the drawings at 28 x 28, divided into 24,345 and 8,070.
 """
 
 import io
-import struct
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
 from smim import storage
 from smim.errors import UserError
-from smim.preparation.image_readers.base import Images, check_bytes, check_md5, folder_of, made, not_found
+from smim.preparation.image_readers.base import Images, check_bytes, check_md5, folder_of, made, not_found, whole
+from smim.preparation.image_readers.matlab import read_arrays
 from smim.preparation.image_readers.pictures import pillow, read_picture
 
 _MAT = "chardata.mat"
@@ -64,48 +62,30 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
     """Read the drawings of an archive by ALPHABET/CHARACTER/FILE, uint8 [1, H, W] each."""
     storage.check_regular(path)
     pillow()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {}
-            for entry in archive.infolist():
-                name = PurePosixPath(entry.filename)
-                if name.is_absolute() or ".." in name.parts:
-                    raise UserError(f"{path} holds the name {entry.filename[:60]!r}, which leads out of the archive")
-                if name.suffix == ".png" and len(name.parts) >= 3:
-                    check_bytes(f"{path}: {name}", entry.file_size, entry.compress_size)
-                    if entry.file_size > _MOST_PNG:
-                        raise UserError(f"{path}: {name} claims {entry.file_size:,} bytes, too many for a drawing")
-                    entries["/".join(name.parts[-3:])] = entry
-            if not entries:
-                raise UserError(f"{path} holds no drawing with a name like ALPHABET/character01/0001_01.png")
-            check_bytes(path, len(entries) * size * size)
-            return {
-                name: read_picture(io.BytesIO(archive.read(entry)), f"{path}: {name}", size=size, inverted=True)
-                for name, entry in entries.items()
-            }
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{path} is not a whole zip file ({error})") from None
+    with whole(path, "zip file"), zipfile.ZipFile(path) as archive:
+        entries = {}
+        for entry in archive.infolist():
+            name = PurePosixPath(entry.filename)
+            if name.is_absolute() or ".." in name.parts:
+                raise UserError(f"{path} holds the name {entry.filename[:60]!r}, which leads out of the archive")
+            if name.suffix == ".png" and len(name.parts) >= 3:
+                check_bytes(f"{path}: {name}", entry.file_size, entry.compress_size)
+                if entry.file_size > _MOST_PNG:
+                    raise UserError(f"{path}: {name} claims {entry.file_size:,} bytes, too many for a drawing")
+                entries["/".join(name.parts[-3:])] = entry
+        if not entries:
+            raise UserError(f"{path} holds no drawing with a name like ALPHABET/character01/0001_01.png")
+        check_bytes(path, len(entries) * size * size)
+        return {
+            name: read_picture(io.BytesIO(archive.read(entry)), f"{path}: {name}", size=size, inverted=True)
+            for name, entry in entries.items()
+        }
 
 
 def _read_mat(path: Path) -> dict[str, Images]:
-    from scipy.io import loadmat, matlab, whosmat
-
-    storage.check_regular(path)
     names = {"train": ("data", "target", "targetchar"), "test": ("testdata", "testtarget", "testtargetchar")}
-    try:
-        for name, shape, _ in whosmat(path):
-            check_bytes(f"{path}: {name}", 8 * int(np.prod(shape, dtype=object)), path.stat().st_size)
-        held: dict[str, Any] = loadmat(path, variable_names=[each for of_pool in names.values() for each in of_pool])
-        pools = {pool: _of_mat(*[held[name] for name in each], path=path) for pool, each in names.items()}
-    except UserError:
-        raise
-    except KeyError as error:
-        raise UserError(f"{path} lacks the array {error.args[0]!r} of Burda et al.'s file") from None
-    except (ValueError, TypeError, OSError, EOFError, IndexError, zlib.error, struct.error) as error:
-        raise UserError(f"{path} is not a whole MATLAB file ({error})") from None
-    except (matlab.MatReadError, NotImplementedError, MemoryError) as error:
-        raise UserError(f"{path} is not a MATLAB file of version 5 to 7 ({error})") from None
-    return pools
+    held = read_arrays(path, [name for of_pool in names.values() for name in of_pool])
+    return {pool: _of_mat(*[held[name] for name in each], path=path) for pool, each in names.items()}
 
 
 def _of_mat(data: np.ndarray, target: np.ndarray, characters: np.ndarray, *, path: Path) -> Images:
@@ -113,10 +93,10 @@ def _of_mat(data: np.ndarray, target: np.ndarray, characters: np.ndarray, *, pat
     pixels, num = SIZE**2, data.shape[-1]
     if data.shape != (pixels, num) or target.ndim != 2 or target.shape[1] != num or characters.shape != (1, num):
         raise UserError(f"{path}: arrays of shapes {data.shape}, {target.shape} and {characters.shape} do not fit")
-    columns_by_row = data.T.reshape(num, SIZE, SIZE)
+    by_column = data.T.astype(np.float32).reshape(num, SIZE, SIZE)
     alphabets = [str(number) for number in target.argmax(0)]
     labels = {
         "alphabet": alphabets,
-        "character": [f"{alphabet}/{int(number)}" for alphabet, number in zip(alphabets, characters[0], strict=True)],
+        "character": [f"{alphabet}/{number:g}" for alphabet, number in zip(alphabets, characters[0], strict=True)],
     }
-    return made(columns_by_row.transpose(0, 2, 1), labels, [path])
+    return made(by_column.transpose(0, 2, 1), labels, [path])

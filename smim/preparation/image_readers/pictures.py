@@ -6,7 +6,7 @@ from typing import IO, Any
 import numpy as np
 
 from smim.errors import UserError
-from smim.preparation.image_readers.base import MOST_PIXELS
+from smim.preparation.image_readers.base import MOST_PIXELS, whole
 
 SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
 # Pillow's modes with more than 8 bits per number; converting them to 8 bits would cut bright values.
@@ -34,23 +34,18 @@ def read_picture(
     Image = pillow()
     from PIL import ImageChops, ImageOps
 
-    try:
-        with Image.open(file, formats=sorted(set(SUFFIXES.values()))) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                raise UserError(
-                    f"{what} claims {opened.width:,} x {opened.height:,} pixels, above the limit of {MOST_PIXELS:,}"
-                )
-            if opened.mode.startswith(_DEEP_MODES):
-                raise UserError(f"{what} has more than 8 bits per number; convert it to 8 bits")
-            image = ImageOps.exif_transpose(opened)
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("RGB" if rgb else "L")
-    except UserError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise UserError(f"{what} is not a whole picture ({error})") from None
+    with whole(what, "picture"), Image.open(file, formats=sorted(set(SUFFIXES.values()))) as opened:
+        if opened.width * opened.height > MOST_PIXELS:
+            raise UserError(
+                f"{what} claims {opened.width:,} x {opened.height:,} pixels, above the limit of {MOST_PIXELS:,}"
+            )
+        if opened.mode.startswith(_DEEP_MODES):
+            raise UserError(f"{what} has more than 8 bits per number; convert it to 8 bits")
+        image = ImageOps.exif_transpose(opened)
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB" if rgb else "L")
     if inverted:
         image = ImageChops.invert(image)
     if size is not None:

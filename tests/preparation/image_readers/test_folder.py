@@ -1,5 +1,7 @@
 """Folders of pictures."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,6 +26,8 @@ def test_a_subfolder_is_the_label(tmp_path):
         write(tmp_path / name, images[i])
     write(tmp_path / "cat" / ".hidden.png", images[0])
     (tmp_path / "notes.txt").write_text("about")
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")  # reading it would block
     pools = read(tmp_path)
     assert list(pools) == ["all"]
     assert pools["all"].labels == {"label": [None, "cat", "cat", "dog/small"]}
