@@ -16,6 +16,7 @@ Model = Annotated[
     Path, typer.Argument(metavar="MODEL", help="A model directory, such as runs/NAME/model, or english-small.")
 ]
 Seed = Annotated[int, typer.Option(help="The random seed.")]
+GibbsSteps = Annotated[int | None, typer.Option(help="Steps of block Gibbs sampling, instead of rejection.")]
 AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk>` among the words.")]
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]

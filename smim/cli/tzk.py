@@ -9,7 +9,7 @@ import typer
 
 import smim
 from smim.cli import tzk_images
-from smim.cli.shared import Model, Seed, print_lines, show
+from smim.cli.shared import GibbsSteps, Model, Seed, print_lines, show
 from smim.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,9 +124,7 @@ def tzk_sample(
     directory: Directory,
     label: Labels = None,
     num: Annotated[int, typer.Option(help="The number of sentences.")] = 5,
-    gibbs_steps: Annotated[
-        int | None, typer.Option(help="Steps of block Gibbs sampling, instead of rejection.")
-    ] = None,
+    gibbs_steps: GibbsSteps = None,
     seed: Seed = 0,
     model: Moved = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smim.cli.shared import Seed, show
+from smim.cli.shared import GibbsSteps, Seed, show
 from smim.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample, classify and rank images by labels (TzK).")
@@ -32,7 +32,6 @@ BatchSize = Annotated[int, typer.Option(help="Images per optimizer step.")]
 Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
 CodeDim = Annotated[int, typer.Option(help="Dimensions of a label's own code.")]
 CodeLayers = Annotated[int, typer.Option(help="Coupling layers of p(c) and p(c|e, t); 0: Gaussians.")]
-GibbsSteps = Annotated[int | None, typer.Option(help="Steps of block Gibbs sampling, instead of rejection.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -117,9 +116,7 @@ def sample(
     output: Picture,
     label: Labels = None,
     num: Annotated[int, typer.Option(help="The number of images.")] = 64,
-    gibbs_steps: Annotated[
-        int | None, typer.Option(help="Steps of block Gibbs sampling, instead of rejection.")
-    ] = None,
+    gibbs_steps: GibbsSteps = None,
     seed: Seed = 0,
 ) -> None:
     """Draw images for one label, or several at once, and write them as one picture.
