@@ -197,6 +197,11 @@ def long_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return directory
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names a test after the argument where the value is bytes: they may hold a time, which pytest-xdist refuses."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--store-golden", action="store_true", help="store the losses that tests/golden lacks")
 
