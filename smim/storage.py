@@ -119,18 +119,11 @@ def clear_away(path: Path) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a file under a temporary name, then rename it."""
+    """Write a file under a temporary name, then rename it. Its folder is made if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.partial"
-    clear_away(partial)  # writing would follow a link
-    try:
+    with new_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        _sync(partial)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
     _sync(path.parent)
 
 
