@@ -15,7 +15,7 @@ _GAIN = 3.0
 
 def gated_linear(input_dim: int, output_dim: int) -> nn.Sequential:
     """Make a layer h(x) * sigmoid(g(x)) with linear h and g, from [..., `input_dim`] to [..., `output_dim`]."""
-    return nn.Sequential(_scaled(nn.Linear(input_dim, 2 * output_dim)), nn.GLU(-1))
+    return nn.Sequential(scaled(nn.Linear(input_dim, 2 * output_dim)), nn.GLU(-1))
 
 
 def gated_conv(input_channels: int, output_channels: int, kernel_size: int, *, stride: int = 1) -> nn.Sequential:
@@ -24,11 +24,15 @@ def gated_conv(input_channels: int, output_channels: int, kernel_size: int, *, s
     The result is [B, `output_channels`, H / `stride`, W / `stride`], rounded up. `kernel_size` must be odd.
     """
     convolution = nn.Conv2d(input_channels, 2 * output_channels, kernel_size, stride=stride, padding=kernel_size // 2)
-    return nn.Sequential(_scaled(convolution), nn.GLU(1))
+    return nn.Sequential(scaled(convolution), nn.GLU(1))
 
 
-def _scaled(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    nn.init.normal_(layer.weight, std=math.sqrt(_GAIN / layer.weight[0].numel()))
+def scaled(layer: nn.Linear | nn.Conv2d, *, fan_in: int | None = None) -> nn.Module:
+    """Initialise the layer before a gate. `fan_in`: the number of inputs of its gate, if it reads only a part of them.
+
+    Returns the layer.
+    """
+    nn.init.normal_(layer.weight, std=math.sqrt(_GAIN / (fan_in or layer.weight[0].numel())))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer

@@ -13,12 +13,15 @@ from smim.images.layers import gated_linear
 from smim.model.distributions import DiagonalGaussian, Posterior, TwoLevelGaussian
 from smim.model.priors import Prior
 
+# The largest log variance of a level, as in the authors' code. Without it, a first training step may be an explosion.
+MOST_LOG_VARIANCE = 2.0
+
 
 class Conditional(nn.Module):
     """p(z1|z2): a Gaussian whose mean and log variance two gated layers compute from z2 [B, D / 2].
 
     The last layers are 0 at first, so that p(z1|z2) is N(0, I). It stays so under objectives that do not train the
-    prior. `min_log_variance` clamps the log variance from below.
+    prior. The log variance is clamped between `min_log_variance` and `MOST_LOG_VARIANCE`.
     """
 
     def __init__(self, latent_dim: int, *, hidden_dim: int, min_log_variance: float) -> None:
@@ -31,7 +34,7 @@ class Conditional(nn.Module):
 
     def forward(self, z2: Tensor) -> DiagonalGaussian:
         hidden = self.hidden(z2.to(self.to_mean.weight.dtype))
-        log_variance = self.to_log_variance(hidden).float().clamp(min=self.min_log_variance)
+        log_variance = self.to_log_variance(hidden).float().clamp(self.min_log_variance, MOST_LOG_VARIANCE)
         return DiagonalGaussian(self.to_mean(hidden).float(), log_variance)
 
 

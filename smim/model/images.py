@@ -3,9 +3,9 @@
 An image is a vector of C H W numbers in [0, 1], colour by colour and row by row. With two levels the code is z = [z2,
 z1], with half of the dimensions each, q(z|x) = q(z2|x) q(z1|x, z2) and p(z) = p(z2) p(z1|z2).
 
-Differences from the authors' code: pseudo-inputs are logits, where theirs are clipped to [0, 1]. Log variances have no
-upper limit, where theirs is 2. Weights start so that gated layers keep the variance, and p(z1|z2) as N(0, I). The
-PixelCNN has no batch normalisation (see `PixelCNN`), and its grey values have probabilities that add up to 1.
+Differences from the authors' code: pseudo-inputs are logits, where theirs are clipped to [0, 1]. Weights start so that
+gated layers keep the variance, and p(z1|z2) as N(0, I). The PixelCNN has no batch normalisation (see `PixelCNN`), and
+its grey values have probabilities that add up to 1.
 
 Shapes: B images, X = C H W, C colours, H height, W width, D latent, F features, P parameters of a number, K
 pseudo-inputs.
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from smim.errors import UserError
-from smim.images.layers import gated_conv, gated_linear
+from smim.images.layers import gated_conv, gated_linear, scaled
 from smim.images.pixel import PixelCNN
 from smim.model.args import ModelArgs, PartArgs
 from smim.model.distributions import DiagonalGaussian, Posterior, TwoLevelGaussian
-from smim.model.hierarchy import Conditional, TwoLevelPrior
+from smim.model.hierarchy import MOST_LOG_VARIANCE, Conditional, TwoLevelPrior
 from smim.model.latent_space import make_log_variance, make_prior
 from smim.model.likelihoods import LIKELIHOODS, Likelihood, is_grey, make_likelihood
 from smim.model.vectors import PSEUDO_INPUT_MARGIN, VectorLatentVariableModel
@@ -187,11 +187,11 @@ class ConvEncoder(nn.Module):
         self.for_z2 = _conv_layers(model, _KERNEL_SIZES["z2"])
         if model.levels == 2:
             # A gated layer of the features of x and of z2 together. Its part of x is computed once for all z2.
+            of_features, of_top = (nn.Linear(self.output_dim, 2 * self.hidden_dim, bias=each) for each in (True, False))
             self.for_z1 = _conv_layers(model, _KERNEL_SIZES["z1"])
-            self.for_z1.append(nn.Linear(self.output_dim, 2 * self.hidden_dim))
+            self.for_z1.append(scaled(of_features, fan_in=2 * self.output_dim))
             self.of_z2 = nn.Sequential(
-                gated_linear(model.level_dim, self.output_dim),
-                nn.Linear(self.output_dim, 2 * self.hidden_dim, bias=False),
+                gated_linear(model.level_dim, self.output_dim), scaled(of_top, fan_in=2 * self.output_dim)
             )
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -365,7 +365,8 @@ class ImageAutoencoder(VectorLatentVariableModel):
 
     def _gaussian(self, state: Tensor, *, level: int) -> DiagonalGaussian:
         assert isinstance(self.to_mean, nn.ModuleList) and isinstance(self.to_log_variance, nn.ModuleList)
-        log_variance = self.to_log_variance[level](state).float().clamp(min=self.args.min_log_variance)
+        log_variance = self.to_log_variance[level](state).float()
+        log_variance = log_variance.clamp(self.args.min_log_variance, MOST_LOG_VARIANCE)
         return DiagonalGaussian(self.to_mean[level](state).float(), log_variance)
 
     def _pseudo_posterior(self, pseudo_inputs_KX: Tensor) -> DiagonalGaussian:
