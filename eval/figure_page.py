@@ -73,7 +73,7 @@ def _statements(content: dict[str, Any]) -> Iterator[str]:
     lines = []
     for metric, given in content["figure"]["above"].items():
         for above, below in chain.from_iterable(pairwise(order) for order in orders(given)):
-            differences = _differences(content["points"][metric], above, below)
+            differences = _differences(content["points"].get(metric, {}), above, below)
             holds = sum(difference > 0 for difference in differences.values())
             listed = "; ".join(f"{_at(value)}{difference:+.3g}" for value, difference in differences.items())
             lines.append(

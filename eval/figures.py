@@ -32,6 +32,7 @@ from smim.engine import EngineArgs, open_engine
 from smim.errors import SmimError, UserError, nearest, not_among, refuse, too_low
 from smim.evaluation import plots
 from smim.evaluation.consistency import Pair, densities
+from smim.evaluation.groups import definitions
 from smim.evaluation.job import sample
 from smim.evaluation.plots import Chains, Panel, Plane
 from smim.evaluation.report import environment
@@ -115,6 +116,12 @@ class FigureArgs:
             problems.append("only one of figure.vary and figure.values is set: give both, or neither")
         if self.vary and self.models:
             problems.append("figure.vary and figure.models are both set: give one of them")
+        metrics = list(definitions())
+        problems += [
+            f"figure.metrics has {metric!r}; {nearest(metric.partition(':')[0], metrics)}"
+            for metric in dict.fromkeys([*self.metrics, *self.above, *self.published])
+            if metric.partition(":")[0] not in metrics
+        ]
         problems += [
             f"{place} has {name!r}; {nearest(name, known)}" for place, name, known in self._names() if name not in known
         ]

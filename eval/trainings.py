@@ -93,7 +93,7 @@ def perform(training: Training) -> dict[str, Any]:
         except UserError:
             raise
         except (SmimError, ValueError) as error:  # ValueError comes from estimators
-            content = {"failed": str(error)}
+            content = {"failed": str(error).partition(";")[0]}  # what follows names files that are removed below
         content["seconds"] = round(time.monotonic() - started, 2)
         storage.write_json(work.result / _MEASURED, content)
         shutil.rmtree(work.result / "checkpoints", ignore_errors=True)

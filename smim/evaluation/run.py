@@ -157,6 +157,7 @@ def _of_vectors(
             f"{model.autoencoder.input_size}; give the corpus on which it was trained, or one with the same dimension"
         )
     split = corpus.split(args.split)
+    model.autoencoder.args.for_corpus(corpus).check_split(split, cut=None)
     split = vectors.take(split, sample(len(split), args.max_sentences or len(split), seed=args.seed))
     job = VectorJob(model, corpus, split, accelerator, work, seed=args.seed)
     settings = {name: asdict(args)[name] for name in ("split", "max_sentences", "seed", "vectors")}

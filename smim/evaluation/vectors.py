@@ -42,6 +42,10 @@ _SHOWN = 10  # images of a picture's row
 # Of the marginal likelihood: the largest number of codes at once, and the number of blocks in which they are decoded.
 _ROWS_AT_ONCE = 100_000
 _BLOCKS_OF_CODES = 16
+# The largest number of pairs of a code and a posterior at once, where posteriors are no single Gaussians.
+_PAIRS_AT_ONCE = 10**6
+# Vectors that decide whether their numbers are continuous, and the most levels of numbers that are not.
+_SOME, _MOST_LEVELS = 1_000, 256
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class VectorJob:
 _OWN = [
     *OF_POSTERIORS,
     Definition("mutual_information_ksg", "nats",
-               "mutual information I(x; z), z ~ q(z|x), estimated from nearest neighbours", lambda c: c["ksg"],
+               "mutual information I(x; z), z ~ q(z|x), estimated from nearest neighbours; only of continuous x",
+               lambda c: c["ksg"],
                title="mutual information (KSG)", better="higher", equation="Kraskov et al. 2004, eq. 8"),
     Definition("marginal_nll", "nats", "-log E[p(x|z)], z ~ p(z), the model's own prior, by importance sampling",
                lambda c: -c["marginal"], title="NLL (marginal)", better="lower",
@@ -134,11 +139,12 @@ def measure_vectors(
     log_likelihood = model.log_likelihood(vectors, z)
     drawn = queries if autoencoder.slow_sampling else np.arange(len(split))
     computed = {
-        "ksg": estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries),
         "mmd": mmd(codes[queries]),
         "difference": model.draw(z[drawn], seed=seed) - vectors[drawn],
         "difference_of_mean": model.decode(z[drawn], seed=seed) - vectors[drawn],
     }
+    if _is_continuous(vectors):
+        computed["ksg"] = estimators.ksg_mutual_information_terms(vectors, codes, args.k, queries=queries)
     if not model.deterministic:
         computed |= {
             "information": _information(z[queries], queries, posterior),
@@ -246,8 +252,9 @@ def plane(model: VectorModel, split: VectorSplit, *, title: str, metrics: dict[s
     posterior, codes = encode(model, split, seed=seed)
     information = round(metrics["mutual_information_ksg"], 2) + 0.0  # so that 0 is not shown as "-0.00"
     inset = f"MI {information:.2f}\nRMSE {metrics['rmse']:.3f}"
-    assert isinstance(posterior, DiagonalGaussian)  # a code of two dimensions has one level in all figures
-    return Plane(title, model.draw(codes, seed=seed), posterior, inset)
+    # Of a mixture, the Gaussian of its moments.
+    gaussians = DiagonalGaussian(posterior.mean, posterior.log_variance)
+    return Plane(title, model.draw(codes, seed=seed), gaussians, inset)
 
 
 def log_density(corpus: VectorCorpus, vectors: np.ndarray) -> np.ndarray:
@@ -284,9 +291,18 @@ def _information(z: Tensor, rows: np.ndarray, posterior: Posterior) -> np.ndarra
     """Compute log q(z_i|x_i) - log mean_j q(z_i|x_j) for draws z [Q, D] from the posteriors of `rows`, fp64 [Q]."""
     if isinstance(posterior, DiagonalGaussian):
         return estimators.posterior_information_terms(z.numpy(), rows, posterior)[0]
-    log_prob_QN = posterior.log_prob_under_each(z)
-    own = log_prob_QN[torch.arange(len(z)), torch.from_numpy(rows)]
-    return (own - log_prob_QN.logsumexp(1)).numpy() + math.log(log_prob_QN.shape[1])
+    num, terms = len(posterior.mean), []
+    of_codes = max(1, _PAIRS_AT_ONCE // num)
+    for z_QD, rows_Q in zip(z.split(of_codes), torch.from_numpy(rows).split(of_codes), strict=True):
+        log_prob_QN = posterior.log_prob_under_each(z_QD)
+        terms.append(log_prob_QN[torch.arange(len(z_QD)), rows_Q] - log_prob_QN.logsumexp(1))
+    return torch.cat(terms).numpy() + math.log(num)
+
+
+def _is_continuous(vectors: np.ndarray) -> bool:
+    """Whether the numbers are hardly ever equal. The distances of bits and grey levels say nothing to KSG."""
+    some = vectors[:_SOME]
+    return len(np.unique(some)) > min(_MOST_LEVELS, some.size // 2)
 
 
 def _rmse(difference: np.ndarray) -> Metric:
@@ -306,7 +322,8 @@ def _notes(job: VectorJob, args: VectorsArgs) -> list[str]:
     notes = [
         f"A code is {codes}. `rmse` uses one draw of x from the code, as in the thesis, and `rmse_mean` uses E[x|z]. "
         f"`mutual_information_ksg` uses k = {args.k} nearest neighbours, as in the thesis. It is far too low if x and "
-        f"z have many dimensions (docs/evaluation.md). `mutual_information` is too low if it is close to its cap."
+        f"z have many dimensions, and is left out for bits and grey levels (docs/evaluation.md). `mutual_information` "
+        f"is too low if it is close to its cap."
     ]
     if not job.model.deterministic:
         notes.append(

@@ -65,17 +65,18 @@ class VAE(Objective):
         return self.aggressive_steps
 
     def prepare(self, model: LatentVariableModel) -> None:
-        if self.free_bits and not isinstance(model.prior, StandardNormal):
+        mixture = getattr(model.args.encoder, "num_components", 1) > 1
+        if self.free_bits and (mixture or not isinstance(model.prior, StandardNormal)):
             raise UserError(
-                "objective.free_bits bounds the KL of each latent dimension, which only a standard normal prior has; "
-                "use that prior, or objective.free_bits=0"
+                "objective.free_bits bounds the KL of each latent dimension, which needs a standard normal prior, one "
+                "level of latent variables and one Gaussian q(z|x); use these, or objective.free_bits=0"
             )
 
     def loss(self, draw: Draw) -> Terms:
         weight, charged = torch.full_like(draw.reconstruction, self.weight(draw.step)), draw.kl
         if self.free_bits and draw.step is not None:
             # The mean of these values is the sum over dimensions of max(free_bits, mean KL of the dimension).
-            assert isinstance(draw.posterior, DiagonalGaussian)  # as the prior is N(0, I); see `prepare`
+            assert isinstance(draw.posterior, DiagonalGaussian)  # see `prepare`
             kl_BD = draw.posterior.kl_by_dimension()
             charged = torch.where(kl_BD.mean(0) > self.free_bits, kl_BD, self.free_bits).sum(-1)
         loss = draw.reconstruction + weight * charged

@@ -243,6 +243,7 @@ def test_every_figure_is_one_of_its_experiment_and_trains_with_it(name):
     [
         (["figure.seeds=0"], r"figure\.seeds is 0, but it must be at least 1"),
         (["figure.kind=curvs"], r"figure\.kind is 'curvs'; did you mean 'curves'"),
+        (["figure.metrics=[rmsee]"], r"figure\.metrics has 'rmsee'; did you mean 'rmse'"),
         (["figure.vary=width"], r"figure\.vary=width is no setting of model\."),
         (["figure.values=[]"], r"only one of figure\.vary and figure\.values is set"),
         (["figure.above={rmse: [VEA, MIM]}"], r"figure\.above\.rmse has 'VEA'; did you mean 'VAE'"),

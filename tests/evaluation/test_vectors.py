@@ -11,7 +11,7 @@ from eval import compare
 from smim import config, vector_model
 from smim.errors import UserError
 from smim.evaluation import run
-from smim.evaluation.vectors import VectorsArgs, images_of, marginal_log_prob, measure_vectors, take
+from smim.evaluation.vectors import VectorsArgs, images_of, marginal_log_prob, measure_vectors, plane, take
 from smim.model.directory import save_model
 from smim.model.mlp import VectorAutoencoder
 from smim.preparation.gmm import GMMArgs, build
@@ -180,6 +180,19 @@ def test_neighbours_tell_the_components_where_the_code_does(tmp_path):
     assert metrics["mutual_information_ksg"].value == pytest.approx(0, abs=0.2)
 
 
+def test_bits_have_no_mutual_information_from_neighbours(tmp_path):
+    """Of bits and independent codes the estimate would be up to 2.3 nats, by the scale of the codes alone."""
+    random = np.random.default_rng(0)
+    bits = {
+        name: LabelledVectors((random.random((80, 2)) < 0.5).astype(np.float32), ["a"] * 80)
+        for name in ("train", "valid", "test")
+    }
+    write_corpus(tmp_path / "bits", bits, name="bits", label="letter", source={})
+    corpus = VectorCorpus.open(tmp_path / "bits")
+    metrics = measure_vectors(Linear().model, corpus, corpus.split("test"), VectorsArgs(max_queries=50), seed=0)
+    assert "mutual_information_ksg" not in metrics and "mutual_information" in metrics
+
+
 def test_an_autoencoder_has_no_metrics_of_a_posterior(gaussian):
     linear = Linear()
     linear.model.config["training"] = {**TRAINING, "objective": "autoencoder"}
@@ -214,6 +227,17 @@ def test_a_model_of_vectors_is_reported_with_a_picture(saved, small):
     assert "tokens" not in page.partition("## Provenance")[0]
     assert (saved.parent / "report" / "plots" / "vectors.png").stat().st_size > 10_000
     assert "data:image/png;base64," in (saved.parent / "report" / "report.html").read_text()
+
+
+def test_a_mixture_of_posteriors_is_drawn_by_its_moments(small, tmp_path):
+    corpus = VectorCorpus.open(small)
+    args = vector_args(latent_dim=2, likelihood="gaussian", encoder={"name": "mlp", "num_components": 3})
+    model = VectorModel(
+        VectorAutoencoder(args, dimension=2), {"training": TRAINING, "model": {}, "num_parameters": 1}, hash="0" * 64
+    )
+    metrics = {"mutual_information_ksg": 0.0, "rmse": 0.0}
+    shown = plane(model, corpus.split("test"), title="", metrics=metrics, seed=0)
+    assert shown.posterior.mean.shape == shown.posterior.log_variance.shape == (len(corpus.split("test")), 2)
 
 
 @pytest.fixture(scope="module")
@@ -287,6 +311,10 @@ def test_vectors_of_other_dimensions_or_sentences_are_refused(saved, tiny_model,
     other = gmm(tmp_path / "other", dimension=3, test=10)
     with pytest.raises(UserError, match=r"holds vectors of 3 dimensions, but the model takes vectors of 2"):
         evaluate(saved, other.directory)
+    bernoulli = VectorAutoencoder(vector_args(latent_dim=2, likelihood="bernoulli"), dimension=2)
+    save_model(tmp_path / "bernoulli", bernoulli, None, training=TRAINING)
+    with pytest.raises(UserError, match=r"needs numbers in \[0, 1\]"):
+        evaluate(tmp_path / "bernoulli", small)
     with pytest.raises(UserError, match=r"tiny holds sentences, but vectors are needed here"):
         evaluate(saved, tiny_corpus)
     with pytest.raises(UserError, match=r"small holds vectors, but sentences are needed here"):

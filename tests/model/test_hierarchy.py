@@ -11,7 +11,7 @@ from torch.distributions import Normal
 from smim.model.distributions import DiagonalGaussian, TwoLevelGaussian, concatenated
 from smim.model.hierarchy import Conditional, TwoLevelPrior
 from smim.model.latent_variable_model import LatentVariableModel
-from smim.model.priors import GaussianMixture, StandardNormal
+from smim.model.priors import GaussianMixture, Prior, StandardNormal
 from smim.objectives import objective_class
 from tests.models import vector_args
 from tests.objectives.checks import check_mean, flat_gradient
@@ -34,19 +34,19 @@ class LinearConditional(nn.Module):
 class TwoLevelModel(LatentVariableModel):
     """Three symbols, two latent dimensions. By symbol: q(z2|x) = N(m, s²), q(z1|x, z2) = N(a + b z2, 0.4² exp(0.4 z2)).
 
-    p(x|z) = softmax over the symbols of (u z2 + v z1 + w).
+    p(x|z) = softmax over the symbols of (u z2 + v z1 + w). `top` is p(z2).
     """
 
     reparameterized = False
 
-    def __init__(self) -> None:
+    def __init__(self, top: Prior) -> None:
         super().__init__()
         self.args = vector_args(latent_dim=2)
         self.input_size = self.summary_dim = len(DATA)
         random = torch.Generator().manual_seed(2)
         self.encoder_table = nn.Parameter(0.7 * torch.randn(3, 4, generator=random).double())  # m, log s, a, b
         self.decoder_table = nn.Parameter(torch.randn(3, 3, generator=random).double())  # u, v, w
-        self.prior = TwoLevelPrior(StandardNormal(1).double(), LinearConditional())
+        self.prior = TwoLevelPrior(top.double(), LinearConditional())
 
     @staticmethod
     def given_top(features: Tensor, z2: Tensor) -> DiagonalGaussian:
@@ -87,7 +87,11 @@ class Exact:
         m, log_s, a, b = (column[:, None] for column in model.encoder_table.T)
         u, v, w = (column[:, None] for column in model.decoder_table.T)
         log_q = Normal(m, log_s.exp()).log_prob(Z2) + Normal(a + b * Z2, 0.4 * (0.2 * Z2).exp()).log_prob(Z1)
-        log_p = Normal(0.0, 1.0).log_prob(Z2) + Normal(0.8 * Z2 - 0.3, 0.6 * (0.1 * Z2).exp()).log_prob(Z1)
+        log_top = Normal(0.0, 1.0).log_prob(Z2)
+        if isinstance(top := model.prior.top, GaussianMixture):
+            of_components = Normal(top.means, (0.5 * top.log_variances).exp()).log_prob(Z2)
+            log_top = torch.logsumexp(torch.log_softmax(top.logits, 0)[:, None] + of_components, 0)
+        log_p = log_top + Normal(0.8 * Z2 - 0.3, 0.6 * (0.1 * Z2).exp()).log_prob(Z1)
         return cls(log_q, torch.log_softmax(u * Z2 + v * Z1 + w, 0), log_p)
 
     def over_encoder(self, values: Tensor) -> Tensor:
@@ -112,13 +116,21 @@ class Exact:
         elbo = -(reconstruction + self.kl)[:, None]
         encoding = DATA @ self.over_encoder(-(self.log_x + self.log_p))
         log_joint = self.log_x + self.log_p
-        decoding = (log_joint.exp() * -0.5 * (log_joint + self.log_q + elbo)).sum() * AREA
+        # The loss has no gradient through the draws of p(z).
+        sampled = self.log_x.exp() * self.log_p.exp().detach()
+        decoding = (sampled * -0.5 * (log_joint + self.log_q + elbo)).sum() * AREA
         return 0.5 * (encoding + decoding)
 
 
 @pytest.fixture
 def model() -> TwoLevelModel:
-    return TwoLevelModel()
+    return TwoLevelModel(StandardNormal(1))
+
+
+@pytest.fixture
+def with_mixture() -> TwoLevelModel:
+    """With a learned p(z2) of two Gaussians."""
+    return TwoLevelModel(GaussianMixture(1, num_components=2))
 
 
 def every(num: int) -> Symbols:
@@ -133,8 +145,10 @@ def test_the_grid_holds_all_probability(model):
     assert float(exact.log_p.exp().sum() * AREA) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize("prior", ["model", "with_mixture"])
 @pytest.mark.parametrize("name", ["vae", "amim", "mim"])
-def test_the_losses_are_the_exact_ones(model, name):
+def test_the_losses_are_the_exact_ones(request, prior, name):
+    model = request.getfixturevalue(prior)
     terms = objective_class(name)(name=name).terms(model, draw(DATA, NUM), step=None)
     exact = Exact.of(model)
     check_mean(terms["loss"], exact.loss(name))
@@ -142,9 +156,11 @@ def test_the_losses_are_the_exact_ones(model, name):
     check_mean(terms["reconstruction"], DATA @ exact.over_encoder(-exact.log_x))
 
 
+@pytest.mark.parametrize("prior", ["model", "with_mixture"])
 @pytest.mark.parametrize("name", ["vae", "amim", "mim"])
-def test_the_gradients_are_those_of_the_exact_losses(model, name):
+def test_the_gradients_are_those_of_the_exact_losses(request, prior, name):
     """In ten parts, to see how far they scatter."""
+    model = request.getfixturevalue(prior)
     expected = flat_gradient(Exact.of(model).loss(name), model)
     parts = []
     for _ in range(10):

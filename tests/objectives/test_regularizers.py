@@ -9,6 +9,7 @@ from smim.objectives import objective_class
 from smim.objectives.amim import AMIM
 from smim.objectives.mim import MIM
 from smim.vectors.batch import VectorBatch
+from tests.models import vector_args
 from tests.objectives.checks import check_mean, flat_gradient, gaussian, repeated, vector_model, vectors
 from tests.objectives.tabular import DATA, Exact, consistent_model
 
@@ -120,6 +121,10 @@ def test_validation_takes_no_free_bits(one_dimension_in_use):
 def test_free_bits_are_refused_under_another_prior():
     with pytest.raises(UserError, match="free_bits"):
         objective_class("vae")(free_bits=0.5).prepare(consistent_model(DATA))
+    with pytest.raises(UserError, match=r"one Gaussian q\(z\|x\)"):
+        objective_class("vae")(free_bits=0.5).prepare(
+            VectorAutoencoder(vector_args(encoder={"name": "mlp", "num_components": 3}), dimension=3)
+        )
     objective_class("vae")().prepare(consistent_model(DATA))
 
 
