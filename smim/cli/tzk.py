@@ -223,10 +223,9 @@ def tzk_rank(
         raise UserError("give at least one label to rank by: --label column=value")
     opened = _corpus(corpus)
     ranked = _open(directory, model).rank(opened, label, k, split=split, latents=_latents(latents))
-    rows = [each.row for each in ranked]
-    texts = opened.split(split).texts(rows)
-    columns = opened.split(split).label_columns
-    own = opened.split(split).table.select(columns).take(rows).to_pylist()
+    rows, sentences = [each.row for each in ranked], opened.split(split)
+    texts, columns = sentences.texts(rows), sentences.label_columns
+    own = sentences.table.select(columns).take(rows).to_pylist()
     if as_json:
         found = [
             {**asdict(each), "text": text, "columns": its} for each, text, its in zip(ranked, texts, own, strict=True)

@@ -73,7 +73,7 @@ class ImageTzK(LabelledPrior):
 
             tzk.add([VectorCorpus.open("data/mnist"), VectorCorpus.open("data/omniglot")], "corpus=mnist")
 
-        Raises `UserError` like `TzK.add`.
+        `args` and `fit` are by default those of `smim tzk images add`. Raises `UserError` like `TzK.add`.
         """
         return self._learn(self.images(corpora, split), label, args or IMAGE_LABEL, fit or IMAGE_LABEL_FIT)
 
