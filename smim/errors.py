@@ -109,6 +109,12 @@ def check_whole(name: str, value: int, *, least: int = 1, most: int | None = Non
         raise UserError(f"{name} is {value!r}, but it must be a whole number {bounds}")
 
 
+def check_seed(seed: int) -> None:
+    """Raise `UserError` if `seed` is not a valid random seed."""
+    if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
+        raise UserError(f"the seed is {seed!r}, but it must be a whole number from 0 to 2**62 - 1")
+
+
 def check_size(name: str, value: float, *, most: float | None = None, above: bool = False) -> None:
     """Raise `UserError` unless `value` is a number from 0 to `most`. With `above`, 0 is an error too."""
     fits = isinstance(value, Real) and (value > 0 if above else value >= 0) and (most is None or value <= most)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smim.arrays import as_matrix
-from smim.errors import RowError, Unsupported, UserError, check_size, check_whole
+from smim.errors import RowError, Unsupported, UserError, check_seed, check_size, check_whole
 from smim.model import noise
 from smim.model.autoencoder import SentenceAutoencoder, WordTable
 from smim.model.beam import beam_ids
@@ -502,7 +502,7 @@ class SentenceModel(TrainedModel):
         """The codes that `sample` decodes, fp32 [num, D], on the CPU. No standard deviation: the prior."""
         if standard_deviation is not None:
             return standard_deviation * noise.normal(seed, range(num), 0, self.latent_dim)
-        noise.check_seed(seed)
+        check_seed(seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             return self.autoencoder.prior.sample(num).cpu()

@@ -21,6 +21,12 @@ AllowUnknown = Annotated[bool, typer.Option("--allow-unknown", help="Allow `<unk
 IndexDir = Annotated[Path, typer.Argument(metavar="INDEX", help="An index, such as indexes/ptb.")]
 MovedModel = Annotated[Path | None, typer.Option("--model", help="Where the index's model is now, if it was moved.")]
 Gpu = Annotated[bool, typer.Option("--gpu", help="Run FAISS on a GPU; needs faiss-gpu.")]
+LearnedSplit = Annotated[str, typer.Option("--split", help="The split to learn from.")]
+OptimizerSteps = Annotated[int, typer.Option(help="Optimizer steps (Adam).")]
+Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
+CodeDim = Annotated[int, typer.Option(help="Dimensions of a label's own code.")]
+CodeLayers = Annotated[int, typer.Option(help="Coupling layers of p(c) and p(c|e, t); 0: Gaussians.")]
+DrawT = Annotated[bool, typer.Option("--draw-t", help="Draw t from the label's decoder too (eq. G.1).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Filter = Annotated[
     str | None,

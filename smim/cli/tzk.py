@@ -9,8 +9,22 @@ import typer
 
 import smim
 from smim.cli import tzk_images
-from smim.cli.shared import GibbsSteps, Model, Seed, print_lines, show
+from smim.cli.shared import (
+    CodeDim,
+    CodeLayers,
+    DrawT,
+    GibbsSteps,
+    Json,
+    LearnedSplit,
+    Model,
+    OptimizerSteps,
+    Rate,
+    Seed,
+    print_lines,
+    show,
+)
 from smim.errors import UserError
+from smim.tzk.args import FitArgs, KnowledgeArgs, PriorArgs
 
 if TYPE_CHECKING:
     from smim.tzk import LabelReport, TzK
@@ -25,17 +39,17 @@ CorpusDir = Annotated[Path, typer.Argument(metavar="CORPUS", help="A prepared co
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="column=value, such as stars=5; if repeated, all must hold.")
 ]
+EachLabel = Annotated[
+    list[str] | None, typer.Option("--label", help="column=value, such as stars=5; may be repeated. By default all.")
+]
 LatentsDir = Annotated[
     Path | None, typer.Option(help="The split's codes with --log-variance, if `smim encode` has written them.")
 ]
 Moved = Annotated[Path | None, typer.Option("--model", help="Where the model is now, if it was moved.")]
-LearnedSplit = Annotated[str, typer.Option("--split", help="The split to learn from.")]
 CouplingLayers = Annotated[int, typer.Option(help="Coupling layers of each flow.")]
 HiddenDim = Annotated[int, typer.Option(help="Units of each hidden layer.")]
-OptimizerSteps = Annotated[int, typer.Option(help="Optimizer steps (Adam).")]
-Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
+BatchSize = Annotated[int, typer.Option(help="Sentences per optimizer step.")]
 MaxSentences = Annotated[int, typer.Option(help="The most sentences to learn from, drawn at random.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("fit")
@@ -45,11 +59,15 @@ def tzk_fit(
     output: Annotated[Path, typer.Option("--output", "-o", help="The directory to make, such as tzk/yelp.")],
     split: LearnedSplit = "train",
     latents: LatentsDir = None,
-    num_coupling_layers: CouplingLayers = 8,
-    hidden_dim: HiddenDim = 256,
-    num_optimizer_steps: OptimizerSteps = 2000,
-    learning_rate: Rate = 1e-3,
-    max_sentences: MaxSentences = 200_000,
+    num_coupling_layers: CouplingLayers = PriorArgs.num_coupling_layers,
+    hidden_dim: HiddenDim = PriorArgs.hidden_dim,
+    num_optimizer_steps: OptimizerSteps = FitArgs.num_optimizer_steps,
+    batch_size: BatchSize = FitArgs.batch_size,
+    learning_rate: Rate = FitArgs.learning_rate,
+    max_sentences: MaxSentences = FitArgs.max_sentences,
+    code_dim: CodeDim = KnowledgeArgs.code_dim,
+    num_code_layers: CodeLayers = KnowledgeArgs.num_code_layers,
+    draw_t: DrawT = False,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing directory and its labels.")] = False,
     label: Annotated[
@@ -59,18 +77,20 @@ def tzk_fit(
     """Learn how a model's codes are distributed.
 
     Without --label, this step does not use labels. Otherwise the labels are learned together with the distribution.
+    --code-dim, --num-code-layers and --draw-t are settings of labels.
 
     Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
     """
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
-    from smim.tzk import FitArgs, PriorArgs, fit_tzk
+    from smim.tzk import fit_tzk
 
     args = PriorArgs(num_coupling_layers, hidden_dim)
-    fit = FitArgs(num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed)
+    fit = FitArgs(num_optimizer_steps, batch_size, learning_rate, max_sentences, seed, draw_t)
+    knowledge = KnowledgeArgs(code_dim, num_code_layers=num_code_layers)
     tzk = fit_tzk(
         smim.load(model), _corpus(corpus), output, model_dir=model, split=split, latents=_latents(latents),
-        args=args, fit=fit, labels=label or [],
+        args=args, fit=fit, labels=label or [], knowledge=None if knowledge == KnowledgeArgs() else knowledge,
     )  # fmt: skip
     training = tzk.card.training
     print(
@@ -86,15 +106,16 @@ def tzk_add(
     label: Annotated[list[str], typer.Option("--label", help="column=value, such as stars=5; may be repeated.")],
     split: LearnedSplit = "train",
     latents: LatentsDir = None,
-    code_dim: Annotated[int, typer.Option(help="Dimensions of the label's own code.")] = 4,
-    num_code_layers: tzk_images.CodeLayers = 0,
-    num_coupling_layers: CouplingLayers = 4,
-    hidden_dim: HiddenDim = 128,
-    num_optimizer_steps: OptimizerSteps = 2000,
-    learning_rate: Rate = 1e-3,
-    max_sentences: MaxSentences = 200_000,
+    code_dim: CodeDim = KnowledgeArgs.code_dim,
+    num_code_layers: CodeLayers = KnowledgeArgs.num_code_layers,
+    num_coupling_layers: CouplingLayers = KnowledgeArgs.num_coupling_layers,
+    hidden_dim: HiddenDim = KnowledgeArgs.hidden_dim,
+    num_optimizer_steps: OptimizerSteps = FitArgs.num_optimizer_steps,
+    batch_size: BatchSize = FitArgs.batch_size,
+    learning_rate: Rate = FitArgs.learning_rate,
+    max_sentences: MaxSentences = FitArgs.max_sentences,
     seed: Seed = 0,
-    draw_t: Annotated[bool, typer.Option("--draw-t", help="Draw t from the label's decoder too (eq. G.1).")] = False,
+    draw_t: DrawT = False,
     force: Annotated[bool, typer.Option("--force", help="Replace existing labels.")] = False,
     model: Moved = None,
 ) -> None:
@@ -104,16 +125,13 @@ def tzk_add(
 
     Example: smim tzk add tzk/yelp data/yelp --label stars=5 --label stars=1
     """
-    from smim.tzk import FitArgs, KnowledgeArgs
-
     args = KnowledgeArgs(code_dim, num_coupling_layers, hidden_dim, num_code_layers)
-    fit = FitArgs(
-        num_optimizer_steps, learning_rate=learning_rate, max_sentences=max_sentences, seed=seed, draw_t=draw_t
-    )
+    fit = FitArgs(num_optimizer_steps, batch_size, learning_rate, max_sentences, seed, draw_t)
     tzk = _open(directory, model)
     if there := [each for each in label if each in tzk.labels and not force]:
         raise UserError(f"{directory} already has the label {there[0]}; replace it with --force")
     opened, codes = _corpus(corpus), _latents(latents)
+    tzk.check(opened, label, split=split)
     for each in label:
         knowledge = tzk.add(opened, each, split=split, latents=codes, args=args, fit=fit)
         print(f"{each}: {knowledge.frequency:.1%} of {opened.name} {split}")
@@ -158,7 +176,7 @@ def tzk_interpolate(
 def tzk_classify(
     directory: Directory,
     texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences, each in quotation marks.")],
-    label: Labels = None,
+    label: EachLabel = None,
     as_json: Json = False,
     model: Moved = None,
 ) -> None:
@@ -205,17 +223,20 @@ def tzk_rank(
         raise UserError("give at least one label to rank by: --label column=value")
     opened = _corpus(corpus)
     ranked = _open(directory, model).rank(opened, label, k, split=split, latents=_latents(latents))
-    columns = ["text", *opened.split(split).label_columns]
-    rows = opened.split(split).table.select(columns).take([each.row for each in ranked]).to_pylist()
-    found = [{**asdict(each), **row} for each, row in zip(ranked, rows, strict=True)]
+    rows, sentences = [each.row for each in ranked], opened.split(split)
+    texts, columns = sentences.texts(rows), sentences.label_columns
+    own = sentences.table.select(columns).take(rows).to_pylist()
     if as_json:
+        found = [
+            {**asdict(each), "text": text, "columns": its} for each, text, its in zip(ranked, texts, own, strict=True)
+        ]
         print(json.dumps({"ranked": found}))
         return
     lines = [
-        [str(rank), f"{each['probability']:.3f}", *["" if each[name] is None else str(each[name]) for name in columns]]
-        for rank, each in enumerate(found, start=1)
+        [str(place), f"{each.probability:.3f}", text, *["" if value is None else str(value) for value in its.values()]]
+        for place, (each, text, its) in enumerate(zip(ranked, texts, own, strict=True), 1)
     ]
-    show(lines, header=["rank", "probability", *columns])
+    show(lines, header=["rank", "probability", "text", *columns])
 
 
 @app.command("report")
@@ -257,7 +278,7 @@ def tzk_report(
     show([_line(report) for report in reports], header=["label", *_COLUMNS])
 
 
-_NLL = ["gaussian", "prior", "label_gaussian", "label", "gain"]
+_NLL = ["gaussian", "prior", "label_gaussian", "label", "gain", "one_code"]
 _COLUMNS = [*_NLL, "AUC", "distinct samples", "unconditioned", "held out"]
 
 

@@ -1,14 +1,29 @@
 """`smim tzk images ...`: labels over images, whose density is learned by a Glow."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smim.cli.shared import GibbsSteps, Seed, show
+from smim.cli.shared import (
+    CodeDim,
+    CodeLayers,
+    DrawT,
+    GibbsSteps,
+    Json,
+    LearnedSplit,
+    OptimizerSteps,
+    Rate,
+    Seed,
+    show,
+)
 from smim.errors import UserError
+from smim.tzk.args import IMAGE_FIT, IMAGE_LABEL, IMAGE_LABEL_FIT, GlowArgs
+
+if TYPE_CHECKING:
+    from smim.tzk import ImageTzK
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Sample, classify and rank images by labels (TzK).")
 
@@ -23,16 +38,13 @@ Picture = Annotated[Path, typer.Option("--output", "-o", help="The picture to wr
 Labels = Annotated[
     list[str] | None, typer.Option("--label", help="column=value, such as digit=3; if repeated, all must hold.")
 ]
+EachLabel = Annotated[
+    list[str] | None, typer.Option("--label", help="column=value, such as digit=3; may be repeated. By default all.")
+]
 Split = Annotated[str, typer.Option(help="The split of the images.")]
-LearnedSplit = Annotated[str, typer.Option("--split", help="The split to learn from.")]
 Rows = Annotated[str, typer.Option(help="Row numbers of the split, from 0, such as 3,7,11.")]
 HiddenDim = Annotated[int, typer.Option(help="Channels of each hidden layer.")]
-OptimizerSteps = Annotated[int, typer.Option(help="Optimizer steps (Adam).")]
 BatchSize = Annotated[int, typer.Option(help="Images per optimizer step.")]
-Rate = Annotated[float, typer.Option(help="The highest learning rate.")]
-CodeDim = Annotated[int, typer.Option(help="Dimensions of a label's own code.")]
-CodeLayers = Annotated[int, typer.Option(help="Coupling layers of p(c) and p(c|e, t); 0: Gaussians.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("fit")
@@ -43,28 +55,39 @@ def fit(
         list[str] | None, typer.Option("--label", help="column=value to learn jointly with p(t); may be repeated.")
     ] = None,
     split: LearnedSplit = "train",
-    num_scales: Annotated[int, typer.Option(help="Scales of the Glow.")] = 3,
-    num_coupling_layers: Annotated[int, typer.Option(help="Coupling layers of each scale.")] = 6,
-    hidden_dim: HiddenDim = 64,
-    num_optimizer_steps: OptimizerSteps = 2000,
-    batch_size: BatchSize = 32,
-    learning_rate: Rate = 2e-3,
+    num_scales: Annotated[int, typer.Option(help="Scales of the Glow.")] = GlowArgs.num_scales,
+    num_coupling_layers: Annotated[
+        int, typer.Option(help="Coupling layers of each scale.")
+    ] = GlowArgs.num_coupling_layers,
+    hidden_dim: HiddenDim = GlowArgs.hidden_dim,
+    num_optimizer_steps: OptimizerSteps = IMAGE_FIT.num_optimizer_steps,
+    batch_size: BatchSize = IMAGE_FIT.batch_size,
+    learning_rate: Rate = IMAGE_FIT.learning_rate,
+    code_dim: CodeDim = IMAGE_LABEL.code_dim,
+    num_code_layers: CodeLayers = IMAGE_LABEL.num_code_layers,
+    draw_t: DrawT = False,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing directory and its labels.")] = False,
 ) -> None:
     """Learn the density of images with a Glow, the t-flow.
 
-    Without --label this step does not use labels.
+    Without --label this step does not use labels. --code-dim, --num-code-layers and --draw-t are settings of labels.
 
     Example: smim tzk images fit data/mnist data/omniglot -o tzk/both
     """
     if output.exists() and not force:
         raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
-    from smim.tzk import FitArgs, GlowArgs, fit_image_tzk
+    from smim.tzk import FitArgs, fit_image_tzk
 
     args = GlowArgs(num_scales, num_coupling_layers, hidden_dim)
-    settings = FitArgs(num_optimizer_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
-    tzk = fit_image_tzk(_corpora(corpus), output, split=split, args=args, fit=settings, labels=label or [])
+    settings = FitArgs(
+        num_optimizer_steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, draw_t=draw_t
+    )
+    knowledge = replace(IMAGE_LABEL, code_dim=code_dim, num_code_layers=num_code_layers)
+    tzk = fit_image_tzk(
+        _corpora(corpus), output, split=split, args=args, fit=settings, labels=label or [],
+        knowledge=None if knowledge == IMAGE_LABEL else knowledge,
+    )  # fmt: skip
     training = tzk.card.training
     print(
         f"{output}: p(t) of {training['images']:,} images, {training['valid_bits_per_dimension']:.3f} bits a dimension "
@@ -78,14 +101,16 @@ def add(
     corpus: Corpora,
     label: Annotated[list[str], typer.Option("--label", help="column=value, such as digit=3; may be repeated.")],
     split: LearnedSplit = "train",
-    code_dim: CodeDim = 4,
-    num_code_layers: CodeLayers = 0,
-    num_coupling_layers: Annotated[int, typer.Option(help="Coupling layers of each z-flow.")] = 4,
-    hidden_dim: HiddenDim = 64,
-    num_optimizer_steps: OptimizerSteps = 1000,
-    batch_size: BatchSize = 32,
-    learning_rate: Rate = 1e-3,
-    draw_t: Annotated[bool, typer.Option("--draw-t", help="Draw t from the label's decoder too (eq. G.1).")] = False,
+    code_dim: CodeDim = IMAGE_LABEL.code_dim,
+    num_code_layers: CodeLayers = IMAGE_LABEL.num_code_layers,
+    num_coupling_layers: Annotated[
+        int, typer.Option(help="Coupling layers of each z-flow.")
+    ] = IMAGE_LABEL.num_coupling_layers,
+    hidden_dim: HiddenDim = IMAGE_LABEL.hidden_dim,
+    num_optimizer_steps: OptimizerSteps = IMAGE_LABEL_FIT.num_optimizer_steps,
+    batch_size: BatchSize = IMAGE_LABEL_FIT.batch_size,
+    learning_rate: Rate = IMAGE_LABEL_FIT.learning_rate,
+    draw_t: DrawT = False,
     seed: Seed = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace existing labels.")] = False,
 ) -> None:
@@ -105,6 +130,7 @@ def add(
     if there := [each for each in label if each in tzk.labels and not force]:
         raise UserError(f"{directory} already has the label {there[0]}; replace it with --force")
     opened = _corpora(corpus)
+    tzk.check(opened, label, split=split)
     for each in label:
         knowledge = tzk.add(opened, each, split=split, args=args, fit=settings)
         print(f"{each}: {knowledge.frequency:.1%} of the images with a value")
@@ -127,7 +153,8 @@ def sample(
     """
     from smim.tzk import open_image_tzk, write_grid
 
-    write_grid(open_image_tzk(directory).sample(num, label or [], seed=seed, gibbs_steps=gibbs_steps), output)
+    tzk = _writing(open_image_tzk(directory), output)
+    write_grid(tzk.sample(num, label or [], seed=seed, gibbs_steps=gibbs_steps), output)
     print(f"{output}: {num} images")
 
 
@@ -136,7 +163,7 @@ def classify(
     directory: Directory,
     corpus: Corpora,
     rows: Rows,
-    label: Labels = None,
+    label: EachLabel = None,
     split: Split = "test",
     as_json: Json = False,
 ) -> None:
@@ -155,7 +182,8 @@ def classify(
     own = tzk.images(opened, split).labels(numbers)
     if as_json:
         images = [
-            {"row": row, **its, "labels": dict(pairs)} for row, its, pairs in zip(numbers, own, found, strict=True)
+            {"row": row, "labels": dict(pairs), "columns": its}
+            for row, its, pairs in zip(numbers, own, found, strict=True)
         ]
         print(json.dumps({"images": images}))
         return
@@ -188,13 +216,15 @@ def rank(
     from smim.tzk import open_image_tzk, write_grid
 
     tzk, opened = open_image_tzk(directory), _corpora(corpus)
+    if output is not None:
+        _writing(tzk, output)
     ranked = tzk.rank(opened, label, k, split=split)
     images, numbers = tzk.images(opened, split), [each.row for each in ranked]
     own = images.labels(numbers)
     if output is not None:
         write_grid(images.pictures(numbers), output)
     if as_json:
-        print(json.dumps({"ranked": [{**asdict(each), **its} for each, its in zip(ranked, own, strict=True)]}))
+        print(json.dumps({"ranked": [{**asdict(each), "columns": its} for each, its in zip(ranked, own, strict=True)]}))
         return
     lines = [
         [str(place), f"{each.probability:.3f}", str(each.row), *_own(its)]
@@ -220,7 +250,7 @@ def interpolate(
     """
     from smim.tzk import open_image_tzk, write_grid
 
-    tzk = open_image_tzk(directory)
+    tzk = _writing(open_image_tzk(directory), output)
     write_grid(tzk.interpolate(_corpora(corpus), _rows(rows), num, split=split), output, columns=num)
     print(f"{output}: {num * num} images")
 
@@ -229,7 +259,7 @@ def interpolate(
 def report(
     directory: Directory,
     corpus: Corpora,
-    label: Labels = None,
+    label: EachLabel = None,
     split: Split = "test",
     num: Annotated[int, typer.Option(help="The most images per figure.")] = 1000,
     seed: Seed = 0,
@@ -237,7 +267,8 @@ def report(
 ) -> None:
     """Measure the density of held-out images in bits per dimension, and the labels.
 
-    Columns: label, images that have it, p(t), p(t|e = 1), p(t|e = 1, c) at a c drawn from the image, and the AUC.
+    Columns: label, images that have it, p(t), p(t|e = 1), the gain of the second over the first, p(t|e = 1, c) at a c
+    drawn from the image, and the AUC.
 
     Example: smim tzk images report tzk/both data/mnist data/omniglot
     """
@@ -251,12 +282,12 @@ def report(
         [
             each.label or "all",
             f"{each.num_images:,}",
-            *map(_cell, (each.prior, each.conditional, each.one_code)),
+            *map(_cell, (each.prior, each.conditional, each.gain, each.one_code)),
             "" if each.auc is None else f"{each.auc:.3f}",
         ]
         for each in reports
     ]
-    show(cells, header=["label", "images", "p(t)", "p(t|e=1)", "p(t|e=1,c)", "AUC"])
+    show(cells, header=["label", "images", "p(t)", "p(t|e=1)", "gain", "p(t|e=1,c)", "AUC"])
 
 
 def _cell(value: tuple[float, float] | None) -> str:
@@ -272,6 +303,14 @@ def _rows(text: str) -> list[int]:
         return [int(each) for each in text.split(",")]
     except ValueError:
         raise UserError(f"--rows is {text!r}; give row numbers with commas, such as 3,7,11") from None
+
+
+def _writing(tzk: "ImageTzK", output: Path) -> "ImageTzK":
+    """Check, before the work, that images of a TzK can be written as a picture."""
+    from smim.tzk.pictures import check_picture
+
+    check_picture(output, tzk.card.shape[0])
+    return tzk
 
 
 def _corpora(directories: list[Path]) -> list[Any]:

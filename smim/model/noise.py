@@ -1,13 +1,12 @@
 """Random numbers that depend only on (seed, sentence, draw), not on the process or the batch."""
 
 from collections.abc import Sequence
-from numbers import Integral
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from smim.errors import UserError
+from smim.errors import check_seed
 
 _STREAMS = {"latent": 0, "decoding": 1}
 
@@ -21,12 +20,6 @@ def normal(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int,
 def uniform(seed: int, sentences: Sequence[int] | np.ndarray | Tensor, draw: int, size: int) -> Tensor:
     """Draw uniform numbers in [0, 1), fp32 [B, size], one for each token of the `draw`-th decoding."""
     return _stack([_generator("decoding", seed, i, draw).random(size, dtype=np.float32) for i in sentences], size)
-
-
-def check_seed(seed: int) -> None:
-    """Raise `UserError` if `seed` is not a valid random seed."""
-    if not isinstance(seed, Integral) or not 0 <= seed < 2**62:
-        raise UserError(f"the seed is {seed!r}, but it must be a whole number from 0 to 2**62 - 1")
 
 
 def _generator(stream: str, seed: int, sentence: int | Tensor, draw: int) -> np.random.Generator:

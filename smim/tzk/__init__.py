@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 # The module of each name.
 _MODULES = {
+    "args": ["FitArgs", "GlowArgs", "KnowledgeArgs", "PriorArgs"],
     "report": ["LabelReport", "measure"],
-    "model": ["FitArgs", "KnowledgeArgs", "PriorArgs", "TzK", "fit_tzk", "open_tzk"],
-    "image_model": ["GlowArgs", "ImageReport", "ImageTzK", "fit_image_tzk", "open_image_tzk", "write_grid"],
+    "model": ["TzK", "fit_tzk", "open_tzk"],
+    "image_model": ["ImageReport", "ImageTzK", "fit_image_tzk", "open_image_tzk"],
+    "pictures": ["write_grid"],
 }
 __all__ = [
     "FitArgs",
@@ -37,13 +39,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from smim.tzk.image_model import ImageReport, ImageTzK, fit_image_tzk, open_image_tzk, write_grid
-    from smim.tzk.images import GlowArgs
-    from smim.tzk.knowledge import KnowledgeArgs
+    from smim.tzk.args import FitArgs, GlowArgs, KnowledgeArgs, PriorArgs
+    from smim.tzk.image_model import ImageReport, ImageTzK, fit_image_tzk, open_image_tzk
     from smim.tzk.model import TzK, fit_tzk, open_tzk
-    from smim.tzk.prior import PriorArgs
+    from smim.tzk.pictures import write_grid
     from smim.tzk.report import LabelReport, measure
-    from smim.tzk.training import FitArgs
 
 
 def __getattr__(name: str) -> Any:

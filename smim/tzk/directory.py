@@ -8,13 +8,14 @@ existing files, and `rm -r` removes a label.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import torch
 from safetensors.torch import save_file
@@ -23,18 +24,20 @@ from torch import nn
 from smim import schema, storage
 from smim.errors import UserError, too_low
 from smim.model.weights import load_weights
+from smim.tzk.args import GlowArgs, KnowledgeArgs, PriorArgs
 from smim.tzk.flows import Step
 from smim.tzk.glow import GlowStep, z_shape
-from smim.tzk.images import GlowArgs, ImagePrior
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
+from smim.tzk.images import LARGEST_IMAGE, ImagePrior
+from smim.tzk.knowledge import Knowledge
 from smim.tzk.labels import Label
-from smim.tzk.prior import CodePrior, PriorArgs, Shapes
+from smim.tzk.prior import CodePrior, Shapes
 
 # In format 1, coupling layers are called steps.
 FORMAT = 2
 CARD, PRIOR = "tzk.json", "prior.safetensors"
 IMAGES = "images"
 _LABELS, _KNOWLEDGE_CARD, _KNOWLEDGE = "labels", "knowledge.json", "knowledge.safetensors"
+_LONGEST_NAME = 240  # bytes. Most file systems allow 255, of which a lock and an unfinished directory need some.
 
 C = TypeVar("C")
 M = TypeVar("M", bound=nn.Module)
@@ -57,6 +60,11 @@ class PriorCard:
         if problems := too_low(self, "the card", dimension=1):
             raise UserError("; ".join(problems))
 
+    @property
+    def width(self) -> int:
+        """The largest size of a weight that the settings do not name."""
+        return self.dimension
+
 
 @dataclass(frozen=True)
 class ImageCard:
@@ -72,6 +80,8 @@ class ImageCard:
         factor = 2**self.prior.num_scales
         if len(self.shape) != 3 or min(self.shape) < 1 or any(size % factor for size in self.shape[1:]):
             raise UserError(f"the card's shape {self.shape} is not that of images with {self.prior.num_scales} scales")
+        if self.dimension > LARGEST_IMAGE:
+            raise UserError(f"the card's shape {self.shape} has more than {LARGEST_IMAGE:,} numbers")
 
     @property
     def shapes(self) -> Shapes:
@@ -81,6 +91,11 @@ class ImageCard:
     @property
     def dimension(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def width(self) -> int:
+        """The channels of z. The weights do not depend on the rows and columns."""
+        return self.shapes.z[0]
 
 
 @dataclass(frozen=True)
@@ -146,7 +161,7 @@ def _load_prior(directory: Path, card: PriorCard | ImageCard, make: Callable[[],
             make,
             sha256=card.weights_sha256,
             layers=layers,
-            widths=(card.dimension, card.prior.hidden_dim),
+            widths=(card.width, card.prior.hidden_dim),
         )
 
 
@@ -177,20 +192,41 @@ def load_knowledge(directory: Path, label: Label, prior: PriorCard | ImageCard) 
             partial(Knowledge, prior.dimension, card.knowledge, frequency=card.frequency, shapes=prior.shapes),
             sha256=card.weights_sha256,
             layers=card.knowledge.num_coupling_layers + card.knowledge.num_code_layers,
-            widths=(prior.dimension, card.knowledge.hidden_dim, card.knowledge.code_dim),
+            widths=(prior.width, card.knowledge.hidden_dim, card.knowledge.code_dim),
         )
 
 
 def label_directory(directory: Path, label: Label) -> Path:
-    # Names of unfinished directories begin with a dot.
-    return storage.own_path(directory, f"{_LABELS}/{quote(str(label), safe='= ').replace('.', '%2E')}")
+    """The directory of a label, which may be missing. Raises `UserError` if its name would be too long."""
+    name = _names(directory).get(label)
+    if name is None:
+        name = "".join(map(_encoded, str(label)))
+        if (size := len(os.fsencode(name))) > _LONGEST_NAME:
+            raise UserError(
+                f"the label {label} would have a directory whose name takes {size} bytes, but at most {_LONGEST_NAME} "
+                "are possible; prepare the corpus with a shorter value"
+            )
+    return storage.own_path(directory, f"{_LABELS}/{name}")
 
 
 def labels_in(directory: Path) -> list[Label]:
     """List the labels that were added, sorted by name."""
+    return sorted(_names(directory))
+
+
+def _names(directory: Path) -> dict[Label, str]:
+    """The name of each label's directory. Earlier versions encoded more characters, which `unquote` reads too."""
     folder = directory / _LABELS
-    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    return sorted(Label.parse(unquote(name)) for name in names)
+    paths = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    # Names of unfinished directories begin with a dot.
+    return {Label.parse(unquote(path.name)): path.name for path in paths if not path.name.startswith(".")}
+
+
+def _encoded(character: str) -> str:
+    """A character of a directory's name, percent-encoded if it has a meaning in names or cannot be printed."""
+    if character.isprintable() and character not in "%/.\\":
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode())
 
 
 def _save(directory: Path, card: str, weights: str, module: nn.Module, **facts: Any) -> str:

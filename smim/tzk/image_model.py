@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from smim import storage
-from smim.errors import UserError
+from smim.errors import UserError, check_seed, check_whole
 from smim.tzk import directory as files
+from smim.tzk.args import IMAGE_FIT, IMAGE_LABEL, IMAGE_LABEL_FIT, FitArgs, GlowArgs, KnowledgeArgs
 from smim.tzk.codes import some_rows
-from smim.tzk.images import GlowArgs, Images, bits_per_dimension
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
+from smim.tzk.images import Images, bits_per_dimension
+from smim.tzk.knowledge import Knowledge
 from smim.tzk.labelled import LabelledPrior, Ranked, fit_to
 from smim.tzk.labels import Label, values
 from smim.tzk.prior import CodePrior
-from smim.tzk.training import FitArgs, draw
+from smim.tzk.training import draw
 from smim.vectors.corpus import VectorCorpus
-
-# Glow is slow on the CPU, so these trainings are shorter than those of codes. Set more for good pictures.
-FIT = FitArgs(num_optimizer_steps=2000, batch_size=32, learning_rate=2e-3)
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,8 @@ class ImageReport:
 
     `label` is None for all images. `num_images`: those with the label. In bits per dimension of these: `prior`, p(t);
     `conditional`, p(t|e = 1) from 32 draws of c; and `one_code`, the thesis's figure, at one c ~ p(c|e = 1, t), which
-    is no density. `auc`: the probability that p(e = 1|t) is higher for an image with the label than for one without.
+    is no density. `gain`: the mean improvement of `conditional` over `prior`, image by image. `auc`: the probability
+    that p(e = 1|t) is higher for an image with the label than for one without.
     """
 
     label: str | None
@@ -41,6 +39,7 @@ class ImageReport:
     prior: tuple[float, float]
     conditional: tuple[float, float] | None = None
     one_code: tuple[float, float] | None = None
+    gain: tuple[float, float] | None = None
     auc: float | None = None
 
 
@@ -51,7 +50,7 @@ class ImageTzK(LabelledPrior):
     fp32 [N, C, H, W] with grey values or colours in [0, 1], padded as in training.
     """
 
-    command = "smim tzk images"
+    command, what = "smim tzk images", "images"
     card: files.ImageCard
 
     def images(self, corpora: Sequence[VectorCorpus], split: str) -> Images:
@@ -74,9 +73,13 @@ class ImageTzK(LabelledPrior):
 
             tzk.add([VectorCorpus.open("data/mnist"), VectorCorpus.open("data/omniglot")], "corpus=mnist")
 
-        Raises `UserError` like `TzK.add`.
+        `args` and `fit` are by default those of `smim tzk images add`. Raises `UserError` like `TzK.add`.
         """
-        return self._learn(self.images(corpora, split), label, args, fit or FIT)
+        return self._learn(self.images(corpora, split), label, args or IMAGE_LABEL, fit or IMAGE_LABEL_FIT)
+
+    def check(self, corpora: Sequence[VectorCorpus], labels: Sequence[str], *, split: str = "train") -> None:
+        """Raise the `UserError` of `add` if one of `labels` cannot be learned from a split."""
+        self._check(self.images(corpora, split), labels)
 
     def sample(
         self, num: int = 16, labels: Sequence[str] = (), *, seed: int = 0, gibbs_steps: int | None = None
@@ -93,8 +96,8 @@ class ImageTzK(LabelledPrior):
         split: str = "test",
     ) -> np.ndarray:
         """Compute p(e = 1|t) of the given rows of a split for each of `labels`, by default all: fp32 [N, L]."""
-        posterior = self.images(corpora, split).posterior(np.asarray(rows, np.int64))
-        return torch.sigmoid(self.log_odds(posterior.mean, self._asked(labels))).numpy()
+        images = self.images(corpora, split)
+        return torch.sigmoid(self.log_odds(images.posterior(images.rows(rows)).mean, self.asked(labels))).numpy()
 
     def rank(
         self, corpora: Sequence[VectorCorpus], labels: Sequence[str], k: int = 10, *, split: str = "test"
@@ -112,8 +115,9 @@ class ImageTzK(LabelledPrior):
 
         `rows`: the images above left, above right, below left and below right of the grid of images.
         """
-        posterior = self.images(corpora, split).posterior(np.asarray(rows, np.int64))
-        return self._pictures(self.interpolate_codes(posterior.mean, num).flatten(0, 1))
+        images = self.images(corpora, split)
+        corners = images.posterior(images.rows(rows)).mean
+        return self._pictures(self.interpolate_codes(corners, num).flatten(0, 1))
 
     def measure(
         self,
@@ -126,53 +130,71 @@ class ImageTzK(LabelledPrior):
     ) -> list[ImageReport]:
         """Measure p(t) and each label (by default all) on at most `num` images of a split, and as many with the label.
 
-        Raises `UserError` if the corpora lack a label's column, or the split has no image with a label.
+        Raises `UserError` if scikit-learn is missing, if the corpora lack a label's column, or if fewer than two images
+        of the split have a label.
         """
+        try:
+            from sklearn.metrics import roc_auc_score
+        except ImportError:
+            raise UserError("the report needs scikit-learn; install it with `pip install 'smim[pipeline]'`") from None
+
+        check_whole("num", num, least=2)
+        check_seed(seed)
         images = self.images(corpora, split)
-        generator = torch.Generator().manual_seed(seed)
         every = np.arange(len(images.split))
+        if len(every) < 2:
+            raise UserError(f"{images.name} {split} has {len(every)} images; the report needs at least two")
+        labels = list(dict.fromkeys(self.labels if labels is None else labels))
+        having = [self._having(images, label) for label in labels]
 
         def drawn(rows: np.ndarray) -> Tensor:
+            generator = torch.Generator().manual_seed(seed)
             return draw(images.posterior(some_rows(rows, num, seed)), generator)
 
+        def bits(log_prob_N: Tensor) -> Tensor:
+            return bits_per_dimension(log_prob_N, self.prior.dim)
+
         some = some_rows(every, num, seed)
-        reports = [ImageReport(None, len(every), self._bits(self.log_prob(drawn(every))))]
-        for label in self.labels if labels is None else labels:
-            column = values(images.split, Label.parse(label).column).to_pylist()
-            has = np.array([np.nan if value is None else value == Label.parse(label).value for value in column], float)
+        reports = [ImageReport(None, len(every), _estimate(bits(self.log_prob(drawn(every)))))]
+        for label, has in zip(labels, having, strict=True):
             with_label = every[has == 1]
-            if not len(with_label):
-                raise UserError(f"no image of {images.name} {split} has {label}; give another split or label")
             of_label = drawn(with_label)
+            prior, conditional = (bits(self.log_prob(of_label, each, seed=seed)) for each in (None, label))
             judged = np.union1d(some[~np.isnan(has[some])], some_rows(with_label, num, seed))
-            log_odds = self.log_odds(images.posterior(judged).mean, [label])[:, 0].numpy()
+            log_odds = self.log_odds(images.posterior(judged).mean, [label])[:, 0]
             reports.append(
                 ImageReport(
                     label,
                     len(with_label),
-                    self._bits(self.log_prob(of_label)),
-                    self._bits(self.log_prob(of_label, label, seed=seed)),
-                    self._bits(self._log_prob_of_code(of_label, label, seed=seed)),
-                    _auc(log_odds[has[judged] == 1], log_odds[has[judged] == 0]),
+                    prior=_estimate(prior),
+                    conditional=_estimate(conditional),
+                    one_code=_estimate(bits(self.log_prob_of_code(of_label, label, seed=seed))),
+                    gain=_estimate(prior - conditional),
+                    auc=None if has[judged].all() else float(roc_auc_score(has[judged], log_odds)),
                 )
             )
         return reports
 
-    def _bits(self, log_prob_N: Tensor) -> tuple[float, float]:
-        bits = bits_per_dimension(log_prob_N, self.prior.dim)
-        return float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
+    def _having(self, images: Images, label: str) -> np.ndarray:
+        """Whether each image has a label that was added: 1, 0, or NaN without a value in the column [N]."""
+        self.knowledge(label)
+        wanted = Label.parse(label)
+        column = values(images.split, wanted.column).to_pylist()
+        has = np.array([np.nan if value is None else value == wanted.value for value in column], float)
+        if (num := int((has == 1).sum())) < 2:
+            raise UserError(
+                f"{num} images of {images.name} {images.split.name} have {label}; the report needs at least "
+                "two, so give another split or label"
+            )
+        return has
 
     def _pictures(self, observations_NT: Tensor) -> Tensor:
         return observations_NT.clamp(0, 1).unflatten(-1, tuple(self.card.shape))
 
 
-def _auc(present: np.ndarray, absent: np.ndarray) -> float | None:
-    """The area under the ROC curve, where equal values count half (Mann and Whitney). None if one side is empty."""
-    if not len(present) or not len(absent):
-        return None
-    ordered = np.sort(absent)
-    below, up_to = np.searchsorted(ordered, present), np.searchsorted(ordered, present, "right")
-    return float((below + up_to).mean() / (2 * len(absent)))
+def _estimate(values_N: Tensor) -> tuple[float, float]:
+    """The mean and its standard error."""
+    return float(values_N.mean()), float(values_N.std() / len(values_N) ** 0.5)
 
 
 def fit_image_tzk(
@@ -190,16 +212,19 @@ def fit_image_tzk(
         fit_image_tzk([VectorCorpus.open("data/mnist")], "tzk/mnist")
 
     With `labels`, of the settings `knowledge`, the t-flow and the labels are learned jointly. Raises `UserError` for
-    vectors that are no images, bits instead of grey values, and an `output` with other content.
+    vectors that are no images of 8 bits per number, images that are too small for the scales, and an `output` with
+    other content.
     """
     args = args or GlowArgs()
+    images = Images(corpora, split, num_scales=args.num_scales)
+    images.check_scales()
     fit_to(
-        Images(corpora, split, num_scales=args.num_scales),
+        images,
         Path(output),
         args=args,
-        fit=fit or FIT,
+        fit=fit or IMAGE_FIT,
         labels=labels,
-        knowledge=knowledge,
+        knowledge=knowledge or (IMAGE_LABEL if labels else None),
         measured=_bits_of_held_out,
     )
     return open_image_tzk(output)
@@ -213,25 +238,3 @@ def open_image_tzk(directory: Path | str) -> ImageTzK:
     """Open a directory of `fit_image_tzk`. Raises `UserError` if it is missing, damaged, or one of sentences."""
     card, prior = files.load_image_prior(Path(directory))
     return ImageTzK(Path(directory), card, prior)
-
-
-def write_grid(images: Tensor, output: Path | str, *, columns: int | None = None) -> None:
-    """Write images [N, C, H, W] in [0, 1] as one PNG, row by row, by default in a square.
-
-    Raises `UserError` if matplotlib is missing, or for a number of channels other than 1 and 3.
-    """
-    try:
-        from matplotlib.image import imsave
-    except ImportError:
-        raise UserError("pictures need matplotlib; install it with `pip install 'smim[pipeline]'`") from None
-
-    num, channels, height, width = images.shape
-    if channels not in (1, 3):
-        raise UserError(f"the images have {channels} channels; pictures have 1 or 3")
-    columns = columns or int(np.ceil(num**0.5))
-    rows = -(-num // columns)
-    grid = images.new_ones(rows * columns, channels, height + 1, width + 1)  # a white line between images
-    grid[:num, :, :-1, :-1] = images
-    whole = grid.unflatten(0, (rows, columns)).permute(0, 3, 1, 4, 2).reshape(rows * (height + 1), -1, channels)
-    with storage.new_file(output) as partial:
-        imsave(partial, whole.expand(-1, -1, 3).numpy(), format="png")

@@ -10,36 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smim.errors import UserError, too_low
 from smim.model.distributions import DiagonalGaussian
+from smim.tzk.args import KnowledgeArgs
 from smim.tzk.flows import Flow, bounded, regressor
 from smim.tzk.glow import ImageFlow, image_decoder, image_regressor
 from smim.tzk.prior import Point, Shapes
 
 # Numbers of draws of c: for a density (half of them from p(c|e, t)), for p(e), and per round of rejection sampling.
 _NUM_DRAWS, _DRAWS_OF_PRIOR, _DRAWN_AT_ONCE = 32, 4096, 1024
-
-
-@dataclass(frozen=True)
-class KnowledgeArgs:
-    """The settings that decide the shape of a knowledge type.
-
-    `code_dim`: C. `num_coupling_layers`: of each z-flow, 4 as in section 8.4.4. `hidden_dim`: units in all networks,
-    or channels. `num_code_layers`: coupling layers of the flows of p(c) and of p(c|e, t), 4 in section G.1. With 0,
-    p(c) is N(0, I) and p(c|e, t) is a Gaussian.
-    """
-
-    code_dim: int = 4
-    num_coupling_layers: int = 4
-    hidden_dim: int = 128
-    num_code_layers: int = 0
-
-    def __post_init__(self) -> None:
-        problems = too_low(self, "knowledge", code_dim=1, num_coupling_layers=1, hidden_dim=1, num_code_layers=0)
-        if self.num_code_layers and self.code_dim < 2:
-            problems.append("knowledge.num_code_layers needs a knowledge.code_dim of at least 2")
-        if problems:
-            raise UserError("; ".join(problems))
 
 
 @dataclass(frozen=True)

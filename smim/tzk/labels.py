@@ -25,7 +25,7 @@ class Label:
         """Parse `column=value`. Raises `UserError` for other texts."""
         column, _, value = text.partition("=")
         if not column or not value:
-            raise UserError(f"{text!r} is no label; write column=value, such as stars=5")
+            raise UserError(f"{text!r} is no label; write column=value")
         return cls(column, value)
 
     def __str__(self) -> str:
@@ -56,8 +56,11 @@ def values(split: Split, column: str) -> pa.ChunkedArray:
     return split.table.column(column).cast(pa.string())
 
 
-def labelled_rows(split: Split, label: Label) -> LabelledRows:
-    """Find the rows with and without a label. Raises `UserError` for an unknown column, or if one side is empty."""
+def labelled_rows(split: Split, label: Label, unit: str) -> LabelledRows:
+    """Find the rows with and without a label. Raises `UserError` for an unknown column, or if one side is empty.
+
+    `unit`: what the rows are, for messages, such as "sentences".
+    """
     column = values(split, label.column)
     equal = pc.equal(column, label.value)
     absent, present = (np.flatnonzero(pc.fill_null(mask, False)) for mask in (pc.invert(equal), equal))
@@ -65,9 +68,9 @@ def labelled_rows(split: Split, label: Label) -> LabelledRows:
         counted = sorted(pc.value_counts(column.drop_null()).to_pylist(), key=lambda each: -each["counts"])
         there = [each["values"] for each in counted[:_SHOWN_VALUES]]
         hint = nearest(label.value, there) if there else "its column is empty"
-        raise UserError(f"no sentence of the split {split.name!r} has {label}; {hint}")
+        raise UserError(f"no {unit} of the split {split.name!r} have {label}; {hint}")
     if not len(absent):
         raise UserError(
-            f"all sentences of the split {split.name!r} have {label}; give a corpus that also has sentences without it"
+            f"all {unit} of the split {split.name!r} have {label}; give a corpus that also has {unit} without it"
         )
     return LabelledRows(absent, present)

@@ -16,11 +16,11 @@ from smim.model.directory import find
 from smim.search.latents import Latents
 from smim.text.corpus import Corpus
 from smim.tzk import directory as files
+from smim.tzk.args import FitArgs, KnowledgeArgs, PriorArgs
 from smim.tzk.codes import Codes
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
+from smim.tzk.knowledge import Knowledge
 from smim.tzk.labelled import LabelledPrior, Ranked, fit_to, nll
-from smim.tzk.prior import CodePrior, PriorArgs
-from smim.tzk.training import FitArgs
+from smim.tzk.prior import CodePrior
 
 
 class TzK(LabelledPrior):
@@ -53,6 +53,10 @@ class TzK(LabelledPrior):
         """
         return self._learn(Codes(self.model, corpus, split, latents), label, args, fit)
 
+    def check(self, corpus: Corpus, labels: Sequence[str], *, split: str = "train") -> None:
+        """Raise the `UserError` of `add` if one of `labels` cannot be learned from a split."""
+        self._check(Codes(self.model, corpus, split), labels)
+
     def sample(
         self, num: int = 5, labels: Sequence[str] = (), *, seed: int = 0, gibbs_steps: int | None = None
     ) -> list[str]:
@@ -65,7 +69,9 @@ class TzK(LabelledPrior):
 
         Labels are independent, so the probabilities of mutually exclusive values need not sum to one.
         """
-        labels = self._asked(labels)
+        labels = self.asked(labels)
+        if not len(texts):
+            raise UserError("no sentences were given; give at least one")
         codes = self.model.encode(texts, allow_unknown=False)
         return torch.sigmoid(self.log_odds(codes, labels)).numpy()
 

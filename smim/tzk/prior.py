@@ -10,10 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from smim.errors import UserError, too_low
-from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.model.distributions import standard_normal_log_prob
+from smim.tzk.args import PriorArgs
 from smim.tzk.flows import Flow
 from smim.tzk.standardization import Standardization
+
+_NUMBERS_AT_ONCE = 2**19
+
+
+def at_once(most: int, dim: int) -> int:
+    """How many of `most` observations of `dim` numbers to compute at a time, so that they need little memory."""
+    return min(most, max(1, _NUMBERS_AT_ONCE // dim))
 
 
 class Shapes(NamedTuple):
@@ -21,24 +28,6 @@ class Shapes(NamedTuple):
 
     t: tuple[int, int, int]
     z: tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class PriorArgs:
-    """The settings of the t-flow's shape: `num_coupling_layers`, whose networks have `hidden_dim` units."""
-
-    num_coupling_layers: int = 8
-    hidden_dim: int = 256
-
-    def __post_init__(self) -> None:
-        if problems := too_low(self, "prior", num_coupling_layers=1, hidden_dim=1):
-            raise UserError("; ".join(problems))
-
-    def make(self, train: DiagonalGaussian) -> "CodePrior":
-        """Make an untrained prior of such codes, standardised by their moments."""
-        prior = CodePrior(train.mean.shape[1], self)
-        prior.standardization.fit(train)
-        return prior
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from smim.errors import UserError
 from smim.tzk.knowledge import Knowledge
-from smim.tzk.prior import CodePrior
+from smim.tzk.prior import CodePrior, at_once
 
-# The number of candidates per label and round, and the limit of all candidates per requested code.
+# The most candidates per label and round, and the limit of all candidates per requested code.
 _CANDIDATES, _MOST_CANDIDATES = 1024, 20_000
 
 
@@ -32,16 +32,17 @@ def sample_product(prior: CodePrior, knowledge: Sequence[Knowledge], num: int, *
     labels are independent given the code. For labels that rarely or never occur together, few candidates are accepted.
     Raises `UserError` if a code would need more than 20,000 candidates.
     """
+    if len(knowledge) == 1:
+        return prior.standardization.restore(prior.flow.from_base(knowledge[0].sample(num, generator=generator)))
     accepted: list[Tensor] = []
     num_accepted = candidates = 0
+    num_proposed = at_once(_CANDIDATES, prior.dim)
     while num_accepted < num:
         for proposing in knowledge:
-            t_BT = prior.flow.from_base(proposing.sample(_CANDIDATES, generator=generator))
+            t_BT = prior.flow.from_base(proposing.sample(num_proposed, generator=generator))
             others = [F.logsigmoid(other.log_odds(t_BT)) for other in knowledge if other is not proposing]
-            log_accepted_B = torch.stack(others).sum(0) if others else torch.zeros(len(t_BT))
-            accepted.append(
-                t_BT[torch.rand(len(t_BT), dtype=torch.float32, generator=generator).log() < log_accepted_B]
-            )
+            log_uniform_B = torch.rand(len(t_BT), dtype=torch.float32, generator=generator).log()
+            accepted.append(t_BT[log_uniform_B < torch.stack(others).sum(0)])
             num_accepted += len(accepted[-1])
             candidates += len(t_BT)
         if num_accepted < num and candidates > _MOST_CANDIDATES * (num_accepted + 1):

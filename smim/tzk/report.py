@@ -15,7 +15,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from smim.errors import UserError
+from smim.errors import UserError, check_seed, check_whole
 from smim.text.corpus import Corpus
 from smim.tzk.codes import Codes
 from smim.tzk.judge import UNKNOWN, Judge, Sample, Sentences, decoded
@@ -50,7 +50,8 @@ class LabelReport:
     The rest is only for a single label, on held-out sentences. `auc`: the probability that p(e = 1|t) is higher for a
     sentence with the label than for one without. `nll`: in nats per dimension at codes with the label, under four
     densities. These are a `gaussian` fitted to all codes, p(t) (`prior`), a `label_gaussian` fitted to the label's
-    codes, and p(t|e = 1) (`label`). `gain`: the mean improvement of the last over p(t).
+    codes, and p(t|e = 1) (`label`). `gain`: the mean improvement of the last over p(t). `one_code`: the thesis's
+    figure (G.2.3), p(t|e = 1, c) at one c ~ p(c|e = 1, t), which is no density.
     """
 
     labels: list[str]
@@ -77,9 +78,11 @@ def measure(
     The classifiers are trained on the corpus's `train`. Raises `UserError` if the corpus lacks a label's column, or
     `split` has no sentence with a label.
     """
-    asked = list(dict.fromkeys(labels or tzk.labels))
-    if not asked or num < 2:
-        raise UserError(f"labels {asked} and num {num}: at least one label and two samples are needed")
+    check_whole("num", num, least=2)
+    check_seed(seed)
+    asked = list(dict.fromkeys(tzk.asked(labels)))
+    for label in asked:  # before the sentences are encoded
+        tzk.knowledge(label)
     bench = _Bench(tzk, corpus, [Label.parse(label) for label in asked], split=split, num=num, seed=seed)
     together = [asked] if labels and len(asked) > 1 else []
     return [bench.measure([label]) for label in asked] + [bench.measure(each) for each in together]
@@ -149,6 +152,7 @@ class _Bench:
             "label_gaussian": of_label.log_prob(codes),
             "label": given_label,
             "gain": prior - given_label,
+            "one_code": tzk.log_prob_of_code(codes, label, seed=self.seed),
         }
         return {name: Estimate(*nll_per_dimension(each, tzk.prior.dim)) for name, each in log_probs.items()}
 

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from smim.errors import SmimError, UserError, too_low
+from smim.errors import SmimError
 from smim.model.distributions import DiagonalGaussian
 from smim.progress import track
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
-from smim.tzk.prior import CodePrior, PriorArgs
+from smim.tzk.args import FitArgs, GlowArgs, KnowledgeArgs, PriorArgs
+from smim.tzk.knowledge import Knowledge
+from smim.tzk.prior import CodePrior
 
 if TYPE_CHECKING:
-    from smim.tzk.images import Dequantised, GlowArgs
+    from smim.tzk.images import Dequantised
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,33 +39,6 @@ Validation = Callable[[], Tensor]
 _VALIDATE_EVERY = 100
 _MAX_GRADIENT = 10.0
 _HELD_OUT = 0.1
-
-
-@dataclass(frozen=True)
-class FitArgs:
-    """The settings of all trainings here. They use Adam, whose learning rate rises to `learning_rate`, then falls to 0.
-
-    A batch is `batch_size` codes, newly drawn from their posteriors. A tenth of the sentences is held out, and the
-    weights that are best on it are kept. `max_sentences`: the number of random sentences of the corpus in use; for a
-    label, at most half of them with it, and half without. For images, read images for sentences.
-
-    `draw_t`: when a label's c is drawn from p(c), draw t from p(t|e, c) too (eq. G.1), without a gradient through the
-    draw. Otherwise t is of the corpus.
-    """
-
-    num_optimizer_steps: int = 2000
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    max_sentences: int = 200_000
-    seed: int = 0
-    draw_t: bool = False
-
-    def __post_init__(self) -> None:
-        problems = too_low(self, "fit", num_optimizer_steps=10, batch_size=2, max_sentences=20, seed=0)
-        if not self.learning_rate > 0:
-            problems.append(f"fit.learning_rate is {self.learning_rate}, but it must be above 0")
-        if problems:
-            raise UserError("; ".join(problems))
 
 
 def rows_of(observations: D, rows: Tensor) -> D:
@@ -90,7 +64,7 @@ def _number(observations: Observations) -> int:
     return len(getattr(observations, fields(observations)[0].name))
 
 
-def fit_prior(train: D, valid: D, *, args: "PriorArgs | GlowArgs", fit: FitArgs) -> CodePrior:
+def fit_prior(train: D, valid: D, *, args: PriorArgs | GlowArgs, fit: FitArgs) -> CodePrior:
     """Learn p(t) of draws from the sentences' posteriors, that is, their aggregate posterior, or of images."""
     prior, loss, validation = _prior_to_fit(train, valid, args, fit)
     return _fit(prior, loss, validation, fit=fit, name="the t-flow")
@@ -174,9 +148,9 @@ def _knowledge_to_fit(
         torch.manual_seed(fit.seed)
         knowledge = Knowledge(prior.dim, args, frequency=data.frequency, shapes=prior.shapes)
 
-    def loss_of(codes_BT: Tensor, exists: bool, encoding: bool, generator: torch.Generator) -> Tensor:
+    def loss_of(codes_BT: Tensor, exists: bool, encoding: bool, draw_t: bool, generator: torch.Generator) -> Tensor:
         noise_BC = torch.randn(len(codes_BT), args.code_dim, generator=generator)
-        if fit.draw_t and not encoding:
+        if draw_t:
             with torch.no_grad():  # a gradient through the draw would reward a decoder of low entropy
                 c_BC = knowledge.code_prior.sample(noise_BC)
                 z_BT = knowledge.conditional(exists).sample(c_BC, torch.randn(codes_BT.shape, generator=generator))
@@ -189,12 +163,14 @@ def _knowledge_to_fit(
     def loss(generator: torch.Generator) -> Tensor:
         encoding = bool(torch.rand((), generator=generator) < 0.5)
         halves = [(e, draw(data.train[e], generator, num=fit.batch_size // 2)) for e in (False, True)]
-        return torch.stack([loss_of(codes, e, encoding, generator) for e, codes in halves]).mean()
+        draw_t = fit.draw_t and not encoding
+        return torch.stack([loss_of(codes, e, encoding, draw_t, generator) for e, codes in halves]).mean()
 
     def validation() -> Tensor:
+        # Without `draw_t`, because a decoder of low entropy explains its own draws best.
         generator = torch.Generator().manual_seed(fit.seed)
         halves = [(e, draw(data.valid[e], generator)) for e in (False, True)]
-        losses = [loss_of(codes, e, encoding, generator) for e, codes in halves for encoding in (False, True)]
+        losses = [loss_of(codes, e, encoding, False, generator) for e, codes in halves for encoding in (False, True)]
         return torch.stack(losses).mean()
 
     return knowledge, loss, validation

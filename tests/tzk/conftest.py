@@ -5,8 +5,9 @@ import torch
 from torch import Tensor
 
 from smim.model.distributions import DiagonalGaussian
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
-from smim.tzk.prior import CodePrior, PriorArgs
+from smim.tzk.args import KnowledgeArgs, PriorArgs
+from smim.tzk.knowledge import Knowledge
+from smim.tzk.prior import CodePrior
 from tests.tzk.densities import Integral, randomize
 
 

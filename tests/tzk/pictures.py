@@ -1,6 +1,8 @@
 """Corpora of small images: a bright row or column on dark ground."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +22,25 @@ def bars(num: int, way: str, *, seed: int, ground: int) -> np.ndarray:
     return images
 
 
-def write_bars(directory: Path, name: str, *, num: int = 60, ground: int = 0, **described: object) -> VectorCorpus:
-    """A corpus with the label column `way`: as many images across as down, in `train` and `test`."""
+def write_bars(
+    directory: Path,
+    name: str,
+    *,
+    num: int = 60,
+    ground: int = 0,
+    others: Mapping[str, Any] | None = None,
+    levels: int = 255,
+    **described: object,
+) -> VectorCorpus:
+    """A corpus with the label column `way`: as many images across as down, in `train` and `test`.
+
+    `others`: further columns. `levels`: the number by which grey values are divided.
+    """
     splits = {}
     for seed, split in enumerate(("train", "test")):
         images = np.concatenate([bars(num // 2, way, seed=seed, ground=ground) for way in ("across", "down")])
         ways = ["across"] * (num // 2) + ["down"] * (num // 2)
-        splits[split] = LabelledVectors((images.reshape(num, -1) / 255).astype(np.float32), ways)
+        splits[split] = LabelledVectors((images.reshape(num, -1) / levels).astype(np.float32), ways, others or {})
     described = {"shape": [1, SIZE, SIZE], "binarisation": "none", **described}
     write_corpus(directory / name, splits, name=name, label="way", source={"data": name}, **described)
     return VectorCorpus.open(directory / name)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import smim
 from smim.text.corpus import Corpus
 from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, fit_tzk, open_tzk
+from smim.tzk.labelled import LabelledPrior
 from tests.commands import Command, make_command
 from tests.corpora import write_corpus
 
@@ -91,6 +93,50 @@ def test_rank_leaves_the_cell_of_a_label_without_a_value_empty(
     assert cells[2:] == ["a bank sold shares", ""]
 
 
+def test_label_columns_of_a_corpus_do_not_replace_results(command: Command, tzk: Path, tmp_path: Path) -> None:
+    tokenizer = open_tzk(tzk).model.tokenizer
+    own = {"probability": "high", "row": "7", "rank": "last"}
+    write_corpus(tmp_path / "odd", {"test": [{"text": "a bank sold shares", **own}]}, tokenizer, name="odd")
+    words = ["rank", tzk, tmp_path / "odd", "--label", "topic=home"]
+    [ranked] = json.loads(command(*words, "--json").out)["ranked"]
+    assert ranked == {
+        "row": 0,
+        "probability": pytest.approx(0.5, abs=0.5),
+        "text": "a bank sold shares",
+        "columns": own,
+    }
+    [cells] = command(*words).cells
+    assert cells == ["1", f"{ranked['probability']:.3f}", "a bank sold shares", *own.values()]
+
+
+def test_options_of_fit_and_add_reach_the_training(
+    command: Command, tzk: Path, tiny_model: Path, tiny_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, object] = {}
+
+    def learn(_: object, source: object, label: str, args: KnowledgeArgs, fit: FitArgs) -> SimpleNamespace:
+        given["add"] = (args, fit)
+        return SimpleNamespace(frequency=0.5)
+
+    monkeypatch.setattr(LabelledPrior, "_learn", learn)
+    monkeypatch.setattr("smim.tzk.model.fit_to", lambda *_, knowledge, fit, **__: given.update(fit=(knowledge, fit)))
+    monkeypatch.setattr("smim.tzk.model.open_tzk", lambda *_, **__: open_tzk(tzk))
+    options = ["--label", "topic=politics", "--batch-size", 7, "--code-dim", 3, "--num-code-layers", 2, "--draw-t"]
+    assert command("add", tzk, tiny_corpus, *options).status == 0
+    assert command("fit", tiny_model, tiny_corpus, "-o", tmp_path / "new", *options).status == 0
+    expected = (KnowledgeArgs(code_dim=3, num_code_layers=2), FitArgs(batch_size=7, draw_t=True))
+    assert given == {"add": expected, "fit": expected}
+
+
+def test_second_label_that_cannot_be_learned_is_refused_before_the_first_is(
+    command: Command, tzk: Path, tiny_corpus: Path, tmp_path: Path
+) -> None:
+    tzk = shutil.copytree(tzk, tmp_path / "tzk")
+    refused = command("add", tzk, tiny_corpus, "--label", "topic=politics", "--label", "topic=law", *FAST)
+    assert refused.status == 2 and "have topic=law" in refused.err
+    assert "topic=politics" not in open_tzk(tzk).labels
+
+
 def test_report_judges_each_label_and_those_given_together(command: Command, tzk: Path, tiny_corpus: Path) -> None:
     options = ["--num", 20, "--split", "train"]
     found = json.loads(command("report", tzk, tiny_corpus, *options, "--json").out)["labels"]
@@ -98,8 +144,9 @@ def test_report_judges_each_label_and_those_given_together(command: Command, tzk
     for each in found:
         assert set(each["codes"]) == {"unconditioned", "samples", "reconstructions", "sentences"}
         nll = {name: estimate["value"] for name, estimate in each["nll"].items()}
-        assert set(nll) == {"gaussian", "prior", "label_gaussian", "label", "gain"}
+        assert set(nll) == {"gaussian", "prior", "label_gaussian", "label", "gain", "one_code"}
         assert nll["gain"] == pytest.approx(nll["prior"] - nll["label"])
+        assert nll["one_code"] != nll["label"] and nll["one_code"] == pytest.approx(nll["label"], abs=1)
     train = Corpus.open(tiny_corpus).split("train")
     home = np.array(train.labels("topic")) == "home"
     probability = open_tzk(tzk).classify(train.texts(), ["topic=home"])[:, 0]
@@ -133,20 +180,24 @@ def test_what_is_there_is_replaced_only_with_force(
     [
         (["sample", "nowhere"], "nowhere holds no TzK (no tzk.json in it); make one with `smim tzk fit"),
         (["sample", "TZK", "--label", "topic=homes"], "has no label topic=homes; did you mean 'topic=home'"),
-        (["sample", "TZK", "--label", "home"], "'home' is no label; write column=value, such as stars=5"),
-        (["sample", "TZK", "--num", "0"], "num is 0, but it must be at least 1"),
+        (["sample", "TZK", "--label", "home"], "'home' is no label; write column=value"),
+        (["sample", "TZK", "--num", "0"], "num is 0, but it must be a whole number of at least 1"),
         (["classify", "TZK", "zyzzyva"], "has no word of"),
         (["rank", "TZK", "CORPUS"], "give at least one label to rank by"),
         (["rank", "TZK", "CORPUS", "--label", "topic=home", "--split", "tset"], "did you mean 'test'"),
         (["add", "TZK", "CORPUS", "--label", "topik=home"], "has no label column 'topik'; did you mean 'topic'"),
-        (["add", "TZK", "CORPUS", "--label", "topic=law"], "no sentence of the split 'train' has topic=law"),
+        (["add", "TZK", "CORPUS", "--label", "topic=law"], "no sentences of the split 'train' have topic=law"),
         (["add", "TZK", "nowhere", "--label", "topic=law"], "nowhere is not a prepared corpus"),
         (
             ["add", "TZK", "CORPUS", "--label", "topic=politics", "--num-optimizer-steps", "1"],
             "fit.num_optimizer_steps is 1",
         ),
+        (["fit", "MODEL", "CORPUS", "-o", "NEW", "--code-dim", "2"], "settings of labels"),
+        (["fit", "MODEL", "CORPUS", "-o", "NEW", "--draw-t"], "settings of labels"),
+        (["sample", "TZK", "--gibbs-steps", "5"], "block Gibbs sampling needs a label"),
+        (["sample", "TZK", "--seed", "-1"], "the seed is -1"),
         (["fit", "MODEL", "CORPUS", "-o", "NEW", "--latents", "TZK"], "is not a latents directory"),
-        (["report", "TZK", "CORPUS", "--num", "1"], "at least one label and two samples are needed"),
+        (["report", "TZK", "CORPUS", "--num", "1"], "num is 1, but it must be a whole number of at least 2"),
         (["sample", "TZK", "--model", "LONG_MODEL"], "was learned from the codes of another model"),
     ],
 )
@@ -177,6 +228,11 @@ def test_model_that_was_moved_is_given_with_an_option(
     assert command("sample", tzk, "--model", tiny_model).out.splitlines() == open_tzk(
         tzk, model=smim.load(tiny_model)
     ).sample(5)
+
+
+def test_help_of_classify_does_not_say_that_all_labels_must_hold(command: Command) -> None:
+    for name in (["classify"], ["images", "classify"], ["images", "report"]):
+        assert "all must hold" not in " ".join(command(*name, "--help").out.split())
 
 
 @pytest.mark.parametrize("name", ["fit", "add", "sample", "interpolate", "classify", "rank", "report"])

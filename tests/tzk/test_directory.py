@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -14,8 +15,13 @@ from smim.generation import SentenceModel, load
 from smim.search.encode import EncodeArgs, encode_corpus
 from smim.search.latents import Latents
 from smim.text.corpus import Corpus
-from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, TzK, fit_tzk, open_tzk
+from smim.tzk import FitArgs, KnowledgeArgs, PriorArgs, TzK, fit_tzk, measure, open_tzk
+from smim.tzk import directory as files
+from smim.tzk.args import GlowArgs
 from smim.tzk.codes import Codes
+from smim.tzk.images import ImagePrior
+from smim.tzk.knowledge import Knowledge
+from smim.tzk.labels import Label
 from smim.tzk.training import draw
 from tests.corpora import write_corpus
 from tests.scripts import Script
@@ -90,7 +96,7 @@ def test_labels_are_learned_jointly_with_the_prior(tzk: TzK, corpus: Corpus, tin
     made = fit_tzk(tzk.model, corpus, tmp_path / "jointly", labels=labels, **options)
     assert made.labels == labels and made.knowledge("topic=money").frequency == 14 / 40
     assert made.card.weights_sha256 != tzk.card.weights_sha256
-    with pytest.raises(UserError, match="no sentence of the split 'train' has topic=law"):
+    with pytest.raises(UserError, match="no sentences of the split 'train' have topic=law"):
         fit_tzk(tzk.model, corpus, tmp_path / "refused", labels=["topic=law"], **options)
     assert not (tmp_path / "refused").exists()
 
@@ -220,7 +226,7 @@ def test_other_content_is_not_replaced(model: SentenceModel, corpus: Corpus, tin
     [
         ("topic", "'topic' is no label; write column=value"),
         ("topik=home", "has no label column 'topik'; did you mean 'topic'"),
-        ("topic=homes", "no sentence of the split 'train' has topic=homes; did you mean 'home'"),
+        ("topic=homes", "no sentences of the split 'train' have topic=homes; did you mean 'home'"),
         ("kind=a", "all sentences of the split 'train' have kind=a"),
         ("part=1", "3 sentences of labelled train have part=1, 37 do not; give a corpus with at least 10 of each"),
         ("rare=1", "its column is empty"),
@@ -248,6 +254,90 @@ def test_rows_without_a_value_are_not_counted_as_without_the_label(tzk: TzK, cor
     assert tzk.add(Corpus.open(tmp_path / "labelled"), "half/of it.=1", args=ARGS, fit=FIT).frequency == 0.5
     assert tzk.labels == ["half/of it.=1", "topic=home"]
     assert open_tzk(tzk.directory, model=tzk.model).knowledge("half/of it.=1").frequency == 0.5
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("title=Ω " + "é" * 100, "title=Ω " + "é" * 100),
+        ("a/b.c=100%\\\n", "a%2Fb%2Ec=100%25%5C%0A"),
+        ("..=\u200b", "%2E%2E=%E2%80%8B"),
+    ],
+)
+def test_only_characters_with_a_meaning_in_names_are_encoded(tmp_path: Path, label: str, name: str) -> None:
+    folder = files.label_directory(tmp_path, Label.parse(label))
+    assert folder == tmp_path / "labels" / name
+    folder.mkdir(parents=True)
+    assert files.labels_in(tmp_path) == [Label.parse(label)]
+
+
+def test_label_in_a_directory_whose_name_an_earlier_version_encoded_is_found(tzk: TzK, model: SentenceModel) -> None:
+    new = tzk.directory / "labels" / "topic=café"
+    (tzk.directory / "labels" / "topic=home").rename(old := new.with_name(quote(new.name, safe="= ")))
+    card = json.loads((old / "knowledge.json").read_text())
+    (old / "knowledge.json").write_text(json.dumps({**card, "label": {"column": "topic", "value": "café"}}))
+    again = open_tzk(tzk.directory, model=model)
+    assert again.labels == ["topic=café"] and again.knowledge("topic=café").frequency == card["frequency"]
+    assert files.label_directory(tzk.directory, Label("topic", "café")) == old
+
+
+def test_label_whose_directory_would_have_too_long_a_name_is_refused_before_the_training(
+    tzk: TzK, corpus: Corpus, tiny_model: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": text, "of": "é" * 121 if i % 2 else "b"} for i, text in enumerate(corpus.split("train").texts())]
+    write_corpus(tmp_path / "long", {"train": rows}, corpus.tokenizer, name="long")
+    long, label = Corpus.open(tmp_path / "long"), "of=" + "é" * 121
+    for refused in (
+        lambda: tzk.add(long, label),
+        lambda: tzk.check(long, [label]),
+        lambda: fit_tzk(tzk.model, long, tmp_path / "new", model_dir=tiny_model, labels=[label]),
+    ):
+        with pytest.raises(UserError, match="takes 245 bytes, but at most 240 are possible"):
+            refused()
+    assert not (tmp_path / "new").exists()
+
+
+def test_stray_file_among_the_labels_is_ignored(tzk: TzK) -> None:
+    (tzk.directory / "labels" / "notes.txt").write_text("mine")
+    assert tzk.labels == ["topic=home"]
+
+
+def test_large_images_of_few_channels_are_saved_and_opened(tmp_path: Path) -> None:
+    shape, args = (1, 64, 64), GlowArgs(1, 1, 4)
+    sha256 = files.save_prior(tmp_path, ImagePrior(shape, args), training={})
+    card, prior = files.load_image_prior(tmp_path)
+    assert prior.dim == card.dimension == 4096
+    label, few = Label("a", "b"), KnowledgeArgs(code_dim=1, num_coupling_layers=1, hidden_dim=1)
+    folder = files.label_directory(tmp_path, label)
+    folder.mkdir(parents=True)
+    knowledge = Knowledge(prior.dim, few, frequency=0.5, shapes=prior.shapes)
+    files.save_knowledge(folder, label, knowledge, prior_sha256=sha256, training={})
+    assert files.load_knowledge(tmp_path, label, card).args == few
+
+
+def test_requests_without_sentences_labels_or_a_valid_seed_are_refused(tzk: TzK, corpus: Corpus) -> None:
+    codes = torch.zeros(1, 8)
+    for refused, message in (
+        (lambda: tzk.classify([]), "no sentences were given"),
+        (lambda: tzk.log_odds(codes, []), "no labels were given"),
+        (lambda: tzk.rank(corpus, ["topic=home"], 0), "k is 0, but it must be a whole number of at least 1"),
+        (lambda: tzk.sample_codes(1, seed=2**62), "the seed is"),
+        (lambda: tzk.log_prob(codes, "topic=home", seed=-1), "the seed is -1"),
+        (lambda: measure(tzk, corpus, seed=-1), "the seed is -1"),
+        (lambda: tzk.sample(1, gibbs_steps=-5), "gibbs_steps is -5"),
+        (lambda: tzk.sample(1, gibbs_steps=5), "block Gibbs sampling needs a label"),
+    ):
+        with pytest.raises(UserError, match=message):
+            refused()
+
+
+def test_labels_that_were_not_added_are_refused_before_any_sentence_is_encoded(
+    tzk: TzK, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SentenceModel, "posterior_of_ids", lambda *_: pytest.fail("sentences were encoded"))
+    for refused in (lambda: tzk.rank(corpus, ["topic=money"]), lambda: measure(tzk, corpus, ["topic=money"])):
+        with pytest.raises(UserError, match="has no label topic=money"):
+            refused()
 
 
 @pytest.mark.slow

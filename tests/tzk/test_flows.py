@@ -6,8 +6,9 @@ from torch import Tensor
 
 from smim.errors import UserError
 from smim.model.distributions import DiagonalGaussian
+from smim.tzk.args import PriorArgs
 from smim.tzk.flows import Flow
-from smim.tzk.prior import CodePrior, PriorArgs
+from smim.tzk.prior import CodePrior
 from smim.tzk.standardization import Standardization
 from tests.tzk.densities import Integral, randomize
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
 
 from smim.errors import UserError
-from smim.tzk import FitArgs, GlowArgs, ImageTzK, KnowledgeArgs, fit_image_tzk, open_image_tzk, open_tzk, write_grid
+from smim.tzk import FitArgs, GlowArgs, ImageTzK, KnowledgeArgs, fit_image_tzk, open_image_tzk, open_tzk
+from smim.tzk import images as images_module
+from smim.tzk.codes import some_rows
 from smim.tzk.images import Dequantised, Images, bits_per_dimension
+from smim.tzk.training import draw
 from smim.vectors.corpus import VectorCorpus
 from tests.tzk.pictures import SIZE, write_bars
 
@@ -55,6 +57,17 @@ def test_uniform_images_have_eight_bits_per_dimension_and_certain_ones_none() ->
     assert bits_per_dimension(torch.tensor([0.0, 10 * math.log(256)]), 10).tolist() == pytest.approx([8, 0], abs=1e-6)
 
 
+def test_channel_of_equal_levels_gives_no_infinite_numbers() -> None:
+    images = Dequantised(torch.zeros(50, 1, 8, 8, dtype=torch.uint8))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        prior = GlowArgs(hidden_dim=8).make(images)
+        bits = bits_per_dimension(prior.log_prob(images.sample(torch.randn(50, 64))), prior.dim)
+    assert bits.max() < 2
+    bits.mean().backward()
+    assert all(bool(each.grad.isfinite().all()) for each in prior.parameters() if each.grad is not None)
+
+
 def test_images_are_padded_around_and_know_their_corpus(corpora: list[VectorCorpus]) -> None:
     images = Images(corpora, "test", num_scales=2)
     assert images.levels.shape == (1200, 1, 8, 8) and images.levels.dtype == torch.uint8
@@ -63,6 +76,19 @@ def test_images_are_padded_around_and_know_their_corpus(corpora: list[VectorCorp
     torch.testing.assert_close(inner, torch.from_numpy(expected))
     assert images.levels.sum() == images.levels[:, :, 1:-1, 1:-1].sum()
     assert images.labels([0, 1199]) == [{"way": "across", "corpus": "dark"}, {"way": "down", "corpus": "light"}]
+
+
+def test_images_are_converted_in_parts(corpora: list[VectorCorpus], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Images(corpora, "test", num_scales=2).levels
+    monkeypatch.setattr(images_module, "_ROWS_AT_ONCE", 7)
+    assert torch.equal(Images(corpora, "test", num_scales=2).levels, whole)
+
+
+def test_label_columns_of_two_corpora_are_compared_as_text(tmp_path: Path) -> None:
+    numbers = write_bars(tmp_path, "numbers", num=4, others={"kind": np.array([1, 2, 1, 2])})
+    texts = write_bars(tmp_path, "texts", num=4, others={"kind": ["1", None, "3", "x"]})
+    images = Images([numbers, texts], "train", num_scales=2)
+    assert [each["kind"] for each in images.labels(range(8))] == ["1", "2", "1", "2", "1", None, "3", "x"]
 
 
 def test_samples_follow_their_labels(tzk: ImageTzK) -> None:
@@ -97,6 +123,31 @@ def test_report_shows_a_gain_of_the_label(tzk: ImageTzK, corpora: list[VectorCor
     assert light.auc is not None and light.auc > 0.95
     assert tzk.card.training["valid_bits_per_dimension"] == pytest.approx(every.prior[0], abs=0.3)
     assert every.prior[0] < 7
+    assert light.gain is not None and light.gain[0] == pytest.approx(light.prior[0] - light.conditional[0])
+
+
+def test_figures_of_a_report_are_means_over_images_with_standard_errors(
+    tzk: ImageTzK, corpora: list[VectorCorpus]
+) -> None:
+    [_, light] = tzk.measure(corpora, ["corpus=light"], num=20)
+    observed = draw(
+        Images(corpora, "test", num_scales=2).posterior(some_rows(np.arange(600, 1200), 20, 0)),
+        torch.Generator().manual_seed(0),
+    )
+    prior, conditional = (bits_per_dimension(tzk.log_prob(observed, label), 64) for label in (None, "corpus=light"))
+    one_code = bits_per_dimension(tzk.log_prob_of_code(observed, "corpus=light"), 64)
+    for found, values in (
+        (light.prior, prior),
+        (light.conditional, conditional),
+        (light.one_code, one_code),
+        (light.gain, prior - conditional),
+    ):
+        assert found == pytest.approx((float(values.mean()), float(values.std()) / 20**0.5))
+
+
+def test_figures_of_a_label_do_not_depend_on_other_labels(tzk: ImageTzK, corpora: list[VectorCorpus]) -> None:
+    [_, alone] = tzk.measure(corpora, ["way=across"], num=10)
+    assert tzk.measure(corpora, ["corpus=light", "way=across", "way=across"], num=10)[2:] == [alone]
 
 
 def test_corners_of_an_interpolation_are_the_images(tzk: ImageTzK, corpora: list[VectorCorpus]) -> None:
@@ -123,6 +174,7 @@ def test_opened_again_it_says_what_it_said(tzk: ImageTzK) -> None:
     ("field", "value", "message"),
     [
         ("shape", [1, 7, 8], "is not that of images with 2 scales"),
+        ("shape", [1, 8192, 8192], "has more than 16,777,216 numbers"),
         ("shape", [2, 8, 8], "does not fit the configuration beside it"),
         ("prior", {"num_scales": 3, "num_coupling_layers": 2, "hidden_dim": 16}, "does not fit the configuration"),
         ("weights_sha256", "0" * 64, "is not the file that the configuration beside it names"),
@@ -149,17 +201,6 @@ def test_label_is_learned_jointly_with_the_prior(corpora: list[VectorCorpus], tm
     assert jointly.add(corpora, "way=across", args=LABEL, fit=SHORT).frequency == 0.5
 
 
-def test_colours_and_one_channel_become_a_picture(tmp_path: Path) -> None:
-    images = torch.linspace(0, 1, 3 * 3 * 2 * 2).reshape(3, 3, 2, 2)
-    write_grid(images, tmp_path / "grid.png")
-    picture = imread(tmp_path / "grid.png")[..., :3]
-    assert picture.shape == (6, 6, 3)
-    np.testing.assert_allclose(picture[:2, 3:5], images[1].permute(1, 2, 0), atol=1 / 255)
-    assert (picture[3:5, 3:5] == 1).all()  # no fourth image
-    with pytest.raises(UserError, match="the images have 2 channels"):
-        write_grid(torch.zeros(1, 2, 4, 4), tmp_path / "grid.png")
-
-
 @pytest.mark.parametrize(
     ("described", "message"),
     [
@@ -177,17 +218,81 @@ def test_vectors_that_are_no_grey_images_are_refused(
     assert not (tmp_path / "tzk").exists()
 
 
+@pytest.mark.parametrize("command", ["fit", "classify"])
+def test_pixels_of_other_than_8_bits_are_refused_before_anything_is_written(
+    tzk: ImageTzK, tmp_path: Path, command: str
+) -> None:
+    other = write_bars(tmp_path, "other", levels=256)
+    with pytest.raises(
+        UserError, match=r"other has pixels that are no multiples of 1/255.*images of 8 bits per number"
+    ):
+        if command == "fit":
+            fit_image_tzk([other], tmp_path / "new" / "tzk", args=ARGS, fit=SHORT)
+        else:
+            tzk.classify([other], [0])
+    assert not (tmp_path / "new").exists()
+
+
+def test_images_that_do_not_fit_the_scales_are_refused(
+    corpora: list[VectorCorpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"prior.num_scales is 3, but images of 6 x 6 allow at most 2"):
+        fit_image_tzk(corpora, tmp_path / "tzk", args=GlowArgs(3, 1, 4), fit=SHORT)
+    monkeypatch.setattr(images_module, "LARGEST_IMAGE", 63)
+    with pytest.raises(UserError, match=r"an image of dark \+ light has 64 numbers after padding, but .* at most 63"):
+        fit_image_tzk(corpora, tmp_path / "tzk", args=ARGS, fit=SHORT)
+    assert not (tmp_path / "tzk").exists()
+
+
+def test_corpora_of_the_same_name_are_refused(corpora: list[VectorCorpus]) -> None:
+    with pytest.raises(UserError, match="two corpora have the name dark, so corpus=dark would mean both"):
+        Images([corpora[0], corpora[0]], "train", num_scales=2)
+
+
+def test_seeds_are_checked(tzk: ImageTzK, corpora: list[VectorCorpus]) -> None:
+    images = torch.zeros(1, 64)
+    for seed in (-1, 2**62):
+        for refused in (
+            lambda seed=seed: tzk.sample(1, seed=seed),
+            lambda seed=seed: tzk.log_prob(images, "way=across", seed=seed),
+            lambda seed=seed: tzk.measure(corpora, seed=seed),
+            lambda seed=seed: FitArgs(seed=seed),
+        ):
+            with pytest.raises(UserError, match=f"the seed is {seed}, but it must be"):
+                refused()
+
+
+def test_report_needs_two_images_for_an_error(tzk: ImageTzK, corpora: list[VectorCorpus], tmp_path: Path) -> None:
+    for num in (1, 0, -3):
+        with pytest.raises(UserError, match=f"num is {num}, but it must be a whole number of at least 2"):
+            tzk.measure(corpora, num=num)
+    pair = write_bars(tmp_path, "pair", num=2)
+    with pytest.raises(UserError, match="1 images of pair test have way=across; the report needs at least two"):
+        tzk.measure([pair], ["way=across"])
+
+
 def test_other_mistakes_are_refused(tzk: ImageTzK, corpora: list[VectorCorpus], tmp_path: Path) -> None:
     shape = [1, 2, SIZE * SIZE // 2]
     wide = write_bars(tmp_path, "wide", num=4, shape=shape)
     with pytest.raises(UserError, match=r"wide has images of the shape \[1, 4, 20\] after padding, not \[1, 8, 8\]"):
         tzk.rank([wide], ["way=across"])
-    with pytest.raises(UserError, match="dark test has no row 600; its rows are 0 to 599"):
-        tzk.classify(corpora[:1], [0, 600])
+    for row in (600, -1, 10**20, 1.5):
+        with pytest.raises(UserError, match=rf"dark test has no row {row}; its rows are 0 to 599"):
+            tzk.classify(corpora[:1], [0, row])  # type: ignore[list-item]
+    with pytest.raises(UserError, match="no rows were given"):
+        tzk.classify(corpora, [])
     with pytest.raises(UserError, match="3 corners were given, but four are needed"):
         tzk.interpolate(corpora, [0, 1, 2])
     with pytest.raises(UserError, match=r"has no label way=down.*`smim tzk images add` adds one"):
         tzk.sample(1, ["way=down"])
+    with pytest.raises(UserError, match="no images of the split 'train' have way=diagonal"):
+        tzk.add(corpora, "way=diagonal")
+    with pytest.raises(UserError, match="images have shape"):
+        tzk.log_prob(torch.zeros(5, 3))
+    with pytest.raises(UserError, match="block Gibbs sampling needs a label"):
+        tzk.sample(1, gibbs_steps=2)
+    with pytest.raises(UserError, match=r"settings of labels .* were given, but no labels"):
+        fit_image_tzk(corpora, tmp_path / "tzk", args=ARGS, fit=SHORT, knowledge=LABEL)
     with pytest.raises(UserError, match=r"holds a TzK of images; use `smim tzk images ...` for it"):
         open_tzk(tzk.directory)
     with pytest.raises(UserError, match=r"prior.num_scales is 11, but it must be at most 10"):

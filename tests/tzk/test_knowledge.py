@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
+from smim.tzk.args import KnowledgeArgs
+from smim.tzk.knowledge import Knowledge
 from smim.tzk.prior import CodePrior, Point
 from tests.tzk.densities import Integral, randomize
 

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from smim.errors import SmimError, UserError
 from smim.model.distributions import DiagonalGaussian
-from smim.tzk.knowledge import Knowledge, KnowledgeArgs
-from smim.tzk.prior import CodePrior, PriorArgs, nll_per_dimension
+from smim.tzk import training
+from smim.tzk.args import FitArgs, KnowledgeArgs, PriorArgs
+from smim.tzk.knowledge import Knowledge
+from smim.tzk.prior import CodePrior, at_once, nll_per_dimension
 from smim.tzk.product import sample_gibbs, sample_product
 from smim.tzk.training import (
-    FitArgs,
     LabelData,
     Labelled,
     draw,
@@ -22,6 +23,7 @@ from smim.tzk.training import (
     hold_out,
     rows_of,
 )
+from tests.tzk.densities import randomize
 
 FIT = FitArgs(num_optimizer_steps=150, learning_rate=1e-2)
 
@@ -115,6 +117,82 @@ def test_label_is_learned_with_t_of_its_own_decoder_and_a_learned_prior_of_c(lea
     assert (right.code_prior.sample(noise) - noise).abs().max() > 0.1
 
 
+def small() -> tuple[CodePrior, LabelData]:
+    """An untrained prior of few codes, and the data of one label."""
+    train, valid = hold_out(clusters(200), seed=0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        prior = PriorArgs(num_coupling_layers=2, hidden_dim=8).make(train)
+    randomize(prior.flow, 0.1)
+    return prior, LabelData("right", 0.5, 100, labelled(train, 0), labelled(valid, 0))
+
+
+SMALL = KnowledgeArgs(code_dim=2, num_coupling_layers=1, hidden_dim=8)
+
+
+@pytest.mark.parametrize("jointly", [False, True])
+def test_loss_of_a_label_trains_the_prior_only_jointly(jointly: bool) -> None:
+    prior, data = small()
+    _, loss, _ = training._knowledge_to_fit(prior, data, SMALL, FIT, jointly=jointly)
+    loss(torch.Generator().manual_seed(0)).backward()
+    gradients = [parameter.grad for parameter in prior.flow.parameters()]
+    if jointly:
+        assert all(each is not None and each.any() for each in gradients)
+    else:
+        assert gradients == [None] * len(gradients)
+
+
+def test_loss_of_a_label_is_that_of_its_halves_and_jointly_leaves_out_the_prior() -> None:
+    prior, data = small()
+    generator = torch.Generator().manual_seed(3)
+    encoding = bool(torch.rand((), generator=generator) < 0.5)
+    halves = [draw(side, generator, num=FIT.batch_size // 2) for side in data.train]
+    noise = [torch.randn(FIT.batch_size // 2, 2, generator=generator) for _ in halves]
+    points = [prior.point(half) for half in halves]
+    for jointly in (False, True):
+        knowledge, loss, _ = training._knowledge_to_fit(prior, data, SMALL, FIT, jointly=jointly)
+        expected = torch.cat(
+            [
+                knowledge.loss(point, exists=e, noise_BC=noise[e], encoding=encoding) + jointly * point.log_prior / 2
+                for e, point in zip((False, True), points, strict=True)
+            ]
+        ).mean()
+        torch.testing.assert_close(loss(torch.Generator().manual_seed(3)), expected)
+
+
+def test_joint_training_adds_the_labels_gradients_to_those_of_the_prior(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = []
+    monkeypatch.setattr(training, "_fit", lambda module, loss, *_, **__: losses.append((module, loss)))
+    train, valid = hold_out(clusters(200), seed=0)
+    args = PriorArgs(num_coupling_layers=2, hidden_dim=8)
+    fit_prior(train, valid, args=args, fit=FIT)
+    fit_jointly(train, valid, [small()[1]], args=args, knowledge_args=SMALL, fit=FIT)
+    gradients = []
+    for module, loss in losses:
+        loss(torch.Generator().manual_seed(0)).backward()
+        prior = module if isinstance(module, CodePrior) else module[0]
+        gradients.append(torch.cat([each.grad.flatten() for each in prior.flow.parameters()]))
+    assert (gradients[0] - gradients[1]).abs().max() > 0.01
+
+
+def test_draws_of_t_decide_the_weights_but_not_the_validation() -> None:
+    prior, data = small()
+    fits = [replace(FIT, num_optimizer_steps=10, batch_size=16, draw_t=draw_t) for draw_t in (False, True)]
+    alone, drawn = (
+        fit_knowledge(prior, data.train, data.valid, frequency=0.5, args=SMALL, fit=fit, name="right").state_dict()
+        for fit in fits
+    )
+    assert not all(torch.equal(alone[name], drawn[name]) for name in alone)
+    # With draws of t, a decoder of a smaller deviation would be better.
+    for fit in fits:
+        knowledge, _, validation = training._knowledge_to_fit(prior, data, SMALL, fit, jointly=False)
+        with torch.no_grad():
+            wide = float(validation())
+            for each in knowledge.conditionals:
+                each.decoder[-1].bias[2:] = -0.4
+            assert float(validation()) > wide + 0.05
+
+
 def test_prior_and_labels_are_learned_together(learned: Learned) -> None:
     train, valid = hold_out(clusters(2000), seed=0)
     data = [LabelData(f"label {i}", 0.5, 1000, labelled(train, i), labelled(valid, i)) for i in (0, 1)]
@@ -130,6 +208,31 @@ def test_prior_and_labels_are_learned_together(learned: Learned) -> None:
     with torch.no_grad():
         jointly, alone = (each.log_prob(held_out).mean() for each in (prior, learned.prior))
     assert jointly == pytest.approx(float(alone), abs=0.2)
+
+
+def test_draws_of_one_label_compute_no_more_codes_than_requested(
+    learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    from_base = learned.prior.flow.from_base
+    monkeypatch.setattr(learned.prior.flow, "from_base", lambda z: computed.append(len(z)) or from_base(z))
+    generator = torch.Generator().manual_seed(0)
+    assert len(sample_product(learned.prior, [learned.right], 4, generator=generator)) == 4
+    assert computed == [4]
+
+
+def test_fewer_observations_are_computed_at_once_if_they_are_large(
+    learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [at_once(512, dim) for dim in (32, 1024, 3072, 2**30)] == [512, 512, 170, 1]
+    monkeypatch.setattr("smim.tzk.prior._NUMBERS_AT_ONCE", 14)
+    proposed: list[int] = []
+    sample = Knowledge.sample
+    monkeypatch.setattr(
+        Knowledge, "sample", lambda self, num, **options: proposed.append(num) or sample(self, num, **options)
+    )
+    sample_product(learned.prior, [learned.right, learned.upper], 3, generator=torch.Generator().manual_seed(0))
+    assert set(proposed) == {7}
 
 
 def test_labels_that_never_hold_together_are_refused(learned: Learned) -> None:
