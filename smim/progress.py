@@ -32,7 +32,7 @@ def _bar(*columns: ProgressColumn, visible: bool = True, says_left: bool = False
     """A bar on stderr: the name, `columns`, the elapsed time and the time left."""
     left = [TextColumn("{task.fields[left]}")] if says_left else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *columns,
         TimeElapsedColumn(),
