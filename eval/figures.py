@@ -147,7 +147,7 @@ class FigureArgs:
 
 
 def main(cfg: DictConfig) -> None:
-    """Make the figure of the chosen experiment, or all figures."""
+    """Make the figure of the chosen experiment, or all figures. Raises the errors of all figures at the end."""
     with own(Path(cfg.output)):
         if cfg.figure.name:
             make_figure(cfg)
@@ -157,8 +157,14 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"{other[-1]} is no figure; valid: {', '.join(sorted([*FIGURES, *OF_IMAGES, *BY_NAME]))}")
         if "SMIM_DATA" not in os.environ:
             console.print(f"without {', '.join(OF_IMAGES)}: SMIM_DATA, the folder of the published corpora, is not set")
+        problems = []
         for name in (*FIGURES, *(OF_IMAGES if "SMIM_DATA" in os.environ else ())):
-            make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
+            try:
+                make_figure(hydra.compose("figures", [f"experiment={name}", *given]))
+            except SmimError as error:
+                console.print(f"{name}: {error}")
+                problems.append(f"{name}: {error}")
+        refuse(problems)
 
 
 def make_figure(cfg: DictConfig) -> None:
@@ -202,11 +208,11 @@ def make_figure(cfg: DictConfig) -> None:
     folder = output / args.name
     storage.write_json(folder / "figures.json", content)
     if not points:
-        raise SmimError(f"{args.name}: all trainings failed; {folder}/figures.json has the reasons")
+        raise SmimError(f"all trainings failed; {folder}/figures.json has the reasons")
     if args.kind != "table":
         _draw(args, runs, corpus, points, folder / f"{args.name}.png")
     storage.write_text(folder / f"{args.name}.md", figure_page.as_markdown(content))
-    console.print(f"{args.name}: written to {folder} in {time.monotonic() - started:.0f} s", highlight=False)
+    console.print(f"{args.name}: written to {folder} in {time.monotonic() - started:.0f} s")
 
 
 def plan(cfg: DictConfig, args: FigureArgs, corpus: Path, folder: Path) -> list[tuple[Entry, Training]]:
@@ -254,7 +260,7 @@ def _perform_all(name: str, runs: list[tuple[Entry, Training]], engine_args: Fig
     """Perform all runs and return their measurements, including those of finished runs."""
     results = {place: result for place, (_, training) in enumerate(runs) if (result := training.measured())}
     left = [place for place in range(len(runs)) if place not in results]
-    console.print(f"{name}: {len(runs)} trainings, of which {len(results)} are finished already", highlight=False)
+    console.print(f"{name}: {len(runs)} trainings, of which {len(results)} are finished already")
     with open_engine(engine_args) as engine:
         found = engine.map(perform, [runs[place][1] for place in left])
         try:

@@ -63,7 +63,7 @@ def run_beside(jobs: Sequence[Job], *, cores: int | None = None) -> None:
                     if job.process.returncode:
                         _fail(job)
                     bar.remove_task(tasks[job.name])
-                    console.print(f"{job.name}: finished after {time.monotonic() - started:.0f} s", highlight=False)
+                    console.print(f"{job.name}: finished after {time.monotonic() - started:.0f} s")
         finally:
             _end(running)
 

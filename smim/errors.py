@@ -51,6 +51,8 @@ class RowError(UserError):
 _STORAGE_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up",
                  errno.EFBIG: "the file would exceed the size limit"}  # fmt: skip
 
+_UNFIT = {errno.EROFS: "the file system is read-only", errno.ENAMETOOLONG: "the name is too long"}
+
 
 def storage_problem(error: BaseException) -> str | None:
     """Return a message if the storage is full, or None for other errors.
@@ -150,8 +152,9 @@ def reported_to_user() -> Iterator[None]:
     except (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         _exit(f"{error.strerror}: {error.filename}" if error.filename else str(error), 2)
     except Exception as error:
-        if getattr(error, "errno", None) == errno.EROFS:
-            _exit(f"the file system is read-only: {getattr(error, 'filename', None) or error}", 2)
+        number = getattr(error, "errno", None)
+        if number in _UNFIT:
+            _exit(f"{_UNFIT[number]}: {getattr(error, 'filename', None) or error}", 2)
         problem = storage_problem(error)
         if problem is None:
             raise

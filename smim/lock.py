@@ -62,6 +62,8 @@ def _owned(file: Path, directory: Path, accelerator: "Accelerator | None") -> It
                 file.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(take(file, directory))
                 stack.callback(file.unlink, missing_ok=True)  # runs before the unlocking: see `is_at`
+            except (FileExistsError, NotADirectoryError):
+                problems.append(UserError(f"{directory}: {file.parent} is not a directory; use another place"))
             except (SmimError, OSError) as error:
                 problems.append(error)
         if accelerator is not None:

@@ -245,7 +245,7 @@ def run(planned: Sequence[Stage], output: Path, *, workers: int | None = None, f
     output.mkdir(parents=True, exist_ok=True)
     with lock.own(output):
         for stage in to_run(planned):
-            console.print(f"{stage.name}: {stage.shown}", highlight=False, soft_wrap=True, markup=False)
+            console.print(f"{stage.name}: {stage.shown}", soft_wrap=True)
             measured = _run(stage, output)
             with (output / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps({**measured, "workers": workers, "command": stage.shown}) + "\n")
@@ -254,14 +254,13 @@ def run(planned: Sequence[Stage], output: Path, *, workers: int | None = None, f
             console.print(
                 f"{stage.name}: done in {measured['seconds']:,.0f} s with {measured['peak_memory'] / 1e9:.2f} GB of "
                 f"memory, {measured['bytes'] / 1e6:,.1f} MB in {stage.output}",
-                highlight=False,
                 soft_wrap=True,
             )
         if free_inputs:
             _free({stage.name: stage for stage in planned})
         index = next((stage.output for stage in planned if stage.name == "index"), None)
         shown = f'`smim search {index} "a sentence"` searches the index' if index else str(planned[-1].output)
-        console.print(f"all stages are complete; {shown}", highlight=False, soft_wrap=True, markup=False)
+        console.print(f"all stages are complete; {shown}", soft_wrap=True)
 
 
 class Stopped(SmimError):

@@ -24,14 +24,15 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-console = Console(stderr=True)
+# Messages hold names of the user. Rich must not read `[...]` in them as a style, or `:...:` as a symbol.
+console = Console(stderr=True, markup=False, highlight=False, emoji=False)
 
 
 def _bar(*columns: ProgressColumn, visible: bool = True, says_left: bool = False) -> Progress:
     """A bar on stderr: the name, `columns`, the elapsed time and the time left."""
     left = [TextColumn("{task.fields[left]}")] if says_left else [TextColumn("left"), TimeRemainingColumn()]
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *columns,
         TimeElapsedColumn(),
@@ -70,7 +71,7 @@ def bytes_bar(description: str, *, total: int) -> Iterator[Callable[[int], None]
         task = bar.add_task(description, total=total or None)
         yield lambda done: bar.advance(task, done)
     seconds, size = time.monotonic() - started, f"{total / 1e6:,.1f} MB in " if total else ""
-    console.print(f"{description}: {size}{seconds:,.1f} s", highlight=False)
+    console.print(f"{description}: {size}{seconds:,.1f} s")
 
 
 @contextmanager
@@ -93,6 +94,5 @@ def sentences_bar(description: str, *, total: int, visible: bool = True) -> Iter
         rate = finished / seconds
         console.print(
             f"{description}: {finished:,} sentences in {seconds:,.1f} s, {rate:,.0f} a second",
-            highlight=False,
             soft_wrap=True,
         )

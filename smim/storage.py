@@ -186,13 +186,18 @@ def own_path(directory: Path, name: str) -> Path:
     The cache of Hugging Face is trusted: its snapshots are links to its blobs.
     """
     path = directory / name
-    if not name.isprintable() or not all(map(_NAME.fullmatch, name.split("/"))):
+    if not all(map(is_name, name.split("/"))):
         raise UserError(f"{directory}: {name[:60]!r} is not a valid name for a file in it; it was edited or damaged")
     root, real = (Path(os.path.realpath(each)) for each in (directory, path))
     caches = [each.parent.parent / "blobs" for each in (root, *root.parents) if _is_snapshot(each)]
     if not any(map(real.is_relative_to, [root, *caches])):
         raise UserError(f"{path} is a link to a file outside of {directory}; replace it by a copy of the file")
     return path
+
+
+def is_name(name: str) -> bool:
+    """Check whether a file or folder of ours may have this name. Hidden names and separators are not allowed."""
+    return name.isprintable() and _NAME.fullmatch(name) is not None
 
 
 def check_regular(path: Path) -> None:

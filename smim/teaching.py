@@ -115,9 +115,7 @@ def teach(
     work = WorkDirectory(output, identity, card=CARD, kind="a teacher's directory")
     with work.owned():
         if _is_there(output, card):
-            console.print(
-                f"{output} already holds the vectors of this teacher and corpus", highlight=False, soft_wrap=True
-            )
+            console.print(f"{output} already holds the vectors of this teacher and corpus", soft_wrap=True)
             return output
         first, text_of = _distinct(corpus, texts_without(files) if files else frozenset(), allowed, sentences)
         write_array(work.path / "texts.npy", first)
@@ -130,7 +128,6 @@ def teach(
     left_out = sum(int((rows < 0).sum()) for rows in text_of.values())
     console.print(
         f"{len(first):,} distinct texts in {card.dimension} dimensions, {left_out:,} sentences left out; {output}",
-        highlight=False,
         soft_wrap=True,
     )
     return output

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+def check_output(output: Path, *, card: str, kind: str) -> None:
+    """Raise `UserError` if `output` exists, is not empty, and is not of this `kind`, which has the file `card`."""
+    if output.exists() and not (output / card).is_file() and (output.is_file() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not {kind}; give another output=DIR")
+
+
 @dataclass(frozen=True)
 class WorkDirectory:
     """The finished work of a job that makes the directory `output`.
@@ -54,8 +60,7 @@ class WorkDirectory:
         Raises `UserError` if `output` is something else, or another process makes it.
         """
         output, is_main = self.output, accelerator is None or accelerator.is_main_process
-        if output.exists() and not (output / self.card).is_file() and (output.is_file() or any(output.iterdir())):
-            raise UserError(f"{output} exists and is not {self.kind}; give another output=DIR")
+        check_output(output, card=self.card, kind=self.kind)
         with own_place(output, accelerator):
             is_new = is_main and self._prepare()
             if accelerator:

@@ -10,6 +10,7 @@ import pytest
 
 import smim
 from smim import cli
+from smim.errors import reported_to_user
 from smim.search import index_texts
 from tests.scripts import ROOT
 
@@ -50,6 +51,12 @@ def test_a_letter_that_the_output_cannot_show_is_printed_as_an_escape(monkeypatc
     assert shown in cells
     found = json.loads(printed(monkeypatch, encoding, "search", texts, "a bank", "--json"))
     assert TEXT in json.dumps(found, ensure_ascii=False)
+
+
+def test_a_path_that_is_too_long_is_told_in_one_line(capsys):
+    with pytest.raises(SystemExit) as ended, reported_to_user():
+        Path("x" * 300).stat()
+    assert ended.value.code == 2 and capsys.readouterr().err == f"error: the name is too long: {'x' * 300}\n"
 
 
 def test_the_jobs_print_in_any_encoding_too(tmp_path):

@@ -37,6 +37,16 @@ def test_the_second_is_told_of_the_first_by_host_and_process(owning, tmp_path):
         pass
 
 
+def test_a_place_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    for place in ("file/output", "file/below/output"):
+        with (
+            pytest.raises(UserError, match=f"{place}: .* is not a directory; use another place"),
+            own_place(tmp_path / place),
+        ):
+            pass
+
+
 def test_nothing_is_left_beside_or_inside_and_the_place_is_free_again(owning, tmp_path):
     (tmp_path / "output").mkdir()
     for _ in range(2):

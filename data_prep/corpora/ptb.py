@@ -1,5 +1,6 @@
 """Penn Treebank in Mikolov's preprocessing: one sentence per line."""
 
+import os
 from pathlib import Path
 
 from data_prep.download import download
@@ -20,7 +21,7 @@ _SHA256 = {
 
 def recipe(args: CorpusArgs) -> Recipe:
     """Make the recipe of the three files in the folder `corpus.path`, or downloaded into `data/downloads/ptb`."""
-    folder = Path(args.path or "data/downloads/ptb").expanduser()
+    folder = Path(os.path.expanduser(args.path or "data/downloads/ptb"))
     if args.path is None:
         fetch(folder)
     return Recipe(

@@ -120,7 +120,7 @@ def main(cfg: DictConfig, *, reference: Sequence[Row] = ()) -> None:
             }
             report.write_report(work.result, content, sections, work.path / "plots", reference=reference)
     if accelerator.is_main_process:
-        console.print(f"written to {output}/report.html (and .md, .json)", highlight=False, soft_wrap=True)
+        console.print(f"written to {output}/report.html (and .md, .json)", soft_wrap=True)
     accelerator.wait_for_everyone()
     close(accelerator)
 
@@ -209,7 +209,7 @@ def evaluate(job: Job | VectorJob, args: EvalArgs, names: Sequence[str]) -> tupl
         content = storage.read_json(done)
         sections[name], seconds[name] = schema.make(Section, content["section"], done), round(content["seconds"], 1)
         if job.accelerator.is_main_process:
-            console.print(f"{name:16} {seconds[name]:8.1f} s", highlight=False)
+            console.print(f"{name:16} {seconds[name]:8.1f} s")
     return sections, seconds
 
 

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from smim.errors import UserError, not_among, refuse, too_low
+from smim import storage
+from smim.errors import UserError, refuse
 from smim.preparation.cleaning import Cleaning
 from smim.preparation.vocabulary import TokenizerArgs
-
-_ON_ERROR = ["fail", "skip"]
-_LEAST_SHARD_BYTES = 1000
+from smim.schema import bounded, out_of_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,19 +24,18 @@ class CorpusArgs(Cleaning):
     dir: str
     teacher: str | None = None
     path: Any = None
-    seed: int = 0
-    on_error: str = "fail"
+    seed: int = bounded(0, least=0, most=2**63 - 1)
+    on_error: str = bounded("fail", among=["fail", "skip"])
     deduplicate: bool = False
     without: Any = None
-    shard_bytes: int | None = None
+    shard_bytes: int | None = bounded(None, least=1000)
     tokenizer: TokenizerArgs = field(default_factory=TokenizerArgs)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        problems = not_among(self, "corpus", on_error=_ON_ERROR)
+        problems = bad_name(self.name) + out_of_bounds(self, "corpus")
         if self.teacher is not None:
             problems.append("corpus.teacher is for training; prepare the corpus without it, then run `smim teach`")
-        problems += too_low(self, "corpus", seed=0, shard_bytes=_LEAST_SHARD_BYTES)
         refuse(problems)
 
     @property
@@ -54,6 +52,13 @@ class CorpusArgs(Cleaning):
         if self.path is None:
             raise UserError(f"corpus.path is missing; give corpus.path={example}")
         return as_paths(self.path)
+
+
+def bad_name(name: str) -> list[str]:
+    """Return the reason why a corpus may not have this name, which is that of its folder too."""
+    if storage.is_name(name):
+        return []
+    return [f"corpus.name is {name!r}; give a name without a slash, and without a dot at its start"]
 
 
 def as_paths(given: Any) -> list[str]:

@@ -17,6 +17,8 @@ from smim.preparation.readers import files_not_read, shortened
 from smim.preparation.recipe import Recipe
 from smim.preparation.vectors import VectorArgs
 from smim.progress import console
+from smim.text.corpus import CARD
+from smim.work import check_output
 
 # By `corpus.builder`: the class of the settings, and the function that makes a recipe from them.
 Recipes = Mapping[str, tuple[type[CorpusArgs], Callable[[Any], Recipe]]]
@@ -70,7 +72,9 @@ def build_vectors(section: DictConfig, output: Path) -> dict[str, Any]:
     if section.get("builder") not in _VECTOR_CORPORA:
         raise UserError(f"corpus={section.name} is not a corpus of vectors; valid: {', '.join(_VECTOR_CORPORA)}")
     args_class, build_corpus = _VECTOR_CORPORA[section.builder]
-    return build_corpus(config.make(args_class, section, "corpus"), output)
+    args = config.make(args_class, section, "corpus")
+    check_output(output, card=CARD, kind="a prepared corpus")  # before all pictures are read
+    return build_corpus(args, output)
 
 
 def _print_vectors(card: dict[str, Any], output: Path) -> None:

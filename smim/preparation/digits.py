@@ -6,24 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from smim.errors import UserError
 from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
 
+_LEAST_SHARE = 0.01  # each split has each digit
 _LEVELS = 16  # a pixel is the number of set points in a block of 4x4
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DigitsArgs(VectorArgs):
     """The settings of digits. `valid`, `test`: shares of the images, stratified by digit."""
 
     valid: float
     test: float
 
-    def __post_init__(self) -> None:
-        if not (self.valid > 0 and self.test > 0 and self.valid + self.test < 1):
-            raise UserError(
-                f"corpus.valid={self.valid} and corpus.test={self.test} must be above 0, and their sum below 1"
+    def problems(self) -> list[str]:
+        found = super().problems()
+        shares = (self.valid, self.test, 1 - self.valid - self.test)
+        if not all(share >= _LEAST_SHARE for share in shares):
+            found.append(
+                f"corpus.valid={self.valid} and corpus.test={self.test} must be at least {_LEAST_SHARE}, and leave "
+                f"{_LEAST_SHARE} for train"
             )
+        return found
 
 
 def build(args: DigitsArgs, output: Path) -> dict[str, Any]:

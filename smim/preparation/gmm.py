@@ -3,17 +3,19 @@
 Shapes: N vectors, X their dimensions, K components.
 """
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from smim.errors import refuse, too_low
-from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
+from smim.preparation.vectors import MOST_NUMBERS, LabelledVectors, VectorArgs, write_corpus
+from smim.schema import bounded
+
+_LARGEST = 1e30  # its square is finite, and fp32 holds it
 
 
-@dataclass
+@dataclass(kw_only=True)
 class GMMArgs(VectorArgs):
     """The settings of the mixture of isotropic components: one at the origin, the others around it at `radius`.
 
@@ -23,23 +25,22 @@ class GMMArgs(VectorArgs):
     `valid`, `test`: the number of independent vectors in each split.
     """
 
-    dimension: int
-    num_components: int
-    standard_deviation: float
-    radius: float
+    dimension: int = bounded(MISSING, least=1)
+    num_components: int = bounded(MISSING, least=1)
+    standard_deviation: float = bounded(MISSING, above=0, most=_LARGEST)
+    radius: float = bounded(MISSING, above=0, most=_LARGEST)
     center: bool
-    train: int
-    valid: int
-    test: int
+    train: int = bounded(MISSING, least=1)
+    valid: int = bounded(MISSING, least=1)
+    test: int = bounded(MISSING, least=1)
 
-    def __post_init__(self) -> None:
-        problems = too_low(self, "corpus", seed=0, dimension=1, num_components=1, train=1, valid=1, test=1)
-        problems += [
-            f"corpus.{name} is {getattr(self, name)}, but it must be above 0"
-            for name in ("standard_deviation", "radius")
-            if not getattr(self, name) > 0
+    def problems(self) -> list[str]:
+        return super().problems() + [
+            f"corpus.{split}={num} vectors of corpus.dimension={self.dimension} have more than {MOST_NUMBERS:,} "
+            f"numbers; give fewer"
+            for split, num in (("train", self.train), ("valid", self.valid), ("test", self.test))
+            if num * self.dimension > MOST_NUMBERS
         ]
-        refuse(problems)
 
 
 def build(args: GMMArgs, output: Path) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from smim import storage
-from smim.errors import UserError, refuse
+from smim.errors import UserError
 from smim.preparation.image_readers import cifar, folder, mnist, omniglot
 from smim.preparation.image_readers.base import Images, Labels
 from smim.preparation.readers import files_not_read, shortened
-from smim.preparation.vectors import LabelledVectors, VectorArgs, write_corpus
+from smim.preparation.vectors import MOST_NUMBERS, LabelledVectors, VectorArgs, write_corpus
 from smim.progress import console
-from smim.schema import bounded, out_of_bounds
+from smim.schema import bounded
 from smim.vectors.corpus import BINARISATIONS, GREY, draw_bits
 
 SPLITS = ("train", "valid", "test")
@@ -51,13 +51,11 @@ class ImageArgs(VectorArgs):
     pca: int | None = bounded(None, least=1)
     checksums: bool = True
 
-    def __post_init__(self) -> None:
-        problems = out_of_bounds(self, "corpus")
-        if self.seed < 0:
-            problems.append(f"corpus.seed is {self.seed}, but it must be at least 0")
+    def problems(self) -> list[str]:
+        found = super().problems()
         if self.pca is not None and self.binarisation != "none":
-            problems.append(f"corpus.pca needs grey values; leave out corpus.binarisation={self.binarisation}")
-        refuse(problems)
+            found.append(f"corpus.pca needs grey values; leave out corpus.binarisation={self.binarisation}")
+        return found
 
 
 @dataclass
@@ -72,12 +70,13 @@ class DrawnArgs(ImageArgs):
     valid_share: float = bounded(0.1, above=0, below=1)
     test_share: float = bounded(0.1, above=0, below=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def problems(self) -> list[str]:
+        found = super().problems()
         if self.valid_share + self.test_share >= 1:
-            raise UserError(
+            found.append(
                 f"corpus.valid_share={self.valid_share} and corpus.test_share={self.test_share} leave nothing for train"
             )
+        return found
 
 
 @dataclass
@@ -130,7 +129,10 @@ def build_folder(args: FolderArgs, output: Path) -> dict[str, Any]:
 
 
 def stratified(labels: Labels, random: np.random.Generator) -> np.ndarray:
-    """Order rows at random so that each beginning holds all labels in their proportions. int64 [N]."""
+    """Order rows at random so that each beginning holds all labels in their proportions. int64 [N].
+
+    This is systematic sampling: the rows of a label are evenly spaced, and each label starts at a random place.
+    """
     shuffled = random.permutation(len(labels))
     _, classes, counts = np.unique(
         np.array([each or "" for each in labels])[shuffled], return_inverse=True, return_counts=True
@@ -138,7 +140,9 @@ def stratified(labels: Labels, random: np.random.Generator) -> np.ndarray:
     by_class = np.argsort(classes, kind="stable")
     place = np.empty(len(labels))
     place[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return shuffled[np.argsort((place + 0.5) / counts[classes], kind="stable")]
+    # Without random starts, all labels with the same number of rows would have the same places.
+    starts = random.random(len(counts))
+    return shuffled[np.argsort((place + starts[classes]) / counts[classes], kind="stable")]
 
 
 def _last_as_valid(pools: Mapping[str, Images], share: float) -> dict[str, Images]:
@@ -171,6 +175,11 @@ def _build(args: ImageArgs, splits: dict[str, Images], output: Path, **described
     settings = {name: value for name in _DECIDING if (value := getattr(args, name, None)) is not None}
     source = {**_files(files), **settings}
     splits = {split: _reduced(images, split, args) for split, images in splits.items()}
+    if (numbers := sum(images.pixels.size for images in splits.values())) > MOST_NUMBERS:
+        raise UserError(
+            f"the images have {numbers:,} numbers, more than the limit of {MOST_NUMBERS:,}; keep fewer with "
+            f"corpus.train=N, corpus.valid=N and corpus.test=N"
+        )
     shapes = {split: list(images.pixels.shape[1:]) for split, images in splits.items()}
     shape = shapes["train"]
     if other := next((split for split in splits if shapes[split] != shape), None):
@@ -233,9 +242,17 @@ def _projected(vectors: dict[str, np.ndarray], args: ImageArgs) -> tuple[dict[st
     """Project all splits on the first principal components of train. Also return their share of its variance."""
     from sklearn.decomposition import PCA
 
-    most = min(vectors["train"].shape)
+    num, dimension = vectors["train"].shape
+    most = min(num - 1, dimension)
     if args.pca is None or args.pca > most:
-        raise UserError(f"corpus.pca is {args.pca}, but train has only {most} principal components")
-    pca = PCA(args.pca, svd_solver="covariance_eigh").fit(vectors["train"].astype(np.float64))
+        raise UserError(
+            f"corpus.pca is {args.pca}, but train has only {most} principal components; give a smaller corpus.pca or "
+            f"more images for train"
+        )
+    if not np.ptp(vectors["train"], axis=0).any():
+        raise UserError("all images of train are equal, so they have no principal components; leave out corpus.pca")
+    # The covariance has X x X numbers.
+    solver = "covariance_eigh" if dimension <= num else "full"
+    pca = PCA(args.pca, svd_solver=solver).fit(vectors["train"].astype(np.float64))
     projected = {split: pca.transform(each).astype(np.float32) for split, each in vectors.items()}
     return projected, float(pca.explained_variance_ratio_.sum())

@@ -22,7 +22,7 @@ from smim.preparation import selection
 from smim.preparation.args import CorpusArgs, as_paths
 from smim.preparation.encoding import EncodeTask, Statistics, encode_part, statistics_of
 from smim.preparation.plots import length_histograms
-from smim.preparation.readers import Piece, shortened
+from smim.preparation.readers import Piece, check_names, shortened
 from smim.preparation.reading import Part, ReadTask, read_piece
 from smim.preparation.recipe import Input, Recipe
 from smim.preparation.vocabulary import make_tokenizer
@@ -299,7 +299,9 @@ def _plan(recipe: Recipe, args: CorpusArgs) -> dict[str, Any]:
     """Collect everything that decides the output's bytes. Size and time of a file reveal changes."""
     files = {}
     inputs = [each.path for each in recipe.inputs if not each.generated]
-    for path in (*inputs, *without_files(as_paths(args.without))):
+    paths = [*inputs, *without_files(as_paths(args.without))]
+    check_names(paths)
+    for path in paths:
         state = path.stat()
         files[str(path)] = [state.st_size, state.st_mtime_ns]
     plan = {"version": _VERSION, "recipe": repr(recipe), "args": repr(args), "files": files}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,37 @@ import numpy as np
 import pyarrow as pa
 
 from smim import storage
+from smim.errors import refuse
+from smim.preparation.args import bad_name
 from smim.preparation.reading import new_stream
+from smim.schema import bounded, out_of_bounds
 from smim.text.corpus import CARD, FORMAT
 from smim.vectors.corpus import KIND
 from smim.work import WorkDirectory
 
+# Arrow counts the numbers of a column with 32 bits.
+MOST_NUMBERS = 2**31 - 1
 _SHARD = "00000.arrow"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class VectorArgs:
-    """The settings that all corpora of vectors share (`corpus.` on the command line). `seed`: the random seed."""
+    """The settings that all corpora of vectors share (`corpus.` on the command line). `seed`: the random seed.
+
+    Raises `UserError` with all `problems` of the settings.
+    """
 
     builder: str
     name: str
     dir: str
-    seed: int
+    seed: int = bounded(MISSING, least=0, most=2**32 - 1)  # the limit of scikit-learn
+
+    def __post_init__(self) -> None:
+        refuse(self.problems())
+
+    def problems(self) -> list[str]:
+        """Return a message for each setting that is not valid."""
+        return bad_name(self.name) + out_of_bounds(self, "corpus")
 
 
 @dataclass(frozen=True)

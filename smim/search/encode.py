@@ -129,7 +129,7 @@ def encode_corpus(
     with work.owned(accelerator):
         if _is_there(output, card):
             if is_main:
-                console.print(f"{output} already holds the latents of this model, corpus and settings", highlight=False)
+                console.print(f"{output} already holds the latents of this model, corpus and settings")
             return
         folder = work.path
         (folder / "done").mkdir(exist_ok=True)
@@ -159,9 +159,7 @@ def encode_corpus(
                 raise SmimError(f"shard {missing[0]} is missing or damaged in {folder}; run the same command again")
             write_card(folder / "result", card, [shard for shard in shards if shard is not None])
     if is_main:
-        console.print(
-            f"{card.count:,} codes of {card.dimension} dimensions in {output}", highlight=False, soft_wrap=True
-        )
+        console.print(f"{card.count:,} codes of {card.dimension} dimensions in {output}", soft_wrap=True)
 
 
 def encode_shard(

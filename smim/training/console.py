@@ -24,7 +24,7 @@ class Console:
 
     def say(self, text: str) -> None:
         if self.visible:
-            console.print(text, highlight=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
 
 
 def step_line(means: dict[str, float], speed: dict[str, float], *, step: int, epoch: int, left: str) -> str:

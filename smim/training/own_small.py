@@ -66,7 +66,7 @@ def expand(arguments: Sequence[str]) -> list[str]:
     choices = choose(corpus, said)
     if os.environ.get("RANK", "0") == "0":
         for choice in choices:
-            console.print(choice.line, highlight=False, soft_wrap=True, markup=False)
+            console.print(choice.line, soft_wrap=True)
     return [EXPERIMENT, *(each for choice in choices for each in choice.overrides), *rest]
 
 

@@ -48,8 +48,13 @@ class VectorSplit(Split):
         return self._numbers(GREY)
 
     def _numbers(self, name: str) -> np.ndarray:
-        column = self.table.column(name).combine_chunks()
-        return column.flatten().to_numpy().reshape(len(self), column.type.list_size)
+        column = self.table.column(name)
+        # Combining copies even a single chunk, which would no longer be memory-mapped.
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        numbers = array.flatten()
+        if len(numbers) != len(self) * array.type.list_size or numbers.null_count:
+            raise UserError(f"split {self.name!r} has rows that lack numbers of {name!r}; prepare the corpus again")
+        return numbers.to_numpy().reshape(len(self), array.type.list_size)
 
     @property
     def label_columns(self) -> list[str]:
@@ -111,8 +116,6 @@ class VectorCorpus(PreparedCorpus):
         split = VectorSplit(name=name, table=self.table(name))
         if not np.isfinite(split.vectors).all():
             raise UserError(f"{self.directory / name} holds NaN or infinite numbers; prepare the corpus again")
-        if split.draws_bits:
-            whole = not split.table.column(GREY).null_count
-            if not (whole and ((split.grey >= 0) & (split.grey <= 1)).all()):
-                raise UserError(f"{self.directory / name} lacks grey values in [0, 1]; prepare the corpus again")
+        if split.draws_bits and not ((split.grey >= 0) & (split.grey <= 1)).all():
+            raise UserError(f"{self.directory / name} lacks grey values in [0, 1]; prepare the corpus again")
         return split

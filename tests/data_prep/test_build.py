@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import os
 import subprocess
 import sys
 from itertools import chain
@@ -12,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_prep import build as build_script
+from smim import config, storage
 from smim.errors import UserError
 from smim.search import build_index, index_texts
-from smim.text.corpus import Corpus
+from smim.text.corpus import CARD, Corpus
 from tests.preparation.builds import build, hashes
 from tests.scripts import run_script
 
@@ -423,6 +426,36 @@ def test_bad_lines_are_skipped_and_counted_when_asked(tmp_path):
     corpus = build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'mine.txt'}", "corpus.on_error=skip")
     assert corpus.card["left_out"] == {"NUL byte": 1, "invalid UTF-8": 1}
     assert len(texts(corpus)) == 201
+
+
+@pytest.mark.parametrize("name", ["../mine", "a/b", "/mine", ".mine", "caf\udce9"], ids=ascii)
+def test_a_name_that_is_no_folders_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"corpus\.name is '.*'; give a name without a slash"):
+        build_script.main(config.compose("build", ["corpus=demo", f"corpus.name='{name}'"]))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_that_a_card_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"corpus\.seed is 1000.*, but it must be at most 9223372036854775807"):
+        build(tmp_path / "out", "corpus=demo", f"corpus.seed={10**25}")
+
+
+def test_bytes_of_a_name_that_are_not_utf_8_are_refused_or_escaped(tmp_path):
+    text = tmp_path / "texts" / "one.txt"
+    text.parent.mkdir()
+    text.write_text("a line of text\n" * 3)
+    (tmp_path / "texts" / os.fsdecode(b"caf\xe9.doc")).touch()
+    build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'texts'}", "corpus.valid=0", "corpus.test=0")
+    assert storage.read_json(tmp_path / "out" / CARD)["source"]["not_read"]["names"] == ["caf\\udce9.doc"]
+    text.rename(text.with_name(os.fsdecode(b"caf\xe9.txt")))
+    with pytest.raises(UserError, match=r"caf\\udce9\.txt' is not UTF-8; rename this file or its folder"):
+        build(tmp_path / "out", "corpus=text", f"corpus.path={tmp_path / 'texts'}")
+
+
+def test_a_home_that_nobody_has_is_named(tmp_path):
+    with pytest.raises(UserError, match="no text file at ~nobody-here/x"):
+        build(tmp_path / "out", "corpus=text", "corpus.path='~nobody-here/x'")
 
 
 def test_a_split_in_which_the_tokenizer_finds_nothing_is_refused(tmp_path):

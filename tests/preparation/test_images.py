@@ -1,5 +1,8 @@
 """Corpora of images: their splits, bits, projections and cards, and that they open like any other."""
 
+import os
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from data_prep import build as build_script
 from smim import config, storage
 from smim.cli.corpus import corpusshow
 from smim.errors import UserError
+from smim.preparation.image_readers.base import Images
 from smim.preparation.images import stratified
 from smim.preparation.vectors import LabelledVectors, write_corpus
 from smim.vectors.corpus import GREY, VectorCorpus
@@ -132,6 +136,13 @@ def test_each_beginning_of_a_stratified_order_is_proportional():
         assert [drawn.count(label) for label in ("a", "b", None)] == [6 * num // 10, 3 * num // 10, num // 10]
 
 
+def test_a_stratified_order_is_proportional_for_many_small_labels_too():
+    labels = ["large"] * 3000 + [f"small {i}" for i in range(1000)] * 3
+    drawn = [labels[row] for row in stratified(labels, np.random.default_rng(0))[:600]]
+    # Of each small label, one of three is drawn with probability 0.3: 300 with a standard deviation of 14.5.
+    assert drawn.count("large") == pytest.approx(300, abs=4.5 * 14.5) and len(set(drawn)) > 230
+
+
 def test_static_bits_are_drawn_once_by_the_seed(build):
     grey, bits = build(name="grey"), build("corpus.binarisation=static", name="bits")
     again, other = (
@@ -180,6 +191,61 @@ def test_projections_on_principal_components_keep_the_variance_that_the_card_say
     assert np.abs(found - signs * expected).max() < 1e-4
     share = np.square(singular[:20]).sum() / np.square(singular).sum()
     assert corpus.card["pca"] == {"components": 20, "share_of_variance": pytest.approx(share)}
+
+
+def test_few_large_images_have_one_principal_component_less_than_images(build, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for i, pixels in enumerate(grey_images(6, size=600)):
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    corpus = build("corpus=images", f"corpus.path={tmp_path / 'pictures'}", "corpus.pca=3")
+    assert corpus.input_size == 3 and corpus.card["pca"]["share_of_variance"] == pytest.approx(1)
+
+
+def test_equal_images_have_no_principal_components(build, tmp_path):
+    for split in ("train", "valid", "test"):
+        (tmp_path / "pictures" / split).mkdir(parents=True)
+        for i in range(3):
+            Image.fromarray(grey_images(1)[0]).save(tmp_path / "pictures" / split / f"{i}.png")
+    with pytest.raises(UserError, match=r"all images of train are equal, .*; leave out corpus\.pca"):
+        build("corpus=images", f"corpus.path={tmp_path / 'pictures'}", "corpus.pca=1")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_more_numbers_than_arrow_can_count_are_refused(build, monkeypatch):
+    monkeypatch.setattr("smim.preparation.images.MOST_NUMBERS", 800 * 784 - 1)
+    with pytest.raises(UserError, match=r"the images have 627,200 numbers, .*; keep fewer with corpus\.train=N"):
+        build()
+    assert sizes(build("corpus.test=199"))["test"] == 199
+
+
+def test_grey_values_are_made_without_a_second_copy():
+    images = Images(np.full((1000, 1, 32, 32), 51, np.uint8), {}, ())
+    tracemalloc.start()
+    vectors = images.vectors
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (vectors == np.float32(0.2)).all() and peak < 1.1 * vectors.nbytes
+
+
+def test_a_folder_of_others_is_refused_before_the_pictures_are_read(build, tmp_path):
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "thesis.txt").write_text("all of it")
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "1.png").write_bytes(b"damaged")
+    with pytest.raises(UserError, match="corpus exists and is not a prepared corpus; give another output=DIR"):
+        build("corpus=images", f"corpus.path={tmp_path / 'pictures'}")
+
+
+def test_pictures_that_are_not_read_are_told_by_their_names(build, tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    for i, pixels in enumerate(grey_images(4)):
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{i}.png")
+    for name in (b"[/a].gif", b"[bold].gif", b":car:.gif", b"caf\xe9.gif"):
+        path = tmp_path / "pictures" / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    build("corpus=images", f"corpus.path={tmp_path / 'pictures'}")
+    assert "not read: :car:.gif, [/a].gif, [bold].gif, caf\\udce9.gif" in capsys.readouterr().err
 
 
 def test_images_of_one_shape_have_one_meaning_and_projections_their_own(build):
@@ -244,10 +310,16 @@ def test_a_card_with_another_shape_is_refused(build):
     ("overrides", "message"),
     [
         (["corpus.binarisation=fixed"], r"corpus\.binarisation is 'fixed'; valid: dynamic, none, static"),
-        (["corpus.train=0", "corpus.seed=-1"], r"corpus\.train is 0.*corpus\.seed is -1, but it must be at least 0"),
+        (["corpus.train=0", "corpus.seed=-1"], r"corpus\.seed is -1, but it must be at least 0.*corpus\.train is 0"),
+        ([f"corpus.seed={10**25}"], r"corpus\.seed is 1000.*, but it must be at most 4294967295"),
+        (["corpus.name=../mine"], r"corpus\.name is '\.\./mine'; give a name without a slash"),
         (["corpus.train=501"], r"corpus\.train is 501, but there are only 500 images for train"),
         (["corpus.pca=20", "corpus.binarisation=static"], r"corpus\.pca needs grey values"),
-        (["corpus.train=10", "corpus.pca=11"], r"corpus\.pca is 11, but train has only 10 principal components"),
+        (
+            ["corpus.train=10", "corpus.pca=10"],
+            r"corpus\.pca is 10, but train has only 9 principal components",
+        ),
+        (["corpus.train=1", "corpus.pca=1"], r"corpus\.pca is 1, but train has only 0 principal components"),
         (["corpus=mnist", "corpus.path=null"], r"corpus\.path is missing; give corpus\.path=FOLDER with mnist_train"),
         (["corpus=images", "corpus.valid_share=0.6", "corpus.test_share=0.5"], r"leave nothing for train"),
         (["corpus=images", "corpus.channels=four"], r"corpus\.channels is 'four'; valid: grey, rgb"),

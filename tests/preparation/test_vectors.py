@@ -97,6 +97,11 @@ def test_digits_are_all_there_once_in_like_proportions_between_0_and_1(tmp_path)
         assert shares == pytest.approx(np.full(10, 0.1), abs=0.02)
 
 
+def test_the_smallest_shares_of_digits_hold_each_digit(tmp_path):
+    corpus = build(tmp_path / "digits", "corpus=digits", "corpus.valid=0.01", "corpus.test=0.98")
+    assert all(len(set(corpus.split(name).labels("digit"))) == 10 for name in ("train", "valid", "test"))
+
+
 def test_a_label_belongs_to_its_image(tmp_path):
     from sklearn.datasets import load_digits
 
@@ -148,12 +153,19 @@ def test_a_build_replaces_an_older_corpus_and_nothing_else(tmp_path):
     ("overrides", "message"),
     [
         (["corpus=gmm", "corpus.dimension=0"], r"corpus\.dimension is 0, but it must be at least 1"),
-        (["corpus=gmm", "corpus.radius=0", "corpus.train=0"], r"corpus\.train is 0.*corpus\.radius is 0\.0"),
+        (["corpus=gmm", "corpus.radius=0", "corpus.train=0"], r"corpus\.radius is 0\.0.*corpus\.train is 0"),
         (
             ["corpus=gmm", "corpus.standard_deviation=-1"],
             r"corpus\.standard_deviation is -1\.0, but it must be above 0",
         ),
+        (["corpus=gmm", "corpus.radius=inf"], r"corpus\.radius is inf, but it must be at most 1e\+30"),
+        (["corpus=gmm", f"corpus.train={2**30}"], r"corpus\.train=1073741824 vectors of corpus\.dimension=2 have more"),
         (["corpus=digits", "corpus.test=0.95"], r"corpus\.valid=0\.1 and corpus\.test=0\.95"),
+        (
+            ["corpus=digits", "corpus.test=0.001"],
+            r"corpus\.test=0\.001 must be at least 0\.01, and leave 0\.01 for train",
+        ),
+        (["corpus=digits", "corpus.seed=-1", "corpus.name=.mine"], r"corpus\.name is '\.mine'.*corpus\.seed is -1"),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_is_written(tmp_path, overrides, message):

@@ -4,6 +4,7 @@ Shapes: N images, C channels (1: grey, 3: RGB), H rows of W pixels.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,10 +14,11 @@ import numpy as np
 
 from smim.errors import UserError
 from smim.preparation.readers import shortened
+from smim.preparation.vectors import MOST_NUMBERS
 
-# Limits for what one corpus may unpack to, and for one image, before they are read.
-MOST_BYTES = 2**33
-MOST_PIXELS = 2**24
+# Limits for the bytes of one file when unpacked, and for the pixels of one picture.
+MOST_BYTES = MOST_NUMBERS
+MOST_PIXELS = 2**27
 # Deflate, the compression of gzip and zip, makes at most 1,032 bytes of one.
 _MOST_UNPACKED = 1032
 _SHOWN = 8
@@ -42,7 +44,7 @@ class Images:
     def vectors(self) -> np.ndarray:
         """The pixels as vectors, fp32 [N, C H W] in [0, 1]."""
         flat = self.pixels.reshape(len(self), -1)
-        return flat.astype(np.float32) / 255 if flat.dtype == np.uint8 else flat
+        return np.divide(flat, 255, dtype=np.float32) if flat.dtype == np.uint8 else flat
 
     @property
     def finest_labels(self) -> Labels:
@@ -63,7 +65,13 @@ def made(pixels: np.ndarray, labels: Mapping[str, Labels], files: Iterable[Path]
         pixels = pixels[:, None]
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.size:
         raise UserError(f"{named}: images of shape {list(pixels.shape)}, but it must be [N, H, W] or [N, 1 or 3, H, W]")
-    if pixels.dtype != np.uint8:
+    if pixels.dtype == np.uint8:
+        if pixels.max() == 1:
+            raise UserError(
+                f"{named}: no pixel is above 1, but white is 255; if these are bits, store them as 0 and 255, or as "
+                f"floating-point numbers"
+            )
+    else:
         if pixels.dtype.kind != "f":
             raise UserError(f"{named}: pixels are of type {pixels.dtype}, but they must be uint8 or floating-point")
         pixels = pixels.astype(np.float32)
@@ -129,7 +137,7 @@ def folder_of(path: str | None, needed: str) -> Path:
     """Return the folder `corpus.path`. Raises `UserError`, with the `needed` files, if it is missing."""
     if path is None:
         raise UserError(f"corpus.path is missing; give corpus.path=FOLDER with {needed}")
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not folder.is_dir():
         raise UserError(f"corpus.path={path} is not a folder; give the folder with {needed}")
     return folder

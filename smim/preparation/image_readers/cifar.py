@@ -4,6 +4,7 @@ A binary batch has 3,073 bytes for each image: its class, then the red, green an
 batch is a dictionary with `data`, uint8 [N, 3072] in the same order, and `labels` (cs.toronto.edu/~kriz/cifar.html).
 """
 
+import gzip
 import io
 import math
 import pickle
@@ -27,7 +28,13 @@ MD5 = {
 _BATCHES = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}
 _SHAPE = (3, 32, 32)
 _PIXELS = math.prod(_SHAPE)
-_MOST_BATCH = 2**28
+_MOST_BATCH, _MOST_ARCHIVE = 2**28, 2**31
+# Opcodes after which a memo holds text, bytes or a name; and the most tuples in tuples, of which a batch has few.
+_SHAREABLE = {
+    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "GLOBAL", "STACK_GLOBAL", "REDUCE"),
+}
+_MOST_TUPLES = 100
 _NEEDED = "cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or one of these unpacked"
 
 
@@ -79,7 +86,7 @@ def _of_file(path: Path) -> bytes:
 
 def _of_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the wanted batches of a tar file by name, without unpacking it to disk."""
-    with whole(path, "archive"), tarfile.open(path, "r:gz") as archive:
+    with whole(path, "archive"), _Unpacked(path) as unpacked, tarfile.open(fileobj=unpacked, mode="r:") as archive:
         for member in archive:
             if member.name in wanted and member.isreg():
                 if member.size > _MOST_BATCH:
@@ -90,6 +97,20 @@ def _of_archive(path: Path, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
                 yield member.name.rpartition("/")[2], file.read()
     if wanted:
         raise UserError(f"{path} lacks {', '.join(sorted(wanted))}")
+
+
+class _Unpacked(gzip.GzipFile):
+    """The content of an archive, up to a limit. The headers of a small archive may claim names of any length."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is None or not 0 <= size <= _MOST_BATCH:
+            raise UserError(f"{self.name} claims {size:,} bytes in one place, more than the limit of {_MOST_BATCH:,}")
+        return super().read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if offset > _MOST_ARCHIVE:
+            raise UserError(f"{self.name} claims {offset:,} bytes, more than the limit of {_MOST_ARCHIVE:,}")
+        return super().seek(offset, whence)
 
 
 def _of_binary(content: bytes, what: str) -> tuple[np.ndarray, list[int]]:
@@ -103,17 +124,33 @@ def _of_pickle(content: bytes, what: str) -> tuple[np.ndarray, list[int]]:
     with whole(what, "pickled batch of CIFAR-10, and no code in it was run"):
         _check_pickle(content)
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-        batch = {name.decode() if isinstance(name, bytes) else name: value for name, value in batch.items()}
+        batch = {_text(name): value for name, value in batch.items()}
         if not (isinstance(batch["labels"], list) and all(type(number) is int for number in batch["labels"])):
             raise ValueError("labels is not a list of whole numbers")
         return _pixels(batch["data"]), batch["labels"]
 
 
 def _check_pickle(content: bytes) -> None:
-    """Raise `ValueError` if a length in the pickle is beyond its end, or an index of its memo is too large."""
+    """Raise `ValueError` for a pickle that may take much more memory or time to read than its size says.
+
+    Lengths must not be beyond its end, nor indices of the memo too large. Only names, text and objects may occur again,
+    because the hash of tuples that share their parts may take exponential time. Tuples must not be deep, because their
+    hash may overflow the stack, which ends the process.
+    """
+    previous, depth, memo = "", 0, dict[Any, str]()  # by index of the memo: the opcode whose result it holds
     for i, (opcode, argument, _) in enumerate(pickletools.genops(content)):
-        if opcode.name.endswith("PUT") and isinstance(argument, int) and argument > i:
-            raise ValueError(f"a memo index of {argument:,}")
+        name = opcode.name
+        if name == "MEMOIZE" or name.endswith("PUT"):
+            index = len(memo) if name == "MEMOIZE" else argument
+            if isinstance(index, int) and index > i:
+                raise ValueError(f"a memo index of {index:,}")
+            memo[index] = previous
+        elif name == "DUP" or (name.endswith("GET") and memo.get(argument) not in _SHAREABLE):
+            raise ValueError("a value that occurs twice")
+        depth += ("TUPLE" in name) - (name == "REDUCE")  # a call takes a tuple
+        if depth > _MOST_TUPLES:
+            raise ValueError("too many tuples")
+        previous = name
 
 
 class _Array:
@@ -132,12 +169,19 @@ class _Type(_Array):
     """What a pickle says of an array's type, such as "u1"."""
 
     def __init__(self, name: Any = None, *_: Any) -> None:
-        self.name = name.decode() if isinstance(name, bytes) else name
+        self.name = _text(name)
 
 
-def _encode(text: str, encoding: str) -> bytes:
-    """Convert the form in which Python 3 writes bytes for Python 2."""
-    return text.encode("latin1")
+class _Encoded:
+    """Bytes as text, as Python 3 writes them for Python 2. Many calls may share one text, so it is not encoded here."""
+
+    def __init__(self, text: str, *_: Any) -> None:
+        self.text = text
+
+
+def _text(name: Any) -> Any:
+    """Return a name in any of its forms as text."""
+    return name.decode() if isinstance(name, bytes) else name.text if isinstance(name, _Encoded) else name
 
 
 class _Unpickler(pickle.Unpickler):
@@ -148,7 +192,7 @@ class _Unpickler(pickle.Unpickler):
         ("numpy._core.multiarray", "_reconstruct"): _Array,
         ("numpy", "ndarray"): _Array,
         ("numpy", "dtype"): _Type,
-        ("_codecs", "encode"): _encode,
+        ("_codecs", "encode"): _Encoded,
     }
 
     def find_class(self, module: str, name: str) -> Any:
@@ -162,6 +206,8 @@ def _pixels(array: Any) -> np.ndarray:
     if not isinstance(array, _Array) or array.state is None:
         raise ValueError("data is not an array")
     _, shape, kind, by_column, content = array.state
+    if isinstance(content, _Encoded):
+        content = content.text.encode("latin1")
     if kind.name not in ("u1", "|u1", "uint8") or by_column or type(content) is not bytes:
         raise ValueError("data is not of type uint8")
     if len(shape) != 2 or shape[1] != _PIXELS or math.prod(shape) != len(content):

@@ -15,6 +15,7 @@ from smim.errors import UserError
 from smim.preparation.image_readers.base import Images, check_bytes, check_md5, folder_of, made, not_found, whole
 from smim.preparation.image_readers.matlab import read_arrays
 from smim.preparation.image_readers.pictures import pillow, read_picture
+from smim.preparation.readers import check_names
 
 _MAT = "chardata.mat"
 SIZE = 28  # by default, as in Burda et al.'s file
@@ -43,6 +44,7 @@ def read(path: str | None, *, size: int, checked: bool) -> tuple[dict[str, Image
     archives = sorted(folder.glob("images_*.zip"))
     if not archives:
         raise not_found(folder, _NEEDED)
+    check_names(Path(archive.name) for archive in archives)
     drawings: dict[str, np.ndarray] = {}
     repeated = 0
     for archive in archives:
@@ -63,16 +65,20 @@ def _read_zip(path: Path, size: int) -> dict[str, np.ndarray]:
     storage.check_regular(path)
     pillow()
     with whole(path, "zip file"), zipfile.ZipFile(path) as archive:
-        entries = {}
+        entries: dict[str, zipfile.ZipInfo] = {}
         for entry in archive.infolist():
             name = PurePosixPath(entry.filename)
             if name.is_absolute() or ".." in name.parts:
                 raise UserError(f"{path} holds the name {entry.filename[:60]!r}, which leads out of the archive")
-            if name.suffix == ".png" and len(name.parts) >= 3:
+            # macOS adds hidden files `._NAME`, which are no pictures.
+            if name.suffix.lower() == ".png" and not name.name.startswith(".") and len(name.parts) >= 3:
                 check_bytes(f"{path}: {name}", entry.file_size, entry.compress_size)
                 if entry.file_size > _MOST_PNG:
                     raise UserError(f"{path}: {name} claims {entry.file_size:,} bytes, too many for a drawing")
-                entries["/".join(name.parts[-3:])] = entry
+                key = "/".join(name.parts[-3:])
+                if key in entries:
+                    raise UserError(f"{path} holds {key} twice: {entries[key].filename} and {name}; remove one of them")
+                entries[key] = entry
         if not entries:
             raise UserError(f"{path} holds no drawing with a name like ALPHABET/character01/0001_01.png")
         check_bytes(path, len(entries) * size * size)

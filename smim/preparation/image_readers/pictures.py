@@ -1,5 +1,6 @@
 """Single pictures in the usual formats, such as PNG and JPEG, read with Pillow."""
 
+import warnings
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,15 +30,22 @@ def read_picture(
 
     Transparent parts become white, and the camera's rotation is applied. `inverted`: black becomes 1. `size`: resize to
     `size` x `size` pixels, each the mean of those whose centres it covers (Pillow's box filter). `what`: the name for
-    messages. Raises `UserError` for a damaged or too large picture, and for one of more than 8 bits per number.
+    messages. An animated picture gives its first frame, and a PNG of 3 x 16 bits the upper 8 bits of each number.
+
+    Raises `UserError` for a damaged or too large picture, and for a grey one of more than 8 bits per number.
     """
     Image = pillow()
     from PIL import ImageChops, ImageOps
 
-    with whole(what, "picture"), Image.open(file, formats=sorted(set(SUFFIXES.values()))) as opened:
+    with (
+        whole(what, "picture"),
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        Image.open(file, formats=sorted(set(SUFFIXES.values()))) as opened,
+    ):
         if opened.width * opened.height > MOST_PIXELS:
             raise UserError(
-                f"{what} claims {opened.width:,} x {opened.height:,} pixels, above the limit of {MOST_PIXELS:,}"
+                f"{what} claims {opened.width:,} x {opened.height:,} pixels, above the limit of {MOST_PIXELS:,}; "
+                f"make it smaller, or remove it"
             )
         if opened.mode.startswith(_DEEP_MODES):
             raise UserError(f"{what} has more than 8 bits per number; convert it to 8 bits")

@@ -4,13 +4,22 @@ from smim.preparation.readers.arrow import ArrowStream, Parquet
 from smim.preparation.readers.base import COMPRESSIONS, ChangedReader, Piece, Reader, find_columns, listed
 from smim.preparation.readers.chunks import first_line
 from smim.preparation.readers.delimited import Delimited
-from smim.preparation.readers.files import by_split, files_not_read, find_files, reader_for, shortened
-from smim.preparation.readers.hub import hub_files, is_saved_dataset
+from smim.preparation.readers.files import (
+    by_split,
+    check_names,
+    files_below,
+    files_not_read,
+    find_files,
+    reader_for,
+    shortened,
+)
+from smim.preparation.readers.hub import SPLITS, hub_files, is_saved_dataset
 from smim.preparation.readers.json_lines import JsonLines
 from smim.preparation.readers.lines import Lines
 
 __all__ = [
     "COMPRESSIONS",
+    "SPLITS",
     "ArrowStream",
     "ChangedReader",
     "Delimited",
@@ -20,6 +29,8 @@ __all__ = [
     "Piece",
     "Reader",
     "by_split",
+    "check_names",
+    "files_below",
     "files_not_read",
     "find_columns",
     "find_files",

@@ -58,7 +58,7 @@ def find_files(paths: Iterable[str], *, also: Sequence[str] = ()) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for given in paths:
-        path = Path(given).expanduser()
+        path = Path(os.path.expanduser(given))
         matches = [path] if path.exists() else [Path(match) for match in glob.glob(str(path), recursive=True)]
         files = [file for match in matches for file in _files_of(match, also)]
         if not files:
@@ -81,14 +81,14 @@ def by_split(paths: list[Path]) -> dict[str, list[Path]]:
 def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
     """List the files in folders among `paths` that are not in `read`, as paths relative to the folder.
 
-    Hidden files and the descriptions of saved datasets are left out.
+    Hidden files and the descriptions of saved datasets are left out. Bytes that are not UTF-8 are escaped.
     """
     known = {path.resolve() for path in read}
-    folders = [folder for path in paths if (folder := Path(path).expanduser()).is_dir()]
+    folders = [folder for path in paths if (folder := Path(os.path.expanduser(path))).is_dir()]
     return [
-        str(file.relative_to(folder))
+        str(file.relative_to(folder)).encode(errors="backslashreplace").decode()
         for folder in folders
-        for file in sorted(_below(folder))
+        for file in sorted(files_below(folder))
         if file.resolve() not in known and not (file.suffix == ".json" and is_saved_dataset(file.parent))
     ]
 
@@ -96,6 +96,15 @@ def files_not_read(paths: Iterable[str], read: Iterable[Path]) -> list[str]:
 def shortened(names: Sequence[str], most: int) -> str:
     """Format names for a message, of which at most `most` are listed."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def check_names(paths: Iterable[Path]) -> None:
+    """Raise `UserError` for a path that is not UTF-8. A card, which is JSON, cannot hold it."""
+    for path in paths:
+        try:
+            os.fsencode(path).decode()
+        except UnicodeDecodeError:
+            raise UserError(f"{str(path)!a} is not UTF-8; rename this file or its folder") from None
 
 
 def _suffix(path: Path) -> str:
@@ -115,15 +124,15 @@ def _files_of(path: Path, also: Sequence[str]) -> list[Path]:
                 f"each split by itself, as corpus.splits.train={path}/train"
             )
         return splits["all"]
-    files = _below(path)
+    files = files_below(path)
     if saved := next((file.parent for file in files if is_saved_dataset(file.parent)), None):
         raise UserError(f"{saved} is a dataset that `save_to_disk` wrote: give it by itself, as corpus.path={saved}")
     known = (*_READERS, *also)
     return [file for file in files if _suffix(file) in known or (not _suffix(file) and file.name.startswith(_PART))]
 
 
-def _below(folder: Path) -> list[Path]:
-    """List all files below a folder, except hidden ones."""
+def files_below(folder: Path) -> list[Path]:
+    """List all files below a folder, also behind links, except hidden ones."""
     files: list[Path] = []
     seen = set()
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=True):

@@ -11,7 +11,8 @@ _OF_DATASET = ("state.json", "dataset_info.json")
 _OF_SPLITS = "dataset_dict.json"
 # Errors from unknown names and from damaged descriptions of datasets.
 _DAMAGED = (OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
-_SPLITS = {"validation": "valid", "dev": "valid", "val": "valid"}
+# The names of splits in datasets and folders.
+SPLITS = {"train": "train", **dict.fromkeys(("valid", "validation", "val", "dev"), "valid"), "test": "test"}
 
 
 def is_saved_dataset(folder: Path) -> bool:
@@ -56,7 +57,7 @@ def hub_files(name: str, config: str | None) -> dict[str, list[Path]]:
         ) from None
     files: dict[str, list[Path]] = {}
     for split, dataset in loaded.items():
-        files.setdefault(_SPLITS.get(split, split), []).extend(Path(file["filename"]) for file in dataset.cache_files)
+        files.setdefault(SPLITS.get(split, split), []).extend(Path(file["filename"]) for file in dataset.cache_files)
     folder = Path(name).resolve()
     for path in itertools.chain(*files.values()) if is_saved_dataset(folder) else ():
         if not path.resolve().is_relative_to(folder):

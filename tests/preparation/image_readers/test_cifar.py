@@ -1,8 +1,11 @@
 """CIFAR-10's two versions, and pickles that somebody made to do harm."""
 
+import gzip
 import os
 import pickle
 import struct
+import tarfile
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -96,6 +99,10 @@ PIXELS, LABELS = cifar_batch(0)
         (b"\x80\x04\x8e" + struct.pack("<Q", 10**12) + b"short", "is not a whole pickled batch"),
         (b"\x80\x02Nr" + struct.pack("<I", 2**31) + b".", "a memo index of 2,147,483,648"),
         (b"", "is not a whole pickled batch"),
+        # Each tuple holds the one before twice, as the key of a dictionary.
+        (b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"Ns.", "a value that occurs twice"),
+        (b"\x80\x02})" + b"2\x86" * 60 + b"Ns.", "a value that occurs twice"),
+        (b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.", "too many tuples"),
     ],
 )
 def test_another_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, content, message):
@@ -104,6 +111,33 @@ def test_another_pickle_is_refused_and_runs_nothing(tmp_path, monkeypatch, conte
     with pytest.raises(UserError, match=message):
         read(tmp_path)
     assert not (tmp_path / "harm").exists()
+
+
+def test_a_text_that_many_calls_share_takes_its_memory_once(tmp_path):
+    text = b"X" + struct.pack("<I", 10**6) + b"a" * 10**6
+    call = b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R"
+    write(tmp_path, cifar_files() | {"data_batch_1": b"\x80\x02" + text + b"q\x00](" + call * 500 + b"e."})
+    tracemalloc.start()
+    with pytest.raises(UserError, match="has no attribute 'items'"):
+        read(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2e7
+
+
+def test_a_name_in_an_archive_that_claims_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "_MOST_BATCH", 1000)
+    name = tarfile.TarInfo("x" * 2000).tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(gzip.compress(name + bytes(10_000)))
+    with pytest.raises(UserError, match="claims 2,048 bytes in one place, more than the limit of 1,000"):
+        read(tmp_path)
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(cifar, "_MOST_ARCHIVE", 1000)
+    write_tar(tmp_path / "cifar-10-python.tar.gz", "other", {"large": bytes(2000)})
+    with pytest.raises(UserError, match="claims 2,559 bytes, more than the limit of 1,000"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

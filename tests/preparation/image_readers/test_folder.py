@@ -8,7 +8,7 @@ from PIL import Image
 
 from smim.errors import UserError
 from smim.preparation.image_readers import folder
-from tests.preparation.image_files import grey_images
+from tests.preparation.image_files import claimed_png, grey_images
 
 
 def write(path, pixels, **how) -> None:
@@ -47,6 +47,44 @@ def test_folders_with_the_names_of_splits_are_splits(tmp_path):
     assert (pools["valid"].pixels[0, 0] == images[2]).all()
 
 
+@pytest.mark.parametrize("valid", ["val", "dev", "valid"])
+def test_the_validation_set_may_have_any_usual_name(tmp_path, valid):
+    for split in ("train", valid, "test"):
+        write(tmp_path / split / "a" / "1.png", grey_images(1, size=6)[0])
+    assert {pool: held.labels["label"] for pool, held in read(tmp_path).items()} == {
+        "test": ["a"],
+        "train": ["a"],
+        "valid": ["a"],
+    }
+
+
+def test_a_picture_outside_of_the_splits_is_named(tmp_path):
+    for name in ("train/a/1.png", "test/a/1.png", "sample.png"):
+        write(tmp_path / name, grey_images(1, size=6)[0])
+    with pytest.raises(UserError, match=r"has folders for test, train, but sample\.png is in none of them; move it"):
+        read(tmp_path)
+
+
+def test_one_label_may_have_the_name_of_a_split(tmp_path):
+    for name in ("train/1.png", "car/1.png"):
+        write(tmp_path / name, grey_images(1, size=6)[0])
+    assert read(tmp_path)["all"].labels == {"label": ["car", "train"]}
+
+
+def test_folders_of_labels_may_be_links(tmp_path):
+    write(tmp_path / "elsewhere" / "1.png", grey_images(1, size=6)[0])
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert read(tmp_path / "pictures")["all"].labels == {"label": ["cat"]}
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9/0.png", b"cafe/0\xe9.png"])
+def test_a_name_that_is_not_utf_8_is_named(tmp_path, name):
+    write(tmp_path / os.fsdecode(name), grey_images(1, size=6)[0])
+    with pytest.raises(UserError, match=r"'caf.*\\udce9.*' is not UTF-8; rename this file or its folder"):
+        read(tmp_path)
+
+
 def test_pictures_become_rgb_or_grey(tmp_path):
     colours = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     write(tmp_path / "colours.png", colours)
@@ -83,6 +121,8 @@ def test_what_is_no_picture_is_named(tmp_path):
         read(tmp_path)
     with pytest.raises(UserError, match=r"corpus\.path is missing"):
         folder.read(None, rgb=False, size=None)
+    with pytest.raises(UserError, match=r"corpus\.path=~nobody-here/x is not a folder"):
+        folder.read("~nobody-here/x", rgb=False, size=None)
     write(tmp_path / "test" / "1.png", grey_images(1)[0])
     with pytest.raises(UserError, match="has the folders test, but none called train"):
         read(tmp_path)
@@ -91,6 +131,25 @@ def test_what_is_no_picture_is_named(tmp_path):
         read(tmp_path)
     (tmp_path / "16 bits.png").write_bytes((tmp_path / "test" / "1.png").read_bytes()[:300])
     with pytest.raises(UserError, match=r"16 bits\.png is not a whole picture"):
+        read(tmp_path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_picture_of_a_camera_is_read_and_a_larger_one_than_the_limit_refused(tmp_path):
+    for megapixels, problem in (
+        (90, "is not a whole picture"),
+        (150, r"claims .* above the limit of .*; make it smaller"),
+    ):
+        (tmp_path / "1.png").write_bytes(claimed_png(width=10_000, height=100 * megapixels))
+        with pytest.raises(UserError, match=problem):
+            read(tmp_path)
+
+
+def test_bits_in_the_place_of_grey_values_are_refused(tmp_path):
+    write(tmp_path / "1.png", grey_images(1)[0] % 2)
+    with pytest.raises(
+        UserError, match="no pixel is above 1, but white is 255; if these are bits, store them as 0 and"
+    ):
         read(tmp_path)
 
 

@@ -1,15 +1,12 @@
 """Omniglot's archives and Burda et al.'s file, and ones that are damaged or made to do harm."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 from scipy.io import savemat
 
 from smim.errors import UserError
 from smim.preparation.image_readers import omniglot
-from tests.preparation.image_files import drawing, mat_arrays, omniglot_entries, png, write_zip
+from tests.preparation.image_files import claimed_png, drawing, mat_arrays, omniglot_entries, png, write_zip
 
 
 def read(folder, *, size: int = 28, checked: bool = True):
@@ -45,18 +42,17 @@ def test_a_drawing_in_two_archives_is_read_once(tmp_path):
     assert len(np.unique(pools["all"].pixels, axis=0)) == 24
 
 
+def test_suffixes_in_capitals_are_read_and_hidden_files_of_macos_are_not(tmp_path):
+    name = "images/Greek/character01/0001_01.PNG"
+    write_zip(tmp_path / "images_one.zip", {name: png(drawing(0)), f"__MACOSX/{name.replace('0001', '._0001')}": b"?"})
+    assert read(tmp_path)[0]["all"].labels["character"] == ["Greek/character01"]
+
+
 def test_a_published_archive_must_have_its_md5(tmp_path):
     write_zip(tmp_path / "images_background.zip", omniglot_entries({"Greek": 1}))
     with pytest.raises(UserError, match=r"images_background\.zip has the MD5 .* the published file has 68d2efa1"):
         read(tmp_path)
     assert len(read(tmp_path, checked=False)[0]["all"]) == 8
-
-
-def huge_png() -> bytes:
-    """A PNG whose header claims 60,000 x 60,000 pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
 
 
 NAME = "images/Greek/character01/0001_01.png"
@@ -69,9 +65,13 @@ NAME = "images/Greek/character01/0001_01.png"
         ({f"/{NAME}": png(drawing(0))}, "which leads out of the archive"),
         ({NAME: b"nonsense"}, "0001_01.png is not a whole picture"),
         ({NAME: png(drawing(0))[:200]}, "0001_01.png is not a whole picture"),
-        ({NAME: huge_png()}, "0001_01.png (claims 60,000 x 60,000 pixels|is not a whole picture .*exceeds limit)"),
+        ({NAME: claimed_png(60_000, 60_000)}, "0001_01.png is not a whole picture .*exceeds limit"),
         ({NAME: bytes(2**21)}, "0001_01.png claims 2,097,152 bytes, too many for a drawing"),
         ({"readme.txt": b"nothing"}, "holds no drawing"),
+        (
+            {f"a/{NAME}": png(drawing(0)), f"b/{NAME}": png(drawing(1))},
+            f"holds Greek/character01/0001_01.png twice: a/{NAME} and b/{NAME}; remove one",
+        ),
     ],
 )
 def test_a_harmful_archive_is_refused(tmp_path, entries, message):
