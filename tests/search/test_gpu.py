@@ -18,7 +18,7 @@ from tests.search.codes import index_of_codes
 
 NUM = 3000
 HAS_GPU = faiss.get_num_gpus() > 0
-FACTORIES = ["Flat", "IVF16,Flat", "IVF16,SQ8", "IVF16,PQ8", "PCA8,IVF16,Flat"]
+FACTORIES = ["Flat", "IVF16,Flat", "IVF16,SQ8", "IVF16,PQ4x4", "PCA8,IVF16,Flat"]
 
 
 @pytest.fixture
