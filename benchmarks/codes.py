@@ -88,8 +88,8 @@ def neighbours(model: SentenceModel, stars: Corpus, demo: Corpus, column: str, s
 def answers(model: SentenceModel, corpus: Corpus) -> Metrics:
     """Compute `mrr` and `p_at_1` of the test questions (section 7.6) by the distance of means."""
     candidates = answering.read_candidates(corpus.split("test"))
-    encoded = answering.encode(model.tokenizer, candidates, limit=model.autoencoder.args.max_length)
-    answered, unknown = model.posterior_of_ids(encoded.answered), model.posterior_of_ids(encoded.unknown)
+    *pairs, _ = answering.encode(model.tokenizer, candidates, limit=model.autoencoder.args.max_length)
+    answered, unknown = (model.posterior_of_ids(each) for each in pairs)
     sigma = torch.ones_like(unknown.mean) if model.deterministic else unknown.standard_deviation
     distance = answering.distance(unknown.mean, answered.mean, sigma)[:, None].numpy()
     ranks = answering.ranks(distance, candidates.right, candidates.groups)
