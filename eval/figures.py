@@ -1,12 +1,12 @@
-"""Make the thesis's figures and tables of vectors and images, and InfoMax-VAE's comparison, including all trainings.
+"""Make the papers' figures and tables of vectors and images, including all trainings.
 
-    python eval/figures.py                                      # those that take minutes; `make figures`
+    python eval/figures.py                                      # those that take minutes each; `make figures`
     python eval/figures.py experiment=figure_5_2 figure.seeds=10 figures.workers=8
 
 The script writes OUTPUT/NAME/ with NAME.md, figures.json, which has all numbers, and NAME.png, except for a table. A
-figure of images needs the published corpora in the folder $SMIM_DATA. Trainings are stored in
-OUTPUT/runs by their settings. Finished ones are not repeated, so an interrupted command can continue. For all options:
-`python eval/figures.py experiment=figure_5_2 --cfg job`.
+figure of images needs the published corpora in the folder $SMIM_DATA. Trainings are stored in OUTPUT/runs by their
+settings. Finished ones are not repeated, so an interrupted command can continue. For all options: `python
+eval/figures.py experiment=figure_5_2 --cfg job`.
 """
 
 import copy
