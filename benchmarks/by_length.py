@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 def compare(
     corpus: Path,
     models: list[Path],
-    borders: Annotated[list[int], typer.Option(help="May be repeated.")] = (0, 40, 80, 120, 160, 200),
+    borders: Annotated[list[int], typer.Option(help="May be repeated.")] = [0, 40, 80, 120, 160, 200],  # noqa: B006
     last: Annotated[bool, typer.Option("--last", help="Use the run's newest weights, not the best on valid.")] = False,
     plot: Path | None = None,
 ) -> None:
@@ -87,8 +87,8 @@ def by_length(
     for low, high in pairwise(borders):
         inside = (lengths > low) & (lengths <= high)
         tokens, score = lengths[inside].sum(), estimate(bleu[inside])
-        values = (int(inside.sum()), own[inside].sum() / tokens, other[inside].sum() / tokens, *score.values())
-        for column, value in zip(curve.values(), values, strict=True):
+        row = (int(inside.sum()), own[inside].sum() / tokens, other[inside].sum() / tokens, *score.values())
+        for column, value in zip(curve.values(), row, strict=True):
             column.append(value)
     return curve, own
 

@@ -148,13 +148,13 @@ def send(port: int, requests: Sequence[bytes], clients: int, seconds: float) -> 
         answer = dict[Any, bytes]()
         for _ in range(clients):
             connection = connections.enter_context(socket.create_connection(("127.0.0.1", port)))
-            selector.register(connection, selectors.EVENT_READ)
+            selector.register(connection, selectors.EVENT_READ, connection)
             started[connection], answer[connection] = time.perf_counter(), b""
             connection.sendall(next(upcoming))
         end = time.perf_counter() + seconds
         while (now := time.perf_counter()) < end:
             for key, _ in selector.select(end - now):
-                connection: Any = key.fileobj
+                connection = key.data
                 answer[connection] += connection.recv(1 << 16)
                 head, _, body = answer[connection].partition(b"\r\n\r\n")
                 length = re.search(rb"(?i)content-length: (\d+)", head)

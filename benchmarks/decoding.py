@@ -60,7 +60,8 @@ def checked(
     found = list(dict.fromkeys(text for each in read_sets(sets, "dev") for text in each.texts))
     texts = [found[i] for i in np.random.default_rng(0).permutation(len(found))[:count]]
     ids = [list(sentence) for sentence in opened.token_ids(texts)]
-    codes = torch.as_tensor(opened.encode(texts))
+    encoded = opened.encode(texts)
+    codes = torch.as_tensor(encoded)
     started = time.perf_counter()
     likeliest = decode_ids(opened.autoencoder, codes, DECODED_LENGTH)
     seconds = time.perf_counter() - started
@@ -72,7 +73,7 @@ def checked(
         right = share + sum(again[row] == ids[i] for row, i in enumerate(wrong)) / len(ids)
         print(f"beam of {beam:<3}       {right:7.1%}  {1000 * seconds / len(wrong):7.1f} ms a sentence of {len(wrong)}")
     midway = torch.as_tensor(
-        np.stack([opened.combined([0.5, 0.5], [codes[i], codes[i - 1]]) for i in range(min(64, len(codes)))])
+        np.stack([opened.combined([0.5, 0.5], [encoded[i], encoded[i - 1]]) for i in range(min(64, len(codes)))])
     )
     for beam in beams:
         _, seconds = _looked_for(opened, midway, beam)
@@ -91,7 +92,7 @@ def speed(
     uniform = torch.rand(sentences, max_length, generator=torch.Generator().manual_seed(0))
     for kind in decoder:
         torch.manual_seed(0)
-        args = SentenceArgs(decoder=DECODERS[kind]())
+        args = SentenceArgs(decoder=DECODERS[kind](name=kind))
         model = SentenceAutoencoder(args, vocabulary_size=vocabulary_size).eval()
         z = torch.randn(sentences, args.latent_dim)
         with torch.no_grad():

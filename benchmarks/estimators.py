@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import matplotlib
 import numpy as np
@@ -28,22 +29,29 @@ _LOG_2PI = math.log(2 * math.pi)
 
 @dataclass(frozen=True)
 class Sample:
-    """Points x (and z) of a known distribution, and the exact term at each, whose mean over all draws is the truth."""
+    """Points x of a known distribution, and the exact term at each, whose mean over all draws is the truth."""
 
     x: np.ndarray
     exact: np.ndarray
     truth: float
-    z: np.ndarray | None = None
 
 
-Draw = Callable[[np.random.Generator, int], Sample]
-Estimator = Callable[[Sample, np.ndarray], np.ndarray]
-ENTROPY: dict[str, Estimator] = {
+@dataclass(frozen=True)
+class Pairs(Sample):
+    """Points x and z of a known joint distribution."""
+
+    z: np.ndarray
+
+
+S = TypeVar("S", bound=Sample)
+Draw = Callable[[np.random.Generator, int], S]
+Estimator = Callable[[S, np.ndarray], np.ndarray]
+ENTROPY: dict[str, Estimator[Sample]] = {
     "Chebyshev": lambda s, queries: estimators.knn_entropy_terms(s.x, queries),
     "Euclidean": lambda s, queries: estimators.knn_entropy_terms(s.x, queries, metric="euclidean"),
     "decorrelated": lambda s, queries: estimators.decorrelated_entropy_terms(s.x, queries),
 }
-INFORMATION: dict[str, Estimator] = {
+INFORMATION: dict[str, Estimator[Pairs]] = {
     "KSG": lambda s, queries: estimators.ksg_mutual_information_terms(s.x, s.z, queries=queries),
     "canonical": lambda s, queries: estimators.canonical_mutual_information_terms(s.x, s.z, queries=queries),
 }
@@ -56,7 +64,7 @@ def accuracy(points: int = 20_000, queries: int = 2000, draws: int = 3) -> None:
 
 
 def print_table(
-    what: str, cases: Mapping[str, Draw], ways: Mapping[str, Estimator], points: int, queries: int, draws: int
+    what: str, cases: Mapping[str, Draw[S]], ways: Mapping[str, Estimator[S]], points: int, queries: int, draws: int
 ) -> None:
     print(f"{what:40}   exact  {'  '.join(f'{name:>18}' for name in ways)}  standard error")
     for name, draw in cases.items():
@@ -68,21 +76,21 @@ def print_table(
         print(f"{name:40} {truth:7.3f}  {'  '.join(cells)}  {spread:.3f}", flush=True)
 
 
-def error_of(way: Estimator, samples: list[Sample], num_queries: int) -> common.Estimate:
+def error_of(way: Estimator[S], samples: list[S], num_queries: int) -> common.Estimate:
     queries = np.arange(num_queries)
     return common.estimate([way(sample, queries) - sample.exact[queries] for sample in samples])
 
 
-def entropy_cases() -> dict[str, Draw]:
-    cases: dict[str, Draw] = {f"N(0, I), {dim}": partial(normal, dim=dim) for dim in (1, 2, 4, 8, 12, 16, 32)}
+def entropy_cases() -> dict[str, Draw[Sample]]:
+    cases: dict[str, Draw[Sample]] = {f"N(0, I), {dim}": partial(normal, dim=dim) for dim in (1, 2, 4, 8, 12, 16, 32)}
     cases |= {f"correlated, {dim}": partial(correlated, dim=dim) for dim in (4, 8, 16)}
     cases |= {f"Laplace, {dim}": partial(laplace, dim=dim) for dim in (8, 16)}
     return cases | {f"10 clusters, {dim}": partial(clusters, dim=dim) for dim in (8, 16)}
 
 
-def information_cases() -> dict[str, Draw]:
+def information_cases() -> dict[str, Draw[Pairs]]:
     sizes = [(1, 1), (1, 3), (2, 2), (4, 4), (1, 7), (8, 8), (1, 15), (16, 16)]
-    cases: dict[str, Draw] = {
+    cases: dict[str, Draw[Pairs]] = {
         f"Gaussian, {x} + {z}, correlation {rho}": partial(gaussian_pairs, dim_x=x, dim_z=z, correlation=rho)
         for rho in (0.9, 0.5)
         for x, z in sizes
@@ -115,7 +123,7 @@ def clusters(rng: np.random.Generator, num: int, dim: int) -> Sample:
     return Sample(points, exact, float(exact.mean()))
 
 
-def gaussian_pairs(rng: np.random.Generator, num: int, dim_x: int, dim_z: int, correlation: float) -> Sample:
+def gaussian_pairs(rng: np.random.Generator, num: int, dim_x: int, dim_z: int, correlation: float) -> Pairs:
     """Draw pairs in which x_i and z_i are correlated for i up to the smaller dimension, and independent otherwise."""
     x, z = rng.standard_normal((num, dim_x)), rng.standard_normal((num, dim_z))
     both, rest = min(dim_x, dim_z), 1 - correlation**2
@@ -123,27 +131,27 @@ def gaussian_pairs(rng: np.random.Generator, num: int, dim_x: int, dim_z: int, c
     z[:, :both] = v = correlation * u + math.sqrt(rest) * z[:, :both]
     squares = u**2 + v**2
     exact = (-0.5 * math.log(rest) - 0.5 * (squares - 2 * correlation * u * v) / rest + squares / 2).sum(1)
-    return Sample(x, exact, -0.5 * both * math.log(rest), z)
+    return Pairs(x, exact, -0.5 * both * math.log(rest), z)
 
 
-def mixed(rng: np.random.Generator, num: int, dim: int) -> Sample:
+def mixed(rng: np.random.Generator, num: int, dim: int) -> Pairs:
     pairs, matrix = gaussian_pairs(rng, num, dim, dim, 0.9), mixing(dim)
     return replace(pairs, x=pairs.x @ matrix.T, z=pairs.z @ matrix.T)
 
 
-def warped(rng: np.random.Generator, num: int, dim: int) -> Sample:
+def warped(rng: np.random.Generator, num: int, dim: int) -> Pairs:
     """Apply monotone maps to the coordinates, which do not change the information."""
     pairs = gaussian_pairs(rng, num, dim, dim, 0.9)
     return replace(pairs, x=np.sinh(pairs.x), z=np.tanh(pairs.z) + 0.1 * pairs.z)
 
 
-def cluster_pairs(rng: np.random.Generator, num: int, dim: int) -> Sample:
+def cluster_pairs(rng: np.random.Generator, num: int, dim: int) -> Pairs:
     """Draw x and z that share only the cluster. The truth is the mean of the draw."""
     cluster = rng.integers(10, size=num)
     x, z = (centres(dim)[i, cluster] + rng.standard_normal((num, dim)) for i in (0, 1))
     log_x, log_z = log_cluster(x, 0), log_cluster(z, 1)
     exact = logsumexp(log_x + log_z, axis=0) - logsumexp(log_x, axis=0) - logsumexp(log_z, axis=0) + math.log(10)
-    return Sample(x, exact, float(exact.mean()), z)
+    return Pairs(x, exact, float(exact.mean()), z)
 
 
 def log_normal(points: np.ndarray) -> np.ndarray:

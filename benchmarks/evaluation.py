@@ -39,7 +39,7 @@ from smim.evaluation.job import Job
 from smim.evaluation.likelihood import LikelihoodArgs
 from smim.evaluation.reconstruction import sentence_bleu1
 from smim.generation import SentenceModel
-from smim.model.autoencoder import SentenceAutoencoder
+from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
 from smim.model.registry import make_args
 from smim.text.batch import Batch
 from smim.text.corpus import Corpus, Split
@@ -47,18 +47,19 @@ from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 from smim.text.words import WordTokenizer
 
 _BATCH_SIZE = 128
+Evaluate = Callable[[SentenceModel, Corpus, int], dict[str, float]]
 
 
 def speed(model: Path, corpus: Path, rounds: int = 3, max_length: int = 100) -> None:
     """Measure the seconds of both ways. `max_length`: of decoded sentences, in tokens."""
     loaded, opened = generation.load(model, device="cpu"), Corpus.open(corpus)
 
-    def way(name: str, evaluate: Callable[[SentenceModel, Corpus, int], dict[str, float]]) -> int:
+    def way(name: str, evaluate: Evaluate) -> int:
         metrics = evaluate(loaded, opened, max_length)
         print(name, *(f"{metric} {value:.4f}" for metric, value in metrics.items()))
         return len(opened.split("test"))
 
-    functions = {"ours": ours, "bf16": partial(ours, precision="bf16"), "plain": plain}
+    functions: dict[str, Evaluate] = {"ours": ours, "bf16": partial(ours, precision="bf16"), "plain": plain}
     found = common.rates({name: partial(way, name, each) for name, each in functions.items()}, rounds, "sentence")
     for name in ("ours", "bf16"):
         common.ratio(found, name, "plain")
@@ -66,7 +67,7 @@ def speed(model: Path, corpus: Path, rounds: int = 3, max_length: int = 100) -> 
 
 
 def memory(
-    sentences: Annotated[list[int], typer.Option(help="May be repeated.")] = (10_000, 100_000, 1_000_000),
+    sentences: Annotated[list[int], typer.Option(help="May be repeated.")] = [10_000, 100_000, 1_000_000],  # noqa: B006
     latent_dim: int = 64,
 ) -> None:
     """Measure the peak memory of an evaluation at each size, above the memory after all imports."""
@@ -83,6 +84,7 @@ def evaluate_random(num: int, latent_dim: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = WordTokenizer.train([" ".join(f"w{i}" for i in range(200))], splitter="whitespace")
         args = make_args({"latent_dim": latent_dim, "hidden_dim": 16, "embedding_dim": 16})
+        assert isinstance(args, SentenceArgs)
         autoencoder = SentenceAutoencoder(args, vocabulary_size=tokenizer.vocabulary_size)
         model = SentenceModel(autoencoder, tokenizer, {"training": {"objective": "amim"}}, hash="random")
         words = np.random.default_rng(0).integers(4, 200, num * 5, dtype=np.int32)
@@ -167,7 +169,7 @@ def _plain_bleu(model: SentenceModel, batch: Batch, max_length: int, *, draw: bo
     autoencoder, z = model.autoencoder, _code(model, batch, draw=draw)
     hidden = autoencoder.decoder.latent_to_state(z)[None]
     token, ended = torch.full((len(batch),), SOS_ID), torch.zeros(len(batch), dtype=torch.bool)
-    steps = []
+    steps: list[torch.Tensor] = []
     while len(steps) < max_length and not ended.all():
         inputs = torch.cat([autoencoder.embedding(token), z], dim=-1)[:, None]
         output, hidden = nn.GRU.forward(autoencoder.decoder.gru, inputs, hidden)

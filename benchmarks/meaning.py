@@ -20,6 +20,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -152,7 +153,7 @@ def encoder(
     print(f"  {time.perf_counter() - started:.0f} s")
 
     @torch.no_grad()
-    def encode(texts: list[str]) -> np.ndarray:
+    def encode(texts: Sequence[str]) -> np.ndarray:
         ids, codes = [data.tokenizer.encode(text) for text in texts], torch.empty(len(texts), dim)
         for places in evaluation_order(np.fromiter(map(len, ids), np.int64, len(ids)), tokens_per_batch=8192):
             codes[places] = model.meaning_of(collate([ids[i] for i in places], places))

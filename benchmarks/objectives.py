@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +19,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.common import ROOT, main
+from smim.errors import nearest
 
 METHODS = {
     "vae": ["objective=vae"],
@@ -43,7 +43,6 @@ METHODS = {
     "autoencoder": ["objective=autoencoder"],
     "probabilistic_autoencoder": ["objective=probabilistic_autoencoder"],
 }
-Method = StrEnum("Method", list(METHODS))
 EVALUATION = [
     *("eval.metrics=[likelihood,reconstruction,information]", "eval.num_runs=1", "eval.max_sentences=2000"),
     *("eval.likelihood.importance_samples=0", "eval.likelihood.train_sentences=10_000"),
@@ -55,10 +54,13 @@ def compare(
     labelled: Annotated[Path, typer.Option(help="A prepared corpus with a label column.")],
     output: Annotated[Path, typer.Option("--output", "-o")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Further settings of the trainings.")] = None,
-    only: Annotated[list[Method], typer.Option(metavar="METHOD", help="May be repeated.")] = tuple(Method),
+    only: Annotated[list[str], typer.Option(metavar="METHOD", help="May be repeated.")] = list(METHODS),  # noqa: B006
     seeds: int = 2,
     workers: int = 2,
 ) -> None:
+    for name in only:
+        if name not in METHODS:
+            raise typer.BadParameter(f"--only {name}; {nearest(name, list(METHODS))}")
     # All methods of one seed come before the next seed, so that an early comparison is possible.
     jobs = [(method, seed) for seed in range(seeds) for method in only]
     work = partial(_train_and_evaluate, corpus.resolve(), labelled.resolve(), output.resolve(), overrides or [])

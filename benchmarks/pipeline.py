@@ -59,7 +59,7 @@ def run(
     steps: Annotated[int, typer.Option(help="Training steps of 128 sentences.")] = 2_000,
     factory: str = "IVF4096,PQ16x8",
     segments: Annotated[int | None, typer.Option(help=f"Of the index; default: of {PER_SEGMENT:,} rows.")] = None,
-    clients: Annotated[list[int], typer.Option(help="May be repeated.")] = (1, 8, 64),
+    clients: Annotated[list[int], typer.Option(help="May be repeated.")] = [1, 8, 64],  # noqa: B006
     seconds: Annotated[int, typer.Option(help="Duration of each measurement of the service.")] = 15,
     free_inputs: Annotated[
         bool, typer.Option(help="Remove corpus, latents and checkpoints once the index is verified.")

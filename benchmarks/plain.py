@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from smim.model.autoencoder import SentenceArgs
 from smim.model.distributions import DiagonalGaussian, standard_normal_log_prob
+from smim.model.gru import GRUDecoderArgs, GRUEncoderArgs
 from smim.text.corpus import Split
 from smim.text.tokenizer import EOS_ID, PAD_ID, SOS_ID
 
@@ -21,18 +22,21 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, args: SentenceArgs, vocabulary_size: int) -> None:
         super().__init__()
+        encoder, decoder = args.encoder, args.decoder
+        assert isinstance(encoder, GRUEncoderArgs) and isinstance(decoder, GRUDecoderArgs)
         self.args = args
+        self.embedding_dropout = decoder.embedding_dropout
         self.embedding = nn.Embedding(vocabulary_size, args.embedding_dim)
-        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, args.encoder.hidden_dim, batch_first=True)})
-        self.to_mean = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
-        self.to_log_variance = nn.Linear(args.encoder.hidden_dim, args.latent_dim)
+        self.encoder = nn.ModuleDict({"gru": nn.GRU(args.embedding_dim, encoder.hidden_dim, batch_first=True)})
+        self.to_mean = nn.Linear(encoder.hidden_dim, args.latent_dim)
+        self.to_log_variance = nn.Linear(encoder.hidden_dim, args.latent_dim)
         self.decoder = nn.ModuleDict(
             {
-                "latent_to_state": nn.Linear(args.latent_dim, args.encoder.hidden_dim),
-                "gru": nn.GRU(args.embedding_dim + args.latent_dim, args.encoder.hidden_dim, batch_first=True),
+                "latent_to_state": nn.Linear(args.latent_dim, encoder.hidden_dim),
+                "gru": nn.GRU(args.embedding_dim + args.latent_dim, encoder.hidden_dim, batch_first=True),
             }
         )
-        self.to_vocabulary = nn.Linear(args.encoder.hidden_dim, vocabulary_size)
+        self.to_vocabulary = nn.Linear(encoder.hidden_dim, vocabulary_size)
 
     def posterior(self, tokens_BT: Tensor, lengths_B: Tensor) -> DiagonalGaussian:
         reversed_BT = torch.full((len(tokens_BT), tokens_BT.shape[1] + 1), PAD_ID, device=tokens_BT.device)
@@ -53,7 +57,7 @@ class PlainNetwork(nn.Module):
         input_BT = F.pad(tokens_BT, (1, 0), value=SOS_ID)
         target_BT = F.pad(tokens_BT, (0, 1), value=PAD_ID)
         target_BT[torch.arange(len(target_BT)), lengths_B] = EOS_ID
-        embedded_BTE = F.dropout(self.embedding(input_BT), self.args.decoder.embedding_dropout)
+        embedded_BTE = F.dropout(self.embedding(input_BT), self.embedding_dropout)
         z_BTD = z_BD[:, None].expand(-1, input_BT.shape[1], -1)
         packed = pack_padded_sequence(
             torch.cat([embedded_BTE, z_BTD], -1), lengths_B + 1, batch_first=True, enforce_sorted=False

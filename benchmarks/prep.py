@@ -54,7 +54,10 @@ def words(rounds: int = 5, megabytes: float = 300, splitter: str = "whitespace",
             return num_words
 
         others = {"datasets": encode_by_datasets, "datatrove": encode_by_datatrove}
-        ways = {"ours": ours, **{name: partial(other, encode) for name, encode in others.items()}}
+        ways: dict[str, Callable[[], int]] = {
+            "ours": ours,
+            **{name: partial(other, encode) for name, encode in others.items()},
+        }
         found = common.rates(ways, rounds, "token")
         for name in others:
             common.ratio(found, "ours", name)
@@ -92,10 +95,8 @@ def pieces(rounds: int = 5) -> None:
         library = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
         prefixed = [tokenizer.prefix + text for text in texts]
         ways = {
-            algorithm: lambda tokenizer=tokenizer: len(tokenizer.encode_batch(array).values),
-            "the library": lambda library=library, prefixed=prefixed: sum(
-                map(len, library.encode(prefixed, num_threads=1))
-            ),
+            algorithm: lambda: len(tokenizer.encode_batch(array).values),  # noqa: B023
+            "the library": lambda: sum(map(len, library.encode(prefixed, num_threads=1))),  # noqa: B023
         }
         common.ratio(common.rates(ways, rounds, "token"), algorithm, "the library")
 

@@ -70,12 +70,12 @@ def rows(corpora: list[Path]) -> None:
 def search(
     dimension: Dimension = 512,
     factory: str = "IVF1024,PQ64x8",
-    num_rows: Annotated[list[int], typer.Option("--rows", help="May be repeated.")] = (
+    num_rows: Annotated[list[int], typer.Option("--rows", help="May be repeated.")] = [  # noqa: B006
         50_000,
         100_000,
         200_000,
         400_000,
-    ),
+    ],
 ) -> None:
     centres = np.random.default_rng(0).standard_normal((4000, dimension), dtype=np.float32)
 
@@ -118,7 +118,9 @@ def _segment(directory: Path, count: int, factory: str, vectors: faiss.Index, co
     info = write_segment(folder, name=folder.name, vectors=vectors, chunks=chunks(), vector_of=np.arange(count), **kind)
     return Manifest(
         **kind,
-        **dict.fromkeys(["model", "model_hash", "tokenizer_hash"], ""),
+        model="",
+        model_hash="",
+        tokenizer_hash="",
         metric="l2",
         dimension=vectors.d,
         search=factories.default_search(factory),
@@ -141,7 +143,8 @@ def merging() -> None:
     for shards, num_queries, k in ((8, 1, 10), (64, 1, 10), (64, 1, 100), (64, 256, 10)):
         distances = np.sort(rng.random((num_queries, shards, k), np.float32)).tolist()
         hits = [[[Hit(0, "", {}, each) for each in part] for part in parts] for parts in distances]
-        taken = milliseconds(lambda _: [merged(parts, k) for parts in hits], 100)  # noqa: B023
+        options = Options(k)
+        taken = milliseconds(lambda _: [merged(parts, options) for parts in hits], 100)  # noqa: B023
         print(f"merge of {k} hits of {num_queries} queries from {shards} shards: {taken}")
 
 

@@ -93,7 +93,7 @@ def build(
     model: Path,
     corpus: Path,
     latents: Path,
-    factory: Annotated[list[str], typer.Option(help="May be repeated.")] = ("auto",),
+    factory: Annotated[list[str], typer.Option(help="May be repeated.")] = ["auto"],  # noqa: B006
     output: Annotated[Path | None, typer.Option(help="Keep the indexes here.")] = None,
 ) -> None:
     """Build an index with each factory in a separate process: seconds, peak memory, size, recall, latency, opening."""
@@ -136,7 +136,7 @@ def _build(model_dir: Path, corpus: Path, latents: Path, factory: str, output: P
 def http(
     index: Path,
     before: Annotated[Path | None, typer.Option(help="Another clone, whose service runs beside.")] = None,
-    clients: Annotated[list[int], typer.Option(help="May be repeated.")] = (1, 8, 64),
+    clients: Annotated[list[int], typer.Option(help="May be repeated.")] = [1, 8, 64],  # noqa: B006
     seconds: float = 5,
     rounds: int = 5,
 ) -> None:
@@ -195,11 +195,11 @@ def paraphrases(index: Path, label: str = "family") -> None:
 
     opened = open_index(index)
     rows = opened.get(list(range(len(opened))))
-    families = np.array([row["labels"][label] for row in rows])
+    families = np.array([row.labels[label] for row in rows])
     _, family_of, sizes = np.unique(families, return_inverse=True, return_counts=True)
     queries = np.flatnonzero(sizes[family_of] > 1)
     by_code = [[hit.id for hit in hits] for hits in opened.more_like(queries.tolist(), 5)]
-    words = [row["text"].split() for row in rows]
+    words = [row.text.split() for row in rows]
     retriever = bm25s.BM25()
     retriever.index(words, show_progress=False)
     found, _ = retriever.retrieve([words[i] for i in queries], k=6, show_progress=False)
@@ -259,7 +259,11 @@ def _of_set(each: SemanticSet) -> Task:
         assert rows.groups is not None
         firsts = np.unique(rows.groups, return_index=True)[1]
         asked = [
-            (Query(text=questions[i]), set(np.flatnonzero((rows.groups == rows.groups[i]) & (rows.values > 0))), int(g))
+            (
+                Query(text=questions[i]),
+                set(np.flatnonzero((rows.groups == rows.groups[i]) & (rows.values > 0)).tolist()),
+                int(g),
+            )
             for i, g in zip(firsts, rows.groups[firsts], strict=True)
         ]
         return each.name, answers, rows.groups.tolist(), asked

@@ -33,7 +33,7 @@ from smim.generation import SentenceModel
 from smim.model.autoencoder import SentenceArgs, SentenceAutoencoder
 from smim.model.registry import ENCODERS
 from smim.model.vocabulary_loss import VocabularyLayer
-from smim.objectives import objective_class
+from smim.objectives.amim import AMIM
 from smim.text.batch import collate
 from smim.text.batches import evaluation_order, training_order
 from smim.text.corpus import Corpus
@@ -44,7 +44,11 @@ BatchSizes = Annotated[list[int], typer.Option("--batch-size", help="May be repe
 
 
 def speed(
-    corpus: Path, rounds: int = 5, batch_size: BatchSizes = (20, 128), sentences: int = 1280, bf16: bool = HAS_BF16
+    corpus: Path,
+    rounds: int = 5,
+    batch_size: BatchSizes = [20, 128],  # noqa: B006
+    sentences: int = 1280,
+    bf16: bool = HAS_BF16,
 ) -> None:
     """Measure tokens per second of training. `sentences`: the number for one way in one round."""
     opened = Corpus.open(corpus)
@@ -64,7 +68,7 @@ def speed(
 def encode(
     corpus: Path,
     rounds: int = 5,
-    batch_size: BatchSizes = (20, 128),
+    batch_size: BatchSizes = [20, 128],  # noqa: B006
     sentences: int = 10_000,
     bf16: bool = HAS_BF16,
     encoder: str = "gru",
@@ -78,7 +82,7 @@ def encode(
     rows = np.random.default_rng(0).permutation(len(split))[:sentences]
     ids = split.ids(rows)
     torch.manual_seed(0)
-    args = SentenceArgs(encoder=ENCODERS[encoder]())
+    args = SentenceArgs(encoder=ENCODERS[encoder](name=encoder))
     autoencoder = SentenceAutoencoder(args, vocabulary_size=vocabulary_size).to(DEVICE).eval()
     model = SentenceModel(autoencoder, opened.tokenizer, {"training": {"objective": "amim"}}, hash="random")
     network = PlainNetwork(args, vocabulary_size).to(DEVICE) if encoder == "gru" else autoencoder
@@ -204,7 +208,7 @@ def ours(corpus: Corpus, batch_size: int, *, bf16: bool) -> Iterator[int]:
     """Train `smim`'s model without end. Yields the number of tokens of each step, including `<eos>`."""
     torch.manual_seed(0)
     model = SentenceAutoencoder(SentenceArgs(), vocabulary_size=corpus.tokenizer.vocabulary_size).to(DEVICE)
-    objective, split = objective_class("amim")(), corpus.split("train")
+    objective, split = AMIM(), corpus.split("train")
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     order = partial(training_order, split, batch_size=batch_size, tokens_per_batch=None, length_window=100, seed=0)
     for epoch in itertools.count():

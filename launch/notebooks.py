@@ -62,7 +62,7 @@ def outputs(notebook: nbformat.NotebookNode) -> list[tuple[nbformat.NotebookNode
 
 
 def main() -> None:
-    for path in map(Path, sys.argv[1:] or sorted(EXAMPLES.glob("*.ipynb"))):
+    for path in [Path(name) for name in sys.argv[1:]] or sorted(EXAMPLES.glob("*.ipynb")):
         if path.name in NEEDS_RAY and importlib.util.find_spec("ray") is None:
             print(f"{path.name}: left unchanged, because Ray is not installed")
             continue
