@@ -31,10 +31,9 @@ scale: $(INSTALLED)
 notebooks: $(INSTALLED)
 	$(BIN)/python launch/notebooks.py
 
-# A process more than there are cores, because tests also wait, each with one thread; a file's tests stay together and
-# share what they build.
+# A process for each core, each with one thread; a file's tests stay together and share what they build.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
