@@ -1,4 +1,4 @@
-# make demo: the method in four minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
+# make demo: the method in minutes.   make figures: the thesis's figures of vectors.   make test: the test suite.
 # make docs: the documentation, into build/site.   make results NAME=...: a file of results/ again, from the raw corpora.
 # They install what they need into .venv.
 VENV ?= .venv
