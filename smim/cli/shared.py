@@ -43,6 +43,12 @@ def parse_filter(where: str | None) -> Any:
         ) from None
 
 
+def check_new(directory: Path, *, force: bool) -> None:
+    """Raise `UserError` if a TzK directory exists and may not be replaced."""
+    if directory.exists() and not force:
+        raise UserError(f"{directory} exists; replace it and its labels with --force, or give another --output")
+
+
 def print_lines(lines: list[str]) -> None:
     for line in lines:
         print(line)

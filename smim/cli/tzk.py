@@ -20,6 +20,7 @@ from smim.cli.shared import (
     OptimizerSteps,
     Rate,
     Seed,
+    check_new,
     print_lines,
     show,
 )
@@ -81,8 +82,7 @@ def tzk_fit(
 
     Example: smim tzk fit runs/yelp/model data/yelp -o tzk/yelp
     """
-    if output.exists() and not force:
-        raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
+    check_new(output, force=force)
     from smim.tzk import fit_tzk
 
     args = PriorArgs(num_coupling_layers, hidden_dim)

@@ -17,6 +17,7 @@ from smim.cli.shared import (
     OptimizerSteps,
     Rate,
     Seed,
+    check_new,
     show,
 )
 from smim.errors import UserError
@@ -75,8 +76,7 @@ def fit(
 
     Example: smim tzk images fit data/mnist data/omniglot -o tzk/both
     """
-    if output.exists() and not force:
-        raise UserError(f"{output} exists; replace it and its labels with --force, or give another --output")
+    check_new(output, force=force)
     from smim.tzk import FitArgs, fit_image_tzk
 
     args = GlowArgs(num_scales, num_coupling_layers, hidden_dim)
